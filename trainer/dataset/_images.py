@@ -1,0 +1,60 @@
+"""What the image data sets share: from raw pictures and labels to a ``Data``."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trainer.augment import Augment, AugmentKeys
+from trainer.data import Data, Normalise, Split, TensorSource, check_classes, split_off
+from trainer.spec import Spec
+
+
+def image_data(
+    name: str,
+    seed: int,
+    classes: tuple[str, ...],
+    train: Split,
+    test: Split,
+    *,
+    val_fraction: float,
+    in_memory: bool,
+    workers: int,
+    augment: AugmentKeys,
+) -> Data:
+    """Check the labels, cut val off, and measure the normalisation on what is left to train on.
+
+    Args:
+        train, test: splits of sources with (samples, channels, height, width) uint8 images and int64 classes.
+
+    Raises:
+        RunError: a label is outside the classes.
+        ConfigError: nothing is left of a split.
+    """
+    for split, part in (("train", train), ("test", test)):
+        check_classes(name, split, part.targets, len(classes))
+    train, val = split_off(train, val_fraction, seed)
+    (first,) = train.source.fetch(train.positions[:1])
+    channels, height, width = first.shape[1:]
+    spec = Spec(
+        dataset=name,
+        kind="image",
+        shape=(channels, height, width),
+        task="classification",
+        classes=classes,
+        counts=tuple(train.targets.bincount(minlength=len(classes)).tolist()),
+    )
+    return Data(
+        spec,
+        train,
+        val,
+        test,
+        normalise=Normalise.measure(train),
+        augment=Augment.from_keys(augment),
+        in_memory=in_memory,
+        workers=workers,
+    )
+
+
+def image_split(images: Tensor, labels: Tensor) -> Split:
+    """Every sample of (samples, channels, height, width) images and (samples,) labels."""
+    return Split.all(TensorSource((images,), labels.long()))

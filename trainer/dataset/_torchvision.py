@@ -1,0 +1,91 @@
+"""What the data sets that torchvision downloads share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.augment import AugmentKeys
+from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
+from trainer.data import Data, Split
+from trainer.dataset._images import image_data, image_split
+
+
+def torchvision_images(name: str, class_name: str, folder: str) -> Callable[..., Data]:
+    """The component ``name`` for ``torchvision.datasets.<class_name>``, whose files stand in ``root/folder``."""
+
+    def component(
+        seed: int,
+        *,
+        root: str,
+        val_fraction: Fraction,
+        in_memory: bool,
+        workers: NonNegativeInt,
+        augment: AugmentKeys,
+    ) -> Data:
+        """Read what is in ``root``; download what is not, where there is a network.
+
+        Raises:
+            ConfigError: the files are not there and cannot be downloaded.
+            RunError: a file is there and cannot be read.
+        """
+        train, classes = _read(name, class_name, folder, root, train=True)
+        test, _ = _read(name, class_name, folder, root, train=False)
+        return image_data(
+            name,
+            seed,
+            classes,
+            train,
+            test,
+            val_fraction=val_fraction,
+            in_memory=in_memory,
+            workers=workers,
+            augment=augment,
+        )
+
+    component.__name__ = name
+    return component
+
+
+def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tuple[Split, tuple[str, ...]]:
+    from trainer.vision import torchvision
+
+    dataset_class = getattr(torchvision.datasets, class_name)
+    where = Path(root) / folder
+    try:
+        if not where.is_dir():
+            _download(name, dataset_class, root, where)
+        dataset = dataset_class(root, train=train, download=False)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise RunError(f"dataset={name}: cannot read the files in {where}: {_one_line(error)}") from error
+    return _split(name, where, dataset), tuple(str(label) for label in dataset.classes)
+
+
+def _download(name: str, dataset_class: Callable[..., Any], root: str, where: Path) -> None:
+    try:
+        for train in (True, False):
+            dataset_class(root, train=train, download=True)
+    except Exception as error:
+        raise ConfigError(
+            f"dataset.root: no {name} data there: looked for the folder {where}, and the download failed "
+            f"({_one_line(error)})"
+        ) from error
+
+
+def _split(name: str, where: Path, dataset: Any) -> Split:
+    """Grey sets hold (samples, height, width) tensors, the CIFARs (samples, height, width, 3) arrays."""
+    images = torch.as_tensor(dataset.data)
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    labels = torch.as_tensor(dataset.targets)
+    if len(images) != len(labels):
+        raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")
+    return image_split(images, labels)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,138 @@
+"""Made data of any kind, shape, size and number of classes, learnable."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Len
+from torch import Tensor
+
+from trainer.config import ConfigError, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+from trainer.data import Data, Split, TensorSource, generator, split_off
+from trainer.dataset import DATASETS
+from trainer.spec import Kind, Spec, Task
+
+DIMENSIONS = {"image": 3, "sequence": 2, "tokens": 1, "table": 1}
+
+
+@DATASETS.register
+def synthetic(
+    seed: int,
+    *,
+    kind: Kind,
+    shape: Annotated[list[PositiveInt], Len(1, 3)],
+    task: Task,
+    classes: PositiveInt,
+    samples: PositiveInt,
+    test_samples: PositiveInt,
+    vocabulary: Annotated[int, Ge(3)],
+    min_steps: PositiveInt | None,
+    noise: NonNegativeFloat,
+    val_fraction: Fraction,
+    in_memory: bool,
+    workers: NonNegativeInt,
+) -> Data:
+    """Samples around prototypes that do not depend on the seed, so that every seed has the same task.
+
+    A class is a smooth random prototype and a sample is its prototype plus noise. With labels or values a sample is
+    a mix of all prototypes plus noise: a label says whether its prototype is added or subtracted, a value how much
+    of it there is.
+
+    Raises:
+        ConfigError: the keys do not fit each other.
+    """
+    _check(kind, shape, task, classes, min_steps)
+    maker = generator("synthetic", kind, *shape, classes, vocabulary)
+    total = samples + test_samples
+    targets = _targets(task, total, classes, maker)
+    if kind == "tokens":
+        inputs = _tokens(targets, shape[0], classes, vocabulary, noise, maker)
+    else:
+        inputs = _numbers(targets, shape, classes, noise, maker)
+    source = TensorSource(_with_lengths(inputs, min_steps, maker), targets)
+    everything = Split.all(source)
+    train, val = split_off(everything.take(torch.arange(samples)), val_fraction, seed)
+    spec = Spec(
+        dataset="synthetic",
+        kind=kind,
+        shape=tuple(shape),
+        task=task,
+        classes=tuple(str(number) for number in range(classes)),
+        counts=_counts(train.targets, classes, task),
+        vocabulary=vocabulary if kind == "tokens" else None,
+    )
+    test = everything.take(torch.arange(samples, total))
+    return Data(spec, train, val, test, in_memory=in_memory, workers=workers)
+
+
+def _check(kind: Kind, shape: list[int], task: Task, classes: int, min_steps: int | None) -> None:
+    problems = []
+    if len(shape) != DIMENSIONS[kind]:
+        problems.append(f"dataset.shape: must have {DIMENSIONS[kind]} numbers for kind={kind}, got {shape}")
+    if task == "classification" and classes < 2:
+        problems.append(f"dataset.classes: must be at least 2 for task=classification, got {classes}")
+    if task == "regression" and kind == "tokens":
+        problems.append("dataset.task: kind=tokens has classes or labels, not values; use task=classification")
+    if min_steps is not None and kind not in ("sequence", "tokens"):
+        problems.append(f"dataset.min_steps: only kind=sequence and kind=tokens have steps, not kind={kind}")
+    if min_steps is not None and min_steps > shape[0]:
+        problems.append(f"dataset.min_steps: must be at most {shape[0]}, the steps of dataset.shape, got {min_steps}")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _targets(task: Task, total: int, classes: int, maker: torch.Generator) -> Tensor:
+    if task == "regression":
+        return torch.randn(total, classes, generator=maker)
+    if task == "multilabel":
+        return (torch.rand(total, classes, generator=maker) < 0.5).float()
+    return torch.arange(total).remainder(classes)[torch.randperm(total, generator=maker)]
+
+
+def _numbers(targets: Tensor, shape: list[int], classes: int, noise: float, maker: torch.Generator) -> Tensor:
+    """(samples, *shape): the prototype of a class, or a mix of them for labels (±1) and values, plus noise."""
+    prototypes = _smooth(torch.randn(classes, *shape, generator=maker))
+    if targets.ndim == 1:
+        clean = prototypes[targets]
+    else:
+        labels = bool(((targets == 0) | (targets == 1)).all())
+        clean = torch.tensordot(targets * 2 - 1 if labels else targets, prototypes, dims=1) / classes**0.5
+    return clean + noise * torch.randn(clean.shape, generator=maker)
+
+
+def _smooth(prototypes: Tensor) -> Tensor:
+    """Neighbours made alike along the last axis, then unit variance: structure that a convolution can use."""
+    rows = prototypes.flatten(0, -2).unsqueeze(1)
+    rows = F.avg_pool1d(rows, 3, stride=1, padding=1, count_include_pad=False)
+    smooth = rows.view_as(prototypes)
+    return smooth / smooth.flatten(1).std(1, unbiased=False).clamp_min(1e-6).view(-1, *[1] * (prototypes.ndim - 1))
+
+
+def _tokens(
+    targets: Tensor, steps: int, classes: int, vocabulary: int, noise: float, maker: torch.Generator
+) -> Tensor:
+    """Each step says a token of one of the sample's classes, or with the chance ``noise`` any token; 0 is padding."""
+    weights = F.one_hot(targets, classes).float() if targets.ndim == 1 else targets + 1e-6
+    speaking = torch.multinomial(weights, steps, replacement=True, generator=maker)
+    words = torch.randint(1, vocabulary, (classes, 8), generator=maker)
+    said = words[speaking, torch.randint(0, 8, speaking.shape, generator=maker)]
+    anything = torch.randint(1, vocabulary, speaking.shape, generator=maker)
+    return torch.where(torch.rand(speaking.shape, generator=maker) < noise, anything, said)
+
+
+def _with_lengths(inputs: Tensor, min_steps: int | None, maker: torch.Generator) -> tuple[Tensor, ...]:
+    """Cut samples to lengths from ``min_steps`` on, zero beyond them."""
+    if min_steps is None:
+        return (inputs,)
+    lengths = torch.randint(min_steps, inputs.shape[1] + 1, (len(inputs),), generator=maker)
+    valid = torch.arange(inputs.shape[1]) < lengths[:, None]
+    return inputs * valid.view(*valid.shape, *[1] * (inputs.ndim - 2)), lengths
+
+
+def _counts(targets: Tensor, classes: int, task: Task) -> tuple[int, ...]:
+    if task == "regression":
+        return ()
+    counts = targets.sum(0) if task == "multilabel" else targets.bincount(minlength=classes)
+    return tuple(int(count) for count in counts)

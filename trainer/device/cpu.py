@@ -1,0 +1,14 @@
+"""The processor."""
+
+import torch
+
+from trainer.config import PositiveInt
+from trainer.device import DEVICES
+
+
+@DEVICES.register
+def cpu(*, threads: PositiveInt | None) -> torch.device:
+    """The CPU, with so many threads within an operation; null leaves torch's own number."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.device("cpu")

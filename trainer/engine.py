@@ -1,0 +1,267 @@
+"""The only training loop. ``fit`` says when, ``train_step`` says what."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.checkpoint import Checkpoints, Progress, RandomStates, Stateful
+from trainer.config import RunError, Settings
+from trainer.ema import Ema
+from trainer.loader import Batch, Loader, Loaders
+from trainer.loss import Loss
+from trainer.metrics import Metric, Sums
+from trainer.record import Recorder
+from trainer.scheduler import Scheduler
+from trainer.spec import Spec
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What "best" means.
+
+    Args:
+        name: of the metric of the val split.
+        higher_is_better: which way is good.
+    """
+
+    name: str
+    higher_is_better: bool
+
+    def score(self, values: Mapping[str, float]) -> float:
+        """Higher is better, whatever the metric."""
+        return values[self.name] if self.higher_is_better else -values[self.name]
+
+
+@dataclass
+class Engine:
+    """Trains and evaluates one model; every collaborator is named here and called in plain sight.
+
+    Args:
+        model: called as ``model(*batch.inputs)``.
+        loss, optimizer, scheduler: as their groups build them.
+        loaders: train, val and test.
+        metrics: by name, measured on every split.
+        monitor: what "best" means.
+        recorder: where every number goes.
+        checkpoints: where the state goes.
+        settings: when things happen.
+        spec: the data's.
+        device: where everything is.
+        precision: fp32, bf16 or fp16.
+        total_steps: optimizer steps of the whole run.
+    """
+
+    model: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    scheduler: Scheduler
+    loaders: Loaders
+    metrics: dict[str, Metric]
+    monitor: Monitor
+    recorder: Recorder
+    checkpoints: Checkpoints
+    settings: Settings
+    spec: Spec
+    device: torch.device
+    precision: str
+    total_steps: int
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.progress = Progress()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.ema = Ema(self.model, settings.ema) if settings.ema is not None else None
+        if settings.compile:
+            self.model.compile()  # in place: the state keeps its names
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.micro_batch_size = math.ceil(settings.batch_size / settings.accumulate)
+        self.window = Window(self.spec, self.device)
+        self.epoch_sums = Sums(self.spec, self.device)
+
+    @property
+    def state(self) -> dict[str, Stateful]:
+        """Everything a resumed run needs, by name."""
+        objects: dict[str, Stateful | None] = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self.scaler,
+            "ema": self.ema,
+            "progress": self.progress,
+            "ranking": self.checkpoints,
+            "random": RandomStates(),
+        }
+        return {name: item for name, item in objects.items() if item is not None}
+
+    def fit(self) -> None:
+        """Train to the end: all steps done, or the patience used up.
+
+        Raises:
+            RunError: the loss is no longer finite, or the model does not fit the loss.
+            CheckpointError: a checkpoint could not be written.
+        """
+        progress, every = self.progress, self.settings.checkpoint.every_steps
+        self.model.train()
+        while progress.step < self.total_steps and not self.out_of_patience():
+            self.recorder.start_epoch(progress.epoch + 1, len(self.loaders.train), progress.batch)
+            for batch in self.loaders.train.epoch(progress.epoch, progress.batch):
+                self.train_step(batch)
+                self.recorder.count_step(len(batch.targets))
+                if self.is_log_step():
+                    self.log_window()
+                if every is not None and progress.step % every == 0:
+                    self.checkpoints.save(self.state, step=progress.step)
+                if progress.step == self.total_steps:
+                    break
+            self.end_epoch()
+
+    def train_step(self, batch: Batch) -> None:
+        """Forward, loss, backward, clip, step. Nothing in here waits for the device."""
+        progress, window = self.progress, self.window
+        self.set_learning_rate(progress.step)
+        whole = self.loss.size(batch.targets)
+        for part in batch.split(self.micro_batch_size):
+            outputs, loss, size = self.forward(self.model, part)
+            share = loss if self.settings.accumulate == 1 else loss * (size / whole)
+            self.scaler.scale(share).backward()
+            window.add(progress.step + 1, loss.detach(), size, self.loss.scores(outputs.detach()), part.targets)
+        progress.step, progress.batch = progress.step + 1, progress.batch + 1
+        self.scaler.unscale_(self.optimizer)
+        if self.settings.clip_norm is not None:
+            window.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        elif self.is_log_step():
+            window.gradient_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(progress.step)
+
+    def set_learning_rate(self, step: int) -> None:
+        """The schedule's factor times each group's own rate."""
+        factor = self.scheduler.factor(step)
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base * factor
+
+    def forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor | int]:
+        """The float32 outputs, their mean loss, and what that mean divided by."""
+        with self.autocast():
+            outputs = model(*batch.inputs)
+        wanted = (len(batch.targets), self.spec.num_outputs)
+        if not isinstance(outputs, Tensor) or outputs.shape != wanted:
+            got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise RunError(f"the model returned {got} for a batch of {wanted[0]}; the loss needs {wanted}")
+        outputs = outputs.float()
+        return outputs, self.loss(outputs, batch.targets), self.loss.size(batch.targets)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision of the forward pass; the loss is always float32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.precision])
+
+    @torch.inference_mode()
+    def evaluate(self, loader: Loader) -> Sums:
+        """The sums of a whole split, with the averaged weights where there are some."""
+        model = self.model if self.ema is None else self.ema.model
+        sums = Sums(self.spec, self.device)
+        model.eval()
+        for batch in loader.epoch():
+            outputs, loss, size = self.forward(model, batch)
+            sums.update(loss, size, self.loss.scores(outputs), batch.targets)
+        model.train()
+        return sums
+
+    def end_epoch(self) -> None:
+        """Evaluate, remember the best, save, and say so."""
+        progress, epoch = self.progress, self.progress.epoch + 1
+        train = self.epoch_sums.compute(self.metrics)
+        self.epoch_sums.reset()
+        if progress.batch == len(self.loaders.train):
+            progress.epoch, progress.batch = epoch, 0
+        val = {} if self.loaders.val is None else self.evaluate(self.loaders.val).compute(self.metrics)
+        is_best = self.remember(val, epoch)
+        self.checkpoints.save(self.state, step=progress.step)
+        self.checkpoints.keep_best(progress.step, is_best)
+        self.recorder.end_epoch(train, val, progress.step, is_best=is_best)
+
+    def remember(self, values: dict[str, float], epoch: int) -> bool:
+        """Take an evaluation in; whether it is the best so far. Without a val split the last one always is."""
+        progress = self.progress
+        named = {f"val/{name}": value for name, value in values.items()}
+        if values:
+            self.scheduler.observe(values[self.monitor.name], self.monitor.higher_is_better)
+            self.checkpoints.rank(self.monitor.score(values), progress.step)
+        is_best = not progress.best or not values or self.is_better(values)
+        progress.waited = 0 if is_best else progress.waited + 1
+        if is_best:
+            progress.best = {"step": progress.step, "epoch": epoch, **named}
+        return is_best
+
+    def is_better(self, values: dict[str, float]) -> bool:
+        """By the monitored metric; by the loss where that is the same."""
+        best = {name.removeprefix("val/"): value for name, value in self.progress.best.items()}
+        return (self.monitor.score(values), -values["loss"]) > (self.monitor.score(best), -best["loss"])
+
+    def out_of_patience(self) -> bool:
+        """Too many evaluations without a new best."""
+        return self.settings.patience is not None and self.progress.waited >= self.settings.patience
+
+    def is_log_step(self) -> bool:
+        """The step just counted ends a window: every ``log_every`` steps, and at the end of an epoch."""
+        progress = self.progress
+        return (
+            progress.step % self.settings.log_every == 0
+            or progress.batch == len(self.loaders.train)
+            or progress.step == self.total_steps
+        )
+
+    def log_window(self) -> None:
+        """Write a point of the training curve; here, and only here, the loop waits for the device.
+
+        Raises:
+            RunError: a loss since the last point is not finite, naming its step.
+        """
+        values = self.window.close(self.metrics, self.epoch_sums)
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.recorder.log_training(values, lr, float(self.window.gradient_norm), self.progress.step)
+
+
+class Window:
+    """What has happened since the last point of the training curve, kept on the device until it is closed."""
+
+    def __init__(self, spec: Spec, device: torch.device) -> None:
+        self.sums = Sums(spec, device)
+        self.losses: list[tuple[int, Tensor]] = []
+        self.gradient_norm = torch.zeros((), device=device)
+
+    def add(self, step: int, loss: Tensor, size: Tensor | int, scores: Tensor, targets: Tensor) -> None:
+        """Take in a micro-batch of optimizer step ``step``."""
+        self.losses.append((step, loss))
+        self.sums.update(loss, size, scores, targets)
+
+    def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
+        """The window's means, its sums added to the epoch's; then begin anew. Waits for the device.
+
+        Raises:
+            RunError: a loss is not finite, naming its step.
+        """
+        steps, losses = zip(*self.losses, strict=True)
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise RunError(f"the loss is {loss} at step {step}")
+        values = self.sums.compute(metrics)
+        epoch_sums.add(self.sums)
+        self.sums.reset()
+        self.losses.clear()
+        return values

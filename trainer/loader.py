@@ -1,0 +1,207 @@
+"""Batches from a split, on the device, by two paths that give the same bits: in memory, or streamed.
+
+The order of an epoch is a pure function of (seed, epoch), so the position in a run is two numbers: the epoch and the
+batches of it that are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trainer.data import Data, Source, Split, TensorSource, generator
+
+
+class Batch(NamedTuple):
+    """Samples on the device."""
+
+    inputs: tuple[Tensor, ...]  # what the model is called with: (inputs,) or (inputs, lengths)
+    targets: Tensor
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Micro-batches of ``size`` samples; the last may be smaller."""
+        parts = zip(*(tensor.split(size) for tensor in (*self.inputs, self.targets)), strict=True)
+        return (Batch(tuple(inputs), targets) for *inputs, targets in parts)
+
+
+class Loader(Protocol):
+    """Batches of one split."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch ``start`` on."""
+
+
+class Order:
+    """Which samples stand in which batch of an epoch: a pure function of (seed, epoch).
+
+    Args:
+        positions: of the split's samples in their source.
+        batch_size: samples in a batch; the last may be smaller.
+        seed: shuffles with it; None keeps the split's order.
+        limit: so many batches at most.
+    """
+
+    def __init__(self, positions: Tensor, batch_size: int, seed: int | None, limit: int | None) -> None:
+        self._positions, self._batch_size, self._seed = positions, batch_size, seed
+        batches = -(-len(positions) // batch_size)
+        self.num_batches = batches if limit is None else min(batches, limit)
+
+    def batches(self, epoch: int, start: int, device: torch.device) -> list[Tensor]:
+        """The positions of each batch from ``start`` on, sent to the device at once."""
+        positions = self._positions
+        if self._seed is not None:
+            shuffled = torch.randperm(len(positions), generator=generator(self._seed, epoch, "order"))
+            positions = positions.index_select(0, shuffled)
+        return list(positions.to(device).split(self._batch_size))[start : self.num_batches]
+
+
+class Preprocess:
+    """Raw samples to what the model reads: augmented with the seed, then normalised; a batch at a time.
+
+    Args:
+        data: says how.
+        num_samples: of the source, each of which has its own draws.
+        seed: of the draws; None leaves the samples as they are but for the normalisation.
+        device: where the batches are.
+    """
+
+    def __init__(self, data: Data, num_samples: int, seed: int | None, device: torch.device) -> None:
+        self._normalise = None if data.normalise is None else data.normalise.to(device)
+        self._augment = None if seed is None else data.augment
+        self._num_samples, self._seed, self._device = num_samples, seed, device
+
+    def draws(self, epoch: int) -> Tensor | None:
+        """The random numbers of every sample of the source in an epoch, (samples, draws); None without a need."""
+        if self._augment is None or self._seed is None:
+            return None
+        shape = (self._num_samples, self._augment.num_draws)
+        return torch.rand(shape, generator=generator(self._seed, epoch, "augment")).to(self._device)
+
+    def __call__(self, inputs: tuple[Tensor, ...], positions: Tensor, draws: Tensor | None) -> tuple[Tensor, ...]:
+        """The first input is changed; lengths stay as they are."""
+        first = inputs[0]
+        if self._augment is not None and draws is not None:
+            first = self._augment(first, draws.index_select(0, positions))
+        if self._normalise is not None:
+            first = self._normalise(first)
+        return (first, *inputs[1:])
+
+
+class InMemory:
+    """The source lives on the device; a batch is one gather."""
+
+    def __init__(self, source: TensorSource, order: Order, preprocess: Preprocess, device: torch.device) -> None:
+        self._source, self._order, self._preprocess, self._device = source, order, preprocess, device
+
+    def __len__(self) -> int:
+        return self._order.num_batches
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch ``start`` on."""
+        draws = self._preprocess.draws(epoch)
+        for positions in self._order.batches(epoch, start, self._device):
+            inputs = self._preprocess(self._source.fetch(positions), positions, draws)
+            yield Batch(inputs, self._source.targets.index_select(0, positions))
+
+
+class Streamed:
+    """The source is read by a DataLoader, in ``workers`` processes; preprocessing happens on the device."""
+
+    def __init__(
+        self, source: Source, order: Order, preprocess: Preprocess, device: torch.device, workers: int
+    ) -> None:
+        self._order, self._preprocess, self._device = order, preprocess, device
+        self._sampler = _EpochSampler(order)
+        self._loader = DataLoader(
+            _Batches(source),
+            sampler=self._sampler,
+            batch_size=None,  # the sampler's items are whole batches already
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else making an iterator would draw from the global one
+        )
+
+    def __len__(self) -> int:
+        return self._order.num_batches
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch ``start`` on."""
+        draws = self._preprocess.draws(epoch)
+        self._sampler.epoch, self._sampler.start = epoch, start
+        for loaded in self._loader:
+            positions, targets, *inputs = (tensor.to(self._device, non_blocking=True) for tensor in loaded)
+            yield Batch(self._preprocess(tuple(inputs), positions, draws), targets)
+
+
+class _EpochSampler:
+    """Hands the DataLoader the batches of the epoch it is told."""
+
+    def __init__(self, order: Order) -> None:
+        self.order, self.epoch, self.start = order, 0, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.order.batches(self.epoch, self.start, torch.device("cpu")))
+
+    def __len__(self) -> int:
+        return self.order.num_batches - self.start
+
+
+class _Batches(Dataset[tuple[Tensor, ...]]):
+    """A source whose items are batches, for the workers of a DataLoader."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __getitem__(self, positions: Tensor) -> tuple[Tensor, ...]:
+        targets = self._source.targets.index_select(0, positions)
+        return (positions, targets, *self._source.fetch(positions))
+
+
+class Loaders(NamedTuple):
+    """The loaders of a run."""
+
+    train: Loader
+    val: Loader | None
+    test: Loader
+
+
+def make_loaders(
+    data: Data,
+    device: torch.device,
+    *,
+    seed: int,
+    batch_size: int,
+    limit_batches: int | None,
+    overfit_batches: int | None,
+) -> Loaders:
+    """Loaders for the splits of ``data``: train shuffled and augmented with the seed, the others in order.
+
+    Args:
+        limit_batches: so many batches of each split at most.
+        overfit_batches: train on the same first batches in every epoch, unshuffled, and use them as val too.
+    """
+    on_device: dict[int, TensorSource] = {}  # splits share a source; it goes to the device once
+
+    def load(split: Split, shuffle: int | None) -> Loader:
+        source = split.source
+        order = Order(split.positions, batch_size, shuffle, limit_batches)
+        preprocess = Preprocess(data, len(source.targets), shuffle, device)
+        if data.in_memory and isinstance(source, TensorSource):
+            resident = on_device.setdefault(id(source), source.to(device))
+            return InMemory(resident, order, preprocess, device)
+        return Streamed(source, order, preprocess, device, data.workers)
+
+    test = load(data.test, None)
+    if overfit_batches is not None:
+        shuffled = torch.randperm(len(data.train), generator=generator(seed, "overfit"))
+        few = load(data.train.take(shuffled[: overfit_batches * batch_size]), None)
+        return Loaders(few, few, test)
+    return Loaders(load(data.train, seed), None if data.val is None else load(data.val, None), test)

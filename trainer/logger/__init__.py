@@ -1,0 +1,35 @@
+"""The registry of loggers: ``Component(run_dir, *, keys)``; ``Logger`` says what it has.
+
+Every run writes metrics.jsonl, train.log and summary.json; loggers are what comes on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from trainer.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOGGERS = Registry("logger", __path__)
+
+
+class Logger(Protocol):
+    """What a run tells a logger."""
+
+    def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
+        """A point of some curves: ``train/loss``, ``val/accuracy``, ``lr``, …"""
+
+    def log_samples(self, images: Tensor) -> None:
+        """(samples, channels, height, width) float32 training images, as the model sees them; once, before training."""
+
+    def log_confusion(self, counts: Tensor, classes: Sequence[str]) -> None:
+        """(classes, classes) int64 counts of the test set: [true class, predicted class]; once, at the end."""
+
+    def finish(self, hyperparameters: Mapping[str, bool | float | str], results: Mapping[str, float]) -> None:
+        """The run is done: its settings and its final metrics."""
+
+    def close(self) -> None:
+        """Write everything out; also after a failure."""

@@ -1,0 +1,29 @@
+"""metrics.jsonl: a line for each logged point, in every run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainer.logger import Logger
+
+
+class JSONL(Logger):
+    """``{"step": …, "epoch": …, "train/loss": …}``, written out at once.
+
+    Args:
+        run_dir: where the file goes.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._file = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
+        """Append a line."""
+        self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

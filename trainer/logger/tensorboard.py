@@ -1,0 +1,70 @@
+"""TensorBoard: curves, hyper-parameters, sample images and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from trainer.config import NonNegativeInt
+from trainer.logger import LOGGERS, Logger
+from trainer.logger._confusion import draw_confusion
+
+SPLITS = ("train", "val", "test")
+
+
+@LOGGERS.register
+class Tensorboard(Logger):
+    """Event files under ``tensorboard/``.
+
+    Each split has a writer of its own and its metrics the same tags, so that the curves of train and val lie over each
+    other; what belongs to no split (learning rate, gradient norm, throughput, pictures, hyper-parameters) goes to the
+    folder itself.
+
+    Args:
+        run_dir: where the folder goes.
+        images: training images to show.
+    """
+
+    def __init__(self, run_dir: Path, *, images: NonNegativeInt) -> None:
+        self._folder, self._images = run_dir / "tensorboard", images
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
+        """A scalar for each value."""
+        for name, value in values.items():
+            split, _, metric = name.rpartition("/")
+            self._writer(split).add_scalar(metric, value, step)
+
+    def log_samples(self, images: Tensor) -> None:
+        """A grid of them, each stretched to the full range of grey."""
+        if self._images == 0 or images.shape[1] not in (1, 3):
+            return
+        images = images[: self._images]
+        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+        self._writer("").add_images("samples/train", (images - low) / (high - low).clamp_min(1e-6))
+
+    def log_confusion(self, counts: Tensor, classes: Sequence[str]) -> None:
+        """A picture."""
+        self._writer("").add_image("confusion/test", draw_confusion(counts, classes))
+
+    def finish(self, hyperparameters: Mapping[str, bool | float | str], results: Mapping[str, float]) -> None:
+        """The HParams tab: a row with the settings and the final metrics."""
+        writer = self._writer("")
+        for summary in hparams(dict(hyperparameters), dict(results)):
+            writer._get_file_writer().add_summary(summary)
+        for name, value in results.items():
+            writer.add_scalar(name, value)
+
+    def close(self) -> None:
+        """Write everything out."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _writer(self, split: str) -> SummaryWriter:
+        if split not in self._writers:
+            self._writers[split] = SummaryWriter(str(self._folder / split))  # type: ignore[no-untyped-call]
+        return self._writers[split]

@@ -1,0 +1,38 @@
+"""Binary cross entropy on probabilities."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.loss import LOSSES
+from trainer.loss._classes import need_two_sided, side_scores, sides
+from trainer.spec import Spec
+
+
+@LOSSES.register
+class BCEProb(nn.Module):
+    """As torch's BCELoss, mean over samples and labels.
+
+    Outputs are (batch, 1) probabilities of the second of two classes, targets (batch,) 0 and 1; or both (batch, labels).
+    """
+
+    sigmoid = True
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        need_two_sided("bce_prob", spec)
+        self.spec = spec
+        self.num_outputs = len(spec.classes) if spec.task == "multilabel" else 1
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean, a scalar."""
+        return F.binary_cross_entropy(outputs, sides(targets))
+
+    def size(self, targets: Tensor) -> Tensor | int:
+        """The number of samples."""
+        return len(targets)
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """Probabilities, (batch, 2) or (batch, labels)."""
+        return side_scores(outputs, self.spec)

@@ -1,0 +1,16 @@
+"""Huber loss."""
+
+from functools import partial
+
+import torch.nn.functional as F
+
+from trainer.config import PositiveFloat
+from trainer.loss import LOSSES
+from trainer.loss._values import ValueLoss
+from trainer.spec import Spec
+
+
+@LOSSES.register
+def huber(spec: Spec, *, delta: PositiveFloat) -> ValueLoss:
+    """Half the square within ``delta``, beyond it ``delta * (|difference| - delta / 2)``: Huber 1964."""
+    return ValueLoss(spec, partial(F.huber_loss, delta=delta))

@@ -1,0 +1,13 @@
+"""Mean squared error."""
+
+import torch.nn.functional as F
+
+from trainer.loss import LOSSES
+from trainer.loss._values import ValueLoss
+from trainer.spec import Spec
+
+
+@LOSSES.register
+def mse(spec: Spec) -> ValueLoss:
+    """The mean of squared differences."""
+    return ValueLoss(spec, F.mse_loss)

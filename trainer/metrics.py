@@ -1,0 +1,216 @@
+"""Metrics as running sums on the device: one read at the end, every sample counted once.
+
+A metric is a function of sums over samples, and metrics of one task share their sums: a confusion matrix for classes,
+counts for labels, moments for values. Sums of parts add up, so the parts may come from any number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.config import ConfigError, did_you_mean
+from trainer.spec import Spec, Task
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function of a task's sums.
+
+    Args:
+        compute: from the sums, float64, to a number.
+        task: whose sums these are.
+        higher_is_better: which way is good.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+    task: Task
+    higher_is_better: bool
+
+
+METRICS: dict[tuple[str, Task], Metric] = {}
+DEFAULTS: dict[Task, list[str]] = {
+    "classification": ["accuracy"],
+    "multilabel": ["accuracy", "f1"],
+    "regression": ["mae", "r2"],
+}
+
+
+def metric(
+    name: str, task: Task, *, higher_is_better: bool = True
+) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
+    """Register a function of a task's sums under a name; the same name may mean something for every task."""
+
+    def register(compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        METRICS[name, task] = Metric(compute, task, higher_is_better)
+        return compute
+
+    return register
+
+
+class Sums:
+    """The running sums of one split.
+
+    Args:
+        spec: says the task and the number of classes, labels or values.
+        device: where the sums are kept.
+    """
+
+    def __init__(self, spec: Spec, device: torch.device) -> None:
+        self.task, self.width = spec.task, len(spec.classes)
+        shape = {
+            "classification": (self.width, self.width),  # [true class, predicted class]
+            "multilabel": (4, self.width),  # true positives, false positives, false negatives, true negatives
+            "regression": (5, self.width),  # n, sums of target, target², |error|, error²
+        }[self.task]
+        real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+        self.total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
+        self.loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
+        self._ones = torch.ones(1, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def update(self, loss: Tensor, size: Tensor | int, scores: Tensor, targets: Tensor) -> None:
+        """Add a batch, without waiting for the device.
+
+        Args:
+            loss: its mean, a scalar.
+            size: what that mean divided by.
+            scores: (batch, width).
+            targets: (batch,) classes or (batch, width) labels or values.
+        """
+        self.loss[0] += loss * size
+        self.loss[1] += size
+        if self.task == "classification":
+            cells = targets * self.width + scores.argmax(1)
+            self.total.view(-1).index_add_(0, cells, self._ones.expand(len(cells)))
+        elif self.task == "multilabel":
+            guessed, true = scores > 0.5, targets > 0.5
+            cells = [guessed & true, guessed & ~true, ~guessed & true, ~guessed & ~true]
+            self.total += torch.stack([cell.sum(0) for cell in cells])
+        else:
+            error = (scores - targets).float()
+            sums = [torch.ones_like(targets), targets, targets**2, error.abs(), error**2]
+            self.total += torch.stack([each.sum(0) for each in sums])
+
+    def compute(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
+        """The mean loss and the metrics; waits for the device."""
+        total, (losses, sizes) = self.total.cpu().double(), self.loss.tolist()
+        values = {name: float(metric.compute(total)) for name, metric in metrics.items()}
+        return {"loss": losses / sizes, **values}
+
+    def add(self, other: Sums) -> None:
+        """Add the sums of another part of the same split."""
+        self.total += other.total
+        self.loss += other.loss
+
+    def reset(self) -> None:
+        """Start again from nothing."""
+        self.total.zero_()
+        self.loss.zero_()
+
+
+def choose(names: Sequence[str] | None, spec: Spec) -> dict[str, Metric]:
+    """The metrics called ``names``, or the task's defaults.
+
+    Raises:
+        ConfigError: the task has no such metric.
+    """
+    known = {name: found for (name, task), found in METRICS.items() if task == spec.task}
+    chosen = DEFAULTS[spec.task] if names is None else names
+    problems = [
+        f"metrics: {name}: no such metric for {spec.task}{did_you_mean(name, known) or ';'} "
+        f"metrics: {', '.join(sorted(known))}"
+        for name in chosen
+        if name not in known
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    return {name: known[name] for name in chosen}
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """0 where the whole is 0, as torchmetrics and scikit-learn have it."""
+    return torch.where(whole > 0, part / whole.clamp_min(1), 0.0)
+
+
+def _macro(values: Tensor, seen: Tensor) -> Tensor:
+    """The mean over the classes that occur among targets or predictions."""
+    return values[seen].mean()
+
+
+@metric("accuracy", "classification")
+def accuracy_of_classes(confusion: Tensor) -> Tensor:
+    """Right ones among all."""
+    return confusion.trace() / confusion.sum()
+
+
+@metric("balanced_accuracy", "classification")
+def balanced_accuracy(confusion: Tensor) -> Tensor:
+    """Mean recall of the classes that occur: Brodersen et al. 2010."""
+    occurs = confusion.sum(1)
+    return (confusion.diagonal() / occurs)[occurs > 0].mean()
+
+
+@metric("precision", "classification")
+def precision_of_classes(confusion: Tensor) -> Tensor:
+    """Right ones among those predicted as a class, mean over classes."""
+    return _macro(_ratio(confusion.diagonal(), confusion.sum(0)), confusion.sum(0) + confusion.sum(1) > 0)
+
+
+@metric("recall", "classification")
+def recall_of_classes(confusion: Tensor) -> Tensor:
+    """Right ones among those of a class, mean over classes."""
+    return _macro(_ratio(confusion.diagonal(), confusion.sum(1)), confusion.sum(0) + confusion.sum(1) > 0)
+
+
+@metric("f1", "classification")
+def f1_of_classes(confusion: Tensor) -> Tensor:
+    """2 TP / (2 TP + FP + FN), mean over classes (van Rijsbergen 1979)."""
+    both = confusion.sum(0) + confusion.sum(1)
+    return _macro(_ratio(2 * confusion.diagonal(), both), both > 0)
+
+
+@metric("accuracy", "multilabel")
+def accuracy_of_labels(counts: Tensor) -> Tensor:
+    """Right ones among all labels of all samples."""
+    return (counts[0] + counts[3]).sum() / counts.sum()
+
+
+@metric("precision", "multilabel")
+def precision_of_labels(counts: Tensor) -> Tensor:
+    """TP / (TP + FP), mean over labels."""
+    return _ratio(counts[0], counts[0] + counts[1]).mean()
+
+
+@metric("recall", "multilabel")
+def recall_of_labels(counts: Tensor) -> Tensor:
+    """TP / (TP + FN), mean over labels."""
+    return _ratio(counts[0], counts[0] + counts[2]).mean()
+
+
+@metric("f1", "multilabel")
+def f1_of_labels(counts: Tensor) -> Tensor:
+    """2 TP / (2 TP + FP + FN), mean over labels."""
+    return _ratio(2 * counts[0], 2 * counts[0] + counts[1] + counts[2]).mean()
+
+
+@metric("mae", "regression", higher_is_better=False)
+def mae(moments: Tensor) -> Tensor:
+    """Mean absolute error over samples and values."""
+    return moments[3].sum() / moments[0].sum()
+
+
+@metric("rmse", "regression", higher_is_better=False)
+def rmse(moments: Tensor) -> Tensor:
+    """Root of the mean squared error over samples and values."""
+    return (moments[4].sum() / moments[0].sum()).sqrt()
+
+
+@metric("r2", "regression")
+def r2(moments: Tensor) -> Tensor:
+    """1 - squared error / variance of the targets, mean over values."""
+    count, total, squares, _, error = moments
+    return (1 - error / (squares - total**2 / count)).mean()

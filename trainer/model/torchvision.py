@@ -1,0 +1,58 @@
+"""Any image classifier of torchvision, from random weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from trainer.config import ConfigError, unknown_option
+from trainer.model import MODELS
+from trainer.spec import Spec
+
+
+@MODELS.register
+class Torchvision(nn.Module):
+    """A torchvision classifier with its last layer made for the data.
+
+    Grey images are given to all three colour channels.
+
+    Args:
+        spec: images (batch, channels, height, width) of 1 or 3 channels.
+        arch: a name of ``torchvision.models.list_models(module=torchvision.models)``.
+        size: resize to size × size first, bilinearly.
+
+    Returns:
+        (batch, ``spec.num_outputs``).
+
+    Raises:
+        ConfigError: the data is no image of 1 or 3 channels, or there is no such classifier.
+    """
+
+    def __init__(self, spec: Spec, *, arch: str, size: Annotated[int, Ge(8)] | None) -> None:
+        from trainer.vision import torchvision
+
+        super().__init__()
+        if spec.kind != "image" or spec.shape[0] not in (1, 3):
+            raise ConfigError(f"model=torchvision: reads images of 1 or 3 channels; dataset={spec.dataset} is {spec}")
+        names = torchvision.models.list_models(module=torchvision.models)
+        if arch not in names:
+            raise ConfigError(unknown_option("model.arch", arch, names))
+        builder = torchvision.models.get_model_builder(arch)
+        options = {"num_classes": spec.num_outputs}
+        if "vit" in arch:
+            options["image_size"] = size or spec.shape[1]
+        if arch in ("googlenet", "inception_v3"):  # their auxiliary heads answer in a tuple
+            options |= {"aux_logits": False, "init_weights": True}
+        self.network: nn.Module = builder(weights=None, **options)
+        self.size = size
+        self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        if self.size is not None:
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        outputs: Tensor = self.last(self.network(images.expand(-1, 3, -1, -1)))
+        return outputs

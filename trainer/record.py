@@ -1,0 +1,96 @@
+"""Where every number of a run goes: the loggers, the bar, the lines, and the throughput."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from trainer.logger import Logger
+
+log = logging.getLogger("trainer")
+
+
+class Recorder:
+    """Takes the engine's numbers.
+
+    Args:
+        loggers: each gets every point.
+        num_epochs: of the whole run, for the epoch lines.
+        monitor: the val metric to show besides the loss.
+    """
+
+    def __init__(self, loggers: Sequence[Logger], *, num_epochs: int, monitor: str) -> None:
+        self._loggers, self._num_epochs, self._monitor = loggers, num_epochs, monitor
+        self._epoch = self._window_samples = self.samples = 0
+        self.training_seconds = self._window_started = self._epoch_started = 0.0
+        self._bar: tqdm[Any] | None = None
+
+    def start_epoch(self, epoch: int, num_batches: int, done: int) -> None:
+        """Start the clock, and a bar unless the output is no terminal (tqdm knows a notebook).
+
+        Args:
+            epoch: counted from 1.
+            num_batches: of a whole epoch.
+            done: how many of them are done already.
+        """
+        self._epoch = epoch
+        self._bar = tqdm(
+            total=num_batches,
+            initial=done,
+            desc=f"epoch {epoch}/{self._num_epochs}",
+            unit="batch",
+            leave=False,
+            disable=None,
+            dynamic_ncols=True,
+        )
+        self._epoch_started = self._window_started = time.perf_counter()
+
+    def count_step(self, num_samples: int) -> None:
+        """An optimizer step on so many samples is under way."""
+        self._window_samples += num_samples
+        if self._bar is not None:
+            self._bar.update()
+
+    def log_training(self, values: Mapping[str, float], lr: float, gradient_norm: float, step: int) -> None:
+        """A point of the training curve: means since the last one, and the rates of this step."""
+        seconds = time.perf_counter() - self._window_started
+        rates = {"lr": lr, "gradient_norm": gradient_norm, "samples_per_second": self._window_samples / seconds}
+        self._log({**_named("train", values), **rates}, step)
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        self.training_seconds += seconds
+        self.samples += self._window_samples
+        self._window_samples, self._window_started = 0, time.perf_counter()
+
+    def end_epoch(self, train: Mapping[str, float], val: Mapping[str, float], step: int, *, is_best: bool) -> None:
+        """One line for the epoch: train loss, val loss, val metric, seconds, and a mark on the best."""
+        self.close()
+        parts = [f"epoch {self._epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}"]
+        parts.append(f"train loss {train['loss']:.4f}")
+        if val:
+            self._log(_named("val", val), step)
+            shown = ["loss", self._monitor] if self._monitor != "loss" else list(val)
+            parts += [f"val {name} {val[name]:.4f}" for name in shown]
+        parts.append(f"{time.perf_counter() - self._epoch_started:.1f} s")
+        log.info("  ".join(parts) + ("  * best" if val and is_best else ""))
+
+    def log_test(self, values: Mapping[str, float], step: int) -> None:
+        """The final metrics."""
+        self._log(_named("test", values), step)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        for logger in self._loggers:
+            logger.log(values, step, self._epoch)
+
+
+def _named(split: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{split}/{name}": value for name, value in values.items()}

@@ -1,0 +1,326 @@
+"""One run: config -> components -> ``Engine.fit()`` -> summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainer.checkpoint import BEST, Checkpoints
+from trainer.config import Component, ConfigError, RunError, Settings, did_you_mean
+from trainer.data import Data
+from trainer.dataset import DATASETS
+from trainer.device import DEVICES
+from trainer.engine import Engine, Monitor
+from trainer.environment import environment
+from trainer.loader import Loaders, make_loaders
+from trainer.logger import LOGGERS, Logger
+from trainer.logger._jsonl import JSONL
+from trainer.loss import LOSSES, Loss
+from trainer.metrics import Metric, choose
+from trainer.model import MODELS
+from trainer.optimizer import OPTIMIZERS
+from trainer.record import Recorder
+from trainer.registry import Registry
+from trainer.rundir import LOG, RunDirectory
+from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
+from trainer.spec import Spec
+
+log = logging.getLogger("trainer")
+
+
+class RunFailed(Exception):
+    """A run ended with an error; one line, which names the log with the traceback."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a config builds."""
+
+    device: torch.device
+    precision: str
+    data: Data
+    spec: Spec
+    loaders: Loaders
+    loss: Loss
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: Scheduler
+    total_steps: int
+    metrics: dict[str, Metric]
+    monitor: Monitor
+
+
+def run(settings: Settings, overrides: Sequence[str] = (), *, fixed_run_dir: bool = False) -> dict[str, Any]:
+    """Train, test with the best weights, and leave a run directory.
+
+    Args:
+        settings: a checked config.
+        overrides: what the user typed, for the record.
+        fixed_run_dir: ``settings.run_dir`` is the user's own choice, so it is taken as it is or refused.
+
+    Returns:
+        what summary.json holds.
+
+    Raises:
+        ConfigError: the config cannot work; nothing was written.
+        RunFailed: anything else went wrong; the run directory and its checkpoints stay.
+    """
+    if settings.dry_run:
+        return _dry_run(settings, overrides)
+    with _reported(RunDirectory(settings.run_dir, fixed=fixed_run_dir), settings, overrides) as directory:
+        started = time.perf_counter()
+        parts = assemble(settings)
+        directory.claim(settings.to_dict(), overrides)
+        directory.write_json("environment.json", _environment(settings, parts))
+        with _open_loggers(settings, directory) as loggers:
+            engine = _make_engine(settings, parts, loggers, directory)
+            _announce(settings, parts, directory)
+            for logger in loggers:
+                logger.log_samples(_samples(parts))
+            engine.fit()
+            results = _test(engine, loggers)
+            summary = _summary(engine, results, time.perf_counter() - started)
+            directory.write_json("summary.json", summary)
+            for logger in loggers:
+                logger.finish(_flat(settings.to_dict()), _numbers(summary))
+        _conclude(engine, results, directory)
+        return summary
+
+
+def assemble(settings: Settings) -> Parts:
+    """Build everything a config names, in the order in which one thing needs another; writes nothing.
+
+    Raises:
+        ConfigError: some of it cannot work together.
+    """
+    set_global_state(settings.seed, settings.deterministic)
+    device = build(DEVICES, settings.device)
+    precision = choose_precision(settings.precision, device)
+    data = build(DATASETS, settings.dataset, settings.seed)
+    loss = build(LOSSES, settings.loss, data.spec).to(device)
+    spec = dataclasses.replace(data.spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
+    metrics = choose(settings.metrics, spec)
+    monitor = choose_monitor(settings.monitor, metrics, spec)
+    loaders = make_loaders(
+        data,
+        device,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        limit_batches=settings.limit_batches,
+        overfit_batches=settings.overfit_batches,
+    )
+    model = build(MODELS, settings.model, spec).to(device)
+    optimizer = build(OPTIMIZERS, settings.optimizer, [p for p in model.parameters() if p.requires_grad])
+    total_steps = settings.epochs * len(loaders.train)
+    if settings.max_steps is not None:
+        total_steps = min(total_steps, settings.max_steps)
+    scheduler = build(SCHEDULERS, settings.scheduler, Horizon(total_steps, len(loaders.train)))
+    return Parts(
+        device, precision, data, spec, loaders, loss, model, optimizer, scheduler, total_steps, metrics, monitor
+    )
+
+
+def build(registry: Registry, config: Component, *runtime: Any) -> Any:
+    """Build a component; a ValueError of its constructor is about the config, so it says which group.
+
+    Raises:
+        ConfigError: the component refuses its keys.
+    """
+    try:
+        return registry.build(config, *runtime)
+    except ValueError as error:
+        raise ConfigError(f"{registry.group}={config['name']}: {error}") from error
+
+
+def set_global_state(seed: int, deterministic: bool) -> None:
+    """Seed Python, NumPy and torch, and choose between repeatable and fastest kernels."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with it
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time in every step
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """``auto`` is bf16 on a GPU that computes in it, else fp32.
+
+    Raises:
+        ConfigError: the device does not have the precision.
+    """
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "auto":
+        return "bf16" if native else "fp32"
+    if precision == "bf16" and device.type == "cuda" and not native:
+        raise ConfigError("precision: this GPU does not compute in bf16; use fp16 or fp32")
+    return precision
+
+
+def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) -> Monitor:
+    """The val metric that says which weights are best; by default the accuracy, or for values the loss.
+
+    Raises:
+        ConfigError: no metric yields it.
+    """
+    known = {"val/loss": False, **{f"val/{key}": metric.higher_is_better for key, metric in metrics.items()}}
+    if name is None:
+        name = "val/accuracy" if "val/accuracy" in known and spec.task != "regression" else "val/loss"
+    if name not in known:
+        hint = did_you_mean(name, known) or ";"
+        raise ConfigError(f"monitor: {name}: no metric yields it{hint} metrics: {', '.join(known)}")
+    return Monitor(name.removeprefix("val/"), known[name])
+
+
+@contextmanager
+def _reported(
+    directory: RunDirectory, settings: Settings, overrides: Sequence[str]
+) -> Iterator[RunDirectory]:
+    """Turn whatever goes wrong into one line and a record in the run directory."""
+    try:
+        yield directory
+    except ConfigError:
+        raise
+    except KeyboardInterrupt:
+        directory.end("stopped", "interrupted")
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, RunError):
+            message = f"{type(error).__name__}: {message}"
+        directory.fail(settings.to_dict(), overrides, message, error)
+        raise RunFailed(f"{message} (the log: {directory.path / LOG})") from error
+    finally:
+        directory.close()
+
+
+@contextmanager
+def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[list[Logger]]:
+    """metrics.jsonl and the chosen loggers; written out whatever happens."""
+    loggers: list[Logger] = [JSONL(directory.path)]
+    loggers += [build(LOGGERS, config, directory.path) for config in settings.logger.values()]
+    try:
+        yield loggers
+    finally:
+        for logger in loggers:
+            try:
+                logger.close()
+            except Exception as error:  # on a full disk; the reason is reported once, by what failed first
+                log.debug("closing %s: %s", logger, error)
+
+
+def _make_engine(settings: Settings, parts: Parts, loggers: Sequence[Logger], directory: RunDirectory) -> Engine:
+    extra = {"config": settings.to_dict(), "data": parts.data.preprocessing()}
+    epochs = -(-parts.total_steps // len(parts.loaders.train))
+    return Engine(
+        model=parts.model,
+        loss=parts.loss,
+        optimizer=parts.optimizer,
+        scheduler=parts.scheduler,
+        loaders=parts.loaders,
+        metrics=parts.metrics,
+        monitor=parts.monitor,
+        recorder=Recorder(loggers, num_epochs=epochs, monitor=parts.monitor.name),
+        checkpoints=Checkpoints(directory.path / "checkpoints", settings.checkpoint.keep, extra),
+        settings=settings,
+        spec=parts.spec,
+        device=parts.device,
+        precision=parts.precision,
+        total_steps=parts.total_steps,
+    )
+
+
+def _test(engine: Engine, loggers: Sequence[Logger]) -> dict[str, float]:
+    """Measure the test split, once, with the best weights; keep those weights alone too."""
+    state = engine.checkpoints.load(BEST)
+    weights = state["ema"] if engine.ema is not None else state["model"]
+    engine.checkpoints.save_weights(weights)
+    evaluated = engine.model if engine.ema is None else engine.ema.model
+    evaluated.load_state_dict(weights)
+    sums = engine.evaluate(engine.loaders.test)
+    results = sums.compute(engine.metrics)
+    engine.recorder.log_test(results, engine.progress.step)
+    if engine.spec.task == "classification":
+        for logger in loggers:
+            logger.log_confusion(sums.total.cpu(), engine.spec.classes)
+    return results
+
+
+def _summary(engine: Engine, results: Mapping[str, float], seconds: float) -> dict[str, Any]:
+    recorder = engine.recorder
+    return {
+        "state": "finished",
+        "monitor": f"val/{engine.monitor.name}",
+        "best": engine.progress.best,
+        **{f"test/{name}": value for name, value in results.items()},
+        "steps": engine.progress.step,
+        "epochs": engine.progress.epoch,
+        "seconds": round(seconds, 3),
+        "samples_per_second": round(recorder.samples / max(recorder.training_seconds, 1e-9), 1),
+    }
+
+
+def _announce(settings: Settings, parts: Parts, directory: RunDirectory) -> None:
+    """The block at the start."""
+    parameters = sum(parameter.numel() for parameter in parts.model.parameters())
+    sizes = ", ".join(f"{name} {len(split):,}" for name, split in parts.data.splits().items())
+    threads = f" ({torch.get_num_threads()} threads)" if parts.device.type == "cpu" else ""
+    log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
+    log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
+    log.info("device   %s%s, %s", parts.device, threads, parts.precision)
+    log.info("run      %s", directory.path)
+
+
+def _conclude(engine: Engine, results: Mapping[str, float], directory: RunDirectory) -> None:
+    """The lines at the end."""
+    metrics = "  ".join(f"{name} {value:.4f}" for name, value in results.items())
+    log.info("test     %s  (weights of epoch %s)", metrics, engine.progress.best["epoch"])
+    log.info("run      %s", directory.path)
+    if "tensorboard" in engine.settings.logger:
+        log.info("next     tensorboard --logdir %s", directory.path)
+
+
+def _environment(settings: Settings, parts: Parts) -> dict[str, Any]:
+    return {"seed": settings.seed, **environment(parts.device), "data": parts.data.fingerprint()}
+
+
+def _samples(parts: Parts) -> torch.Tensor:
+    """The first training batch as the model sees it."""
+    return next(parts.loaders.train.epoch()).inputs[0].cpu()
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``; what is no number or switch becomes text."""
+    flat: dict[str, bool | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, bool | int | float) else str(value)
+    return flat
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The best and the final metrics of a summary, for the table of hyper-parameters."""
+    best = {name.replace("val/", "best/"): value for name, value in summary["best"].items() if "/" in name}
+    return {**best, **{name: value for name, value in summary.items() if name.startswith("test/")}}
+
+
+def _dry_run(settings: Settings, overrides: Sequence[str]) -> dict[str, Any]:
+    """A whole run of one step, in a folder that goes away again."""
+    with tempfile.TemporaryDirectory(prefix="train-dry-run-") as folder:
+        short = settings.replace(dry_run=False, max_steps=1, limit_batches=1, run_dir=folder)
+        summary = run(short, overrides, fixed_run_dir=True)
+    print("dry run: one step, evaluation, checkpoint and test went well; nothing was kept")
+    return summary

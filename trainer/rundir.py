@@ -1,0 +1,123 @@
+"""The run directory: claimed once, never shared, and what every run writes into it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import logging.handlers
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm.auto import tqdm
+
+from trainer.config import ConfigError
+
+LOG = "train.log"
+
+
+class RunDirectory:
+    """A folder of its own for one run. Nothing is on the disk before ``claim``.
+
+    What is logged before is kept and written then.
+
+    Args:
+        wanted: where it should be; where a run of the same second was faster, ``-2``, ``-3``, … is added.
+        fixed: the user chose that very path, so nothing may be added.
+
+    Raises:
+        ConfigError: the user's path is taken.
+    """
+
+    def __init__(self, wanted: str, *, fixed: bool) -> None:
+        self.path = Path(wanted)
+        self._fixed, self._claimed = fixed, False
+        if fixed and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigError(f"run_dir: {wanted} is there already and not empty; name another, or leave run_dir out")
+        self._log = logging.getLogger("trainer")
+        self._log.setLevel(logging.INFO)
+        self._log.propagate = False
+        logging.raiseExceptions = False  # a log line that cannot be written is no second error
+        self._memory = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
+        self._handlers: list[logging.Handler] = [_Console(), self._memory]
+        for handler in self._handlers:
+            self._log.addHandler(handler)
+
+    def claim(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        """Make the folder, with the config and what the user typed, and let the log go there.
+
+        Raises:
+            OSError: it cannot be made or written.
+        """
+        self.path = self._make()
+        self._claimed = True
+        file = logging.FileHandler(self.path / LOG, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handlers.append(file)
+        self._memory.setTarget(file)
+        self._memory.flush()
+        self._log.removeHandler(self._memory)
+        self._log.addHandler(file)
+        self.write_yaml("config.yaml", {**config, "run_dir": str(self.path)})
+        self.write_yaml("overrides.yaml", list(overrides))
+
+    def write_yaml(self, name: str, content: Any) -> None:
+        """Write a file of plain containers."""
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        (self.path / name).write_text(text, encoding="utf-8")
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a file of plain containers."""
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (self.path / name).write_text(text + "\n", encoding="utf-8")
+
+    def fail(self, config: Mapping[str, Any], overrides: Sequence[str], message: str, error: BaseException) -> None:
+        """Keep an error with its traceback in the log, as far as the disk allows."""
+        with contextlib.suppress(OSError):
+            if not self._claimed:
+                self.claim(config, overrides)
+        record = self._log.makeRecord(
+            "trainer", logging.ERROR, "", 0, message, (), (type(error), error, error.__traceback__)
+        )
+        for handler in self._handlers[1:]:  # not the console: the user gets one line, from the command
+            handler.handle(record)
+        self.end("failed", message)
+
+    def end(self, state: str, reason: str) -> None:
+        """Say in summary.json how a run ended that did not finish, as far as the disk allows."""
+        if self._claimed:
+            with contextlib.suppress(OSError):
+                self.write_json("summary.json", {"state": state, "reason": reason})
+
+    def close(self) -> None:
+        """Let go of the log."""
+        for handler in self._handlers:
+            self._log.removeHandler(handler)
+            handler.close()
+
+    def _make(self) -> Path:
+        """The folder, made by this run alone: mkdir either makes it or says that it is there."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._fixed:
+            self.path.mkdir(exist_ok=True)
+            return self.path
+        number, path = 1, self.path
+        while True:
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+                path = self.path.with_name(f"{self.path.name}-{number}")
+            else:
+                return path
+
+
+class _Console(logging.Handler):
+    """Lines on stdout, above the bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()

@@ -1,0 +1,10 @@
+"""A constant learning rate."""
+
+from trainer.config import NonNegativeFloat
+from trainer.scheduler import SCHEDULERS, Horizon, Schedule
+
+
+@SCHEDULERS.register
+def constant(horizon: Horizon, *, warmup_epochs: NonNegativeFloat) -> Schedule:
+    """Factor 1, after the warm-up."""
+    return Schedule(lambda step, steps: 1.0, horizon, warmup_epochs)

@@ -1,0 +1,10 @@
+"""A drop after every epoch."""
+
+from trainer.config import NonNegativeFloat, PositiveFloat
+from trainer.scheduler import SCHEDULERS, Horizon, Schedule
+
+
+@SCHEDULERS.register
+def exponential(horizon: Horizon, *, gamma: PositiveFloat, warmup_epochs: NonNegativeFloat) -> Schedule:
+    """``gamma ** epoch``, as torch's ExponentialLR stepped once an epoch."""
+    return Schedule(lambda step, steps: gamma ** (step // horizon.steps_per_epoch), horizon, warmup_epochs)

@@ -1,0 +1,13 @@
+"""A drop at each milestone."""
+
+from trainer.config import NonNegativeFloat, PositiveFloat, PositiveInt
+from trainer.scheduler import SCHEDULERS, Horizon, Schedule
+
+
+@SCHEDULERS.register
+def multistep(
+    horizon: Horizon, *, milestones: list[PositiveInt], gamma: PositiveFloat, warmup_epochs: NonNegativeFloat
+) -> Schedule:
+    """``gamma`` to the number of milestones passed, as torch's MultiStepLR stepped once an epoch."""
+    drops = [milestone * horizon.steps_per_epoch for milestone in milestones]
+    return Schedule(lambda step, steps: gamma ** sum(step >= drop for drop in drops), horizon, warmup_epochs)

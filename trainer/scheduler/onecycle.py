@@ -1,0 +1,37 @@
+"""One cycle."""
+
+import math
+from typing import Annotated
+
+from annotated_types import Gt, Lt
+
+from trainer.config import PositiveFloat
+from trainer.scheduler import SCHEDULERS, Horizon, Schedule
+
+
+@SCHEDULERS.register
+def onecycle(
+    horizon: Horizon,
+    *,
+    pct_start: Annotated[float, Gt(0), Lt(1)],
+    div_factor: PositiveFloat,
+    final_div_factor: PositiveFloat,
+) -> Schedule:
+    """Up to 1 and down again along cosines, as torch's OneCycleLR; the momentum stays what it is.
+
+    Smith and Topin 2018. The first factor is ``1 / div_factor``, the last ``1 / (div_factor * final_div_factor)``.
+    """
+    first, last = 1 / div_factor, 1 / (div_factor * final_div_factor)
+
+    def factor(step: int, steps: int) -> float:
+        peak, end = pct_start * steps - 1, steps - 1
+        if step < peak:
+            return _cosine(first, 1.0, step / peak)
+        return _cosine(1.0, last, min((step - peak) / (end - peak), 1.0))
+
+    return Schedule(factor, horizon)
+
+
+def _cosine(start: float, end: float, part: float) -> float:
+    """From ``start`` to ``end`` along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
