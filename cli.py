@@ -73,7 +73,8 @@ def report(error: Exception) -> int:
 
 def score(summary: dict[str, Any]) -> float | None:
     """The best value of the monitored metric, which a sweeper may optimize."""
-    return summary["best"].get(summary["monitor"])
+    best: float | None = summary["best"].get(summary["monitor"])
+    return best
 
 
 def _mend_argparse() -> None:

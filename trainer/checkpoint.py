@@ -5,6 +5,7 @@ A file holds plain types and tensors only, so ``weights_only=True`` always loads
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -127,7 +128,8 @@ class Checkpoints:
             _sync(self._folder)
         except Exception as error:
             reason = _reason(self._folder, error)
-            _unlink_quietly(temporary)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise RunError(f"cannot write the checkpoint {path}: {reason}") from error
 
 
@@ -200,10 +202,3 @@ def _reason(folder: Path, error: Exception) -> str:
     if free < 1 << 20:
         return f"no space left on the disk ({free} bytes free)"
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def _unlink_quietly(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -175,7 +176,8 @@ def _check_keys(
         if key not in types_of:
             problems.append(unknown_key(full, types_of, origin))
         elif key not in config:
-            problems.append(f"{full}: missing; must be {describe(types_of[key])}")
+            wanted = f"options: {', '.join(registry(key).names())}" if full in GROUPS else describe(types_of[key])
+            problems.append(f"{full}: missing; {wanted}")
         elif nested := _nested_keys(types_of[key]):
             if isinstance(config[key], Mapping):
                 values[key] = _check_keys(config[key], nested, full, typed, problems)
@@ -263,12 +265,14 @@ def from_hydra(config: Any, overrides: Iterable[str]) -> tuple[Settings, set[str
 
 def compose_error(error: Exception) -> ConfigError:
     """What Hydra or OmegaConf has to say, in our words: one line with the key and the nearest right one."""
-    from hydra.errors import MissingConfigException
+    from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         return ConfigError(unknown_option(group, name, error.options))
+    if isinstance(error, OverrideParseException):
+        return ConfigError(f"{error.override}: cannot be read; write key=value, and quote what the shell may change")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = getattr(cause, "full_key", None)
     if isinstance(cause, OmegaConfBaseException) and key:
@@ -277,6 +281,11 @@ def compose_error(error: Exception) -> ConfigError:
         if known and str(cause.key) not in known:
             return ConfigError(unknown_key(key, known, " (from the command line)"))
         return ConfigError(f"{key}: {_first_line(cause.msg or cause)}")
+    ambiguous = re.match(r"Ambiguous value for argument '(.+?)'", str(error))
+    if ambiguous:
+        word = ambiguous.group(1)
+        group, _, options = word.partition("=")
+        return ConfigError(f"{word}: several values need --multirun; for a list write {group}=[{options}]")
     return ConfigError(_first_line(error))
 
 

@@ -21,7 +21,9 @@ from trainer.spec import Spec
 class Source(Protocol):
     """Samples by position."""
 
-    targets: Tensor  # (samples,) int64 classes, or (samples, outputs) float32 labels or values
+    @property
+    def targets(self) -> Tensor:
+        """(samples,) int64 classes, or (samples, outputs) float32 labels or values."""
 
     def fetch(self, positions: Tensor) -> tuple[Tensor, ...]:
         """The raw inputs at ``positions`` (int64), batched: (inputs,), or (inputs, lengths) where steps vary."""
@@ -135,7 +137,7 @@ class Data:
         """Sizes, and a SHA-256 of the test set's raw bytes and the training targets, to tell two data sets apart."""
         digest = hashlib.sha256()
         for tensor in (*self.test.source.fetch(self.test.positions), self.test.targets, self.train.targets):
-            digest.update(tensor.contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.contiguous().numpy().data)
         sizes = {name: len(split) for name, split in self.splits().items()}
         return {**sizes, "sha256": digest.hexdigest()}
 

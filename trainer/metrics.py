@@ -88,8 +88,8 @@ class Sums:
             self.total.view(-1).index_add_(0, cells, self._ones.expand(len(cells)))
         elif self.task == "multilabel":
             guessed, true = scores > 0.5, targets > 0.5
-            cells = [guessed & true, guessed & ~true, ~guessed & true, ~guessed & ~true]
-            self.total += torch.stack([cell.sum(0) for cell in cells])
+            quarters = [guessed & true, guessed & ~true, ~guessed & true, ~guessed & ~true]
+            self.total += torch.stack([quarter.sum(0) for quarter in quarters])
         else:
             error = (scores - targets).float()
             sums = [torch.ones_like(targets), targets, targets**2, error.abs(), error**2]
@@ -206,7 +206,8 @@ def mae(moments: Tensor) -> Tensor:
 @metric("rmse", "regression", higher_is_better=False)
 def rmse(moments: Tensor) -> Tensor:
     """Root of the mean squared error over samples and values."""
-    return (moments[4].sum() / moments[0].sum()).sqrt()
+    mean: Tensor = moments[4].sum() / moments[0].sum()
+    return torch.sqrt(mean)
 
 
 @metric("r2", "regression")

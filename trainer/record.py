@@ -58,7 +58,11 @@ class Recorder:
     def log_training(self, values: Mapping[str, float], lr: float, gradient_norm: float, step: int) -> None:
         """A point of the training curve: means since the last one, and the rates of this step."""
         seconds = time.perf_counter() - self._window_started
-        rates = {"lr": lr, "gradient_norm": gradient_norm, "samples_per_second": self._window_samples / seconds}
+        rates = {
+            "lr": lr,
+            "gradient_norm": gradient_norm,
+            "samples_per_second": self._window_samples / seconds,
+        }
         self._log({**_named("train", values), **rates}, step)
         if self._bar is not None:
             self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -9,7 +10,6 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,6 @@ from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
 
 log = logging.getLogger("trainer")
-
-
-class RunFailed(Exception):
-    """A run ended with an error; one line, which names the log with the traceback."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,26 +70,30 @@ def run(settings: Settings, overrides: Sequence[str] = (), *, fixed_run_dir: boo
 
     Raises:
         ConfigError: the config cannot work; nothing was written.
-        RunFailed: anything else went wrong; the run directory and its checkpoints stay.
+        RunError: anything else went wrong; one line that names the log with the traceback. The run directory
+            and its checkpoints stay.
     """
-    if settings.dry_run:
-        return _dry_run(settings, overrides)
-    with _reported(RunDirectory(settings.run_dir, fixed=fixed_run_dir), settings, overrides) as directory:
+    with contextlib.ExitStack() as stack:
+        if settings.dry_run:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
+            settings = settings.replace(max_steps=1, limit_batches=1, run_dir=folder)
+        directory = RunDirectory(settings.run_dir, fixed=fixed_run_dir or settings.dry_run)
+        stack.enter_context(_reported(directory, settings, overrides))
         started = time.perf_counter()
         parts = assemble(settings)
         directory.claim(settings.to_dict(), overrides)
         directory.write_json("environment.json", _environment(settings, parts))
-        with _open_loggers(settings, directory) as loggers:
-            engine = _make_engine(settings, parts, loggers, directory)
-            _announce(settings, parts, directory)
-            for logger in loggers:
-                logger.log_samples(_samples(parts))
-            engine.fit()
-            results = _test(engine, loggers)
-            summary = _summary(engine, results, time.perf_counter() - started)
-            directory.write_json("summary.json", summary)
-            for logger in loggers:
-                logger.finish(_flat(settings.to_dict()), _numbers(summary))
+        loggers = stack.enter_context(_open_loggers(settings, directory))
+        engine = _make_engine(settings, parts, loggers, directory)
+        _announce(settings, parts, directory)
+        for logger in loggers:
+            logger.log_samples(_samples(parts))
+        engine.fit()
+        results = _test(engine, loggers)
+        summary = _summary(engine, results, time.perf_counter() - started)
+        directory.write_json("summary.json", summary)
+        for logger in loggers:
+            logger.finish(_flat(settings.to_dict()), _numbers(summary))
         _conclude(engine, results, directory)
         return summary
 
@@ -127,7 +127,18 @@ def assemble(settings: Settings) -> Parts:
         total_steps = min(total_steps, settings.max_steps)
     scheduler = build(SCHEDULERS, settings.scheduler, Horizon(total_steps, len(loaders.train)))
     return Parts(
-        device, precision, data, spec, loaders, loss, model, optimizer, scheduler, total_steps, metrics, monitor
+        device,
+        precision,
+        data,
+        spec,
+        loaders,
+        loss,
+        model,
+        optimizer,
+        scheduler,
+        total_steps,
+        metrics,
+        monitor,
     )
 
 
@@ -150,7 +161,8 @@ def set_global_state(seed: int, deterministic: bool) -> None:
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with it
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time in every step
+    # a debugging aid that costs time in every step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
 
 
@@ -183,10 +195,8 @@ def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) 
     return Monitor(name.removeprefix("val/"), known[name])
 
 
-@contextmanager
-def _reported(
-    directory: RunDirectory, settings: Settings, overrides: Sequence[str]
-) -> Iterator[RunDirectory]:
+@contextlib.contextmanager
+def _reported(directory: RunDirectory, settings: Settings, overrides: Sequence[str]) -> Iterator[RunDirectory]:
     """Turn whatever goes wrong into one line and a record in the run directory."""
     try:
         yield directory
@@ -200,12 +210,13 @@ def _reported(
         if not isinstance(error, RunError):
             message = f"{type(error).__name__}: {message}"
         directory.fail(settings.to_dict(), overrides, message, error)
-        raise RunFailed(f"{message} (the log: {directory.path / LOG})") from error
+        where = "HYDRA_FULL_ERROR=1 shows the traceback" if settings.dry_run else f"the log: {directory.path / LOG}"
+        raise RunError(f"{message} ({where})") from error
     finally:
         directory.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[list[Logger]]:
     """metrics.jsonl and the chosen loggers; written out whatever happens."""
     loggers: list[Logger] = [JSONL(directory.path)]
@@ -279,13 +290,17 @@ def _announce(settings: Settings, parts: Parts, directory: RunDirectory) -> None
     log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
     log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
     log.info("device   %s%s, %s", parts.device, threads, parts.precision)
-    log.info("run      %s", directory.path)
+    if not settings.dry_run:
+        log.info("run      %s", directory.path)
 
 
 def _conclude(engine: Engine, results: Mapping[str, float], directory: RunDirectory) -> None:
     """The lines at the end."""
     metrics = "  ".join(f"{name} {value:.4f}" for name, value in results.items())
     log.info("test     %s  (weights of epoch %s)", metrics, engine.progress.best["epoch"])
+    if engine.settings.dry_run:
+        log.info("dry run: a step, an evaluation, a checkpoint and a test went well; nothing is kept")
+        return
     log.info("run      %s", directory.path)
     if "tensorboard" in engine.settings.logger:
         log.info("next     tensorboard --logdir %s", directory.path)
@@ -315,12 +330,3 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     """The best and the final metrics of a summary, for the table of hyper-parameters."""
     best = {name.replace("val/", "best/"): value for name, value in summary["best"].items() if "/" in name}
     return {**best, **{name: value for name, value in summary.items() if name.startswith("test/")}}
-
-
-def _dry_run(settings: Settings, overrides: Sequence[str]) -> dict[str, Any]:
-    """A whole run of one step, in a folder that goes away again."""
-    with tempfile.TemporaryDirectory(prefix="train-dry-run-") as folder:
-        short = settings.replace(dry_run=False, max_steps=1, limit_batches=1, run_dir=folder)
-        summary = run(short, overrides, fixed_run_dir=True)
-    print("dry run: one step, evaluation, checkpoint and test went well; nothing was kept")
-    return summary

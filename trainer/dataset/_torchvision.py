@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,12 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
     dataset_class = getattr(torchvision.datasets, class_name)
     where = Path(root) / folder
     try:
-        if not where.is_dir():
-            _download(name, dataset_class, root, where)
-        dataset = dataset_class(root, train=train, download=False)
+        try:
+            dataset = dataset_class(root, train=train, download=False)
+        except RuntimeError as error:
+            if "not found" not in str(error):
+                raise
+            dataset = _download(name, dataset_class, root, where, train)
     except ConfigError:
         raise
     except Exception as error:
@@ -66,14 +70,17 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
     return _split(name, where, dataset), tuple(str(label) for label in dataset.classes)
 
 
-def _download(name: str, dataset_class: Callable[..., Any], root: str, where: Path) -> None:
+def _download(name: str, dataset_class: Callable[..., Any], root: str, where: Path, train: bool) -> Any:
+    """Raises ConfigError, and leaves no empty folder behind, where the download fails."""
+    missing = [path for path in (where, *where.parents) if not path.exists()]
     try:
-        for train in (True, False):
-            dataset_class(root, train=train, download=True)
+        return dataset_class(root, train=train, download=True)
     except Exception as error:
+        for path in missing:  # torchvision makes them before it tries
+            with contextlib.suppress(OSError):
+                path.rmdir()
         raise ConfigError(
-            f"dataset.root: no {name} data there: looked for the folder {where}, and the download failed "
-            f"({_one_line(error)})"
+            f"dataset.root: no whole {name} data in {where}, and the download failed: {_one_line(error)}"
         ) from error
 
 

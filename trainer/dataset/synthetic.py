@@ -110,9 +110,7 @@ def _smooth(prototypes: Tensor) -> Tensor:
     return smooth / smooth.flatten(1).std(1, unbiased=False).clamp_min(1e-6).view(-1, *[1] * (prototypes.ndim - 1))
 
 
-def _tokens(
-    targets: Tensor, steps: int, classes: int, vocabulary: int, noise: float, maker: torch.Generator
-) -> Tensor:
+def _tokens(targets: Tensor, steps: int, classes: int, vocabulary: int, noise: float, maker: torch.Generator) -> Tensor:
     """Each step says a token of one of the sample's classes, or with the chance ``noise`` any token; 0 is padding."""
     weights = F.one_hot(targets, classes).float() if targets.ndim == 1 else targets + 1e-6
     speaking = torch.multinomial(weights, steps, replacement=True, generator=maker)

@@ -1,4 +1,4 @@
-"""The registry of loggers: ``Component(run_dir, *, keys)``; ``Logger`` says what it has.
+"""The registry of loggers: ``Component(run_dir, *, keys)`` returns a ``Logger``.
 
 Every run writes metrics.jsonl, train.log and summary.json; loggers are what comes on top.
 """
@@ -6,7 +6,7 @@ Every run writes metrics.jsonl, train.log and summary.json; loggers are what com
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trainer.registry import Registry
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 LOGGERS = Registry("logger", __path__)
 
 
-class Logger(Protocol):
-    """What a run tells a logger."""
+class Logger:
+    """What a run tells a logger. This one writes nothing; another overrides what it wants to hear."""
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
         """A point of some curves: ``train/loss``, ``val/accuracy``, ``lr``, …"""

@@ -36,8 +36,13 @@ def draw_confusion(counts: Tensor, classes: Sequence[str]) -> Tensor:
             draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=shade)
             if num_classes <= MOST_NAMED and counts[true, guess]:
                 colour = "white" if share > 0.5 else "black"
-                middle = (left + cell / 2, top + cell / 2)
-                draw.text(middle, str(int(counts[true, guess])), fill=colour, font=font, anchor="mm")
+                draw.text(
+                    (left + cell / 2, top + cell / 2),
+                    str(int(counts[true, guess])),
+                    fill=colour,
+                    font=font,
+                    anchor="mm",
+                )
     draw.text((MARGIN, 8), "columns: predicted   rows: true", fill="black", font=font)
     if num_classes <= MOST_NAMED:
         for number, name in enumerate(classes):

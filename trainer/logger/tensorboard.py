@@ -66,5 +66,5 @@ class Tensorboard(Logger):
 
     def _writer(self, split: str) -> SummaryWriter:
         if split not in self._writers:
-            self._writers[split] = SummaryWriter(str(self._folder / split))  # type: ignore[no-untyped-call]
+            self._writers[split] = SummaryWriter(str(self._folder / split))
         return self._writers[split]

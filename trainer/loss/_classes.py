@@ -19,7 +19,9 @@ def need_classes(loss: str, spec: Spec) -> None:
 def need_two_sided(loss: str, spec: Spec) -> None:
     """Raises ConfigError unless there are two classes, or labels."""
     if spec.task == "regression":
-        raise ConfigError(f"loss={loss}: needs classes or labels; dataset={spec.dataset} is {spec}; use mse, l1 or huber")
+        raise ConfigError(
+            f"loss={loss}: needs classes or labels; dataset={spec.dataset} is {spec}; use mse, l1 or huber"
+        )
     if spec.task == "classification" and len(spec.classes) != 2:
         raise ConfigError(
             f"loss={loss}: needs two classes or several labels; dataset={spec.dataset} has {len(spec.classes)} "

@@ -14,7 +14,8 @@ from trainer.spec import Spec
 class BCEProb(nn.Module):
     """As torch's BCELoss, mean over samples and labels.
 
-    Outputs are (batch, 1) probabilities of the second of two classes, targets (batch,) 0 and 1; or both (batch, labels).
+    Outputs are (batch, 1) probabilities of the second of two classes, targets (batch,) 0 and 1;
+    or both (batch, labels).
     """
 
     sigmoid = True

@@ -24,7 +24,11 @@ class CrossEntropy(nn.Module):
     weight: Tensor | None
 
     def __init__(
-        self, spec: Spec, *, label_smoothing: Fraction, weight: list[NonNegativeFloat] | Literal["balanced"] | None
+        self,
+        spec: Spec,
+        *,
+        label_smoothing: Fraction,
+        weight: list[NonNegativeFloat] | Literal["balanced"] | None,
     ) -> None:
         super().__init__()
         need_classes("cross_entropy", spec)

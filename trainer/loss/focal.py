@@ -24,7 +24,11 @@ class Focal(nn.Module):
     weight: Tensor | None
 
     def __init__(
-        self, spec: Spec, *, gamma: NonNegativeFloat, weight: list[NonNegativeFloat] | Literal["balanced"] | None
+        self,
+        spec: Spec,
+        *,
+        gamma: NonNegativeFloat,
+        weight: list[NonNegativeFloat] | Literal["balanced"] | None,
     ) -> None:
         super().__init__()
         need_classes("focal", spec)

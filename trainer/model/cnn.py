@@ -40,7 +40,9 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
-            raise ConfigError(f"model.kernel_size: must be odd, so that the convolution keeps the size, got {kernel_size}")
+            raise ConfigError(
+                f"model.kernel_size: must be odd, so that the convolution keeps the size, got {kernel_size}"
+            )
         if spec.kind == "image":
             self.signal: nn.Module = nn.Identity()
             width, size = spec.shape[0], list(spec.shape[1:])

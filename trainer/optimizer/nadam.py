@@ -18,6 +18,4 @@ def nadam(
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
     """NAdam: Dozat 2016, algorithm 2."""
-    return torch.optim.NAdam(
-        parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay
-    )
+    return torch.optim.NAdam(parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)

@@ -18,6 +18,4 @@ def radam(
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
     """RAdam: Liu et al. 2020, algorithm 2."""
-    return torch.optim.RAdam(
-        parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay
-    )
+    return torch.optim.RAdam(parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)

@@ -19,6 +19,4 @@ def rmsprop(
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
     """RMSprop: Tieleman and Hinton 2012, lecture 6.5."""
-    return torch.optim.RMSprop(
-        parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay
-    )
+    return torch.optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay)

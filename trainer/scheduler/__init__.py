@@ -46,9 +46,7 @@ class Schedule:
         warmup_epochs: the factor first rises linearly to 1 over so many epochs.
     """
 
-    def __init__(
-        self, factor: Callable[[int, int], float], horizon: Horizon, warmup_epochs: float = 0.0
-    ) -> None:
+    def __init__(self, factor: Callable[[int, int], float], horizon: Horizon, warmup_epochs: float = 0.0) -> None:
         self._factor = factor
         self._warmup = round(warmup_epochs * horizon.steps_per_epoch)
         self._steps = max(1, horizon.total_steps - self._warmup)
