@@ -28,7 +28,6 @@ def config_dir() -> str:
 def main() -> int:
     """The command ``train``: run it and return its exit code; every mistake is a line on stderr."""
     stack_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
     codes = [0]
 
     def train(config: DictConfig) -> float | None:
@@ -51,6 +50,7 @@ def main() -> int:
         return score(summary)
 
     _mend_argparse()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
     try:
         hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")(train)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -60,6 +60,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("train: interrupted", file=sys.stderr)
         codes.append(130)
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
     return max(codes)
 
 

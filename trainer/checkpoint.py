@@ -52,7 +52,7 @@ class Checkpoints:
             RunError: it could not be written; the ``last.pt`` before is still there.
         """
         state = {name: item.state_dict() for name, item in objects.items()}
-        self._write(LAST, lambda path: torch.save({**self._extra, **state, "step": step}, path))
+        self._write(LAST, lambda path: _dump({**self._extra, **state, "step": step}, path))
 
     def rank(self, score: float, step: int) -> None:
         """Give the evaluation of ``step`` its place among the best; ``save`` it next, then ``keep_best``.
@@ -180,6 +180,12 @@ class RandomStates:
         random.setstate((version, tuple(python), gauss_next))
         name, keys, position, has_gauss, gauss = state["numpy"]
         np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+
+
+def _dump(state: dict[str, Any], path: Path) -> None:
+    """Through a file of our own: on a full disk torch's would stay open, and its space taken, with the traceback."""
+    with path.open("wb") as file:
+        torch.save(state, file)
 
 
 def _sync(path: Path) -> None:

@@ -70,6 +70,10 @@ class Split:
         """The split's targets, in its order."""
         return self.source.targets.index_select(0, self.positions)
 
+    def head(self, count: int) -> Tensor:
+        """The raw inputs of the first samples, (count, *shape)."""
+        return self.source.fetch(self.positions[:count])[0]
+
     def take(self, which: Tensor) -> Split:
         """Those of the split's samples that ``which`` numbers."""
         return Split(self.source, self.positions.index_select(0, which))

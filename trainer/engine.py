@@ -107,8 +107,8 @@ class Engine:
         """Train to the end: all steps done, or the patience used up.
 
         Raises:
-            RunError: the loss is no longer finite, or the model does not fit the loss.
-            CheckpointError: a checkpoint could not be written.
+            RunError: the loss is no longer finite, the model does not fit the loss, or a checkpoint could not be
+                written. What was saved before is still good.
         """
         progress, every = self.progress, self.settings.checkpoint.every_steps
         self.model.train()
@@ -120,6 +120,7 @@ class Engine:
                 if self.is_log_step():
                     self.log_window()
                 if every is not None and progress.step % every == 0:
+                    self.window.check_finite()
                     self.checkpoints.save(self.state, step=progress.step)
                 if progress.step == self.total_steps:
                     break
@@ -132,7 +133,7 @@ class Engine:
         whole = self.loss.size(batch.targets)
         for part in batch.split(self.micro_batch_size):
             outputs, loss, size = self.forward(self.model, part)
-            share = loss if self.settings.accumulate == 1 else loss * (size / whole)
+            share = loss if len(part.targets) == len(batch.targets) else loss * (size / whole)
             self.scaler.scale(share).backward()
             window.add(progress.step + 1, loss.detach(), size, self.loss.scores(outputs.detach()), part.targets)
         progress.step, progress.batch = progress.step + 1, progress.batch + 1
@@ -189,7 +190,10 @@ class Engine:
         self.epoch_sums.reset()
         if progress.batch == len(self.loaders.train):
             progress.epoch, progress.batch = epoch, 0
+        # weights that an evaluation finds broken must not replace the last good ones
         val = {} if self.loaders.val is None else self.evaluate(self.loaders.val).compute(self.metrics)
+        if val and not math.isfinite(val["loss"]):
+            raise RunError(f"the val loss is {val['loss']} after step {progress.step}")
         is_best = self.remember(val, epoch)
         self.checkpoints.save(self.state, step=progress.step)
         self.checkpoints.keep_best(progress.step, is_best)
@@ -250,16 +254,26 @@ class Window:
         self.losses.append((step, loss))
         self.sums.update(loss, size, scores, targets)
 
+    def check_finite(self) -> None:
+        """Waits for the device.
+
+        Raises:
+            RunError: a loss is not finite, naming its step.
+        """
+        if not self.losses:
+            return
+        steps, losses = zip(*self.losses, strict=True)
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise RunError(f"the loss is {loss} at step {step}")
+
     def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
         """The window's means, its sums added to the epoch's; then begin anew. Waits for the device.
 
         Raises:
             RunError: a loss is not finite, naming its step.
         """
-        steps, losses = zip(*self.losses, strict=True)
-        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
-            if not math.isfinite(loss):
-                raise RunError(f"the loss is {loss} at step {step}")
+        self.check_finite()
         values = self.sums.compute(metrics)
         epoch_sums.add(self.sums)
         self.sums.reset()

@@ -38,6 +38,8 @@ from trainer.spec import Spec
 
 log = logging.getLogger("trainer")
 
+MOST_SAMPLES = 64  # training images that a logger may show
+
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
@@ -86,8 +88,9 @@ def run(settings: Settings, overrides: Sequence[str] = (), *, fixed_run_dir: boo
         loggers = stack.enter_context(_open_loggers(settings, directory))
         engine = _make_engine(settings, parts, loggers, directory)
         _announce(settings, parts, directory)
-        for logger in loggers:
-            logger.log_samples(_samples(parts))
+        if parts.spec.kind == "image":
+            for logger in loggers:
+                logger.log_samples(parts.data.train.head(MOST_SAMPLES))
         engine.fit()
         results = _test(engine, loggers)
         summary = _summary(engine, results, time.perf_counter() - started)
@@ -210,7 +213,8 @@ def _reported(directory: RunDirectory, settings: Settings, overrides: Sequence[s
         if not isinstance(error, RunError):
             message = f"{type(error).__name__}: {message}"
         directory.fail(settings.to_dict(), overrides, message, error)
-        where = "HYDRA_FULL_ERROR=1 shows the traceback" if settings.dry_run else f"the log: {directory.path / LOG}"
+        kept = directory.claimed and not settings.dry_run
+        where = f"the log: {directory.path / LOG}" if kept else "HYDRA_FULL_ERROR=1 shows the traceback"
         raise RunError(f"{message} ({where})") from error
     finally:
         directory.close()
@@ -308,11 +312,6 @@ def _conclude(engine: Engine, results: Mapping[str, float], directory: RunDirect
 
 def _environment(settings: Settings, parts: Parts) -> dict[str, Any]:
     return {"seed": settings.seed, **environment(parts.device), "data": parts.data.fingerprint()}
-
-
-def _samples(parts: Parts) -> torch.Tensor:
-    """The first training batch as the model sees it."""
-    return next(parts.loaders.train.epoch()).inputs[0].cpu()
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:

@@ -34,7 +34,8 @@ class RunDirectory:
 
     def __init__(self, wanted: str, *, fixed: bool) -> None:
         self.path = Path(wanted)
-        self._fixed, self._claimed = fixed, False
+        self._fixed = fixed
+        self.claimed = False  # the folder and the log in it are there
         if fixed and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ConfigError(f"run_dir: {wanted} is there already and not empty; name another, or leave run_dir out")
         self._log = logging.getLogger("trainer")
@@ -50,10 +51,14 @@ class RunDirectory:
         """Make the folder, with the config and what the user typed, and let the log go there.
 
         Raises:
-            OSError: it cannot be made or written.
+            ConfigError: it cannot be made.
+            OSError: it cannot be written.
         """
-        self.path = self._make()
-        self._claimed = True
+        try:
+            self.path = self._make()
+        except OSError as error:
+            raise ConfigError(f"run_dir: cannot make {self.path}: {error.strerror}") from error
+        self.claimed = True
         file = logging.FileHandler(self.path / LOG, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handlers.append(file)
@@ -76,8 +81,8 @@ class RunDirectory:
 
     def fail(self, config: Mapping[str, Any], overrides: Sequence[str], message: str, error: BaseException) -> None:
         """Keep an error with its traceback in the log, as far as the disk allows."""
-        with contextlib.suppress(OSError):
-            if not self._claimed:
+        with contextlib.suppress(OSError, ConfigError):
+            if not self.claimed:
                 self.claim(config, overrides)
         record = self._log.makeRecord(
             "trainer", logging.ERROR, "", 0, message, (), (type(error), error, error.__traceback__)
@@ -88,7 +93,7 @@ class RunDirectory:
 
     def end(self, state: str, reason: str) -> None:
         """Say in summary.json how a run ended that did not finish, as far as the disk allows."""
-        if self._claimed:
+        if self.claimed:
             with contextlib.suppress(OSError):
                 self.write_json("summary.json", {"state": state, "reason": reason})
 
@@ -96,7 +101,8 @@ class RunDirectory:
         """Let go of the log."""
         for handler in self._handlers:
             self._log.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):  # a full disk; reported by what failed first
+                handler.close()
 
     def _make(self) -> Path:
         """The folder, made by this run alone: mkdir either makes it or says that it is there."""

@@ -33,8 +33,7 @@ def image_data(
     for split, part in (("train", train), ("test", test)):
         check_classes(name, split, part.targets, len(classes))
     train, val = split_off(train, val_fraction, seed)
-    (first,) = train.source.fetch(train.positions[:1])
-    channels, height, width = first.shape[1:]
+    channels, height, width = train.head(1).shape[1:]
     spec = Spec(
         dataset=name,
         kind="image",

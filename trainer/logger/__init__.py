@@ -23,7 +23,7 @@ class Logger:
         """A point of some curves: ``train/loss``, ``val/accuracy``, ``lr``, …"""
 
     def log_samples(self, images: Tensor) -> None:
-        """(samples, channels, height, width) float32 training images, as the model sees them; once, before training."""
+        """The first training images, raw, (samples, channels, height, width); once, before training."""
 
     def log_confusion(self, counts: Tensor, classes: Sequence[str]) -> None:
         """(classes, classes) int64 counts of the test set: [true class, predicted class]; once, at the end."""

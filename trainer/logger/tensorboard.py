@@ -43,7 +43,7 @@ class Tensorboard(Logger):
         """A grid of them, each stretched to the full range of grey."""
         if self._images == 0 or images.shape[1] not in (1, 3):
             return
-        images = images[: self._images]
+        images = images[: self._images].float()
         low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
         self._writer("").add_images("samples/train", (images - low) / (high - low).clamp_min(1e-6))
 

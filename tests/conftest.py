@@ -1,0 +1,88 @@
+"""Fixtures: a command run in this process, and the real data where it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two test processes share two cores
+
+import torch
+
+import cli
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def run_dirs(self) -> list[Path]:
+        return sorted(path.parent for path in self.folder.glob("outputs/**/config.yaml"))
+
+    @property
+    def run_dir(self) -> Path:
+        (run_dir,) = self.run_dirs
+        return run_dir
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = json.loads((self.run_dir / "summary.json").read_text())
+        return summary
+
+    def points(self, name: str) -> list[float]:
+        """The values of a curve in metrics.jsonl."""
+        lines = map(json.loads, (self.run_dir / "metrics.jsonl").read_text().splitlines())
+        return [line[name] for line in lines if name in line]
+
+
+Train = Callable[..., Result]
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Train]:
+    """``train("model=cnn", …)``: the command in this process, each call in an empty folder of its own."""
+    threads, calls = torch.get_num_threads(), 0
+
+    def run(*words: str) -> Result:
+        nonlocal calls
+        calls += 1
+        folder = tmp_path / f"call{calls}"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["train", *words])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        capfd.readouterr()
+        try:
+            code = cli.main()
+        except SystemExit as stop:  # Hydra's own --help ends so
+            code = int(stop.code or 0)
+        captured = capfd.readouterr()
+        return Result(code, captured.out, captured.err, folder)
+
+    yield run
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data: beside the checkout, or where TRAINER_TEST_DATA says."""
+    root = Path(os.environ.get("TRAINER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
+        pytest.skip(f"no MNIST files in {root}; set TRAINER_TEST_DATA")
+    return root

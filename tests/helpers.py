@@ -1,0 +1,89 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+import configs
+from trainer.config import GROUPS
+from trainer.spec import Kind, Spec, Task
+
+CONFIGS = Path(cast(str, configs.__file__)).parent
+
+
+def defaults(group: str, name: str, **changes: Any) -> dict[str, Any]:
+    """The keys of a component as its YAML has them, some of them changed."""
+    assert group in GROUPS
+    keys = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{name}.yaml"))
+    assert isinstance(keys, dict)
+    assert changes.keys() <= keys.keys(), f"{group}={name} has no {changes.keys() - keys.keys()}"
+    return {"name": name, **{str(key): value for key, value in keys.items()}, **changes}
+
+
+def make_spec(
+    kind: Kind,
+    shape: tuple[int, ...],
+    *,
+    task: Task = "classification",
+    classes: int = 3,
+    counts: tuple[int, ...] = (),
+    dataset: str = "made_up",
+    num_outputs: int | None = None,
+    vocabulary: int | None = None,
+    sigmoid: bool = False,
+) -> Spec:
+    """A spec of samples of any kind; as many outputs as classes unless ``num_outputs`` says otherwise."""
+    return Spec(
+        dataset=dataset,
+        kind=kind,
+        shape=shape,
+        task=task,
+        classes=tuple(f"class{number}" for number in range(classes)),
+        counts=counts,
+        vocabulary=vocabulary,
+        num_outputs=classes if num_outputs is None else num_outputs,
+        sigmoid=sigmoid,
+    )
+
+
+def image_spec(channels: int, height: int, width: int, **keys: Any) -> Spec:
+    """A spec of images."""
+    return make_spec("image", (channels, height, width), **keys)
+
+
+def table_spec(task: Task, classes: int, **keys: Any) -> Spec:
+    """A spec of tables of four numbers, for what only looks at the targets."""
+    return make_spec("table", (4,), task=task, classes=classes, **keys)
+
+
+def double_model(module: nn.Module) -> nn.Module:
+    """The module in float64 and in evaluation mode, so that a formula can be compared to the last digits."""
+    return module.double().eval()
+
+
+Cell = Callable[[Tensor], Tensor]  # (steps, width) of one sample -> the state after every step, (steps, hidden)
+
+
+def last_state(sample: Tensor, layers: Sequence[Sequence[Cell]]) -> Tensor:
+    """What stacked recurrent layers know of one sample at its end.
+
+    Args:
+        sample: (steps, width), nothing of it padding.
+        layers: the cells of each layer: one, or one for each direction.
+
+    Returns:
+        the last state; of both directions the state after their own last step.
+    """
+    states: list[Tensor] = []
+    for cells in layers:
+        states = [cells[0](sample)]
+        if len(cells) == 2:
+            states.append(cells[1](sample.flip(0)).flip(0))
+        sample = torch.cat(states, dim=1)
+    return states[0][-1] if len(states) == 1 else torch.cat([states[0][-1], states[1][0]])

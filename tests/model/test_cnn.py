@@ -1,0 +1,229 @@
+"""The convolutional network, against the same network written by hand and against sums written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.helpers import defaults, double_model, image_spec, make_spec
+from trainer.config import ConfigError
+from trainer.model import MODELS
+from trainer.spec import Spec
+
+
+def build(spec: Spec, **keys: Any) -> Any:
+    return MODELS.build(defaults("model", "cnn", **keys), spec)
+
+
+def share_weights(model: nn.Module, by_hand: nn.Module) -> None:
+    """The parameters and buffers of one into the other, in order: both must have exactly the same."""
+    own, other = list(model.state_dict().values()), by_hand.state_dict()
+    assert [tuple(tensor.shape) for tensor in own] == [tuple(tensor.shape) for tensor in other.values()]
+    by_hand.load_state_dict(dict(zip(other, own, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width"), [(1, 28, 28), (3, 32, 32), (1, 5, 7), (2, 9, 4), (3, 31, 17)]
+)
+def test_default_network_is_the_classic_one_for_any_size(channels: int, height: int, width: int) -> None:
+    model = build(image_spec(channels, height, width, classes=10))
+    by_hand = nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * (height // 4) * (width // 4), 128),
+        nn.ReLU(),
+        nn.Linear(128, 10),
+    )
+    share_weights(model, by_hand)
+    images = torch.randn(3, channels, height, width)
+    assert model(images).shape == (3, 10)
+    assert torch.equal(model(images), by_hand(images))
+
+
+def test_default_network_on_28_by_28_has_421642_parameters() -> None:
+    model = build(image_spec(1, 28, 28, classes=10))
+    # 32·(9+1) + 64·(32·9+1) + 128·(64·7·7+1) + 10·(128+1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 421_642
+
+
+def convolve(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(channels, height, width): the sum over channels and window, written out; zeros outside."""
+    (channels, height, width), (maps, _, size, _) = images.shape, weight.shape
+    half = size // 2
+    result = torch.zeros(maps, height, width, dtype=torch.float64)
+    for out in range(maps):
+        for y in range(height):
+            for x in range(width):
+                total = float(bias[out])
+                for channel in range(channels):
+                    for i in range(size):
+                        for j in range(size):
+                            row, column = y + i - half, x + j - half
+                            if 0 <= row < height and 0 <= column < width:
+                                total += float(weight[out, channel, i, j]) * float(images[channel, row, column])
+                result[out, y, x] = total
+    return result
+
+
+def pool(images: Tensor) -> Tensor:
+    """(channels, height, width): the largest of each 2×2, what is left over at the end dropped."""
+    channels, height, width = images.shape
+    result = torch.zeros(channels, height // 2, width // 2, dtype=torch.float64)
+    for channel in range(channels):
+        for y in range(height // 2):
+            for x in range(width // 2):
+                window = [float(images[channel, 2 * y + i, 2 * x + j]) for i in (0, 1) for j in (0, 1)]
+                result[channel, y, x] = max(window)
+    return result
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_network_follows_its_sums_written_out(kernel_size: int) -> None:
+    model = double_model(build(image_spec(2, 5, 7), channels=[2, 3], hidden=4, kernel_size=kernel_size))
+    weights = list(model.parameters())
+    image = torch.randn(2, 5, 7, dtype=torch.float64)
+    with torch.no_grad():
+        maps = image
+        for weight, bias in (weights[0:2], weights[2:4]):
+            maps = pool(convolve(maps, weight, bias).clamp_min(0))
+        hidden = (weights[4] @ maps.reshape(-1) + weights[5]).clamp_min(0)
+        wanted = weights[6] @ hidden + weights[7]
+        # float64 sums of at most 75 terms near 1 in another order: 1e-12 leaves a factor of about 100
+        torch.testing.assert_close(model(image[None])[0], wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(3, 9), (9, 3), (1, 1)])
+def test_too_small_images_are_refused_with_dataset_and_sizes(sizes: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build(image_spec(1, *sizes, dataset="stamps"))
+    message = str(refused.value)
+    assert "model.channels" in message and "dataset=stamps" in message and f"{sizes[0]}×{sizes[1]}" in message
+    assert "at least 4" in message
+
+
+def test_smallest_image_that_can_be_halved_is_taken() -> None:
+    assert build(image_spec(1, 8, 8), channels=[2, 2, 2])(torch.randn(2, 1, 8, 8)).shape == (2, 3)
+    with pytest.raises(ConfigError, match="at least 16"):
+        build(image_spec(1, 8, 8), channels=[2, 2, 2, 2])
+
+
+@pytest.mark.parametrize("kernel_size", [2, 4])
+def test_even_kernel_is_refused(kernel_size: int) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.kernel_size: must be odd.*got {kernel_size}"):
+        build(image_spec(1, 8, 8), kernel_size=kernel_size)
+
+
+@pytest.mark.parametrize("channels", [[4], [4, 5], [3, 6, 2]])
+def test_channels_hidden_and_norm_shape_the_network(channels: list[int]) -> None:
+    model = build(image_spec(2, 9, 11), channels=channels, hidden=6, norm="batch")
+    blocks: list[nn.Module] = []
+    width, height, length = 2, 9, 11
+    for maps in channels:
+        blocks += [nn.Conv2d(width, maps, 3, padding=1), nn.BatchNorm2d(maps), nn.ReLU(), nn.MaxPool2d(2)]
+        width, height, length = maps, height // 2, length // 2
+    by_hand = nn.Sequential(
+        *blocks, nn.Flatten(), nn.Linear(width * height * length, 6), nn.ReLU(), nn.Linear(6, 3)
+    )
+    share_weights(model, by_hand)
+    images = torch.randn(4, 2, 9, 11)
+    assert torch.equal(model(images), by_hand(images))  # the statistics of the batch
+    assert torch.equal(model.eval()(images), by_hand.eval()(images))  # the running ones
+
+
+def test_dropout_acts_on_the_hidden_units_in_training_only() -> None:
+    model = build(image_spec(1, 8, 8, classes=500), channels=[4], hidden=500, dropout=0.25)
+    with torch.no_grad():
+        model.out.weight.copy_(torch.eye(500))  # the outputs are the hidden units
+        model.out.bias.zero_()
+        images = torch.randn(1, 1, 8, 8)
+        whole, dropped = model.eval()(images), model.train()(images)
+        assert torch.equal(model.eval()(images), whole)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], whole[kept] / 0.75)
+    share = float(kept.sum() / (whole != 0).sum())
+    assert 0.6 < share < 0.9  # about 250 units that are not 0: five standard deviations are 0.14
+
+
+@pytest.mark.parametrize(
+    ("spec", "inputs", "width"),
+    [
+        (make_spec("sequence", (13, 5)), torch.randn(4, 13, 5), 5),
+        (make_spec("table", (13,)), torch.randn(4, 13), 1),
+        (make_spec("tokens", (13,), vocabulary=11), torch.randint(0, 11, (4, 13)), 8),
+    ],
+    ids=["sequence", "table", "tokens"],
+)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_what_is_no_image_is_read_as_a_signal(spec: Spec, inputs: Tensor, width: int, norm: str) -> None:
+    model = build(spec, norm=norm, embedding=8, channels=[4, 6], hidden=7).double()
+    inputs = inputs if spec.kind == "tokens" else inputs.double()
+    blocks: list[nn.Module] = []
+    for before, maps in ((width, 4), (4, 6)):
+        blocks.append(nn.Conv1d(before, maps, 3, padding=1))
+        blocks += [nn.BatchNorm1d(maps)] if norm == "batch" else []
+        blocks += [nn.ReLU(), nn.MaxPool1d(2)]
+    embedding = nn.ModuleList([nn.Embedding(11, 8, padding_idx=0)] if spec.kind == "tokens" else [])
+    network = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(6 * 3, 7), nn.ReLU(), nn.Linear(7, 3))
+    share_weights(model, nn.ModuleList([embedding, network]).double())
+    if spec.kind == "tokens":
+        signal = embedding[0](inputs).transpose(1, 2)
+    elif spec.kind == "table":
+        signal = inputs[:, None, :]
+    else:
+        signal = inputs.transpose(1, 2)
+    # float64: a table's other strides may choose another kernel, which sums in another order
+    torch.testing.assert_close(model(inputs), network(signal), rtol=1e-12, atol=1e-12)
+    assert torch.equal(model(inputs, torch.tensor([13, 2, 7, 1])), model(inputs))  # lengths change nothing
+
+
+def test_signal_follows_its_sums_written_out() -> None:
+    model = double_model(build(make_spec("sequence", (7, 2)), channels=[3], hidden=4))
+    weights = list(model.parameters())
+    sample = torch.randn(7, 2, dtype=torch.float64)
+    maps = torch.zeros(3, 7, dtype=torch.float64)
+    with torch.no_grad():
+        for out in range(3):
+            for step in range(7):
+                terms = [
+                    float(weights[0][out, channel, i]) * float(sample[step + i - 1, channel])
+                    for channel in range(2)
+                    for i in range(3)
+                    if 0 <= step + i - 1 < 7
+                ]
+                maps[out, step] = max(0.0, float(weights[1][out]) + sum(terms))
+        pooled = torch.stack([maps[:, 2 * step : 2 * step + 2].amax(1) for step in range(3)], dim=1)
+        hidden = (weights[2] @ pooled.reshape(-1) + weights[3]).clamp_min(0)
+        # float64 sums of at most 9 terms in another order
+        torch.testing.assert_close(model(sample[None])[0], weights[4] @ hidden + weights[5], rtol=1e-12, atol=1e-12)
+
+
+def test_too_short_sequence_is_refused_with_dataset_and_steps() -> None:
+    with pytest.raises(ConfigError, match="dataset=ticks has 3"):
+        build(make_spec("sequence", (3, 100), dataset="ticks"))
+
+
+def test_padding_token_is_a_zero_vector_and_stays_one() -> None:
+    model = build(make_spec("tokens", (8,), vocabulary=5))
+    model(torch.randint(0, 5, (6, 8))).sum().backward()
+    embedding = next(module for module in model.modules() if isinstance(module, nn.Embedding))
+    assert embedding.weight.grad is not None
+    assert not embedding.weight[0].any() and not embedding.weight.grad[0].any()
+    assert embedding.weight.grad[1:].any()
+
+
+def test_last_layer_follows_the_loss() -> None:
+    logits, probabilities = (
+        build(image_spec(1, 8, 8, classes=2, num_outputs=1, sigmoid=sigmoid)) for sigmoid in (False, True)
+    )
+    share_weights(logits, probabilities)
+    images = torch.randn(5, 1, 8, 8)
+    assert logits(images).shape == (5, 1)
+    assert torch.equal(probabilities(images), logits(images).sigmoid())

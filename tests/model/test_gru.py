@@ -1,0 +1,246 @@
+"""Both kinds of GRU, against their formulas step by step, and with samples of varying length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.helpers import Cell, defaults, double_model, last_state, make_spec
+from trainer.model import MODELS
+from trainer.model.gru import ResetBefore
+from trainer.spec import Spec
+
+HIDDEN = 4
+# float64 with states below 1 over at most 9 steps: rounding is near 1e-15
+CLOSE = {"rtol": 1e-12, "atol": 1e-12}
+
+both_kinds = pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
+depths = pytest.mark.parametrize("layers", [1, 2, 3])
+directions = pytest.mark.parametrize("bidirectional", [False, True], ids=["one_way", "both_ways"])
+
+
+def build(spec: Spec, **keys: Any) -> Any:
+    torch.manual_seed(1)
+    return double_model(MODELS.build(defaults("model", "gru", hidden=HIDDEN, **keys), spec))
+
+
+def reset_after_cell(w_in: Tensor, w_h: Tensor, b_in: Tensor, b_h: Tensor) -> Cell:
+    """torch's and cuDNN's: n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn)); gates stacked r, z, n."""
+    (w_ir, w_iz, w_n), (w_hr, w_hz, w_hn) = w_in.chunk(3), w_h.chunk(3)
+    (b_ir, b_iz, b_n), (b_hr, b_hz, b_hn) = b_in.chunk(3), b_h.chunk(3)
+
+    def cell(steps: Tensor) -> Tensor:
+        h, states = torch.zeros(w_h.shape[1], dtype=torch.float64), []
+        for x in steps:
+            r = torch.sigmoid(w_ir @ x + b_ir + w_hr @ h + b_hr)
+            z = torch.sigmoid(w_iz @ x + b_iz + w_hz @ h + b_hz)
+            n = torch.tanh(w_n @ x + b_n + r * (w_hn @ h + b_hn))
+            h = (1 - z) * n + z * h
+            states.append(h)
+        return torch.stack(states)
+
+    return cell
+
+
+def reset_before_cell(w_in: Tensor, w_h: Tensor, bias: Tensor) -> Cell:
+    """Cho et al. 2014: h̃ = tanh(W [r ⊙ h, x] + b)."""
+    w_r, w_z, w = (torch.cat([on_h, on_x], dim=1) for on_h, on_x in zip(w_h.chunk(3), w_in.chunk(3), strict=True))
+    b_r, b_z, b = bias.chunk(3)
+
+    def cell(steps: Tensor) -> Tensor:
+        h, states = torch.zeros(w_h.shape[1], dtype=torch.float64), []
+        for x in steps:
+            r = torch.sigmoid(w_r @ torch.cat([h, x]) + b_r)
+            z = torch.sigmoid(w_z @ torch.cat([h, x]) + b_z)
+            candidate = torch.tanh(w @ torch.cat([r * h, x]) + b)
+            h = (1 - z) * candidate + z * h
+            states.append(h)
+        return torch.stack(states)
+
+    return cell
+
+
+def cells_of(recurrent: Any) -> list[list[Cell]]:
+    """The formulas with the layers' own weights: a cell for each layer and direction."""
+    if isinstance(recurrent, ResetBefore):
+        return [
+            [reset_before_cell(cell.weight_ih, cell.weight_hh, cell.bias) for cell in layer]  # type: ignore[union-attr]
+            for layer in recurrent.cells
+        ]
+    ways = 2 if recurrent.layer.bidirectional else 1
+    weights = recurrent.layer.all_weights
+    cells = [reset_after_cell(*each) for each in weights]
+    return [cells[depth : depth + ways] for depth in range(0, len(cells), ways)]
+
+
+def by_formula(model: Any, samples: Tensor) -> Tensor:
+    states = torch.stack([last_state(sample, cells_of(model.recurrent)) for sample in samples])
+    return F.linear(states, model.out.weight, model.out.bias)
+
+
+@depths
+@directions
+def test_reset_after_follows_its_formula(layers: int, bidirectional: bool) -> None:
+    model = build(make_spec("sequence", (6, 3)), reset_after=True, layers=layers, bidirectional=bidirectional)
+    samples = torch.randn(5, 6, 3, dtype=torch.float64)
+    torch.testing.assert_close(model(samples), by_formula(model, samples), **CLOSE)
+
+
+@depths
+@directions
+def test_reset_before_follows_its_formula(layers: int, bidirectional: bool) -> None:
+    model = build(make_spec("sequence", (6, 3)), reset_after=False, layers=layers, bidirectional=bidirectional)
+    assert isinstance(model.recurrent, ResetBefore)
+    samples = torch.randn(5, 6, 3, dtype=torch.float64)
+    torch.testing.assert_close(model(samples), by_formula(model, samples), **CLOSE)
+
+
+def test_both_kinds_differ_with_the_same_weights() -> None:
+    before, after = (build(make_spec("sequence", (6, 3)), reset_after=kind) for kind in (False, True))
+    cell, layer = before.recurrent.cells[0][0], after.recurrent.layer
+    with torch.no_grad():
+        layer.weight_ih_l0.copy_(cell.weight_ih)
+        layer.weight_hh_l0.copy_(cell.weight_hh)
+        layer.bias_ih_l0.copy_(cell.bias)
+        layer.bias_hh_l0.zero_()
+        after.out.load_state_dict(before.out.state_dict())
+    samples = torch.randn(5, 6, 3, dtype=torch.float64)
+    assert (before(samples) - after(samples)).abs().max() > 1e-4
+    # after one step from a zero state the reset gate has had nothing to act on
+    torch.testing.assert_close(before(samples[:, :1]), after(samples[:, :1]), **CLOSE)
+
+
+@both_kinds
+def test_parameters_are_as_many_as_the_formula_has(reset_after: bool) -> None:
+    model = build(make_spec("sequence", (6, 3)), reset_after=reset_after, layers=2, bidirectional=True)
+    biases = 2 if reset_after else 1
+    first, second = (3 * HIDDEN * (width + HIDDEN + biases) for width in (3, 2 * HIDDEN))
+    last = 3 * (2 * HIDDEN + 1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 2 * first + 2 * second + last
+
+
+def test_reset_before_starts_as_torch_starts_its_layers() -> None:
+    layer = ResetBefore(3, 64, 2, dropout=0.0, bidirectional=True)
+    for parameter in layer.parameters():
+        assert 0.9 / 8 < float(parameter.detach().abs().max()) <= 1 / 8  # uniform within ±1/√hidden
+        assert abs(float(parameter.detach().mean())) < 0.03
+
+
+@both_kinds
+@depths
+@directions
+def test_padded_sample_answers_as_it_does_alone(reset_after: bool, layers: int, bidirectional: bool) -> None:
+    spec = make_spec("sequence", (9, 3))
+    model = build(spec, reset_after=reset_after, layers=layers, bidirectional=bidirectional)
+    lengths = torch.tensor([4, 9, 1, 7, 4])
+    samples = torch.randn(5, 9, 3, dtype=torch.float64)  # no zeros: what is beyond the lengths must not matter
+    together = model(samples, lengths)
+    for sample, length, answer in zip(samples, lengths, together, strict=True):
+        alone = sample[None, : int(length)]
+        torch.testing.assert_close(answer, model(alone)[0], **CLOSE)
+        torch.testing.assert_close(answer, model(alone, length[None])[0], **CLOSE)
+        torch.testing.assert_close(answer, by_formula(model, alone)[0], **CLOSE)
+
+
+@both_kinds
+@directions
+def test_padding_gets_no_gradient_and_valid_steps_do(reset_after: bool, bidirectional: bool) -> None:
+    model = build(make_spec("sequence", (6, 3)), reset_after=reset_after, layers=2, bidirectional=bidirectional)
+    samples = torch.randn(3, 6, 3, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([2, 6, 3])
+    model(samples, lengths).sum().backward()
+    assert samples.grad is not None
+    valid = torch.arange(6) < lengths[:, None]
+    assert samples.grad[valid].abs().amin() > 0
+    assert not samples.grad[~valid].any()
+
+
+@both_kinds
+def test_padded_tokens_answer_as_they_do_alone(reset_after: bool) -> None:
+    spec = make_spec("tokens", (7,), vocabulary=9)
+    model = build(spec, reset_after=reset_after, bidirectional=True, embedding=5)
+    tokens = torch.tensor([[3, 1, 8, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7]])
+    together = model(tokens, torch.tensor([3, 7]))
+    torch.testing.assert_close(together[0], model(tokens[:1, :3])[0], **CLOSE)
+    torch.testing.assert_close(together[1], model(tokens[1:])[0], **CLOSE)
+
+
+@both_kinds
+def test_image_is_read_as_its_rows(reset_after: bool) -> None:
+    images = torch.randn(4, 2, 6, 5, dtype=torch.float64)
+    on_images = build(make_spec("image", (2, 6, 5)), reset_after=reset_after)
+    on_rows = build(make_spec("sequence", (6, 10)), reset_after=reset_after)
+    on_rows.load_state_dict(on_images.state_dict())
+    rows = torch.stack(
+        [torch.stack([torch.cat([image[0, y], image[1, y]]) for y in range(6)]) for image in images]
+    )
+    assert torch.equal(on_images(images), on_rows(rows))
+
+
+@both_kinds
+def test_table_is_read_as_single_numbers(reset_after: bool) -> None:
+    table = torch.randn(4, 6, dtype=torch.float64)
+    model = build(make_spec("table", (6,)), reset_after=reset_after)
+    torch.testing.assert_close(model(table), by_formula(model, table[:, :, None]), **CLOSE)
+
+
+def test_reset_before_drops_between_its_layers_in_training() -> None:
+    model = build(make_spec("sequence", (6, 3)), reset_after=False, layers=2, dropout=0.5)
+    samples = torch.randn(5, 6, 3, dtype=torch.float64)
+    (first,), (second,) = cells_of(model.recurrent)
+    model.train()
+    model.head.eval()
+    torch.manual_seed(2)
+    dropped = model(samples)
+    torch.manual_seed(2)
+    between = F.dropout(torch.stack([first(sample) for sample in samples]), 0.5)
+    states = torch.stack([second(steps)[-1] for steps in between])
+    torch.testing.assert_close(dropped, F.linear(states, model.out.weight, model.out.bias), **CLOSE)
+    assert (dropped - model.eval()(samples)).abs().max() > 1e-4
+
+
+@both_kinds
+def test_dropout_acts_before_the_last_layer_in_training_only(reset_after: bool) -> None:
+    model = build(make_spec("sequence", (6, 3), classes=HIDDEN), reset_after=reset_after, dropout=0.5)
+    with torch.no_grad():
+        model.out.weight.copy_(torch.eye(HIDDEN))  # the outputs are the states
+        model.out.bias.zero_()
+        samples = torch.randn(50, 6, 3, dtype=torch.float64)
+        whole = model(samples)
+        dropped = model.train()(samples)
+    kept = dropped != 0
+    assert 50 < int(kept.sum()) < 150  # of 200: seven standard deviations
+    torch.testing.assert_close(dropped[kept], 2 * whole[kept], **CLOSE)
+
+
+@both_kinds
+def test_answer_ends_in_a_sigmoid_where_the_loss_wants_probabilities(reset_after: bool) -> None:
+    specs = [make_spec("sequence", (6, 3), classes=2, num_outputs=1, sigmoid=sigmoid) for sigmoid in (False, True)]
+    logits, probabilities = (build(spec, reset_after=reset_after) for spec in specs)  # built with the same seed
+    samples = torch.randn(4, 6, 3, dtype=torch.float64)
+    assert torch.equal(probabilities(samples), logits(samples).sigmoid())
+
+
+@directions
+@pytest.mark.parametrize("lengths", [None, [2, 4, 1]], ids=["whole", "padded"])
+def test_gradients_of_reset_before_are_those_of_its_differences(
+    bidirectional: bool, lengths: list[int] | None
+) -> None:
+    layer = ResetBefore(3, 2, 2, dropout=0.0, bidirectional=bidirectional).double()
+    names = [name for name, _ in layer.named_parameters()]
+    size = None if lengths is None else torch.tensor(lengths)
+
+    def states(steps: Tensor, *weights: Tensor) -> Tensor:
+        result = torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (steps, size))
+        assert isinstance(result, Tensor)
+        return result
+
+    steps = torch.randn(3, 4, 3, dtype=torch.float64, requires_grad=True)
+    weights = [parameter.detach().clone().requires_grad_() for parameter in layer.parameters()]
+    assert torch.autograd.gradcheck(states, (steps, *weights))
+
+

@@ -1,0 +1,118 @@
+"""Batches: two paths, one order, any position."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.augment import AugmentKeys
+from trainer.data import Data
+from trainer.dataset.digits import digits
+from trainer.dataset.synthetic import synthetic
+from trainer.loader import Batch, Loader, Loaders, Order, make_loaders
+
+CPU = torch.device("cpu")
+AUGMENT: AugmentKeys = {"crop": 1, "flip": True, "rotate": 15.0, "scale": 0.1}
+
+
+def made(kind: Any, shape: list[int], **keys: Any) -> Data:
+    defaults: dict[str, Any] = dict(
+        task="classification", classes=3, samples=101, test_samples=17, vocabulary=20, min_steps=None, noise=0.5,
+        val_fraction=0.2, in_memory=True, workers=0,
+    )  # fmt: skip
+    return synthetic(0, kind=kind, shape=shape, **{**defaults, **keys})
+
+
+DATA = {
+    "augmented images": lambda: digits(0, val_fraction=0.15, in_memory=True, workers=0, augment=AUGMENT),
+    "images": lambda: made("image", [3, 9, 7]),
+    "sequences": lambda: made("sequence", [12, 2], min_steps=3),
+    "tokens": lambda: made("tokens", [12], min_steps=1),
+    "tables": lambda: made("table", [5]),
+    "labels": lambda: made("table", [5], task="multilabel"),
+    "values": lambda: made("sequence", [5, 2], task="regression"),
+}
+
+
+def load(data: Data, batch_size: int = 16, seed: int = 0, **keys: Any) -> Loaders:
+    options: dict[str, Any] = {"limit_batches": None, "overfit_batches": None, **keys}
+    return make_loaders(data, CPU, seed=seed, batch_size=batch_size, **options)
+
+
+def same(left: list[Batch], right: list[Batch]) -> bool:
+    pairs = zip(left, right, strict=True)
+    return all(
+        torch.equal(a, b)
+        for one, two in pairs
+        for a, b in zip((*one.inputs, one.targets), (*two.inputs, two.targets), strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_both_paths_give_the_same_batches_bit_for_bit(kind: str, workers: int) -> None:
+    data = DATA[kind]()
+    resident, streamed = load(data), load(dataclasses.replace(data, in_memory=False, workers=workers))
+    for split in ("train", "val", "test"):
+        for epoch in (0, 3):
+            left, right = (list(getattr(each, split).epoch(epoch)) for each in (resident, streamed))
+            assert same(left, right)
+            assert len(left) == len(getattr(resident, split)) == len(getattr(streamed, split))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_an_epoch_can_start_in_the_middle(in_memory: bool) -> None:
+    data = dataclasses.replace(DATA["augmented images"](), in_memory=in_memory)
+    loader: Loader = load(data).train
+    assert same(list(loader.epoch(2))[5:], list(loader.epoch(2, 5)))
+
+
+def test_every_epoch_has_every_sample_once_in_another_order() -> None:
+    positions = torch.arange(100, 200)
+    order = Order(positions, 16, 0, None)
+    first, second = (torch.cat(order.batches(epoch, 0, CPU)) for epoch in (0, 1))
+    assert torch.equal(first.sort().values, positions)
+    assert torch.equal(second.sort().values, positions)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, torch.cat(Order(positions, 16, 0, None).batches(0, 0, CPU)))
+    assert not torch.equal(first, torch.cat(Order(positions, 16, 1, None).batches(0, 0, CPU)))
+
+
+def test_the_order_does_not_touch_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    for in_memory in (True, False):
+        list(load(dataclasses.replace(DATA["augmented images"](), in_memory=in_memory)).train.epoch())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_val_and_test_are_neither_shuffled_nor_augmented() -> None:
+    loaders = load(DATA["augmented images"]())
+    assert loaders.val is not None
+    for loader in (loaders.val, loaders.test):
+        assert same(list(loader.epoch(0)), list(loader.epoch(1)))
+
+
+def test_augmentation_changes_from_epoch_to_epoch() -> None:
+    data = DATA["augmented images"]()
+    few = dataclasses.replace(data, train=data.train.take(torch.arange(8)))
+    one, two = (
+        torch.cat([b.inputs[0].flatten(1).sum(1).sort().values for b in load(few).train.epoch(e)]) for e in (0, 1)
+    )
+    assert not torch.equal(one, two)
+
+
+def test_overfitting_repeats_the_same_plain_batches() -> None:
+    loaders = load(DATA["augmented images"](), overfit_batches=2)
+    assert len(loaders.train) == 2
+    assert loaders.val is loaders.train
+    assert same(list(loaders.train.epoch(0)), list(loaders.train.epoch(7)))
+
+
+def test_a_batch_splits_into_parts_with_all_its_inputs() -> None:
+    batch = next(load(DATA["sequences"](), batch_size=10).train.epoch())
+    parts = list(batch.split(4))
+    assert [len(part.targets) for part in parts] == [4, 4, 2]
+    assert torch.equal(torch.cat([part.inputs[1] for part in parts]), batch.inputs[1])

@@ -1,0 +1,161 @@
+"""A run from command to run directory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.conftest import REPOSITORY, Train
+
+
+def test_a_run_directory_holds_what_the_interface_promises(train: Train) -> None:
+    result = train("epochs=2", "optimizer.lr=2e-3", "seed=4")
+    assert result.code == 0
+    assert result.err == ""
+    run_dir = result.run_dir
+    names = {
+        str(path.relative_to(run_dir)) for path in run_dir.rglob("*") if path.is_file() and "events" not in path.name
+    }
+    assert names == {
+        "config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.jsonl", "summary.json",
+        "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/best.safetensors",
+    }  # fmt: skip
+    assert {path.name for path in (run_dir / "tensorboard").iterdir() if path.is_dir()} == {"train", "val", "test"}
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert (config["seed"], config["optimizer"]["lr"], config["model"]["name"]) == (4, 2e-3, "cnn")
+    assert yaml.safe_load((run_dir / "overrides.yaml").read_text()) == ["epochs=2", "optimizer.lr=2e-3", "seed=4"]
+    environment = json.loads((run_dir / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["command"][1:] == ["epochs=2", "optimizer.lr=2e-3", "seed=4"]
+    assert environment["data"]["train"] == 1300
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["state"] == "finished"
+    assert summary["steps"] == 42
+    assert {"best", "test/loss", "test/accuracy", "seconds", "samples_per_second"} <= summary.keys()
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    keys = [set(line) for line in lines]
+    point = {"step", "epoch", "train/loss", "train/accuracy", "lr", "gradient_norm", "samples_per_second"}
+    assert keys == [point, {"step", "epoch", "val/loss", "val/accuracy"}] * 2 + [
+        {"step", "epoch", "test/loss", "test/accuracy"}
+    ]
+    assert "Traceback" not in (run_dir / "train.log").read_text()
+
+
+def test_the_best_weights_are_the_ones_tested_and_exported(train: Train) -> None:
+    result = train("epochs=4", "logger=none")
+    best = torch.load(result.run_dir / "checkpoints" / "best.pt", weights_only=True)
+    assert best["step"] == result.summary["best"]["step"]
+    weights = load_file(result.run_dir / "checkpoints" / "best.safetensors")
+    assert weights.keys() == best["model"].keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in best["model"].items())
+    assert best["data"]["classes"] == list("0123456789")
+    assert len(best["data"]["normalise"]["mean"]) == 1
+    assert {"optimizer", "scheduler", "scaler", "progress", "random", "config"} <= best.keys()
+
+
+def test_the_terminal_shows_a_block_a_line_for_each_epoch_and_the_end(train: Train) -> None:
+    lines = train("epochs=2").out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "model",
+        "data",
+        "device",
+        "run",
+        "epoch",
+        "epoch",
+        "test",
+        "run",
+        "next",
+    ]
+    assert lines[0] == "model    cnn, 53,002 parameters"
+    assert lines[1] == "data     digits: image 1×8×8, 10 classes; train 1,300, val 228, test 269"
+    assert "train loss" in lines[4]
+    assert "val accuracy" in lines[4]
+    assert lines[4].endswith(" s  * best")
+    assert lines[8].startswith("next     tensorboard --logdir outputs/")
+
+
+def test_a_pipe_gets_neither_bar_nor_colour(train: Train) -> None:
+    result = train("epochs=1")
+    assert "\r" not in result.out + result.err
+    assert "\x1b" not in result.out + result.err
+
+
+def test_two_runs_of_the_same_second_have_two_directories(tmp_path: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "max_steps=2", "logger=none", "run_dir=same-second"]
+    program = (
+        "import sys; from trainer.rundir import RunDirectory\n"
+        "d = RunDirectory(sys.argv[1], fixed=False); d.claim({}, []); print(d.path)"
+    )
+    wanted = tmp_path / "outputs" / "12-00-00-cnn-digits"
+    claims = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(wanted)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    paths = [claim.communicate(timeout=60)[0].strip() for claim in claims]
+    assert sorted(Path(path).name for path in paths) == [
+        "12-00-00-cnn-digits", "12-00-00-cnn-digits-2", "12-00-00-cnn-digits-3", "12-00-00-cnn-digits-4",
+    ]  # fmt: skip
+    runs = [subprocess.Popen(command[:-1], cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    assert len(list(tmp_path.glob("outputs/*-*-*/*/summary.json"))) == 2
+
+
+def test_a_run_dir_of_the_users_own_is_taken_as_it_is_and_never_shared(train: Train, tmp_path: Path) -> None:
+    words = ("max_steps=2", "logger=none", f"run_dir={tmp_path / 'mine'}")
+    assert train(*words).code == 0
+    before = (tmp_path / "mine" / "metrics.jsonl").read_text()
+    result = train(*words)
+    assert result.code == 2
+    assert result.err.startswith(f"train: error: run_dir: {tmp_path / 'mine'} is there already and not empty")
+    assert (tmp_path / "mine" / "metrics.jsonl").read_text() == before
+
+
+def test_a_dry_run_does_everything_once_and_keeps_nothing(train: Train) -> None:
+    started = time.perf_counter()
+    result = train("dry_run=true", "accumulate=2", "ema=0.9")
+    assert result.code == 0
+    assert result.out.splitlines()[-1].startswith("dry run: ")
+    assert list(result.folder.iterdir()) == []
+    assert time.perf_counter() - started < 60
+
+
+def test_a_failure_before_training_still_leaves_a_log(train: Train, tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(b"not an IDX file")
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(b"")
+    result = train("dataset=mnist", f"dataset.root={tmp_path}")
+    assert result.code == 1
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"train: error: dataset=mnist: cannot read the files in {raw}: ")
+    assert line.endswith(f"(the log: {result.run_dir.relative_to(result.folder)}/train.log)")
+    assert "Traceback" in (result.run_dir / "train.log").read_text()
+    assert result.summary["state"] == "failed"
+
+
+def test_a_run_dir_that_cannot_be_made_is_one_line(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = train(f"run_dir={tmp_path / 'file' / 'run'}", "max_steps=1")
+    assert result.code == 2
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"train: error: run_dir: cannot make {tmp_path / 'file' / 'run'}: ")
+
+
+@pytest.mark.parametrize("words", [("metrics=[accuracy,f1,recall,precision,balanced_accuracy]", "monitor=val/f1")])
+def test_metrics_and_monitor_are_chosen_by_name(train: Train, words: tuple[str, ...]) -> None:
+    result = train("epochs=2", "logger=none", *words)
+    assert {"test/f1", "test/recall", "test/precision", "test/balanced_accuracy"} <= result.summary.keys()
+    assert result.summary["monitor"] == "val/f1"
+    assert result.summary["best"]["val/f1"] == max(result.points("val/f1"))
+    assert "val f1" in result.out
