@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -14,7 +14,7 @@ import configs
 from trainer.config import GROUPS
 from trainer.spec import Kind, Spec, Task
 
-CONFIGS = Path(cast(str, configs.__file__)).parent
+CONFIGS = Path(configs.__file__).parent
 
 
 def defaults(group: str, name: str, **changes: Any) -> dict[str, Any]:
@@ -60,6 +60,11 @@ def image_spec(channels: int, height: int, width: int, **keys: Any) -> Spec:
 def table_spec(task: Task, classes: int, **keys: Any) -> Spec:
     """A spec of tables of four numbers, for what only looks at the targets."""
     return make_spec("table", (4,), task=task, classes=classes, **keys)
+
+
+def assert_close(got: Tensor, wanted: Tensor, tolerance: float = 1e-12) -> None:
+    """The same numbers; 1e-12 is float64 for short sums of numbers near 1, whatever their order."""
+    torch.testing.assert_close(got, wanted, rtol=tolerance, atol=tolerance)
 
 
 def double_model(module: nn.Module) -> nn.Module:

@@ -33,7 +33,7 @@ WRONG = {
     "metrics=[acuracy]": "metrics: acuracy: no such metric for classification; did you mean accuracy?",
     "monitor=val/f1": "monitor: val/f1: no metric yields it; metrics: val/loss, val/accuracy",
     "model.channels=[8,8,8,8]": "model.channels: 4 blocks halve the size 4 times",
-    "dataset.val_fraction=0.0001": "dataset.val_fraction: 0.0001 of 1528 samples leaves val without a sample",
+    "dataset.val_fraction=0.0001": "dataset.val_fraction: 0.0001 of 1527 samples leaves val without a sample",
     "optimizer.lr=[1": "optimizer.lr=[1: cannot be read",
     "seed": "seed: cannot be read",
     "model=cnn,gru": "model=cnn,gru: several values need --multirun",

@@ -19,6 +19,7 @@ def test_a_split_is_stratified_disjoint_complete_and_follows_the_seed() -> None:
     train, val = split_off(whole, 0.15, seed=0)
     assert val is not None
     assert val.targets.bincount().tolist() == [120, 30]
+    assert len(split_off(whole, 0.333, seed=0)[0]) == 667
     assert torch.equal(torch.cat([train.positions, val.positions]).sort().values, whole.positions)
     again = split_off(whole, 0.15, seed=0)[1]
     other = split_off(whole, 0.15, seed=1)[1]

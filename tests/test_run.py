@@ -35,7 +35,7 @@ def test_a_run_directory_holds_what_the_interface_promises(train: Train) -> None
     environment = json.loads((run_dir / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["command"][1:] == ["epochs=2", "optimizer.lr=2e-3", "seed=4"]
-    assert environment["data"]["train"] == 1300
+    assert environment["data"]["train"] == 1298
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary["state"] == "finished"
     assert summary["steps"] == 42
@@ -75,7 +75,7 @@ def test_the_terminal_shows_a_block_a_line_for_each_epoch_and_the_end(train: Tra
         "next",
     ]
     assert lines[0] == "model    cnn, 53,002 parameters"
-    assert lines[1] == "data     digits: image 1×8×8, 10 classes; train 1,300, val 228, test 269"
+    assert lines[1] == "data     digits: image 1×8×8, 10 classes; train 1,298, val 229, test 270"
     assert "train loss" in lines[4]
     assert "val accuracy" in lines[4]
     assert lines[4].endswith(" s  * best")

@@ -182,9 +182,13 @@ def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tup
     draw = torch.rand(len(split), generator=generator(seed, key))
     targets = split.targets if split.targets.ndim == 1 else torch.zeros(len(split), dtype=torch.int64)
     taken = torch.zeros(len(split), dtype=torch.bool)
+    seen = quota = 0  # rounding the running total makes the sum right, and each class within one sample
     for label in targets.unique():
         members = (targets == label).nonzero().squeeze(1)
-        taken[members[draw[members].argsort()][: round(fraction * len(members))]] = True
+        seen += len(members)
+        share = round(fraction * seen) - quota
+        quota += share
+        taken[members[draw[members].argsort()][:share]] = True
     if taken.all() or not taken.any():
         raise ConfigError(
             f"dataset.{key}_fraction: {fraction} of {len(split)} samples leaves {'train' if taken.any() else key} "

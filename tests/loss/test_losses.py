@@ -10,13 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.helpers import defaults, table_spec
+from tests.helpers import assert_close, defaults, table_spec
 from trainer.config import ConfigError
 from trainer.loss import LOSSES
 from trainer.spec import Spec
 
-# float64 against the same sums in another order
-CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 SAMPLES = 12
 COUNTS = (3, 40, 7, 50)  # training samples of four classes
 WEIGHTS = [0.5, 2.0, 0.0, 1.25]
@@ -83,7 +81,7 @@ def test_cross_entropy_is_torchs(label_smoothing: float, weight: list[float] | N
     outputs, targets = make_outputs(loss), make_targets(spec)
     weights = None if weight is None else torch.tensor(weight, dtype=torch.float64)
     theirs = torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
-    torch.testing.assert_close(loss(outputs, targets), theirs(outputs, targets), **CLOSE)
+    assert_close(loss(outputs, targets), theirs(outputs, targets))
 
 
 def test_cross_entropy_is_minus_the_log_of_the_smoothed_softmax() -> None:
@@ -91,8 +89,8 @@ def test_cross_entropy_is_minus_the_log_of_the_smoothed_softmax() -> None:
     loss = build("cross_entropy", spec, label_smoothing=0.2)
     outputs, targets = make_outputs(loss), make_targets(spec)
     log_p = (outputs.exp() / outputs.exp().sum(1, keepdim=True)).log()
-    wanted = 0.8 * F.one_hot(targets, 4) + 0.2 / 4
-    torch.testing.assert_close(loss(outputs, targets), -(wanted * log_p).sum(1).mean(), **CLOSE)
+    wanted = 0.8 * F.one_hot(targets, 4).double() + 0.2 / 4
+    assert_close(loss(outputs, targets), -(wanted * log_p).sum(1).mean())
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
@@ -143,7 +141,7 @@ def test_focal_without_focus_is_cross_entropy(weight: list[float] | str | None) 
     focal = build("focal", spec, gamma=0.0, weight=weight)
     cross_entropy = build("cross_entropy", spec, weight=weight)
     outputs, targets = make_outputs(focal), make_targets(spec)
-    torch.testing.assert_close(focal(outputs, targets), cross_entropy(outputs, targets), **CLOSE)
+    assert_close(focal(outputs, targets), cross_entropy(outputs, targets))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
@@ -168,30 +166,29 @@ def test_focal_gradients_are_those_of_its_differences() -> None:
 # Binary cross entropy
 
 
-@pytest.mark.parametrize("data", ["labels", "one label"])
-def test_bce_on_labels_is_torchs(data: str) -> None:
-    spec = SPECS[data]
-    loss = build("bce", spec)
-    outputs, targets = make_outputs(loss), make_targets(spec)
-    wanted = torch.nn.BCEWithLogitsLoss()(outputs, targets.double())
-    torch.testing.assert_close(loss(outputs, targets), wanted, **CLOSE)
-
-
-def test_bce_on_two_classes_is_torchs() -> None:
-    loss = build("bce", SPECS["two classes"])
-    outputs, targets = make_outputs(loss), make_targets(SPECS["two classes"])
-    assert outputs.shape == (SAMPLES, 1)
-    wanted = torch.nn.BCEWithLogitsLoss()(outputs[:, 0], targets.double())
-    torch.testing.assert_close(loss(outputs, targets), wanted, **CLOSE)
-
-
-# a loss on probabilities takes them as float32, which is what the engine gives it
 @pytest.mark.parametrize("data", ["two classes", "labels", "one label"])
-def test_bce_prob_is_torchs(data: str) -> None:
+def test_bce_is_torchs_on_logits(data: str) -> None:
+    loss = LOSSES.build(defaults("loss", "bce"), SPECS[data])
+    outputs, targets = make_outputs(loss).float(), make_targets(SPECS[data])
+    wanted = torch.nn.BCEWithLogitsLoss()(outputs.double(), targets.double().view(SAMPLES, -1))
+    torch.testing.assert_close(loss(outputs, targets).double(), wanted, rtol=1e-6, atol=0)  # float32, as in a run
+
+
+@pytest.mark.parametrize("data", ["two classes", "labels", "one label"])
+def test_bce_prob_is_torchs_on_probabilities(data: str) -> None:
     loss = LOSSES.build(defaults("loss", "bce_prob"), SPECS[data])
     outputs, targets = make_outputs(loss).float(), make_targets(SPECS[data])
     wanted = torch.nn.BCELoss()(outputs.double(), targets.double().view(SAMPLES, -1))
-    torch.testing.assert_close(loss(outputs, targets).double(), wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(loss(outputs, targets).double(), wanted, rtol=1e-6, atol=0)  # float32, as in a run
+
+
+@pytest.mark.parametrize("name", ["bce", "bce_prob"])
+def test_binary_cross_entropy_follows_its_formula(name: str) -> None:
+    loss = LOSSES.build(defaults("loss", name), SPECS["two classes"])
+    outputs, targets = make_outputs(loss).float(), make_targets(SPECS["two classes"])
+    p = outputs.double() if loss.sigmoid else 1 / (1 + (-outputs.double()).exp())
+    of_the_right_one = torch.where(targets[:, None] == 1, p, 1 - p)
+    torch.testing.assert_close(loss(outputs, targets).double(), -of_the_right_one.log().mean(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("data", ["two classes", "labels"])
@@ -224,7 +221,7 @@ def test_loss_over_values_follows_its_formula(name: str, data: str) -> None:
     loss = build(name, SPECS[data])
     outputs, targets = make_outputs(loss), make_targets(SPECS[data])
     wanted = VALUE_FORMULAS[name](outputs - targets.double()).mean()
-    torch.testing.assert_close(loss(outputs, targets), wanted, **CLOSE)
+    assert_close(loss(outputs, targets), wanted)
 
 
 @pytest.mark.parametrize("name", VALUE_FORMULAS)
@@ -236,7 +233,7 @@ def test_loss_over_values_takes_classes_as_one_hot(name: str, data: str) -> None
     for sample, target in enumerate(targets):
         one_hot[sample, target] = 1
     wanted = VALUE_FORMULAS[name](outputs - one_hot).mean()
-    torch.testing.assert_close(loss(outputs, targets), wanted, **CLOSE)
+    assert_close(loss(outputs, targets), wanted)
 
 
 @pytest.mark.parametrize("delta", [0.25, 1.0, 4.0])
@@ -273,10 +270,10 @@ def test_micro_batch_whose_samples_weigh_nothing_adds_nothing(name: str) -> None
         loss(some, those) * (loss.size(those) / loss.size(targets))
         for some, those in zip(outputs.split(2), targets.split(2), strict=True)
     ]
-    torch.testing.assert_close(sum(parts), loss(outputs, targets), **CLOSE)
+    assert_close(sum(parts), loss(outputs, targets))
     (gradient,) = torch.autograd.grad(sum(parts), outputs)
     (wanted,) = torch.autograd.grad(loss(outputs, targets), outputs)
-    torch.testing.assert_close(gradient, wanted, **CLOSE)
+    assert_close(gradient, wanted)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
@@ -308,7 +305,7 @@ def test_scores_have_a_column_for_each_class_label_or_value(name: str, data: str
         return
     assert (scores >= 0).all() and (scores <= 1).all()
     if SPECS[data].task == "classification":
-        torch.testing.assert_close(scores.sum(1), torch.ones(SAMPLES, dtype=torch.float64), **CLOSE)
+        assert_close(scores.sum(1), torch.ones(SAMPLES, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
@@ -316,7 +313,7 @@ def test_scores_over_classes_are_the_softmax(name: str) -> None:
     loss = build(name, SPECS["four classes"])
     outputs = make_outputs(loss)
     wanted = outputs.exp() / outputs.exp().sum(1, keepdim=True)
-    torch.testing.assert_close(loss.scores(outputs), wanted, **CLOSE)
+    assert_close(loss.scores(outputs), wanted)
 
 
 @pytest.mark.parametrize("name", ["bce", "bce_prob"])
@@ -324,11 +321,11 @@ def test_score_of_the_second_of_two_classes_is_the_models_probability(name: str)
     loss = build(name, SPECS["two classes"])
     outputs = make_outputs(loss)
     probabilities = outputs if name == "bce_prob" else 1 / (1 + (-outputs).exp())
-    torch.testing.assert_close(loss.scores(outputs)[:, 1:], probabilities, **CLOSE)
+    assert_close(loss.scores(outputs)[:, 1:], probabilities)
     labels = build(name, SPECS["labels"])
     outputs = make_outputs(labels)
     probabilities = outputs if name == "bce_prob" else 1 / (1 + (-outputs).exp())
-    torch.testing.assert_close(labels.scores(outputs), probabilities, **CLOSE)
+    assert_close(labels.scores(outputs), probabilities)
 
 
 # Misfits

@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers import defaults, double_model, image_spec, make_spec
+from tests.helpers import assert_close, defaults, double_model, image_spec, make_spec
 from trainer.config import ConfigError
 from trainer.model import MODELS
 from trainer.spec import Spec
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
 
 
 def build(spec: Spec, **keys: Any) -> Any:
@@ -25,9 +30,7 @@ def share_weights(model: nn.Module, by_hand: nn.Module) -> None:
     by_hand.load_state_dict(dict(zip(other, own, strict=True)))
 
 
-@pytest.mark.parametrize(
-    ("channels", "height", "width"), [(1, 28, 28), (3, 32, 32), (1, 5, 7), (2, 9, 4), (3, 31, 17)]
-)
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 28, 28), (3, 32, 32), (1, 5, 7), (2, 9, 4), (3, 31, 17)])
 def test_default_network_is_the_classic_one_for_any_size(channels: int, height: int, width: int) -> None:
     model = build(image_spec(channels, height, width, classes=10))
     by_hand = nn.Sequential(
@@ -97,7 +100,7 @@ def test_network_follows_its_sums_written_out(kernel_size: int) -> None:
         hidden = (weights[4] @ maps.reshape(-1) + weights[5]).clamp_min(0)
         wanted = weights[6] @ hidden + weights[7]
         # float64 sums of at most 75 terms near 1 in another order: 1e-12 leaves a factor of about 100
-        torch.testing.assert_close(model(image[None])[0], wanted, rtol=1e-12, atol=1e-12)
+        assert_close(model(image[None])[0], wanted)
 
 
 @pytest.mark.parametrize("sizes", [(3, 9), (9, 3), (1, 1)])
@@ -129,9 +132,7 @@ def test_channels_hidden_and_norm_shape_the_network(channels: list[int]) -> None
     for maps in channels:
         blocks += [nn.Conv2d(width, maps, 3, padding=1), nn.BatchNorm2d(maps), nn.ReLU(), nn.MaxPool2d(2)]
         width, height, length = maps, height // 2, length // 2
-    by_hand = nn.Sequential(
-        *blocks, nn.Flatten(), nn.Linear(width * height * length, 6), nn.ReLU(), nn.Linear(6, 3)
-    )
+    by_hand = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width * height * length, 6), nn.ReLU(), nn.Linear(6, 3))
     share_weights(model, by_hand)
     images = torch.randn(4, 2, 9, 11)
     assert torch.equal(model(images), by_hand(images))  # the statistics of the batch
@@ -180,7 +181,7 @@ def test_what_is_no_image_is_read_as_a_signal(spec: Spec, inputs: Tensor, width:
     else:
         signal = inputs.transpose(1, 2)
     # float64: a table's other strides may choose another kernel, which sums in another order
-    torch.testing.assert_close(model(inputs), network(signal), rtol=1e-12, atol=1e-12)
+    assert_close(model(inputs), network(signal))
     assert torch.equal(model(inputs, torch.tensor([13, 2, 7, 1])), model(inputs))  # lengths change nothing
 
 
@@ -202,7 +203,7 @@ def test_signal_follows_its_sums_written_out() -> None:
         pooled = torch.stack([maps[:, 2 * step : 2 * step + 2].amax(1) for step in range(3)], dim=1)
         hidden = (weights[2] @ pooled.reshape(-1) + weights[3]).clamp_min(0)
         # float64 sums of at most 9 terms in another order
-        torch.testing.assert_close(model(sample[None])[0], weights[4] @ hidden + weights[5], rtol=1e-12, atol=1e-12)
+        assert_close(model(sample[None])[0], weights[4] @ hidden + weights[5])
 
 
 def test_too_short_sequence_is_refused_with_dataset_and_steps() -> None:

@@ -9,14 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.helpers import Cell, defaults, double_model, last_state, make_spec
+from tests.helpers import Cell, assert_close, defaults, double_model, last_state, make_spec
 from trainer.model import MODELS
 from trainer.model.gru import ResetBefore
 from trainer.spec import Spec
 
 HIDDEN = 4
-# float64 with states below 1 over at most 9 steps: rounding is near 1e-15
-CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
 both_kinds = pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
 depths = pytest.mark.parametrize("layers", [1, 2, 3])
@@ -68,7 +66,7 @@ def cells_of(recurrent: Any) -> list[list[Cell]]:
     """The formulas with the layers' own weights: a cell for each layer and direction."""
     if isinstance(recurrent, ResetBefore):
         return [
-            [reset_before_cell(cell.weight_ih, cell.weight_hh, cell.bias) for cell in layer]  # type: ignore[union-attr]
+            [reset_before_cell(*cell.parameters()) for cell in layer.children()]  # weight_ih, weight_hh, bias
             for layer in recurrent.cells
         ]
     ways = 2 if recurrent.layer.bidirectional else 1
@@ -87,7 +85,7 @@ def by_formula(model: Any, samples: Tensor) -> Tensor:
 def test_reset_after_follows_its_formula(layers: int, bidirectional: bool) -> None:
     model = build(make_spec("sequence", (6, 3)), reset_after=True, layers=layers, bidirectional=bidirectional)
     samples = torch.randn(5, 6, 3, dtype=torch.float64)
-    torch.testing.assert_close(model(samples), by_formula(model, samples), **CLOSE)
+    assert_close(model(samples), by_formula(model, samples))
 
 
 @depths
@@ -96,7 +94,7 @@ def test_reset_before_follows_its_formula(layers: int, bidirectional: bool) -> N
     model = build(make_spec("sequence", (6, 3)), reset_after=False, layers=layers, bidirectional=bidirectional)
     assert isinstance(model.recurrent, ResetBefore)
     samples = torch.randn(5, 6, 3, dtype=torch.float64)
-    torch.testing.assert_close(model(samples), by_formula(model, samples), **CLOSE)
+    assert_close(model(samples), by_formula(model, samples))
 
 
 def test_both_kinds_differ_with_the_same_weights() -> None:
@@ -111,7 +109,7 @@ def test_both_kinds_differ_with_the_same_weights() -> None:
     samples = torch.randn(5, 6, 3, dtype=torch.float64)
     assert (before(samples) - after(samples)).abs().max() > 1e-4
     # after one step from a zero state the reset gate has had nothing to act on
-    torch.testing.assert_close(before(samples[:, :1]), after(samples[:, :1]), **CLOSE)
+    assert_close(before(samples[:, :1]), after(samples[:, :1]))
 
 
 @both_kinds
@@ -141,9 +139,9 @@ def test_padded_sample_answers_as_it_does_alone(reset_after: bool, layers: int, 
     together = model(samples, lengths)
     for sample, length, answer in zip(samples, lengths, together, strict=True):
         alone = sample[None, : int(length)]
-        torch.testing.assert_close(answer, model(alone)[0], **CLOSE)
-        torch.testing.assert_close(answer, model(alone, length[None])[0], **CLOSE)
-        torch.testing.assert_close(answer, by_formula(model, alone)[0], **CLOSE)
+        assert_close(answer, model(alone)[0])
+        assert_close(answer, model(alone, length[None])[0])
+        assert_close(answer, by_formula(model, alone)[0])
 
 
 @both_kinds
@@ -165,8 +163,8 @@ def test_padded_tokens_answer_as_they_do_alone(reset_after: bool) -> None:
     model = build(spec, reset_after=reset_after, bidirectional=True, embedding=5)
     tokens = torch.tensor([[3, 1, 8, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7]])
     together = model(tokens, torch.tensor([3, 7]))
-    torch.testing.assert_close(together[0], model(tokens[:1, :3])[0], **CLOSE)
-    torch.testing.assert_close(together[1], model(tokens[1:])[0], **CLOSE)
+    assert_close(together[0], model(tokens[:1, :3])[0])
+    assert_close(together[1], model(tokens[1:])[0])
 
 
 @both_kinds
@@ -175,9 +173,7 @@ def test_image_is_read_as_its_rows(reset_after: bool) -> None:
     on_images = build(make_spec("image", (2, 6, 5)), reset_after=reset_after)
     on_rows = build(make_spec("sequence", (6, 10)), reset_after=reset_after)
     on_rows.load_state_dict(on_images.state_dict())
-    rows = torch.stack(
-        [torch.stack([torch.cat([image[0, y], image[1, y]]) for y in range(6)]) for image in images]
-    )
+    rows = torch.stack([torch.stack([torch.cat([image[0, y], image[1, y]]) for y in range(6)]) for image in images])
     assert torch.equal(on_images(images), on_rows(rows))
 
 
@@ -185,7 +181,7 @@ def test_image_is_read_as_its_rows(reset_after: bool) -> None:
 def test_table_is_read_as_single_numbers(reset_after: bool) -> None:
     table = torch.randn(4, 6, dtype=torch.float64)
     model = build(make_spec("table", (6,)), reset_after=reset_after)
-    torch.testing.assert_close(model(table), by_formula(model, table[:, :, None]), **CLOSE)
+    assert_close(model(table), by_formula(model, table[:, :, None]))
 
 
 def test_reset_before_drops_between_its_layers_in_training() -> None:
@@ -199,7 +195,7 @@ def test_reset_before_drops_between_its_layers_in_training() -> None:
     torch.manual_seed(2)
     between = F.dropout(torch.stack([first(sample) for sample in samples]), 0.5)
     states = torch.stack([second(steps)[-1] for steps in between])
-    torch.testing.assert_close(dropped, F.linear(states, model.out.weight, model.out.bias), **CLOSE)
+    assert_close(dropped, F.linear(states, model.out.weight, model.out.bias))
     assert (dropped - model.eval()(samples)).abs().max() > 1e-4
 
 
@@ -214,7 +210,7 @@ def test_dropout_acts_before_the_last_layer_in_training_only(reset_after: bool) 
         dropped = model.train()(samples)
     kept = dropped != 0
     assert 50 < int(kept.sum()) < 150  # of 200: seven standard deviations
-    torch.testing.assert_close(dropped[kept], 2 * whole[kept], **CLOSE)
+    assert_close(dropped[kept], 2 * whole[kept])
 
 
 @both_kinds
@@ -227,9 +223,7 @@ def test_answer_ends_in_a_sigmoid_where_the_loss_wants_probabilities(reset_after
 
 @directions
 @pytest.mark.parametrize("lengths", [None, [2, 4, 1]], ids=["whole", "padded"])
-def test_gradients_of_reset_before_are_those_of_its_differences(
-    bidirectional: bool, lengths: list[int] | None
-) -> None:
+def test_gradients_of_reset_before_are_those_of_its_differences(bidirectional: bool, lengths: list[int] | None) -> None:
     layer = ResetBefore(3, 2, 2, dropout=0.0, bidirectional=bidirectional).double()
     names = [name for name, _ in layer.named_parameters()]
     size = None if lengths is None else torch.tensor(lengths)
@@ -242,5 +236,3 @@ def test_gradients_of_reset_before_are_those_of_its_differences(
     steps = torch.randn(3, 4, 3, dtype=torch.float64, requires_grad=True)
     weights = [parameter.detach().clone().requires_grad_() for parameter in layer.parameters()]
     assert torch.autograd.gradcheck(states, (steps, *weights))
-
-

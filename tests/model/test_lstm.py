@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.helpers import Cell, defaults, double_model, last_state, make_spec
+from tests.helpers import Cell, assert_close, defaults, double_model, last_state, make_spec
 from trainer.model import MODELS
 from trainer.spec import Spec
 
 HIDDEN = 4
-# float64 with states below 1 over at most 9 steps: rounding is near 1e-15
-CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
 depths = pytest.mark.parametrize("layers", [1, 2, 3])
 directions = pytest.mark.parametrize("bidirectional", [False, True], ids=["one_way", "both_ways"])
@@ -56,7 +54,7 @@ def by_formula(model: Any, samples: Tensor) -> Tensor:
 def test_lstm_follows_its_formula(layers: int, bidirectional: bool) -> None:
     model = build(make_spec("sequence", (6, 3)), layers=layers, bidirectional=bidirectional)
     samples = torch.randn(5, 6, 3, dtype=torch.float64)
-    torch.testing.assert_close(model(samples), by_formula(model, samples), **CLOSE)
+    assert_close(model(samples), by_formula(model, samples))
 
 
 @depths
@@ -68,9 +66,9 @@ def test_padded_sample_answers_as_it_does_alone(layers: int, bidirectional: bool
     together = model(samples, lengths)
     for sample, length, answer in zip(samples, lengths, together, strict=True):
         alone = sample[None, : int(length)]
-        torch.testing.assert_close(answer, model(alone)[0], **CLOSE)
-        torch.testing.assert_close(answer, model(alone, length[None])[0], **CLOSE)
-        torch.testing.assert_close(answer, by_formula(model, alone)[0], **CLOSE)
+        assert_close(answer, model(alone)[0])
+        assert_close(answer, model(alone, length[None])[0])
+        assert_close(answer, by_formula(model, alone)[0])
 
 
 @directions
@@ -78,7 +76,7 @@ def test_batch_shorter_than_the_spec_answers_as_alone(bidirectional: bool) -> No
     model = build(make_spec("sequence", (9, 3)), bidirectional=bidirectional)
     samples, lengths = torch.randn(2, 9, 3, dtype=torch.float64), torch.tensor([3, 5])  # nobody has all 9 steps
     together = model(samples, lengths)
-    torch.testing.assert_close(together[1], model(samples[1:, :5])[0], **CLOSE)
+    assert_close(together[1], model(samples[1:, :5])[0])
 
 
 @directions
@@ -97,24 +95,22 @@ def test_padded_tokens_answer_as_they_do_alone() -> None:
     model = build(make_spec("tokens", (7,), vocabulary=9), bidirectional=True, embedding=5)
     tokens = torch.tensor([[3, 1, 8, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7]])
     together = model(tokens, torch.tensor([3, 7]))
-    torch.testing.assert_close(together[0], model(tokens[:1, :3])[0], **CLOSE)
-    torch.testing.assert_close(together[1], model(tokens[1:])[0], **CLOSE)
+    assert_close(together[0], model(tokens[:1, :3])[0])
+    assert_close(together[1], model(tokens[1:])[0])
 
 
 def test_image_is_read_as_its_rows() -> None:
     images = torch.randn(4, 2, 6, 5, dtype=torch.float64)
     on_images, on_rows = build(make_spec("image", (2, 6, 5))), build(make_spec("sequence", (6, 10)))
     on_rows.load_state_dict(on_images.state_dict())
-    rows = torch.stack(
-        [torch.stack([torch.cat([image[0, y], image[1, y]]) for y in range(6)]) for image in images]
-    )
+    rows = torch.stack([torch.stack([torch.cat([image[0, y], image[1, y]]) for y in range(6)]) for image in images])
     assert torch.equal(on_images(images), on_rows(rows))
 
 
 def test_table_is_read_as_single_numbers() -> None:
     table = torch.randn(4, 6, dtype=torch.float64)
     model = build(make_spec("table", (6,)))
-    torch.testing.assert_close(model(table), by_formula(model, table[:, :, None]), **CLOSE)
+    assert_close(model(table), by_formula(model, table[:, :, None]))
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -131,7 +127,7 @@ def test_dropout_acts_between_layers_and_before_the_last_one(layers: int) -> Non
     dropped, whole = model(samples), model.eval()(samples)
     kept = dropped != 0
     assert 0 < int(kept.sum()) < kept.numel()
-    torch.testing.assert_close(dropped[kept], 2 * whole[kept], **CLOSE)
+    assert_close(dropped[kept], 2 * whole[kept])
 
 
 def test_answer_ends_in_a_sigmoid_where_the_loss_wants_probabilities() -> None:

@@ -15,6 +15,11 @@ from trainer.spec import Spec
 from trainer.vision import torchvision
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
 def build(spec: Spec, **keys: Any) -> Any:
     return MODELS.build(defaults("model", "torchvision", **keys), spec)
 

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer.config import ConfigError
+from trainer.device import DEVICES
+
+
+def test_auto_takes_the_best_there_is() -> None:
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert DEVICES.build({"name": "auto"}).type == best
+
+
+def test_the_cpu_takes_as_many_threads_as_it_is_told() -> None:
+    before = torch.get_num_threads()
+    try:
+        assert DEVICES.build({"name": "cpu", "threads": before + 1}) == torch.device("cpu")
+        assert torch.get_num_threads() == before + 1
+        DEVICES.build({"name": "cpu", "threads": None})
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"device=cuda: torch .* sees no GPU; use device=cpu or device=auto"):
+        DEVICES.build({"name": "cuda", "index": 0})
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has a Metal device")
+def test_a_metal_device_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="device=mps: torch .* sees no Metal device"):
+        DEVICES.build({"name": "mps"})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_number_beyond_the_last_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"device\.index: must be less than"):
+        DEVICES.build({"name": "cuda", "index": 99})
