@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers import defaults
 from trainer.augment import AugmentKeys
 from trainer.data import Data
+from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
-from trainer.dataset.synthetic import synthetic
 from trainer.loader import Batch, Loader, Loaders, Order, make_loaders
 
 CPU = torch.device("cpu")
@@ -19,11 +20,9 @@ AUGMENT: AugmentKeys = {"crop": 1, "flip": True, "rotate": 15.0, "scale": 0.1}
 
 
 def made(kind: Any, shape: list[int], **keys: Any) -> Data:
-    defaults: dict[str, Any] = dict(
-        task="classification", classes=3, samples=101, test_samples=17, vocabulary=20, min_steps=None, noise=0.5,
-        val_fraction=0.2, in_memory=True, workers=0,
-    )  # fmt: skip
-    return synthetic(0, kind=kind, shape=shape, **{**defaults, **keys})
+    small = {"classes": 3, "samples": 101, "test_samples": 17, "vocabulary": 20, "val_fraction": 0.2}
+    data: Data = DATASETS.build(defaults("dataset", "synthetic", kind=kind, shape=shape, **small, **keys), 0)
+    return data
 
 
 DATA = {

@@ -97,7 +97,9 @@ class Normalise:
         count = 0
         for positions in split.positions.split(chunk):
             inputs = split.source.fetch(positions)[0]
-            values = inputs.to(torch.float32).transpose(0, 1).flatten(1)
+            # pixels are exact enough in float32, which is faster; numbers far from 0 are not
+            exact = torch.float64 if inputs.is_floating_point() else torch.float32
+            values = inputs.to(exact).transpose(0, 1).flatten(1)
             total = total + values.sum(1).double()
             squares = squares + values.square().sum(1).double()
             count += values.shape[1]
@@ -112,7 +114,7 @@ class Normalise:
     def __call__(self, inputs: Tensor) -> Tensor:
         """(batch, channels, …) of any number type -> float32."""
         shape = (1, -1, *[1] * (inputs.ndim - 2))
-        return inputs.float().sub_(self.mean.view(shape)).div_(self.std.view(shape))
+        return inputs.to(torch.float32, copy=True).sub_(self.mean.view(shape)).div_(self.std.view(shape))
 
 
 @dataclass(frozen=True)

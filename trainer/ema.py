@@ -31,7 +31,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Follow the model after optimizer step ``step``, counted from 0."""
+        """Follow the model after ``step`` optimizer steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
         for average, other in self._others:

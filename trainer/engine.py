@@ -37,8 +37,9 @@ class Monitor:
     higher_is_better: bool
 
     def score(self, values: Mapping[str, float]) -> float:
-        """Higher is better, whatever the metric."""
-        return values[self.name] if self.higher_is_better else -values[self.name]
+        """Higher is better, whatever the metric; what is not a number is worst."""
+        value = values[self.name] if self.higher_is_better else -values[self.name]
+        return -math.inf if math.isnan(value) else value
 
 
 @dataclass

@@ -91,8 +91,9 @@ class Sums:
             quarters = [guessed & true, guessed & ~true, ~guessed & true, ~guessed & ~true]
             self.total += torch.stack([quarter.sum(0) for quarter in quarters])
         else:
-            error = (scores - targets).float()
-            sums = [torch.ones_like(targets), targets, targets**2, error.abs(), error**2]
+            true = targets.to(self.total.dtype)  # squares of float32 targets far from 0 would lose their variance
+            error = scores.to(self.total.dtype) - true
+            sums = [torch.ones_like(true), true, true**2, error.abs(), error**2]
             self.total += torch.stack([each.sum(0) for each in sums])
 
     def compute(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
@@ -212,6 +213,7 @@ def rmse(moments: Tensor) -> Tensor:
 
 @metric("r2", "regression")
 def r2(moments: Tensor) -> Tensor:
-    """1 - squared error / variance of the targets, mean over values."""
+    """1 - squared error / variance of the targets, mean over values; of targets that do not vary, 0 unless exact."""
     count, total, squares, _, error = moments
-    return (1 - error / (squares - total**2 / count)).mean()
+    varies = squares - total**2 / count
+    return torch.where(varies > 0, 1 - error / varies, (error == 0).double()).mean()

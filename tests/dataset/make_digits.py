@@ -1,4 +1,4 @@
-"""How trainer/dataset/digits.safetensors was made, from scikit-learn's copy: python -m tests.dataset.make_digits FILE."""
+"""How digits.safetensors was made from scikit-learn's copy: python -m tests.dataset.make_digits FILE."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 SOURCE = {
-    "source": "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, doi:10.24432/C50P49; "
-    "the 1,797 images of its test file, as scikit-learn's load_digits has them",
+    "source": "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
+    "archive.ics.uci.edu/dataset/80; the 1,797 images of its test file, as scikit-learn's load_digits has them",
     "authors": "E. Alpaydin, C. Kaynak (1998)",
     "licence": "Creative Commons Attribution 4.0 International (CC BY 4.0)",
     "images": "(1797, 1, 8, 8) uint8, 0 to 16",

@@ -5,19 +5,18 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers import defaults
 from trainer.config import ConfigError
 from trainer.data import Data
-from trainer.dataset.synthetic import synthetic
+from trainer.dataset import DATASETS
 
 SHAPES = {"image": [2, 6, 5], "sequence": [7, 3], "tokens": [9], "table": [4]}
 
 
 def make(seed: int = 0, **keys: Any) -> Data:
-    defaults: dict[str, Any] = dict(
-        kind="table", shape=[4], task="classification", classes=3, samples=50, test_samples=10, vocabulary=30,
-        min_steps=None, noise=0.5, val_fraction=0.2, in_memory=True, workers=0,
-    )  # fmt: skip
-    return synthetic(seed, **{**defaults, **keys})
+    small = {"kind": "table", "shape": [4], "classes": 3, "samples": 50, "test_samples": 10, "val_fraction": 0.2}
+    data: Data = DATASETS.build(defaults("dataset", "synthetic", **{**small, "vocabulary": 30, **keys}), seed)
+    return data
 
 
 @pytest.mark.parametrize("kind", SHAPES)

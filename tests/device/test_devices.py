@@ -31,7 +31,7 @@ def test_a_gpu_that_is_not_there_is_one_line() -> None:
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has a Metal device")
 def test_a_metal_device_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="device=mps: torch .* sees no Metal device"):
+    with pytest.raises(ConfigError, match=r"device=mps: torch .* sees no Metal device"):
         DEVICES.build({"name": "mps"})
 
 

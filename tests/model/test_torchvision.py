@@ -40,8 +40,8 @@ def test_classifier_answers_once_for_each_output(arch: str, size: int | None, ch
     model = build(image_spec(channels, 32, 36, classes=2, num_outputs=5), arch=arch, size=size)
     images = torch.randn(2, channels, 32, 36)
     with torch.no_grad():
-        for mode in (model.train(), model.eval()):
-            outputs = mode(images)
+        for training in (True, False):
+            outputs = model.train(training)(images)
             assert isinstance(outputs, torch.Tensor)
             assert outputs.shape == (2, 5) and outputs.isfinite().all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from trainer.logger import Logger
 
 
 class JSONL(Logger):
-    """``{"step": …, "epoch": …, "train/loss": …}``, written out at once.
+    """``{"step": …, "epoch": …, "train/loss": …}``, written out at once; JSON has no inf and nan, so null.
 
     Args:
         run_dir: where the file goes.
@@ -21,7 +22,8 @@ class JSONL(Logger):
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
         """Append a line."""
-        self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, "epoch": epoch, **finite}) + "\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from pydantic import StringConstraints
 
 from trainer.logger import LOGGERS, Logger
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.csv$")]
 
 
 @LOGGERS.register

@@ -13,8 +13,6 @@ from trainer.config import NonNegativeInt
 from trainer.logger import LOGGERS, Logger
 from trainer.logger._confusion import draw_confusion
 
-SPLITS = ("train", "val", "test")
-
 
 @LOGGERS.register
 class Tensorboard(Logger):

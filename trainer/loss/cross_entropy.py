@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.config import Fraction, NonNegativeFloat
+from trainer.config import Fraction, PositiveFloat
 from trainer.loss import LOSSES
 from trainer.loss._classes import class_weights, need_classes
 from trainer.spec import Spec
@@ -28,7 +28,7 @@ class CrossEntropy(nn.Module):
         spec: Spec,
         *,
         label_smoothing: Fraction,
-        weight: list[NonNegativeFloat] | Literal["balanced"] | None,
+        weight: list[PositiveFloat] | Literal["balanced"] | None,
     ) -> None:
         super().__init__()
         need_classes("cross_entropy", spec)

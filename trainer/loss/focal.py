@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from trainer.config import NonNegativeFloat
+from trainer.config import NonNegativeFloat, PositiveFloat
 from trainer.loss import LOSSES
 from trainer.loss._classes import class_weights, need_classes
 from trainer.spec import Spec
@@ -28,7 +28,7 @@ class Focal(nn.Module):
         spec: Spec,
         *,
         gamma: NonNegativeFloat,
-        weight: list[NonNegativeFloat] | Literal["balanced"] | None,
+        weight: list[PositiveFloat] | Literal["balanced"] | None,
     ) -> None:
         super().__init__()
         need_classes("focal", spec)

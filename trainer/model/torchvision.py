@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Torchvision(nn.Module):
         (batch, ``spec.num_outputs``).
 
     Raises:
-        ConfigError: the data is no image of 1 or 3 channels, or there is no such classifier.
+        ConfigError: the data is no image of 1 or 3 channels, there is no such classifier, or it cannot read the size.
     """
 
     def __init__(self, spec: Spec, *, arch: str, size: Annotated[int, Ge(8)] | None) -> None:
@@ -42,13 +43,14 @@ class Torchvision(nn.Module):
             raise ConfigError(unknown_option("model.arch", arch, names))
         builder = torchvision.models.get_model_builder(arch)
         options = {"num_classes": spec.num_outputs}
-        if "vit" in arch:
+        if arch.startswith("vit_"):
             options["image_size"] = size or spec.shape[1]
         if arch in ("googlenet", "inception_v3"):  # their auxiliary heads answer in a tuple
             options |= {"aux_logits": False, "init_weights": True}
         self.network: nn.Module = builder(weights=None, **options)
         self.size = size
         self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()
+        self._try(spec, arch)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
@@ -56,3 +58,16 @@ class Torchvision(nn.Module):
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         outputs: Tensor = self.last(self.network(images.expand(-1, 3, -1, -1)))
         return outputs
+
+    @torch.no_grad()
+    def _try(self, spec: Spec, arch: str) -> None:
+        """Classifiers differ in the sizes they can read, and only they know: let it read one image."""
+        self.eval()
+        try:
+            self(torch.zeros(1, *spec.shape))
+        except (AssertionError, RuntimeError) as error:
+            raise ConfigError(
+                f"model.arch={arch}: cannot read images of {'×'.join(map(str, spec.shape))} "
+                f"({' '.join(str(error).split())[:120]}); resize them, as in model.size=224"
+            ) from error
+        self.train()

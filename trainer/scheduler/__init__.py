@@ -41,12 +41,12 @@ class Schedule:
     """A factor that is a function of the step alone.
 
     Args:
-        factor: of the step after warm-up and the number of steps left for it.
+        factor: of the step, and of the part of the run after warm-up that is done, from 0 to 1.
         horizon: length of the run.
         warmup_epochs: the factor first rises linearly to 1 over so many epochs.
     """
 
-    def __init__(self, factor: Callable[[int, int], float], horizon: Horizon, warmup_epochs: float = 0.0) -> None:
+    def __init__(self, factor: Callable[[int, float], float], horizon: Horizon, warmup_epochs: float = 0.0) -> None:
         self._factor = factor
         self._warmup = round(warmup_epochs * horizon.steps_per_epoch)
         self._steps = max(1, horizon.total_steps - self._warmup)
@@ -55,7 +55,7 @@ class Schedule:
         """The factor at optimizer step ``step``, counted from 0."""
         if step < self._warmup:
             return (step + 1) / self._warmup
-        return self._factor(step - self._warmup, self._steps)
+        return self._factor(step, min(1.0, (step - self._warmup) / self._steps))
 
     def observe(self, value: float, higher_is_better: bool) -> None:
         """A pure function of the step has nothing to learn from a metric."""

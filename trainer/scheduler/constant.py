@@ -7,4 +7,4 @@ from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 @SCHEDULERS.register
 def constant(horizon: Horizon, *, warmup_epochs: NonNegativeFloat) -> Schedule:
     """Factor 1, after the warm-up."""
-    return Schedule(lambda step, steps: 1.0, horizon, warmup_epochs)
+    return Schedule(lambda step, part: 1.0, horizon, warmup_epochs)

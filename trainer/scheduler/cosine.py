@@ -10,7 +10,7 @@ from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 def cosine(horizon: Horizon, *, end_factor: UnitInterval, warmup_epochs: NonNegativeFloat) -> Schedule:
     """``end + (1 - end)(1 + cos(pi t / T)) / 2``: Loshchilov and Hutter 2017, equation 5, without restarts."""
 
-    def factor(step: int, steps: int) -> float:
-        return end_factor + (1 - end_factor) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
+    def factor(step: int, part: float) -> float:
+        return end_factor + (1 - end_factor) * (1 + math.cos(math.pi * part)) / 2
 
     return Schedule(factor, horizon, warmup_epochs)

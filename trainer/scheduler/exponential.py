@@ -7,4 +7,4 @@ from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 @SCHEDULERS.register
 def exponential(horizon: Horizon, *, gamma: PositiveFloat, warmup_epochs: NonNegativeFloat) -> Schedule:
     """``gamma ** epoch``, as torch's ExponentialLR stepped once an epoch."""
-    return Schedule(lambda step, steps: gamma ** (step // horizon.steps_per_epoch), horizon, warmup_epochs)
+    return Schedule(lambda step, part: gamma ** (step // horizon.steps_per_epoch), horizon, warmup_epochs)

@@ -10,4 +10,4 @@ def multistep(
 ) -> Schedule:
     """``gamma`` to the number of milestones passed, as torch's MultiStepLR stepped once an epoch."""
     drops = [milestone * horizon.steps_per_epoch for milestone in milestones]
-    return Schedule(lambda step, steps: gamma ** sum(step >= drop for drop in drops), horizon, warmup_epochs)
+    return Schedule(lambda step, part: gamma ** sum(step >= drop for drop in drops), horizon, warmup_epochs)

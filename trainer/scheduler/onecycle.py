@@ -23,8 +23,10 @@ def onecycle(
     """
     first, last = 1 / div_factor, 1 / (div_factor * final_div_factor)
 
-    def factor(step: int, steps: int) -> float:
-        peak, end = pct_start * steps - 1, steps - 1
+    end = horizon.total_steps - 1
+    peak = pct_start * horizon.total_steps - 1
+
+    def factor(step: int, part: float) -> float:
         if step < peak:
             return _cosine(first, 1.0, step / peak)
         return _cosine(1.0, last, min((step - peak) / (end - peak), 1.0))

@@ -1,5 +1,6 @@
 """A drop when the metric stands still."""
 
+import math
 from typing import Annotated, Any
 
 from annotated_types import Gt, Lt
@@ -33,7 +34,8 @@ class Plateau:
     def observe(self, value: float, higher_is_better: bool) -> None:
         """Count an evaluation; drop when too many have brought nothing."""
         sign = 1 if higher_is_better else -1
-        if self._best is None or sign * value > sign * self._best * (1 + sign * self._threshold):
+        first = self._best is None and not math.isnan(value)
+        if first or (self._best is not None and sign * value > sign * self._best * (1 + sign * self._threshold)):
             self._best, self._waited = value, 0
             return
         self._waited += 1

@@ -10,4 +10,4 @@ def step(
 ) -> Schedule:
     """``gamma ** (epoch // step_epochs)``, as torch's StepLR stepped once an epoch."""
     period = step_epochs * horizon.steps_per_epoch
-    return Schedule(lambda step, steps: gamma ** (step // period), horizon, warmup_epochs)
+    return Schedule(lambda step, part: gamma ** (step // period), horizon, warmup_epochs)
