@@ -36,6 +36,7 @@ WRONG = {
     "model.channels=[8,8,8,8]": "model.channels: 4 blocks halve the size 4 times",
     "dataset.val_fraction=0.0001": "dataset.val_fraction: 0.0001 of 1527 samples leaves val without a sample",
     "optimizer.lr=[1": "optimizer.lr=[1: cannot be read",
+    "accumulate=65": "accumulate: must be at most batch_size, 64, got 65",
     "seed": "seed: cannot be read",
     "model=cnn,gru": "model=cnn,gru: several values need --multirun",
     "dataset.root=nowhere": "dataset.root: no such key",
@@ -57,6 +58,15 @@ def test_all_mistakes_of_a_command_are_reported_together(train: Train) -> None:
     assert [line.split(": ")[2] for line in result.err.splitlines()] == [
         "seed", "epochs", "model.dropout", "optimizer.lrr",
     ]  # fmt: skip
+
+
+def test_what_would_do_nothing_without_a_val_split_is_refused(train: Train) -> None:
+    words = ("patience=3", "monitor=val/loss", "checkpoint.keep=2", "scheduler=plateau", "dataset.val_fraction=0")
+    result = train(*words)
+    assert result.code == 2
+    keys = ["patience", "monitor", "checkpoint.keep", "scheduler=plateau"]
+    lines = [f"train: error: {key}: needs a val split, but dataset.val_fraction is 0" for key in keys]
+    assert result.err.splitlines() == lines
 
 
 def test_data_that_is_not_there_and_cannot_be_downloaded_leaves_no_folder(train: Train) -> None:

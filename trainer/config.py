@@ -114,6 +114,9 @@ def check(config: Mapping[str, Any], typed: Iterable[str] = ()) -> Settings:
             values[group] = _check_group(group, values[group], typed, problems)
     if problems:
         raise ConfigError(*problems)
+    if values["accumulate"] > values["batch_size"]:
+        line = f"accumulate: must be at most batch_size, {values['batch_size']}, got {values['accumulate']}"
+        raise ConfigError(line)
     return Settings(**{**values, "checkpoint": CheckpointSettings(**values["checkpoint"])})
 
 

@@ -129,20 +129,35 @@ def assemble(settings: Settings) -> Parts:
     if settings.max_steps is not None:
         total_steps = min(total_steps, settings.max_steps)
     scheduler = build(SCHEDULERS, settings.scheduler, Horizon(total_steps, len(loaders.train)))
+    if loaders.val is None:
+        _check_without_val(settings, scheduler)
     return Parts(
-        device,
-        precision,
-        data,
-        spec,
-        loaders,
-        loss,
-        model,
-        optimizer,
-        scheduler,
-        total_steps,
-        metrics,
-        monitor,
+        device=device,
+        precision=precision,
+        data=data,
+        spec=spec,
+        loaders=loaders,
+        loss=loss,
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        total_steps=total_steps,
+        metrics=metrics,
+        monitor=monitor,
     )
+
+
+def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
+    """Raises ConfigError for every key that would silently do nothing without a val split."""
+    useless = {
+        "patience": settings.patience is not None,
+        "monitor": settings.monitor is not None,
+        "checkpoint.keep": settings.checkpoint.keep > 1,
+        f"scheduler={settings.scheduler['name']}": scheduler.observes,
+    }
+    problems = [f"{key}: needs a val split, but dataset.val_fraction is 0" for key, used in useless.items() if used]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def build(registry: Registry, config: Component, *runtime: Any) -> Any:
@@ -315,12 +330,12 @@ def _environment(settings: Settings, parts: Parts) -> dict[str, Any]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``; what is no number or switch becomes text."""
+    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``; no nulls; what is no number or switch becomes text."""
     flat: dict[str, bool | float | str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
-        else:
+        elif value is not None:
             flat[prefix + key] = value if isinstance(value, bool | int | float) else str(value)
     return flat
 

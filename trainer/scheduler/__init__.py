@@ -24,6 +24,8 @@ class Horizon(NamedTuple):
 class Scheduler(Protocol):
     """What the engine asks of a schedule."""
 
+    observes: bool  # it needs the monitored metric, so there must be a val split
+
     def factor(self, step: int) -> float:
         """What to multiply the learning rate with at optimizer step ``step``, counted from 0."""
 
@@ -45,6 +47,8 @@ class Schedule:
         horizon: length of the run.
         warmup_epochs: the factor first rises linearly to 1 over so many epochs.
     """
+
+    observes = False
 
     def __init__(self, factor: Callable[[int, float], float], horizon: Horizon, warmup_epochs: float = 0.0) -> None:
         self._factor = factor

@@ -13,6 +13,8 @@ from trainer.scheduler import SCHEDULERS, Horizon
 class Plateau:
     """Multiply by ``factor`` after ``patience`` evaluations without improvement, as torch's ReduceLROnPlateau."""
 
+    observes = True
+
     def __init__(
         self,
         horizon: Horizon,
