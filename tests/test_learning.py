@@ -146,7 +146,7 @@ def test_a_recipe_on_mnist_starts(train: Train, data_root: Path, recipe: str) ->
         pytest.param(["model=gru", "epochs=3"], 0.970, marks=pytest.mark.slow),
         pytest.param(["model=lstm", "epochs=3"], 0.970, marks=pytest.mark.slow),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else f"{value}",
 )
 def test_mnist_is_learned(train: Train, data_root: Path, words: list[str], floor: float) -> None:
     result = train("dataset=mnist", f"dataset.root={data_root}", "batch_size=128", "logger=none", *words)

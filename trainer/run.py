@@ -330,7 +330,7 @@ def _environment(settings: Settings, parts: Parts) -> dict[str, Any]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``; no nulls; what is no number or switch becomes text."""
+    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``; nulls are left out, texts stay."""
     flat: dict[str, bool | float | str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

@@ -16,11 +16,11 @@ Parameters = Iterable[nn.Parameter]
 
 # what the defaults in configs/optimizer have to mean
 BY_HAND: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
-    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.01, lr_decay=0.0, eps=1e-10, weight_decay=0.0),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.02, lr_decay=0.0, eps=1e-10, weight_decay=0.0),
     "adam": lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0),
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01),
     "nadam": lambda p: torch.optim.NAdam(p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0),
-    "radam": lambda p: torch.optim.RAdam(p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0),
+    "radam": lambda p: torch.optim.RAdam(p, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0),
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0),
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=False, weight_decay=0.0),
 }
