@@ -60,8 +60,11 @@ def main() -> int:
     except KeyboardInterrupt:
         print("train: interrupted", file=sys.stderr)
         codes.append(130)
+    except BrokenPipeError:
+        codes.append(1)
     finally:
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
+        _leave_a_broken_pipe()
     return max(codes)
 
 
@@ -77,6 +80,14 @@ def score(summary: dict[str, Any]) -> float | None:
     """The best value of the monitored metric, which a sweeper may optimize."""
     best: float | None = summary["best"].get(summary["monitor"])
     return best
+
+
+def _leave_a_broken_pipe() -> None:
+    """Where nobody reads our output any more (``train --help | head``), say nothing about it at exit."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _mend_argparse() -> None:

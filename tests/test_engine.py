@@ -230,3 +230,14 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(train: Tra
     first, second, other = train(*words), train(*words), train(*words, "seed=1")
     assert _curves(first) == _curves(second)
     assert _curves(first)[0]["train/loss"] != _curves(other)[0]["train/loss"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("in_memory", ["true", "false"])
+def test_a_gpu_trains_repeatably(train: Train, precision: str, in_memory: str) -> None:
+    words = ("device=cuda", "epochs=8", f"precision={precision}", f"dataset.in_memory={in_memory}", "logger=none")
+    first, second = train(*words), train(*words)
+    assert first.summary["test/accuracy"] > 0.9
+    assert _curves(first) == _curves(second)

@@ -82,3 +82,16 @@ def test_the_throughput_counts_training_time_alone() -> None:
     assert len(rates) == 2
     assert all(500 < rate < 2100 for rate in rates)
     assert recorder.samples == 200
+
+
+def test_a_reader_that_leaves_early_changes_nothing(tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} {REPOSITORY / 'cli.py'} logger=none epochs=2 run_dir=here | head -1; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["model    cnn, 53,002 parameters", "0"]
+    assert done.stderr == ""
+    assert "finished" in (tmp_path / "here" / "summary.json").read_text()
+    command = f"{sys.executable} {REPOSITORY / 'cli.py'} --help | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

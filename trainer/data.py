@@ -7,7 +7,7 @@ source, so that cutting val from train copies nothing.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -137,13 +137,15 @@ class Data:
     normalise: Normalise | None = None
     augment: Augment | None = None
     in_memory: bool = True
-    workers: int = field(default=0)
+    workers: int = 0
 
     def fingerprint(self) -> dict[str, Any]:
-        """Sizes, and a SHA-256 of the test set's raw bytes and the training targets, to tell two data sets apart."""
+        """Sizes, and a SHA-256 of every sample and target in order, to tell two data sets apart."""
         digest = hashlib.sha256()
-        for tensor in (*self.test.source.fetch(self.test.positions), self.test.targets, self.train.targets):
-            digest.update(tensor.contiguous().numpy().data)
+        for split in self.splits().values():
+            for positions in split.positions.split(4096):
+                for tensor in (*split.source.fetch(positions), split.source.targets.index_select(0, positions)):
+                    digest.update(tensor.numpy().data)
         sizes = {name: len(split) for name, split in self.splits().items()}
         return {**sizes, "sha256": digest.hexdigest()}
 

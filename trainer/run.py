@@ -84,6 +84,7 @@ def run(settings: Settings, overrides: Sequence[str] = (), *, fixed_run_dir: boo
         started = time.perf_counter()
         parts = assemble(settings)
         directory.claim(settings.to_dict(), overrides)
+        settings = settings.replace(run_dir=str(directory.path))
         directory.write_json("environment.json", _environment(settings, parts))
         loggers = stack.enter_context(_open_loggers(settings, directory))
         engine = _make_engine(settings, parts, loggers, directory)

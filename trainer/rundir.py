@@ -125,5 +125,6 @@ class _Console(logging.Handler):
     """Lines on stdout, above the bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # nobody reads any more, as in train | head; the run and its log go on
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
