@@ -101,17 +101,27 @@ def test_random_states_repeat_every_generator_and_are_plain(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of as many KiB as the parameter says."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={request.param}k", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.parametrize("small_disk", [4, 12, 20, 40], indirect=True)
+def test_a_disk_too_small_for_the_first_files_is_one_line(train: Train, small_disk: Path) -> None:
+    result = train(f"run_dir={small_disk / 'run'}", "epochs=2")
+    assert result.code == 1
+    (line,) = result.err.splitlines()
+    assert line.startswith("train: error: ")
+    assert "No space left on device" in line
+
+
+@pytest.mark.parametrize("small_disk", [1024], indirect=True)
 def test_a_full_disk_is_said_and_the_last_good_checkpoint_stays(train: Train, small_disk: Path) -> None:
     run_dir = small_disk / "run"
     result = train(f"run_dir={run_dir}", "epochs=3", "model.hidden=100", "logger=none")

@@ -225,15 +225,21 @@ def _reported(directory: RunDirectory, settings: Settings, overrides: Sequence[s
         directory.end("stopped", "interrupted")
         raise
     except Exception as error:
-        message = " ".join(str(error).split()) or type(error).__name__
-        if not isinstance(error, RunError):
-            message = f"{type(error).__name__}: {message}"
+        message = _one_line(error)
         directory.fail(settings.to_dict(), overrides, message, error)
         kept = directory.claimed and not settings.dry_run
         where = f"the log: {directory.path / LOG}" if kept else "HYDRA_FULL_ERROR=1 shows the traceback"
         raise RunError(f"{message} ({where})") from error
     finally:
         directory.close()
+
+
+def _one_line(error: Exception) -> str:
+    """What went wrong, for the terminal; the log has the rest."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import json
 import logging
 import logging.handlers
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class RunDirectory:
         self._handlers: list[logging.Handler] = [_Console(), self._memory]
         for handler in self._handlers:
             self._log.addHandler(handler)
+        self._thread_hook = threading.excepthook
+        threading.excepthook = self._keep_thread_error
 
     def claim(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Make the folder, with the config and what the user typed, and let the log go there.
@@ -84,12 +87,20 @@ class RunDirectory:
         with contextlib.suppress(OSError, ConfigError):
             if not self.claimed:
                 self.claim(config, overrides)
-        record = self._log.makeRecord(
-            "trainer", logging.ERROR, "", 0, message, (), (type(error), error, error.__traceback__)
-        )
-        for handler in self._handlers[1:]:  # not the console: the user gets one line, from the command
-            handler.handle(record)
+        self._keep(message, error)
         self.end("failed", message)
+
+    def _keep(self, message: str, error: BaseException) -> None:
+        """Into the log and not on the console: there the user gets one line, from the command."""
+        where = (type(error), error, error.__traceback__)
+        record = self._log.makeRecord("trainer", logging.ERROR, "", 0, message, (), where)
+        for handler in self._handlers[1:]:
+            handler.handle(record)
+
+    def _keep_thread_error(self, failed: threading.ExceptHookArgs) -> None:
+        """A writer's thread has died, as on a full disk; the main thread hears of it when it next writes."""
+        if failed.exc_value is not None:
+            self._keep("a background thread failed", failed.exc_value)
 
     def end(self, state: str, reason: str) -> None:
         """Say in summary.json how a run ended that did not finish, as far as the disk allows."""
@@ -99,6 +110,7 @@ class RunDirectory:
 
     def close(self) -> None:
         """Let go of the log."""
+        threading.excepthook = self._thread_hook
         for handler in self._handlers:
             self._log.removeHandler(handler)
             with contextlib.suppress(OSError):  # a full disk; reported by what failed first
