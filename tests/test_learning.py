@@ -120,7 +120,7 @@ def test_every_recipe_says_its_command_and_its_measured_result(recipe: str) -> N
     assert text.startswith("# @package _global_\n")
     assert f"#   train experiment={recipe}" in text
     assert "# Measured: " in text
-    assert "seeds 0, 1 and 2" in text
+    assert "seeds 0, 1 and 2" in text.replace("\n# ", " ")
     assert "PLACEHOLDER" not in text
 
 
