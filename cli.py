@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from trainer.config import ConfigError, compose_error, from_hydra
 
@@ -38,7 +39,7 @@ def main() -> int:
             settings, typed = from_hydra(config, overrides)
             sweep = hydra_config.mode == RunMode.MULTIRUN
             if sweep and "run_dir" not in typed:
-                settings = settings.replace(run_dir=hydra_config.runtime.output_dir)
+                settings = settings.replace(run_dir=os.path.relpath(hydra_config.runtime.output_dir))
             from trainer.run import run  # torch, 1.5 s: only once the config has proved right
 
             summary = run(settings, overrides, fixed_run_dir=sweep or "run_dir" in typed)
@@ -53,7 +54,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
     try:
         hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")(train)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         if stack_wanted:
             raise
         codes.append(report(compose_error(error)))

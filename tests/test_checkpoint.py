@@ -47,12 +47,19 @@ def test_the_k_best_are_kept_and_no_others(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2, extra={})
     best = float("-inf")
     for step, score in enumerate([0.3, 0.9, 0.1, 0.5, 0.95]):
-        checkpoints.rank(score, step)
+        checkpoints.rank((score, -1.0), step)
         checkpoints.save(weights(score), step=step)
         checkpoints.keep_best(step, best=score > best)
         best = max(best, score)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1.pt", "best-4.pt", BEST, LAST]
     assert checkpoints.load(BEST)["step"] == checkpoints.load("best-4.pt")["step"] == 4
+
+
+def test_equal_scores_are_ranked_by_what_decides_the_best_and_not_by_their_age(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2, extra={})
+    for step, loss in enumerate([0.2, 0.1, 0.3, 0.4]):
+        checkpoints.rank((0.9, -loss), step)
+    assert checkpoints.ranking == [[0.9, -0.1, 1], [0.9, -0.2, 0]]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

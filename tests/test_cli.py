@@ -121,3 +121,29 @@ def test_the_users_own_config_dir_adds_options(train: Train, tmp_path: Path) -> 
     assert result.code == 0, result.err
     assert "2,0" in result.out or "parameters" in result.out
     assert (result.run_dir / "config.yaml").read_text().count("hidden: 16") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: cnn\nhidden:256\nnorm: none\n", "model/mine.yaml, line 3: no YAML: "),
+        ("channels: [4]\n", "model.name: missing; the YAML says which component it is for"),
+        ("name: cnm\n", "model=cnm: no such option; did you mean cnn?"),
+    ],
+)
+def test_a_yaml_of_the_users_own_that_is_wrong_is_one_line(train: Train, tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "mine.yaml").write_text(text)
+    result = train("--config-dir", str(tmp_path / "mine"), "model=mine")
+    assert result.code == 2
+    (only,) = result.err.splitlines()
+    assert line in only
+
+
+def test_a_key_of_a_group_is_suggested_where_only_its_name_was_typed(train: Train) -> None:
+    assert "did you mean optimizer.lr? keys: " in train("lr=0.1").err
+
+
+def test_early_stopping_says_so(train: Train) -> None:
+    result = train("logger=none", "optimizer=sgd", "optimizer.lr=1e-30", "patience=2", "epochs=50")
+    assert "stopped  no better val/accuracy in 2 evaluations" in result.out

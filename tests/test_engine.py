@@ -128,7 +128,7 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
 def test_half_precision_learns_and_keeps_full_weights(train: Train, precision: str) -> None:
     words = ("epochs=12", "model.channels=[4,8]", "model.hidden=32", "optimizer.lr=5e-3", "batch_size=256")
     result = train("logger=none", *words, f"precision={precision}")
-    assert f"device   cpu (1 threads), {precision}" in result.out
+    assert f"device   cpu (1 thread), {precision}" in result.out
     assert result.summary["test/accuracy"] > 0.8
     state = torch.load(result.run_dir / "checkpoints" / "last.pt", weights_only=True)
     assert all(tensor.dtype == torch.float32 for tensor in state["model"].values())

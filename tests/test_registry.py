@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+import trainer.model
 from tests.conftest import REPOSITORY
-from trainer.config import GROUPS, registry
+from tests.test_config import plain_config
+from trainer.config import GROUPS, ConfigError, check, registry
 from trainer.registry import Registry, snake_case
 
 COMPONENTS = [(group, name) for group in GROUPS for name in registry(group).names()]
@@ -77,3 +79,27 @@ def test_a_broken_component_does_not_break_the_others(tmp_path: Path) -> None:
 )
 def test_names_become_snake_case(name: str, snake: str) -> None:
     assert snake_case(name) == snake
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("x = 1\nimport there_is_no_such_module\n", "ModuleNotFoundError: No module named 'there_is_no_such_module'"),
+        ("x = 1\n", "LookupError: "),
+    ],
+)
+def test_a_component_whose_file_is_broken_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, problem: str
+) -> None:
+    name = f"broken_{len(code)}"
+    (tmp_path / f"{name}.py").write_text(code)
+    path = [*trainer.model.__path__, str(tmp_path)]
+    monkeypatch.setattr(trainer.model, "__path__", path)
+    monkeypatch.setattr(trainer.model.MODELS, "_path", path)
+    config = plain_config()
+    config["model"] = {"name": name}
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    (line,) = caught.value.problems
+    assert line.startswith(f"model={name}: cannot be loaded: {problem}")
+    assert f"{name}.py" in line

@@ -116,7 +116,7 @@ def test_a_run_dir_of_the_users_own_is_taken_as_it_is_and_never_shared(train: Tr
     before = (tmp_path / "mine" / "metrics.jsonl").read_text()
     result = train(*words)
     assert result.code == 2
-    assert result.err.startswith(f"train: error: run_dir: {tmp_path / 'mine'} is there already and not empty")
+    assert result.err.startswith(f"train: error: run_dir: {tmp_path / 'mine'} is there already")
     assert (tmp_path / "mine" / "metrics.jsonl").read_text() == before
 
 

@@ -9,13 +9,13 @@ import contextlib
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from trainer.config import RunError
 
@@ -43,7 +43,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int, extra: Mapping[str, Any]) -> None:
         self._folder, self._keep, self._extra = folder, keep, dict(extra)
-        self.ranking: list[list[float]] = []  # [score, step] of the best evaluations, best first
+        self.ranking: list[list[float]] = []  # [*score, step] of the best evaluations, best first
 
     def save(self, objects: Mapping[str, Stateful], *, step: int) -> None:
         """Write ``last.pt``.
@@ -54,14 +54,14 @@ class Checkpoints:
         state = {name: item.state_dict() for name, item in objects.items()}
         self._write(LAST, lambda path: _dump({**self._extra, **state, "step": step}, path))
 
-    def rank(self, score: float, step: int) -> None:
+    def rank(self, score: Sequence[float], step: int) -> None:
         """Give the evaluation of ``step`` its place among the best; ``save`` it next, then ``keep_best``.
 
         Args:
-            score: higher is better.
+            score: higher is better; a later number decides where the ones before are equal.
             step: names the file where several are kept.
         """
-        self.ranking = sorted([*self.ranking, [score, step]], reverse=True)[: self._keep]
+        self.ranking = sorted([*self.ranking, [*score, step]], reverse=True)[: self._keep]
 
     def keep_best(self, step: int, best: bool) -> None:
         """Keep ``last.pt``, just saved for ``step``, as its rank says.
@@ -70,7 +70,7 @@ class Checkpoints:
             step: as given to ``rank``.
             best: it is the best so far, and becomes ``best.pt``.
         """
-        kept = {f"best-{step}.pt" for _, step in self.ranking}
+        kept = {f"best-{step}.pt" for *_, step in self.ranking}
         if self._keep > 1 and f"best-{step}.pt" in kept:
             self._write(f"best-{step}.pt", self._link_last)
             for path in self._folder.glob("best-*.pt"):
@@ -107,7 +107,7 @@ class Checkpoints:
             RunError: they could not be written.
         """
         separate = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
-        self._write(BEST_WEIGHTS, lambda path: save_file(separate, path))
+        self._write(BEST_WEIGHTS, lambda path: path.write_bytes(save(separate)))
 
     def _link_last(self, path: Path) -> None:
         """A second name for a file that is only ever replaced, never changed; a copy where links are not to be had."""

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import importlib
 import re
+import traceback
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -132,11 +133,11 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
-def unknown_key(key: str, known: Iterable[str], origin: str = "") -> str:
-    """The line for a key that does not exist."""
+def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | None = None) -> str:
+    """The line for a key that does not exist; ``hint`` stands for the nearest one where it is known better."""
     parent, _, leaf = key.rpartition(".")
-    known = [str(name) for name in known if name != "name"]
-    near = did_you_mean(leaf, known, f"{parent}." if parent else "")
+    known = [str(name) for name in known if name not in ("name", "hydra")]
+    near = hint or did_you_mean(leaf, known, f"{parent}." if parent else "")
     return f"{key}: no such key{origin}{near or ';'} keys: {', '.join(known) or 'none'}"
 
 
@@ -164,7 +165,13 @@ def _check_component(
     if name not in components.names():
         problems.append(unknown_option(group, str(name), components.names()))
         return config
-    keys = {"name": str, **components.keys(str(name))}
+    try:
+        keys = {"name": str, **components.keys(str(name))}
+    except Exception as error:  # whatever a component's file does when it is imported
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{last.filename}, line {last.lineno}"
+        problems.append(f"{group}={name}: cannot be loaded: {type(error).__name__}: {error} ({place})")
+        return config
     return _check_keys(config, keys, path, typed, problems)
 
 
@@ -229,7 +236,11 @@ def describe(annotation: Any) -> str:
             for bound in arguments[1:]
             if type(bound) in _BOUNDS
         ]
-        bounds += [f"{bound.min_length} of them" for bound in arguments[1:] if isinstance(bound, Len)]
+        lengths = [bound for bound in arguments[1:] if isinstance(bound, Len)]
+        bounds += [
+            f"{'' if length.max_length == length.min_length else 'at least '}{length.min_length} of them"
+            for length in lengths
+        ]
         limits = " and ".join(bounds).replace("less than inf", "finite")
         return f"{describe(arguments[0])}, {limits}" if limits else describe(arguments[0])
     if origin in (typing.Union, types.UnionType):
@@ -258,6 +269,9 @@ def from_hydra(config: Any, overrides: Iterable[str]) -> tuple[Settings, set[str
     from omegaconf.errors import OmegaConfBaseException
 
     typed = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    nameless = [group for group in GROUPS if group != "logger" and "name" not in (config.get(group) or {"name": None})]
+    if nameless:
+        raise ConfigError(*(f"{group}.name: missing; the YAML says which component it is for" for group in nameless))
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -270,7 +284,11 @@ def compose_error(error: Exception) -> ConfigError:
     """What Hydra or OmegaConf has to say, in our words: one line with the key and the nearest right one."""
     from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError
 
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return ConfigError(f"{mark.name}, line {mark.line + 1}: no YAML: {error.problem}")
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         return ConfigError(unknown_option(group, name, error.options))
@@ -282,7 +300,9 @@ def compose_error(error: Exception) -> ConfigError:
         parent: Any = cause.parent_node
         known = [str(name) for name in parent] if isinstance(parent, Mapping) else []
         if known and str(cause.key) not in known:
-            return ConfigError(unknown_key(key, known, " (from the command line)"))
+            below = [name for name in known if name in GROUPS and str(cause.key) in (parent[name] or {})]
+            hint = f"; did you mean {below[0]}.{cause.key}?" if below and "." not in key else None
+            return ConfigError(unknown_key(key, known, " (from the command line)", hint))
         return ConfigError(f"{key}: {_first_line(cause.msg or cause)}")
     ambiguous = re.match(r"Ambiguous value for argument '(.+?)'", str(error))
     if ambiguous:

@@ -36,10 +36,10 @@ class Monitor:
     name: str
     higher_is_better: bool
 
-    def score(self, values: Mapping[str, float]) -> float:
-        """Higher is better, whatever the metric; what is not a number is worst."""
+    def score(self, values: Mapping[str, float]) -> tuple[float, float]:
+        """Higher is better, whatever the metric, and by the loss where that is the same; nan is worst."""
         value = values[self.name] if self.higher_is_better else -values[self.name]
-        return -math.inf if math.isnan(value) else value
+        return (-math.inf if math.isnan(value) else value, -values["loss"])
 
 
 @dataclass
@@ -114,7 +114,9 @@ class Engine:
         progress, every = self.progress, self.settings.checkpoint.every_steps
         self.model.train()
         while progress.step < self.total_steps and not self.out_of_patience():
-            self.recorder.start_epoch(progress.epoch + 1, len(self.loaders.train), progress.batch)
+            steps_left = self.total_steps - progress.step
+            last_batch = min(len(self.loaders.train), progress.batch + steps_left)
+            self.recorder.start_epoch(progress.epoch + 1, last_batch, progress.batch)
             for batch in self.loaders.train.epoch(progress.epoch, progress.batch):
                 self.train_step(batch)
                 self.recorder.count_step(len(batch.targets))
@@ -126,6 +128,8 @@ class Engine:
                 if progress.step == self.total_steps:
                     break
             self.end_epoch()
+        if progress.step < self.total_steps:
+            self.recorder.stop_early(f"no better val/{self.monitor.name} in {self.settings.patience} evaluations")
 
     def train_step(self, batch: Batch) -> None:
         """Forward, loss, backward, clip, step. Nothing in here waits for the device."""
@@ -214,9 +218,9 @@ class Engine:
         return is_best
 
     def is_better(self, values: dict[str, float]) -> bool:
-        """By the monitored metric; by the loss where that is the same."""
+        """Than the best so far."""
         best = {name.removeprefix("val/"): value for name, value in self.progress.best.items()}
-        return (self.monitor.score(values), -values["loss"]) > (self.monitor.score(best), -best["loss"])
+        return self.monitor.score(values) > self.monitor.score(best)
 
     def out_of_patience(self) -> bool:
         """Too many evaluations without a new best."""

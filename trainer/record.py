@@ -34,7 +34,7 @@ class Recorder:
 
         Args:
             epoch: counted from 1.
-            num_batches: of a whole epoch.
+            num_batches: of the epoch, as far as the run goes.
             done: how many of them are done already.
         """
         self._epoch = epoch
@@ -81,6 +81,10 @@ class Recorder:
             parts += [f"val {name} {val[name]:.4f}" for name in shown]
         parts.append(f"{time.perf_counter() - self._epoch_started:.1f} s")
         log.info("  ".join(parts) + ("  * best" if val and is_best else ""))
+
+    def stop_early(self, reason: str) -> None:
+        """Say why the run ends before its time."""
+        log.info("stopped  %s", reason)
 
     def log_test(self, values: Mapping[str, float], step: int) -> None:
         """The final metrics."""

@@ -52,12 +52,14 @@ class Registry:
         """The component called ``name``; imports its file on first use.
 
         Raises:
-            KeyError: no component has that name.
+            LookupError: no component has that name, or its file does not register it.
         """
         if name not in self._components:
             if name not in self.names():
                 raise KeyError(name)
-            importlib.import_module(f"trainer.{self.group}.{name}")
+            module = importlib.import_module(f"trainer.{self.group}.{name}")
+            if name not in self._components:
+                raise LookupError(f"{module.__file__} registers no component called {name}")
         return self._components[name]
 
     def keys(self, name: str) -> dict[str, Any]:

@@ -222,6 +222,7 @@ def _reported(directory: RunDirectory, settings: Settings, overrides: Sequence[s
     except ConfigError:
         raise
     except KeyboardInterrupt:
+        log.info("stopped  what was saved is in %s", directory.path)
         directory.end("stopped", "interrupted")
         raise
     except Exception as error:
@@ -312,7 +313,8 @@ def _announce(settings: Settings, parts: Parts, directory: RunDirectory) -> None
     """The block at the start."""
     parameters = sum(parameter.numel() for parameter in parts.model.parameters())
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in parts.data.splits().items())
-    threads = f" ({torch.get_num_threads()} threads)" if parts.device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f" ({count} thread{'s' * (count > 1)})" if parts.device.type == "cpu" else ""
     log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
     log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
     log.info("device   %s%s, %s", parts.device, threads, parts.precision)

@@ -38,7 +38,7 @@ class RunDirectory:
         self._fixed = fixed
         self.claimed = False  # the folder and the log in it are there
         if fixed and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ConfigError(f"run_dir: {wanted} is there already and not empty; name another, or leave run_dir out")
+            raise ConfigError(f"run_dir: {wanted} is there already; name another, or leave run_dir out")
         self._log = logging.getLogger("trainer")
         self._log.setLevel(logging.INFO)
         self._log.propagate = False

@@ -47,10 +47,18 @@ class Torchvision(nn.Module):
             options["image_size"] = size or spec.shape[1]
         if arch in ("googlenet", "inception_v3"):  # their auxiliary heads answer in a tuple
             options |= {"aux_logits": False, "init_weights": True}
-        self.network: nn.Module = builder(weights=None, **options)
         self.size = size
         self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()
-        self._try(spec, arch)
+        try:  # classifiers differ in the sizes they can read, and only they know: let it read one image
+            self.network: nn.Module = builder(weights=None, **options)
+            with torch.no_grad():
+                self.eval()(torch.zeros(1, *spec.shape))
+        except (AssertionError, RuntimeError) as error:
+            raise ConfigError(
+                f"model.arch={arch}: cannot read images of {'×'.join(map(str, spec.shape))} "
+                f"({' '.join(str(error).split())[:120]}); resize them, as in model.size=224"
+            ) from error
+        self.train()
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
@@ -58,16 +66,3 @@ class Torchvision(nn.Module):
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         outputs: Tensor = self.last(self.network(images.expand(-1, 3, -1, -1)))
         return outputs
-
-    @torch.no_grad()
-    def _try(self, spec: Spec, arch: str) -> None:
-        """Classifiers differ in the sizes they can read, and only they know: let it read one image."""
-        self.eval()
-        try:
-            self(torch.zeros(1, *spec.shape))
-        except (AssertionError, RuntimeError) as error:
-            raise ConfigError(
-                f"model.arch={arch}: cannot read images of {'×'.join(map(str, spec.shape))} "
-                f"({' '.join(str(error).split())[:120]}); resize them, as in model.size=224"
-            ) from error
-        self.train()
