@@ -197,8 +197,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(train: Train, e
     assert line.startswith("train: error: the loss is ")
     assert " at step " in line
     assert json.loads((result.run_dir / "summary.json").read_text())["state"] == "failed"
+    last = result.run_dir / "checkpoints" / "last.pt"
     if every == "null":
-        assert not (result.run_dir / "checkpoints" / "last.pt").exists()
+        assert not last.exists()
+    elif last.exists():
+        state = torch.load(last, weights_only=True)
+        assert state["step"] < int(line.split(" at step ")[1].split()[0])
+
+
+def test_the_gradient_norm_is_that_of_the_whole_gradient(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, log_every=1)
+    batch = next(engine.loaders.train.epoch())
+    loss = F.cross_entropy(engine.model(*batch.inputs), batch.targets)
+    gradients = torch.autograd.grad(loss, engine.parameters)
+    wanted = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    engine.train_step(batch)
+    assert engine.window.gradient_norm.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_fp16_reports_and_clips_the_gradient_without_its_scale(train: Train) -> None:
+    words = (*QUIET, "max_steps=1", "model.channels=[4]", "model.hidden=16", "clip_norm=0.5")
+    half, full = train(*words, "precision=fp16"), train(*words)
+    assert half.points("gradient_norm") == pytest.approx(full.points("gradient_norm"), rel=0.02)
 
 
 class Wrong(nn.Module):

@@ -14,6 +14,8 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.conftest import REPOSITORY, Train
+from tests.test_engine import make_engine
+from trainer.environment import environment
 
 
 def test_a_run_directory_holds_what_the_interface_promises(train: Train) -> None:
@@ -59,6 +61,36 @@ def test_the_best_weights_are_the_ones_tested_and_exported(train: Train) -> None
     assert best["data"]["classes"] == list("0123456789")
     assert len(best["data"]["normalise"]["mean"]) == 1
     assert {"optimizer", "scheduler", "scaler", "progress", "random", "config"} <= best.keys()
+
+
+def test_the_test_is_made_with_the_best_weights_and_not_the_last(train: Train) -> None:
+    result = train("epochs=30", "patience=1", "logger=none", "optimizer.lr=0.02", "seed=1")
+    best, last = (
+        torch.load(result.run_dir / "checkpoints" / f"{name}.pt", weights_only=True) for name in ("best", "last")
+    )
+    assert best["step"] != last["step"]
+    engine = make_engine(result.folder, seed=1)
+    found = {}
+    for name, state in (("best", best), ("last", last)):
+        engine.model.load_state_dict(state["model"])
+        found[name] = engine.evaluate(engine.loaders.test).compute({})["loss"]
+    assert result.summary["test/loss"] == pytest.approx(found["best"])
+    assert found["best"] != pytest.approx(found["last"])
+
+
+def test_the_commit_and_what_differs_from_it_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], check=True, capture_output=True)
+
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    Path("file").write_text("one\n")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    Path("file").write_text("two\n")
+    recorded = environment(torch.device("cpu"))["git"]
+    assert len(recorded["commit"]) == 40
+    assert "-one\n+two" in recorded["diff"]
 
 
 def test_the_terminal_shows_a_block_a_line_for_each_epoch_and_the_end(train: Train) -> None:

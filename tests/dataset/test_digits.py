@@ -45,3 +45,10 @@ def test_no_image_stands_in_two_splits() -> None:
     assert torch.equal(positions.sort().values, torch.arange(1797))
     assert data.spec.counts == tuple(data.train.targets.bincount().tolist())
     assert min(data.test.targets.bincount().tolist()) >= 26
+
+
+def test_the_normalisation_is_measured_on_train_alone() -> None:
+    data = load(0)
+    assert data.normalise is not None
+    assert data.normalise.mean.item() == pytest.approx(data.train.head(len(data.train)).float().mean().item(), rel=1e-6)
+    assert data.normalise.mean.item() != pytest.approx(data.test.head(len(data.test)).float().mean().item(), rel=1e-4)
