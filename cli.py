@@ -10,11 +10,8 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from trainer.config import ConfigError, compose_error, from_hydra
 
@@ -54,15 +51,15 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
     try:
         hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")(train)()
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        if stack_wanted:
-            raise
-        codes.append(report(compose_error(error)))
     except KeyboardInterrupt:
         print("train: interrupted", file=sys.stderr)
         codes.append(130)
     except BrokenPipeError:
         codes.append(1)
+    except Exception as error:  # jobs report their own, so this is about the command, whatever its type
+        if stack_wanted:
+            raise
+        codes.append(report(compose_error(error)))
     finally:
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
         _leave_a_broken_pipe()
@@ -85,9 +82,11 @@ def score(summary: dict[str, Any]) -> float | None:
 
 def _leave_a_broken_pipe() -> None:
     """Where nobody reads our output any more (``train --help | head``), say nothing about it at exit."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

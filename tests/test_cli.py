@@ -36,6 +36,8 @@ WRONG = {
     "model.channels=[8,8,8,8]": "model.channels: 4 blocks halve the size 4 times",
     "dataset.val_fraction=0.0001": "dataset.val_fraction: 0.0001 of 1527 samples leaves val without a sample",
     "optimizer.lr=[1": "optimizer.lr=[1: cannot be read",
+    "optimizer=null": "Config group override must be a string or a list",
+    "device=cpu device.threads=1000000": "device.threads: must be a whole number, at least 1 and at most 1024, or null",
     "accumulate=65": "accumulate: must be at most batch_size, 64, got 65",
     "seed": "seed: cannot be read",
     "model=cnn,gru": "model=cnn,gru: several values need --multirun",
@@ -45,7 +47,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("word", "line"), WRONG.items(), ids=WRONG)
 def test_a_mistake_is_one_line_exit_code_2_and_nothing_written(train: Train, word: str, line: str) -> None:
-    result = train(word)
+    result = train(*word.split())
     assert (result.code, result.out) == (2, "")
     (only,) = result.err.splitlines()
     assert only.startswith(f"train: error: {line}")

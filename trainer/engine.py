@@ -124,7 +124,7 @@ class Engine:
                     self.log_window()
                 if every is not None and progress.step % every == 0:
                     self.window.check_finite()
-                    self.checkpoints.save(self.state, step=progress.step)
+                    self.save()
                 if progress.step == self.total_steps:
                     break
             self.end_epoch()
@@ -200,9 +200,19 @@ class Engine:
         if val and not math.isfinite(val["loss"]):
             raise RunError(f"the val loss is {val['loss']} after step {progress.step}")
         is_best = self.remember(val, epoch)
-        self.checkpoints.save(self.state, step=progress.step)
+        self.save()
         self.checkpoints.keep_best(progress.step, is_best)
         self.recorder.end_epoch(train, val, progress.step, is_best=is_best)
+
+    def save(self) -> None:
+        """Write ``last.pt``; broken weights must not replace the last good ones.
+
+        Raises:
+            RunError: a weight is not finite, or the file could not be written.
+        """
+        if not torch.stack([parameter.isfinite().all() for parameter in self.parameters]).all():
+            raise RunError(f"the weights are no longer finite after step {self.progress.step}")
+        self.checkpoints.save(self.state, step=self.progress.step)
 
     def remember(self, values: dict[str, float], epoch: int) -> bool:
         """Take an evaluation in; whether it is the best so far. Without a val split the last one always is."""

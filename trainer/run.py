@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import random
 import tempfile
@@ -200,14 +201,15 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) -> Monitor:
-    """The val metric that says which weights are best; by default the accuracy, or for values the loss.
+    """The val metric that says which weights are best; by default accuracy, else the first metric; for values the loss.
 
     Raises:
         ConfigError: no metric yields it.
     """
     known = {"val/loss": False, **{f"val/{key}": metric.higher_is_better for key, metric in metrics.items()}}
     if name is None:
-        name = "val/accuracy" if "val/accuracy" in known and spec.task != "regression" else "val/loss"
+        preferred = [name for name in ("accuracy", *metrics) if name in metrics and spec.task != "regression"]
+        name = f"val/{[*preferred, 'loss'][0]}"
     if name not in known:
         hint = did_you_mean(name, known) or ";"
         raise ConfigError(f"monitor: {name}: no metric yields it{hint} metrics: {', '.join(known)}")
@@ -288,6 +290,8 @@ def _test(engine: Engine, loggers: Sequence[Logger]) -> dict[str, float]:
     evaluated.load_state_dict(weights)
     sums = engine.evaluate(engine.loaders.test)
     results = sums.compute(engine.metrics)
+    if not math.isfinite(results["loss"]):
+        raise RunError(f"the test loss is {results['loss']} with the weights of step {engine.progress.best['step']}")
     engine.recorder.log_test(results, engine.progress.step)
     if engine.spec.task == "classification":
         for logger in loggers:

@@ -59,6 +59,9 @@ class RunDirectory:
         """
         try:
             self.path = self._make()
+            (self.path / "config.yaml").touch(exist_ok=False)  # of two runs told to use one folder, one comes first
+        except FileExistsError as error:
+            raise ConfigError(f"run_dir: {self.path} is another run's; name another") from error
         except OSError as error:
             raise ConfigError(f"run_dir: cannot make {self.path}: {error.strerror}") from error
         self.claimed = True
@@ -78,9 +81,14 @@ class RunDirectory:
         (self.path / name).write_text(text, encoding="utf-8")
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a file of plain containers."""
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (self.path / name).write_text(text + "\n", encoding="utf-8")
+        """Write a file of plain containers, whole or not at all; JSON has no inf and nan, so null."""
+        finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+        temporary = self.path / f".{name}.tmp"
+        try:
+            temporary.write_text(json.dumps(finite, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.replace(self.path / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def fail(self, config: Mapping[str, Any], overrides: Sequence[str], message: str, error: BaseException) -> None:
         """Keep an error with its traceback in the log, as far as the disk allows."""
@@ -137,6 +145,7 @@ class _Console(logging.Handler):
     """Lines on stdout, above the bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # nobody reads any more, as in train | head; the run and its log go on
+        # a console that is closed, full or cannot write a letter ends no run; the log has it all
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()

@@ -1,13 +1,15 @@
 """The processor."""
 
-import torch
+from typing import Annotated
 
-from trainer.config import PositiveInt
+import torch
+from annotated_types import Ge, Le
+
 from trainer.device import DEVICES
 
 
 @DEVICES.register
-def cpu(*, threads: PositiveInt | None) -> torch.device:
+def cpu(*, threads: Annotated[int, Ge(1), Le(1024)] | None) -> torch.device:
     """The CPU, with so many threads within an operation; null leaves torch's own number."""
     if threads is not None:
         torch.set_num_threads(threads)
