@@ -59,11 +59,12 @@ class RunDirectory:
         """
         try:
             self.path = self._make()
+        except OSError as error:
+            raise ConfigError(f"run_dir: cannot make {self.path}: {error.strerror}") from error
+        try:
             (self.path / "config.yaml").touch(exist_ok=False)  # of two runs told to use one folder, one comes first
         except FileExistsError as error:
             raise ConfigError(f"run_dir: {self.path} is another run's; name another") from error
-        except OSError as error:
-            raise ConfigError(f"run_dir: cannot make {self.path}: {error.strerror}") from error
         self.claimed = True
         file = logging.FileHandler(self.path / LOG, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
