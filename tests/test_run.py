@@ -181,6 +181,7 @@ def test_a_failure_before_training_still_leaves_a_log(train: Train, tmp_path: Pa
     (line,) = result.err.splitlines()
     assert line.startswith(f"train: error: dataset=mnist: cannot read the files in {raw}: ")
     assert line.endswith(f"(the log: {result.run_dir.relative_to(result.folder)}/train.log)")
+    assert (result.run_dir / "train.log").read_text().count("ERROR dataset=mnist: cannot read the files") == 1
     assert "Traceback" in (result.run_dir / "train.log").read_text()
     assert result.summary["state"] == "failed"
 

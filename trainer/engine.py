@@ -123,7 +123,6 @@ class Engine:
                 if self.is_log_step():
                     self.log_window()
                 if every is not None and progress.step % every == 0:
-                    self.window.check_finite()
                     self.save()
                 if progress.step == self.total_steps:
                     break
@@ -208,8 +207,9 @@ class Engine:
         """Write ``last.pt``; broken weights must not replace the last good ones.
 
         Raises:
-            RunError: a weight is not finite, or the file could not be written.
+            RunError: a loss or a weight is not finite, or the file could not be written.
         """
+        self.window.check_finite()
         if not torch.stack([parameter.isfinite().all() for parameter in self.parameters]).all():
             raise RunError(f"the weights are no longer finite after step {self.progress.step}")
         self.checkpoints.save(self.state, step=self.progress.step)

@@ -68,10 +68,10 @@ class RunDirectory:
         self.claimed = True
         file = logging.FileHandler(self.path / LOG, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._handlers.append(file)
-        self._memory.setTarget(file)
-        self._memory.flush()
         self._log.removeHandler(self._memory)
+        self._memory.setTarget(file)
+        self._memory.close()  # hands over what was kept
+        self._handlers = [self._handlers[0], file]
         self._log.addHandler(file)
         self.write_yaml("config.yaml", {**config, "run_dir": str(self.path)})
         self.write_yaml("overrides.yaml", list(overrides))
