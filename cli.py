@@ -1,11 +1,9 @@
-"""The front door: Hydra composes configs/, ``trainer.config`` checks, ``trainer.run`` trains. No torch here."""
+"""The front door: the words are checked, Hydra composes each job, ``trainer.runner`` trains it. No torch here."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -13,18 +11,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from trainer.config import ConfigError, compose_error, from_hydra
+from trainer import options
+from trainer.composition import Composer, compose_error, config_dir, from_hydra
+from trainer.config import ConfigError
 
 
-def config_dir() -> str:
-    """The folder of YAML files: inside the installed package, or beside this file in a checkout."""
-    here = Path(__file__).resolve().parent
-    installed = here / "trainer" / "configs"
-    return str(installed if installed.is_dir() else here / "configs")
+def main(words: list[str] | None = None) -> int:
+    """The command ``train``: run it and return its exit code; every mistake is a line on stderr.
 
-
-def main() -> int:
-    """The command ``train``: run it and return its exit code; every mistake is a line on stderr."""
+    Args:
+        words: the command line; None takes that of the process.
+    """
     stack_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     codes = [0]
 
@@ -32,14 +29,14 @@ def main() -> int:
         """One job: check its config, run it, and hand the best score to a sweeper."""
         try:
             hydra_config = HydraConfig.get()
-            overrides = list(hydra_config.overrides.task)
-            settings, typed = from_hydra(config, overrides)
             sweep = hydra_config.mode == RunMode.MULTIRUN
-            if sweep and "run_dir" not in typed:
-                settings = settings.replace(run_dir=os.path.relpath(hydra_config.runtime.output_dir))
-            from trainer.run import run  # torch, 1.5 s: only once the config has proved right
+            settings = from_hydra(config, command.as_typed(hydra_config.overrides.task))
+            if sweep and not settings.fixed_run_dir:
+                run_dir = os.path.relpath(hydra_config.runtime.output_dir)
+                settings = settings.replace(run_dir=run_dir, fixed_run_dir=True)
+            from trainer.runner import run  # torch, 1.5 s: only once the config has proved right
 
-            summary = run(settings, overrides, fixed_run_dir=sweep or "run_dir" in typed)
+            summary = run(settings).summary
         except Exception as error:
             if stack_wanted:
                 raise
@@ -47,10 +44,14 @@ def main() -> int:
             return None
         return score(summary)
 
-    _mend_argparse()
+    argv = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
     try:
-        hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")(train)()
+        command = options.parse(sys.argv[1:] if words is None else words)
+        if command.answer():
+            return 0
+        sys.argv = [argv[0], *command.for_hydra()]
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt:
         print("train: interrupted", file=sys.stderr)
         codes.append(130)
@@ -61,6 +62,7 @@ def main() -> int:
             raise
         codes.append(report(compose_error(error)))
     finally:
+        sys.argv = argv
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
         _leave_a_broken_pipe()
     return max(codes)
@@ -88,20 +90,6 @@ def _leave_a_broken_pipe() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _mend_argparse() -> None:
-    """Let Hydra 1.3 run on Python 3.14, whose argparse wants a help text where Hydra has an object."""
-    check = getattr(argparse.ArgumentParser, "_check_help", None)
-    if check is None:
-        return
-
-    def lenient(self: argparse.ArgumentParser, action: argparse.Action) -> None:
-        if action.help is not None and not isinstance(action.help, str):
-            action.help = "Install or uninstall shell completion"
-        check(self, action)
-
-    argparse.ArgumentParser._check_help = lenient  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

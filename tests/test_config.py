@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pytest
-from annotated_types import Ge, Lt
+from msgspec import Meta
 from omegaconf import OmegaConf
 
 from tests.conftest import REPOSITORY
@@ -68,7 +68,7 @@ def test_every_mistake_is_found_at_once_and_what_was_typed_is_said() -> None:
     [
         (PositiveInt, "a whole number, at least 1"),
         (PositiveFloat | None, "a number, greater than 0 and finite, or null"),
-        (Annotated[float, Ge(0), Lt(1)], "a number, at least 0 and less than 1"),
+        (Annotated[float, Meta(ge=0, lt=1)], "a number, at least 0 and less than 1"),
         (Literal["none", "batch"], "one of none, batch"),
         (list[str], "a list, each item a text"),
         (Betas, "a list, each item a number, at least 0 and less than 1, 2 of them"),

@@ -1,6 +1,6 @@
-"""The configuration: its typed settings, and the check that every key, type and range is right. No torch.
+"""The configuration: its typed settings, and the check that every key, type and range is right. No torch, no Hydra.
 
-Only this module and ``cli`` know Hydra and OmegaConf. What passes the check is a frozen ``Settings``.
+What passes the check is a frozen ``Settings``.
 """
 
 from __future__ import annotations
@@ -8,26 +8,28 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-import re
-import traceback
+import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from inspect import Parameter
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Len, Lt
+import msgspec
+from msgspec import Meta
 
-from trainer.registry import Registry
+from trainer.registry import CannotLoad, Registry
 
-# The vocabulary of types for keys; a component may use any type that pydantic knows.
-PositiveInt = Annotated[int, Ge(1)]
-NonNegativeInt = Annotated[int, Ge(0)]
-PositiveFloat = Annotated[float, Gt(0), Lt(float("inf"))]
-NonNegativeFloat = Annotated[float, Ge(0), Lt(float("inf"))]
-Fraction = Annotated[float, Ge(0), Lt(1)]
-UnitInterval = Annotated[float, Ge(0), Le(1)]
-Betas = Annotated[list[Fraction], Len(2, 2)]
+# The vocabulary of types for keys; a component may use any type that msgspec knows.
+PositiveInt = Annotated[int, Meta(ge=1)]
+NonNegativeInt = Annotated[int, Meta(ge=0)]
+FINITE = sys.float_info.max
+PositiveFloat = Annotated[float, Meta(gt=0, le=FINITE)]
+NonNegativeFloat = Annotated[float, Meta(ge=0, le=FINITE)]
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
+UnitInterval = Annotated[float, Meta(ge=0, le=1)]
+Betas = Annotated[list[Fraction], Meta(min_length=2, max_length=2)]
 
 GROUPS = ("model", "dataset", "loss", "optimizer", "scheduler", "device", "logger")
 Component = dict[str, Any]
@@ -60,7 +62,7 @@ class CheckpointSettings:
 class Settings:
     """A whole checked config. The meaning and default of each key stand in configs/train.yaml."""
 
-    seed: Annotated[int, Ge(0), Lt(2**63)]
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     epochs: PositiveInt
     max_steps: PositiveInt | None
     batch_size: PositiveInt
@@ -68,7 +70,7 @@ class Settings:
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool
     clip_norm: PositiveFloat | None
-    ema: Annotated[float, Gt(0), Lt(1)] | None
+    ema: Annotated[float, Meta(gt=0, lt=1)] | None
     deterministic: bool
     metrics: list[str] | None
     monitor: str | None
@@ -78,6 +80,7 @@ class Settings:
     overfit_batches: PositiveInt | None
     dry_run: bool
     run_dir: str
+    plugins: list[str]
     checkpoint: CheckpointSettings
     model: Component
     dataset: Component
@@ -86,38 +89,50 @@ class Settings:
     scheduler: Component
     device: Component
     logger: dict[str, Component]
+    # not keys: what was typed, and whether it says where the run directory is
+    overrides: tuple[str, ...] = dataclasses.field(default=(), metadata={"key": False})
+    fixed_run_dir: bool = dataclasses.field(default=False, metadata={"key": False})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, as in config.yaml."""
-        return dataclasses.asdict(self)
+        return {name: value for name, value in dataclasses.asdict(self).items() if name in keys_in(Settings)}
 
     def replace(self, **changes: Any) -> Settings:
         """The same with some keys changed."""
         return dataclasses.replace(self, **changes)
 
 
-def check(config: Mapping[str, Any], typed: Iterable[str] = ()) -> Settings:
+NAMES_ELSEWHERE = {
+    "model": {"rnn": "gru", "conv": "cnn"},
+    "loss": {"ce": "cross_entropy", "nll": "cross_entropy", "mae": "l1", "smooth_l1": "huber", "bce_with_logits": "bce"},
+    "optimizer": {"momentum": "sgd"},
+    "scheduler": {"none": "constant", "null": "constant", "one_cycle": "onecycle", "reduce_on_plateau": "plateau"},
+    "device": {"gpu": "cuda"},
+    "logger": {"tb": "tensorboard", "null": "none"},
+}
+
+
+def check(config: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "") -> Settings:
     """Turn a composed, resolved config into ``Settings``.
 
     Args:
         config: plain containers.
-        typed: the keys that were given on the command line, to say so in a message.
+        origin: from a full key to where its value comes from, for a message.
 
     Raises:
         ConfigError: with every mistake found, one line each.
     """
     problems: list[str] = []
-    typed = set(typed)
-    hints = typing.get_type_hints(Settings, include_extras=True)
-    values = _check_keys(config, hints, "", typed, problems)
+    values = _check_keys(config, keys_in(Settings), "", origin, problems)
     for group in GROUPS:
         if isinstance(values.get(group), dict):
-            values[group] = _check_group(group, values[group], typed, problems)
+            values[group] = _check_group(group, values[group], origin, problems)
+    accumulate, batch_size = values.get("accumulate"), values.get("batch_size")
+    if isinstance(accumulate, int) and isinstance(batch_size, int) and 0 < batch_size < accumulate:
+        line = f"accumulate: must be at most batch_size, {batch_size}, got {accumulate}"
+        problems.append(line + _stands(origin("accumulate")))
     if problems:
         raise ConfigError(*problems)
-    if values["accumulate"] > values["batch_size"]:
-        line = f"accumulate: must be at most batch_size, {values['batch_size']}, got {values['accumulate']}"
-        raise ConfigError(line)
     return Settings(**{**values, "checkpoint": CheckpointSettings(**values["checkpoint"])})
 
 
@@ -127,10 +142,21 @@ def registry(group: str) -> Registry:
     return next(value for value in vars(module).values() if isinstance(value, Registry))
 
 
+def registries() -> dict[str, Registry]:
+    """The registry of every group."""
+    return {group: registry(group) for group in GROUPS}
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` was probably meant to be."""
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """``; did you mean optimizer.lr?`` where something known is near, else nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+    near = nearest(word, known)
+    return f"; did you mean {prefix}{near}?" if near else ""
 
 
 def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | None = None) -> str:
@@ -138,181 +164,180 @@ def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | No
     parent, _, leaf = key.rpartition(".")
     known = [str(name) for name in known if name not in ("name", "hydra")]
     near = hint or did_you_mean(leaf, known, f"{parent}." if parent else "")
-    return f"{key}: no such key{origin}{near or ';'} keys: {', '.join(known) or 'none'}"
+    return f"{key}: no such key{_stands(origin)}{near or ';'} keys: {', '.join(known) or 'none'}"
 
 
-def unknown_option(group: str, name: str, options: Iterable[str]) -> str:
+def unknown_option(group: str, name: str, options: Iterable[str], origin: str = "") -> str:
     """The line for an option that a group does not have."""
     options = list(options)
-    return f"{group}={name}: no such option{did_you_mean(name, options) or ';'} options: {', '.join(options)}"
+    near = NAMES_ELSEWHERE.get(group, {}).get(name.lower().replace("-", "_"))
+    hint = f"; did you mean {near}?" if near else did_you_mean(name, options)
+    if group == "model" and not hint and name.startswith(_FAMILIES):
+        hint = f"; did you mean model=torchvision model.arch={name}?"
+    return f"{group}={name}: no such option{_stands(origin)}{hint or ';'} options: {', '.join(options) or 'none'}"
 
 
-def _check_group(group: str, config: dict[str, Any], typed: set[str], problems: list[str]) -> dict[str, Any]:
+# How the names of torchvision's architectures begin.
+_FAMILIES = (
+    *("alexnet", "convnext", "densenet", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet", "mobilenet"),
+    *("regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit", "wide_resnet"),
+)
+
+
+def _stands(origin: str) -> str:
+    return f" ({origin})" if origin else ""
+
+
+def _check_group(group: str, config: dict[str, Any], origin: Callable[[str], str], problems: list[str]) -> dict[str, Any]:
     """Check a group's keys against the signature of its component; the logger group holds several of them."""
-    if group == "logger":
-        return {
-            name: _check_component(group, {"name": name, **(keys or {})}, f"logger.{name}", typed, problems)
-            for name, keys in config.items()
-        }
-    return _check_component(group, config, group, typed, problems)
+    if group != "logger":
+        return _check_component(group, config, group, origin, problems)
+    checked = {}
+    for name, keys in config.items():
+        if keys is not None and not isinstance(keys, Mapping):
+            problems.append(f"logger.{name}: must be a mapping, got {_shown(keys)}{_stands(origin(f'logger.{name}'))}")
+            continue
+        component = {"name": name, **(keys or {})}
+        checked[name] = _check_component(group, component, f"logger.{name}", origin, problems)
+    return checked
 
 
 def _check_component(
-    group: str, config: dict[str, Any], path: str, typed: set[str], problems: list[str]
+    group: str, config: dict[str, Any], path: str, origin: Callable[[str], str], problems: list[str]
 ) -> dict[str, Any]:
-    name = config.get("name")
-    components = registry(group)
+    components, name = registry(group), config.get("name")
+    if name is None or name == MISSING:
+        problems.append(f"{path}.name: missing; the YAML says which component it is for")
+        return config
     if name not in components.names():
-        problems.append(unknown_option(group, str(name), components.names()))
+        problems.append(unknown_option(group, str(name), components.names(), origin(f"{path}.name")))
         return config
     try:
-        keys = {"name": str, **components.keys(str(name))}
-    except Exception as error:  # whatever a component's file does when it is imported
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{last.filename}, line {last.lineno}"
-        problems.append(f"{group}={name}: cannot be loaded: {type(error).__name__}: {error} ({place})")
+        keys = components.keys(str(name))
+    except CannotLoad as error:
+        problems.append(str(error))
         return config
-    return _check_keys(config, keys, path, typed, problems)
+    named = {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}
+    return _check_keys(config, named, path, origin, problems)
+
+
+MISSING = "???"  # OmegaConf's mark for a value that has to be given
 
 
 def _check_keys(
-    config: Mapping[str, Any], types_of: Mapping[str, Any], path: str, typed: set[str], problems: list[str]
+    config: Mapping[Any, Any],
+    parameters: Mapping[str, Parameter],
+    path: str,
+    origin: Callable[[str], str],
+    problems: list[str],
 ) -> dict[str, Any]:
     """Check the keys at ``path``; returns the values, converted where that loses nothing (1 -> 1.0)."""
     values = {}
-    for key in [*config, *(key for key in types_of if key not in config)]:
+    for key in [*config, *(key for key in parameters if key not in config)]:
         full = f"{path}.{key}" if path else str(key)
-        origin = " (from the command line)" if full in typed else ""
-        if key not in types_of:
-            problems.append(unknown_key(full, types_of, origin))
-        elif key not in config:
-            wanted = f"options: {', '.join(registry(key).names())}" if full in GROUPS else describe(types_of[key])
-            problems.append(f"{full}: missing; {wanted}")
-        elif nested := _nested_keys(types_of[key]):
-            if isinstance(config[key], Mapping):
-                values[key] = _check_keys(config[key], nested, full, typed, problems)
+        if key not in parameters:
+            problems.append(unknown_key(full, parameters, origin(full), _hint(full, config)))
+            continue
+        kind, default = parameters[key].annotation, parameters[key].default
+        if config.get(key, MISSING) == MISSING:
+            if default is not Parameter.empty:
+                values[key] = default
             else:
-                problems.append(f"{full}: must be a mapping, got {config[key]!r}{origin}")
+                wanted = f"options: {', '.join(registry(full).names())}" if full in GROUPS else describe(kind)
+                problems.append(f"{full}: missing; {wanted}")
+        elif nested := keys_in(kind):
+            if isinstance(config[key], Mapping):
+                values[key] = _check_keys(config[key], nested, full, origin, problems)
+            else:
+                problems.append(f"{full}: must be a mapping, got {_shown(config[key])}{_stands(origin(full))}")
+        elif full in GROUPS and not isinstance(config[key], Mapping):
+            options = ", ".join(registry(full).names())
+            problems.append(f"{full}: must be one of {options}, got {_shown(config[key])}{_stands(origin(full))}")
         else:
             try:
-                values[key] = _convert(types_of[key], config[key])
-            except ValueError:
-                problems.append(f"{full}: must be {describe(types_of[key])}, got {_shown(config[key])}{origin}")
+                values[key] = msgspec.convert(config[key], kind)
+            except (msgspec.ValidationError, RecursionError):
+                problems.append(f"{full}: must be {describe(kind)}, got {_shown(config[key])}{_stands(origin(full))}")
     return values
 
 
-def _nested_keys(annotation: Any) -> dict[str, Any]:
+def _hint(full: str, config: Mapping[Any, Any]) -> str | None:
+    """Where a key that is unknown here is known: in a group (``lr``), or with another option (``dataset.root``)."""
+    parent, _, leaf = full.rpartition(".")
+    if not parent:
+        below = [name for name in GROUPS if isinstance(config.get(name), Mapping) and leaf in config[name]]
+        return f"; did you mean {below[0]}.{leaf}?" if below else None
+    if parent not in GROUPS or nearest(leaf, (str(key) for key in config if key != leaf)):
+        return None
+    components = registry(parent)
+    having = [name for name in components.names() if name != config.get("name") and _has(components, name, leaf)]
+    return f"; {', '.join(f'{parent}={name}' for name in having)} ha{'ve' if having[1:] else 's'} it;" if having else None
+
+
+def _has(components: Registry, name: str, key: str) -> bool:
+    """Whether a component has a key, as far as that can be read."""
+    try:
+        return key in components.keys(name)
+    except CannotLoad:
+        return False
+
+
+def keys_in(annotation: Any) -> dict[str, Parameter]:
     """The keys of a dataclass or TypedDict; nothing for other types."""
-    if dataclasses.is_dataclass(annotation) or typing.is_typeddict(annotation):
-        return typing.get_type_hints(annotation, include_extras=True)
-    return {}
-
-
-def _convert(annotation: Any, value: Any) -> Any:
-    """``value`` as ``annotation`` wants it.
-
-    Raises:
-        ValueError: it is of another type or out of range.
-    """
-    from pydantic import TypeAdapter  # 0.1 s, so only once there is a config to check
-
-    return TypeAdapter(annotation).validate_python(value, strict=True)
+    if not dataclasses.is_dataclass(annotation) and not typing.is_typeddict(annotation):
+        return {}
+    hints = typing.get_type_hints(annotation, include_extras=True)
+    if dataclasses.is_dataclass(annotation):
+        hints = {field.name: hints[field.name] for field in dataclasses.fields(annotation) if field.metadata.get("key", True)}
+    return {name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in hints.items()}
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else repr(value)
+    """A value as a config has it, at most about a line of it."""
+    text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
-_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
-_BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "greater than"), Le: ("le", "at most"), Lt: ("lt", "less than")}
+_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null", Any: "anything"}
 
 
 def describe(annotation: Any) -> str:
     """A type in words: ``a number, at least 0 and less than 1, or null``."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        bounds = [
-            f"{_BOUNDS[type(bound)][1]} {getattr(bound, _BOUNDS[type(bound)][0])}"
-            for bound in arguments[1:]
-            if type(bound) in _BOUNDS
-        ]
-        lengths = [bound for bound in arguments[1:] if isinstance(bound, Len)]
-        bounds += [
-            f"{'' if length.max_length == length.min_length else 'at least '}{length.min_length} of them"
-            for length in lengths
-        ]
-        limits = " and ".join(bounds).replace("less than inf", "finite")
+        limits = " and ".join(limit for meta in arguments[1:] if isinstance(meta, Meta) for limit in _limits(meta))
         return f"{describe(arguments[0])}, {limits}" if limits else describe(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return ", or ".join(describe(argument) for argument in arguments)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin is list:
-        return f"a list, each item {describe(arguments[0])}"
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
+    if origin is list or annotation is list:
+        return f"a list, each item {describe(arguments[0])}" if arguments else "a list"
+    if keys_in(annotation):
+        return "a mapping"
     return _NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
-def from_hydra(config: Any, overrides: Iterable[str]) -> tuple[Settings, set[str]]:
-    """Resolve and check what Hydra composed.
-
-    Args:
-        config: the DictConfig.
-        overrides: the words of the command line.
-
-    Returns:
-        the settings, and the keys that were typed.
-
-    Raises:
-        ConfigError: with every mistake found, one line each.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    typed = {word.partition("=")[0].lstrip("+~") for word in overrides}
-    nameless = [group for group in GROUPS if group != "logger" and "name" not in (config.get(group) or {"name": None})]
-    if nameless:
-        raise ConfigError(*(f"{group}.name: missing; the YAML says which component it is for" for group in nameless))
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise compose_error(error) from error
-    assert isinstance(plain, dict)
-    return check({str(key): value for key, value in plain.items()}, typed), typed
+def choices(annotation: Any) -> list[str]:
+    """The words a value can be, where they are few: of a ``Literal``, a bool, null."""
+    if typing.get_origin(annotation) is Literal:
+        return [str(argument) for argument in typing.get_args(annotation)]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+        return [word for argument in typing.get_args(annotation) for word in choices(argument)]
+    return {bool: ["true", "false"], type(None): ["null"]}.get(annotation, [])
 
 
-def compose_error(error: Exception) -> ConfigError:
-    """What Hydra or OmegaConf has to say, in our words: one line with the key and the nearest right one."""
-    from hydra.errors import MissingConfigException, OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import MarkedYAMLError
-
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return ConfigError(f"{mark.name}, line {mark.line + 1}: no YAML: {error.problem}")
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        return ConfigError(unknown_option(group, name, error.options))
-    if isinstance(error, OverrideParseException):
-        return ConfigError(f"{error.override}: cannot be read; write key=value, and quote what the shell may change")
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    key = getattr(cause, "full_key", None)
-    if isinstance(cause, OmegaConfBaseException) and key:
-        parent: Any = cause.parent_node
-        known = [str(name) for name in parent] if isinstance(parent, Mapping) else []
-        if known and str(cause.key) not in known:
-            below = [name for name in known if name in GROUPS and str(cause.key) in (parent[name] or {})]
-            hint = f"; did you mean {below[0]}.{cause.key}?" if below and "." not in key else None
-            return ConfigError(unknown_key(key, known, " (from the command line)", hint))
-        return ConfigError(f"{key}: {_first_line(cause.msg or cause)}")
-    ambiguous = re.match(r"Ambiguous value for argument '(.+?)'", str(error))
-    if ambiguous:
-        word = ambiguous.group(1)
-        group, _, options = word.partition("=")
-        return ConfigError(f"{word}: several values need --multirun; for a list write {group}=[{options}]")
-    return ConfigError(_first_line(error))
-
-
-def _first_line(message: object) -> str:
-    """The first line that says something, without Hydra's advice to add the key with ``+``."""
-    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-    return lines[0] if lines else type(message).__name__
+def _limits(meta: Meta) -> list[str]:
+    """Bounds and lengths in words."""
+    bounds = [("at least", meta.ge), ("greater than", meta.gt), ("at most", meta.le), ("less than", meta.lt)]
+    found = ["finite" if bound == FINITE else f"{words} {bound}" for words, bound in bounds if bound is not None]
+    if meta.min_length is not None and meta.min_length == meta.max_length:
+        found.append(f"{meta.min_length} of them")
+    else:
+        found += [f"at least {meta.min_length} of them"] * (meta.min_length is not None)
+        found += [f"at most {meta.max_length} of them"] * (meta.max_length is not None)
+    if meta.description is not None:
+        found.append(meta.description)
+    elif meta.pattern is not None:
+        found.append(f"of the form {meta.pattern}")
+    return found

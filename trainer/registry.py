@@ -2,20 +2,28 @@
 
 A component is a class or function under one decorator. Its positional parameters are runtime objects; its
 keyword-only parameters, typed, are exactly the keys of its YAML. Names are the files of the group's folder, and only
-the file asked for is imported: listing needs no torch, and a broken component cannot break the others.
+the file asked for is imported: listing needs no torch, and a broken component cannot break the others. What a plugin
+registers is declared with its file, and imported when it is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
-import re
-import typing
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter
+from pathlib import Path
 from typing import Any, TypeVar
 
+from trainer import signature
+from trainer.signature import Found, Unreadable, snake_case
+
 ComponentT = TypeVar("ComponentT", bound=Callable[..., Any])
+
+
+class CannotLoad(Exception):
+    """A component's file fails when it is imported; one line with its own error and where."""
 
 
 class Registry:
@@ -30,53 +38,128 @@ class Registry:
         self.group = group
         self._path = path
         self._components: dict[str, Callable[..., Any]] = {}
+        self._declared: dict[str, tuple[Found, Callable[[], object]]] = {}
 
     def register(self, component: ComponentT) -> ComponentT:
         """Add a component under its own name in snake case: ``CrossEntropy`` is ``cross_entropy``.
+
+        The same definition again, as when a notebook's cell or a plugin's file runs twice, takes the place of the
+        earlier one.
 
         Raises:
             ValueError: another component has that name.
         """
         name = snake_case(component.__name__)
-        known = self._components.setdefault(name, component)
-        if known is not component:
-            raise ValueError(f"{self.group}={name}: registered twice, in {known.__module__} and {component.__module__}")
+        known = self._components.get(name)
+        if known is not None and _identity(known) != _identity(component):
+            places = f"{known.__module__} and {component.__module__}"
+            raise ValueError(f"{self.group}={name}: registered twice, in {places}")
+        if known is None and name in self._files() and component.__module__ != self._module(name):
+            raise ValueError(f"{self.group}={name}: {component.__module__} registers a name of {self._module(name)}")
+        self._components[name] = component
         return component
+
+    def declare(self, found: Found, load: Callable[[], object]) -> None:
+        """Make a plugin's component known before it is imported; ``load`` imports it.
+
+        Raises:
+            ValueError: another component has that name.
+        """
+        known = self._declared.get(found.name)
+        if known is not None and known[0].file != found.file:
+            places = f"{known[0].file}, line {known[0].line}, and {found.file}, line {found.line}"
+            raise ValueError(f"{self.group}={found.name}: registered twice, in {places}")
+        if found.name in self._files():
+            place = f"{found.file}, line {found.line}"
+            raise ValueError(f"{self.group}={found.name}: registered twice, in {self._module(found.name)} and {place}")
+        self._declared[found.name] = found, load
 
     def names(self) -> list[str]:
         """Every name, sorted; imports nothing."""
-        files = (module.name for module in pkgutil.iter_modules(self._path))
-        return sorted({name for name in files if not name.startswith("_")} | self._components.keys())
+        return sorted(self._files().keys() | self._components.keys() | self._declared.keys())
+
+    def own(self) -> list[str]:
+        """The names of what plugins and notebooks added, sorted."""
+        return [name for name in self.names() if name not in self._files()]
 
     def get(self, name: str) -> Callable[..., Any]:
         """The component called ``name``; imports its file on first use.
 
         Raises:
-            LookupError: no component has that name, or its file does not register it.
+            KeyError: no component has that name.
+            CannotLoad: its file fails, or does not register it.
         """
         if name not in self._components:
             if name not in self.names():
                 raise KeyError(name)
-            module = importlib.import_module(f"trainer.{self.group}.{name}")
+            try:
+                self._load(name)
+            except CannotLoad:
+                raise
+            except Exception as error:  # whatever a component's file does when it is imported
+                raise CannotLoad(f"{self.group}={name}: cannot be loaded: {where(error)}") from error
             if name not in self._components:
-                raise LookupError(f"{module.__file__} registers no component called {name}")
+                raise CannotLoad(f"{self.group}={name}: {self.file(name)} registers no component called {name}")
         return self._components[name]
 
-    def keys(self, name: str) -> dict[str, Any]:
-        """The keys that a component takes, each with its type: its keyword-only parameters."""
-        component = self.get(name)
-        hints = typing.get_type_hints(
-            component.__init__ if inspect.isclass(component) else component, include_extras=True
-        )
-        parameters = inspect.signature(component).parameters.values()
-        return {p.name: hints.get(p.name, Any) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    def file(self, name: str) -> Path | None:
+        """Where a component stands; nothing for one that was registered in a notebook."""
+        if name in self._declared:
+            return self._declared[name][0].file
+        return self._files().get(name)
+
+    def keys(self, name: str) -> dict[str, Parameter]:
+        """The keys that a component takes, with their types and defaults; imports it only where it cannot be read.
+
+        Raises:
+            KeyError, CannotLoad: as ``get``.
+        """
+        file = self.file(name)
+        if file is not None and (name not in self._components or name in self._files()):
+            try:
+                return signature.keys(file, name)
+            except (Unreadable, SyntaxError, OSError):
+                pass
+        return signature.keys_of(self.get(name))
+
+    def doc(self, name: str) -> str:
+        """The docstring of a plugin's component."""
+        if name in self._components:
+            return self._components[name].__doc__ or ""
+        return self._declared[name][0].doc if name in self._declared else ""
 
     def build(self, config: Mapping[str, Any], *runtime: Any) -> Any:
         """Build ``config["name"]`` from runtime objects and the other keys of ``config``, already checked."""
         keys = {key: value for key, value in config.items() if key != "name"}
         return self.get(config["name"])(*runtime, **keys)
 
+    def _files(self) -> dict[str, Path]:
+        """The files of the group's folder, by the name of their component."""
+        found = (
+            (module.name, Path(getattr(module.module_finder, "path", "")) / f"{module.name}.py")
+            for module in pkgutil.iter_modules(self._path)
+        )
+        return {name: file for name, file in found if not name.startswith("_")}
 
-def snake_case(name: str) -> str:
-    """``CrossEntropy`` -> ``cross_entropy``, ``BCEProb`` -> ``bce_prob``, ``GRU`` -> ``gru``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    def _module(self, name: str) -> str:
+        return f"trainer.{self.group}.{name}"
+
+    def _load(self, name: str) -> None:
+        if name in self._declared:
+            self._declared[name][1]()
+        else:
+            importlib.import_module(self._module(name))
+
+
+def where(error: BaseException) -> str:
+    """``ModuleNotFoundError: No module named 'timm' (my_models.py, line 3)``: an error of an import, in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def _identity(component: Callable[..., Any]) -> tuple[str, str]:
+    return component.__module__, component.__qualname__

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from torch import Tensor
+from typing_extensions import Unpack
 
 from trainer.augment import Augment, AugmentKeys
+from trainer.config import Fraction, NonNegativeInt
 from trainer.data import Data, Normalise, Split, TensorSource, check_classes, split_off
 from trainer.spec import Spec
+
+
+class ImageKeys(TypedDict):
+    """The keys that every image data set has."""
+
+    val_fraction: Fraction
+    in_memory: bool
+    workers: NonNegativeInt
+    augment: AugmentKeys
 
 
 def image_data(
@@ -15,11 +28,7 @@ def image_data(
     classes: tuple[str, ...],
     train: Split,
     test: Split,
-    *,
-    val_fraction: float,
-    in_memory: bool,
-    workers: int,
-    augment: AugmentKeys,
+    **keys: Unpack[ImageKeys],
 ) -> Data:
     """Check the labels, cut val off, and measure the normalisation on what is left to train on.
 
@@ -32,7 +41,7 @@ def image_data(
     """
     for split, part in (("train", train), ("test", test)):
         check_classes(name, split, part.targets, len(classes))
-    train, val = split_off(train, val_fraction, seed)
+    train, val = split_off(train, keys["val_fraction"], seed)
     channels, height, width = train.head(1).shape[1:]
     spec = Spec(
         dataset=name,
@@ -48,9 +57,9 @@ def image_data(
         val,
         test,
         normalise=Normalise.measure(train),
-        augment=Augment.from_keys(augment),
-        in_memory=in_memory,
-        workers=workers,
+        augment=Augment.from_keys(keys["augment"]),
+        in_memory=keys["in_memory"],
+        workers=keys["workers"],
     )
 
 

@@ -8,47 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import Unpack
 
-from trainer.augment import AugmentKeys
-from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
+from trainer.config import ConfigError, RunError
 from trainer.data import Data, Split
-from trainer.dataset._images import image_data, image_split
+from trainer.dataset._images import ImageKeys, image_data, image_split
 
 
-def torchvision_images(name: str, class_name: str, folder: str) -> Callable[..., Data]:
-    """The component ``name`` for ``torchvision.datasets.<class_name>``, whose files stand in ``root/folder``."""
+def torchvision_images(
+    name: str, class_name: str, folder: str, seed: int, root: str, **keys: Unpack[ImageKeys]
+) -> Data:
+    """The data set ``name``: ``torchvision.datasets.<class_name>``, whose files stand in ``root/folder``.
 
-    def component(
-        seed: int,
-        *,
-        root: str,
-        val_fraction: Fraction,
-        in_memory: bool,
-        workers: NonNegativeInt,
-        augment: AugmentKeys,
-    ) -> Data:
-        """Read what is in ``root``; download what is not, where there is a network.
+    What is not there is downloaded, where there is a network.
 
-        Raises:
-            ConfigError: the files are not there and cannot be downloaded.
-            RunError: a file is there and cannot be read.
-        """
-        train, classes = _read(name, class_name, folder, root, train=True)
-        test, _ = _read(name, class_name, folder, root, train=False)
-        return image_data(
-            name,
-            seed,
-            classes,
-            train,
-            test,
-            val_fraction=val_fraction,
-            in_memory=in_memory,
-            workers=workers,
-            augment=augment,
-        )
-
-    component.__name__ = name
-    return component
+    Raises:
+        ConfigError: the files are not there and cannot be downloaded.
+        RunError: a file is there and cannot be read.
+    """
+    train, classes = _read(name, class_name, folder, root, train=True)
+    test, _ = _read(name, class_name, folder, root, train=False)
+    return image_data(name, seed, classes, train, test, **keys)
 
 
 def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tuple[Split, tuple[str, ...]]:

@@ -1,6 +1,14 @@
 """50,000 + 10,000 colour pictures of 32×32 pixels, 100 classes (Krizhevsky 2009)."""
 
+from typing_extensions import Unpack
+
+from trainer.data import Data
 from trainer.dataset import DATASETS
+from trainer.dataset._images import ImageKeys
 from trainer.dataset._torchvision import torchvision_images
 
-cifar100 = DATASETS.register(torchvision_images("cifar100", "CIFAR100", "cifar-100-python"))
+
+@DATASETS.register
+def cifar100(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
+    """See ``torchvision_images``."""
+    return torchvision_images("cifar100", "CIFAR100", "cifar-100-python", seed, root, **keys)

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from safetensors.torch import load_file
+from typing_extensions import Unpack
 
-from trainer.augment import AugmentKeys
-from trainer.config import Fraction, NonNegativeInt
 from trainer.data import Data, split_off
 from trainer.dataset import DATASETS
-from trainer.dataset._images import image_data, image_split
+from trainer.dataset._images import ImageKeys, image_data, image_split
 
 # Source, authors and licence stand in the file's own metadata; tests/dataset/make_digits.py made it.
 FILE = Path(__file__).with_name("digits.safetensors")
@@ -16,9 +15,7 @@ TEST_FRACTION = 0.15
 
 
 @DATASETS.register
-def digits(
-    seed: int, *, val_fraction: Fraction, in_memory: bool, workers: NonNegativeInt, augment: AugmentKeys
-) -> Data:
+def digits(seed: int, **keys: Unpack[ImageKeys]) -> Data:
     """The digits 0 to 9, pixels 0 to 16.
 
     The original has no split that its packaged part keeps, so 15 % of every class are the test set, the same ones
@@ -28,14 +25,4 @@ def digits(
     everything = image_split(tensors["images"], tensors["labels"])
     train, test = split_off(everything, TEST_FRACTION, seed=0, key="test")
     assert test is not None
-    return image_data(
-        "digits",
-        seed,
-        tuple("0123456789"),
-        train,
-        test,
-        val_fraction=val_fraction,
-        in_memory=in_memory,
-        workers=workers,
-        augment=augment,
-    )
+    return image_data("digits", seed, tuple("0123456789"), train, test, **keys)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Len
+from msgspec import Meta
 from torch import Tensor
 
 from trainer.config import ConfigError, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -22,12 +22,12 @@ def synthetic(
     seed: int,
     *,
     kind: Kind,
-    shape: Annotated[list[PositiveInt], Len(1, 3)],
+    shape: Annotated[list[PositiveInt], Meta(min_length=1, max_length=3)],
     task: Task,
     classes: PositiveInt,
     samples: PositiveInt,
     test_samples: PositiveInt,
-    vocabulary: Annotated[int, Ge(3)],
+    vocabulary: Annotated[int, Meta(ge=3)],
     min_steps: PositiveInt | None,
     noise: NonNegativeFloat,
     val_fraction: Fraction,

@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import StringConstraints
+from msgspec import Meta
 
 from trainer.logger import LOGGERS, Logger
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.csv$")]
+FileName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.csv$",
+        description="a file name that ends in .csv: letters, digits, . _ and -",
+    ),
+]
 
 
 @LOGGERS.register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Len
+from msgspec import Meta
 from torch import Tensor, nn
 
 from trainer.config import ConfigError, Fraction, PositiveInt
@@ -31,7 +31,7 @@ class CNN(nn.Module):
         self,
         spec: Spec,
         *,
-        channels: Annotated[list[PositiveInt], Len(1)],
+        channels: Annotated[list[PositiveInt], Meta(min_length=1)],
         kernel_size: PositiveInt,
         hidden: PositiveInt,
         norm: Literal["none", "batch"],

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
+from msgspec import Meta
 from torch import Tensor, nn
 
 from trainer.config import ConfigError, unknown_option
@@ -32,7 +32,7 @@ class Torchvision(nn.Module):
         ConfigError: the data is no image of 1 or 3 channels, there is no such classifier, or it cannot read the size.
     """
 
-    def __init__(self, spec: Spec, *, arch: str, size: Annotated[int, Ge(8)] | None) -> None:
+    def __init__(self, spec: Spec, *, arch: str, size: Annotated[int, Meta(ge=8)] | None) -> None:
         from trainer.vision import torchvision
 
         super().__init__()

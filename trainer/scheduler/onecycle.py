@@ -3,7 +3,7 @@
 import math
 from typing import Annotated
 
-from annotated_types import Gt, Lt
+from msgspec import Meta
 
 from trainer.config import PositiveFloat
 from trainer.scheduler import SCHEDULERS, Horizon, Schedule
@@ -13,7 +13,7 @@ from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 def onecycle(
     horizon: Horizon,
     *,
-    pct_start: Annotated[float, Gt(0), Lt(1)],
+    pct_start: Annotated[float, Meta(gt=0, lt=1)],
     div_factor: PositiveFloat,
     final_div_factor: PositiveFloat,
 ) -> Schedule:

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any
 
-from annotated_types import Gt, Lt
+from msgspec import Meta
 
 from trainer.config import NonNegativeFloat, NonNegativeInt, UnitInterval
 from trainer.scheduler import SCHEDULERS, Horizon
@@ -19,7 +19,7 @@ class Plateau:
         self,
         horizon: Horizon,
         *,
-        factor: Annotated[float, Gt(0), Lt(1)],
+        factor: Annotated[float, Meta(gt=0, lt=1)],
         patience: NonNegativeInt,
         threshold: NonNegativeFloat,
         min_factor: UnitInterval,

@@ -11,7 +11,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,16 +60,18 @@ class Parts:
     monitor: Monitor
 
 
-def run(settings: Settings, overrides: Sequence[str] = (), *, fixed_run_dir: bool = False) -> dict[str, Any]:
-    """Train, test with the best weights, and leave a run directory.
+class Outcome(NamedTuple):
+    """What a run ends with: what summary.json holds, and the model with the best weights, on its device."""
+
+    summary: dict[str, Any]
+    model: nn.Module
+
+
+def run(settings: Settings) -> Outcome:
+    """Train, test with the best weights, and leave a run directory: ``summary, model = run(compose("epochs=3"))``.
 
     Args:
-        settings: a checked config.
-        overrides: what the user typed, for the record.
-        fixed_run_dir: ``settings.run_dir`` is the user's own choice, so it is taken as it is or refused.
-
-    Returns:
-        what summary.json holds.
+        settings: a checked config, as ``compose`` makes it.
 
     Raises:
         ConfigError: the config cannot work; nothing was written.
@@ -80,11 +82,11 @@ def run(settings: Settings, overrides: Sequence[str] = (), *, fixed_run_dir: boo
         if settings.dry_run:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
             settings = settings.replace(max_steps=1, limit_batches=1, run_dir=folder)
-        directory = RunDirectory(settings.run_dir, fixed=fixed_run_dir or settings.dry_run)
-        stack.enter_context(_reported(directory, settings, overrides))
+        directory = RunDirectory(settings.run_dir, fixed=settings.fixed_run_dir or settings.dry_run)
+        stack.enter_context(_reported(directory, settings))
         started = time.perf_counter()
         parts = assemble(settings)
-        directory.claim(settings.to_dict(), overrides)
+        directory.claim(settings.to_dict(), settings.overrides)
         settings = settings.replace(run_dir=str(directory.path))
         directory.write_json("environment.json", _environment(settings, parts))
         loggers = stack.enter_context(_open_loggers(settings, directory))
@@ -100,7 +102,7 @@ def run(settings: Settings, overrides: Sequence[str] = (), *, fixed_run_dir: boo
         for logger in loggers:
             logger.finish(_flat(settings.to_dict()), _numbers(summary))
         _conclude(engine, results, directory)
-        return summary
+        return Outcome(summary, _evaluated(engine))
 
 
 def assemble(settings: Settings) -> Parts:
@@ -217,7 +219,7 @@ def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) 
 
 
 @contextlib.contextmanager
-def _reported(directory: RunDirectory, settings: Settings, overrides: Sequence[str]) -> Iterator[RunDirectory]:
+def _reported(directory: RunDirectory, settings: Settings) -> Iterator[RunDirectory]:
     """Turn whatever goes wrong into one line and a record in the run directory."""
     try:
         yield directory
@@ -229,7 +231,7 @@ def _reported(directory: RunDirectory, settings: Settings, overrides: Sequence[s
         raise
     except Exception as error:
         message = _one_line(error)
-        directory.fail(settings.to_dict(), overrides, message, error)
+        directory.fail(settings.to_dict(), settings.overrides, message, error)
         kept = directory.claimed and not settings.dry_run
         where = f"the log: {directory.path / LOG}" if kept else "HYDRA_FULL_ERROR=1 shows the traceback"
         raise RunError(f"{message} ({where})") from error
@@ -286,8 +288,7 @@ def _test(engine: Engine, loggers: Sequence[Logger]) -> dict[str, float]:
     state = engine.checkpoints.load(BEST)
     weights = state["ema"] if engine.ema is not None else state["model"]
     engine.checkpoints.save_weights(weights)
-    evaluated = engine.model if engine.ema is None else engine.ema.model
-    evaluated.load_state_dict(weights)
+    _evaluated(engine).load_state_dict(weights)
     sums = engine.evaluate(engine.loaders.test)
     results = sums.compute(engine.metrics)
     if not math.isfinite(results["loss"]):
@@ -297,6 +298,11 @@ def _test(engine: Engine, loggers: Sequence[Logger]) -> dict[str, float]:
         for logger in loggers:
             logger.log_confusion(sums.total.cpu(), engine.spec.classes)
     return results
+
+
+def _evaluated(engine: Engine) -> nn.Module:
+    """The model whose weights count: the averaged one where there is one."""
+    return engine.model if engine.ema is None else engine.ema.model
 
 
 def _summary(engine: Engine, results: Mapping[str, float], seconds: float) -> dict[str, Any]:

@@ -1,0 +1,192 @@
+"""The options of ``train``: Hydra's own, parsed by Hydra's parser, with our answers and our messages. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from trainer.composition import Composer
+from trainer.config import GROUPS, ConfigError, Settings, nearest, registries
+
+VERSIONS = ("torch", "hydra-core")
+
+
+class Command:
+    """A command line in its parts.
+
+    Args:
+        options: what Hydra's parser found, and ``version``.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.words: list[str] = options.overrides
+        self._added: set[str] = set()
+
+    def answer(self) -> bool:
+        """Check the command, and answer it where it does not train: help and version. Says whether that was all.
+
+        Raises:
+            ConfigError: with every mistake, one line each.
+        """
+        options = self.options
+        if options.version:
+            print(version())
+            return True
+        if options.hydra_help or options.shell_completion:
+            self._for_hydra = self.words
+            return False
+        composer = Composer(options.config_dir, options.config_path, options.config_name)
+        trains = not (options.help or options.cfg or options.info)
+        multirun = options.multirun or "hydra.mode=MULTIRUN" in self.words
+        composer.check(self.words, multirun=multirun, load=trains)
+        if options.help:
+            from trainer.explain import explain
+
+            print(explain(composer, self.words))
+            return True
+        self._for_hydra = composer.for_hydra(self.words)
+        self._added = set(self._for_hydra) - set(self.words)
+        return False
+
+    def for_hydra(self) -> list[str]:
+        """The checked command line as Hydra takes it."""
+        options = self.options
+        flags = [f"--{name.replace('_', '-')}" for name in _FLAGS if getattr(options, name)]
+        for name in ("cfg", "package", "config_path", "config_name", "config_dir", "info"):
+            if getattr(options, name) is not None:
+                flags += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+        return [*flags, *self._for_hydra]
+
+    def as_typed(self, words: Iterable[str]) -> list[str]:
+        """A job's words without the ``++`` that Hydra was given."""
+        keys = {word.partition("=")[0] for word in self._added}
+        return [word.removeprefix("++") if word.partition("=")[0] in keys else word for word in words]
+
+
+_FLAGS = ("hydra_help", "resolve", "run", "multirun", "shell_completion")
+
+
+def parse(words: Sequence[str]) -> Command:
+    """Take a command line apart.
+
+    Raises:
+        ConfigError: an option is unknown or misused, one line each.
+    """
+    _mend_argparse()
+    parser = get_args_parser()
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            parser._handle_conflict_resolve(None, [("--version", action)])  # type: ignore[arg-type]
+    parser.add_argument("--version", action="store_true", help="print the versions")
+    parser.error = _error  # type: ignore[method-assign]
+    words, problems = _without_unknown(words, parser)
+    if problems:
+        raise ConfigError(*problems)
+    options = parser.parse_intermixed_args(words)
+    chosen = [f"--{name}" for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, name)]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' and '.join(chosen).replace('_', '-')}: only one of them at a time")
+    if options.resolve and not options.cfg:
+        raise ConfigError("--resolve: needs --cfg job")
+    if options.package and not options.cfg:
+        raise ConfigError("--package: needs --cfg job")
+    return Command(options)
+
+
+def version() -> str:
+    """``trainer-cli 0.1.0 (torch 2.13.0, hydra-core 1.3.8, Python 3.11.7)``."""
+    from trainer import __version__
+
+    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
+    return f"trainer-cli {__version__} ({others}, Python {sys.version.split()[0]})"
+
+
+def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """The words that the parser knows, and a line for each option that it does not."""
+    known = {option: action for action in parser._actions for option in action.option_strings}
+    kept: list[str] = []
+    problems: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        option, _, value = word.partition("=")
+        long = [name for name in known if option.startswith("--") and name.startswith(option)]
+        if not option.startswith("-") or option == "-" or re.fullmatch(r"-\d.*", option):
+            kept.append(word)
+        elif option == "--experimental-rerun":
+            problems.append(f"{option}: reads a file that can be code, and a config is data; train from config.yaml's keys")
+            del rest[: not value and len(rest) > 0]
+        elif option in known or len(long) == 1:
+            action = known[option if option in known else long[0]]
+            kept.append(word)
+            if action.dest == "info" and not value and (not rest or rest[0] not in (action.choices or ())):
+                kept[-1] = f"{word}=all" if word.startswith("--") else f"{word}all"
+            elif action.nargs is None and not isinstance(action, argparse._StoreTrueAction) and not value:
+                if not rest:
+                    problems.append(f"{word}: needs a value")
+                    kept.pop()
+                else:
+                    kept.append(rest.pop(0))
+        else:
+            takes = not value and bool(rest) and not rest[0].startswith("-") and "=" not in rest[0]
+            problems.append(_unknown(option, value or (rest.pop(0) if takes else ""), known))
+    return kept, problems
+
+
+def _unknown(option: str, value: str, known: Iterable[str]) -> str:
+    """The line for an option that does not exist: a key in disguise, or a misspelling."""
+    name = option.lstrip("-").replace("-", "_")
+    near = nearest(option, known)
+    if name in _keys():
+        return f"{option}: no such option; keys have no dashes: write {_keys()[name]}={value or '…'}"
+    if near:
+        return f"{option}: no such option; did you mean {near}? train --help lists them"
+    key = nearest(name, _keys())
+    if key:
+        return f"{option}: no such option; did you mean {_keys()[key]}={value or '…'}? train --help lists the keys"
+    return f"{option}: no such option; options: {', '.join(name for name in known if name.startswith('--'))}"
+
+
+def _keys() -> dict[str, str]:
+    """Every key that could be meant by a bare name, with its full name."""
+    import dataclasses
+
+    keys = {
+        key: f"{group}.{key}"
+        for group in ("dataset", "model", "optimizer")
+        for name in registries()[group].names()
+        for key in registries()[group].keys(name)
+    }
+    top = {each.name: each.name for each in dataclasses.fields(Settings) if each.metadata.get("key", True)}
+    return {**keys, **top, "gpu": "device=cuda", **{group: group for group in GROUPS}}
+
+
+def _error(message: str) -> NoReturn:
+    """What argparse says of a misused option, in our form."""
+    found = re.match(r"argument ([^:]*): invalid choice: (.*) \(choose from (.*)\)", message)
+    if found:
+        option, value, allowed = found.groups()
+        allowed = allowed.replace("'", "")
+        raise ConfigError(f"{option.split('/')[0]}: must be one of {allowed}, got {value}")
+    raise ConfigError(re.sub(r"^argument ([^:/]*)[^:]*:", r"\1:", message))
+
+
+def _mend_argparse() -> None:
+    """Let Hydra 1.3 run on Python 3.14, whose argparse wants a help text where Hydra has an object."""
+    check: Any = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        return
+
+    def lenient(self: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if action.help is not None and not isinstance(action.help, str):
+            action.help = "Install or uninstall shell completion"
+        check(self, action)
+
+    argparse.ArgumentParser._check_help = lenient  # type: ignore[attr-defined]

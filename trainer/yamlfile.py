@@ -1,0 +1,169 @@
+"""YAML files as their reader sees them: where each key stands, the sentence beside it, and what no config may hold.
+
+A config is data. A file may not name code (``_target_``), read what the documentation does not list, or grow without
+bound through anchors; each is refused with its line.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from trainer.config import ConfigError
+
+MOST_NODES = 10_000  # what a file may grow to, its anchors written out
+
+# What ${name:…} may compute, and which variables of the environment ${oc.env:NAME} may read.
+RESOLVERS = {"now", "hydra", "oc.env"}
+VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
+_RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
+_NESTED = re.compile(r"\$\{[^}]*\$\{")
+
+
+@dataclass
+class YamlFile:
+    """What a file says beside its values.
+
+    Args:
+        lines: the line of each dotted key, counted from 1.
+        comments: the sentence that stands beside a key.
+        header: the sentences above the first key.
+        refused: lines about what no config may hold.
+    """
+
+    lines: dict[str, int] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
+    header: str = ""
+    refused: list[str] = field(default_factory=list)
+
+
+def read(path: Path) -> YamlFile:
+    """Read a file; once, as long as it does not change.
+
+    Raises:
+        ConfigError: it is no YAML, or not one that can be read; with the line.
+    """
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def refusals(text: str) -> list[str]:
+    """What is wrong with the interpolations in a value: code, the environment, or one inside another."""
+    if "${" not in text:
+        return []
+    if _NESTED.search(text):
+        return ["an interpolation inside an interpolation is not taken"]
+    found = []
+    for name, argument in _RESOLVER.findall(text):
+        if name not in RESOLVERS:
+            found.append(f"${{{name}:…}} is not taken; known: {', '.join(sorted(RESOLVERS))}")
+        elif name == "oc.env" and not VARIABLES.fullmatch(argument.strip()):
+            allowed = "HOME, USER, TMPDIR, SCRATCH, SLURM_… and TRAINER_…"
+            found.append(f"${{oc.env:{argument.strip()}}} is not read; a config reads only {allowed}")
+    return found
+
+
+@functools.lru_cache(maxsize=512)
+def _read(path: Path, changed: int) -> YamlFile:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: no UTF-8 text: {error.reason} at byte {error.start}") from error
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        root = yaml.compose(text, Loader=loader)
+        _check_size(root, path)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else 1
+        reason = "a tab; YAML indents with spaces" if "'\\t'" in str(error.problem) else error.problem
+        raise ConfigError(f"{path}, line {line}: no YAML: {reason}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
+    lines = text.splitlines()
+    found = YamlFile(header=_header(lines))
+    if root is not None:
+        _walk(root, "", lines, path, found)
+    return found
+
+
+def _check_size(root: yaml.Node | None, path: Path) -> None:
+    """Raises ConfigError where anchors repeat each other into more than a config can need, or hold themselves."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = MOST_NODES + 1  # met again inside itself
+            sizes[id(node)] = 1 + sum(size(child) for child in _children(node))
+            if sizes[id(node)] > MOST_NODES:
+                line = node.start_mark.line + 1
+                raise ConfigError(f"{path}, line {line}: its anchors make more than {MOST_NODES:,} values")
+        return sizes[id(node)]
+
+    if root is not None:
+        size(root)
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield key
+            yield value
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: YamlFile) -> None:
+    """Note every key with its line and sentence, and what has to be refused."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = str(key.value)
+            full, line = f"{parent}.{name}" if parent else name, key.start_mark.line + 1
+            if full in found.lines and name != "<<" and "<<" not in full:
+                found.refused.append(f"{full}: stands twice ({path}, lines {found.lines[full]} and {line})")
+            found.lines[full] = line
+            if name.startswith("_target_") or name == "custom_search_space":
+                found.refused.append(f"{full}: names code, and a config is data ({path}, line {line})")
+            comment = _comment(value, lines)
+            if comment:
+                found.comments[full] = comment
+            _walk(value, full, lines, path, found)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _walk(item, f"{parent}.{number}", lines, path, found)
+    elif isinstance(node, yaml.ScalarNode):
+        line = node.start_mark.line + 1
+        found.refused += [f"{parent}: {reason} ({path}, line {line})" for reason in refusals(str(node.value))]
+
+
+def _comment(value: yaml.Node, lines: list[str]) -> str:
+    """The comment after a value, or after the key of a mapping."""
+    mark = value.start_mark if isinstance(value, yaml.MappingNode) and not value.flow_style else value.end_mark
+    if isinstance(value, yaml.MappingNode) and not value.flow_style:
+        row = mark.line - 1
+        while row > 0 and lines[row].lstrip().startswith("#"):
+            row -= 1
+        _, _, comment = lines[row].partition(" #")
+    else:
+        _, _, comment = lines[mark.line][mark.column :].partition("#") if mark.line < len(lines) else ("", "", "")
+    return comment.strip()
+
+
+def _header(lines: list[str]) -> str:
+    """The comment block at the top, without Hydra's ``@package``."""
+    block: list[str] = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            block.append(line.lstrip("#").strip())
+    return "\n".join(block)
