@@ -378,6 +378,9 @@ def settle(plain: Mapping[str, Any], origin: Any = lambda key: "") -> Settings:
     Raises:
         ConfigError: with every mistake, one line each.
     """
+    nameless = [group for group in GROUPS if group != "logger" and "name" not in (plain.get(group) or {"name": None})]
+    if nameless:
+        raise ConfigError(*(f"{group}.name: missing; the YAML says which component it is for" for group in nameless))
     try:
         config = OmegaConf.create(dict(plain))
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
@@ -474,11 +477,11 @@ class _Hydra:
         """The lines for what the user's files say about Hydra that only the command line may."""
         choices = OmegaConf.to_container(self._config.hydra.runtime.choices)
         assert isinstance(choices, dict)
-        words = [f"{group}={choice}" for group, choice in choices.items() if str(group).startswith("hydra/")]
+        words = [f"{group}={choices[group]}" for group in HYDRA_GROUPS]
         try:
             ours = ConfigLoaderImpl(self._composer.own_only).load_configuration("train", words, RunMode.RUN)
         except (HydraException, OmegaConfBaseException):
-            return [f"hydra: a file chooses {', '.join(words)}; only what installed packages bring is taken"]
+            return [f"{' '.join(words)}: only what Hydra and installed packages bring is taken, not a file"]
         ours, now = _leaves(_plain(ours, "hydra"), "hydra"), _leaves(_plain(self._config, "hydra"), "hydra")
         problems = []
         for key, value in now.items():

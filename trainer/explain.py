@@ -11,10 +11,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer import signature, yamlfile
-from trainer.composition import Composer, shown
+from trainer.composition import Composer, config_dir, shown
 from trainer.config import GROUPS, MISSING, Settings, describe, keys_in, registry
 
 USAGE = """train: train a PyTorch model; configs choose its parts
@@ -58,22 +58,20 @@ def _groups(composer: Composer, config: Mapping[str, Any]) -> str:
         for number, option in enumerate(options):
             mark = "*" if option in chosen else " "
             start = f"  {group if number == 0 else '':<11}{mark} {option:<{width}}  "
-            lines.append(start + _cut(_first_sentence(_header(composer, group, option)), len(start)))
+            lines.append(start + _cut(first_line(composer, group, option), len(start)))
     return "\n".join([*lines, "  (* is the default)"])
 
 
 def _keys(config: Mapping[str, Any]) -> str:
     """Every top-level key with its default and its meaning."""
-    rows = []
+    comments = yamlfile.read(config_dir() / "train.yaml").comments
+    found = []
     for key, parameter in keys_in(Settings).items():
-        if key in GROUPS:
-            continue
-        if nested := keys_in(parameter.annotation):
-            rows += [(f"{key}.{name}", config[key][name], "") for name in nested]
-        else:
-            rows.append((key, config[key], ""))
-    comments = yamlfile.read(_main_file()).comments
-    return "Keys (key=value):\n" + _table([(key, value, [comments.get(key, "")]) for key, value, _ in rows])
+        nested = keys_in(parameter.annotation)
+        if key not in GROUPS and not nested:
+            found.append(Row(key, config[key], comments.get(key, ""), ""))
+        found += [Row(f"{key}.{name}", config[key][name], comments.get(f"{key}.{name}", ""), "") for name in nested]
+    return "Keys (key=value):\n" + _table(found)
 
 
 def _sections(
@@ -83,7 +81,8 @@ def _sections(
     if group == "experiment":
         for name in _typed(words, "experiment"):
             file = composer.file(f"experiment/{name}")
-            yield f"experiment={name}{_at(file)}\n{_header(composer, 'experiment', name)}"
+            header = textwrap.indent(_header(composer, "experiment", name), "  ")
+            yield f"experiment={name}{_at(file)}\n{header}\n\n  its config: train experiment={name} --cfg job"
         return
     chosen = config[group] if group == "logger" else {config[group]["name"]: config[group]}
     for name, values in chosen.items():
@@ -92,41 +91,55 @@ def _sections(
         file = composer.file(f"{group}/{option}") or composer.file(f"{group}/{name}")
         title = f"{group}={option}{_at(file or registry(group).file(name))}"
         keys = registry(group).keys(name)
-        comments = _sentences(composer, group, option, name)
-        rows = list(_rows(path, keys, values or {}, comments))
-        table = _table([(key, value, lines) for key, value, lines in rows]) if rows else "  (no keys)"
+        comments = sentences(composer, group, option, name)
+        table = _table(rows(path, keys, values or {}, comments)) or "  (no keys)"
         yield f"{title}\n{textwrap.indent(_header(composer, group, option) or _header(composer, group, name), '  ')}\n\n{table}"
 
 
-def _rows(
+class Row(NamedTuple):
+    """A key, its value, its sentence and its type in words."""
+
+    key: str
+    value: Any
+    sentence: str
+    kind: str
+
+
+def rows(
     path: str, keys: Mapping[str, Parameter], values: Mapping[str, Any], comments: Mapping[str, str], prefix: str = ""
-) -> Iterator[tuple[str, Any, list[str]]]:
-    """The full key, its value, and its sentence and type; of nested keys each one."""
+) -> Iterator[Row]:
+    """A row for each key at ``path``, those of a mapping in it each on their own."""
     for key, parameter in keys.items():
-        default = None if parameter.default is Parameter.empty else parameter.default
-        value = values.get(key, default) if parameter.default is not Parameter.empty else values.get(key, MISSING)
-        nested = keys_in(parameter.annotation)
+        default = MISSING if parameter.default is Parameter.empty else parameter.default
+        value, nested = values.get(key, default), keys_in(parameter.annotation)
         if nested:
-            yield from _rows(f"{path}.{key}", nested, value, comments, f"{prefix}{key}.")
+            inner = value if isinstance(value, Mapping) else {}
+            yield from rows(f"{path}.{key}", nested, inner, comments, f"{prefix}{key}.")
         else:
-            yield f"{path}.{key}", value, [comments.get(f"{prefix}{key}", ""), describe(parameter.annotation)]
+            yield Row(f"{path}.{key}", value, comments.get(f"{prefix}{key}", ""), describe(parameter.annotation))
 
 
-def _table(rows: Iterable[tuple[str, Any, Sequence[str]]]) -> str:
-    """Columns: key, value, and the texts under each other."""
-    rows = [(key, _value(value), [text for text in texts if text]) for key, value, texts in rows]
-    keys, values = max(len(row[0]) for row in rows), max(min(len(row[1]), 16) for row in rows)
-    width = max(40, shutil.get_terminal_size((120, 24)).columns)
-    lines = []
-    for key, value, texts in rows:
+def _table(rows: Iterable[Row]) -> str:
+    """Columns: key, value, and the sentence above the type."""
+    lines, cells = [], [(row.key, shown_value(row.value), row.sentence, row.kind) for row in rows]
+    keys = max((len(key) for key, *_ in cells), default=0)
+    values = max((len(value) for _, value, *_ in cells if len(value) <= 16), default=0)
+    indent = " " * (keys + values + 6)
+    room = max(30, shutil.get_terminal_size((120, 24)).columns - len(indent))
+    for key, value, *texts in cells:
         start = f"  {key:<{keys}}  {value:<{values}}  "
-        wrapped = [line for text in texts for line in textwrap.wrap(text, max(30, width - keys - values - 6))] or [""]
-        if len(value) > values:  # a long value has a line of its own
+        wrapped = [line for text in texts if text for line in textwrap.wrap(text, room)] or [""]
+        if len(value) > values:  # a long value has the line to itself
             lines.append(start.rstrip())
-            start = " " * (keys + values + 6)
-        lines.append((start + wrapped[0]).rstrip())
-        lines += [" " * (keys + values + 6) + line for line in wrapped[1:]]
+            start = indent
+        lines += [(start + wrapped[0]).rstrip(), *(indent + line for line in wrapped[1:])]
     return "\n".join(lines)
+
+
+def first_line(composer: Composer, group: str, option: str) -> str:
+    """The first sentence about an option."""
+    text = " ".join(_header(composer, group, option).split())
+    return re.split(r"(?<=\w\w[\w)]\.)\s(?=[A-Z0-9])", text, maxsplit=1)[0]
 
 
 def _header(composer: Composer, group: str, option: str) -> str:
@@ -139,7 +152,7 @@ def _header(composer: Composer, group: str, option: str) -> str:
     return signature.sentences(registry(group).doc(option))[0] if group in GROUPS else ""
 
 
-def _sentences(composer: Composer, group: str, option: str, name: str) -> dict[str, str]:
+def sentences(composer: Composer, group: str, option: str, name: str) -> dict[str, str]:
     """The sentence of each key, the option's own YAML before the component's and that before the docstring."""
     found = signature.sentences(registry(group).doc(name))[1] if name in registry(group).own() else {}
     for each in (name, option):
@@ -154,18 +167,8 @@ def _typed(words: Sequence[str], group: str) -> list[str]:
     return [word.partition("=")[2] for word in words if word.partition("=")[0] == group]
 
 
-def _main_file() -> Path:
-    from trainer.composition import config_dir
-
-    return config_dir() / "train.yaml"
-
-
 def _at(file: Path | None) -> str:
     return f"  ({shown(file)})" if file is not None else ""
-
-
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=[^.]\.)\s|:\s", " ".join(text.split()), maxsplit=1)[0].rstrip(":")
 
 
 def _cut(text: str, used: int) -> str:
@@ -173,9 +176,9 @@ def _cut(text: str, used: int) -> str:
     return text if len(text) <= width else textwrap.shorten(text, max(20, width), placeholder=" …")
 
 
-def _value(value: Any) -> str:
+def shown_value(value: Any) -> str:
     if isinstance(value, str):
         return "(must be given)" if value == MISSING else value
     if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(shown_value, value))}]"
     return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

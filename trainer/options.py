@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -85,6 +86,10 @@ def parse(words: Sequence[str]) -> Command:
         if "--version" in action.option_strings:
             parser._handle_conflict_resolve(None, [("--version", action)])  # type: ignore[arg-type]
     parser.add_argument("--version", action="store_true", help="print the versions")
+    if "_ARGCOMPLETE" in os.environ:
+        from trainer import completion
+
+        completion.answer(parser)
     parser.error = _error  # type: ignore[method-assign]
     words, problems = _without_unknown(words, parser)
     if problems:

@@ -1,0 +1,141 @@
+"""Tab completion for bash, zsh and fish: what can follow, and the one command that installs it. No torch.
+
+``argcomplete`` speaks with the shells; here stands what it is to offer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import argcomplete
+from argcomplete.completers import FilesCompleter
+
+from trainer import explain, yamlfile
+from trainer.composition import Composer, config_dir
+from trainer.config import GROUPS, ConfigError, Settings, choices, keys_in, registry
+
+COMMANDS = ("train", "trainer")
+SHELLS = ("bash", "zsh", "fish")
+PATHS = ("plugins", "run_dir", "dataset.root", "dataset.path")
+
+
+def answer(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell that asks what can follow, and end the process."""
+    for action in parser._actions:
+        if action.help is not None and not isinstance(action.help, str):
+            action.help = "install or remove Hydra's own completion"
+        if action.dest == "overrides":
+            action.completer = _complete  # type: ignore[attr-defined]
+        elif action.dest in ("config_dir", "config_path"):
+            action.completer = argcomplete.completers.DirectoriesCompleter()  # type: ignore[attr-defined,no-untyped-call]
+    argcomplete.autocomplete(parser, always_complete_options=False)
+
+
+def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) -> dict[str, str]:
+    """What a word that begins with ``prefix`` can become, each with its sentence.
+
+    Args:
+        prefix: what is typed of it.
+        words: the words before it; those that are wrong count for nothing.
+        extra_dir: a folder of YAML files of the user's own.
+    """
+    try:
+        composer = Composer(extra_dir)
+    except ConfigError:
+        composer = Composer()
+    kept: list[str] = []
+    for word in words:
+        try:
+            composer.check([*kept, word], load=False)
+        except ConfigError:
+            continue
+        kept.append(word)
+    config = composer.composed(kept)
+    key, equals, value = prefix.partition("=")
+    if not equals:
+        return _keys(composer, config, prefix)
+    if key in (*GROUPS, "experiment"):
+        before, comma, _ = value.rpartition(",")
+        start = f"{key}={before}{comma}"
+        return {f"{start}{option}": explain.first_line(composer, key, option) for option in composer.options(key)}
+    if key in PATHS:
+        return {f"{key}={path}": "" for path in FilesCompleter()(value)}  # type: ignore[no-untyped-call]
+    return {f"{key}={word}": "" for word in _values(key, config)}
+
+
+def script(shell: str) -> str:
+    """What the shell has to run."""
+    return argcomplete.shellcode(list(COMMANDS), shell=shell)
+
+
+def install(shell: str) -> list[Path]:
+    """Write the script where the shell finds it, for good; returns the files that were written or changed."""
+    home = Path.home()
+    if shell == "fish":
+        folder = Path(os.environ.get("XDG_CONFIG_HOME", home / ".config")) / "fish" / "completions"
+        files = [folder / f"{command}.fish" for command in COMMANDS]
+        for file, command in zip(files, COMMANDS, strict=True):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(argcomplete.shellcode([command], shell="fish"), encoding="utf-8")
+        return files
+    file = Path(os.environ.get("XDG_DATA_HOME", home / ".local" / "share")) / "trainer" / f"completion.{shell}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(script(shell), encoding="utf-8")
+    start = (Path(os.environ.get("ZDOTDIR", home)) if shell == "zsh" else home) / f".{shell}rc"
+    line = f"[ -r '{file}' ] && . '{file}'  # tab completion for train"
+    if shell == "zsh":
+        line = f"(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit -u }}\n{line}"
+    known = start.read_text(encoding="utf-8") if start.is_file() else ""
+    if line in known:
+        return [file]
+    with start.open("a", encoding="utf-8") as stream:
+        stream.write(f"{'' if not known or known.endswith(chr(10)) else chr(10)}{line}\n")
+    return [file, start]
+
+
+def _complete(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> dict[str, str]:
+    found = candidates(prefix, parsed_args.overrides or [], getattr(parsed_args, "config_dir", None))
+    return {word: sentence for word, sentence in found.items() if word.startswith(prefix)}
+
+
+def _keys(composer: Composer, config: dict[str, Any], prefix: str) -> dict[str, str]:
+    """Groups and keys; those below a group once something is typed."""
+    comments = yamlfile.read(config_dir() / "train.yaml").comments
+    found = {f"{group}=": f"one of {', '.join(composer.options(group))}" for group in (*GROUPS, "experiment")}
+    for key, parameter in keys_in(Settings).items():
+        if key not in GROUPS:
+            nested = keys_in(parameter.annotation)
+            found |= {f"{name}=": comments.get(name, "") for name in ([f"{key}.{n}" for n in nested] or [key])}
+    if prefix:
+        for group in GROUPS:
+            for path, name in _components(group, config):
+                sentences = explain.sentences(composer, group, name, name)
+                rows = explain.rows(path, registry(group).keys(name), {}, sentences)
+                found |= {f"{row.key}=": row.sentence for row in rows}
+    return found
+
+
+def _components(group: str, config: dict[str, Any]) -> list[tuple[str, str]]:
+    """The path and the name of each component of a config."""
+    if group == "logger":
+        return [(f"logger.{name}", name) for name in config[group]]
+    return [(group, config[group]["name"])]
+
+
+def _values(key: str, config: dict[str, Any]) -> list[str]:
+    """The words that a key's type allows, where they are few; else its value."""
+    parameters, node = keys_in(Settings), config
+    *parents, leaf = key.split(".")
+    for count, name in enumerate(parents):
+        if name in GROUPS and name != "logger" and count == 0:
+            parameters = registry(name).keys(config[name]["name"])
+        elif name in parameters:
+            parameters = keys_in(parameters[name].annotation)
+        node = node.get(name, {}) if isinstance(node, dict) else {}
+    if leaf not in parameters:
+        return []
+    return choices(parameters[leaf].annotation) or [explain.shown_value(node.get(leaf)).replace(" ", "")]
