@@ -27,6 +27,7 @@ def main(words: list[str] | None = None) -> int:
 
     def train(config: DictConfig) -> float | None:
         """One job: check its config, run it, and hand the best score to a sweeper."""
+        sys.argv = argv
         try:
             hydra_config = HydraConfig.get()
             sweep = hydra_config.mode == RunMode.MULTIRUN

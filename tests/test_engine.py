@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import Result, Train
 from tests.test_config import plain_config
-from trainer import run as run_module
+from trainer import runner
 from trainer.augment import AugmentKeys
 from trainer.config import RunError, check
 from trainer.dataset.digits import digits
@@ -55,7 +55,7 @@ def make_engine(tmp_path: Path, **changes: Any) -> Engine:
     """An engine as ``run`` makes it, on digits."""
     settings = check({**plain_config(), **changes, "logger": {}, "run_dir": str(tmp_path / "run")})
     directory = RunDirectory(settings.run_dir, fixed=True)
-    engine = run_module._make_engine(settings, run_module.assemble(settings), [], directory)
+    engine = runner._make_engine(settings, runner.assemble(settings), [], directory)
     directory.close()
     return engine
 

@@ -12,7 +12,8 @@ import trainer.model
 from tests.conftest import REPOSITORY
 from tests.test_config import plain_config
 from trainer.config import GROUPS, ConfigError, check, registry
-from trainer.registry import Registry, snake_case
+from trainer.registry import Registry
+from trainer.signature import snake_case
 
 COMPONENTS = [(group, name) for group in GROUPS for name in registry(group).names()]
 
@@ -85,7 +86,7 @@ def test_names_become_snake_case(name: str, snake: str) -> None:
     ("code", "problem"),
     [
         ("x = 1\nimport there_is_no_such_module\n", "ModuleNotFoundError: No module named 'there_is_no_such_module'"),
-        ("x = 1\n", "LookupError: "),
+        ("x = 1\n", "registers no component called"),
     ],
 )
 def test_a_component_whose_file_is_broken_says_where(
@@ -101,5 +102,6 @@ def test_a_component_whose_file_is_broken_says_where(
     with pytest.raises(ConfigError) as caught:
         check(config)
     (line,) = caught.value.problems
-    assert line.startswith(f"model={name}: cannot be loaded: {problem}")
+    assert line.startswith(f"model={name}: ")
+    assert problem in line
     assert f"{name}.py" in line

@@ -1,3 +1,30 @@
-"""The config-driven training command for PyTorch: configs choose, registries find, one engine trains."""
+"""The config-driven training command for PyTorch: configs choose, registries find, one engine trains.
+
+From Python the same in three lines:
+
+    from trainer import compose, run
+
+    summary, model = run(compose("model=cnn", "epochs=3"))
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.composition import compose as compose
+    from trainer.runner import run as run
 
 __version__ = "0.1.0"
+__all__ = ["compose", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is: ``import trainer`` alone costs nothing."""
+    if name == "compose":
+        from trainer.composition import compose
+
+        return compose
+    if name == "run":
+        from trainer.runner import run
+
+        return run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,14 +48,7 @@ def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) 
         composer = Composer(extra_dir)
     except ConfigError:
         composer = Composer()
-    kept: list[str] = []
-    for word in words:
-        try:
-            composer.check([*kept, word], load=False)
-        except ConfigError:
-            continue
-        kept.append(word)
-    config = composer.composed(kept)
+    config = composer.composed(_right(composer, words))
     key, equals, value = prefix.partition("=")
     if not equals:
         return _keys(composer, config, prefix)
@@ -65,6 +59,19 @@ def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) 
     if key in PATHS:
         return {f"{key}={path}": "" for path in FilesCompleter()(value)}  # type: ignore[no-untyped-call]
     return {f"{key}={word}": "" for word in _values(key, config)}
+
+
+def _right(composer: Composer, words: Sequence[str]) -> list[str]:
+    """The words without the wrong ones."""
+    kept: list[str] = []
+    with contextlib.suppress(ConfigError):
+        composer.check(words, load=False)
+        return list(words)
+    for word in words:
+        with contextlib.suppress(ConfigError):
+            composer.check([*kept, word], load=False)
+            kept.append(word)
+    return kept
 
 
 def script(shell: str) -> str:

@@ -38,11 +38,11 @@ from trainer.config import (
     Settings,
     check,
     did_you_mean,
-    nearest,
     registries,
     unknown_key,
     unknown_option,
 )
+from trainer.registry import CannotLoad, Registry
 
 MOST_CHARACTERS = 10_000  # of a value with its interpolations written out
 
@@ -114,6 +114,7 @@ class Composer:
         self.own_only = create_config_search_path(str(config_dir()))
         self.foreign: dict[str, Path] = {}  # files of the user's own that were read, by their place in the config
         self.refused: list[str] = []
+        self._folders: list[Path] = []  # those of hydra.searchpath
         self._composed: dict[tuple[str, ...], Any] = {}
 
     def check(self, words: Sequence[str], *, multirun: bool = False, load: bool = True) -> list[Settings]:
@@ -132,8 +133,8 @@ class Composer:
         """
         problems: list[str] = []
         overrides = list(self._parse(words, problems))
+        searchpath = self._searchpath(overrides, problems)
         wanted, rest = self._plugins(overrides, load, problems)
-        searchpath = self._searchpath(rest, problems)
         with _checked_sources(self):
             kept = self._without_wrong_options(rest, searchpath, multirun, problems)
             settings = []
@@ -149,7 +150,7 @@ class Composer:
     def for_hydra(self, words: Sequence[str]) -> list[str]:
         """Checked words as Hydra takes them: ``++`` before a key that only the component's signature knows."""
         overrides = OverridesParser.create(self.loader).parse_overrides(list(words))
-        groups = [each for each in overrides if self._is_group(each)]
+        groups = [each for each in overrides if self.is_group(each)]
         with _checked_sources(self):
             composed = self._compose([str(each.input_line) for each in groups if not each.is_sweep_override()])
         known = _plain(composed)
@@ -163,11 +164,11 @@ class Composer:
     def composed(self, words: Sequence[str]) -> dict[str, Any]:
         """The plain, unresolved config of words that were checked; for a help text."""
         overrides = OverridesParser.create(self.loader).parse_overrides(list(words))
-        groups = [str(each.input_line) for each in overrides if self._is_group(each)]
+        groups = [str(each.input_line) for each in overrides if self.is_group(each)]
         with _checked_sources(self):
             plain = _plain(self._compose(groups))
         for each in overrides:
-            if not self._is_group(each) and not each.is_hydra_override():
+            if not self.is_group(each) and not each.is_hydra_override():
                 _lay(plain, each, [])
         return plain
 
@@ -177,10 +178,9 @@ class Composer:
 
     def file(self, config_path: str) -> Path | None:
         """The YAML file of ``model/cnn``; nothing where a signature stands for it."""
-        for source in self.loader.get_sources():
-            if isinstance(source, FileConfigSource) and source.is_config(config_path):
-                return Path(source.path) / f"{config_path}.yaml"
-        return None
+        sources = [source.path for source in self.loader.get_sources() if isinstance(source, FileConfigSource)]
+        files = [Path(folder) / f"{config_path}.yaml" for folder in [*sources, *self._folders]]
+        return next((file for file in files if file.is_file()), None)
 
     def _parse(self, words: Sequence[str], problems: list[str]) -> Iterator[Override]:
         parser = OverridesParser.create(self.loader)
@@ -243,8 +243,26 @@ class Composer:
         problems += plugins.declare(wanted, known, load=load)
         for group, components in known.items():
             for name in components.own():
-                _store(group, name, components.keys(name) if name in components.names() else {}, problems)
+                self._offer(group, name, components, problems)
         return [*wanted, *plugins.from_environment()], rest
+
+    def _offer(self, group: str, name: str, components: Registry, problems: list[str]) -> None:
+        """Let the defaults of a signature stand where a component of the user's own has no YAML."""
+        known = ConfigStore.instance().repo.setdefault(group, {})
+        known.pop(f"{name}.yaml", None)
+        if self.file(f"{group}/{name}") is not None:
+            return
+        try:
+            keys = components.keys(name)
+            values = {key: MISSING if each.default is each.empty else each.default for key, each in keys.items()}
+            node = OmegaConf.create(values if group == "logger" else {"name": name, **values})
+        except CannotLoad as error:
+            problems.append(str(error))
+        except (OmegaConfBaseException, ValueError) as error:
+            problems.append(f"{group}={name}: a default of its signature is no plain value: {_first_line(error)}")
+        else:
+            package = f"{group}.{name}" if group == "logger" else group
+            ConfigStore.instance().store(group=group, name=name, node=node, package=package)
 
     def _searchpath(self, overrides: Iterable[Override], problems: list[str]) -> list[str]:
         """The words that add folders, where they do."""
@@ -258,12 +276,13 @@ class Composer:
                 try:
                     for folder in folders:
                         _check_folder("hydra.searchpath", str(folder))
+                        self._folders.append(Path(str(folder).removeprefix("file://")))
                     words.append(str(override.input_line))
                 except ConfigError as error:
                     problems += error.problems
         return words
 
-    def _is_group(self, override: Override) -> bool:
+    def is_group(self, override: Override) -> bool:
         """Whether a word chooses an option."""
         return "." not in override.key_or_group and bool(
             self.loader.repository.group_exists(override.key_or_group) and override.key_or_group != ""
@@ -280,7 +299,7 @@ class Composer:
             if override.is_sweep_override() and not multirun:
                 problems.append(_needs_multirun(override))
                 wrong.add(key)
-            elif self._is_group(override):
+            elif self.is_group(override):
                 line = self._wrong_option(override, searchpath)
                 if line is None:
                     kept.append(override)
@@ -334,7 +353,7 @@ class Composer:
             ConfigError: with every mistake.
         """
         problems: list[str] = []
-        groups = [*searchpath, *(str(each.input_line) for each in overrides if self._is_group(each))]
+        groups = [*searchpath, *(str(each.input_line) for each in overrides if self.is_group(each))]
         config = self._compose(groups)
         if self.refused:
             raise ConfigError(*self.refused)
@@ -349,7 +368,7 @@ class Composer:
         for override in overrides:
             if override.is_hydra_override():
                 problems += hydra.typed(override)
-            elif not self._is_group(override):
+            elif not self.is_group(override):
                 _lay(plain, override, problems)
         plain["plugins"] = list(wanted)
         problems += _too_large(plain)
@@ -406,21 +425,16 @@ class _Origins:
 
     def __init__(self, composer: Composer, groups: Sequence[str], overrides: Sequence[Override]) -> None:
         self._composer, self._groups = composer, groups
-        self._typed = {each.key_or_group for each in overrides}
+        self._typed = {each.key_or_group for each in overrides if not composer.is_group(each)}
         self._files: list[tuple[str, Path]] | None = None
 
     def __call__(self, key: str) -> str:
         parts = key.split(".")
-        typed = any(".".join(parts[:count]) in self._typed for count in range(1, len(parts) + 1))
+        prefixes = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
         place = self._place(key)
-        if typed and key.partition(".")[0] not in self._composer_groups():
-            return f"{place[0]}, overridden on the command line" if place else "from the command line"
-        if typed and any(".".join(parts[:count]) in self._typed for count in range(2, len(parts) + 1)):
+        if prefixes & self._typed:
             return f"{place[0]}, overridden on the command line" if place else "from the command line"
         return f"{place[0]}, line {place[1]}" if place else ""
-
-    def _composer_groups(self) -> tuple[str, ...]:
-        return (*GROUPS, "experiment")
 
     def _place(self, key: str) -> tuple[str, int] | None:
         """The last file that sets a key, and its line."""
@@ -441,7 +455,6 @@ class _Origins:
                 defaults = loader.compute_defaults_list(self._composer.name, list(self._groups), RunMode.RUN).defaults
                 for each in defaults:
                     path = self._composer.file(each.config_path or "")
-                    path = self._composer.foreign.get(each.config_path or "", path)  # type: ignore[arg-type]
                     if path is not None:
                         self._files.append((each.package or "", path))
         return self._files
@@ -561,16 +574,6 @@ def _check_folder(option: str, folder: str | None) -> None:
     if not path.is_dir():
         siblings = [str(path.with_name(each.name)) for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
         raise ConfigError(f"{option}: {folder}: no such folder{did_you_mean(str(path), siblings)}")
-
-
-def _store(group: str, name: str, keys: Mapping[str, Any], problems: list[str]) -> None:
-    """Let the defaults of a signature stand where a component of the user's own has no YAML."""
-    values = {key: MISSING if each.default is each.empty else each.default for key, each in keys.items()}
-    node = values if group == "logger" else {"name": name, **values}
-    try:
-        ConfigStore.instance().store(group=group, name=name, node=OmegaConf.create(node), package=f"{group}.{name}" if group == "logger" else group)
-    except (OmegaConfBaseException, ValueError) as error:
-        problems.append(f"{group}={name}: a default of its signature is no plain value: {_first_line(error)}")
 
 
 def _jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:

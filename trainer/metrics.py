@@ -45,10 +45,18 @@ def metric(
     """Register a function of a task's sums under a name; the same name may mean something for every task."""
 
     def register(compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        known = METRICS.get((name, task))
+        if known is not None and _place(known.compute) != _place(compute):
+            places = f"{_place(known.compute)[0]} and {_place(compute)[0]}"
+            raise ValueError(f"metrics: {name}: registered twice for {task}, in {places}")
         METRICS[name, task] = Metric(compute, task, higher_is_better)
         return compute
 
     return register
+
+
+def _place(compute: Callable[[Tensor], Tensor]) -> tuple[str, str]:
+    return compute.__module__, compute.__qualname__
 
 
 class Sums:

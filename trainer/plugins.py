@@ -69,8 +69,9 @@ def from_environment() -> list[str]:
 def load_metrics(names: Iterable[str]) -> None:
     """Import the plugins that register these metrics."""
     for name in names:
-        if name in _metrics:
-            _metrics[name][1]()
+        found = _metrics.get(name.rpartition("/")[2])
+        if found is not None:
+            found[1]()
 
 
 class _CannotFind(Exception):

@@ -37,7 +37,11 @@ class RunDirectory:
         self.path = Path(wanted)
         self._fixed = fixed
         self.claimed = False  # the folder and the log in it are there
-        if fixed and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        try:
+            taken = fixed and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        except (OSError, ValueError) as error:  # too long, not to be read, a null byte
+            raise ConfigError(f"run_dir: {wanted}: {getattr(error, 'strerror', None) or error}") from error
+        if taken:
             raise ConfigError(f"run_dir: {wanted} is there already; name another, or leave run_dir out")
         self._log = logging.getLogger("trainer")
         self._log.setLevel(logging.INFO)

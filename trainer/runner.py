@@ -31,8 +31,9 @@ from trainer.loss import LOSSES, Loss
 from trainer.metrics import Metric, choose
 from trainer.model import MODELS
 from trainer.optimizer import OPTIMIZERS
+from trainer.plugins import load_metrics
 from trainer.record import Recorder
-from trainer.registry import Registry
+from trainer.registry import CannotLoad, Registry
 from trainer.rundir import LOG, RunDirectory
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
@@ -109,16 +110,23 @@ def assemble(settings: Settings) -> Parts:
     """Build everything a config names, in the order in which one thing needs another; writes nothing.
 
     Raises:
-        ConfigError: some of it cannot work together.
+        ConfigError: some of it cannot work together; with every mistake that can be seen.
     """
     set_global_state(settings.seed, settings.deterministic)
-    device = build(DEVICES, settings.device)
-    precision = choose_precision(settings.precision, device)
-    data = build(DATASETS, settings.dataset, settings.seed)
-    loss = build(LOSSES, settings.loss, data.spec).to(device)
-    spec = dataclasses.replace(data.spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
-    metrics = choose(settings.metrics, spec)
-    monitor = choose_monitor(settings.monitor, metrics, spec)
+    mistakes = Mistakes()
+    with mistakes:
+        device = build(DEVICES, settings.device)
+        precision = choose_precision(settings.precision, device)
+    with mistakes:
+        data = build(DATASETS, settings.dataset, settings.seed)
+        with mistakes:
+            load_metrics([*(settings.metrics or ()), settings.monitor or ""])
+            metrics = choose(settings.metrics, data.spec)
+            monitor = choose_monitor(settings.monitor, metrics, data.spec)
+        loss = build(LOSSES, settings.loss, data.spec)
+        spec = dataclasses.replace(data.spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
+        model = build(MODELS, settings.model, spec)
+    mistakes.stop()
     loaders = make_loaders(
         data,
         device,
@@ -127,7 +135,7 @@ def assemble(settings: Settings) -> Parts:
         limit_batches=settings.limit_batches,
         overfit_batches=settings.overfit_batches,
     )
-    model = build(MODELS, settings.model, spec).to(device)
+    model, loss = model.to(device), loss.to(device)
     optimizer = build(OPTIMIZERS, settings.optimizer, [p for p in model.parameters() if p.requires_grad])
     total_steps = settings.epochs * len(loaders.train)
     if settings.max_steps is not None:
@@ -151,6 +159,26 @@ def assemble(settings: Settings) -> Parts:
     )
 
 
+class Mistakes:
+    """Collects the mistakes of steps that do not need each other: ``with mistakes:`` around each, then ``stop``."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: object) -> bool:
+        if isinstance(error, ConfigError):
+            self._problems += error.problems
+        return isinstance(error, ConfigError)
+
+    def stop(self) -> None:
+        """Raises ConfigError with everything that was collected, if there was anything."""
+        if self._problems:
+            raise ConfigError(*self._problems)
+
+
 def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
     """Raises ConfigError for every key that would silently do nothing without a val split."""
     useless = {
@@ -172,6 +200,8 @@ def build(registry: Registry, config: Component, *runtime: Any) -> Any:
     """
     try:
         return registry.build(config, *runtime)
+    except CannotLoad as error:
+        raise ConfigError(str(error)) from error
     except ValueError as error:
         raise ConfigError(f"{registry.group}={config['name']}: {error}") from error
 

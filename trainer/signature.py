@@ -105,7 +105,7 @@ def sentences(doc: str) -> tuple[str, dict[str, str]]:
     _, _, arguments = rest.partition("Args:\n")
     arguments = re.split(r"\n(?=\S)", arguments)[0]
     found = re.findall(r"^ {4}(\w+)[^:\n]*: (.*(?:\n {5,}.*)*)", arguments, flags=re.MULTILINE)
-    return " ".join(first.split()), {name: " ".join(text.split()) for name, text in found}
+    return " ".join(first.split()), {name: " ".join(text.split()).rstrip(".") for name, text in found}
 
 
 def snake_case(name: str) -> str:
