@@ -12,8 +12,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from trainer import options
-from trainer.composition import Composer, compose_error, config_dir, from_hydra
+from trainer.composition import compose_error, from_hydra
 from trainer.config import ConfigError
+from trainer.yamlfile import config_dir
 
 
 def main(words: list[str] | None = None) -> int:

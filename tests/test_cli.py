@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, Train
 
+
 def test_all_mistakes_of_a_command_are_reported_together(train: Train) -> None:
     words = ("model.dropout=1.5", "epochs=0", "+optimizer.lrr=1", "seed=-1", "loss=bc", "lr", "--epochs", "3")
     assert train(*words[:-2], words[-2]).code == 2

@@ -16,8 +16,9 @@ import argcomplete
 from argcomplete.completers import FilesCompleter
 
 from trainer import explain, yamlfile
-from trainer.composition import Composer, config_dir
+from trainer.composition import Composer
 from trainer.config import GROUPS, ConfigError, Settings, choices, keys_in, registry
+from trainer.yamlfile import config_dir
 
 COMMANDS = ("train", "trainer")
 SHELLS = ("bash", "zsh", "fish")

@@ -43,6 +43,7 @@ from trainer.config import (
     unknown_option,
 )
 from trainer.registry import CannotLoad, Registry
+from trainer.yamlfile import config_dir, shown
 
 MOST_CHARACTERS = 10_000  # of a value with its interpolations written out
 
@@ -66,13 +67,6 @@ REFUSED = {
     "hydra.launcher.python": "programs are code, and a config is data",
     "hydra.sweeper.custom_search_space": "names code, and a config is data",
 }
-
-
-def config_dir() -> Path:
-    """The folder of YAML files: inside the installed package, or beside the package in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def compose(*words: str, config_dir: str | Path | None = None) -> Settings:
@@ -116,6 +110,11 @@ class Composer:
         self.refused: list[str] = []
         self._folders: list[Path] = []  # those of hydra.searchpath
         self._composed: dict[tuple[str, ...], Any] = {}
+        if self.file(self.name) is None:
+            names = self.loader.get_group_options("")
+            raise ConfigError(
+                f"--config-name: {self.name}: no such file{did_you_mean(self.name, names) or ';'} files: {', '.join(names)}"
+            )
 
     def check(self, words: Sequence[str], *, multirun: bool = False, load: bool = True) -> list[Settings]:
         """Check a command: the one job of it, or every value of a sweep.
@@ -159,6 +158,7 @@ class Composer:
             if each not in groups and str(each.input_line)[0] not in "+~" and not _find(known, each.key_or_group)
             else str(each.input_line)
             for each in overrides
+            if each not in groups or each.value() is not None
         ]
 
     def composed(self, words: Sequence[str]) -> dict[str, Any]:
@@ -183,37 +183,47 @@ class Composer:
         return next((file for file in files if file.is_file()), None)
 
     def _parse(self, words: Sequence[str], problems: list[str]) -> Iterator[Override]:
-        parser = OverridesParser.create(self.loader)
-        for word in words:
-            if word.startswith("_") or "_target_" in word:
-                problems.append(f"{word}: names code, and a config is data")
-                continue
-            problems += [f"{word.partition('=')[0].lstrip('+~')}: {reason}" for reason in yamlfile.refusals(word)]
-            if yamlfile.refusals(word):
-                continue
-            try:
-                yield from parser.parse_overrides([word])
-            except (HydraException, ValueError, RecursionError):
-                problems.append(self._unreadable(word))
+        """Every word that is an override; a line for each that is not."""
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            reasons = ["names code, and a config is data"] if "_target_" in word else yamlfile.refusals(word)
+            if reasons:
+                key = word.partition("=")[0].lstrip("+~")
+                problems += [f"{key}: {reason} (from the command line)" for reason in reasons]
+            elif override := self._parsed(word):
+                yield override
+            else:
+                problems.append(self._unreadable(word, rest))
 
-    def _unreadable(self, word: str) -> str:
-        """The line for a word that is no override, with what was probably meant."""
+    def _parsed(self, word: str) -> Override | None:
+        try:
+            (override,) = OverridesParser.create(self.loader).parse_overrides([word])
+        except (HydraException, ValueError, RecursionError):
+            return None
+        return override
+
+    def _unreadable(self, word: str, rest: list[str]) -> str:
+        """The line for a word that is no override, with what was probably meant; takes what belongs to it."""
+        for count in range(1, min(len(rest), 8) + 1):
+            joined = " ".join([word, *rest[:count]])
+            mended = re.sub(r"^([\w.]+)\s*[=:\s]\s*", r"\1=", joined)
+            if re.search(r"=.", mended) and not re.search(r"\s[\w.]+=", mended) and self._parsed(mended):
+                del rest[:count]
+                quoted = f"'{mended}'" if " " in mended else mended
+                return f"{joined}: cannot be read; write {quoted}"
         key, equals, value = word.partition("=")
-        near = [group for group in GROUPS if word in registries()[group].names()]
-        if near:
-            advice = f"did you mean {near[0]}={word}?"
-        elif not equals and word.endswith(":"):
-            advice = f"write {word[:-1]}=value, without a space"
-        elif not equals and re.search(r"[\[\](){},]", word):
-            advice = "a value with a space needs quotes: 'model.channels=[32, 64]'"
+        groups = [group for group in GROUPS if word in registries()[group].names()]
+        if groups:
+            advice = f"did you mean {groups[0]}={word}?"
         elif not equals:
             advice = "write key=value; a value with a space needs quotes: 'key=a b'"
         elif key != key.strip() or not key:
             advice = "write key=value, without a space"
         elif value.startswith("~"):
             advice = f"write {key}=$HOME{value[1:]}, or quote it twice: '{key}=\"{value}\"'"
-        elif sum(value.count(open_) - value.count(close) for open_, close in ("[]", "{}", "()")) != 0:
-            advice = "a bracket is not closed; a value with a space needs quotes: 'model.channels=[32, 64]'"
+        elif any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
+            advice = "a bracket is not closed"
         elif value.count("'") % 2 or value.count('"') % 2:
             advice = "a quote is not closed"
         else:
@@ -297,19 +307,19 @@ class Composer:
         for override in overrides:
             key, origin = override.key_or_group, "from the command line"
             if override.is_sweep_override() and not multirun:
-                problems.append(_needs_multirun(override))
+                problems.append(_needs_multirun(override, self.is_group(override)))
                 wrong.add(key)
             elif self.is_group(override):
                 line = self._wrong_option(override, searchpath)
                 if line is None:
-                    kept.append(override)
+                    kept += [override] * (override.value() is not None)  # experiment=null is the default
                 else:
                     problems.append(line)
                     wrong.add(key)
             elif "/" in key or override.package is not None:
-                dotted = key.replace("/", ".")
-                hint = f"; did you mean {dotted}? a dot sets a key," if dotted.partition(".")[0] in GROUPS else ";"
-                problems.append(f"{key}: no such group ({origin}){hint} groups: {', '.join(GROUPS)}, experiment")
+                dotted = str(override.input_line).replace("/", ".")
+                hint = f" did you mean {dotted}?" if dotted.partition(".")[0] in GROUPS else ""
+                problems.append(f"{key}: no such group ({origin});{hint} groups: {', '.join(GROUPS)}, experiment")
             elif key.endswith(".name") and key.count(".") == 1 and key.partition(".")[0] in GROUPS:
                 group = key.partition(".")[0]
                 problems.append(f"{key}: is chosen with its keys ({origin}); did you mean {group}={override.value()}?")
@@ -362,8 +372,10 @@ class Composer:
         hydra = _Hydra(self, config, origins)
         problems += hydra.from_files() if self.foreign else []
         if plain.get("plugins"):
-            line = f"plugins: {origins('plugins')} names code; only you can: train 'plugins={plain['plugins']}' or {plugins.VARIABLE}"
-            problems.append(line.replace("'" + "'", "'"))
+            problems.append(
+                f"plugins: a file cannot name code ({origins('plugins')}); if you trust {plain['plugins']}, name it on "
+                f"the command line, plugins=[…], or in {plugins.VARIABLE}"
+            )
         plain["plugins"] = []
         for override in overrides:
             if override.is_hydra_override():
@@ -371,9 +383,9 @@ class Composer:
             elif not self.is_group(override):
                 _lay(plain, override, problems)
         plain["plugins"] = list(wanted)
-        problems += _too_large(plain)
-        if problems:
-            raise ConfigError(*problems, *_also(plain, origins))
+        endless = _too_large(plain)
+        if problems or endless:
+            raise ConfigError(*problems, *(endless or _also(plain, origins)))
         return settle(plain, origins)
 
     def _compose(self, words: Sequence[str]) -> Any:
@@ -397,7 +409,10 @@ def settle(plain: Mapping[str, Any], origin: Any = lambda key: "") -> Settings:
     Raises:
         ConfigError: with every mistake, one line each.
     """
-    nameless = [group for group in GROUPS if group != "logger" and "name" not in (plain.get(group) or {"name": None})]
+    groups = {group: plain.get(group) for group in GROUPS if group != "logger"}
+    nameless = [
+        group for group, keys in groups.items() if keys is None or (isinstance(keys, Mapping) and "name" not in keys)
+    ]
     if nameless:
         raise ConfigError(*(f"{group}.name: missing; the YAML says which component it is for" for group in nameless))
     try:
@@ -481,8 +496,12 @@ class _Hydra:
         if override.is_delete():
             return [f"{key}: cannot be taken away ({origin})"]
         try:
-            OmegaConf.update(self._config, key, override.value(), force_add=not local.startswith(("sweep.", "job")))
+            OmegaConf.update(self._config, key, override.value(), force_add=local.startswith("sweeper.params"))
         except (OmegaConfBaseException, ValueError) as error:
+            parent, _, leaf = key.rpartition(".")
+            node = OmegaConf.select(self._config, parent)
+            if isinstance(node, Mapping) and leaf not in node:
+                return [unknown_key(key, [str(name) for name in node if name != "_target_"], origin)]
             return [f"{key}: {_first_line(error)} ({origin})"]
         return []
 
@@ -496,15 +515,16 @@ class _Hydra:
         except (HydraException, OmegaConfBaseException):
             return [f"{' '.join(words)}: only what Hydra and installed packages bring is taken, not a file"]
         ours, now = _leaves(_plain(ours, "hydra"), "hydra"), _leaves(_plain(self._config, "hydra"), "hydra")
-        problems = []
+        problems: dict[str, str] = {}
         for key, value in now.items():
             local = key.removeprefix("hydra.")
             free = ("runtime.", "overrides.", "job.override_dirname", "job.config_name", *HYDRA_KEYS_IN_FILES)
             if (key not in ours or ours[key] != value) and not local.startswith(free):
-                place = self._origins(key)
-                line = f"{key}: a file cannot set it{f' ({place})' if place else ''}"
-                problems.append(f"{line}; a file sets only {', '.join(HYDRA_KEYS_IN_FILES[:7])}")
-        return problems
+                top, place = ".".join(key.split(".")[:2]), self._origins(key)
+                line = f"{top}: a file cannot set it{f' ({place})' if place else ''}"
+                allowed = ", ".join(f"hydra.{name}" for name in HYDRA_KEYS_IN_FILES if "_target_" not in name)
+                problems[top] = f"{line}; of Hydra's keys a file sets only {allowed}"
+        return list(problems.values())
 
 
 class _CheckedSource(FileConfigSource):  # type: ignore[misc]
@@ -521,7 +541,7 @@ class _CheckedSource(FileConfigSource):  # type: ignore[misc]
                 self.composer.refused += [line for line in found.refused if line not in self.composer.refused]
                 searchpath = [key for key in found.lines if key.rpartition(".")[2] == "searchpath"]
                 if searchpath:
-                    place = f"{path}, line {found.lines[searchpath[0]]}"
+                    place = f"{shown(path)}, line {found.lines[searchpath[0]]}"
                     raise ConfigError(f"{searchpath[0]}: a file cannot set it ({place}); write it on the command line")
             elif found.refused:
                 raise AssertionError(found.refused)
@@ -538,15 +558,6 @@ def _checked_sources(composer: Composer) -> Iterator[None]:
         yield
     finally:
         types["file"] = before
-
-
-def shown(path: Path) -> str:
-    """A file as the user knows it."""
-    with contextlib.suppress(ValueError):
-        return f"configs/{path.resolve().relative_to(config_dir())}"
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(Path.cwd()))
-    return str(path)
 
 
 def compose_error(error: Exception) -> ConfigError:
@@ -572,7 +583,11 @@ def _check_folder(option: str, folder: str | None) -> None:
         raise ConfigError(f"{option}: {folder} is code, and a config is data; name a folder")
     path = Path(folder.removeprefix("file://"))
     if not path.is_dir():
-        siblings = [str(path.with_name(each.name)) for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
+        siblings = (
+            [str(path.with_name(each.name)) for each in path.parent.iterdir() if each.is_dir()]
+            if path.parent.is_dir()
+            else []
+        )
         raise ConfigError(f"{option}: {folder}: no such folder{did_you_mean(str(path), siblings)}")
 
 
@@ -603,10 +618,11 @@ def _values(override: Override) -> list[Any]:
     return [each.value() for each in _variants(override)]
 
 
-def _needs_multirun(override: Override) -> str:
+def _needs_multirun(override: Override, group: bool) -> str:
     word = str(override.input_line)
     key, _, value = word.partition("=")
-    return f"{word}: several values need --multirun; for a list write {key}=[{value}]"
+    as_list = "" if group and key != "logger" else f"; for a list write {key}=[{value}]"
+    return f"{word}: several values need --multirun{as_list}"
 
 
 def _lay(plain: dict[str, Any], override: Override, problems: list[str]) -> None:
@@ -665,7 +681,9 @@ def _too_large(plain: Mapping[str, Any]) -> list[str]:
     for key in leaves:
         try:
             if size(key) > MOST_CHARACTERS:
-                reason = "refers to itself" if size(key) == float("inf") else f"grows beyond {MOST_CHARACTERS:,} characters"
+                reason = (
+                    "refers to itself" if size(key) == float("inf") else f"grows beyond {MOST_CHARACTERS:,} characters"
+                )
                 return [f"{key}: {reason} through its interpolations"]
         except RecursionError:
             return [f"{key}: its interpolations are nested too deeply"]
@@ -696,7 +714,11 @@ def _plain(config: Any, part: str | None = None) -> dict[str, Any]:
     if part is not None:
         plain = OmegaConf.to_container(config[part], resolve=False, throw_on_missing=False)
     else:
-        plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=False, throw_on_missing=False)
+        plain = OmegaConf.to_container(
+            OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]),
+            resolve=False,
+            throw_on_missing=False,
+        )
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

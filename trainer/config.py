@@ -104,7 +104,13 @@ class Settings:
 
 NAMES_ELSEWHERE = {
     "model": {"rnn": "gru", "conv": "cnn"},
-    "loss": {"ce": "cross_entropy", "nll": "cross_entropy", "mae": "l1", "smooth_l1": "huber", "bce_with_logits": "bce"},
+    "loss": {
+        "ce": "cross_entropy",
+        "nll": "cross_entropy",
+        "mae": "l1",
+        "smooth_l1": "huber",
+        "bce_with_logits": "bce",
+    },
     "optimizer": {"momentum": "sgd"},
     "scheduler": {"none": "constant", "null": "constant", "one_cycle": "onecycle", "reduce_on_plateau": "plateau"},
     "device": {"gpu": "cuda"},
@@ -188,7 +194,9 @@ def _stands(origin: str) -> str:
     return f" ({origin})" if origin else ""
 
 
-def _check_group(group: str, config: dict[str, Any], origin: Callable[[str], str], problems: list[str]) -> dict[str, Any]:
+def _check_group(
+    group: str, config: dict[str, Any], origin: Callable[[str], str], problems: list[str]
+) -> dict[str, Any]:
     """Check a group's keys against the signature of its component; the logger group holds several of them."""
     if group != "logger":
         return _check_component(group, config, group, origin, problems)
@@ -271,7 +279,9 @@ def _hint(full: str, config: Mapping[Any, Any]) -> str | None:
         return None
     components = registry(parent)
     having = [name for name in components.names() if name != config.get("name") and _has(components, name, leaf)]
-    return f"; {', '.join(f'{parent}={name}' for name in having)} ha{'ve' if having[1:] else 's'} it;" if having else None
+    return (
+        f"; {', '.join(f'{parent}={name}' for name in having)} ha{'ve' if having[1:] else 's'} it;" if having else None
+    )
 
 
 def _has(components: Registry, name: str, key: str) -> bool:
@@ -288,17 +298,28 @@ def keys_in(annotation: Any) -> dict[str, Parameter]:
         return {}
     hints = typing.get_type_hints(annotation, include_extras=True)
     if dataclasses.is_dataclass(annotation):
-        hints = {field.name: hints[field.name] for field in dataclasses.fields(annotation) if field.metadata.get("key", True)}
+        hints = {
+            field.name: hints[field.name] for field in dataclasses.fields(annotation) if field.metadata.get("key", True)
+        }
     return {name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in hints.items()}
 
 
 def _shown(value: Any) -> str:
     """A value as a config has it, at most about a line of it."""
-    text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    text = (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    )
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
-_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null", Any: "anything"}
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+    Any: "anything",
+}
 
 
 def describe(annotation: Any) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer import signature, yamlfile
-from trainer.composition import Composer, config_dir, shown
+from trainer.composition import Composer
 from trainer.config import GROUPS, MISSING, Settings, describe, keys_in, registry
+from trainer.yamlfile import config_dir, shown
 
 USAGE = """train: train a PyTorch model; configs choose its parts
 
@@ -74,9 +75,7 @@ def _keys(config: Mapping[str, Any]) -> str:
     return "Keys (key=value):\n" + _table(found)
 
 
-def _sections(
-    composer: Composer, group: str, config: Mapping[str, Any], words: Sequence[str]
-) -> Iterator[str]:
+def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: Sequence[str]) -> Iterator[str]:
     """An option with its sentences and its keys; several of the logger group."""
     if group == "experiment":
         for name in _typed(words, "experiment"):
@@ -181,4 +180,6 @@ def shown_value(value: Any) -> str:
         return "(must be given)" if value == MISSING else value
     if isinstance(value, list):
         return f"[{', '.join(map(shown_value, value))}]"
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )

@@ -126,7 +126,9 @@ def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> t
         if not option.startswith("-") or option == "-" or re.fullmatch(r"-\d.*", option):
             kept.append(word)
         elif option == "--experimental-rerun":
-            problems.append(f"{option}: reads a file that can be code, and a config is data; train from config.yaml's keys")
+            problems.append(
+                f"{option}: reads a file that can be code, and a config is data; train from config.yaml's keys"
+            )
             del rest[: not value and len(rest) > 0]
         elif option in known or len(long) == 1:
             action = known[option if option in known else long[0]]
@@ -180,6 +182,9 @@ def _error(message: str) -> NoReturn:
         option, value, allowed = found.groups()
         allowed = allowed.replace("'", "")
         raise ConfigError(f"{option.split('/')[0]}: must be one of {allowed}, got {value}")
+    found = re.match(r"argument ([^:]*): ignored explicit argument (.*)", message)
+    if found:
+        raise ConfigError(f"{found[1].split('/')[0]}: takes no value, got {found[2]}")
     raise ConfigError(re.sub(r"^argument ([^:/]*)[^:]*:", r"\1:", message))
 
 

@@ -281,4 +281,3 @@ _BUILTIN = object()
 
 def _names(expression: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
-

@@ -6,6 +6,7 @@ bound through anchors; each is refused with its line.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterator
@@ -23,6 +24,22 @@ RESOLVERS = {"now", "hydra", "oc.env"}
 VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
 _NESTED = re.compile(r"\$\{[^}]*\$\{")
+
+
+def config_dir() -> Path:
+    """The folder of YAML files: inside the installed package, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def shown(path: Path) -> str:
+    """A file as the user knows it."""
+    with contextlib.suppress(ValueError):
+        return f"configs/{path.resolve().relative_to(config_dir())}"
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
 
 
 @dataclass
@@ -51,7 +68,7 @@ def read(path: Path) -> YamlFile:
     try:
         return _read(path, path.stat().st_mtime_ns)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
 
 
 def refusals(text: str) -> list[str]:
@@ -75,22 +92,25 @@ def _read(path: Path, changed: int) -> YamlFile:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: no UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise ConfigError(f"{shown(path)}: no UTF-8 text: {error.reason} at byte {error.start}") from error
+    lines = text.splitlines()
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         root = yaml.compose(text, Loader=loader)
         _check_size(root, path)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        reason = "a tab; YAML indents with spaces" if "'\\t'" in str(error.problem) else error.problem
-        raise ConfigError(f"{path}, line {line}: no YAML: {reason}") from error
+        row = mark.line if mark is not None else 0
+        tab = row < len(lines) and lines[row][: len(lines[row]) - len(lines[row].lstrip())].count("\t")
+        reason = "a tab; YAML indents with spaces" if tab else error.problem
+        raise ConfigError(f"{shown(path)}, line {row + 1}: no YAML: {reason}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{shown(path)}: no YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply") from error
-    lines = text.splitlines()
+        raise ConfigError(f"{shown(path)}: nested too deeply") from error
     found = YamlFile(header=_header(lines))
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{shown(path)}, line {root.start_mark.line + 1}: must hold keys and values")
     if root is not None:
         _walk(root, "", lines, path, found)
     return found
@@ -106,7 +126,7 @@ def _check_size(root: yaml.Node | None, path: Path) -> None:
             sizes[id(node)] = 1 + sum(size(child) for child in _children(node))
             if sizes[id(node)] > MOST_NODES:
                 line = node.start_mark.line + 1
-                raise ConfigError(f"{path}, line {line}: its anchors make more than {MOST_NODES:,} values")
+                raise ConfigError(f"{shown(path)}, line {line}: its anchors make more than {MOST_NODES:,} values")
         return sizes[id(node)]
 
     if root is not None:
@@ -123,16 +143,23 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: YamlFile) -> None:
-    """Note every key with its line and sentence, and what has to be refused."""
+    """Note every key with its line and sentence, and what has to be refused.
+
+    Raises:
+        ConfigError: a key stands twice, or a tag asks for an object.
+    """
+    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise ConfigError(f"{shown(path)}, line {node.start_mark.line + 1}: {tag} names code, and a config is data")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = str(key.value)
             full, line = f"{parent}.{name}" if parent else name, key.start_mark.line + 1
             if full in found.lines and name != "<<" and "<<" not in full:
-                found.refused.append(f"{full}: stands twice ({path}, lines {found.lines[full]} and {line})")
+                raise ConfigError(f"{shown(path)}, line {line}: {full} stands twice, first in line {found.lines[full]}")
             found.lines[full] = line
             if name.startswith("_target_") or name == "custom_search_space":
-                found.refused.append(f"{full}: names code, and a config is data ({path}, line {line})")
+                found.refused.append(f"{full}: names code, and a config is data ({shown(path)}, line {line})")
             comment = _comment(value, lines)
             if comment:
                 found.comments[full] = comment
@@ -142,7 +169,7 @@ def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: Yam
             _walk(item, f"{parent}.{number}", lines, path, found)
     elif isinstance(node, yaml.ScalarNode):
         line = node.start_mark.line + 1
-        found.refused += [f"{parent}: {reason} ({path}, line {line})" for reason in refusals(str(node.value))]
+        found.refused += [f"{parent}: {reason} ({shown(path)}, line {line})" for reason in refusals(str(node.value))]
 
 
 def _comment(value: yaml.Node, lines: list[str]) -> str:
