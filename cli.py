@@ -12,8 +12,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from trainer import options
-from trainer.composition import compose_error, from_hydra
+from trainer.composition import from_hydra
 from trainer.config import ConfigError
+from trainer.guard import compose_error
 from trainer.yamlfile import config_dir
 
 

@@ -15,6 +15,7 @@ from setuptools import find_packages
 from tests.conftest import REPOSITORY, Train
 from trainer.config import GROUPS
 
+HYDRA = ("trainer.composition", "trainer.guard", "trainer.options", "trainer.overrides")
 SOURCES = [REPOSITORY / "cli.py", *sorted((REPOSITORY / "trainer").rglob("*.py"))]
 
 
@@ -34,7 +35,7 @@ def imports(path: Path, *, top_level: bool = False) -> set[str]:
 def test_arrows_never_point_up(path: Path) -> None:
     wanted, name = imports(path), str(path.relative_to(REPOSITORY)).removesuffix(".py").replace("/", ".")
     knows_hydra = any(module.split(".")[0] in ("hydra", "omegaconf") for module in wanted)
-    assert not knows_hydra or name in ("cli", "trainer.composition", "trainer.options")
+    assert not knows_hydra or name in ("cli", *HYDRA)
     assert "trainer.runner" not in wanted or name in ("cli", "trainer.__init__")
     assert not any(module.startswith("torch.distributed") for module in wanted) or name == "trainer.distributed"
     assert "torchvision" not in {module.split(".")[0] for module in wanted}, "import it through trainer.vision"
@@ -49,8 +50,8 @@ def test_arrows_never_point_up(path: Path) -> None:
 
 
 def test_what_answers_at_once_needs_no_torch() -> None:
-    names = "__init__ __main__ completion composition config explain options plugins registry signature spec yamlfile"
-    light = ["cli.py", *(f"trainer/{name}.py" for name in names.split())]
+    names = "__init__ __main__ completion composition config explain guard options overrides plugins registry"
+    light = ["cli.py", *(f"trainer/{name}.py" for name in [*names.split(), "signature", "spec", "yamlfile"])]
     for name in [*light, *(f"trainer/{group}/__init__.py" for group in GROUPS)]:
         modules = imports(REPOSITORY / name, top_level=True)
         assert "torch" not in {module.split(".")[0] for module in modules}, name

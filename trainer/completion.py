@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import argcomplete
-from argcomplete.completers import FilesCompleter
+from argcomplete.completers import DirectoriesCompleter, FilesCompleter
+from argcomplete.shell_integration import shellcode
 
 from trainer import explain, yamlfile
 from trainer.composition import Composer
@@ -31,9 +32,9 @@ def answer(parser: argparse.ArgumentParser) -> None:
         if action.help is not None and not isinstance(action.help, str):
             action.help = "install or remove Hydra's own completion"
         if action.dest == "overrides":
-            action.completer = _complete  # type: ignore[attr-defined]
+            setattr(action, "completer", _complete)  # noqa: B010  # argcomplete's own way
         elif action.dest in ("config_dir", "config_path"):
-            action.completer = argcomplete.completers.DirectoriesCompleter()  # type: ignore[attr-defined,no-untyped-call]
+            setattr(action, "completer", DirectoriesCompleter())  # noqa: B010
     argcomplete.autocomplete(parser, always_complete_options=False)
 
 
@@ -58,7 +59,7 @@ def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) 
         start = f"{key}={before}{comma}"
         return {f"{start}{option}": explain.first_line(composer, key, option) for option in composer.options(key)}
     if key in PATHS:
-        return {f"{key}={path}": "" for path in FilesCompleter()(value)}  # type: ignore[no-untyped-call]
+        return {f"{key}={path}": "" for path in FilesCompleter()(value)}
     return {f"{key}={word}": "" for word in _values(key, config)}
 
 
@@ -77,7 +78,7 @@ def _right(composer: Composer, words: Sequence[str]) -> list[str]:
 
 def script(shell: str) -> str:
     """What the shell has to run."""
-    return argcomplete.shellcode(list(COMMANDS), shell=shell)
+    return shellcode(list(COMMANDS), shell=shell)
 
 
 def install(shell: str) -> list[Path]:
@@ -88,7 +89,7 @@ def install(shell: str) -> list[Path]:
         files = [folder / f"{command}.fish" for command in COMMANDS]
         for file, command in zip(files, COMMANDS, strict=True):
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(argcomplete.shellcode([command], shell="fish"), encoding="utf-8")
+            file.write_text(shellcode([command], shell="fish"), encoding="utf-8")
         return files
     file = Path(os.environ.get("XDG_DATA_HOME", home / ".local" / "share")) / "trainer" / f"completion.{shell}"
     file.parent.mkdir(parents=True, exist_ok=True)

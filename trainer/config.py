@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from trainer.registry import CannotLoad, Registry
+from trainer.registry import LoadError, Registry
 
 # The vocabulary of types for keys; a component may use any type that msgspec knows.
 PositiveInt = Annotated[int, Meta(ge=1)]
@@ -222,7 +222,7 @@ def _check_component(
         return config
     try:
         keys = components.keys(str(name))
-    except CannotLoad as error:
+    except LoadError as error:
         problems.append(str(error))
         return config
     named = {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}
@@ -288,7 +288,7 @@ def _has(components: Registry, name: str, key: str) -> bool:
     """Whether a component has a key, as far as that can be read."""
     try:
         return key in components.keys(name)
-    except CannotLoad:
+    except LoadError:
         return False
 
 

@@ -92,7 +92,8 @@ def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: 
         keys = registry(group).keys(name)
         comments = sentences(composer, group, option, name)
         table = _table(rows(path, keys, values or {}, comments)) or "  (no keys)"
-        yield f"{title}\n{textwrap.indent(_header(composer, group, option) or _header(composer, group, name), '  ')}\n\n{table}"
+        header = textwrap.indent(_header(composer, group, option) or _header(composer, group, name), "  ")
+        yield f"{title}\n{header}\n\n{table}"
 
 
 class Row(NamedTuple):
@@ -176,6 +177,7 @@ def _cut(text: str, used: int) -> str:
 
 
 def shown_value(value: Any) -> str:
+    """A value as one types it."""
     if isinstance(value, str):
         return "(must be given)" if value == MISSING else value
     if isinstance(value, list):

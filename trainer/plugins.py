@@ -52,7 +52,7 @@ def declare(
     for word, origin, now in named:
         try:
             _declare(word, registries, now)
-        except _CannotFind as error:
+        except _NotFoundError as error:
             problems.append(f"{origin}: {error}")
         except ValueError as error:  # a name that is taken
             problems.append(str(error))
@@ -74,7 +74,7 @@ def load_metrics(names: Iterable[str]) -> None:
             found[1]()
 
 
-class _CannotFind(Exception):
+class _NotFoundError(Exception):
     """There is no such file or module."""
 
 
@@ -104,7 +104,7 @@ def _locate(word: str) -> tuple[Path, Callable[[], object]]:
     if word.endswith(".py") or os.sep in word:
         file = Path(word).expanduser()
         if not file.is_file():
-            raise _CannotFind(f"{word}: no such file")
+            raise _NotFoundError(f"{word}: no such file")
         return file, lambda: _import_file(file)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # as python -m does; last, so that nothing is shadowed
@@ -113,7 +113,7 @@ def _locate(word: str) -> tuple[Path, Callable[[], object]]:
         return signature.find_module(word), lambda: importlib.import_module(word)
     except (ImportError, ValueError, AttributeError):
         near = f"; did you mean {word}.py?" if Path(f"{word}.py").is_file() else ""
-        raise _CannotFind(f"{word}: no such module, and no file that ends in .py{near}") from None
+        raise _NotFoundError(f"{word}: no such module, and no file that ends in .py{near}") from None
 
 
 def _import_file(file: Path) -> None:
@@ -123,7 +123,7 @@ def _import_file(file: Path) -> None:
     if known is not None:
         if getattr(known, "__file__", None) and Path(str(known.__file__)).resolve() == place:
             return
-        raise _CannotFind(f"{file}: a module called {name} is there already; rename the file")
+        raise _NotFoundError(f"{file}: a module called {name} is there already; rename the file")
     if str(place.parent) not in sys.path:
         sys.path.append(str(place.parent))
     spec = importlib.util.spec_from_file_location(name, file)

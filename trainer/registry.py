@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer import signature
-from trainer.signature import Found, Unreadable, snake_case
+from trainer.signature import Found, UnreadableError, snake_case
 
 ComponentT = TypeVar("ComponentT", bound=Callable[..., Any])
 
 
-class CannotLoad(Exception):
+class LoadError(Exception):
     """A component's file fails when it is imported; one line with its own error and where."""
 
 
@@ -87,19 +87,19 @@ class Registry:
 
         Raises:
             KeyError: no component has that name.
-            CannotLoad: its file fails, or does not register it.
+            LoadError: its file fails, or does not register it.
         """
         if name not in self._components:
             if name not in self.names():
                 raise KeyError(name)
             try:
                 self._load(name)
-            except CannotLoad:
+            except LoadError:
                 raise
             except Exception as error:  # whatever a component's file does when it is imported
-                raise CannotLoad(f"{self.group}={name}: cannot be loaded: {where(error)}") from error
+                raise LoadError(f"{self.group}={name}: cannot be loaded: {where(error)}") from error
             if name not in self._components:
-                raise CannotLoad(f"{self.group}={name}: {self.file(name)} registers no component called {name}")
+                raise LoadError(f"{self.group}={name}: {self.file(name)} registers no component called {name}")
         return self._components[name]
 
     def file(self, name: str) -> Path | None:
@@ -112,13 +112,13 @@ class Registry:
         """The keys that a component takes, with their types and defaults; imports it only where it cannot be read.
 
         Raises:
-            KeyError, CannotLoad: as ``get``.
+            KeyError, LoadError: as ``get``.
         """
         file = self.file(name)
         if file is not None and (name not in self._components or name in self._files()):
             try:
                 return signature.keys(file, name)
-            except (Unreadable, SyntaxError, OSError):
+            except (UnreadableError, SyntaxError, OSError):
                 pass
         return signature.keys_of(self.get(name))
 

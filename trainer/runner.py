@@ -33,7 +33,7 @@ from trainer.model import MODELS
 from trainer.optimizer import OPTIMIZERS
 from trainer.plugins import load_metrics
 from trainer.record import Recorder
-from trainer.registry import CannotLoad, Registry
+from trainer.registry import LoadError, Registry
 from trainer.rundir import LOG, RunDirectory
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
@@ -200,7 +200,7 @@ def build(registry: Registry, config: Component, *runtime: Any) -> Any:
     """
     try:
         return registry.build(config, *runtime)
-    except CannotLoad as error:
+    except LoadError as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:
         raise ConfigError(f"{registry.group}={config['name']}: {error}") from error

@@ -1,7 +1,7 @@
 """The keys of a component, read from its source without running it: a check or a help text needs no torch.
 
 What a component registers and which typed keyword-only parameters it has are plain to see in its file. Where they are
-not (a base class elsewhere, a type that is computed), ``Unreadable`` says so, and the caller imports the component.
+not (a base class elsewhere, a type that is computed), ``UnreadableError`` says so, and the caller imports it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import typing_extensions
 LIGHT = {"typing", "typing_extensions", "collections.abc", "msgspec", "pathlib", "trainer.config", "trainer.spec"}
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """The source does not show what was asked for."""
 
 
@@ -71,18 +71,18 @@ def keys(file: Path, name: str) -> dict[str, Parameter]:
     """The keyword-only parameters of the component called ``name``, each with its type and its default.
 
     Raises:
-        Unreadable: they cannot be read without running the file.
+        UnreadableError: they cannot be read without running the file.
     """
     try:
         source = _source(file)
         for node in source.tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and snake_case(node.name) == name:
                 return dict(source.parameters(node))
-    except Unreadable:
+    except UnreadableError:
         raise
     except Exception as error:  # a type that needs more than was read
-        raise Unreadable(f"{file}: {error}") from error
-    raise Unreadable(f"{file} shows no {name}")
+        raise UnreadableError(f"{file}: {error}") from error
+    raise UnreadableError(f"{file} shows no {name}")
 
 
 def keys_of(component: Callable[..., Any]) -> dict[str, Parameter]:
@@ -185,12 +185,13 @@ class _Source:
         for decorator in node.decorator_list:
             if isinstance(decorator, ast.Attribute) and decorator.attr == "register":
                 registry = ast.unparse(decorator.value).rpartition(".")[2]
-                _, original = self.imported.get(registry, ("", registry))
+                original = self.imported.get(registry, ("", None))[1] or registry
                 if original in registries:
                     yield registries[original], snake_case(node.name)
             elif isinstance(decorator, ast.Call) and ast.unparse(decorator.func).rpartition(".")[2] == "metric":
-                if decorator.args and isinstance(decorator.args[0], ast.Constant):
-                    yield "metric", str(decorator.args[0].value)
+                name = decorator.args[0] if decorator.args else None
+                if isinstance(name, ast.Constant):
+                    yield "metric", str(name.value)
 
     def parameters(self, node: ast.FunctionDef | ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
         if isinstance(node, ast.ClassDef):
@@ -212,13 +213,13 @@ class _Source:
             if not isinstance(base, ast.Name):
                 if ast.unparse(base) in ("nn.Module", "torch.nn.Module"):
                     continue
-                raise Unreadable(f"{self.file}: {node.name} takes its parameters from {ast.unparse(base)}")
+                raise UnreadableError(f"{self.file}: {node.name} takes its parameters from {ast.unparse(base)}")
             source, name = self, base.id
             if name in self.imported:
                 module, attribute = self.imported[name]
                 source, name = _source(find_module(module)), attribute or name
             if name not in source.classes:
-                raise Unreadable(f"{self.file}: {node.name} takes its parameters from {base.id}")
+                raise UnreadableError(f"{self.file}: {node.name} takes its parameters from {base.id}")
             yield from source.parameters(source.classes[name])
 
     def annotation(self, expression: ast.expr) -> Any:
@@ -244,7 +245,7 @@ class _Source:
                 loaded = importlib.import_module(module)
                 return loaded if attribute is None else getattr(loaded, attribute)
             if attribute is None:
-                raise Unreadable(f"{self.file}: {name} is not read")
+                raise UnreadableError(f"{self.file}: {name} is not read")
             return _source(find_module(module)).meaning(attribute)
         return _BUILTIN
 
@@ -254,10 +255,10 @@ class _Source:
             if ast.unparse(base).rpartition(".")[2] == "TypedDict":
                 continue
             if not isinstance(base, ast.Name) or not typing.is_typeddict(found := self.meaning(base.id)):
-                raise Unreadable(f"{self.file}: {node.name} is no TypedDict")
+                raise UnreadableError(f"{self.file}: {node.name} is no TypedDict")
             fields |= typing_extensions.get_type_hints(found, include_extras=True)
         if not node.bases:
-            raise Unreadable(f"{self.file}: {node.name} is no TypedDict")
+            raise UnreadableError(f"{self.file}: {node.name} is no TypedDict")
         for part in node.body:
             if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
                 fields[part.target.id] = self.annotation(part.annotation)
@@ -268,7 +269,7 @@ class _Source:
         if not node.level:
             return node.module or ""
         folder = self.file.parent
-        package = []
+        package: list[str] = []
         while (folder / "__init__.py").is_file():
             package.insert(0, folder.name)
             folder = folder.parent
