@@ -335,7 +335,7 @@ class Composer:
             try:
                 config = self.loader.load_configuration(self.name, list(words), RunMode.RUN)
             except (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
-                raise compose_error(error) from error
+                raise ConfigError(*(self.reading.refused or compose_error(error).problems)) from error
             self._composed[key] = config, self.reading
         return self._composed[key]
 
@@ -397,7 +397,7 @@ class _Origins:
         parts = key.split(".")
         prefixes = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
         place = self._place(key)
-        if prefixes & self._typed:
+        if prefixes & self._typed or any(typed.startswith(f"{key}.") for typed in self._typed):
             return f"{place[0]}, overridden on the command line" if place else "from the command line"
         return f"{place[0]}, line {place[1]}" if place else ""
 

@@ -176,12 +176,19 @@ def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | No
 def unknown_option(group: str, name: str, options: Iterable[str], origin: str = "") -> str:
     """The line for an option that a group does not have."""
     options = list(options)
-    near = NAMES_ELSEWHERE.get(group, {}).get(name.lower().replace("-", "_"))
-    hint = f"; did you mean {near}?" if near else did_you_mean(name, options)
-    if group == "model" and not hint and name.startswith(_FAMILIES):
+    word = name.lower().removesuffix(".yaml")
+    near = NAMES_ELSEWHERE.get(group, {}).get(word.replace("-", "_"))
+    hint = f"; did you mean {near}?" if near else did_you_mean(word, options)
+    if group == "model" and not hint and word.startswith(_FAMILIES):
         hint = f"; did you mean model=torchvision model.arch={name}?"
-    return f"{group}={name}: no such option{_stands(origin)}{hint or ';'} options: {', '.join(options) or 'none'}"
+    listed = ", ".join(options) or "none"
+    if len(options) > MOST_LISTED:
+        closest = difflib.get_close_matches(word, options, n=10, cutoff=0.3) or options[:10]
+        listed = f"{', '.join(closest)}, … ({len(options)} in all)"
+    return f"{group}={name}: no such option{_stands(origin)}{hint or ';'} options: {listed}"
 
+
+MOST_LISTED = 40  # options in a message
 
 # How the names of torchvision's architectures begin.
 _FAMILIES = (
@@ -218,7 +225,8 @@ def _check_component(
         problems.append(f"{path}.name: missing; the YAML says which component it is for")
         return config
     if name not in components.names():
-        problems.append(unknown_option(group, str(name), components.names(), origin(f"{path}.name")))
+        place = origin(f"{path}.name") or origin(path)
+        problems.append(unknown_option(group, str(name), components.names(), place))
         return config
     try:
         keys = components.keys(str(name))
@@ -258,9 +266,12 @@ def _check_keys(
                 values[key] = _check_keys(config[key], nested, full, origin, problems)
             else:
                 problems.append(f"{full}: must be a mapping, got {_shown(config[key])}{_stands(origin(full))}")
-        elif full in GROUPS and not isinstance(config[key], Mapping):
-            options = ", ".join(registry(full).names())
-            problems.append(f"{full}: must be one of {options}, got {_shown(config[key])}{_stands(origin(full))}")
+        elif full in GROUPS:
+            if isinstance(config[key], Mapping):
+                values[key] = dict(config[key])
+            else:
+                options = ", ".join(registry(full).names())
+                problems.append(f"{full}: must be one of {options}, got {_shown(config[key])}{_stands(origin(full))}")
         else:
             try:
                 values[key] = msgspec.convert(config[key], kind)

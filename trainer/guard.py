@@ -225,6 +225,9 @@ def compose_error(error: Exception) -> ConfigError:
     key = getattr(cause, "full_key", None)
     if isinstance(cause, OmegaConfBaseException) and key:
         return ConfigError(f"{key}: {first_line(cause.msg or cause)}")
+    inside = re.match(r"In '(.+?)': .*\n(.+)", str(error))
+    if inside:
+        return ConfigError(f"{inside[1]}.yaml: {inside[2].strip()}")
     options = getattr(error, "options", None)
     if options:
         group, _, name = (getattr(error, "missing_cfg_file", None) or "").rpartition("/")
@@ -234,12 +237,11 @@ def compose_error(error: Exception) -> ConfigError:
 
 def plain_config(config: Any, part: str | None = None) -> dict[str, Any]:
     """Plain containers, unresolved; without Hydra's own part, or that part alone."""
-    if part is None:
-        config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    else:
-        config = config[part]
-    plain = OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
+    chosen = config[part] if part else OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    plain = OmegaConf.to_container(chosen, resolve=False, throw_on_missing=False)
     assert isinstance(plain, dict)
+    if part is None:
+        plain.setdefault("logger", {})  # logger=[]
     return {str(key): value for key, value in plain.items()}
 
 

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
 from trainer import yamlfile
-from trainer.config import GROUPS, registries, unknown_key
+from trainer.config import GROUPS, Settings, keys_in, registries, unknown_key
 
 TYPED = "from the command line"
 TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
@@ -28,7 +28,7 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
         if reasons:
             key = word.partition("=")[0].lstrip("+~")
             problems += [f"{key}: {reason} ({TYPED})" for reason in reasons]
-        elif override := _parsed(word, loader):
+        elif (override := _parsed(word, loader)) and (override.key_or_group in GROUPS or not _goes_on(rest)):
             yield override
         else:
             problems.append(_unreadable(word, rest, loader))
@@ -39,7 +39,16 @@ def _parsed(word: str, loader: ConfigLoader) -> Override | None:
         (override,) = OverridesParser.create(loader).parse_overrides([word])
     except (HydraException, ValueError, RecursionError):
         return None
-    return override
+    return override if override.key_or_group else None
+
+
+def _goes_on(rest: Sequence[str]) -> bool:
+    """Whether the next word belongs to this one: no override, and no name of a key or an option either."""
+    if not rest or "=" in rest[0] or rest[0].startswith("~"):
+        return False
+    components = [(each, name) for each in registries().values() for name in each.names()]
+    names = {name for _, name in components} | {key for each, name in components for key in each.keys(name)}
+    return rest[0] not in names | keys_in(Settings).keys()
 
 
 def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:

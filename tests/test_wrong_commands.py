@@ -1,0 +1,52 @@
+"""Every command of ``wrong_commands.txt``: exit code 2, a line for each mistake, no stack, nothing written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Train
+
+HERE = Path(__file__).parent
+COMMANDS = [
+    (words.strip(), [part.strip() for part in wanted.split(" | ")])
+    for line in (HERE / "wrong_commands.txt").read_text(encoding="utf-8").splitlines()
+    if " => " in line and not line.startswith("#")
+    for words, wanted in [line.split(" => ", 1)]
+]
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stranger's config folder."""
+    folder = tmp_path_factory.mktemp("strange") / "configs"
+    shutil.copytree(HERE / "stranger", folder)
+    (folder / "model" / "deep.yaml").write_text("name: cnn\nchannels: " + "[" * 20_000 + "]" * 20_000 + "\n")
+    return folder
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(COMMANDS) >= 200
+    assert len({words for words, _ in COMMANDS}) == len(COMMANDS)
+
+
+@pytest.mark.parametrize(("command", "wanted"), COMMANDS, ids=[words for words, _ in COMMANDS])
+def test_a_wrong_command_is_one_line_for_each_mistake(
+    train: Train, stranger: Path, command: str, wanted: list[str]
+) -> None:
+    words = command.replace("{stranger}", str(stranger)).split(" ")
+    result = train(*words)
+    lines = result.err.splitlines()
+    assert result.code == 2, result.err
+    assert result.out == ""
+    assert list(result.folder.iterdir()) == []
+    assert not list(stranger.rglob("PWNED"))
+    assert all(line.startswith("train: error: ") for line in lines), result.err
+    places = {"{stranger}": str(stranger), "{at}": f"{stranger}/experiment/"}
+    for part in wanted:
+        text = re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], part)
+        assert any(text in line for line in lines), f"{text}\nis not in\n{result.err}"
+    assert len(lines) == len(wanted), result.err
