@@ -75,7 +75,8 @@ def report(error: Exception) -> int:
     """Print an error's lines and return the exit code: 2 for the user's mistakes, 1 for everything else."""
     problems = error.problems if isinstance(error, ConfigError) else [str(error)]
     for problem in problems:
-        print(f"train: error: {problem}", file=sys.stderr)
+        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in problem)
+        print(f"train: error: {line}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 

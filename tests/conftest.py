@@ -79,6 +79,15 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     torch.use_deterministic_algorithms(False)
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show the tables that tests have measured."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in getattr(report, "user_properties", []):
+            if name == "table":
+                terminalreporter.section(report.nodeid.rpartition("::")[2].replace("_", " "))
+                terminalreporter.line(str(value))
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real data: beside the checkout, or where TRAINER_TEST_DATA says."""

@@ -67,11 +67,11 @@ def _right(composer: Composer, words: Sequence[str]) -> list[str]:
     """The words without the wrong ones."""
     kept: list[str] = []
     with contextlib.suppress(ConfigError):
-        composer.check(words, load=False)
+        composer.check(words, trains=False)
         return list(words)
     for word in words:
         with contextlib.suppress(ConfigError):
-            composer.check([*kept, word], load=False)
+            composer.check([*kept, word], trains=False)
             kept.append(word)
     return kept
 

@@ -97,13 +97,13 @@ class Composer:
             near = did_you_mean(self.name, names) or ";"
             raise ConfigError(f"--config-name: {self.name}: no such file{near} files: {', '.join(names)}")
 
-    def check(self, words: Sequence[str], *, multirun: bool = False, load: bool = True) -> list[Settings]:
+    def check(self, words: Sequence[str], *, multirun: bool = False, trains: bool = True) -> list[Settings]:
         """Check a command: the one job of it, or every value of a sweep.
 
         Args:
             words: what was typed, without options.
             multirun: it is a sweep.
-            load: import the plugins now, since they will be needed.
+            trains: a run follows, so nothing may be missing and the plugins are imported now.
 
         Returns:
             the settings of every job that was looked at: of a sweep each value once, with the first of the others.
@@ -114,13 +114,13 @@ class Composer:
         problems: list[str] = []
         overrides = list(parse(words, self.loader, problems))
         searchpath = self._searchpath(overrides, problems)
-        wanted, rest = self._plugins(overrides, load, problems)
+        wanted, rest = self._plugins(overrides, trains, problems)
         with checked_sources(self):
             kept = self._without_wrong_options(rest, searchpath, multirun, problems)
             settings = []
             for job in jobs(kept) if multirun else [kept]:
                 try:
-                    settings.append(self._job(job, searchpath, wanted))
+                    settings.append(self._job(job, searchpath, wanted, partial=not trains))
                 except ConfigError as error:
                     problems += error.problems
         if problems:
@@ -288,7 +288,9 @@ class Composer:
                     return f"{line} options: {', '.join(names)}"
         return None
 
-    def _job(self, overrides: Sequence[Override], searchpath: Sequence[str], wanted: Sequence[str]) -> Settings:
+    def _job(
+        self, overrides: Sequence[Override], searchpath: Sequence[str], wanted: Sequence[str], *, partial: bool
+    ) -> Settings:
         """Check one job.
 
         Raises:
@@ -318,7 +320,7 @@ class Composer:
         endless = too_large(plain)
         if problems or endless:
             raise ConfigError(*problems, *(endless or _also(plain, origins)))
-        return settle(plain, origins)
+        return settle(plain, origins, partial=partial)
 
     def _compose(self, words: Sequence[str]) -> tuple[Any, Reading]:
         """Compose the files that ``words`` choose, without what was typed for single keys.
@@ -340,7 +342,9 @@ class Composer:
         return self._composed[key]
 
 
-def settle(plain: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "") -> Settings:
+def settle(
+    plain: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "", *, partial: bool = False
+) -> Settings:
     """Resolve and check plain containers.
 
     Raises:
@@ -360,7 +364,7 @@ def settle(plain: Mapping[str, Any], origin: Callable[[str], str] = lambda key: 
     assert isinstance(resolved, dict)
     if isinstance(resolved.get("plugins"), str):
         resolved["plugins"] = [resolved["plugins"]]
-    return check({str(key): value for key, value in resolved.items()}, origin)
+    return check({str(key): value for key, value in resolved.items()}, origin, partial=partial)
 
 
 def from_hydra(config: Any, words: Sequence[str]) -> Settings:

@@ -118,21 +118,26 @@ NAMES_ELSEWHERE = {
 }
 
 
-def check(config: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "") -> Settings:
+def check(
+    config: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "", *, partial: bool = False
+) -> Settings:
     """Turn a composed, resolved config into ``Settings``.
 
     Args:
         config: plain containers.
         origin: from a full key to where its value comes from, for a message.
+        partial: a component's keys may be missing, as for a help text.
 
     Raises:
         ConfigError: with every mistake found, one line each.
     """
     problems: list[str] = []
     values = _check_keys(config, keys_in(Settings), "", origin, problems)
+    found: list[str] = []
     for group in GROUPS:
         if isinstance(values.get(group), dict):
-            values[group] = _check_group(group, values[group], origin, problems)
+            values[group] = _check_group(group, values[group], origin, found)
+    problems += [line for line in found if not (partial and ": missing; " in line)]
     accumulate, batch_size = values.get("accumulate"), values.get("batch_size")
     if isinstance(accumulate, int) and isinstance(batch_size, int) and 0 < batch_size < accumulate:
         line = f"accumulate: must be at most batch_size, {batch_size}, got {accumulate}"

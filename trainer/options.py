@@ -40,13 +40,14 @@ class Command:
         if options.version:
             print(version())
             return True
-        if options.hydra_help or options.shell_completion:
+        nothing_typed = not (self.words or options.config_dir or options.config_path or options.config_name)
+        if options.hydra_help or options.shell_completion or (options.info and nothing_typed):
             self._for_hydra = self.words
             return False
         composer = Composer(options.config_dir, options.config_path, options.config_name)
         trains = not (options.help or options.cfg or options.info)
         multirun = options.multirun or "hydra.mode=MULTIRUN" in self.words
-        composer.check(self.words, multirun=multirun, load=trains)
+        composer.check(self.words, multirun=multirun, trains=trains)
         if options.help:
             from trainer.explain import explain
 

@@ -56,7 +56,7 @@ def declare(
             problems.append(f"{origin}: {error}")
         except ValueError as error:  # a name that is taken
             problems.append(str(error))
-        except Exception as error:  # whatever the user's code does when it is imported
+        except (Exception, SystemExit) as error:  # whatever the user's code does when it is imported
             problems.append(f"{origin}: {word}: {where(error)}")
     return problems
 

@@ -96,7 +96,7 @@ class Registry:
                 self._load(name)
             except LoadError:
                 raise
-            except Exception as error:  # whatever a component's file does when it is imported
+            except (Exception, SystemExit) as error:  # whatever a component's file does when it is imported
                 raise LoadError(f"{self.group}={name}: cannot be loaded: {where(error)}") from error
             if name not in self._components:
                 raise LoadError(f"{self.group}={name}: {self.file(name)} registers no component called {name}")
