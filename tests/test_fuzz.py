@@ -37,12 +37,10 @@ KEYS += [
 ]
 
 numbers = st.sampled_from([-1, 0, 1, 2, 3, 7, 64, 10**30, 0.0, 0.1, 0.5, 1.0, 1.5, 1e-3, -0.1, "nan", "inf", "1e400"])
-words = st.sampled_from(
-    ["null", "true", "false", "auto", "bf16", "fp16", "balanced", "batch", "val/loss", "accuracy", "image", "tokens"]
-    + ["abc", "''", '""', "[1", "a b", "a,b", "x=y", "~", "~/x", "é", "a:b", "{a:1}", "[]", "[1,2]", "[8]", "[a]"]
-    + ["[accuracy,f1]", "[0.9,0.99]", "[2,3,4]", "${seed}", "${oc.env:PATH}", "${oc.decode:1}", "${nope}", "${", "$"]
-    + ["{_target_:os.system}", "range(1,3)", "choice(1,2)", "int(3)", "sort(3,2)", "glob(*)", "../up", "/proc/x"]
-)
+WORDS = """null true false auto bf16 fp16 balanced batch val/loss accuracy image tokens abc '' "" [1 a,b x=y ~ ~/x é a:b
+{a:1} [] [1,2] [8] [a] [accuracy,f1] [0.9,0.99] [2,3,4] ${seed} ${oc.env:PATH} ${oc.decode:1} ${nope} ${ $
+{_target_:os.system} range(1,3) choice(1,2) int(3) sort(3,2) glob(*) ../up /proc/x"""
+words = st.sampled_from([*WORDS.split(), "a b"])
 texts = st.text(st.characters(min_codepoint=9, max_codepoint=0x250, exclude_characters="/"), max_size=8)
 values = st.one_of(numbers.map(str), words, texts)
 typos = st.tuples(st.sampled_from(KEYS), st.integers(0, 30)).map(

@@ -34,7 +34,8 @@ class Flat(nn.Module):
     def __init__(self, spec, *, gain: PositiveInt = 1, dropout: Fraction = 0.0):
         super().__init__()
         self.gain = gain
-        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(math.prod(spec.shape), spec.num_outputs))
+        inputs = math.prod(spec.shape)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, spec.num_outputs))
 
     def forward(self, inputs):
         return self.layers(inputs * self.gain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -45,28 +46,47 @@ def test_every_recipe_runs(train: Train, command: str, request: pytest.FixtureRe
     assert result.code == 0, result.err
 
 
-def test_the_example_model_trains_and_explains_its_mistakes(tmp_path: Path) -> None:
-    for name in ("cli.py", "configs", "trainer"):
-        source = REPOSITORY / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, tmp_path / name)
-    (code,) = fenced("python")
-    (config,) = fenced("yaml")
-    (tmp_path / "trainer" / "model" / "mlp.py").write_text(code)
-    (tmp_path / "configs" / "model" / "mlp.yaml").write_text(config)
+@pytest.mark.parametrize(
+    "command", [line for block in fenced("bash") if "plugins" in block for line in block.splitlines()]
+)
+def test_the_walk_through_the_example_works_as_it_stands_there(command: str, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    done = typed(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = next((block for block in fenced("text") if block.startswith(done.stdout.splitlines()[0])), "")
+    if "--help" in command:
+        assert done.stdout == shown
+    elif "experiment" in command:
+        kept = [line for line in shown.splitlines() if line != "…"]
+        assert [line for line in done.stdout.splitlines() if line in kept] == kept
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "cli.py", "model=mlp", "logger=none", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    trained = run("epochs=3")
-    assert trained.returncode == 0, trained.stderr
-    assert "model    mlp, 19,210 parameters" in trained.stdout
-    mistaken = run("model.hidden=0")
-    assert mistaken.returncode == 2
-    assert mistaken.stderr == (
-        "train: error: model.hidden: must be a whole number, at least 1, got 0 (from the command line)\n"
-    )
+@pytest.mark.parametrize("block", [block for block in fenced("text") if "train: error: " in block])
+def test_the_mistakes_shown_are_answered_so(block: str, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    command, *answer = block.removeprefix("$ ").splitlines()
+    done = typed(command, tmp_path)
+    assert done.returncode == 2
+    assert sorted(done.stderr.splitlines()) == sorted(answer)
+
+
+def test_the_code_of_the_walk_through_is_that_of_the_example() -> None:
+    example = (REPOSITORY / "examples" / "iris" / "flowers.py").read_text(encoding="utf-8")
+    assert fenced("python")[0] in example
+
+
+def test_the_python_way_gives_a_summary_and_a_model(tmp_path: Path) -> None:
+    code = fenced("python")[1] + "assert summary['state'] == 'finished' and not model.training\n"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert list(tmp_path.glob("outputs/*/*-gru-digits/summary.json"))
+
+
+def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command of the README, by this checkout."""
+    words = [sys.executable, str(REPOSITORY / "cli.py"), *shlex.split(command)[1:]]
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_links_and_pictures_lead_somewhere() -> None:

@@ -62,7 +62,7 @@ class Parts:
 
 
 class Outcome(NamedTuple):
-    """What a run ends with: what summary.json holds, and the model with the best weights, on its device."""
+    """What a run ends with: what summary.json holds, and the model with the best weights, in evaluation mode."""
 
     summary: dict[str, Any]
     model: nn.Module
@@ -103,7 +103,7 @@ def run(settings: Settings) -> Outcome:
         for logger in loggers:
             logger.finish(_flat(settings.to_dict()), _numbers(summary))
         _conclude(engine, results, directory)
-        return Outcome(summary, _evaluated(engine))
+        return Outcome(summary, _evaluated(engine).eval())
 
 
 def assemble(settings: Settings) -> Parts:

@@ -1,6 +1,7 @@
 """A data set and a model of one's own: the irises that Fisher measured in 1936, and a small perceptron."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -52,15 +53,15 @@ class Perceptron(nn.Module):
 
     def __init__(self, spec: Spec, *, width: PositiveInt = 32, depth: PositiveInt = 2, dropout: Fraction = 0.0) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        inputs = spec.shape[0]
+        layers: list[nn.Module] = [nn.Flatten()]
+        inputs = math.prod(spec.shape)
         for _ in range(depth):
             layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)]
             inputs = width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, spec.num_outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, features) -> (batch, ``num_outputs``)."""
+        """(batch, …) samples -> (batch, ``num_outputs``)."""
         outputs: Tensor = self.layers(inputs)
         return outputs
 
