@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -31,13 +32,41 @@ def test_the_wheel_carries_configs_and_digits_and_trains_from_anywhere(tmp_path:
     (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     install = ["install", "-q", "--no-deps", "--force-reinstall", str(wheel)]
     subprocess.run([str(tmp_path / "venv" / "bin" / "pip"), *install], check=True)
-    (tmp_path / "empty").mkdir()
-    done = subprocess.run(
-        [str(tmp_path / "venv" / "bin" / "train"), "max_steps=2"],
-        cwd=tmp_path / "empty",
-        capture_output=True,
-        text=True,
-        check=False,
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    python, train, trainer = (str(tmp_path / "venv" / "bin" / name) for name in ("python", "train", "trainer"))
+    outputs = []
+    for command in ([train], [python, "-m", "cli"], [python, "-m", "trainer"], [trainer], [trainer, "train"]):
+        for words in (["max_steps=2", "seed=3"], ["--help", "model=gru"], ["--cfg", "job"], ["optimizer.lrr=3"]):
+            done = subprocess.run([*command, *words], cwd=empty, capture_output=True, text=True, check=False)
+            lines = [line for line in done.stdout.splitlines() if not line.startswith(("epoch", "run", "next"))]
+            outputs.append((words, done.returncode, lines, done.stderr))
+    assert outputs[0][1] == 0, outputs[0]
+    assert "test     loss" in "\n".join(outputs[0][2])
+    for number, output in enumerate(outputs):
+        assert output == outputs[number % 4]
+    assert len(list(empty.glob("outputs/*/*/summary.json"))) == 5
+    digits = subprocess.run(
+        [python, "-c", "import trainer; print(trainer.__file__)"], cwd=empty, capture_output=True, text=True, check=True
     )
-    assert done.returncode == 0, done.stderr
-    assert list(tmp_path.glob("empty/outputs/*/*/summary.json"))
+    assert str(tmp_path / "venv") in digits.stdout, "not the wheel was tried"
+
+
+def test_the_checkout_works_from_any_folder_and_in_every_way(tmp_path: Path) -> None:
+    """The editable install is the environment that the tests run in."""
+    answers = []
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    for command in (["cli.py"], ["-m", "cli"], ["-m", "trainer"], ["-m", "trainer", "train"]):
+        where = REPOSITORY if command == ["cli.py"] else tmp_path
+        for words in (["--help", "model=lstm"], ["model=lstn"]):
+            done = subprocess.run(
+                [sys.executable, *command, *words],
+                cwd=where,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            answers.append((done.returncode, done.stdout, done.stderr))
+    assert [answer[0] for answer in answers] == [0, 2] * 4
+    assert answers == answers[:2] * 4

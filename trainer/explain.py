@@ -36,7 +36,8 @@ OPTIONS = """Options:
   -cd, --config-dir D  a folder of YAML files of your own beside ours
   -i, --info           how the config is put together
   --version            versions
-  --hydra-help         more options, of Hydra; completion: trainer completion --help"""
+  --hydra-help         what else Hydra can
+  trainer completion   (another command) installs completion by the tab key"""
 
 
 def explain(composer: Composer, words: Sequence[str]) -> str:
