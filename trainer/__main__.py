@@ -12,7 +12,8 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     if words[:1] == ["train"]:
         return _train(words[1:])
-    trains = words and ("=" in words[0] or words[0].startswith("-")) and words[0] not in ("-h", "--help")
+    help_only = words in ([], ["-h"], ["--help"])
+    trains = not help_only and ("=" in words[0] or words[0].startswith("-"))
     if trains and "_ARGCOMPLETE" not in os.environ:
         return _train(words)
     parser = _parser()
