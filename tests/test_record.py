@@ -57,7 +57,7 @@ def test_ctrl_c_ends_with_130_and_keeps_the_last_checkpoint(tmp_path: Path) -> N
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors == "train: interrupted\n"
     assert (tmp_path / "here" / "summary.json").read_text().count('"stopped"') == 1
     assert (tmp_path / "here" / "checkpoints" / "last.pt").exists()

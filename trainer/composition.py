@@ -362,18 +362,22 @@ def settle(
     except (OmegaConfBaseException, ValueError, RecursionError) as error:
         raise compose_error(error) from error
     assert isinstance(resolved, dict)
-    if isinstance(resolved.get("plugins"), str):
-        resolved["plugins"] = [resolved["plugins"]]
     return check({str(key): value for key, value in resolved.items()}, origin, partial=partial)
 
 
 def from_hydra(config: Any, words: Sequence[str]) -> Settings:
-    """The settings of a job that Hydra composed of checked words.
+    """The settings of a job that Hydra composed of checked words; perhaps in another process than the check's.
 
     Raises:
         ConfigError: with every mistake, one line each.
     """
-    return settle(plain_config(config)).replace(overrides=tuple(words), fixed_run_dir=_sets(words, "run_dir"))
+    plain = plain_config(config)
+    wanted = [plain["plugins"]] if isinstance(plain["plugins"], str) else plain["plugins"]
+    problems = plugins.declare(wanted, registries(), load=True)
+    if problems:
+        raise ConfigError(*problems)
+    plain["plugins"] = [*wanted, *plugins.from_environment()]
+    return settle(plain).replace(overrides=tuple(words), fixed_run_dir=_sets(words, "run_dir"))
 
 
 def _also(plain: Mapping[str, Any], origins: _Origins) -> tuple[str, ...]:

@@ -23,12 +23,14 @@ class Command:
 
     Args:
         options: what Hydra's parser found, and ``version``.
+        problems: a line for each option that is wrong.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, problems: Sequence[str]) -> None:
         self.options = options
         self.words: list[str] = options.overrides
-        self._added: set[str] = set()
+        self._problems = problems
+        self._for_hydra = self.words
 
     def answer(self) -> bool:
         """Check the command, and answer it where it does not train: help and version. Says whether that was all.
@@ -36,25 +38,28 @@ class Command:
         Raises:
             ConfigError: with every mistake, one line each.
         """
-        options = self.options
-        if options.version:
+        options, problems = self.options, list(self._problems)
+        if options.version and not problems:
             print(version())
             return True
         nothing_typed = not (self.words or options.config_dir or options.config_path or options.config_name)
-        if options.hydra_help or options.shell_completion or (options.info and nothing_typed):
-            self._for_hydra = self.words
+        if (options.hydra_help or options.shell_completion or (options.info and nothing_typed)) and not problems:
             return False
-        composer = Composer(options.config_dir, options.config_path, options.config_name)
-        trains = not (options.help or options.cfg or options.info)
+        trains = not (options.help or options.cfg or options.info or problems)
         multirun = options.multirun or "hydra.mode=MULTIRUN" in self.words
-        composer.check(self.words, multirun=multirun, trains=trains)
+        try:
+            composer = Composer(options.config_dir, options.config_path, options.config_name)
+            composer.check(self.words, multirun=multirun, trains=trains)
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
         if options.help:
             from trainer.explain import explain
 
             print(explain(composer, self.words))
             return True
         self._for_hydra = composer.for_hydra(self.words)
-        self._added = set(self._for_hydra) - set(self.words)
         return False
 
     def for_hydra(self) -> list[str]:
@@ -63,12 +68,15 @@ class Command:
         flags = [f"--{name.replace('_', '-')}" for name in _FLAGS if getattr(options, name)]
         for name in ("cfg", "package", "config_path", "config_name", "config_dir", "info"):
             if getattr(options, name) is not None:
-                flags += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+                value = str(getattr(options, name))
+                # Hydra takes this one as relative to the program
+                value = os.path.abspath(value) if name == "config_path" else value  # noqa: PTH100
+                flags += [f"--{name.replace('_', '-')}", value]
         return [*flags, *self._for_hydra]
 
     def as_typed(self, words: Iterable[str]) -> list[str]:
         """A job's words without the ``++`` that Hydra was given."""
-        keys = {word.partition("=")[0] for word in self._added}
+        keys = {word.partition("=")[0] for word in set(self._for_hydra) - set(self.words)}
         return [word.removeprefix("++") if word.partition("=")[0] in keys else word for word in words]
 
 
@@ -93,17 +101,13 @@ def parse(words: Sequence[str]) -> Command:
         completion.answer(parser)
     parser.error = _error  # type: ignore[method-assign]
     words, problems = _without_unknown(words, parser)
-    if problems:
-        raise ConfigError(*problems)
     options = parser.parse_intermixed_args(words)
     chosen = [f"--{name}" for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, name)]
     if len(chosen) > 1:
-        raise ConfigError(f"{' and '.join(chosen).replace('_', '-')}: only one of them at a time")
-    if options.resolve and not options.cfg:
-        raise ConfigError("--resolve: needs --cfg job")
-    if options.package and not options.cfg:
-        raise ConfigError("--package: needs --cfg job")
-    return Command(options)
+        problems.append(f"{' and '.join(chosen).replace('_', '-')}: only one of them at a time")
+    without = [name for name in ("resolve", "package") if getattr(options, name) and not options.cfg]
+    problems += [f"--{name}: needs --cfg job" for name in without]
+    return Command(options, problems)
 
 
 def version() -> str:
