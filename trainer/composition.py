@@ -7,6 +7,7 @@ hide the next; and before any of it counts, everything that is code instead of d
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -305,6 +306,9 @@ class Composer:
         plain = plain_config(config)
         hydra = OfHydra(config, origins)
         problems += hydra.from_files() if reading.foreign else []
+        if "experiment" in plain:
+            files = [shown(path) for _, path in origins.files() if path.parent.name == "experiment"]
+            raise ConfigError(f"{', '.join(files)}: a recipe has to begin with the line # @package _global_")
         if plain.get("plugins"):
             problems.append(
                 f"plugins: a file cannot name code ({origins('plugins')}); if you trust {plain['plugins']}, name it on "
@@ -337,9 +341,34 @@ class Composer:
             try:
                 config = self.loader.load_configuration(self.name, list(words), RunMode.RUN)
             except (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
-                raise ConfigError(*(self.reading.refused or compose_error(error).problems)) from error
+                raise ConfigError(*(self.reading.refused or [self._in_file(error, words)])) from error
             self._composed[key] = config, self.reading
         return self._composed[key]
+
+    def _in_file(self, error: Exception, words: Sequence[str]) -> str:
+        """What Hydra has to say about a file, with the file."""
+        options = getattr(error, "options", None)
+        if options:
+            group, _, name = (getattr(error, "missing_cfg_file", None) or "").rpartition("/")
+            return unknown_option(group, name, options, self._chosen_in(group, words))
+        found = re.match(r"In '(?P<file>[^']+)': (?:.* raised while composing config:\n)?(?P<reason>.+)", str(error))
+        found = found or re.match(r"(?P<reason>.+) in '(?P<file>[^']+)', (?P<more>.+)", str(error))
+        file = self.file(found["file"]) if found else None
+        if found is None or file is None:
+            return compose_error(error).problems[0]
+        line = f"{shown(file)}: {found['reason'].strip()}"
+        group = re.match(r"Could not find 'experiment/(\w+)/(\S+)'", found["reason"])
+        return f"{line}; did you mean override /{group[1]}: {group[2]}?" if group else line
+
+    def _chosen_in(self, group: str, words: Sequence[str]) -> str:
+        """The file and line of a defaults list that chooses an option of a group."""
+        place, pattern = "", rf"defaults\.\d+\.(override )?/?{re.escape(group)}"
+        for file in (self.file(word.replace("=", "/")) for word in [self.name, *words]):
+            lines = yamlfile.read(file).lines if file is not None else {}
+            for key, line in lines.items():
+                if file is not None and re.fullmatch(pattern, key):
+                    place = f"{shown(file)}, line {line}"
+        return place
 
 
 def settle(
@@ -351,11 +380,15 @@ def settle(
         ConfigError: with every mistake, one line each.
     """
     groups = {group: plain.get(group) for group in GROUPS if group != "logger"}
-    nameless = [
-        group for group, keys in groups.items() if keys is None or (isinstance(keys, Mapping) and "name" not in keys)
-    ]
-    if nameless:
-        raise ConfigError(*(f"{group}.name: missing; the YAML says which component it is for" for group in nameless))
+    problems = []
+    for group, keys in groups.items():
+        if keys is None or (isinstance(keys, Mapping) and "name" not in keys):
+            problems.append(f"{group}.name: missing; the YAML says which component it is for")
+        elif not isinstance(keys, Mapping):
+            place = f" ({origin(group)})" if origin(group) else ""
+            problems.append(f"{group}: is a group, not a key{place}; a file chooses with - override /{group}: {keys}")
+    if problems:
+        raise ConfigError(*problems)
     try:
         config = OmegaConf.create(dict(plain))
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
@@ -411,7 +444,7 @@ class _Origins:
 
     def _place(self, key: str) -> tuple[str, int] | None:
         """The last file that sets a key, and its line."""
-        for package, path in reversed(self._all_files()):
+        for package, path in reversed(self.files()):
             if package and not f"{key}.".startswith(f"{package}."):
                 continue
             local = key[len(package) + 1 :] if package else key
@@ -420,7 +453,8 @@ class _Origins:
                 return shown(path), line
         return None
 
-    def _all_files(self) -> list[tuple[str, Path]]:
+    def files(self) -> list[tuple[str, Path]]:
+        """Every file of the config with the place of its keys, later ones overriding earlier ones."""
         if self._files is None:
             self._files = []
             with contextlib.suppress(HydraException, OmegaConfBaseException):

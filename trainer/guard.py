@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer import yamlfile
-from trainer.config import ConfigError, did_you_mean, unknown_key, unknown_option
+from trainer.config import ConfigError, did_you_mean, unknown_key
 from trainer.overrides import TYPED
 from trainer.yamlfile import config_dir, shown
 
@@ -225,13 +225,6 @@ def compose_error(error: Exception) -> ConfigError:
     key = getattr(cause, "full_key", None)
     if isinstance(cause, OmegaConfBaseException) and key:
         return ConfigError(f"{key}: {first_line(cause.msg or cause)}")
-    inside = re.match(r"In '(.+?)': .*\n(.+)", str(error))
-    if inside:
-        return ConfigError(f"{inside[1]}.yaml: {inside[2].strip()}")
-    options = getattr(error, "options", None)
-    if options:
-        group, _, name = (getattr(error, "missing_cfg_file", None) or "").rpartition("/")
-        return ConfigError(unknown_option(group, name, options))
     return ConfigError(first_line(error))
 
 

@@ -153,6 +153,8 @@ def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: Yam
         raise ConfigError(f"{shown(path)}, line {node.start_mark.line + 1}: {tag} names code, and a config is data")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{shown(path)}, line {key.start_mark.line + 1}: no YAML: a key has to be a word")
             name = str(key.value)
             full, line = f"{parent}.{name}" if parent else name, key.start_mark.line + 1
             if full in found.lines and name != "<<" and "<<" not in full:
