@@ -6,13 +6,11 @@ hide the next; and before any of it counts, everything that is code instead of d
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -39,6 +37,7 @@ from trainer.config import (
 from trainer.guard import (
     HYDRA_GROUPS,
     REFUSED,
+    Loader,
     OfHydra,
     Reading,
     check_folder,
@@ -89,7 +88,7 @@ class Composer:
             search_path.prepend("command-line", f"file://{Path(extra_dir).absolute()}", anchor)
         self.name = main_name or "train"
         with checked_sources(self):
-            self.loader = ConfigLoaderImpl(search_path)
+            self.loader = Loader(search_path)
         self.reading = Reading()
         self._folders: list[Path] = []  # those of hydra.searchpath
         self._composed: dict[tuple[str, ...], tuple[Any, Reading]] = {}
@@ -117,7 +116,7 @@ class Composer:
         searchpath = self._searchpath(overrides, problems)
         wanted, rest = self._plugins(overrides, trains, problems)
         with checked_sources(self):
-            kept = self._without_wrong_options(rest, searchpath, multirun, problems)
+            kept = self._without_wrong_options(rest, multirun, problems)
             settings = []
             for job in jobs(kept) if multirun else [kept]:
                 try:
@@ -156,7 +155,8 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         """The options of a group, ours and the user's own."""
-        return self.loader.get_group_options(group)
+        more = {file.stem for folder in self._folders for file in (folder / group).glob("*.yaml")}
+        return sorted({*self.loader.repository.get_group_options(group), *more})
 
     def file(self, config_path: str) -> Path | None:
         """The YAML file of ``model/cnn``; nothing where a signature stands for it."""
@@ -234,7 +234,7 @@ class Composer:
         return key != "" and "." not in key and self.loader.repository.group_exists(key)
 
     def _without_wrong_options(
-        self, overrides: Sequence[Override], searchpath: Sequence[str], multirun: bool, problems: list[str]
+        self, overrides: Sequence[Override], multirun: bool, problems: list[str]
     ) -> list[Override]:
         """Report choices that do not exist; what is about the keys of such a group cannot be checked."""
         wrong: set[str] = set()
@@ -245,7 +245,7 @@ class Composer:
                 problems.append(needs_multirun(override, self.is_group(override)))
                 wrong.add(key)
             elif self.is_group(override):
-                line = self._wrong_option(override, searchpath)
+                line = self._wrong_option(override)
                 if line is None:
                     kept += [override] * (override.value() is not None)  # experiment=null is the default
                 else:
@@ -263,10 +263,10 @@ class Composer:
                 kept.append(override)
         return [each for each in kept if each.key_or_group.partition(".")[0] not in wrong]
 
-    def _wrong_option(self, override: Override, searchpath: Sequence[str]) -> str | None:
+    def _wrong_option(self, override: Override) -> str | None:
         """The line for a choice that does not exist; nothing for one that does."""
         group = override.key_or_group
-        names = self.loader.get_group_options(group, config_name=self.name, overrides=list(searchpath))
+        names = self.options(group)
         if group.startswith("hydra") and group not in HYDRA_GROUPS:
             reason = REFUSED.get(group.replace("/", "."), f"choose only {' and '.join(HYDRA_GROUPS)}")
             return f"{group}: {reason} ({TYPED})"
@@ -302,13 +302,14 @@ class Composer:
         config, reading = self._compose(groups)
         if reading.refused:
             raise ConfigError(*reading.refused)
-        origins = _Origins(self, groups, overrides)
+        files = [(package, file) for path, package in reading.places if (file := self.file(path)) is not None]
+        origins = _Origins(files, {each.key_or_group for each in overrides if not self.is_group(each)})
         plain = plain_config(config)
         hydra = OfHydra(config, origins)
         problems += hydra.from_files() if reading.foreign else []
         if "experiment" in plain:
-            files = [shown(path) for _, path in origins.files() if path.parent.name == "experiment"]
-            raise ConfigError(f"{', '.join(files)}: a recipe has to begin with the line # @package _global_")
+            recipes = [shown(path) for _, path in files if path.parent.name == "experiment"]
+            raise ConfigError(f"{', '.join(recipes)}: a recipe has to begin with the line # @package _global_")
         if plain.get("plugins"):
             problems.append(
                 f"plugins: a file cannot name code ({origins('plugins')}); if you trust {plain['plugins']}, name it on "
@@ -340,6 +341,7 @@ class Composer:
             self.reading = Reading()
             try:
                 config = self.loader.load_configuration(self.name, list(words), RunMode.RUN)
+                self.reading.places = [(each.config_path or "", each.package or "") for each in self.loader.defaults]
             except (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(*(self.reading.refused or [self._in_file(error, words)])) from error
             self._composed[key] = config, self.reading
@@ -427,12 +429,15 @@ def _sets(words: Iterable[str], key: str) -> bool:
 
 
 class _Origins:
-    """Where the value of a key comes from, in words."""
+    """Where the value of a key comes from, in words.
 
-    def __init__(self, composer: Composer, groups: Sequence[str], overrides: Sequence[Override]) -> None:
-        self._composer, self._groups = composer, groups
-        self._typed = {each.key_or_group for each in overrides if not composer.is_group(each)}
-        self._files: list[tuple[str, Path]] | None = None
+    Args:
+        files: the files of the config, later ones overriding earlier ones, each with the place of its keys.
+        typed: the keys of the command line.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, Path]], typed: set[str]) -> None:
+        self._files, self._typed = files, typed
 
     def __call__(self, key: str) -> str:
         parts = key.split(".")
@@ -444,7 +449,7 @@ class _Origins:
 
     def _place(self, key: str) -> tuple[str, int] | None:
         """The last file that sets a key, and its line."""
-        for package, path in reversed(self.files()):
+        for package, path in reversed(self._files):
             if package and not f"{key}.".startswith(f"{package}."):
                 continue
             local = key[len(package) + 1 :] if package else key
@@ -452,19 +457,6 @@ class _Origins:
             if line is not None:
                 return shown(path), line
         return None
-
-    def files(self) -> list[tuple[str, Path]]:
-        """Every file of the config with the place of its keys, later ones overriding earlier ones."""
-        if self._files is None:
-            self._files = []
-            with contextlib.suppress(HydraException, OmegaConfBaseException):
-                loader = self._composer.loader
-                defaults = loader.compute_defaults_list(self._composer.name, list(self._groups), RunMode.RUN).defaults
-                for each in defaults:
-                    path = self._composer.file(each.config_path or "")
-                    if path is not None:
-                        self._files.append((each.package or "", path))
-        return self._files
 
 
 def _has(plain: Mapping[str, Any], key: str) -> bool:

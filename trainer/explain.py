@@ -37,7 +37,7 @@ OPTIONS = """Options:
   -i, --info           how the config is put together
   --version            versions
   --hydra-help         what else Hydra can
-  trainer completion   (another command) installs completion by the tab key"""
+  completion by the tab key: trainer completion"""
 
 
 def explain(composer: Composer, words: Sequence[str]) -> str:

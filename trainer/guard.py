@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer import yamlfile
@@ -112,16 +114,28 @@ class Reading:
     Args:
         foreign: some are the user's own.
         refused: a line for each thing in them that is not taken.
+        places: what was composed, in its order: ``model/cnn`` and where its keys stand, ``model``.
     """
 
     foreign: bool = False
     refused: list[str] = field(default_factory=list)
+    places: list[tuple[str, str]] = field(default_factory=list)
 
 
 class HasReading(Protocol):
     """What files are read for."""
 
     reading: Reading
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader, which remembers what it composed last."""
+
+    defaults: Sequence[ResultDefault] = ()
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        self.defaults = defaults
+        return super()._compose_config_from_defaults_list(defaults, repo)
 
 
 class CheckedSource(FileConfigSource):
