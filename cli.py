@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
 from typing import Any
@@ -14,7 +16,7 @@ from omegaconf import DictConfig
 from trainer import options
 from trainer.composition import from_hydra
 from trainer.config import ConfigError
-from trainer.guard import compose_error
+from trainer.guard import compose_error, plain_list
 from trainer.yamlfile import config_dir
 
 
@@ -33,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
         try:
             hydra_config = HydraConfig.get()
             sweep = hydra_config.mode == RunMode.MULTIRUN
-            settings = from_hydra(config, command.as_typed(hydra_config.overrides.task))
+            settings = from_hydra(config, command.as_typed(plain_list(hydra_config.overrides.task)))
             if sweep and not settings.fixed_run_dir:
                 run_dir = os.path.relpath(hydra_config.runtime.output_dir)
                 settings = settings.replace(run_dir=run_dir, fixed_run_dir=True)
@@ -48,6 +50,10 @@ def main(words: list[str] | None = None) -> int:
         return score(summary)
 
     argv = sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no × shows a question mark
+    logging.raiseExceptions = False  # a log line that cannot be written (train --info | head) is no error
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
     try:
         command = options.parse(sys.argv[1:] if words is None else words)

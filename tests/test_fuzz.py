@@ -94,6 +94,9 @@ def test_a_random_command_trains_or_is_refused_in_one_line_for_each_mistake(part
             lines = [line for line in errors.splitlines() if line]
             assert lines
             assert all(re.match(r"train: error: .+", line) for line in lines), errors
+            assert not re.search(r"Error\b|Exception|lambda|hydra\.cc|struct", errors.replace("train: error", "")), (
+                errors
+            )
         else:
             trained.append(words)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.test_registry import COMPONENTS
 from trainer import signature
 from trainer.config import PositiveInt, describe, registry
-from trainer.signature import UnreadableError, keys, keys_of, sentences
+from trainer.signature import MisplacedError, UnreadableError, keys, keys_of, sentences
 
 
 @pytest.mark.parametrize(("group", "name"), COMPONENTS)
@@ -98,7 +98,10 @@ def test_what_cannot_be_read_is_said_to_be_so(tmp_path: Path, code: str) -> None
 
 
 def test_only_keyword_only_parameters_are_keys(tmp_path: Path) -> None:
-    assert read(tmp_path, "def mine(spec, other=3, *rest, width=3, **anything): ...").keys() == {"width"}
+    assert read(tmp_path, "def mine(spec, *rest, width=3, **anything): ...").keys() == {"width"}
+    assert describe(read(tmp_path, "def mine(spec, *, width=3): ...")["width"].annotation) == "a whole number"
+    with pytest.raises(MisplacedError, match="width has a default and stands before the \\*"):
+        read(tmp_path, "def mine(spec, width: int = 3): ...")
     assert read(tmp_path, "class Mine: ...") == {}
 
 

@@ -32,7 +32,7 @@ def test_keys_have_lines_and_comments(tmp_path: Path) -> None:
     ("value", "reason"),
     [
         ("${model.hidden}", None),
-        ("outputs/${now:%Y}/${hydra:job.num}", None),
+        ("outputs/${now:%Y}/${hydra.job.num}", None),
         ("${oc.env:HOME}/${oc.env:SLURM_JOB_ID}/${oc.env:TRAINER_DATA,data}", None),
         ("$5 and {braces}", None),
         ("${oc.env:SECRET}", "${oc.env:SECRET} is not read"),
@@ -41,6 +41,8 @@ def test_keys_have_lines_and_comments(tmp_path: Path) -> None:
         ("${ oc.decode : x}", "is not taken"),
         ("${oc.select:x}", "is not taken"),
         ("${env:HOME}", "is not taken"),
+        ("${hydra:runtime.cwd}", "is not taken"),
+        ("${now:}", "needs a format"),
         ("${a.${b}}", "inside an interpolation"),
         ("${${b}:x}", "inside an interpolation"),
     ],

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.composition import compose as compose
+    from trainer.config import ConfigError as ConfigError
+    from trainer.config import RunError as RunError
     from trainer.runner import run as run
 
 __version__ = "0.1.0"
-__all__ = ["compose", "run"]
+__all__ = ["ConfigError", "RunError", "compose", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +25,10 @@ def __getattr__(name: str) -> Any:
         from trainer.composition import compose
 
         return compose
+    if name in ("ConfigError", "RunError"):
+        from trainer import config
+
+        return getattr(config, name)
     if name == "run":
         from trainer.runner import run
 

@@ -35,7 +35,7 @@ def answer(parser: argparse.ArgumentParser) -> None:
             setattr(action, "completer", _complete)  # noqa: B010  # argcomplete's own way
         elif action.dest in ("config_dir", "config_path"):
             setattr(action, "completer", DirectoriesCompleter())  # noqa: B010
-    argcomplete.autocomplete(parser, always_complete_options=False)
+    argcomplete.autocomplete(parser, always_complete_options=False, exclude=["--experimental-rerun"])
 
 
 def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) -> dict[str, str]:

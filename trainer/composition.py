@@ -44,13 +44,21 @@ from trainer.guard import (
     checked_sources,
     compose_error,
     first_line,
+    leaves,
     plain_config,
     too_large,
 )
-from trainer.overrides import TYPED, jobs, lay, needs_multirun, parse, values
+from trainer.overrides import TYPED, jobs, lay, needs_multirun, parse, values, variants, without_values
 from trainer.registry import LoadError, Registry
 from trainer.yamlfile import config_dir as our_dir
 from trainer.yamlfile import shown
+
+# What Hydra and OmegaConf raise about a config.
+FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
+
+
+class _FileError(ConfigError):
+    """The files that a command chose cannot be composed."""
 
 
 def compose(*words: str, config_dir: str | Path | None = None) -> Settings:
@@ -63,6 +71,8 @@ def compose(*words: str, config_dir: str | Path | None = None) -> Settings:
     Raises:
         ConfigError: with every mistake, one line each.
     """
+    if any(word.startswith("--") for word in words):
+        raise ConfigError("compose: takes no options; a folder of YAML files is compose(…, config_dir=…)")
     return Composer(None if config_dir is None else str(config_dir)).check(words)[0]
 
 
@@ -87,13 +97,15 @@ class Composer:
             anchor = SearchPathQuery(provider="schema")
             search_path.prepend("command-line", f"file://{Path(extra_dir).absolute()}", anchor)
         self.name = main_name or "train"
+        if extra_dir is not None and main_name is None:
+            _check_layout(Path(extra_dir))
         with checked_sources(self):
             self.loader = Loader(search_path)
         self.reading = Reading()
         self._folders: list[Path] = []  # those of hydra.searchpath
         self._composed: dict[tuple[str, ...], tuple[Any, Reading]] = {}
         if self.file(self.name) is None:
-            names = self.loader.get_group_options("")
+            names = [name for name in self.loader.get_group_options("") if not name.startswith("_")]
             near = did_you_mean(self.name, names) or ";"
             raise ConfigError(f"--config-name: {self.name}: no such file{near} files: {', '.join(names)}")
 
@@ -114,15 +126,31 @@ class Composer:
         problems: list[str] = []
         overrides = list(parse(words, self.loader, problems))
         searchpath = self._searchpath(overrides, problems)
+        right = len(problems)
         wanted, rest = self._plugins(overrides, trains, problems)
+        settings, options = list[Settings](), list[str]()
         with checked_sources(self):
-            kept = self._without_wrong_options(rest, multirun, problems)
-            settings = []
-            for job in jobs(kept) if multirun else [kept]:
-                try:
-                    settings.append(self._job(job, searchpath, wanted, partial=not trains))
-                except ConfigError as error:
-                    problems += error.problems
+            kept = self._without_wrong_options(rest, multirun, options)
+            if len(problems) == right:  # else they may be those of a plugin that cannot be used
+                problems += options
+            try:
+                if multirun or self._sweeps(kept, searchpath):
+                    swept = self._swept_in_files(kept, searchpath, problems)
+                    kept += self._without_wrong_options(swept, True, problems)
+                for job in jobs(kept):
+                    try:
+                        settings.append(self._job(job, searchpath, wanted, partial=not trains))
+                    except _FileError:
+                        raise
+                    except ConfigError as error:
+                        problems += error.problems
+            except _FileError as error:
+                problems += [*error.problems, *self._without_files(kept, wanted)]
+        if len(settings) > 1 and _sets(words, "run_dir") and len({each.run_dir for each in settings}) == 1:
+            problems.append(f"run_dir: every run of a sweep has its own ({TYPED}); did you mean hydra.sweep.dir?")
+        fixed = [word for word in words if word.startswith("hydra.sweep.subdir=") and "${" not in word]
+        if len(settings) > 1 and fixed:
+            problems.append(f"{fixed[0]}: every run of a sweep has its own ({TYPED}), such as ${{hydra.job.num}}")
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
         return [each.replace(overrides=tuple(words), fixed_run_dir=_sets(words, "run_dir")) for each in settings]
@@ -131,8 +159,7 @@ class Composer:
         """Checked words as Hydra takes them: ``++`` before a key that only the component's signature knows."""
         overrides = list(parse(words, self.loader, []))
         with checked_sources(self):
-            groups = [each for each in overrides if self.is_group(each) and each.value() is not None]
-            config, _ = self._compose([str(each.input_line) for each in groups if not each.is_sweep_override()])
+            config, _ = self._compose(self._choices(overrides))
         known, found = plain_config(config), []
         for each in overrides:
             word = str(each.input_line)
@@ -144,14 +171,49 @@ class Composer:
 
     def composed(self, words: Sequence[str]) -> dict[str, Any]:
         """The plain, unresolved config of checked words; for a help text."""
-        overrides = list(parse(words, self.loader, []))
-        groups = [str(each.input_line) for each in overrides if self.is_group(each) and each.value() is not None]
+        overrides = [variants(each)[0] for each in parse(words, self.loader, [])]
         with checked_sources(self):
-            plain = plain_config(self._compose(groups)[0])
+            plain = plain_config(self._compose(self._choices(overrides))[0])
         for each in overrides:
             if not self.is_group(each) and not each.is_hydra_override():
                 lay(plain, each, [])
         return plain
+
+    def has(self, package: str, words: Sequence[str]) -> bool:
+        """Whether the config of checked words has a part, which may be one of Hydra's."""
+        return package in ("_global_", "") or package.startswith("hydra") or _has(self.composed(words), package)
+
+    def _sweeps(self, overrides: Sequence[Override], searchpath: Sequence[str]) -> bool:
+        """Whether a file makes a sweep of the command."""
+        config, reading = self._compose([*searchpath, *self._choices(overrides)])
+        return reading.foreign and config.hydra.mode == RunMode.MULTIRUN
+
+    def _choices(self, overrides: Iterable[Override]) -> list[str]:
+        """The words that choose options; of a sweep the first value."""
+        chosen = [variants(each)[0] for each in overrides if self.is_group(each)]
+        return [str(each.input_line) for each in chosen if each.value() is not None]
+
+    def _swept_in_files(
+        self, overrides: Sequence[Override], searchpath: Sequence[str], problems: list[str]
+    ) -> list[Override]:
+        """The words that files add to every job of a sweep; they are checked as what is typed."""
+        config, _ = self._compose([*searchpath, *self._choices(overrides)])
+        params = plain_config(config, "hydra")["sweeper"].get("params") or {}
+        typed = {each.key_or_group for each in overrides}
+        words = [f"{key}={value}" for key, value in params.items() if key not in typed]
+        found = [f"{word}: stands in hydra.sweeper.params: {line}" for word in words for line in _not_for_jobs(word)]
+        problems += found
+        return [] if found else list(parse(words, self.loader, problems))
+
+    def _without_files(self, overrides: Sequence[Override], wanted: Sequence[str]) -> list[str]:
+        """What is wrong with the run's own keys, where the files that were chosen cannot be read."""
+        config, _ = self._compose([])
+        plain, problems = plain_config(config), list[str]()
+        simple = [each for each in overrides if not self.is_group(each) and "." not in each.key_or_group]
+        for override in simple:
+            lay(plain, override, problems)
+        plain["plugins"] = list(wanted)
+        return [*problems, *_also(plain, _Origins([], {each.key_or_group for each in simple}))]
 
     def options(self, group: str) -> list[str]:
         """The options of a group, ours and the user's own."""
@@ -241,7 +303,10 @@ class Composer:
         kept: list[Override] = []
         for override in overrides:
             key = override.key_or_group
-            if override.is_sweep_override() and not multirun:
+            if override.is_sweep_override() and (line := without_values(override)):
+                problems.append(line)
+                wrong.add(key)
+            elif override.is_sweep_override() and not multirun:
                 problems.append(needs_multirun(override, self.is_group(override)))
                 wrong.add(key)
             elif self.is_group(override):
@@ -342,8 +407,10 @@ class Composer:
             try:
                 config = self.loader.load_configuration(self.name, list(words), RunMode.RUN)
                 self.reading.places = [(each.config_path or "", each.package or "") for each in self.loader.defaults]
-            except (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
-                raise ConfigError(*(self.reading.refused or [self._in_file(error, words)])) from error
+            except ConfigError as error:
+                raise _FileError(*error.problems) from error
+            except FAULTS as error:
+                raise _FileError(*(self.reading.refused or [self._in_file(error, words)])) from error
             self._composed[key] = config, self.reading
         return self._composed[key]
 
@@ -373,6 +440,15 @@ class Composer:
         return place
 
 
+def _check_layout(folder: Path) -> None:
+    """Raises ConfigError where no group's folder stands in a config folder, so that nothing in it could be chosen."""
+    groups = (*GROUPS, "experiment", "hydra")
+    if not any((folder / group).is_dir() for group in groups):
+        above = folder.absolute().name in groups
+        near = f"; did you mean {folder.parent}?" if above else ";"
+        raise ConfigError(f"--config-dir: {folder}: holds no folder of a group{near} groups: {', '.join(groups[:-1])}")
+
+
 def settle(
     plain: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "", *, partial: bool = False
 ) -> Settings:
@@ -381,23 +457,51 @@ def settle(
     Raises:
         ConfigError: with every mistake, one line each.
     """
-    groups = {group: plain.get(group) for group in GROUPS if group != "logger"}
-    problems = []
-    for group, keys in groups.items():
+    problems: dict[str, str] = {}  # by their key, about which the check then need not say more
+    plain = dict(plain)
+    for group in (group for group in GROUPS if group != "logger"):
+        keys, place = plain.get(group), f" ({origin(group)})" if origin(group) else ""
         if keys is None or (isinstance(keys, Mapping) and "name" not in keys):
-            problems.append(f"{group}.name: missing; the YAML says which component it is for")
+            problems[f"{group}.name"] = f"{group}.name: missing; the YAML says which component it is for{place}"
+            plain[group] = {"name": MISSING}
         elif not isinstance(keys, Mapping):
-            place = f" ({origin(group)})" if origin(group) else ""
-            problems.append(f"{group}: is a group, not a key{place}; a file chooses with - override /{group}: {keys}")
-    if problems:
-        raise ConfigError(*problems)
-    try:
-        config = OmegaConf.create(dict(plain))
-        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except (OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise compose_error(error) from error
+            choice = f"a file chooses with - override /{group}: {keys}"
+            problems[group] = f"{group}: is a group, not a key{place}; {choice}"
+            plain[group] = {"name": MISSING}
+    config = OmegaConf.create(plain)
+    for key, value in leaves(plain).items():
+        if "${" in str(value):
+            try:
+                OmegaConf.select(config, key, throw_on_resolution_failure=True)
+            except Exception as error:  # whatever stands in an interpolation
+                place = f" ({origin(key)})" if origin(key) else ""
+                about_known = any(f"{group}.name" in str(error) for group in GROUPS if group in plain)
+                if not (problems and about_known):
+                    problems[key] = f"{key}: {compose_error(error).problems[0].removeprefix(f'{key}: ')}{place}"
+                OmegaConf.update(config, key, MISSING)
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     assert isinstance(resolved, dict)
-    return check({str(key): value for key, value in resolved.items()}, origin, partial=partial)
+    try:
+        settings = check({str(key): value for key, value in resolved.items()}, origin, partial=partial)
+    except ConfigError as error:
+        silent = tuple(f"{key.removesuffix('.name')}" for key in problems)
+        more = [line for line in error.problems if not (problems and _about(line, silent))]
+        raise ConfigError(*problems.values(), *more) from error
+    if problems:
+        raise ConfigError(*problems.values())
+    return settings
+
+
+def _about(line: str, keys: Sequence[str]) -> bool:
+    """Whether a line only says that a key is missing which something is said about already."""
+    key = line.partition(":")[0]
+    return ": missing" in line and any(key == each or key.startswith(f"{each}.") or key == "run_dir" for each in keys)
+
+
+def _not_for_jobs(word: str) -> list[str]:
+    """What a file's sweep may not change."""
+    key = word.partition("=")[0]
+    return ["it names no key of a run"] if not re.fullmatch(r"[\w.]+", key) or key.startswith("hydra") else []
 
 
 def from_hydra(config: Any, words: Sequence[str]) -> Settings:
@@ -443,9 +547,10 @@ class _Origins:
         parts = key.split(".")
         prefixes = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
         place = self._place(key)
+        whole = self.file_of(key)
         if prefixes & self._typed or any(typed.startswith(f"{key}.") for typed in self._typed):
             return f"{place[0]}, overridden on the command line" if place else "from the command line"
-        return f"{place[0]}, line {place[1]}" if place else ""
+        return f"{place[0]}, line {place[1]}" if place else whole
 
     def _place(self, key: str) -> tuple[str, int] | None:
         """The last file that sets a key, and its line."""
@@ -457,6 +562,10 @@ class _Origins:
             if line is not None:
                 return shown(path), line
         return None
+
+    def file_of(self, place: str) -> str:
+        """The last file whose keys stand at ``place``."""
+        return next((shown(path) for package, path in reversed(self._files) if package == place and package), "")
 
 
 def _has(plain: Mapping[str, Any], key: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import enum
 import importlib
 import sys
 import types
@@ -22,8 +23,9 @@ from msgspec import Meta
 from trainer.registry import LoadError, Registry
 
 # The vocabulary of types for keys; a component may use any type that msgspec knows.
-PositiveInt = Annotated[int, Meta(ge=1)]
-NonNegativeInt = Annotated[int, Meta(ge=0)]
+LARGEST = 2**63 - 1
+PositiveInt = Annotated[int, Meta(ge=1, le=LARGEST)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=LARGEST)]
 FINITE = sys.float_info.max
 PositiveFloat = Annotated[float, Meta(gt=0, le=FINITE)]
 NonNegativeFloat = Annotated[float, Meta(ge=0, le=FINITE)]
@@ -62,7 +64,7 @@ class CheckpointSettings:
 class Settings:
     """A whole checked config. The meaning and default of each key stand in configs/train.yaml."""
 
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    seed: Annotated[int, Meta(ge=0, le=LARGEST)]
     epochs: PositiveInt
     max_steps: PositiveInt | None
     batch_size: PositiveInt
@@ -102,6 +104,27 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
 
+# What other programs call a key or an option.
+KEYS_ELSEWHERE = {
+    "learning_rate": "optimizer.lr",
+    "wd": "optimizer.weight_decay",
+    "momentum": "optimizer.momentum",
+    "bs": "batch_size",
+    "num_epochs": "epochs",
+    "steps": "max_steps",
+    "gpu": "device=cuda",
+    "gpus": "device=cuda",
+    "net": "model",
+    "arch": "model.arch",
+    "network": "model",
+    "opt": "optimizer",
+    "data": "dataset",
+    "amp": "precision",
+    "early_stopping": "patience",
+    "grad_clip": "clip_norm",
+    "output_dir": "run_dir",
+    "workers": "dataset.workers",
+}
 NAMES_ELSEWHERE = {
     "model": {"rnn": "gru", "conv": "cnn"},
     "loss": {
@@ -181,7 +204,7 @@ def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | No
 def unknown_option(group: str, name: str, options: Iterable[str], origin: str = "") -> str:
     """The line for an option that a group does not have."""
     options = list(options)
-    word = name.lower().removesuffix(".yaml")
+    word = name.lower().removesuffix(".yaml").removesuffix("_loss")
     near = NAMES_ELSEWHERE.get(group, {}).get(word.replace("-", "_"))
     hint = f"; did you mean {near}?" if near else did_you_mean(word, options)
     if group == "model" and not hint and word.startswith(_FAMILIES):
@@ -238,6 +261,8 @@ def _check_component(
     except LoadError as error:
         problems.append(str(error))
         return config
+    if "name" in keys:
+        problems.append(f"{group}={name}: a key cannot be called name, which chooses the component")
     named = {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}
     return _check_keys(config, named, path, origin, problems)
 
@@ -280,14 +305,31 @@ def _check_keys(
         else:
             try:
                 values[key] = msgspec.convert(config[key], kind)
+                if msgspec.to_builtins(values[key]) != values[key] or isinstance(values[key], enum.Enum):
+                    problems.append(f"{full}: {describe(kind)} is no plain value, which a config can hold; use str")
             except (msgspec.ValidationError, RecursionError):
-                problems.append(f"{full}: must be {describe(kind)}, got {_shown(config[key])}{_stands(origin(full))}")
+                listed = f"; did you mean {full}=[{config[key]}]?" if fits(kind, [config[key]]) else ""
+                too_large = isinstance(config[key], int) and config[key] > LARGEST
+                wanted = describe(kind) + f" and at most {LARGEST}" * too_large
+                problems.append(f"{full}: must be {wanted}, got {_shown(config[key])}{_stands(origin(full))}{listed}")
     return values
+
+
+def fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a type."""
+    try:
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError):
+        return False
+    return True
 
 
 def _hint(full: str, config: Mapping[Any, Any]) -> str | None:
     """Where a key that is unknown here is known: in a group (``lr``), or with another option (``dataset.root``)."""
     parent, _, leaf = full.rpartition(".")
+    elsewhere = KEYS_ELSEWHERE.get(leaf, "")
+    if elsewhere and (not parent or elsewhere.startswith(f"{parent}.")) and elsewhere != full:
+        return f"; did you mean {elsewhere}?"
     if not parent:
         below = [name for name in GROUPS if isinstance(config.get(name), Mapping) and leaf in config[name]]
         return f"; did you mean {below[0]}.{leaf}?" if below else None
@@ -367,7 +409,8 @@ def choices(annotation: Any) -> list[str]:
 def _limits(meta: Meta) -> list[str]:
     """Bounds and lengths in words."""
     bounds = [("at least", meta.ge), ("greater than", meta.gt), ("at most", meta.le), ("less than", meta.lt)]
-    found = ["finite" if bound == FINITE else f"{words} {bound}" for words, bound in bounds if bound is not None]
+    known = [(words, bound) for words, bound in bounds if bound is not None and bound != LARGEST]
+    found = ["finite" if bound == FINITE else f"{words} {bound}" for words, bound in known]
     if meta.min_length is not None and meta.min_length == meta.max_length:
         found.append(f"{meta.min_length} of them")
     else:

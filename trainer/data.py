@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from trainer.augment import Augment
 from trainer.config import ConfigError, RunError
-from trainer.spec import Spec
+from trainer.spec import Kind, Spec, Task
 
 
 class Source(Protocol):
@@ -148,6 +148,31 @@ class Data:
                     digest.update(tensor.numpy().data)
         sizes = {name: len(split) for name, split in self.splits().items()}
         return {**sizes, "sha256": digest.hexdigest()}
+
+    def check(self) -> None:
+        """Does the data look as its spec says? Asked once, before a model is built.
+
+        Raises:
+            ConfigError: a kind, a task, a shape or the targets are not what they have to be.
+            RunError: a class number is outside the classes.
+        """
+        spec, name = self.spec, self.spec.dataset
+        for field, value, allowed in (("kind", spec.kind, get_args(Kind)), ("task", spec.task, get_args(Task))):
+            if value not in allowed:
+                raise ConfigError(f"dataset={name}: spec.{field} must be one of {', '.join(allowed)}, got {value!r}")
+        wanted = torch.int64 if spec.task == "classification" else torch.float32
+        width = () if spec.task == "classification" else (len(spec.classes),)
+        for split, part in self.splits().items():
+            targets = part.targets
+            if targets.dtype != wanted or targets.shape[1:] != width:
+                got = f"{targets.dtype} of {tuple(targets.shape)}"
+                size = ", ".join(["samples", *map(str, width)])
+                raise ConfigError(f"dataset={name}: {split} targets must be {wanted} of ({size}), got {got}")
+            if spec.task == "classification":
+                check_classes(name, split, targets, len(spec.classes))
+            shape = tuple(part.head(1).shape[1:])
+            if len(part) and shape != spec.shape:
+                raise ConfigError(f"dataset={name}: spec.shape is {spec.shape}, but a {split} sample is {shape}")
 
     def splits(self) -> dict[str, Split]:
         """The splits there are, by name."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from trainer import signature, yamlfile
 from trainer.composition import Composer
-from trainer.config import GROUPS, MISSING, Settings, describe, keys_in, registry
+from trainer.config import GROUPS, MISSING, ConfigError, Settings, describe, keys_in, registry
 from trainer.yamlfile import config_dir, shown
 
 USAGE = """train: train a PyTorch model; configs choose its parts
@@ -147,7 +147,10 @@ def _header(composer: Composer, group: str, option: str) -> str:
     """The sentences of an option: of its YAML, else of its docstring."""
     file = composer.file(f"{group}/{option}")
     if file is not None:
-        header = yamlfile.read(file).header
+        try:
+            header = yamlfile.read(file).header
+        except ConfigError as error:  # one broken file does not keep the others from being explained
+            header = f"({error})"
         if header or group == "experiment":
             return header
     return signature.sentences(registry(group).doc(option))[0] if group in GROUPS else ""

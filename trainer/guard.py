@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer import yamlfile
-from trainer.config import ConfigError, did_you_mean, unknown_key
+from trainer.config import ConfigError, PositiveInt, describe, did_you_mean, fits, unknown_key
 from trainer.overrides import TYPED
 from trainer.yamlfile import config_dir, shown
 
@@ -34,11 +34,19 @@ MOST_CHARACTERS = 10_000  # of a value with its interpolations written out
 
 # What may be said about Hydra itself on the command line, and what in a file.
 HYDRA_KEYS = ("sweep.dir", "sweep.subdir", "sweeper", "launcher", "job.name", "mode", "verbose", "searchpath")
+HYDRA_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("sweep.dir", "sweep.subdir", "job.name", "mode"), str),
+    "sweeper.max_batch_size": PositiveInt | None,
+    "verbose": bool | str | list[str],
+    "sweeper": Literal["hydra/sweeper=…"],
+    "launcher": Literal["hydra/launcher=…"],
+}
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
 HYDRA_KEYS_IN_FILES = (
     *("sweep.dir", "sweep.subdir", "job.name", "mode", "verbose", "sweeper.max_batch_size", "sweeper.params"),
     *("launcher._target_", "sweeper._target_"),  # of an installed package: no file can bring one of its own
 )
+NOTED_BY_HYDRA = ("searchpath", "runtime.", "overrides.", "job.override_dirname", "job.config_name")
 REFUSED = {
     "hydra.run.dir": "the run directory is run_dir; write run_dir=…",
     "hydra.output_subdir": "config.yaml and overrides.yaml stand in the run directory itself",
@@ -74,8 +82,14 @@ class OfHydra:
             return [f"{key}: no such key ({TYPED}){did_you_mean(key, known) or ';'} keys: {', '.join(known)}"]
         if override.is_delete():
             return [f"{key}: cannot be taken away ({TYPED})"]
+        if local.startswith("sweeper.params"):
+            return [
+                f"{key}: values to sweep over are typed as they are, {key.removeprefix('hydra.sweeper.params.')}=1,2"
+            ]
+        if local in HYDRA_TYPES and not fits(HYDRA_TYPES[local], override.value()):
+            return [f"{key}: must be {describe(HYDRA_TYPES[local])}, got {override.value()!r} ({TYPED})"]
         try:
-            OmegaConf.update(self._config, key, override.value(), force_add=local.startswith("sweeper.params"))
+            OmegaConf.update(self._config, key, override.value())
         except (OmegaConfBaseException, ValueError) as error:
             parent, _, leaf = key.rpartition(".")
             node = OmegaConf.select(self._config, parent)
@@ -94,16 +108,16 @@ class OfHydra:
             alone = loader.load_configuration("train", words, RunMode.RUN)
         except (HydraException, OmegaConfBaseException):
             return [f"{' '.join(words)}: only what Hydra and installed packages bring is taken, not a file"]
-        ours, now = (_leaves(plain_config(each, "hydra"), "hydra") for each in (alone, self._config))
+        ours, now = (leaves(plain_config(each, "hydra"), "hydra") for each in (alone, self._config))
         problems: dict[str, str] = {}
         for key, value in now.items():
             local = key.removeprefix("hydra.")
-            free = ("runtime.", "overrides.", "job.override_dirname", "job.config_name", *HYDRA_KEYS_IN_FILES)
-            if (key not in ours or ours[key] != value) and not local.startswith(free):
+            allowed = local.startswith((*NOTED_BY_HYDRA, *HYDRA_KEYS_IN_FILES))
+            if (key not in ours or ours[key] != value) and not allowed:
                 top, place = ".".join(key.split(".")[:2]), self._origins(key)
                 line = f"{top}: a file cannot set it{f' ({place})' if place else ''}"
-                allowed = ", ".join(f"hydra.{name}" for name in HYDRA_KEYS_IN_FILES if "_target_" not in name)
-                problems[top] = f"{line}; of Hydra's keys a file sets only {allowed}"
+                names = ", ".join(f"hydra.{name}" for name in HYDRA_KEYS_IN_FILES if "_target_" not in name)
+                problems[top] = f"{line}; of Hydra's keys a file sets only {names}"
         return list(problems.values())
 
 
@@ -194,23 +208,23 @@ def too_large(plain: Mapping[str, Any]) -> list[str]:
 
     Each value is measured once, with what it refers to counted in, so the time is that of reading the config.
     """
-    leaves = _leaves(plain, "")
+    texts = leaves(plain)
     sizes: dict[str, float] = {}
 
     def size(key: str) -> float:
         if key in sizes:
             return sizes[key]
         sizes[key] = float("inf")  # met again inside itself
-        if key not in leaves:
-            below = [name for name in leaves if name.startswith(f"{key}.")]
+        if key not in texts:
+            below = [name for name in texts if name.startswith(f"{key}.")]
             sizes[key] = sum(size(name) for name in below)
         else:
-            text = str(leaves[key])
+            text = str(texts[key])
             references = re.findall(r"\$\{([^${}:]*)\}", text)
             sizes[key] = len(text) + sum(size(_absolute(key, reference)) for reference in references)
         return sizes[key]
 
-    for key in leaves:
+    for key in texts:
         try:
             if size(key) > MOST_CHARACTERS:
                 endless = size(key) == float("inf")
@@ -239,6 +253,10 @@ def compose_error(error: Exception) -> ConfigError:
     key = getattr(cause, "full_key", None)
     if isinstance(cause, OmegaConfBaseException) and key:
         return ConfigError(f"{key}: {first_line(cause.msg or cause)}")
+    if isinstance(error, OSError) and error.filename:
+        return ConfigError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, RecursionError):
+        return ConfigError("a config refers to itself")
     return ConfigError(first_line(error))
 
 
@@ -252,14 +270,21 @@ def plain_config(config: Any, part: str | None = None) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _leaves(node: Any, path: str) -> dict[str, Any]:
+def plain_list(config: Any) -> list[str]:
+    """The words of a ListConfig as they were typed, unresolved."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, list)
+    return plain
+
+
+def leaves(node: Any, path: str = "") -> dict[str, Any]:
     """Every value of nested containers by its dotted key."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
     if items is None:
         return {path: node}
     found: dict[str, Any] = {}
     for key, value in items:
-        found |= _leaves(value, f"{path}.{key}" if path else str(key))
+        found |= leaves(value, f"{path}.{key}" if path else str(key))
     return found
 
 

@@ -59,6 +59,8 @@ class Command:
 
             print(explain(composer, self.words))
             return True
+        if options.package and not composer.has(options.package, self.words):
+            raise ConfigError(f"--package: {options.package}: no such part of the config")
         self._for_hydra = composer.for_hydra(self.words)
         return False
 
@@ -141,9 +143,10 @@ def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> t
             if action.dest == "info" and not value and (not rest or rest[0] not in (action.choices or ())):
                 kept[-1] = f"{word}=all" if word.startswith("--") else f"{word}all"
             elif action.nargs is None and not isinstance(action, argparse._StoreTrueAction) and not value:
-                if not rest:
+                if not rest or not rest[0]:
                     problems.append(f"{word}: needs a value")
                     kept.pop()
+                    del rest[:1]
                 else:
                     kept.append(rest.pop(0))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from trainer import yamlfile
 from trainer.config import GROUPS, Settings, keys_in, registries, unknown_key
 
 TYPED = "from the command line"
+MOST_JOBS = 256  # that are checked one by one
+MOST_VALUES = 1_000  # of one key that are checked
 TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
 
 
@@ -68,8 +71,11 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
         advice = "write key=value; a value with a space needs quotes: 'key=a b'"
     elif key != key.strip() or not key:
         advice = "write key=value, without a space"
-    elif value.startswith("~"):
-        advice = f"write {key}=$HOME{value[1:]}, or quote it twice: '{key}=\"{value}\"'"
+    elif re.search(r"(^|[\[,])~", value):
+        at_home = re.sub(r"(^|[\[,])~", r"\1$HOME", value)
+        advice = f"write {key}={at_home}"
+    elif value.endswith(","):
+        advice = "a comma is left over at its end"
     elif any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
         advice = "a bracket is not closed"
     elif value.count("'") % 2 or value.count('"') % 2:
@@ -80,8 +86,11 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
 
 
 def jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
-    """Every value of a sweep once, each with the first ones of the others."""
+    """Every job of a sweep; of a large one every value once, each with the first ones of the others."""
     choices = [variants(each) for each in overrides]
+    if math.prod(map(len, choices)) <= MOST_JOBS:
+        yield from map(list, itertools.product(*choices))
+        return
     first = [each[0] for each in choices]
     yield first
     for place, others in enumerate(choices):
@@ -90,16 +99,25 @@ def jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
 
 
 def variants(override: Override) -> list[Override]:
-    """A sweep as one word for each of its values, at most a thousand; of an interval its ends."""
+    """A sweep as one word for each of its values; of very many the first and the last, of an interval its ends."""
     if not override.is_sweep_override():
         return [override]
     value = override.value()
     if isinstance(value, IntervalSweep):
         texts = [str(value.start), str(value.end)]
     else:
-        texts = list(itertools.islice(override.sweep_string_iterator(), 1000))
+        texts = list(override.sweep_string_iterator())
+        texts = [*texts[: MOST_VALUES - 1], *texts[MOST_VALUES - 1 :][-1:]]
     prefix = str(override.input_line).partition("=")[0]
     return list(OverridesParser.create(override.config_loader).parse_overrides([f"{prefix}={text}" for text in texts]))
+
+
+def without_values(override: Override) -> str | None:
+    """The line for a sweep that cannot be made, or makes nothing."""
+    try:
+        return None if variants(override) else f"{override.input_line}: gives no values ({TYPED})"
+    except (HydraException, ValueError, TypeError, IndexError, AttributeError) as error:
+        return f"{override.input_line}: cannot be swept ({TYPED}): {str(error).splitlines()[0]}"
 
 
 def values(override: Override) -> list[Any]:

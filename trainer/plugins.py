@@ -9,6 +9,7 @@ installed package names its module in its metadata, under any name:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from trainer import signature
-from trainer.registry import Registry, where
+from trainer.registry import ClashError, Registry, where
 from trainer.signature import Found
 
 VARIABLE = "TRAINER_PLUGINS"
@@ -54,7 +55,7 @@ def declare(
             _declare(word, registries, now)
         except _NotFoundError as error:
             problems.append(f"{origin}: {error}")
-        except ValueError as error:  # a name that is taken
+        except ClashError as error:
             problems.append(str(error))
         except (Exception, SystemExit) as error:  # whatever the user's code does when it is imported
             problems.append(f"{origin}: {word}: {where(error)}")
@@ -74,6 +75,9 @@ def load_metrics(names: Iterable[str]) -> None:
             found[1]()
 
 
+_used: set[str] = set()  # plugins that registered something when they were imported
+
+
 class _NotFoundError(Exception):
     """There is no such file or module."""
 
@@ -84,13 +88,30 @@ def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
     symbols = {_symbol(registry): group for group, registry in registries.items()}
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     found = [component for path in files for component in signature.components(path, symbols)]
+    twice = [
+        each for each in found if [other.name for other in found if other.group == each.group].count(each.name) > 1
+    ]
+    if twice and twice[0].group != "metric":
+        places = ", ".join(f"line {each.line}" for each in twice)
+        raise ClashError(f"{twice[0].group}={twice[0].name}: registered twice, in {twice[0].file}, {places}")
     for component in found:
         if component.group == "metric":
             _metrics[component.name] = component, load
         else:
             registries[component.group].declare(component, load)
-    if now or not found:
+    if not found:
+        _load_unread(word, registries, load)
+    elif now or any("register(" in path.read_text(encoding="utf-8") for path in files):
         load()
+
+
+def _load_unread(word: str, registries: Mapping[str, Registry], load: Callable[[], object]) -> None:
+    """Import what shows no component; it may register some in a way that cannot be read."""
+    from_before = {group: set(registry.own()) for group, registry in registries.items()}
+    load()
+    if word not in _used and from_before == {group: set(registry.own()) for group, registry in registries.items()}:
+        raise _NotFoundError(f"{word}: registers nothing; a component stands under a decorator, @MODELS.register")
+    _used.add(word)
 
 
 def _symbol(registry: Registry) -> str:
@@ -120,10 +141,11 @@ def _import_file(file: Path) -> None:
     """Import a file under its own name, so that its classes can be pickled; its neighbours can be imported by it."""
     name, place = file.stem, file.resolve()
     known = sys.modules.get(name)
-    if known is not None:
-        if getattr(known, "__file__", None) and Path(str(known.__file__)).resolve() == place:
-            return
-        raise _NotFoundError(f"{file}: a module called {name} is there already; rename the file")
+    if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == place:
+        return
+    with contextlib.suppress(ImportError):
+        if known is not None or signature.find_module(name).resolve() != place:
+            raise _NotFoundError(f"{file}: a module called {name} is there already; rename the file")
     if str(place.parent) not in sys.path:
         sys.path.append(str(place.parent))
     spec = importlib.util.spec_from_file_location(name, file)

@@ -17,9 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer import signature
-from trainer.signature import Found, UnreadableError, snake_case
+from trainer.signature import Found, MisplacedError, UnreadableError, snake_case
 
 ComponentT = TypeVar("ComponentT", bound=Callable[..., Any])
+
+
+class ClashError(ValueError):
+    """Two components have one name."""
 
 
 class LoadError(Exception):
@@ -47,15 +51,17 @@ class Registry:
         earlier one.
 
         Raises:
-            ValueError: another component has that name.
+            ClashError: another component has that name.
         """
+        if not hasattr(component, "__name__"):
+            raise TypeError("write @….register without a name: a component is called as its class, in snake case")
         name = snake_case(component.__name__)
         known = self._components.get(name)
         if known is not None and _identity(known) != _identity(component):
             places = f"{known.__module__} and {component.__module__}"
-            raise ValueError(f"{self.group}={name}: registered twice, in {places}")
+            raise ClashError(f"{self.group}={name}: registered twice, in {places}")
         if known is None and name in self._files() and component.__module__ != self._module(name):
-            raise ValueError(f"{self.group}={name}: {component.__module__} registers a name of {self._module(name)}")
+            raise ClashError(f"{self.group}={name}: {component.__module__} registers a name of {self._module(name)}")
         self._components[name] = component
         return component
 
@@ -63,15 +69,15 @@ class Registry:
         """Make a plugin's component known before it is imported; ``load`` imports it.
 
         Raises:
-            ValueError: another component has that name.
+            ClashError: another component has that name.
         """
         known = self._declared.get(found.name)
         if known is not None and known[0].file != found.file:
             places = f"{known[0].file}, line {known[0].line}, and {found.file}, line {found.line}"
-            raise ValueError(f"{self.group}={found.name}: registered twice, in {places}")
+            raise ClashError(f"{self.group}={found.name}: registered twice, in {places}")
         if found.name in self._files():
             place = f"{found.file}, line {found.line}"
-            raise ValueError(f"{self.group}={found.name}: registered twice, in {self._module(found.name)} and {place}")
+            raise ClashError(f"{self.group}={found.name}: registered twice, in {self._module(found.name)} and {place}")
         self._declared[found.name] = found, load
 
     def names(self) -> list[str]:
@@ -115,12 +121,17 @@ class Registry:
             KeyError, LoadError: as ``get``.
         """
         file = self.file(name)
-        if file is not None and (name not in self._components or name in self._files()):
+        if file is not None:
             try:
                 return signature.keys(file, name)
             except (UnreadableError, SyntaxError, OSError):
                 pass
-        return signature.keys_of(self.get(name))
+            except MisplacedError as error:
+                raise LoadError(f"{self.group}={name}: {error} ({file})") from error
+        try:
+            return signature.keys_of(self.get(name))
+        except (MisplacedError, NameError, TypeError) as error:
+            raise LoadError(f"{self.group}={name}: its keys cannot be read: {error} ({file})") from error
 
     def doc(self, name: str) -> str:
         """The docstring of a plugin's component."""

@@ -8,9 +8,12 @@ import logging
 import math
 import os
 import random
+import re
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +21,7 @@ import torch
 from torch import nn
 
 from trainer.checkpoint import BEST, Checkpoints
-from trainer.config import Component, ConfigError, RunError, Settings, did_you_mean
+from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registry
 from trainer.data import Data
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
@@ -119,6 +122,9 @@ def assemble(settings: Settings) -> Parts:
         precision = choose_precision(settings.precision, device)
     with mistakes:
         data = build(DATASETS, settings.dataset, settings.seed)
+        if not isinstance(data, Data):
+            raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
+        data.check()
         with mistakes:
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
             metrics = choose(settings.metrics, data.spec)
@@ -204,6 +210,11 @@ def build(registry: Registry, config: Component, *runtime: Any) -> Any:
         raise ConfigError(str(error)) from error
     except ValueError as error:
         raise ConfigError(f"{registry.group}={config['name']}: {error}") from error
+    except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
+        if not re.search("memory|overflow|too large|must be less than", str(error), flags=re.IGNORECASE):
+            raise
+        line = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{registry.group}={config['name']}: its keys make it too large: {line}") from error
 
 
 def set_global_state(seed: int, deterministic: bool) -> None:
@@ -270,7 +281,15 @@ def _reported(directory: RunDirectory, settings: Settings) -> Iterator[RunDirect
 
 
 def _one_line(error: Exception) -> str:
-    """What went wrong, for the terminal; the log has the rest."""
+    """What went wrong, for the terminal, with the place in the user's own code; the log has the rest."""
+    files = [registry(group).file(name) for group in GROUPS for name in registry(group).own()]
+    own = {file.resolve() for file in files if file is not None}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() in own]
+    place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+    return _message(error) + place
+
+
+def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     text = " ".join(str(error).split())

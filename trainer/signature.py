@@ -25,6 +25,10 @@ import typing_extensions
 LIGHT = {"typing", "typing_extensions", "collections.abc", "msgspec", "pathlib", "trainer.config", "trainer.spec"}
 
 
+class MisplacedError(Exception):
+    """A parameter looks like a key and does not stand where keys do."""
+
+
 class UnreadableError(Exception):
     """The source does not show what was asked for."""
 
@@ -78,7 +82,7 @@ def keys(file: Path, name: str) -> dict[str, Parameter]:
         for node in source.tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and snake_case(node.name) == name:
                 return dict(source.parameters(node))
-    except UnreadableError:
+    except (UnreadableError, MisplacedError):
         raise
     except Exception as error:  # a type that needs more than was read
         raise UnreadableError(f"{file}: {error}") from error
@@ -88,10 +92,19 @@ def keys(file: Path, name: str) -> dict[str, Parameter]:
 def keys_of(component: Callable[..., Any]) -> dict[str, Parameter]:
     """The same of a component that is imported."""
     function = component.__init__ if inspect.isclass(component) else component
-    hints = typing_extensions.get_type_hints(function, include_extras=True)
+    try:
+        hints = typing_extensions.get_type_hints(function, include_extras=True)
+    except NameError:  # of a parameter that is no key, perhaps: a name that only type checkers import
+        names = {**vars(inspect.getmodule(component)), "Any": Any}
+        keys = {
+            p.name: p.annotation for p in inspect.signature(component).parameters.values() if p.kind is p.KEYWORD_ONLY
+        }
+        hints = {key: eval(kind, names) if isinstance(kind, str) else kind for key, kind in keys.items()}
     found: dict[str, Parameter] = {}
     for parameter in inspect.signature(component).parameters.values():
-        annotation = hints.get(parameter.name, Any)
+        annotation = hints.get(parameter.name, _type_of(parameter.default))
+        if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and parameter.default is not Parameter.empty:
+            raise _misplaced(parameter.name)
         if parameter.kind is Parameter.KEYWORD_ONLY:
             found[parameter.name] = parameter.replace(annotation=annotation)
         elif parameter.kind is Parameter.VAR_KEYWORD:
@@ -194,15 +207,20 @@ class _Source:
                     yield "metric", str(name.value)
 
     def parameters(self, node: ast.FunctionDef | ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
+        for decorator in node.decorator_list:
+            if not (isinstance(decorator, ast.Attribute) and decorator.attr == "register"):
+                raise UnreadableError(f"{self.file}: {node.name} is changed by {ast.unparse(decorator)}")
         if isinstance(node, ast.ClassDef):
             init = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
             if not init:
                 yield from self._inherited(node)
                 return
             node = init[0]
+        if node.args.defaults:
+            raise _misplaced(node.args.args[-len(node.args.defaults)].arg)
         for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-            annotation = Any if argument.annotation is None else self.annotation(argument.annotation)
             value = Parameter.empty if default is None else self.value(default)
+            annotation = _type_of(value) if argument.annotation is None else self.annotation(argument.annotation)
             yield argument.arg, Parameter(argument.arg, Parameter.KEYWORD_ONLY, default=value, annotation=annotation)
         if node.args.kwarg is not None and node.args.kwarg.annotation is not None:
             yield from _unpacked(self.annotation(node.args.kwarg.annotation)).items()
@@ -278,6 +296,15 @@ class _Source:
 
 
 _BUILTIN = object()
+
+
+def _type_of(default: Any) -> Any:
+    """The type of a key without one: that of its default, where that is a plain value."""
+    return type(default) if type(default) in (bool, int, float, str, list) else Any
+
+
+def _misplaced(name: str) -> MisplacedError:
+    return MisplacedError(f"{name} has a default and stands before the *; keys stand behind it: (…, *, {name}=…)")
 
 
 def _names(expression: ast.AST) -> set[str]:

@@ -17,10 +17,11 @@ import yaml
 
 from trainer.config import ConfigError
 
+MOST_BYTES = 1_000_000  # of a file
 MOST_NODES = 10_000  # what a file may grow to, its anchors written out
 
 # What ${name:…} may compute, and which variables of the environment ${oc.env:NAME} may read.
-RESOLVERS = {"now", "hydra", "oc.env"}
+RESOLVERS = {"now", "oc.env"}
 VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
 _NESTED = re.compile(r"\$\{[^}]*\$\{")
@@ -66,7 +67,10 @@ def read(path: Path) -> YamlFile:
         ConfigError: it is no YAML, or not one that can be read; with the line.
     """
     try:
-        return _read(path, path.stat().st_mtime_ns)
+        status = path.stat()
+        if status.st_size > MOST_BYTES:
+            raise ConfigError(f"{shown(path)}: has more than {MOST_BYTES:,} bytes")
+        return _read(path, status.st_mtime_ns)
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
 
@@ -81,6 +85,8 @@ def refusals(text: str) -> list[str]:
     for name, argument in _RESOLVER.findall(text):
         if name not in RESOLVERS:
             found.append(f"${{{name}:…}} is not taken; known: {', '.join(sorted(RESOLVERS))}")
+        elif name == "now" and not argument:
+            found.append("${now:} needs a format, such as ${now:%Y-%m-%d}")
         elif name == "oc.env" and not VARIABLES.fullmatch(argument.strip()):
             allowed = "HOME, USER, TMPDIR, SCRATCH, SLURM_… and TRAINER_…"
             found.append(f"${{oc.env:{argument.strip()}}} is not read; a config reads only {allowed}")
@@ -153,7 +159,7 @@ def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: Yam
         raise ConfigError(f"{shown(path)}, line {node.start_mark.line + 1}: {tag} names code, and a config is data")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag.rpartition(":")[2] not in ("str", "merge"):
                 raise ConfigError(f"{shown(path)}, line {key.start_mark.line + 1}: no YAML: a key has to be a word")
             name = str(key.value)
             full, line = f"{parent}.{name}" if parent else name, key.start_mark.line + 1

@@ -21,14 +21,14 @@ Share = Annotated[float, Meta(gt=0, lt=1)]
 
 @DATASETS.register
 def iris(seed: int, *, file: str, val_fraction: Fraction, test_fraction: Share) -> Data:
-    """A table of numbers whose last column is the class.
+    """A table of numbers whose last column is the class; ``file`` stands beside this one, or is a whole path.
 
     Raises:
         ConfigError: there is no such file.
     """
-    path = Path(file)
+    path = Path(__file__).parent / file
     if not path.is_file():
-        raise ConfigError(f"dataset.file: {file}: no such file")
+        raise ConfigError(f"dataset.file: {path}: no such file")
     with path.open(newline="") as lines:
         header, *rows = csv.reader(lines)
     classes = tuple(sorted({row[-1] for row in rows}))
