@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import sys
+import tempfile
 from typing import Any
 
 import hydra
@@ -49,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
             return None
         return score(summary)
 
-    argv = sys.argv
+    argv, stack = sys.argv, contextlib.ExitStack()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × shows a question mark
@@ -60,6 +62,9 @@ def main(words: list[str] | None = None) -> int:
         if command.answer():
             return 0
         sys.argv = [argv[0], *command.for_hydra()]
+        if command.is_dry_sweep():
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
+            sys.argv.append(f"hydra.sweep.dir={folder}")
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt:
         print("train: interrupted", file=sys.stderr)
@@ -72,6 +77,7 @@ def main(words: list[str] | None = None) -> int:
         codes.append(report(compose_error(error)))
     finally:
         sys.argv = argv
+        stack.close()
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
         _leave_a_broken_pipe()
     return max(codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,45 @@ def test_a_key_of_a_group_is_suggested_where_only_its_name_was_typed(train: Trai
 def test_early_stopping_says_so(train: Train) -> None:
     result = train("logger=none", "optimizer=sgd", "optimizer.lr=1e-30", "patience=2", "epochs=50")
     assert "stopped  no better val/accuracy in 2 evaluations" in result.out
+
+
+def test_a_dry_run_of_a_sweep_keeps_nothing(train: Train) -> None:
+    result = train("--multirun", "seed=0,1", "dry_run=true", "logger=none")
+    assert result.code == 0, result.err
+    assert result.out.count("nothing is kept") == 2
+    assert list(result.folder.iterdir()) == []
+
+
+def test_the_folders_of_hydra_searchpath_and_config_path_serve(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "small.yaml").write_text("defaults: [cnn]\nhidden: 16\n")
+    assert train(f"hydra.searchpath=[{tmp_path}/mine]", "model=small", "dry_run=true").code == 0
+    shutil.copytree(REPOSITORY / "configs", tmp_path / "conf")
+    (tmp_path / "conf" / "model" / "tiny.yaml").write_text("defaults: [cnn]\nhidden: 4\n")
+    result = train("--config-path", "../conf", "model=tiny", "--cfg", "job", "--package", "model")
+    assert (result.code, result.err) == (0, "")
+    assert "hidden: 4" in result.out
+
+
+def test_a_terminal_without_the_letters_gets_question_marks(tmp_path: Path) -> None:
+    environment = {"PATH": "", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?" in done.stdout
+
+
+def test_help_of_a_sweep_and_with_a_broken_file_beside(train: Train, tmp_path: Path) -> None:
+    assert train("--multirun", "model=cnn,gru", "--help").out.startswith("model=cnn")
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "broken.yaml").write_text("a: [\n")
+    result = train("--config-dir", str(tmp_path / "mine"), "--help")
+    assert result.code == 0
+    assert "broken       (" in result.out
+
+
+def test_nobody_reading_is_no_error(tmp_path: Path) -> None:
+    for words in ("--help", "--info", "--cfg job"):
+        command = f"{sys.executable} {REPOSITORY / 'cli.py'} {words} | head -1"
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stderr == "", done.stderr[-1000:]

@@ -159,7 +159,7 @@ class Composer:
         """Checked words as Hydra takes them: ``++`` before a key that only the component's signature knows."""
         overrides = list(parse(words, self.loader, []))
         with checked_sources(self):
-            config, _ = self._compose(self._choices(overrides))
+            config, _ = self._compose([*self._searchpath(overrides, []), *self._choices(overrides)])
         known, found = plain_config(config), []
         for each in overrides:
             word = str(each.input_line)
@@ -173,7 +173,8 @@ class Composer:
         """The plain, unresolved config of checked words; for a help text."""
         overrides = [variants(each)[0] for each in parse(words, self.loader, [])]
         with checked_sources(self):
-            plain = plain_config(self._compose(self._choices(overrides))[0])
+            config, _ = self._compose([*self._searchpath(overrides, []), *self._choices(overrides)])
+        plain = plain_config(config)
         for each in overrides:
             if not self.is_group(each) and not each.is_hydra_override():
                 lay(plain, each, [])
@@ -419,7 +420,8 @@ class Composer:
         options = getattr(error, "options", None)
         if options:
             group, _, name = (getattr(error, "missing_cfg_file", None) or "").rpartition("/")
-            return unknown_option(group, name, options, self._chosen_in(group, words))
+            line = unknown_option(group, name, options, self._chosen_in(group, words))
+            return f"{line}; of a plugin? name it: plugins=[…]" if group in GROUPS else line
         found = re.match(r"In '(?P<file>[^']+)': (?:.* raised while composing config:\n)?(?P<reason>.+)", str(error))
         found = found or re.match(r"(?P<reason>.+) in '(?P<file>[^']+)', (?P<more>.+)", str(error))
         file = self.file(found["file"]) if found else None

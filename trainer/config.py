@@ -261,8 +261,6 @@ def _check_component(
     except LoadError as error:
         problems.append(str(error))
         return config
-    if "name" in keys:
-        problems.append(f"{group}={name}: a key cannot be called name, which chooses the component")
     named = {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}
     return _check_keys(config, named, path, origin, problems)
 

@@ -64,6 +64,10 @@ class Command:
         self._for_hydra = composer.for_hydra(self.words)
         return False
 
+    def is_dry_sweep(self) -> bool:
+        """Whether this is a sweep of which nothing is to be kept."""
+        return bool(self.options.multirun and "dry_run=true" in self.words)
+
     def for_hydra(self) -> list[str]:
         """The checked command line as Hydra takes it."""
         options = self.options

@@ -54,7 +54,10 @@ def declare(
         try:
             _declare(word, registries, now)
         except _NotFoundError as error:
-            problems.append(f"{origin}: {error}")
+            if origin.startswith("the package"):  # a broken package must not stop what does not need it
+                print(f"train: warning: {origin}: {error}", file=sys.stderr)
+            else:
+                problems.append(f"{origin}: {error}")
         except ClashError as error:
             problems.append(str(error))
         except (Exception, SystemExit) as error:  # whatever the user's code does when it is imported

@@ -120,6 +120,23 @@ class Registry:
         Raises:
             KeyError, LoadError: as ``get``.
         """
+        keys = self._read(name)
+        if "name" in keys:
+            raise LoadError(f"{self.group}={name}: a key cannot be called name, which chooses the component")
+        return keys
+
+    def doc(self, name: str) -> str:
+        """The docstring of a plugin's component."""
+        if name in self._components:
+            return self._components[name].__doc__ or ""
+        return self._declared[name][0].doc if name in self._declared else ""
+
+    def build(self, config: Mapping[str, Any], *runtime: Any) -> Any:
+        """Build ``config["name"]`` from runtime objects and the other keys of ``config``, already checked."""
+        keys = {key: value for key, value in config.items() if key != "name"}
+        return self.get(config["name"])(*runtime, **keys)
+
+    def _read(self, name: str) -> dict[str, Parameter]:
         file = self.file(name)
         if file is not None:
             try:
@@ -132,17 +149,6 @@ class Registry:
             return signature.keys_of(self.get(name))
         except (MisplacedError, NameError, TypeError) as error:
             raise LoadError(f"{self.group}={name}: its keys cannot be read: {error} ({file})") from error
-
-    def doc(self, name: str) -> str:
-        """The docstring of a plugin's component."""
-        if name in self._components:
-            return self._components[name].__doc__ or ""
-        return self._declared[name][0].doc if name in self._declared else ""
-
-    def build(self, config: Mapping[str, Any], *runtime: Any) -> Any:
-        """Build ``config["name"]`` from runtime objects and the other keys of ``config``, already checked."""
-        keys = {key: value for key, value in config.items() if key != "name"}
-        return self.get(config["name"])(*runtime, **keys)
 
     def _files(self) -> dict[str, Path]:
         """The files of the group's folder, by the name of their component."""

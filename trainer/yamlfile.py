@@ -177,7 +177,10 @@ def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: Yam
             _walk(item, f"{parent}.{number}", lines, path, found)
     elif isinstance(node, yaml.ScalarNode):
         line = node.start_mark.line + 1
-        found.refused += [f"{parent}: {reason} ({shown(path)}, line {line})" for reason in refusals(str(node.value))]
+        reasons = refusals(str(node.value))
+        if parent.startswith("defaults.") and "${" in str(node.value):
+            reasons = ["an interpolation in a defaults list is not taken"]
+        found.refused += [f"{parent}: {reason} ({shown(path)}, line {line})" for reason in reasons]
 
 
 def _comment(value: yaml.Node, lines: list[str]) -> str:
