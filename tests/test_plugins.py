@@ -279,7 +279,7 @@ def test_what_is_often_done_wrong_is_said(folder: Path) -> None:
     )
     wrong = answer(MODEL.replace("nn.Linear(inputs,", "nn.Linear(inputs + 1,"))
     assert "mat1 and mat2 shapes cannot be multiplied" in wrong
-    assert "my_models.py, line 30 (" in wrong
+    assert "my_models.py, line 27 (" in wrong
     (folder / "numpy.py").write_text(MODEL)
     done = train(folder, "plugins=[numpy.py]", "model=flat", "dry_run=true")
     assert "a module called numpy is there already; rename the file" in done.stderr

@@ -164,7 +164,8 @@ class Composer:
         for each in overrides:
             word = str(each.input_line)
             if not self.is_group(each):
-                found.append(word if word[0] in "+~" or _has(known, each.key_or_group) else f"++{word}")
+                known_to_hydra = word[0] in "+~" or each.is_hydra_override() or _has(known, each.key_or_group)
+                found.append(word if known_to_hydra else f"++{word}")
             elif each.value() is not None:
                 found.append(word)
         return found
