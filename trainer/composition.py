@@ -203,8 +203,8 @@ class Composer:
         params = plain_config(config, "hydra")["sweeper"].get("params") or {}
         typed = {each.key_or_group for each in overrides}
         words = [f"{key}={value}" for key, value in params.items() if key not in typed]
-        found = [f"{word}: stands in hydra.sweeper.params: {line}" for word in words for line in _not_for_jobs(word)]
-        problems += found
+        found = [(word.partition("=")[0], line) for word in words for line in _not_for_jobs(word)]
+        problems += [f"hydra.sweeper.params.{key}: {line}" for key, line in found[:1]]
         return [] if found else list(parse(words, self.loader, problems))
 
     def _without_files(self, overrides: Sequence[Override], wanted: Sequence[str]) -> list[str]:
@@ -373,7 +373,8 @@ class Composer:
         origins = _Origins(files, {each.key_or_group for each in overrides if not self.is_group(each)})
         plain = plain_config(config)
         hydra = OfHydra(config, origins)
-        problems += hydra.from_files() if reading.foreign else []
+        if reading.foreign:
+            problems += [*hydra.from_files(), *too_large({**plain, "hydra": plain_config(config, "hydra")})]
         if "experiment" in plain:
             recipes = [shown(path) for _, path in files if path.parent.name == "experiment"]
             raise ConfigError(f"{', '.join(recipes)}: a recipe has to begin with the line # @package _global_")
@@ -503,8 +504,10 @@ def _about(line: str, keys: Sequence[str]) -> bool:
 
 def _not_for_jobs(word: str) -> list[str]:
     """What a file's sweep may not change."""
-    key = word.partition("=")[0]
-    return ["it names no key of a run"] if not re.fullmatch(r"[\w.]+", key) or key.startswith("hydra") else []
+    key, _, value = word.partition("=")
+    if not re.fullmatch(r"[\w.]+", key) or key.startswith("hydra"):
+        return ["it names no key of a run"]
+    return ["an interpolation is not taken there"] if "${" in value else []
 
 
 def from_hydra(config: Any, words: Sequence[str]) -> Settings:
