@@ -16,10 +16,9 @@ import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 from argcomplete.shell_integration import shellcode
 
-from trainer import explain, yamlfile
+from trainer import explain
 from trainer.composition import Composer
 from trainer.config import GROUPS, ConfigError, Settings, choices, keys_in, registry
-from trainer.yamlfile import config_dir
 
 COMMANDS = ("train", "trainer")
 SHELLS = ("bash", "zsh", "fish")
@@ -113,26 +112,15 @@ def _complete(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> dict[st
 
 def _keys(composer: Composer, config: dict[str, Any], prefix: str) -> dict[str, str]:
     """Groups and keys; those below a group once something is typed."""
-    comments = yamlfile.read(config_dir() / "train.yaml").comments
     found = {f"{group}=": f"one of {', '.join(composer.options(group))}" for group in (*GROUPS, "experiment")}
-    for key, parameter in keys_in(Settings).items():
-        if key not in GROUPS:
-            nested = keys_in(parameter.annotation)
-            found |= {f"{name}=": comments.get(name, "") for name in ([f"{key}.{n}" for n in nested] or [key])}
+    found |= {f"{row.key}=": row.sentence for row in explain.top_rows(config)}
     if prefix:
         for group in GROUPS:
-            for path, name in _components(group, config):
+            for path, name, values in explain.chosen(group, config):
                 sentences = explain.sentences(composer, group, name, name)
-                rows = explain.rows(path, registry(group).keys(name), {}, sentences)
+                rows = explain.rows(path, registry(group).keys(name), values, sentences)
                 found |= {f"{row.key}=": row.sentence for row in rows}
     return found
-
-
-def _components(group: str, config: dict[str, Any]) -> list[tuple[str, str]]:
-    """The path and the name of each component of a config."""
-    if group == "logger":
-        return [(f"logger.{name}", name) for name in config[group]]
-    return [(group, config[group]["name"])]
 
 
 def _values(key: str, config: dict[str, Any]) -> list[str]:

@@ -32,6 +32,7 @@ from trainer.config import (
     check,
     did_you_mean,
     registries,
+    stands,
     unknown_option,
 )
 from trainer.guard import (
@@ -55,6 +56,9 @@ from trainer.yamlfile import shown
 
 # What Hydra and OmegaConf raise about a config.
 FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
+
+
+SEARCHPATH = "hydra.searchpath"
 
 
 class _FileError(ConfigError):
@@ -124,8 +128,7 @@ class Composer:
             ConfigError: with every mistake, one line each.
         """
         problems: list[str] = []
-        overrides = list(parse(words, self.loader, problems))
-        searchpath = self._searchpath(overrides, problems)
+        overrides = self._with_folders(parse(words, self.loader, problems), problems)
         right = len(problems)
         wanted, rest = self._plugins(overrides, trains, problems)
         settings, options = list[Settings](), list[str]()
@@ -134,12 +137,12 @@ class Composer:
             if len(problems) == right:  # else they may be those of a plugin that cannot be used
                 problems += options
             try:
-                if multirun or self._sweeps(kept, searchpath):
-                    swept = self._swept_in_files(kept, searchpath, problems)
+                if multirun or self._sweeps(kept):
+                    swept = self._swept_in_files(kept, problems)
                     kept += self._without_wrong_options(swept, True, problems)
                 for job in jobs(kept):
                     try:
-                        settings.append(self._job(job, searchpath, wanted, partial=not trains))
+                        settings.append(self._job(job, wanted, partial=not trains))
                     except _FileError:
                         raise
                     except ConfigError as error:
@@ -159,7 +162,7 @@ class Composer:
         """Checked words as Hydra takes them: ``++`` before a key that only the component's signature knows."""
         overrides = list(parse(words, self.loader, []))
         with checked_sources(self):
-            config, _ = self._compose([*self._searchpath(overrides, []), *self._choices(overrides)])
+            config, _ = self._compose(self._choices(overrides))
         known, found = plain_config(config), []
         for each in overrides:
             word = str(each.input_line)
@@ -174,7 +177,7 @@ class Composer:
         """The plain, unresolved config of checked words; for a help text."""
         overrides = [variants(each)[0] for each in parse(words, self.loader, [])]
         with checked_sources(self):
-            config, _ = self._compose([*self._searchpath(overrides, []), *self._choices(overrides)])
+            config, _ = self._compose(self._choices(overrides))
         plain = plain_config(config)
         for each in overrides:
             if not self.is_group(each) and not each.is_hydra_override():
@@ -185,21 +188,19 @@ class Composer:
         """Whether the config of checked words has a part, which may be one of Hydra's."""
         return package in ("_global_", "") or package.startswith("hydra") or _has(self.composed(words), package)
 
-    def _sweeps(self, overrides: Sequence[Override], searchpath: Sequence[str]) -> bool:
+    def _sweeps(self, overrides: Sequence[Override]) -> bool:
         """Whether a file makes a sweep of the command."""
-        config, reading = self._compose([*searchpath, *self._choices(overrides)])
+        config, reading = self._compose(self._choices(overrides))
         return reading.foreign and config.hydra.mode == RunMode.MULTIRUN
 
     def _choices(self, overrides: Iterable[Override]) -> list[str]:
-        """The words that choose options; of a sweep the first value."""
-        chosen = [variants(each)[0] for each in overrides if self.is_group(each)]
+        """The words that choose options, of a sweep the first value, and those that add folders."""
+        chosen = [variants(each)[0] for each in overrides if self.is_group(each) or each.key_or_group == SEARCHPATH]
         return [str(each.input_line) for each in chosen if each.value() is not None]
 
-    def _swept_in_files(
-        self, overrides: Sequence[Override], searchpath: Sequence[str], problems: list[str]
-    ) -> list[Override]:
+    def _swept_in_files(self, overrides: Sequence[Override], problems: list[str]) -> list[Override]:
         """The words that files add to every job of a sweep; they are checked as what is typed."""
-        config, _ = self._compose([*searchpath, *self._choices(overrides)])
+        config, _ = self._compose(self._choices(overrides))
         params = plain_config(config, "hydra")["sweeper"].get("params") or {}
         typed = {each.key_or_group for each in overrides}
         words = [f"{key}={value}" for key, value in params.items() if key not in typed]
@@ -273,24 +274,24 @@ class Composer:
             package = f"{group}.{name}" if group == "logger" else group
             ConfigStore.instance().store(group=group, name=name, node=node, package=package)
 
-    def _searchpath(self, overrides: Iterable[Override], problems: list[str]) -> list[str]:
-        """The words that add folders, where they do."""
-        words = []
+    def _with_folders(self, overrides: Iterable[Override], problems: list[str]) -> list[Override]:
+        """Note the folders that words add; returns the overrides without those that add what is no folder."""
+        kept = []
         for override in overrides:
-            if override.key_or_group != "hydra.searchpath":
-                continue
-            folders = override.value()
-            try:
-                if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
-                    got = f"{override.input_line} ({TYPED})"
-                    raise ConfigError(f"hydra.searchpath: must be a list of folders, got {got}")
-                for folder in folders:
-                    check_folder("hydra.searchpath", str(folder))
-                    self._folders.append(Path(str(folder).removeprefix("file://")))
-                words.append(str(override.input_line))
-            except ConfigError as error:
-                problems += error.problems
-        return words
+            if override.key_or_group == SEARCHPATH:
+                folders = override.value()
+                try:
+                    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+                        got = f"{override.input_line} ({TYPED})"
+                        raise ConfigError(f"{SEARCHPATH}: must be a list of folders, got {got}")
+                    for folder in folders:
+                        check_folder(SEARCHPATH, str(folder))
+                        self._folders.append(Path(str(folder).removeprefix("file://")))
+                except ConfigError as error:
+                    problems += error.problems
+                    continue
+            kept.append(override)
+        return kept
 
     def is_group(self, override: Override) -> bool:
         """Whether a word chooses an option."""
@@ -356,17 +357,14 @@ class Composer:
                     return f"{line} options: {', '.join(names)}"
         return None
 
-    def _job(
-        self, overrides: Sequence[Override], searchpath: Sequence[str], wanted: Sequence[str], *, partial: bool
-    ) -> Settings:
+    def _job(self, overrides: Sequence[Override], wanted: Sequence[str], *, partial: bool) -> Settings:
         """Check one job.
 
         Raises:
             ConfigError: with every mistake.
         """
         problems: list[str] = []
-        groups = [*searchpath, *(str(each.input_line) for each in overrides if self.is_group(each))]
-        config, reading = self._compose(groups)
+        config, reading = self._compose(self._choices(overrides))
         if reading.refused:
             raise ConfigError(*reading.refused)
         files = [(package, file) for path, package in reading.places if (file := self.file(path)) is not None]
@@ -464,7 +462,7 @@ def settle(
     problems: dict[str, str] = {}  # by their key, about which the check then need not say more
     plain = dict(plain)
     for group in (group for group in GROUPS if group != "logger"):
-        keys, place = plain.get(group), f" ({origin(group)})" if origin(group) else ""
+        keys, place = plain.get(group), stands(origin(group))
         if keys is None or (isinstance(keys, Mapping) and "name" not in keys):
             problems[f"{group}.name"] = f"{group}.name: missing; the YAML says which component it is for{place}"
             plain[group] = {"name": MISSING}
@@ -478,17 +476,17 @@ def settle(
             try:
                 OmegaConf.select(config, key, throw_on_resolution_failure=True)
             except Exception as error:  # whatever stands in an interpolation
-                place = f" ({origin(key)})" if origin(key) else ""
                 about_known = any(f"{group}.name" in str(error) for group in GROUPS if group in plain)
                 if not (problems and about_known):
-                    problems[key] = f"{key}: {compose_error(error).problems[0].removeprefix(f'{key}: ')}{place}"
+                    reason = compose_error(error).problems[0].removeprefix(f"{key}: ")
+                    problems[key] = f"{key}: {reason}{stands(origin(key))}"
                 OmegaConf.update(config, key, MISSING)
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     assert isinstance(resolved, dict)
     try:
         settings = check({str(key): value for key, value in resolved.items()}, origin, partial=partial)
     except ConfigError as error:
-        silent = tuple(f"{key.removesuffix('.name')}" for key in problems)
+        silent = [key.removesuffix(".name") for key in problems]
         more = [line for line in error.problems if not (problems and _about(line, silent))]
         raise ConfigError(*problems.values(), *more) from error
     if problems:

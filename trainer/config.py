@@ -164,7 +164,7 @@ def check(
     accumulate, batch_size = values.get("accumulate"), values.get("batch_size")
     if isinstance(accumulate, int) and isinstance(batch_size, int) and 0 < batch_size < accumulate:
         line = f"accumulate: must be at most batch_size, {batch_size}, got {accumulate}"
-        problems.append(line + _stands(origin("accumulate")))
+        problems.append(line + stands(origin("accumulate")))
     if problems:
         raise ConfigError(*problems)
     return Settings(**{**values, "checkpoint": CheckpointSettings(**values["checkpoint"])})
@@ -198,7 +198,7 @@ def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | No
     parent, _, leaf = key.rpartition(".")
     known = [str(name) for name in known if name not in ("name", "hydra")]
     near = hint or did_you_mean(leaf, known, f"{parent}." if parent else "")
-    return f"{key}: no such key{_stands(origin)}{near or ';'} keys: {', '.join(known) or 'none'}"
+    return f"{key}: no such key{stands(origin)}{near or ';'} keys: {', '.join(known) or 'none'}"
 
 
 def unknown_option(group: str, name: str, options: Iterable[str], origin: str = "") -> str:
@@ -213,7 +213,7 @@ def unknown_option(group: str, name: str, options: Iterable[str], origin: str = 
     if len(options) > MOST_LISTED:
         closest = difflib.get_close_matches(word, options, n=10, cutoff=0.3) or options[:10]
         listed = f"{', '.join(closest)}, … ({len(options)} in all)"
-    return f"{group}={name}: no such option{_stands(origin)}{hint or ';'} options: {listed}"
+    return f"{group}={name}: no such option{stands(origin)}{hint or ';'} options: {listed}"
 
 
 MOST_LISTED = 40  # options in a message
@@ -225,7 +225,8 @@ _FAMILIES = (
 )
 
 
-def _stands(origin: str) -> str:
+def stands(origin: str) -> str:
+    """`` (from the command line)``: an origin as a message has it; nothing where there is none."""
     return f" ({origin})" if origin else ""
 
 
@@ -238,7 +239,7 @@ def _check_group(
     checked = {}
     for name, keys in config.items():
         if keys is not None and not isinstance(keys, Mapping):
-            problems.append(f"logger.{name}: must be a mapping, got {_shown(keys)}{_stands(origin(f'logger.{name}'))}")
+            problems.append(f"logger.{name}: must be a mapping, got {_shown(keys)}{stands(origin(f'logger.{name}'))}")
             continue
         component = {"name": name, **(keys or {})}
         checked[name] = _check_component(group, component, f"logger.{name}", origin, problems)
@@ -293,13 +294,13 @@ def _check_keys(
             if isinstance(config[key], Mapping):
                 values[key] = _check_keys(config[key], nested, full, origin, problems)
             else:
-                problems.append(f"{full}: must be a mapping, got {_shown(config[key])}{_stands(origin(full))}")
+                problems.append(f"{full}: must be a mapping, got {_shown(config[key])}{stands(origin(full))}")
         elif full in GROUPS:
             if isinstance(config[key], Mapping):
                 values[key] = dict(config[key])
             else:
                 options = ", ".join(registry(full).names())
-                problems.append(f"{full}: must be one of {options}, got {_shown(config[key])}{_stands(origin(full))}")
+                problems.append(f"{full}: must be one of {options}, got {_shown(config[key])}{stands(origin(full))}")
         else:
             try:
                 values[key] = msgspec.convert(config[key], kind)
@@ -309,7 +310,7 @@ def _check_keys(
                 listed = f"; did you mean {full}=[{config[key]}]?" if fits(kind, [config[key]]) else ""
                 too_large = isinstance(config[key], int) and config[key] > LARGEST
                 wanted = describe(kind) + f" and at most {LARGEST}" * too_large
-                problems.append(f"{full}: must be {wanted}, got {_shown(config[key])}{_stands(origin(full))}{listed}")
+                problems.append(f"{full}: must be {wanted}, got {_shown(config[key])}{stands(origin(full))}{listed}")
     return values
 
 

@@ -175,10 +175,15 @@ class Engine:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, DTYPES[self.precision])
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model whose weights count: the averaged one where there is one."""
+        return self.model if self.ema is None else self.ema.model
+
     @torch.inference_mode()
     def evaluate(self, loader: Loader) -> Sums:
         """The sums of a whole split, with the averaged weights where there are some."""
-        model = self.model if self.ema is None else self.ema.model
+        model = self.evaluated
         sums = Sums(self.spec, self.device)
         model.eval()
         for batch in loader.epoch():

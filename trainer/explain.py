@@ -54,11 +54,11 @@ def _groups(composer: Composer, config: Mapping[str, Any]) -> str:
     """Every group with a line for each option."""
     lines = ["Groups (group=option; an option's keys: train model=cnn --help):"]
     for group in (*GROUPS, "experiment"):
-        chosen = config[group] if group == "logger" else [config.get(group, {}).get("name")]
+        defaults = [name for _, name, _ in chosen(group, config)] if group in GROUPS else []
         options = composer.options(group)
         width = max(map(len, options), default=0)
         for number, option in enumerate(options):
-            mark = "*" if option in chosen else " "
+            mark = "*" if option in defaults else " "
             start = f"  {group if number == 0 else '':<11}{mark} {option:<{width}}  "
             lines.append(start + _cut(first_line(composer, group, option), len(start)))
     return "\n".join([*lines, "  (* is the default)"])
@@ -66,6 +66,11 @@ def _groups(composer: Composer, config: Mapping[str, Any]) -> str:
 
 def _keys(config: Mapping[str, Any]) -> str:
     """Every top-level key with its default and its meaning."""
+    return "Keys (key=value):\n" + _table(top_rows(config))
+
+
+def top_rows(config: Mapping[str, Any]) -> list[Row]:
+    """A row for each key of the run itself, without its type."""
     comments = yamlfile.read(config_dir() / "train.yaml").comments
     found = []
     for key, parameter in keys_in(Settings).items():
@@ -73,7 +78,14 @@ def _keys(config: Mapping[str, Any]) -> str:
         if key not in GROUPS and not nested:
             found.append(Row(key, config[key], comments.get(key, ""), ""))
         found += [Row(f"{key}.{name}", config[key][name], comments.get(f"{key}.{name}", ""), "") for name in nested]
-    return "Keys (key=value):\n" + _table(found)
+    return found
+
+
+def chosen(group: str, config: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """The components of a group in a config: where its keys stand, its name, its values; loggers may be several."""
+    if group == "logger":
+        return [(f"logger.{name}", name, values or {}) for name, values in config[group].items()]
+    return [(group, config[group]["name"], config[group])]
 
 
 def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: Sequence[str]) -> Iterator[str]:
@@ -84,15 +96,13 @@ def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: 
             header = textwrap.indent(_header(composer, "experiment", name), "  ")
             yield f"experiment={name}{_at(file)}\n{header}\n\n  its config: train experiment={name} --cfg job"
         return
-    chosen = config[group] if group == "logger" else {config[group]["name"]: config[group]}
-    for name, values in chosen.items():
+    for path, name, values in chosen(group, config):
         option = next(iter(_typed(words, group)), name) if group != "logger" else name
-        path = f"logger.{name}" if group == "logger" else group
         file = composer.file(f"{group}/{option}") or composer.file(f"{group}/{name}")
         title = f"{group}={option}{_at(file or registry(group).file(name))}"
         keys = registry(group).keys(name)
         comments = sentences(composer, group, option, name)
-        table = _table(rows(path, keys, values or {}, comments)) or "  (no keys)"
+        table = _table(rows(path, keys, values, comments)) or "  (no keys)"
         header = textwrap.indent(_header(composer, group, option) or _header(composer, group, name), "  ")
         yield f"{title}\n{header}\n\n{table}"
 

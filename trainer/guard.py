@@ -6,6 +6,7 @@ A file is read by ``CheckedSource`` before Hydra sees it; what a command or a fi
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer import yamlfile
-from trainer.config import ConfigError, PositiveInt, describe, did_you_mean, fits, unknown_key
+from trainer.config import ConfigError, PositiveInt, describe, did_you_mean, fits, stands, unknown_key
 from trainer.overrides import TYPED
 from trainer.yamlfile import config_dir, shown
 
@@ -102,23 +103,29 @@ class OfHydra:
         """The lines for what the user's files say about Hydra that only the command line may."""
         choices = OmegaConf.to_container(self._config.hydra.runtime.choices)
         assert isinstance(choices, dict)
-        words = [f"{group}={choices[group]}" for group in HYDRA_GROUPS]
+        words = tuple(f"{group}={choices[group]}" for group in HYDRA_GROUPS)
         try:
-            loader = ConfigLoaderImpl(create_config_search_path(str(config_dir())))
-            alone = loader.load_configuration("train", words, RunMode.RUN)
+            ours = _without_files(words)
         except (HydraException, OmegaConfBaseException):
             return [f"{' '.join(words)}: only what Hydra and installed packages bring is taken, not a file"]
-        ours, now = (leaves(plain_config(each, "hydra"), "hydra") for each in (alone, self._config))
+        now = leaves(plain_config(self._config, "hydra"), "hydra")
         problems: dict[str, str] = {}
         for key, value in now.items():
             local = key.removeprefix("hydra.")
             allowed = local.startswith((*NOTED_BY_HYDRA, *HYDRA_KEYS_IN_FILES))
             if (key not in ours or ours[key] != value) and not allowed:
-                top, place = ".".join(key.split(".")[:2]), self._origins(key)
-                line = f"{top}: a file cannot set it{f' ({place})' if place else ''}"
+                top = ".".join(key.split(".")[:2])
+                line = f"{top}: a file cannot set it{stands(self._origins(key))}"
                 names = ", ".join(f"hydra.{name}" for name in HYDRA_KEYS_IN_FILES if "_target_" not in name)
                 problems[top] = f"{line}; of Hydra's keys a file sets only {names}"
         return list(problems.values())
+
+
+@functools.cache
+def _without_files(words: tuple[str, ...]) -> dict[str, Any]:
+    """What Hydra's own part is where no file of the user's own is read; asked for every job of a sweep."""
+    loader = ConfigLoaderImpl(create_config_search_path(str(config_dir())))
+    return leaves(plain_config(loader.load_configuration("train", list(words), RunMode.RUN), "hydra"), "hydra")
 
 
 @dataclass

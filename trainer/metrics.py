@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import ConfigError, did_you_mean
+from trainer.registry import identity
 from trainer.spec import Spec, Task
 
 
@@ -46,17 +47,13 @@ def metric(
 
     def register(compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         known = METRICS.get((name, task))
-        if known is not None and _place(known.compute) != _place(compute):
-            places = f"{_place(known.compute)[0]} and {_place(compute)[0]}"
+        if known is not None and identity(known.compute) != identity(compute):
+            places = f"{known.compute.__module__} and {compute.__module__}"
             raise ValueError(f"metrics: {name}: registered twice for {task}, in {places}")
         METRICS[name, task] = Metric(compute, task, higher_is_better)
         return compute
 
     return register
-
-
-def _place(compute: Callable[[Tensor], Tensor]) -> tuple[str, str]:
-    return compute.__module__, compute.__qualname__
 
 
 class Sums:

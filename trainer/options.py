@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from hydra._internal.utils import get_args_parser
 
 from trainer.composition import Composer
-from trainer.config import GROUPS, ConfigError, Settings, nearest, registries
+from trainer.config import KEYS_ELSEWHERE, ConfigError, Settings, keys_in, nearest, registry
 
 VERSIONS = ("torch", "hydra-core")
 
@@ -161,30 +161,27 @@ def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> t
 
 def _unknown(option: str, value: str, known: Iterable[str]) -> str:
     """The line for an option that does not exist: a key in disguise, or a misspelling."""
-    name = option.lstrip("-").replace("-", "_")
+    name, keys = option.lstrip("-").replace("-", "_"), _keys()
     near = nearest(option, known)
-    if name in _keys():
-        return f"{option}: no such option; keys have no dashes: write {_keys()[name]}={value or '…'}"
+    if name in keys:
+        return f"{option}: no such option; keys have no dashes: write {keys[name]}={value or '…'}"
     if near:
         return f"{option}: no such option; did you mean {near}? train --help lists them"
-    key = nearest(name, _keys())
+    key = nearest(name, keys)
     if key:
-        return f"{option}: no such option; did you mean {_keys()[key]}={value or '…'}? train --help lists the keys"
+        return f"{option}: no such option; did you mean {keys[key]}={value or '…'}? train --help lists the keys"
     return f"{option}: no such option; options: {', '.join(name for name in known if name.startswith('--'))}"
 
 
 def _keys() -> dict[str, str]:
     """Every key that could be meant by a bare name, with its full name."""
-    import dataclasses
-
-    keys = {
+    below = {
         key: f"{group}.{key}"
         for group in ("dataset", "model", "optimizer")
-        for name in registries()[group].names()
-        for key in registries()[group].keys(name)
+        for name in registry(group).names()
+        for key in registry(group).keys(name)
     }
-    top = {each.name: each.name for each in dataclasses.fields(Settings) if each.metadata.get("key", True)}
-    return {**keys, **top, "gpu": "device=cuda", **{group: group for group in GROUPS}}
+    return {**below, **{key: key for key in keys_in(Settings)}, "gpu": KEYS_ELSEWHERE["gpu"]}
 
 
 def _error(message: str) -> NoReturn:

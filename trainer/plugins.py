@@ -30,9 +30,7 @@ ENTRY_POINTS = "trainer.plugins"
 _metrics: dict[str, tuple[Found, Callable[[], object]]] = {}
 
 
-def declare(
-    wanted: Iterable[str], registries: Mapping[str, Registry], *, load: bool, entry_points: bool = True
-) -> list[str]:
+def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: bool) -> list[str]:
     """Make the components of plugins known: those ``wanted``, of the environment and of installed packages.
 
     Args:
@@ -45,17 +43,13 @@ def declare(
     """
     problems: list[str] = []
     named = [(word, "plugins", load) for word in wanted] + [(word, VARIABLE, load) for word in from_environment()]
-    if entry_points:
-        named += [
-            (point.value.partition(":")[0], f"the package {point.dist.name if point.dist else point.name}", False)
-            for point in importlib.metadata.entry_points(group=ENTRY_POINTS)
-        ]
-    for word, origin, now in named:
+    installed = _installed()
+    for word, origin, now in [*named, *((word, origin, False) for word, origin in installed)]:
         try:
             _declare(word, registries, now)
         except _NotFoundError as error:
-            if origin.startswith("the package"):  # a broken package must not stop what does not need it
-                print(f"train: warning: {origin}: {error}", file=sys.stderr)
+            if (word, origin) in installed:
+                _warn(f"{origin}: {error}")
             else:
                 problems.append(f"{origin}: {error}")
         except ClashError as error:
@@ -63,6 +57,22 @@ def declare(
         except (Exception, SystemExit) as error:  # whatever the user's code does when it is imported
             problems.append(f"{origin}: {word}: {where(error)}")
     return problems
+
+
+@functools.cache
+def _installed() -> list[tuple[str, str]]:
+    """The modules of installed packages, each with its package; the metadata are read once."""
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return [
+        (point.value.partition(":")[0], f"the package {point.dist.name if point.dist else point.name}")
+        for point in points
+    ]
+
+
+@functools.cache
+def _warn(line: str) -> None:
+    """Say once that a package is broken; it must not stop what does not need it."""
+    print(f"train: warning: {line}", file=sys.stderr)
 
 
 def from_environment() -> list[str]:
@@ -91,10 +101,9 @@ def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
     symbols = {_symbol(registry): group for group, registry in registries.items()}
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     found = [component for path in files for component in signature.components(path, symbols)]
-    twice = [
-        each for each in found if [other.name for other in found if other.group == each.group].count(each.name) > 1
-    ]
-    if twice and twice[0].group != "metric":
+    names = [(each.group, each.name) for each in found if each.group != "metric"]  # a metric has one for each task
+    twice = [each for each in found if names.count((each.group, each.name)) > 1]
+    if twice:
         places = ", ".join(f"line {each.line}" for each in twice)
         raise ClashError(f"{twice[0].group}={twice[0].name}: registered twice, in {twice[0].file}, {places}")
     for component in found:

@@ -57,7 +57,7 @@ class Registry:
             raise TypeError("write @….register without a name: a component is called as its class, in snake case")
         name = snake_case(component.__name__)
         known = self._components.get(name)
-        if known is not None and _identity(known) != _identity(component):
+        if known is not None and identity(known) != identity(component):
             places = f"{known.__module__} and {component.__module__}"
             raise ClashError(f"{self.group}={name}: registered twice, in {places}")
         if known is None and name in self._files() and component.__module__ != self._module(name):
@@ -86,7 +86,7 @@ class Registry:
 
     def own(self) -> list[str]:
         """The names of what plugins and notebooks added, sorted."""
-        return [name for name in self.names() if name not in self._files()]
+        return sorted((self._components.keys() | self._declared.keys()) - self._files().keys())
 
     def get(self, name: str) -> Callable[..., Any]:
         """The component called ``name``; imports its file on first use.
@@ -178,5 +178,6 @@ def where(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{place}"
 
 
-def _identity(component: Callable[..., Any]) -> tuple[str, str]:
+def identity(component: Callable[..., Any]) -> tuple[str, str]:
+    """What tells a definition that runs twice from two definitions of one name: its module and its place there."""
     return component.__module__, component.__qualname__

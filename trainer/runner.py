@@ -106,7 +106,7 @@ def run(settings: Settings) -> Outcome:
         for logger in loggers:
             logger.finish(_flat(settings.to_dict()), _numbers(summary))
         _conclude(engine, results, directory)
-        return Outcome(summary, _evaluated(engine).eval())
+        return Outcome(summary, engine.evaluated.eval())
 
 
 def assemble(settings: Settings) -> Parts:
@@ -337,7 +337,7 @@ def _test(engine: Engine, loggers: Sequence[Logger]) -> dict[str, float]:
     state = engine.checkpoints.load(BEST)
     weights = state["ema"] if engine.ema is not None else state["model"]
     engine.checkpoints.save_weights(weights)
-    _evaluated(engine).load_state_dict(weights)
+    engine.evaluated.load_state_dict(weights)
     sums = engine.evaluate(engine.loaders.test)
     results = sums.compute(engine.metrics)
     if not math.isfinite(results["loss"]):
@@ -347,11 +347,6 @@ def _test(engine: Engine, loggers: Sequence[Logger]) -> dict[str, float]:
         for logger in loggers:
             logger.log_confusion(sums.total.cpu(), engine.spec.classes)
     return results
-
-
-def _evaluated(engine: Engine) -> nn.Module:
-    """The model whose weights count: the averaged one where there is one."""
-    return engine.model if engine.ema is None else engine.ema.model
 
 
 def _summary(engine: Engine, results: Mapping[str, float], seconds: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import ast
 import functools
 import importlib
 import importlib.machinery
+import importlib.util
 import inspect
 import re
 import typing
@@ -136,21 +137,14 @@ def find_module(name: str) -> Path:
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), path)
-        if spec is None:
-            spec = _editable(parts[0]) if count == 1 else None
+        if spec is None and count == 1:  # a finder of its own provides it, as editable installs do
+            spec = importlib.util.find_spec(name.partition(".")[0])
         if spec is None:
             break
         path = list(spec.submodule_search_locations or [])
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     return Path(spec.origin)
-
-
-def _editable(name: str) -> importlib.machinery.ModuleSpec | None:
-    """A top-level package that a finder of its own provides, as editable installs do."""
-    import importlib.util
-
-    return importlib.util.find_spec(name)
 
 
 def _unpacked(annotation: Any) -> dict[str, Parameter]:
