@@ -19,6 +19,7 @@ from trainer import options
 from trainer.composition import from_hydra
 from trainer.config import ConfigError
 from trainer.guard import compose_error, plain_list
+from trainer.interrupt import INTERRUPTED, Interrupts, Stopped
 from trainer.yamlfile import config_dir
 
 
@@ -44,6 +45,11 @@ def main(words: list[str] | None = None) -> int:
             from trainer.runner import run  # torch, 1.5 s: only once the config has proved right
 
             summary = run(settings).summary
+        except Stopped as stopped:
+            if not (sweep and stopped.by_clock):  # each job has its own max_time; anything else is meant for all
+                raise
+            codes.append(stopped.code)
+            return None
         except Exception as error:
             if stack_wanted:
                 raise
@@ -57,6 +63,7 @@ def main(words: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that has no × shows a question mark
     logging.raiseExceptions = False  # a log line that cannot be written (train --info | head) is no error
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
+    stack.enter_context(Interrupts())
     try:
         command = options.parse(sys.argv[1:] if words is None else words)
         if command.answer():
@@ -66,9 +73,9 @@ def main(words: list[str] | None = None) -> int:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
             sys.argv.append(f"hydra.sweep.dir={folder}")
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
-    except KeyboardInterrupt:
-        print("train: interrupted", file=sys.stderr)
-        codes.append(130)
+    except KeyboardInterrupt as stopped:
+        print(f"train: {stopped or 'interrupted'}", file=sys.stderr)
+        codes.append(getattr(stopped, "code", INTERRUPTED))
     except BrokenPipeError:
         codes.append(1)
     except Exception as error:  # jobs report their own, so this is about the command, whatever its type

@@ -35,10 +35,8 @@ def test_a_checkpoint_comes_back_with_config_and_step(tmp_path: Path) -> None:
 
 def test_the_best_stays_when_last_goes_on(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1, extra={})
-    checkpoints.save(weights(1.0), step=1)
-    checkpoints.keep_best(1, best=True)
+    checkpoints.save(weights(1.0), step=1, best=True)
     checkpoints.save(weights(2.0), step=2)
-    checkpoints.keep_best(2, best=False)
     assert checkpoints.load(BEST)["model"]["weight"][0, 0] == 1.0
     assert checkpoints.load(LAST)["model"]["weight"][0, 0] == 2.0
 
@@ -48,8 +46,7 @@ def test_the_k_best_are_kept_and_no_others(tmp_path: Path) -> None:
     best = float("-inf")
     for step, score in enumerate([0.3, 0.9, 0.1, 0.5, 0.95]):
         checkpoints.rank((score, -1.0), step)
-        checkpoints.save(weights(score), step=step)
-        checkpoints.keep_best(step, best=score > best)
+        checkpoints.save(weights(score), step=step, best=score > best)
         best = max(best, score)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1.pt", "best-4.pt", BEST, LAST]
     assert checkpoints.load(BEST)["step"] == checkpoints.load("best-4.pt")["step"] == 4

@@ -19,6 +19,7 @@ from trainer.augment import AugmentKeys
 from trainer.config import RunError, check
 from trainer.dataset.digits import digits
 from trainer.engine import Engine
+from trainer.interrupt import Interrupts
 from trainer.loader import Order
 from trainer.rundir import RunDirectory
 
@@ -55,7 +56,7 @@ def make_engine(tmp_path: Path, **changes: Any) -> Engine:
     """An engine as ``run`` makes it, on digits."""
     settings = check({**plain_config(), **changes, "logger": {}, "run_dir": str(tmp_path / "run")})
     directory = RunDirectory(settings.run_dir, fixed=True)
-    engine = runner._make_engine(settings, runner.assemble(settings), [], directory)
+    engine = runner._make_engine(settings, runner.assemble(settings), {}, directory, Interrupts(), 0.0)
     directory.close()
     return engine
 

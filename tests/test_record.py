@@ -11,9 +11,11 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
+from trainer.logger import Logger
 from trainer.record import Recorder
 
 COMMAND = [sys.executable, str(REPOSITORY / "cli.py"), "logger=none"]
@@ -66,11 +68,11 @@ def test_ctrl_c_ends_with_130_and_keeps_the_last_checkpoint(tmp_path: Path) -> N
 def test_the_throughput_counts_training_time_alone() -> None:
     points: list[dict[str, float]] = []
 
-    class Listener:
-        def log(self, values: dict[str, float], step: int, epoch: int) -> None:
+    class Listener(Logger):
+        def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
             points.append(dict(values))
 
-    recorder = Recorder([Listener()], num_epochs=2, monitor="accuracy")  # type: ignore[list-item]
+    recorder = Recorder({"listener": Listener()}, num_epochs=2, monitor="accuracy")
     for epoch in (1, 2):
         recorder.start_epoch(epoch, 1, 0)
         recorder.count_step(100)

@@ -1,25 +1,36 @@
 """Checkpoints: saving, loading and keeping them. Knows nothing but ``name -> object with a state_dict``.
 
 A file holds plain types and tensors only, so ``weights_only=True`` always loads it: opening a checkpoint runs no code.
+It is the zip archive of ``torch.save`` with the SHA-256 of itself as the archive's comment: one file, replaced as a
+whole, that says of itself whether it is whole.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import logging
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import save
 
-from trainer.config import RunError
+from trainer.config import ConfigError, RunError
 
-LAST, BEST, BEST_WEIGHTS = "last.pt", "best.pt", "best.safetensors"
+log = logging.getLogger("trainer")
+
+LAST, PREVIOUS, BEST, BEST_WEIGHTS = "last.pt", "previous.pt", "best.pt", "best.safetensors"
+
+_MARK = b"sha256:"
+_COMMENT = len(_MARK) + 64  # bytes of the archive's comment
 
 
 class Stateful(Protocol):
@@ -32,30 +43,88 @@ class Stateful(Protocol):
         """Take over what ``state_dict`` gave."""
 
 
+class DamagedError(Exception):
+    """A file is no whole checkpoint; with the reason."""
+
+
+class Found(NamedTuple):
+    """A checkpoint to go on from."""
+
+    name: str
+    state: dict[str, Any]
+    damaged: list[str]  # a line for each newer one that cannot be used
+
+
 class Checkpoints:
     """The folder ``checkpoints/`` of a run.
 
     Args:
-        folder: made when the first file is written.
+        folder: made when the first file is written; the run directory is there.
         keep: how many of the best to keep; with more than one, the others are called ``best-<step>.pt``.
         extra: plain data that goes into every file: the config and the preprocessing.
+        on_error: what a file that cannot be written does: ``stop`` raises, ``warn`` says so and goes on.
+        background: write in a thread; ``save`` then only copies the state.
+        before: files that a checkpoint counts on, which are made to last before it.
     """
 
-    def __init__(self, folder: Path, keep: int, extra: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        extra: Mapping[str, Any],
+        on_error: Literal["stop", "warn"] = "stop",
+        background: bool = False,
+        before: Sequence[Path] = (),
+    ) -> None:
         self._folder, self._keep, self._extra = folder, keep, dict(extra)
+        self._on_error, self._before = on_error, before
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints") if background else None
+        self._writing: Future[None] | None = None
         self.ranking: list[list[float]] = []  # [*score, step] of the best evaluations, best first
 
-    def save(self, objects: Mapping[str, Stateful], *, step: int) -> None:
-        """Write ``last.pt``.
+    def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False) -> None:
+        """Write ``last.pt``, and keep the one before as ``previous.pt``; with ``background`` it is under way then.
+
+        Args:
+            objects: by their names in the file.
+            step: optimizer steps done; where ``rank`` has given it a place, it is kept as its rank says.
+            best: it is the best so far, and becomes ``best.pt``.
 
         Raises:
-            RunError: it could not be written; the ``last.pt`` before is still there.
+            RunError: this one, or the one before in the background, could not be written, and that is to stop the
+                run. What was there before is still there.
         """
-        state = {name: item.state_dict() for name, item in objects.items()}
-        self._write(LAST, lambda path: _dump({**self._extra, **state, "step": step}, path))
+        try:
+            self.wait()
+            state = {**self._extra, **{name: item.state_dict() for name, item in objects.items()}, "step": step}
+        except OSError as error:  # a logger's file, on a full disk
+            self._failed(LAST, error)
+            return
+        if self._writer is None:
+            self._keep_state(state, step, best)
+        else:
+            self._writing = self._writer.submit(self._keep_state, _copy(state), step, best)
+
+    def wait(self) -> None:
+        """Until what is written in the background is on the disk.
+
+        Raises:
+            RunError: as ``save``.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Wait, and do not raise: for when the run has failed already."""
+        with contextlib.suppress(RunError):
+            self.wait()
+        if self._writer is not None:
+            self._writer.shutdown()
 
     def rank(self, score: Sequence[float], step: int) -> None:
-        """Give the evaluation of ``step`` its place among the best; ``save`` it next, then ``keep_best``.
+        """Give the evaluation of ``step`` its place among the best; ``save`` it next.
 
         Args:
             score: higher is better; a later number decides where the ones before are equal.
@@ -63,29 +132,45 @@ class Checkpoints:
         """
         self.ranking = sorted([*self.ranking, [*score, step]], reverse=True)[: self._keep]
 
-    def keep_best(self, step: int, best: bool) -> None:
-        """Keep ``last.pt``, just saved for ``step``, as its rank says.
-
-        Args:
-            step: as given to ``rank``.
-            best: it is the best so far, and becomes ``best.pt``.
-        """
-        kept = {f"best-{step}.pt" for *_, step in self.ranking}
-        if self._keep > 1 and f"best-{step}.pt" in kept:
-            self._write(f"best-{step}.pt", self._link_last)
-            for path in self._folder.glob("best-*.pt"):
-                if path.name not in kept:
-                    path.unlink()
-        if best:
-            self._write(BEST, self._link_last)
-
     def state_dict(self) -> dict[str, Any]:
         """The ranking of the best."""
-        return {"ranking": self.ranking}
+        return {"ranking": [list(each) for each in self.ranking]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a ranking."""
-        self.ranking = state["ranking"]
+        self.ranking = [[*map(float, score), int(step)] for *score, step in state["ranking"]][: self._keep]
+
+    def newest(self) -> Found | None:
+        """The newest checkpoint that is whole, read onto the CPU; None where there is none at all. Writes nothing.
+
+        Raises:
+            ConfigError: none of those that are there can be used, or one holds more than data.
+        """
+        damaged: list[str] = []
+        for name in (LAST, PREVIOUS, BEST):
+            path = self._folder / name
+            if path.is_file():
+                try:
+                    return Found(name, _read(path), damaged)
+                except DamagedError as error:
+                    damaged.append(f"{path} is damaged: {error}")
+        if damaged:
+            raise ConfigError(*(f"resume: {line}" for line in damaged))
+        return None
+
+    def adopt(self, found: Found, best_step: int | None) -> None:
+        """Make the files those that were there when ``found`` had just been saved, before the run goes on from it.
+
+        A run that was killed may have left it without the links that ``save`` makes last, or half a file.
+
+        Args:
+            best_step: the best step so far, as ``found`` knows it.
+        """
+        for path in self._folder.glob(".*.tmp"):
+            path.unlink()
+        if found.name != LAST:
+            self._write(LAST, lambda path: _link(self._folder / found.name, path))
+        self._link_best(found.state["step"], best=best_step == found.state["step"])
 
     def load(self, name: str) -> dict[str, Any]:
         """Read a checkpoint onto the CPU.
@@ -95,10 +180,9 @@ class Checkpoints:
         """
         path = self._folder / name
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise RunError(f"cannot read the checkpoint {path}: {type(error).__name__}") from error
-        return state
+            return _read(path)
+        except DamagedError as error:
+            raise RunError(f"cannot read the checkpoint {path}: {error}") from error
 
     def save_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Write the weights alone, as ``best.safetensors``.
@@ -107,30 +191,56 @@ class Checkpoints:
             RunError: they could not be written.
         """
         separate = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
-        self._write(BEST_WEIGHTS, lambda path: path.write_bytes(save(separate)))
-
-    def _link_last(self, path: Path) -> None:
-        """A second name for a file that is only ever replaced, never changed; a copy where links are not to be had."""
         try:
-            os.link(self._folder / LAST, path)
-        except OSError:
-            shutil.copyfile(self._folder / LAST, path)
+            self._write(BEST_WEIGHTS, lambda path: path.write_bytes(save(separate)))
+        except Exception as error:
+            self._failed(BEST_WEIGHTS, error)
 
-    def _write(self, name: str, write: Callable[[Path], object]) -> None:
+    def _keep_state(self, state: dict[str, Any], step: int, best: bool) -> None:
+        """Write a state, and keep it as its rank says."""
+        try:
+            for path in self._before:
+                _sync(path)
+            self._write(LAST, lambda path: _dump(state, path), keep_as=PREVIOUS)
+            self._link_best(step, best)
+        except Exception as error:
+            self._failed(LAST, error)
+
+    def _link_best(self, step: int, best: bool) -> None:
+        """Keep ``last.pt``, just saved for ``step``, under the names that its rank gives it."""
+        kept = {f"best-{step}.pt" for *_, step in self.ranking}
+        if self._keep > 1 and f"best-{step}.pt" in kept:
+            self._write(f"best-{step}.pt", lambda path: _link(self._folder / LAST, path))
+            for path in self._folder.glob("best-*.pt"):
+                if path.name not in kept:
+                    path.unlink()
+        if best:
+            self._write(BEST, lambda path: _link(self._folder / LAST, path))
+
+    def _write(self, name: str, write: Callable[[Path], object], keep_as: str | None = None) -> None:
         """Write beside the old file, and put the new one in its place when it is on the disk whole."""
         path, temporary = self._folder / name, self._folder / f".{name}.tmp"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
             temporary.unlink(missing_ok=True)
             write(temporary)
             _sync(temporary)
+            if keep_as is not None and path.exists():
+                self._write(keep_as, lambda second: _link(path, second))
             temporary.replace(path)
             _sync(self._folder)
-        except Exception as error:
-            reason = _reason(self._folder, error)
+        finally:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise RunError(f"cannot write the checkpoint {path}: {reason}") from error
+                temporary.unlink(missing_ok=True)  # also where both were the same file, which replace leaves alone
+
+    def _failed(self, name: str, error: Exception) -> None:
+        """Stop or go on, as the config says."""
+        if isinstance(error, RunError):
+            raise error
+        message = f"cannot write the checkpoint {self._folder / name}: {_reason(self._folder, error)}"
+        if self._on_error == "stop":
+            raise RunError(message) from error
+        log.warning("warning  %s; going on", message)
 
 
 class Progress:
@@ -140,12 +250,16 @@ class Progress:
         step: optimizer steps done.
         epoch: epochs done.
         batch: batches of the present epoch done.
+        evaluated: the step of the last evaluation.
         best: the best evaluation so far, and its step and epoch; empty before the first.
         waited: evaluations since.
+        skipped: batches left out because their loss or gradient was no number.
+        skipped_in_a_row: those of them that came last.
     """
 
     def __init__(self) -> None:
-        self.step = self.epoch = self.batch = self.waited = 0
+        self.step = self.epoch = self.batch = self.evaluated = self.waited = 0
+        self.skipped = self.skipped_in_a_row = 0
         self.best: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -183,9 +297,82 @@ class RandomStates:
 
 
 def _dump(state: dict[str, Any], path: Path) -> None:
-    """Through a file of our own: on a full disk torch's would stay open, and its space taken, with the traceback."""
-    with path.open("wb") as file:
+    """``torch.save``, and then the checksum of it as the archive's comment, whose length stands before it.
+
+    Through a file of our own: on a full disk torch's would stay open, and its space taken, with the traceback.
+    """
+    with path.open("w+b") as file:
         torch.save(state, file)
+        file.seek(-2, os.SEEK_END)
+        file.write(_COMMENT.to_bytes(2, "little"))
+        size = file.tell()
+        file.seek(0)
+        digest = _digest(file, size)
+        file.write(_MARK + digest)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        DamagedError: it is not there, or not what was written.
+        ConfigError: it holds more than data.
+    """
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size - _COMMENT
+            if size <= 0:
+                raise DamagedError("it is empty" if size == -_COMMENT else "it is cut short")
+            digest = _digest(file, size)
+            comment = file.read()
+            if comment.startswith(_MARK) and comment != _MARK + digest:
+                raise DamagedError("its checksum does not fit what it holds")
+            file.seek(0)
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except DamagedError:
+        raise
+    except OSError as error:
+        raise DamagedError(str(error.strerror)) from error
+    except Exception as error:
+        foreign = re.search(r"Unsupported (?:global|class|operand)\W+(?:GLOBAL )?([\w.]*)", str(error))
+        if foreign:
+            what = f"{foreign[1]} and other objects" if foreign[1] else "objects"
+            raise ConfigError(f"{path}: holds {what} besides tensors and plain data; it could run code") from error
+        raise DamagedError("it is cut short, or no checkpoint") from error
+    if not comment.startswith(_MARK):
+        raise DamagedError("it has no checksum")
+    return state
+
+
+def _digest(file: BinaryIO, count: int) -> bytes:
+    """The SHA-256 of the next ``count`` bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    while count > 0:
+        block = file.read(min(count, 1 << 20))
+        if not block:
+            break
+        digest.update(block)
+        count -= len(block)
+    return digest.hexdigest().encode()
+
+
+def _link(source: Path, path: Path) -> None:
+    """A second name for a file that is only ever replaced, never changed; a copy where links are not to be had."""
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, path)
+
+
+def _copy(state: Any) -> Any:
+    """A state as it is now, on the CPU."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _copy(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(map(_copy, state))
+    return state
 
 
 def _sync(path: Path) -> None:

@@ -77,7 +77,20 @@ def compose(*words: str, config_dir: str | Path | None = None) -> Settings:
     """
     if any(word.startswith("--") for word in words):
         raise ConfigError("compose: takes no options; a folder of YAML files is compose(…, config_dir=…)")
-    return Composer(None if config_dir is None else str(config_dir)).check(words)[0]
+    return Composer(None if config_dir is None else str(config_dir)).check(with_earlier_words(words))[0]
+
+
+def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """Before the words of ``resume=last`` or ``resume=RUN`` those of that run.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    if not any(word.lstrip("+").startswith("resume=") for word in words):
+        return list(words)
+    from trainer import resume
+
+    return resume.with_earlier_words(words, multirun=multirun)
 
 
 class Composer:
@@ -107,6 +120,7 @@ class Composer:
             self.loader = Loader(search_path)
         self.reading = Reading()
         self._folders: list[Path] = []  # those of hydra.searchpath
+        self.sweep_dir = ""
         self._composed: dict[tuple[str, ...], tuple[Any, Reading]] = {}
         if self.file(self.name) is None:
             names = [name for name in self.loader.get_group_options("") if not name.startswith("_")]
@@ -149,14 +163,36 @@ class Composer:
                         problems += error.problems
             except _FileError as error:
                 problems += [*error.problems, *self._without_files(kept, wanted)]
-        if len(settings) > 1 and _sets(words, "run_dir") and len({each.run_dir for each in settings}) == 1:
+        if len(settings) > 1 and settings[0].fixed_run_dir and len({each.run_dir for each in settings}) == 1:
             problems.append(f"run_dir: every run of a sweep has its own ({TYPED}); did you mean hydra.sweep.dir?")
         fixed = [word for word in words if word.startswith("hydra.sweep.subdir=") and "${" not in word]
         if len(settings) > 1 and fixed:
             problems.append(f"{fixed[0]}: every run of a sweep has its own ({TYPED}), such as ${{hydra.job.num}}")
+        problems += self._cannot_go_on(settings, multirun)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        return [each.replace(overrides=tuple(words), fixed_run_dir=_sets(words, "run_dir")) for each in settings]
+        return [each.replace(overrides=tuple(words)) for each in settings]
+
+    def _cannot_go_on(self, settings: Sequence[Settings], multirun: bool) -> list[str]:
+        """A line for each reason why ``resume`` cannot do what it says."""
+        wanted = [each for each in settings if each.resume is not None]
+        if not wanted:
+            return []
+        from trainer import resume
+
+        if multirun:
+            key, place, same = "hydra.sweep.dir", self.sweep_dir, not _is_new_each_time(self.sweep_dir)
+        else:
+            key, place, same = "run_dir", wanted[0].run_dir, wanted[0].fixed_run_dir
+        if not same:
+            return [f"resume: {wanted[0].resume}: needs a {key} that is the same each time, not {place}; add {key}=…"]
+        problems: list[str] = []
+        for each in [] if multirun else wanted:
+            try:
+                resume.changes(each)
+            except ConfigError as error:
+                problems += error.problems
+        return problems
 
     def for_hydra(self, words: Sequence[str]) -> list[str]:
         """Checked words as Hydra takes them: ``++`` before a key that only the component's signature knows."""
@@ -388,6 +424,7 @@ class Composer:
             elif not self.is_group(override):
                 lay(plain, override, problems)
         plain["plugins"] = list(wanted)
+        self.sweep_dir = str(plain_config(config, "hydra")["sweep"]["dir"])
         endless = too_large(plain)
         if problems or endless:
             raise ConfigError(*problems, *(endless or _also(plain, origins)))
@@ -491,7 +528,12 @@ def settle(
         raise ConfigError(*problems.values(), *more) from error
     if problems:
         raise ConfigError(*problems.values())
-    return settings
+    return settings.replace(fixed_run_dir=not _is_new_each_time(plain["run_dir"]))
+
+
+def _is_new_each_time(path: Any) -> bool:
+    """Whether a path has the time in it."""
+    return "${now:" in str(path)
 
 
 def _about(line: str, keys: Sequence[str]) -> bool:
@@ -520,7 +562,7 @@ def from_hydra(config: Any, words: Sequence[str]) -> Settings:
     if problems:
         raise ConfigError(*problems)
     plain["plugins"] = [*wanted, *plugins.from_environment()]
-    return settle(plain).replace(overrides=tuple(words), fixed_run_dir=_sets(words, "run_dir"))
+    return settle(plain).replace(overrides=tuple(words))
 
 
 def _also(plain: Mapping[str, Any], origins: _Origins) -> tuple[str, ...]:
@@ -530,10 +572,6 @@ def _also(plain: Mapping[str, Any], origins: _Origins) -> tuple[str, ...]:
     except ConfigError as error:
         return error.problems
     return ()
-
-
-def _sets(words: Iterable[str], key: str) -> bool:
-    return any(word.partition("=")[0].lstrip("+") == key for word in words)
 
 
 class _Origins:

@@ -9,13 +9,14 @@ import dataclasses
 import difflib
 import enum
 import importlib
+import keyword
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +33,13 @@ NonNegativeFloat = Annotated[float, Meta(ge=0, le=FINITE)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 UnitInterval = Annotated[float, Meta(ge=0, le=1)]
 Betas = Annotated[list[Fraction], Meta(min_length=2, max_length=2)]
+Duration = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?=.*[1-9])(\d{1,5}d)?(\d{1,5}h)?(\d{1,5}m)?(\d{1,5}s)?$",
+        description="days, hours, minutes and seconds such as 1d12h, 1h30m or 90s",
+    ),
+]
 
 GROUPS = ("model", "dataset", "loss", "optimizer", "scheduler", "device", "logger")
 Component = dict[str, Any]
@@ -52,12 +60,11 @@ class RunError(Exception):
     """
 
 
-@dataclass(frozen=True)
-class CheckpointSettings:
-    """The keys under ``checkpoint``; their meaning stands in configs/train.yaml."""
-
-    every_steps: PositiveInt | None
-    keep: PositiveInt
+# The keys under ``checkpoint``; their meaning stands in configs/train.yaml.
+CheckpointKeys = TypedDict(
+    "CheckpointKeys",
+    {"every_steps": PositiveInt | None, "keep": PositiveInt, "on_error": Literal["stop", "warn"], "async": bool},
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Settings:
     seed: Annotated[int, Meta(ge=0, le=LARGEST)]
     epochs: PositiveInt
     max_steps: PositiveInt | None
+    max_time: Duration | None
     batch_size: PositiveInt
     accumulate: PositiveInt
     precision: Literal["auto", "fp32", "bf16", "fp16"]
@@ -81,9 +89,11 @@ class Settings:
     limit_batches: PositiveInt | None
     overfit_batches: PositiveInt | None
     dry_run: bool
+    on_nonfinite: Literal["stop", "skip"]
     run_dir: str
+    resume: str | None
     plugins: list[str]
-    checkpoint: CheckpointSettings
+    checkpoint: CheckpointKeys
     model: Component
     dataset: Component
     loss: Component
@@ -91,7 +101,7 @@ class Settings:
     scheduler: Component
     device: Component
     logger: dict[str, Component]
-    # not keys: what was typed, and whether it says where the run directory is
+    # not keys: what was typed, and whether the run directory is the same each time
     overrides: tuple[str, ...] = dataclasses.field(default=(), metadata={"key": False})
     fixed_run_dir: bool = dataclasses.field(default=False, metadata={"key": False})
 
@@ -123,6 +133,11 @@ KEYS_ELSEWHERE = {
     "early_stopping": "patience",
     "grad_clip": "clip_norm",
     "output_dir": "run_dir",
+    "resume_from": "resume",
+    "resume_from_checkpoint": "resume",
+    "ckpt_path": "resume",
+    "timeout": "max_time",
+    "time_limit": "max_time",
     "workers": "dataset.workers",
 }
 NAMES_ELSEWHERE = {
@@ -167,7 +182,7 @@ def check(
         problems.append(line + stands(origin("accumulate")))
     if problems:
         raise ConfigError(*problems)
-    return Settings(**{**values, "checkpoint": CheckpointSettings(**values["checkpoint"])})
+    return Settings(**values)
 
 
 def registry(group: str) -> Registry:
@@ -358,7 +373,9 @@ def keys_in(annotation: Any) -> dict[str, Parameter]:
         hints = {
             field.name: hints[field.name] for field in dataclasses.fields(annotation) if field.metadata.get("key", True)
         }
-    return {name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in hints.items()}
+    # a key may be a keyword of Python, such as async, and a parameter may not
+    allowed = {name: f"{name}_" if keyword.iskeyword(name) else name for name in hints}
+    return {name: Parameter(allowed[name], Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in hints.items()}
 
 
 def _shown(value: Any) -> str:

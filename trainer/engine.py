@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from trainer.checkpoint import Checkpoints, Progress, RandomStates, Stateful
 from trainer.config import RunError, Settings
 from trainer.ema import Ema
+from trainer.interrupt import Interrupts, Stopped
 from trainer.loader import Batch, Loader, Loaders
 from trainer.loss import Loss
 from trainer.metrics import Metric, Sums
+from trainer.nonfinite import NotFiniteError, Skipper
 from trainer.record import Recorder
 from trainer.scheduler import Scheduler
 from trainer.spec import Spec
@@ -55,6 +58,7 @@ class Engine:
         recorder: where every number goes.
         checkpoints: where the state goes.
         settings: when things happen.
+        interrupts: what may ask the run to end.
         spec: the data's.
         device: where everything is.
         precision: fp32, bf16 or fp16.
@@ -71,6 +75,7 @@ class Engine:
     recorder: Recorder
     checkpoints: Checkpoints
     settings: Settings
+    interrupts: Interrupts
     spec: Spec
     device: torch.device
     precision: str
@@ -88,6 +93,7 @@ class Engine:
         self.micro_batch_size = math.ceil(settings.batch_size / settings.accumulate)
         self.window = Window(self.spec, self.device)
         self.epoch_sums = Sums(self.spec, self.device)
+        self.skipper = Skipper(self) if settings.on_nonfinite == "skip" else None
 
     @property
     def state(self) -> dict[str, Stateful]:
@@ -100,41 +106,63 @@ class Engine:
             "ema": self.ema,
             "progress": self.progress,
             "ranking": self.checkpoints,
+            "window": self.window.sums,
+            "epoch": self.epoch_sums,
+            "recorder": self.recorder,
             "random": RandomStates(),
         }
         return {name: item for name, item in objects.items() if item is not None}
 
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` was when it was saved."""
+        for name, item in self.state.items():
+            item.load_state_dict(state[name])
+
     def fit(self) -> None:
-        """Train to the end: all steps done, or the patience used up.
+        """Train to the end: all steps done and evaluated, or the patience used up.
 
         Raises:
             RunError: the loss is no longer finite, the model does not fit the loss, or a checkpoint could not be
                 written. What was saved before is still good.
+            Stopped: the run was asked to end, and its state is saved.
         """
-        progress, every = self.progress, self.settings.checkpoint.every_steps
+        progress, every = self.progress, self.settings.checkpoint["every_steps"]
         self.model.train()
-        while progress.step < self.total_steps and not self.out_of_patience():
-            steps_left = self.total_steps - progress.step
-            last_batch = min(len(self.loaders.train), progress.batch + steps_left)
-            self.recorder.start_epoch(progress.epoch + 1, last_batch, progress.batch)
-            for batch in self.loaders.train.epoch(progress.epoch, progress.batch):
-                self.train_step(batch)
-                self.recorder.count_step(len(batch.targets))
-                if self.is_log_step():
-                    self.log_window()
-                if every is not None and progress.step % every == 0:
-                    self.save()
-                if progress.step == self.total_steps:
-                    break
-            self.end_epoch()
+        try:
+            while not self.is_done():
+                steps = max(0, min(self.total_steps - progress.step, len(self.loaders.train) - progress.batch))
+                self.recorder.start_epoch(progress.epoch + 1, progress.batch + steps, progress.batch)
+                batches = self.loaders.train.epoch(progress.epoch, progress.batch)
+                for batch in itertools.islice(batches, steps):
+                    with self.interrupts.held:  # a signal is heard while batches load, and here only at the end
+                        self.train_step(batch)
+                        self.recorder.count_step(len(batch.targets))
+                        if self.is_log_step():
+                            self.log_window()
+                        if every is not None and progress.step % every == 0:
+                            self.save()
+                self.end_epoch()
+        except Stopped as stopped:
+            if stopped.whole:
+                self.save()
+                self.checkpoints.wait()
+            raise
+        self.checkpoints.wait()
         if progress.step < self.total_steps:
             self.recorder.stop_early(f"no better val/{self.monitor.name} in {self.settings.patience} evaluations")
+
+    def is_done(self) -> bool:
+        """All steps done and evaluated, or the patience used up."""
+        progress = self.progress
+        return (progress.step >= self.total_steps and progress.evaluated == progress.step) or self.out_of_patience()
 
     def train_step(self, batch: Batch) -> None:
         """Forward, loss, backward, clip, step. Nothing in here waits for the device."""
         progress, window = self.progress, self.window
         self.set_learning_rate(progress.step)
         whole = self.loss.size(batch.targets)
+        if self.skipper is not None:
+            self.skipper.remember()
         for part in batch.split(self.micro_batch_size):
             outputs, loss, size = self.forward(self.model, part)
             share = loss if len(part.targets) == len(batch.targets) else loss * (size / whole)
@@ -144,13 +172,14 @@ class Engine:
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip_norm is not None:
             window.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        elif self.is_log_step():
+        elif self.is_log_step() or self.skipper is not None:
             window.gradient_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        self.scaler.step(self.optimizer)
+        if self.skipper is None or not self.skipper.leaves_out():
+            self.scaler.step(self.optimizer)
+            if self.ema is not None:
+                self.ema.update(progress.step)
         self.scaler.update()
         self.optimizer.zero_grad()
-        if self.ema is not None:
-            self.ema.update(progress.step)
 
     def set_learning_rate(self, step: int) -> None:
         """The schedule's factor times each group's own rate."""
@@ -193,22 +222,23 @@ class Engine:
         return sums
 
     def end_epoch(self) -> None:
-        """Evaluate, remember the best, save, and say so."""
+        """Evaluate, remember the best, say so, and save. An evaluation that is cut off is done again."""
         progress, epoch = self.progress, self.progress.epoch + 1
-        train = self.epoch_sums.compute(self.metrics)
-        self.epoch_sums.reset()
-        if progress.batch == len(self.loaders.train):
-            progress.epoch, progress.batch = epoch, 0
         # weights that an evaluation finds broken must not replace the last good ones
         val = {} if self.loaders.val is None else self.evaluate(self.loaders.val).compute(self.metrics)
         if val and not math.isfinite(val["loss"]):
-            raise RunError(f"the val loss is {val['loss']} after step {progress.step}")
-        is_best = self.remember(val, epoch)
-        self.save()
-        self.checkpoints.keep_best(progress.step, is_best)
-        self.recorder.end_epoch(train, val, progress.step, is_best=is_best)
+            raise NotFiniteError(f"the val loss is {val['loss']} after step {progress.step}", progress.step)
+        with self.interrupts.held:
+            train = self.epoch_sums.compute(self.metrics)
+            if progress.batch == len(self.loaders.train):
+                progress.epoch, progress.batch = epoch, 0
+                self.epoch_sums.reset()
+            progress.evaluated = progress.step
+            is_best = self.remember(val, epoch)
+            self.recorder.end_epoch(train, val, progress.step, is_best=is_best)
+            self.save(is_best=is_best)
 
-    def save(self) -> None:
+    def save(self, *, is_best: bool = False) -> None:
         """Write ``last.pt``; broken weights must not replace the last good ones.
 
         Raises:
@@ -216,8 +246,9 @@ class Engine:
         """
         self.window.check_finite()
         if not torch.stack([parameter.isfinite().all() for parameter in self.parameters]).all():
-            raise RunError(f"the weights are no longer finite after step {self.progress.step}")
-        self.checkpoints.save(self.state, step=self.progress.step)
+            step = self.progress.step
+            raise NotFiniteError(f"the weights are no longer finite after step {step}", step)
+        self.checkpoints.save(self.state, step=self.progress.step, best=is_best)
 
     def remember(self, values: dict[str, float], epoch: int) -> bool:
         """Take an evaluation in; whether it is the best so far. Without a val split the last one always is."""
@@ -285,7 +316,8 @@ class Window:
         steps, losses = zip(*self.losses, strict=True)
         for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
             if not math.isfinite(loss):
-                raise RunError(f"the loss is {loss} at step {step}")
+                raise NotFiniteError(f"the loss is {loss} at step {step}", step)
+        self.losses.clear()
 
     def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
         """The window's means, its sums added to the epoch's; then begin anew. Waits for the device.
@@ -297,5 +329,4 @@ class Window:
         values = self.sums.compute(metrics)
         epoch_sums.add(self.sums)
         self.sums.reset()
-        self.losses.clear()
         return values

@@ -6,14 +6,20 @@ batches of it that are done.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from trainer.config import RunError
 from trainer.data import Data, Source, Split, TensorSource, generator
+from trainer.interrupt import of_a_worker
+
+MOST_SECONDS = 600  # that a batch may take in a data worker; one that takes longer hangs
 
 
 class Batch(NamedTuple):
@@ -36,6 +42,9 @@ class Loader(Protocol):
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on."""
+
+    def positions(self, epoch: int, batch: int) -> Tensor:
+        """The positions in their source of the samples of one batch, int64 on the CPU."""
 
 
 class Order:
@@ -94,14 +103,26 @@ class Preprocess:
         return (first, *inputs[1:])
 
 
-class InMemory:
-    """The source lives on the device; a batch is one gather."""
+class _Ordered:
+    """What both paths know of the order of their batches."""
 
-    def __init__(self, source: TensorSource, order: Order, preprocess: Preprocess, device: torch.device) -> None:
-        self._source, self._order, self._preprocess, self._device = source, order, preprocess, device
+    def __init__(self, order: Order, preprocess: Preprocess, device: torch.device) -> None:
+        self._order, self._preprocess, self._device = order, preprocess, device
 
     def __len__(self) -> int:
         return self._order.num_batches
+
+    def positions(self, epoch: int, batch: int) -> Tensor:
+        """The positions in their source of the samples of one batch, int64 on the CPU."""
+        return self._order.batches(epoch, batch, torch.device("cpu"))[0]
+
+
+class InMemory(_Ordered):
+    """The source lives on the device; a batch is one gather."""
+
+    def __init__(self, source: TensorSource, order: Order, preprocess: Preprocess, device: torch.device) -> None:
+        super().__init__(order, preprocess, device)
+        self._source = source
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on."""
@@ -111,13 +132,13 @@ class InMemory:
             yield Batch(inputs, self._source.targets.index_select(0, positions))
 
 
-class Streamed:
+class Streamed(_Ordered):
     """The source is read by a DataLoader, in ``workers`` processes; preprocessing happens on the device."""
 
     def __init__(
         self, source: Source, order: Order, preprocess: Preprocess, device: torch.device, workers: int
     ) -> None:
-        self._order, self._preprocess, self._device = order, preprocess, device
+        super().__init__(order, preprocess, device)
         self._sampler = _EpochSampler(order)
         self._loader = DataLoader(
             _Batches(source),
@@ -127,18 +148,35 @@ class Streamed:
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else making an iterator would draw from the global one
+            worker_init_fn=of_a_worker,
+            timeout=MOST_SECONDS if workers else 0,
         )
-
-    def __len__(self) -> int:
-        return self._order.num_batches
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on."""
         draws = self._preprocess.draws(epoch)
         self._sampler.epoch, self._sampler.start = epoch, start
-        for loaded in self._loader:
+        for loaded in _watched(self._loader):
             positions, targets, *inputs = (tensor.to(self._device, non_blocking=True) for tensor in loaded)
             yield Batch(self._preprocess(tuple(inputs), positions, draws), targets)
+
+
+def _watched(loader: DataLoader[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    """The loader's batches; raises RunError where a worker has died or hangs, with what is known about it."""
+    batches = iter(loader)
+    while True:
+        try:
+            loaded = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader "):
+                raise
+            free = shutil.disk_usage("/dev/shm").free >> 20 if Path("/dev/shm").is_dir() else None
+            memory = "" if free is None else f", {free:,} MiB free in /dev/shm"
+            advice = f"out of memory? fewer dataset.workers need less{memory}"
+            raise RunError(f"a data worker failed: {' '.join(str(error).split())} ({advice})") from error
+        yield loaded
 
 
 class _EpochSampler:

@@ -6,8 +6,10 @@ counts for labels, moments for values. Sums of parts add up, so the parts may co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,12 +107,21 @@ class Sums:
         """The mean loss and the metrics; waits for the device."""
         total, (losses, sizes) = self.total.cpu().double(), self.loss.tolist()
         values = {name: float(metric.compute(total)) for name, metric in metrics.items()}
-        return {"loss": losses / sizes, **values}
+        return {"loss": losses / sizes if sizes else math.nan, **values}
 
     def add(self, other: Sums) -> None:
         """Add the sums of another part of the same split."""
         self.total += other.total
         self.loss += other.loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums."""
+        return {"total": self.total, "loss": self.loss}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from these sums."""
+        self.total.copy_(state["total"])
+        self.loss.copy_(state["loss"])
 
     def reset(self) -> None:
         """Start again from nothing."""

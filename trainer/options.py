@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from trainer.composition import Composer
+from trainer.composition import Composer, with_earlier_words
 from trainer.config import KEYS_ELSEWHERE, ConfigError, Settings, keys_in, nearest, registry
 
 VERSIONS = ("torch", "hydra-core")
@@ -48,6 +48,7 @@ class Command:
         trains = not (options.help or options.cfg or options.info or problems)
         multirun = options.multirun or "hydra.mode=MULTIRUN" in self.words
         try:
+            self.words = with_earlier_words(self.words, multirun=multirun)
             composer = Composer(options.config_dir, options.config_path, options.config_name)
             composer.check(self.words, multirun=multirun, trains=trains)
         except ConfigError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -18,16 +18,51 @@ class Recorder:
     """Takes the engine's numbers.
 
     Args:
-        loggers: each gets every point.
+        loggers: by name; each gets every point.
         num_epochs: of the whole run, for the epoch lines.
         monitor: the val metric to show besides the loss.
+        tolerant: a logger that cannot write ends nothing; it is said once, until it can again.
+        started: when the run began, on the clock of ``time.perf_counter``; None for now.
     """
 
-    def __init__(self, loggers: Sequence[Logger], *, num_epochs: int, monitor: str) -> None:
+    def __init__(
+        self,
+        loggers: Mapping[str, Logger],
+        *,
+        num_epochs: int,
+        monitor: str,
+        tolerant: bool = False,
+        started: float | None = None,
+    ) -> None:
         self._loggers, self._num_epochs, self._monitor = loggers, num_epochs, monitor
+        self._tolerant, self._failing = tolerant, set[str]()
+        self._started, self._seconds_before = time.perf_counter() if started is None else started, 0.0
         self._epoch = self._window_samples = self.samples = 0
         self.training_seconds = self._window_started = self._epoch_started = 0.0
         self._bar: tqdm[Any] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began; the time in which it did not run is not counted."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been counted, and how far each logger is."""
+        return {
+            "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
+            "samples": self.samples,
+            "epoch": self._epoch,
+            "loggers": {name: logger.state_dict() for name, logger in self._loggers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting; every logger goes back to where it was. {} is the beginning."""
+        self._seconds_before = state.get("seconds", 0.0)
+        self.training_seconds, self.samples = state.get("training_seconds", 0.0), state.get("samples", 0)
+        self._epoch = state.get("epoch", 0)
+        for name, logger in self._loggers.items():
+            logger.load_state_dict(state.get("loggers", {}).get(name, {}))
 
     def start_epoch(self, epoch: int, num_batches: int, done: int) -> None:
         """Start the clock, and a bar unless the output is no terminal (tqdm knows a notebook).
@@ -96,8 +131,16 @@ class Recorder:
             self._bar.close()
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
-        for logger in self._loggers:
-            logger.log(values, step, self._epoch)
+        for name, logger in self._loggers.items():
+            try:
+                logger.log(values, step, self._epoch)
+                self._failing.discard(name)
+            except OSError as error:
+                if not self._tolerant:
+                    raise
+                if name not in self._failing:
+                    log.warning("warning  %s cannot write: %s; going on", name, error.strerror or error)
+                self._failing.add(name)
 
 
 def _named(split: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm.auto import tqdm
+from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError
 
-LOG = "train.log"
+log = logging.getLogger("trainer")
+
+LOG, CONFIG, OVERRIDES, ENVIRONMENT, SUMMARY = (
+    *("train.log", "config.yaml", "overrides.yaml"),
+    *("environment.json", "summary.json"),
+)
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
 
 
 class RunDirectory:
@@ -28,22 +34,31 @@ class RunDirectory:
     Args:
         wanted: where it should be; where a run of the same second was faster, ``-2``, ``-3``, … is added.
         fixed: the user chose that very path, so nothing may be added.
+        resumes: a run that is there already goes on in it.
 
     Raises:
-        ConfigError: the user's path is taken.
+        ConfigError: the user's path is taken, or another process is at work in it.
     """
 
-    def __init__(self, wanted: str, *, fixed: bool) -> None:
+    def __init__(self, wanted: str, *, fixed: bool, resumes: bool = False) -> None:
         self.path = Path(wanted)
-        self._fixed = fixed
+        self._fixed, self._lock = fixed, None
         self.claimed = False  # the folder and the log in it are there
         try:
-            taken = fixed and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+            names = {path.name for path in self.path.iterdir()} - {LOCK} if self.path.is_dir() else set[str]()
+            taken = fixed and (bool(names) or (self.path.exists() and not self.path.is_dir()))
         except (OSError, ValueError) as error:  # too long, not to be read, a null byte
             raise ConfigError(f"run_dir: {wanted}: {getattr(error, 'strerror', None) or error}") from error
+        if taken and not resumes:
+            near = ", or go on with it: resume=auto" if CONFIG in names else ", or leave run_dir out"
+            raise ConfigError(f"run_dir: {wanted} is there already; name another{near}")
+        if taken and CONFIG not in names:
+            raise ConfigError(f"run_dir: {wanted} holds other things and no run; name another")
+        self._resumes = taken
         if taken:
-            raise ConfigError(f"run_dir: {wanted} is there already; name another, or leave run_dir out")
-        self._log = logging.getLogger("trainer")
+            self._lock = self._locked()
+        self.so_far: Mapping[str, Any] = {}  # what summary.json says of a run that does not finish
+        self._log = log
         self._log.setLevel(logging.INFO)
         self._log.propagate = False
         logging.raiseExceptions = False  # a log line that cannot be written is no second error
@@ -65,11 +80,11 @@ class RunDirectory:
             self.path = self._make()
         except OSError as error:
             raise ConfigError(f"run_dir: cannot make {self.path}: {error.strerror}") from error
-        try:
-            (self.path / "config.yaml").touch(exist_ok=False)  # of two runs told to use one folder, one comes first
-        except FileExistsError as error:
-            raise ConfigError(f"run_dir: {self.path} is another run's; name another") from error
+        self._lock = self._lock or self._locked()
+        if not self._resumes and (self.path / CONFIG).exists():  # of two told to use one folder, one came first
+            raise ConfigError(f"run_dir: {self.path} is another run's; name another")
         self.claimed = True
+        (self.path / SUMMARY).unlink(missing_ok=True)
         file = logging.FileHandler(self.path / LOG, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._log.removeHandler(self._memory)
@@ -77,20 +92,30 @@ class RunDirectory:
         self._memory.close()  # hands over what was kept
         self._handlers = [self._handlers[0], file]
         self._log.addHandler(file)
-        self.write_yaml("config.yaml", {**config, "run_dir": str(self.path)})
-        self.write_yaml("overrides.yaml", list(overrides))
+        self.write_yaml(OVERRIDES, list(overrides))
+        self.write_yaml(CONFIG, {**config, "run_dir": str(self.path)})
 
     def write_yaml(self, name: str, content: Any) -> None:
-        """Write a file of plain containers."""
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        (self.path / name).write_text(text, encoding="utf-8")
+        """Write a file of plain containers, whole or not at all."""
+        self._write(name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a file of plain containers, whole or not at all; JSON has no inf and nan, so null."""
         finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+        self._write(name, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What ``write_json`` has written; nothing where that cannot be read."""
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def _write(self, name: str, text: str) -> None:
         temporary = self.path / f".{name}.tmp"
         try:
-            temporary.write_text(json.dumps(finite, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
             temporary.replace(self.path / name)
         finally:
             temporary.unlink(missing_ok=True)
@@ -119,7 +144,7 @@ class RunDirectory:
         """Say in summary.json how a run ended that did not finish, as far as the disk allows."""
         if self.claimed:
             with contextlib.suppress(OSError):
-                self.write_json("summary.json", {"state": state, "reason": reason})
+                self.write_json(SUMMARY, {"state": state, "reason": reason, **self.so_far})
 
     def close(self) -> None:
         """Let go of the log."""
@@ -128,11 +153,31 @@ class RunDirectory:
             self._log.removeHandler(handler)
             with contextlib.suppress(OSError):  # a full disk; reported by what failed first
                 handler.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _locked(self) -> FileLock | None:
+        """The right to write here, as long as this process lives; its data workers do not inherit it.
+
+        Raises:
+            ConfigError: another process has it.
+        """
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConfigError(
+                f"run_dir: another run is at work in {self.path}; wait for its end, or stop it"
+            ) from error
+        except OSError as error:  # read-only, or without locks
+            log.debug("no lock in %s: %s", self.path, error)
+            return None
+        return lock
 
     def _make(self) -> Path:
         """The folder, made by this run alone: mkdir either makes it or says that it is there."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._fixed:
+        if self._fixed or self._resumes:
             self.path.mkdir(exist_ok=True)
             return self.path
         number, path = 1, self.path
@@ -152,5 +197,7 @@ class _Console(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # a console that is closed, full or cannot write a letter ends no run; the log has it all
         with contextlib.suppress(OSError, ValueError, AttributeError):
+            from tqdm.auto import tqdm  # 0.07 s, and who reads only the names above needs none of it
+
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()

@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,24 +20,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer.checkpoint import BEST, Checkpoints
+from trainer import resume
+from trainer.checkpoint import BEST, Checkpoints, Found
 from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registry
 from trainer.data import Data
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
 from trainer.engine import Engine, Monitor
 from trainer.environment import environment
+from trainer.interrupt import Interrupts
 from trainer.loader import Loaders, make_loaders
 from trainer.logger import LOGGERS, Logger
+from trainer.logger._jsonl import FILE as METRICS_FILE
 from trainer.logger._jsonl import JSONL
 from trainer.loss import LOSSES, Loss
 from trainer.metrics import Metric, choose
 from trainer.model import MODELS
+from trainer.nonfinite import NotFiniteError, explain
 from trainer.optimizer import OPTIMIZERS
 from trainer.plugins import load_metrics
 from trainer.record import Recorder
 from trainer.registry import LoadError, Registry
-from trainer.rundir import LOG, RunDirectory
+from trainer.rundir import CHECKPOINTS, ENVIRONMENT, LOG, SUMMARY, RunDirectory
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
 
@@ -62,6 +66,7 @@ class Parts:
     total_steps: int
     metrics: dict[str, Metric]
     monitor: Monitor
+    fingerprint: dict[str, Any]
 
 
 class Outcome(NamedTuple):
@@ -83,30 +88,129 @@ def run(settings: Settings) -> Outcome:
             and its checkpoints stay.
     """
     with contextlib.ExitStack() as stack:
+        started = time.perf_counter()
         if settings.dry_run:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
-            settings = settings.replace(max_steps=1, limit_batches=1, run_dir=folder)
-        directory = RunDirectory(settings.run_dir, fixed=settings.fixed_run_dir or settings.dry_run)
+            settings = settings.replace(max_steps=1, limit_batches=1, run_dir=folder, resume=None)
+        interrupts = stack.enter_context(Interrupts(settings.max_time))
+        fixed = settings.fixed_run_dir or settings.dry_run
+        directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
         stack.enter_context(_reported(directory, settings))
-        started = time.perf_counter()
+        notes = resume.changes(settings)
         parts = assemble(settings)
+        found = _find_checkpoint(settings, parts)
         directory.claim(settings.to_dict(), settings.overrides)
         settings = settings.replace(run_dir=str(directory.path))
-        directory.write_json("environment.json", _environment(settings, parts))
         loggers = stack.enter_context(_open_loggers(settings, directory))
-        engine = _make_engine(settings, parts, loggers, directory)
+        engine = _make_engine(settings, parts, loggers, directory, interrupts, started)
+        stack.callback(engine.checkpoints.close)
         _announce(settings, parts, directory)
-        if parts.spec.kind == "image":
-            for logger in loggers:
-                logger.log_samples(parts.data.train.head(MOST_SAMPLES))
-        engine.fit()
-        results = _test(engine, loggers)
-        summary = _summary(engine, results, time.perf_counter() - started)
-        directory.write_json("summary.json", summary)
-        for logger in loggers:
+        if found is None:
+            engine.recorder.load_state_dict({})  # what a run that was killed before its first checkpoint has left
+            directory.write_json(ENVIRONMENT, _environment(settings, parts))
+            _show_samples(parts, loggers.values())
+        else:
+            _go_on(engine, found, directory, [*notes, *_new_schedule(settings, parts, found)])
+        try:
+            _fit(engine, lambda: _make_engine(settings, assemble(settings), {}, directory, interrupts, started))
+            results = _test(engine, loggers.values())
+        finally:
+            directory.so_far = _so_far(engine)
+        summary = {
+            "state": "finished",
+            **directory.so_far,
+            **{f"test/{name}": value for name, value in results.items()},
+        }
+        directory.write_json(SUMMARY, summary)
+        for logger in loggers.values():
             logger.finish(_flat(settings.to_dict()), _numbers(summary))
         _conclude(engine, results, directory)
         return Outcome(summary, engine.evaluated.eval())
+
+
+def _find_checkpoint(settings: Settings, parts: Parts) -> Found | None:
+    """The checkpoint that the run goes on from; None where it starts.
+
+    Raises:
+        ConfigError: it cannot go on: what is there is damaged, or the data or the model's code has changed.
+    """
+    if settings.resume is None:
+        return None
+    folder = Path(settings.run_dir)
+    resume.check_links(folder)
+    found = Checkpoints(folder / CHECKPOINTS, keep=1, extra={}).newest()
+    if found is None:
+        log.info("resume   no checkpoint in %s yet: starting", folder)
+        return None
+    if found.state.get("fingerprint") != parts.fingerprint:
+        raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with")
+    try:
+        parts.model.load_state_dict(found.state["model"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"model: the checkpoint of {folder} does not fit it any more: {reason}") from error
+    return found
+
+
+def _go_on(engine: Engine, found: Found, directory: RunDirectory, notes: Sequence[str]) -> None:
+    """Bring everything back to where the checkpoint was saved, and say so.
+
+    Raises:
+        RunError: it was saved by a version with other contents.
+    """
+    try:
+        engine.load(found.state)
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise RunError(f"the checkpoint {found.name} does not fit this version: {_message(error)}") from error
+    progress = engine.progress
+    engine.checkpoints.adopt(found, progress.best.get("step"))
+    before = directory.read_json(ENVIRONMENT)
+    now = environment(engine.device)
+    other = {name: value for name, value in now.items() if before.get(name) != value}
+    attempts = [*before.get("resumed", []), {"step": progress.step, **other}]
+    directory.write_json(ENVIRONMENT, {**before, "resumed": attempts})
+    for line in found.damaged:
+        log.warning("warning  %s; going on from %s", line, found.name)
+    for line in notes:
+        log.info("resume   %s", line)
+    log.info("resume   after step %d, in epoch %d", progress.step, progress.epoch + 1)
+
+
+def _new_schedule(settings: Settings, parts: Parts, found: Found) -> list[str]:
+    """A line where the rest of a schedule that depends on the length is another one now."""
+    step, before = found.state["step"], found.state["total_steps"]
+    then: Scheduler = build(SCHEDULERS, settings.scheduler, Horizon(before, len(parts.loaders.train)))
+    if before == parts.total_steps or then.factor(step) == parts.scheduler.factor(step):
+        return []
+    name = settings.scheduler["name"]
+    return [f"scheduler={name} stretches over {parts.total_steps} steps now instead of {before}"]
+
+
+def _fit(engine: Engine, again: Callable[[], Engine]) -> None:
+    """Train; where a number is none, say where that began: from the last checkpoint on the steps are done again.
+
+    Args:
+        again: makes another engine, as it was at the start.
+    """
+    try:
+        engine.fit()
+    except NotFiniteError as error:
+        try:
+            other = again()
+            found = engine.checkpoints.newest()
+            if found is not None:
+                other.load(found.state)
+            explained = explain(error, other)
+        except Exception as failed:  # out of memory, perhaps; what is known has to be said all the same
+            log.debug("cannot find where it began", exc_info=failed)
+            raise error from failed
+        raise explained from error
+
+
+def _show_samples(parts: Parts, loggers: Iterable[Logger]) -> None:
+    if parts.spec.kind == "image":
+        for logger in loggers:
+            logger.log_samples(parts.data.train.head(MOST_SAMPLES))
 
 
 def assemble(settings: Settings) -> Parts:
@@ -162,6 +266,7 @@ def assemble(settings: Settings) -> Parts:
         total_steps=total_steps,
         metrics=metrics,
         monitor=monitor,
+        fingerprint=data.fingerprint(),
     )
 
 
@@ -190,7 +295,7 @@ def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
     useless = {
         "patience": settings.patience is not None,
         "monitor": settings.monitor is not None,
-        "checkpoint.keep": settings.checkpoint.keep > 1,
+        "checkpoint.keep": settings.checkpoint["keep"] > 1,
         f"scheduler={settings.scheduler['name']}": scheduler.observes,
     }
     problems = [f"{key}: needs a val split, but dataset.val_fraction is 0" for key, used in useless.items() if used]
@@ -266,9 +371,11 @@ def _reported(directory: RunDirectory, settings: Settings) -> Iterator[RunDirect
         yield directory
     except ConfigError:
         raise
-    except KeyboardInterrupt:
-        log.info("stopped  what was saved is in %s", directory.path)
-        directory.end("stopped", "interrupted")
+    except KeyboardInterrupt as stopped:
+        log.info("stopped  %s", stopped or "interrupted")
+        if directory.claimed and not settings.dry_run:
+            log.info("next     train resume=%s", directory.path)
+        directory.end("stopped", str(stopped) or "interrupted")
         raise
     except Exception as error:
         message = _one_line(error)
@@ -297,23 +404,36 @@ def _message(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[list[Logger]]:
-    """metrics.jsonl and the chosen loggers; written out whatever happens."""
-    loggers: list[Logger] = [JSONL(directory.path)]
-    loggers += [build(LOGGERS, config, directory.path) for config in settings.logger.values()]
+def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[dict[str, Logger]]:
+    """metrics.jsonl and the chosen loggers, by name; written out whatever happens."""
+    loggers: dict[str, Logger] = {METRICS_FILE: JSONL(directory.path)}
+    loggers |= {name: build(LOGGERS, config, directory.path) for name, config in settings.logger.items()}
     try:
         yield loggers
     finally:
-        for logger in loggers:
+        for logger in loggers.values():
             try:
                 logger.close()
             except Exception as error:  # on a full disk; the reason is reported once, by what failed first
                 log.debug("closing %s: %s", logger, error)
 
 
-def _make_engine(settings: Settings, parts: Parts, loggers: Sequence[Logger], directory: RunDirectory) -> Engine:
-    extra = {"config": settings.to_dict(), "data": parts.data.preprocessing()}
+def _make_engine(
+    settings: Settings,
+    parts: Parts,
+    loggers: Mapping[str, Logger],
+    directory: RunDirectory,
+    interrupts: Interrupts,
+    started: float,
+) -> Engine:
+    extra = {
+        "config": settings.to_dict(),
+        "data": parts.data.preprocessing(),
+        "fingerprint": parts.fingerprint,
+        "total_steps": parts.total_steps,
+    }
     epochs = -(-parts.total_steps // len(parts.loaders.train))
+    on_error = settings.checkpoint["on_error"]
     return Engine(
         model=parts.model,
         loss=parts.loss,
@@ -322,9 +442,23 @@ def _make_engine(settings: Settings, parts: Parts, loggers: Sequence[Logger], di
         loaders=parts.loaders,
         metrics=parts.metrics,
         monitor=parts.monitor,
-        recorder=Recorder(loggers, num_epochs=epochs, monitor=parts.monitor.name),
-        checkpoints=Checkpoints(directory.path / "checkpoints", settings.checkpoint.keep, extra),
+        recorder=Recorder(
+            loggers,
+            num_epochs=epochs,
+            monitor=parts.monitor.name,
+            tolerant=on_error == "warn",
+            started=started,
+        ),
+        checkpoints=Checkpoints(
+            directory.path / CHECKPOINTS,
+            keep=settings.checkpoint["keep"],
+            extra=extra,
+            on_error=on_error,
+            background=settings.checkpoint["async"],
+            before=[directory.path / METRICS_FILE],
+        ),
         settings=settings,
+        interrupts=interrupts,
         spec=parts.spec,
         device=parts.device,
         precision=parts.precision,
@@ -332,7 +466,7 @@ def _make_engine(settings: Settings, parts: Parts, loggers: Sequence[Logger], di
     )
 
 
-def _test(engine: Engine, loggers: Sequence[Logger]) -> dict[str, float]:
+def _test(engine: Engine, loggers: Iterable[Logger]) -> dict[str, float]:
     """Measure the test split, once, with the best weights; keep those weights alone too."""
     state = engine.checkpoints.load(BEST)
     weights = state["ema"] if engine.ema is not None else state["model"]
@@ -349,16 +483,16 @@ def _test(engine: Engine, loggers: Sequence[Logger]) -> dict[str, float]:
     return results
 
 
-def _summary(engine: Engine, results: Mapping[str, float], seconds: float) -> dict[str, Any]:
-    recorder = engine.recorder
+def _so_far(engine: Engine) -> dict[str, Any]:
+    """What summary.json says of a run, however it ends."""
+    recorder, progress = engine.recorder, engine.progress
     return {
-        "state": "finished",
         "monitor": f"val/{engine.monitor.name}",
-        "best": engine.progress.best,
-        **{f"test/{name}": value for name, value in results.items()},
-        "steps": engine.progress.step,
-        "epochs": engine.progress.epoch,
-        "seconds": round(seconds, 3),
+        "best": progress.best,
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        **({"skipped": progress.skipped} if engine.skipper is not None else {}),
+        "seconds": round(recorder.seconds, 3),
         "samples_per_second": round(recorder.samples / max(recorder.training_seconds, 1e-9), 1),
     }
 
@@ -389,7 +523,7 @@ def _conclude(engine: Engine, results: Mapping[str, float], directory: RunDirect
 
 
 def _environment(settings: Settings, parts: Parts) -> dict[str, Any]:
-    return {"seed": settings.seed, **environment(parts.device), "data": parts.data.fingerprint()}
+    return {"seed": settings.seed, **environment(parts.device), "data": parts.fingerprint}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:

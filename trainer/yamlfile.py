@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -67,12 +68,25 @@ def read(path: Path) -> YamlFile:
         ConfigError: it is no YAML, or not one that can be read; with the line.
     """
     try:
-        status = path.stat()
-        if status.st_size > MOST_BYTES:
-            raise ConfigError(f"{shown(path)}: has more than {MOST_BYTES:,} bytes")
-        return _read(path, status.st_mtime_ns)
+        return _read(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+
+
+def load(path: Path) -> Any:
+    """The values of a file that a run has left, as plain containers.
+
+    Raises:
+        ConfigError: it is no YAML, or not one that can be read; with the line.
+    """
+    try:
+        text = _text(path)
+        _root(text, path)
+        return yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{shown(path)}: {' '.join(str(error).split())}") from error
 
 
 def refusals(text: str) -> list[str]:
@@ -95,14 +109,31 @@ def refusals(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=512)
 def _read(path: Path, changed: int) -> YamlFile:
+    text = _text(path)
+    root, lines = _root(text, path), text.splitlines()
+    found = YamlFile(header=_header(lines))
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{shown(path)}, line {root.start_mark.line + 1}: must hold keys and values")
+    if root is not None:
+        _walk(root, "", lines, path, found)
+    return found
+
+
+def _text(path: Path) -> str:
+    """What a file holds."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ConfigError(f"{shown(path)}: has more than {MOST_BYTES:,} bytes")
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{shown(path)}: no UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _root(text: str, path: Path) -> yaml.Node | None:
+    """The nodes of a YAML text that does not grow without bound."""
     lines = text.splitlines()
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        root = yaml.compose(text, Loader=loader)
+        root: yaml.Node | None = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         _check_size(root, path)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -114,12 +145,7 @@ def _read(path: Path, changed: int) -> YamlFile:
         raise ConfigError(f"{shown(path)}: no YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise ConfigError(f"{shown(path)}: nested too deeply") from error
-    found = YamlFile(header=_header(lines))
-    if root is not None and not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{shown(path)}, line {root.start_mark.line + 1}: must hold keys and values")
-    if root is not None:
-        _walk(root, "", lines, path, found)
-    return found
+    return root
 
 
 def _check_size(root: yaml.Node | None, path: Path) -> None:

@@ -6,7 +6,7 @@ Every run writes metrics.jsonl, train.log and summary.json; loggers are what com
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.registry import Registry
 
@@ -30,6 +30,13 @@ class Logger:
 
     def finish(self, hyperparameters: Mapping[str, bool | float | str], results: Mapping[str, float]) -> None:
         """The run is done: its settings and its final metrics."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Write out what was told so far, and say how far that is; plain types. For a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to where ``state_dict`` was asked, so that a resumed run says nothing twice; {} is the beginning."""
 
     def close(self) -> None:
         """Write everything out; also after a failure."""

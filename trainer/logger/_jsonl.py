@@ -6,26 +6,53 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainer.logger import Logger
+
+FILE = "metrics.jsonl"
 
 
 class JSONL(Logger):
     """``{"step": …, "epoch": …, "train/loss": …}``, written out at once; JSON has no inf and nan, so null.
+
+    A line that a full disk does not take is kept, and written with the next one: the file has whole lines, and all.
 
     Args:
         run_dir: where the file goes.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._file = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
+        self._file = (run_dir / FILE).open("ab", buffering=0)
+        self._pending = b""
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
         """Append a line."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, "epoch": epoch, **finite}) + "\n")
-        self._file.flush()
+        self._pending += json.dumps({"step": step, "epoch": epoch, **finite}).encode() + b"\n"
+        self._flush()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The size of the file."""
+        self._flush()
+        return {"size": self._file.tell()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Cut off what was logged after the checkpoint."""
+        self._file.truncate(min(state.get("size", 0), self._file.seek(0, 2)))
+        self._file.seek(0, 2)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _flush(self) -> None:
+        size = self._file.seek(0, 2)
+        try:
+            rest = self._pending
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(size)
+            raise
+        self._pending = b""

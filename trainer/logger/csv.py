@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -20,6 +21,9 @@ FileName = Annotated[
 ]
 
 
+Row = dict[str, float | str]  # read back from the file, a value is the text that stood there
+
+
 @LOGGERS.register
 class CSV(Logger):
     """A row for each point; a new column, which a later kind of point brings, rewrites the file with it.
@@ -32,22 +36,41 @@ class CSV(Logger):
     def __init__(self, run_dir: Path, *, file: FileName) -> None:
         self._path = run_dir / file
         self._columns = ["step", "epoch"]
-        self._rows: list[dict[str, float]] = []
+        self._rows: list[Row] = []
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
         """Append a row; what a point does not have stays empty."""
-        row = {"step": step, "epoch": epoch, **values}
+        row: Row = {"step": step, "epoch": epoch, **values}
         new = [name for name in row if name not in self._columns]
         self._rows.append(row)
         if new:
             self._columns += new
-            self._write(self._rows, "w")
+            self._rewrite()
         else:
-            self._write([row], "a")
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
 
-    def _write(self, rows: list[dict[str, float]], mode: str) -> None:
-        with self._path.open(mode, newline="", encoding="utf-8") as file:
+    def state_dict(self) -> dict[str, Any]:
+        """The number of rows."""
+        return {"rows": len(self._rows)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the rows of the file that stood there at the checkpoint."""
+        if not self._path.is_file():
+            return
+        with self._path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(itertools.islice(reader, state.get("rows", 0)))
+        self._rows = [{name: text for name, text in row.items() if text} for row in rows]
+        present = {name for row in self._rows for name in row}
+        self._columns = [name for name in reader.fieldnames or self._columns if name in present]
+        self._rewrite()
+
+    def _rewrite(self) -> None:
+        """The whole file anew, in one go: a kill in between must not cost the rows."""
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
-            if mode == "w":
-                writer.writeheader()
-            writer.writerows(rows)
+            writer.writeheader()
+            writer.writerows(self._rows)
+        temporary.replace(self._path)

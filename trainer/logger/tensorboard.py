@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -57,10 +59,34 @@ class Tensorboard(Logger):
         for name, value in results.items():
             writer.add_scalar(name, value)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The size of every event file."""
+        for writer in self._writers.values():
+            writer.flush()
+        return {"sizes": {self._name(path): path.stat().st_size for path in self._files()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Cut off, in every event file, what was written after the checkpoint; a new one goes on from there."""
+        self.close()
+        self._writers.clear()
+        for path in self._files():
+            size = state.get("sizes", {}).get(self._name(path), 0)
+            if size == 0:
+                path.unlink()
+            elif size < path.stat().st_size:
+                os.truncate(path, size)
+
     def close(self) -> None:
         """Write everything out."""
         for writer in self._writers.values():
             writer.close()
+
+    def _files(self) -> list[Path]:
+        """The event files that are there; a state only ever says something about these."""
+        return [path for path in self._folder.rglob("events.out.tfevents.*") if path.is_file()]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
 
     def _writer(self, split: str) -> SummaryWriter:
         if split not in self._writers:

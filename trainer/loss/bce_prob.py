@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,7 +30,9 @@ class BCEProb(nn.Module):
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean, a scalar."""
-        return F.binary_cross_entropy(outputs, sides(targets))
+        # torch raises where an output is no number; as with every other loss the run has to say where that began
+        mean = F.binary_cross_entropy(outputs.nan_to_num(), sides(targets))
+        return mean.masked_fill(outputs.isnan().any(), math.nan)
 
     def size(self, targets: Tensor) -> Tensor | int:
         """The number of samples."""

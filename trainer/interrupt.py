@@ -1,0 +1,139 @@
+"""Asking a run to end: Ctrl-C, SIGTERM, a scheduler's warning, the clock. Heard at once, but never within a step.
+
+No torch: the command listens from its first moment on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from trainer.config import ConfigError
+
+# What ends a run, with the words for it. SIGUSR1 is what schedulers send as a warning, SIGHUP what a closed terminal
+# does, SIGALRM is max_time; Windows lacks them.
+REASONS = {
+    getattr(signal, name): words
+    for name, words in {
+        "SIGINT": "interrupted",
+        "SIGTERM": "terminated (SIGTERM)",
+        "SIGUSR1": "warned by the scheduler (SIGUSR1)",
+        "SIGHUP": "the terminal was closed (SIGHUP)",
+        "SIGALRM": "max_time is over",
+    }.items()
+    if hasattr(signal, name)
+}
+CLOCK: int | None = getattr(signal, "SIGALRM", None)
+INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the number of SIGINT and of SIGTERM
+GRACE = 30  # seconds that a data worker outlives the SIGTERM its run was sent, so that the run can save
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to end. No ``Exception``: nothing that handles errors may swallow it.
+
+    Args:
+        signal_number: what asked.
+        whole: no step was cut in the middle, so the state can be saved.
+    """
+
+    def __init__(self, signal_number: int, *, whole: bool = True) -> None:
+        super().__init__(REASONS[signal_number])
+        self.code = INTERRUPTED if signal_number == signal.SIGINT else TERMINATED
+        self.by_clock, self.whole = signal_number == CLOCK, whole
+
+
+class Interrupts:
+    """Within ``with Interrupts() as interrupts:`` a signal raises ``Stopped`` in the main thread.
+
+    At once, except within ``with interrupts.held:``, at whose end it is raised. After the first, Ctrl-C ends the
+    process without further ado and everything else is ignored.
+
+    Args:
+        max_time: as long as this is over, as if a signal had come; None for no limit.
+
+    Raises:
+        ConfigError: there is a limit, and no signal to keep it: not the main thread, or Windows.
+    """
+
+    def __init__(self, max_time: str | None = None) -> None:
+        self.held = _Held(self)
+        self.asked: int | None = None  # the first signal
+        self._limit = None if max_time is None else seconds(max_time)
+        self._before: dict[int, Any] = {}
+        self._process = os.getpid()
+
+    def __enter__(self) -> Interrupts:
+        listens = threading.current_thread() is threading.main_thread()
+        if self._limit is not None and (not listens or CLOCK is None):
+            raise ConfigError("max_time: needs the main thread of a system with timers")
+        if listens:
+            for number in REASONS:
+                if number == CLOCK and self._limit is None:
+                    continue
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
+                    self._before[number] = signal.signal(number, self._hear)
+        if self._limit is not None:
+            signal.setitimer(signal.ITIMER_REAL, self._limit)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._limit is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a child, before it has its own handlers: its parent decides
+            return
+        if self.asked is None:
+            self.asked = number
+            if not self.held.active:
+                raise Stopped(number)
+        elif number == signal.SIGINT:
+            os.write(2, b"\ntrain: interrupted\n")
+            os._exit(INTERRUPTED)
+
+
+class _Held:
+    """A block that no signal cuts in the middle."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self.active = False
+
+    def __enter__(self) -> None:
+        self.active = True
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self.active = False
+        asked = self._interrupts.asked
+        if asked is not None:
+            # an error now is as likely the signal's, which all children got too, a compiler or a data worker
+            raise Stopped(asked, whole=error is None) from error
+
+
+def seconds(duration: str) -> float:
+    """``1h30m`` -> 5400."""
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    return float(sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([dhms])", duration)))
+
+
+def of_a_worker(_: int) -> None:
+    """How a data worker hears signals, which a terminal or a scheduler sends to every process of a run.
+
+    The run decides when its workers end. They end with it, whatever ends it; a SIGTERM they outlive for a while.
+    """
+    for number in REASONS:
+        if number == signal.SIGTERM and CLOCK is not None:
+            signal.signal(number, _end_later)
+        elif number not in (signal.SIGTERM, CLOCK):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _end_later(*_: object) -> None:
+    signal.alarm(GRACE)

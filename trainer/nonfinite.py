@@ -1,0 +1,161 @@
+"""Losses, gradients and weights that are no numbers: where one began, and how a batch with one is left out.
+
+A step never waits for the device to look for them. What is wrong is seen at the next point of the training curve or the
+next checkpoint; as training repeats itself bit for bit, the steps since the last good checkpoint are then done again
+with every layer watched, which costs nothing before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config import RunError
+
+if TYPE_CHECKING:
+    from trainer.engine import Engine
+
+log = logging.getLogger("trainer")
+
+MOST_IN_A_ROW = 50  # batches left out, after which nothing is learned any more
+MOST_NAMED = 16  # sample numbers in a message
+
+
+class NotFiniteError(RunError):
+    """A loss, a gradient or a weight is no number.
+
+    Args:
+        message: what, and in which step.
+        step: the first one known to be wrong, counted from 1; an earlier one may have begun it.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class Skipper:
+    """Leaves out a batch whose loss or gradient is no number; waits for the device in every step."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._before: list[tuple[Tensor, Tensor]] = []
+        self._num_losses = 0
+
+    def remember(self) -> None:
+        """What a step changes besides the weights: the statistics of the model's buffers, the sums of the window."""
+        window = self._engine.window
+        changed = [*self._engine.model.buffers(), *window.sums.state_dict().values()]
+        self._before = [(tensor, tensor.clone()) for tensor in changed]
+        self._num_losses, self._norm = len(window.losses), window.gradient_norm
+
+    def leaves_out(self) -> bool:
+        """Whether the step under way, its gradient known, is left out; then all but the step's number is as before.
+
+        Raises:
+            NotFiniteError: that was the last of too many in a row.
+        """
+        engine, window, progress = self._engine, self._engine.window, self._engine.progress
+        values = [loss for _, loss in window.losses[self._num_losses :]]
+        if not engine.scaler.is_enabled():  # which looks at the gradient itself, and finds inf in its normal course
+            values.append(window.gradient_norm)
+        if torch.stack(values).isfinite().all().item():
+            progress.skipped_in_a_row = 0
+            return False
+        del window.losses[self._num_losses :]
+        window.gradient_norm = self._norm
+        for tensor, before in self._before:
+            tensor.copy_(before)
+        progress.skipped, progress.skipped_in_a_row = progress.skipped + 1, progress.skipped_in_a_row + 1
+        positions = engine.loaders.train.positions(progress.epoch, progress.batch - 1)
+        log.warning("warning  step %d left out: %s", progress.step, _samples(positions.tolist()))
+        if progress.skipped_in_a_row == MOST_IN_A_ROW:
+            raise NotFiniteError(
+                f"the last {MOST_IN_A_ROW} batches had to be left out at step {progress.step}", progress.step
+            )
+        return True
+
+
+def explain(error: NotFiniteError, engine: Engine) -> RunError:
+    """Find where it began.
+
+    Args:
+        error: what was seen.
+        engine: another one for the same run, in the state of the last good checkpoint; it is used up.
+    """
+    progress, first = engine.progress, engine.progress.step + 1
+    if progress.batch == len(engine.loaders.train):
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+    log.info("wrong    %s; repeating it from step %d on to see where it began", error, first)
+    with torch.compiler.set_stance("force_eager"):
+        for batch in engine.loaders.train.epoch(progress.epoch, progress.batch):
+            if progress.step >= error.step:
+                break
+            positions = engine.loaders.train.positions(progress.epoch, progress.batch)
+            with _watched(engine) as found:
+                wrong = _rows(batch.inputs[0])
+                if wrong.any():
+                    found.append(("in the data itself", wrong))
+                engine.train_step(batch)
+                if not engine.window.losses[-1][1].isfinite():
+                    found.append(("in the loss, of finite outputs", None))
+            for name, parameter in engine.model.named_parameters():
+                if not parameter.isfinite().all():
+                    found.append((f"in {name}, which a finite gradient moved too far: a smaller optimizer.lr?", None))
+            if found:
+                place, rows = found[0]
+                if rows is not None and len(rows) == len(positions):
+                    positions = positions[rows.cpu()]
+                samples = _samples(positions.tolist())
+                log.info("wrong    step %d, %s: samples %s", progress.step, place, positions.tolist())
+                return RunError(f"{error}; it began at step {progress.step} {place}; {samples}")
+    return RunError(str(error))
+
+
+@contextlib.contextmanager
+def _watched(engine: Engine) -> Iterator[list[tuple[str, Tensor | None]]]:
+    """Notes, in order, where a step goes wrong: the place in words, and which rows of the batch where that is known."""
+    found: list[tuple[str, Tensor | None]] = []
+
+    def after_forward(name: str) -> Any:
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs = output if isinstance(output, list | tuple) else [output]
+            tensors = [each for each in outputs if isinstance(each, Tensor) and each.is_floating_point()]
+            wrong = [rows for rows in map(_rows, tensors) if rows.any()]
+            if wrong and not found:
+                found.append((f"in the output of {name} ({type(module).__name__})", wrong[0]))
+
+        return look
+
+    def before_update(*_: Any) -> None:
+        wrong = [
+            name for name, p in engine.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        if wrong and not found:
+            found.append((f"in the gradient of {wrong[-1]}, of a finite loss", None))
+
+    leaves = [(name, module) for name, module in engine.model.named_modules() if not [*module.children()]]
+    handles: list[Any] = [module.register_forward_hook(after_forward(name)) for name, module in leaves]
+    handles.append(engine.optimizer.register_step_pre_hook(before_update))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """(batch, …) -> (batch,) bool: which rows hold what is no number."""
+    return ~tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else ~tensor.isfinite()
+
+
+def _samples(numbers: list[int]) -> str:
+    """Numbers of samples in words; they count the training data from 0."""
+    some = ", ".join(map(str, numbers[:MOST_NAMED]))
+    more = f", … ({len(numbers)} in all)" if len(numbers) > MOST_NAMED else ""
+    return f"sample{'s' * (len(numbers) > 1)} {some}{more}"

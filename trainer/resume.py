@@ -1,0 +1,180 @@
+"""Going on with a run: which run it is, and what the command may change about it. No torch.
+
+The words of the run stand before those typed now, so that ``train resume=last epochs=40`` is the run's own command with
+another length. What then differs from the run's config is taken or refused, by the tables below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer import yamlfile
+from trainer.config import GROUPS, ConfigError, Settings, stands
+from trainer.rundir import CHECKPOINTS, CONFIG, OVERRIDES
+
+OUTPUTS = Path("outputs")
+
+# What a run may go on with: nothing that is learned changes.
+TAKEN = (
+    *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "run_dir", "resume"),
+    *("plugins", "logger", "checkpoint", "dataset.root", "dataset.path", "dataset.workers", "dataset.in_memory"),
+)
+# The same training, but in other kernels or another order of sums, so no longer bit for bit.
+TO_ROUNDING = ("device", "accumulate", "compile", "deterministic")
+# Everything else is refused; why, where that is not plain.
+REASONS = {
+    "model": "its weights fit no other",
+    "batch_size": "the position in the epoch is counted in batches",
+    "seed": "the order of the samples follows from it",
+    "dataset": "the weights were learned from other data",
+    "optimizer": "its state fits no other",
+    "monitor": "the best so far was chosen by it",
+    "metrics": "the curves and the best so far are made of them",
+}
+# Words of a run that are not its own any more: where it was, and what only the command line may say.
+NOT_REPEATED = ("run_dir", "resume", "plugins", "dry_run", "hydra")
+
+
+def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """The words of the run that ``resume=last`` or ``resume=RUN`` goes on with, and after them those typed now.
+
+    Returns:
+        ``words`` as they are, where none of them is that.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    wanted = [word.partition("=")[2].strip("'\"") for word in words if _key(word) == "resume"]
+    if not wanted or wanted[-1] in ("auto", "null", "") or "," in wanted[-1]:
+        return list(words)
+    if multirun:
+        raise ConfigError(f"resume: {wanted[-1]}: the runs of a sweep go on with resume=auto and hydra.sweep.dir=…")
+    if any(_key(word) == "run_dir" for word in words):
+        raise ConfigError("run_dir: a resumed run goes on in its own directory; leave run_dir out, or resume=auto")
+    folder = find(wanted[-1])
+    typed, config = {_key(word): word.partition("=")[2] for word in words}, _read(folder / CONFIG)
+    if config.get("plugins") and "plugins" not in typed:
+        code = ", ".join(map(str, config["plugins"]))
+        raise ConfigError(
+            f"resume: the run {folder} has components of {code}; if you trust it, name it again: plugins=[…]"
+        )
+    exchanged = {group for group in GROUPS if group in typed and typed[group] != config.get(group, {}).get("name")}
+    left_out = {*NOT_REPEATED, *exchanged}  # the keys of an option that is exchanged are nobody's
+    earlier = [word for word in _words(folder) if _key(word) not in typed and _key(word).split(".")[0] not in left_out]
+    now = [word for word in words if _key(word) != "resume"]
+    path = _quoted(str(folder))
+    return [*earlier, *now, f"run_dir={path}", f"resume={path}"]
+
+
+def find(name: str) -> Path:
+    """The run directory that ``resume=NAME`` means.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name == "last":
+        runs = [path.parent for path in OUTPUTS.rglob(CONFIG)]
+        if not runs:
+            raise ConfigError(f"resume=last: no run under {OUTPUTS}")
+        return max(runs, key=lambda run: (run / CONFIG).stat().st_mtime)
+    folder = Path(name)
+    if not (folder / CONFIG).is_file():
+        near = f"; did you mean {folder.parent}?" if (folder.parent / CONFIG).is_file() else ""
+        raise ConfigError(f"resume: {name}: no run directory, it has no {CONFIG}{near}")
+    return folder
+
+
+def goes_on(settings: Settings) -> bool:
+    """Whether there is something in ``run_dir`` that ``settings.resume`` asks to go on with."""
+    folder = Path(settings.run_dir)
+    return settings.resume is not None and any((folder / CHECKPOINTS).glob("*.pt"))
+
+
+def changes(settings: Settings) -> list[str]:
+    """What is other than in the run that goes on, and taken, but no longer gives the same bits; a line for each.
+
+    Keys that only one of the two has are those of another version of this program.
+
+    Raises:
+        ConfigError: with a line for each key that cannot be other, or what is there is no run.
+    """
+    if not goes_on(settings):
+        return []
+    folder = Path(settings.run_dir)
+    before, now = _flat(_read(folder / CONFIG)), _flat(settings.to_dict())
+    different = [key for key in before if key in now and before[key] != now[key]]
+    exchanged = {key.partition(".")[0] for key in different if key.endswith(".name")}
+    problems, notes = [], []
+    for key in different:
+        group, _, leaf = key.partition(".")
+        if (group in exchanged and leaf != "name") or _in(key, TAKEN):
+            continue
+        shown, old, new = key.removesuffix(".name"), _shown(before[key]), _shown(now[key])
+        if _in(key, TO_ROUNDING):
+            notes.append(f"{shown} was {old} and is {new}: the same training, no longer bit for bit")
+        else:
+            reason = stands(REASONS.get(group, ""))
+            problems.append(f"{shown}: is {old} in the run {folder} and cannot become {new}{reason}; start another run")
+    if problems:
+        raise ConfigError(*problems)
+    return notes
+
+
+def check_links(folder: Path) -> None:
+    """A run directory from elsewhere could lead what is written there to another place.
+
+    Raises:
+        ConfigError: something in it is a link out of it.
+    """
+    inside = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise ConfigError(f"resume: {path}: a link out of the run directory; a run writes only inside")
+
+
+def _in(key: str, keys: Sequence[str]) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in keys)
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def _words(folder: Path) -> list[str]:
+    """What was typed for a run."""
+    words = yamlfile.load(folder / OVERRIDES) if (folder / OVERRIDES).is_file() else []
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ConfigError(f"{folder / OVERRIDES}: must be a list of words")
+    return words
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A config that a run has left."""
+    config = yamlfile.load(path)
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: must hold keys and values")
+    return config
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _shown(value: Any) -> str:
+    """A value as it is typed."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _quoted(path: str) -> str:
+    """A path as a value of Hydra's grammar."""
+    if re.fullmatch(r"[\w./:+-]+", path):
+        return path
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
