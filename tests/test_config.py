@@ -53,7 +53,7 @@ def test_every_mistake_is_found_at_once_and_what_was_typed_is_said() -> None:
     assert sorted(caught.value.problems) == sorted(
         [
             "epochs: must be a whole number, at least 1, got 'many'",
-            "checkpoint.kep: no such key; did you mean checkpoint.keep? keys: every_steps, keep",
+            "checkpoint.kep: no such key; did you mean checkpoint.keep? keys: every_steps, keep, on_error, async",
             "model.hidden: must be a whole number, at least 1, got -1 (from the command line)",
             "dataset.augment.flip: must be true or false, got 3",
             "seed: missing; a whole number, at least 0",

@@ -28,7 +28,7 @@ def test_a_run_directory_holds_what_the_interface_promises(train: Train) -> None
     }
     assert names == {
         "config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.jsonl", "summary.json",
-        "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/best.safetensors",
+        "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt", "checkpoints/best.safetensors",
     }  # fmt: skip
     assert {path.name for path in (run_dir / "tensorboard").iterdir() if path.is_dir()} == {"train", "val", "test"}
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
@@ -157,7 +157,9 @@ def test_of_two_runs_told_to_use_one_folder_the_second_is_refused(tmp_path: Path
     runs = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(run.communicate(timeout=120)[1], run.returncode) for run in runs]
     assert sorted(code for _, code in ends) == [0, 2]
-    assert any("run_dir: same is" in errors for errors, _ in ends)
+    assert any(
+        "run_dir: another run is at work in same" in errors or "run_dir: same is" in errors for errors, _ in ends
+    )
     assert len((tmp_path / "same" / "metrics.jsonl").read_text().splitlines()) == 3
 
 

@@ -74,7 +74,8 @@ class Interrupts:
             for number in REASONS:
                 if number == CLOCK and self._limit is None:
                     continue
-                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
+                # nohup stays nohup; but a shell's background job, which ignores Ctrl-C, has no other way to be asked
+                if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._hear)
         if self._limit is not None:
             signal.setitimer(signal.ITIMER_REAL, self._limit)

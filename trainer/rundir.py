@@ -154,6 +154,8 @@ class RunDirectory:
             with contextlib.suppress(OSError):  # a full disk; reported by what failed first
                 handler.close()
         if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink(missing_ok=True)
             self._lock.release()
 
     def _locked(self) -> FileLock | None:

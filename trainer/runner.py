@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,7 +112,8 @@ def run(settings: Settings) -> Outcome:
         else:
             _go_on(engine, found, directory, [*notes, *_new_schedule(settings, parts, found)])
         try:
-            _fit(engine, lambda: _make_engine(settings, assemble(settings), {}, directory, interrupts, started))
+            with _explained(engine, directory):
+                engine.fit()
             results = _test(engine, loggers.values())
         finally:
             directory.so_far = _so_far(engine)
@@ -186,17 +187,15 @@ def _new_schedule(settings: Settings, parts: Parts, found: Found) -> list[str]:
     return [f"scheduler={name} stretches over {parts.total_steps} steps now instead of {before}"]
 
 
-def _fit(engine: Engine, again: Callable[[], Engine]) -> None:
-    """Train; where a number is none, say where that began: from the last checkpoint on the steps are done again.
-
-    Args:
-        again: makes another engine, as it was at the start.
-    """
+@contextlib.contextmanager
+def _explained(engine: Engine, directory: RunDirectory) -> Iterator[None]:
+    """Where a number is none, say where that began: the steps since the last checkpoint are done again."""
     try:
-        engine.fit()
+        yield
     except NotFiniteError as error:
         try:
-            other = again()
+            settings = engine.settings
+            other = _make_engine(settings, assemble(settings), {}, directory, engine.interrupts, 0.0)
             found = engine.checkpoints.newest()
             if found is not None:
                 other.load(found.state)
