@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +59,15 @@ class Skipper:
         """Whether the step under way, its gradient known, is left out; then all but the step's number is as before.
 
         Raises:
-            NotFiniteError: that was the last of too many in a row.
+            RunError: that was the last of too many in a row.
         """
         engine, window, progress = self._engine, self._engine.window, self._engine.progress
         values = [loss for _, loss in window.losses[self._num_losses :]]
+        num_losses = len(values)
         if not engine.scaler.is_enabled():  # which looks at the gradient itself, and finds inf in its normal course
             values.append(window.gradient_norm)
-        if torch.stack(values).isfinite().all().item():
+        wrong = [number for number, value in enumerate(torch.stack(values).tolist()) if not math.isfinite(value)]
+        if not wrong:
             progress.skipped_in_a_row = 0
             return False
         del window.losses[self._num_losses :]
@@ -73,11 +76,12 @@ class Skipper:
             tensor.copy_(before)
         progress.skipped, progress.skipped_in_a_row = progress.skipped + 1, progress.skipped_in_a_row + 1
         positions = engine.loaders.train.positions(progress.epoch, progress.batch - 1)
-        log.warning("warning  step %d left out: %s", progress.step, _samples(positions.tolist()))
+        what = "loss" if wrong[0] < num_losses else "gradient"
+        log.warning(
+            "warning  step %d left out, its %s is no number: %s", progress.step, what, _samples(positions.tolist())
+        )
         if progress.skipped_in_a_row == MOST_IN_A_ROW:
-            raise NotFiniteError(
-                f"the last {MOST_IN_A_ROW} batches had to be left out at step {progress.step}", progress.step
-            )
+            raise RunError(f"at step {progress.step} the last {MOST_IN_A_ROW} batches had to be left out: no {what}")
         return True
 
 
@@ -97,13 +101,16 @@ def explain(error: NotFiniteError, engine: Engine) -> RunError:
             if progress.step >= error.step:
                 break
             positions = engine.loaders.train.positions(progress.epoch, progress.batch)
+            skipped = progress.skipped
             with _watched(engine) as found:
                 wrong = _rows(batch.inputs[0])
                 if wrong.any():
                     found.append(("in the data itself", wrong))
                 engine.train_step(batch)
-                if not engine.window.losses[-1][1].isfinite():
+                if engine.window.losses and not engine.window.losses[-1][1].isfinite():
                     found.append(("in the loss, of finite outputs", None))
+            if progress.skipped > skipped:
+                continue
             for name, parameter in engine.model.named_parameters():
                 if not parameter.isfinite().all():
                     found.append((f"in {name}, which a finite gradient moved too far: a smaller optimizer.lr?", None))
