@@ -80,9 +80,10 @@ def keys(file: Path, name: str) -> dict[str, Parameter]:
     """
     try:
         source = _source(file)
-        for node in source.tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and snake_case(node.name) == name:
-                return dict(source.parameters(node))
+        definitions = [node for node in source.tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        named = [node for node in definitions if snake_case(node.name) == name]
+        if len(named) == 1:  # of two groups' components of one name, only the decorator says which is which
+            return dict(source.parameters(named[0]))
     except (UnreadableError, MisplacedError):
         raise
     except Exception as error:  # a type that needs more than was read

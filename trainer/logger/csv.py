@@ -60,10 +60,11 @@ class CSV(Logger):
             return
         with self._path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
+            columns = reader.fieldnames or self._columns
             rows = list(itertools.islice(reader, state.get("rows", 0)))
         self._rows = [{name: text for name, text in row.items() if text} for row in rows]
         present = {name for row in self._rows for name in row}
-        self._columns = [name for name in reader.fieldnames or self._columns if name in present]
+        self._columns = [name for name in columns if name in present] or self._columns
         self._rewrite()
 
     def _rewrite(self) -> None:
