@@ -8,13 +8,14 @@ whole, that says of itself whether it is whole.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from trainer import files
 from trainer.config import ConfigError, RunError
 
 log = logging.getLogger("trainer")
@@ -48,11 +50,11 @@ class DamagedError(Exception):
 
 
 class Found(NamedTuple):
-    """A checkpoint to go on from."""
+    """A checkpoint that is whole."""
 
     name: str
     state: dict[str, Any]
-    damaged: list[str]  # a line for each newer one that cannot be used
+    damaged: list[str]  # a line for each that would have come first and cannot be used
 
 
 class Checkpoints:
@@ -64,7 +66,7 @@ class Checkpoints:
         extra: plain data that goes into every file: the config and the preprocessing.
         on_error: what a file that cannot be written does: ``stop`` raises, ``warn`` says so and goes on.
         background: write in a thread; ``save`` then only copies the state.
-        before: files that a checkpoint counts on, which are made to last before it.
+        before: the files that a checkpoint counts on; they are made to last before it.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Checkpoints:
         extra: Mapping[str, Any],
         on_error: Literal["stop", "warn"] = "stop",
         background: bool = False,
-        before: Sequence[Path] = (),
+        before: Callable[[], Iterable[Path]] = tuple,
     ) -> None:
         self._folder, self._keep, self._extra = folder, keep, dict(extra)
         self._on_error, self._before = on_error, before
@@ -101,10 +103,11 @@ class Checkpoints:
         except OSError as error:  # a logger's file, on a full disk
             self._failed(LAST, error)
             return
+        ranked = [int(each[-1]) for each in self.ranking]
         if self._writer is None:
-            self._keep_state(state, step, best)
+            self._keep_state(state, step, ranked, best)
         else:
-            self._writing = self._writer.submit(self._keep_state, _copy(state), step, best)
+            self._writing = self._writer.submit(self._keep_state, _copy(state), step, ranked, best)
 
     def wait(self) -> None:
         """Until what is written in the background is on the disk.
@@ -146,17 +149,39 @@ class Checkpoints:
         Raises:
             ConfigError: none of those that are there can be used, or one holds more than data.
         """
-        damaged: list[str] = []
-        for name in (LAST, PREVIOUS, BEST):
-            path = self._folder / name
-            if path.is_file():
-                try:
-                    return Found(name, _read(path), damaged)
-                except DamagedError as error:
-                    damaged.append(f"{path} is damaged: {error}")
-        if damaged:
+        names = (LAST, PREVIOUS, BEST)
+        if not any((self._folder / name).is_file() for name in names):
+            return None
+        found, damaged = self._first_whole(names)
+        if found is None:
             raise ConfigError(*(f"resume: {line}" for line in damaged))
-        return None
+        return found
+
+    def best(self) -> Found:
+        """The best checkpoint, read onto the CPU; where it cannot be used the next best, and at last the newest.
+
+        Raises:
+            RunError: none can be used.
+        """
+        kept = [f"best-{int(each[-1])}.pt" for each in self.ranking] if self._keep > 1 else []
+        try:
+            found, damaged = self._first_whole([BEST, *kept, LAST, PREVIOUS])
+        except ConfigError as error:
+            raise RunError(str(error)) from error
+        if found is None:
+            raise RunError("; ".join(damaged))
+        return found
+
+    def _first_whole(self, names: Iterable[str]) -> tuple[Found | None, list[str]]:
+        """The first that is whole, and a line for each before it."""
+        damaged: list[str] = []
+        for name in names:
+            path = self._folder / name
+            try:
+                return Found(name, _read(path), damaged), damaged
+            except DamagedError as error:
+                damaged.append(f"{path} cannot be used: {error}")
+        return None, damaged
 
     def adopt(self, found: Found, best_step: int | None) -> None:
         """Make the files those that were there when ``found`` had just been saved, before the run goes on from it.
@@ -169,20 +194,9 @@ class Checkpoints:
         for path in self._folder.glob(".*.tmp"):
             path.unlink()
         if found.name != LAST:
-            self._write(LAST, lambda path: _link(self._folder / found.name, path))
-        self._link_best(found.state["step"], best=best_step == found.state["step"])
-
-    def load(self, name: str) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU.
-
-        Raises:
-            RunError: it is not there or cannot be read.
-        """
-        path = self._folder / name
-        try:
-            return _read(path)
-        except DamagedError as error:
-            raise RunError(f"cannot read the checkpoint {path}: {error}") from error
+            self._link(found.name, LAST)
+        step = found.state["step"]
+        self._link_best(step, [int(each[-1]) for each in self.ranking], best=best_step == step)
 
     def save_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Write the weights alone, as ``best.safetensors``.
@@ -192,46 +206,34 @@ class Checkpoints:
         """
         separate = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
         try:
-            self._write(BEST_WEIGHTS, lambda path: path.write_bytes(save(separate)))
+            files.write(self._folder / BEST_WEIGHTS, lambda path: path.write_bytes(save(separate)))
         except Exception as error:
             self._failed(BEST_WEIGHTS, error)
 
-    def _keep_state(self, state: dict[str, Any], step: int, best: bool) -> None:
+    def _keep_state(self, state: dict[str, Any], step: int, ranked: Sequence[int], best: bool) -> None:
         """Write a state, and keep it as its rank says."""
         try:
-            for path in self._before:
-                _sync(path)
-            self._write(LAST, lambda path: _dump(state, path), keep_as=PREVIOUS)
-            self._link_best(step, best)
+            for path in self._before():
+                files.sync(path)
+            self._folder.mkdir(exist_ok=True)
+            files.write(self._folder / LAST, lambda path: _dump(state, path), keep_as=self._folder / PREVIOUS)
+            self._link_best(step, ranked, best)
         except Exception as error:
             self._failed(LAST, error)
 
-    def _link_best(self, step: int, best: bool) -> None:
+    def _link_best(self, step: int, ranked: Sequence[int], best: bool) -> None:
         """Keep ``last.pt``, just saved for ``step``, under the names that its rank gives it."""
-        kept = {f"best-{step}.pt" for *_, step in self.ranking}
+        kept = {f"best-{each}.pt" for each in ranked}
         if self._keep > 1 and f"best-{step}.pt" in kept:
-            self._write(f"best-{step}.pt", lambda path: _link(self._folder / LAST, path))
+            self._link(LAST, f"best-{step}.pt")
             for path in self._folder.glob("best-*.pt"):
                 if path.name not in kept:
                     path.unlink()
         if best:
-            self._write(BEST, lambda path: _link(self._folder / LAST, path))
+            self._link(LAST, BEST)
 
-    def _write(self, name: str, write: Callable[[Path], object], keep_as: str | None = None) -> None:
-        """Write beside the old file, and put the new one in its place when it is on the disk whole."""
-        path, temporary = self._folder / name, self._folder / f".{name}.tmp"
-        try:
-            self._folder.mkdir(exist_ok=True)
-            temporary.unlink(missing_ok=True)
-            write(temporary)
-            _sync(temporary)
-            if keep_as is not None and path.exists():
-                self._write(keep_as, lambda second: _link(path, second))
-            temporary.replace(path)
-            _sync(self._folder)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)  # also where both were the same file, which replace leaves alone
+    def _link(self, source: str, name: str) -> None:
+        files.write(self._folder / name, lambda path: files.link(self._folder / source, path))
 
     def _failed(self, name: str, error: Exception) -> None:
         """Stop or go on, as the config says."""
@@ -328,7 +330,7 @@ def _read(path: Path) -> dict[str, Any]:
             if comment.startswith(_MARK) and comment != _MARK + digest:
                 raise DamagedError("its checksum does not fit what it holds")
             file.seek(0)
-            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except DamagedError:
         raise
     except OSError as error:
@@ -339,7 +341,7 @@ def _read(path: Path) -> dict[str, Any]:
             what = f"{foreign[1]} and other objects" if foreign[1] else "objects"
             raise ConfigError(f"{path}: holds {what} besides tensors and plain data; it could run code") from error
         raise DamagedError("it is cut short, or no checkpoint") from error
-    if not comment.startswith(_MARK):
+    if not comment.startswith(_MARK) or not isinstance(state, dict):
         raise DamagedError("it has no checksum")
     return state
 
@@ -356,32 +358,17 @@ def _digest(file: BinaryIO, count: int) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _link(source: Path, path: Path) -> None:
-    """A second name for a file that is only ever replaced, never changed; a copy where links are not to be had."""
-    try:
-        os.link(source, path)
-    except OSError:
-        shutil.copyfile(source, path)
-
-
 def _copy(state: Any) -> Any:
     """A state as it is now, on the CPU."""
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
-        return {key: _copy(value) for key, value in state.items()}
+        copied = copy.copy(state)  # with the versions of its layers, which a model's state carries as an attribute
+        copied.update({key: _copy(value) for key, value in state.items()})
+        return copied
     if isinstance(state, list | tuple):
         return type(state)(map(_copy, state))
     return state
-
-
-def _sync(path: Path) -> None:
-    """Make a file or folder last through a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(folder: Path, error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,7 @@ class Engine:
         self.ema = Ema(self.model, settings.ema) if settings.ema is not None else None
         if settings.compile:
             self.model.compile()  # in place: the state keeps its names
+        self.compiled_sizes = set[int]()  # of the batches that the model was compiled for
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.micro_batch_size = math.ceil(settings.batch_size / settings.accumulate)
@@ -134,7 +135,7 @@ class Engine:
                 self.recorder.start_epoch(progress.epoch + 1, progress.batch + steps, progress.batch)
                 batches = self.loaders.train.epoch(progress.epoch, progress.batch)
                 for batch in itertools.islice(batches, steps):
-                    with self.interrupts.held:  # a signal is heard while batches load, and here only at the end
+                    with self.undivided(batch):
                         self.train_step(batch)
                         self.recorder.count_step(len(batch.targets))
                         if self.is_log_step():
@@ -150,6 +151,25 @@ class Engine:
         self.checkpoints.wait()
         if progress.step < self.total_steps:
             self.recorder.stop_early(f"no better val/{self.monitor.name} in {self.settings.patience} evaluations")
+
+    @contextlib.contextmanager
+    def undivided(self, batch: Batch) -> Iterator[None]:
+        """A step that no signal cuts in two: it is heard while batches load, and within only at the end.
+
+        One that compiles, for minutes perhaps, is left at once: its state is saved before, and it is done again.
+        """
+        size = len(batch.targets)
+        if not self.settings.compile or size in self.compiled_sizes:
+            with self.interrupts.held:
+                yield
+            return
+        self.save()
+        try:
+            yield
+        except Stopped as stopped:
+            stopped.whole = False
+            raise
+        self.compiled_sizes.add(size)
 
     def is_done(self) -> bool:
         """All steps done and evaluated, or the patience used up."""
@@ -215,9 +235,10 @@ class Engine:
         model = self.evaluated
         sums = Sums(self.spec, self.device)
         model.eval()
-        for batch in loader.epoch():
-            outputs, loss, size = self.forward(model, batch)
-            sums.update(loss, size, self.loss.scores(outputs), batch.targets)
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):  # training draws as without it
+            for batch in loader.epoch():
+                outputs, loss, size = self.forward(model, batch)
+                sums.update(loss, size, self.loss.scores(outputs), batch.targets)
         model.train()
         return sums
 

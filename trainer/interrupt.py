@@ -29,7 +29,7 @@ REASONS = {
 }
 CLOCK: int | None = getattr(signal, "SIGALRM", None)
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the number of SIGINT and of SIGTERM
-GRACE = 30  # seconds that a data worker outlives the SIGTERM its run was sent, so that the run can save
+GRACE = 300  # seconds that a data worker outlives the SIGTERM its run was sent, so that the run can save
 
 
 class Stopped(KeyboardInterrupt):

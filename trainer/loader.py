@@ -6,6 +6,7 @@ batches of it that are done.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,9 @@ class Loader(Protocol):
 
     def positions(self, epoch: int, batch: int) -> Tensor:
         """The positions in their source of the samples of one batch, int64 on the CPU."""
+
+    def close(self) -> None:
+        """End the processes that read, if there are some."""
 
 
 class Order:
@@ -116,6 +120,9 @@ class _Ordered:
         """The positions in their source of the samples of one batch, int64 on the CPU."""
         return self._order.batches(epoch, batch, torch.device("cpu"))[0]
 
+    def close(self) -> None:
+        """Nothing to end."""
+
 
 class InMemory(_Ordered):
     """The source lives on the device; a batch is one gather."""
@@ -160,23 +167,43 @@ class Streamed(_Ordered):
             positions, targets, *inputs = (tensor.to(self._device, non_blocking=True) for tensor in loaded)
             yield Batch(self._preprocess(tuple(inputs), positions, draws), targets)
 
+    def close(self) -> None:
+        """End the workers: asked first, then at once; at its own exit Python would wait for those that hang."""
+        iterator = getattr(self._loader, "_iterator", None)  # torch has no public way
+        if iterator is not None:
+            iterator._shutdown_workers()
+            for worker in iterator._workers:
+                worker.kill()
+
 
 def _watched(loader: DataLoader[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-    """The loader's batches; raises RunError where a worker has died or hangs, with what is known about it."""
+    """The loader's batches; raises RunError where a worker has failed, died or hangs, with what is known about it."""
     batches = iter(loader)
     while True:
         try:
             loaded = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
+        except Exception as error:
+            if "in DataLoader worker process" in str(error):
+                raise RunError(f"a data worker failed: {_of_a_worker(str(error))}") from error
             if not str(error).startswith("DataLoader "):
                 raise
             free = shutil.disk_usage("/dev/shm").free >> 20 if Path("/dev/shm").is_dir() else None
-            memory = "" if free is None else f", {free:,} MiB free in /dev/shm"
-            advice = f"out of memory? fewer dataset.workers need less{memory}"
-            raise RunError(f"a data worker failed: {' '.join(str(error).split())} ({advice})") from error
+            memory = "" if free is None else f" ({free:,} MiB free in /dev/shm)"
+            what = " ".join(str(error).partition("Details are lost")[0].split())
+            advice = f"out of memory? fewer dataset.workers need less{memory}; with dataset.workers=0 it says more"
+            raise RunError(f"a data worker failed: {what}; {advice}") from error
         yield loaded
+
+
+def _of_a_worker(report: str) -> str:
+    """An error and its place, out of the text that torch makes of a worker's traceback."""
+    lines = report.rstrip().splitlines()
+    start = max((number + 1 for number, line in enumerate(lines) if line.startswith("    ")), default=0)
+    places = re.findall(r'^  File "(.+)", line (\d+)', report, flags=re.MULTILINE)
+    place = f" in {places[-1][0]}, line {places[-1][1]}" if places else ""
+    return " ".join(" ".join(lines[start:]).split()) + place
 
 
 class _EpochSampler:
@@ -209,6 +236,12 @@ class Loaders(NamedTuple):
     train: Loader
     val: Loader | None
     test: Loader
+
+    def close(self) -> None:
+        """End the processes that read."""
+        for loader in self:
+            if loader is not None:
+                loader.close()
 
 
 def make_loaders(

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from trainer import files
 from trainer.config import ConfigError
 
 log = logging.getLogger("trainer")
@@ -24,6 +25,8 @@ LOG, CONFIG, OVERRIDES, ENVIRONMENT, SUMMARY = (
     *("environment.json", "summary.json"),
 )
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
+# all that a run leaves which is killed before its config is there
+BEGUN = {LOCK, LOG, OVERRIDES, f".{OVERRIDES}.tmp", f".{CONFIG}.tmp"}
 
 
 class RunDirectory:
@@ -45,14 +48,15 @@ class RunDirectory:
         self._fixed, self._lock = fixed, None
         self.claimed = False  # the folder and the log in it are there
         try:
-            names = {path.name for path in self.path.iterdir()} - {LOCK} if self.path.is_dir() else set[str]()
-            taken = fixed and (bool(names) or (self.path.exists() and not self.path.is_dir()))
+            is_folder = self.path.is_dir()
+            names = {path.name for path in self.path.iterdir()} if is_folder else set[str]()
+            taken = fixed and (bool(names - {LOCK}) or (self.path.exists() and not is_folder))
         except (OSError, ValueError) as error:  # too long, not to be read, a null byte
             raise ConfigError(f"run_dir: {wanted}: {getattr(error, 'strerror', None) or error}") from error
         if taken and not resumes:
             near = ", or go on with it: resume=auto" if CONFIG in names else ", or leave run_dir out"
             raise ConfigError(f"run_dir: {wanted} is there already; name another{near}")
-        if taken and CONFIG not in names:
+        if taken and CONFIG not in names and not (is_folder and names <= BEGUN):
             raise ConfigError(f"run_dir: {wanted} holds other things and no run; name another")
         self._resumes = taken
         if taken:
@@ -84,7 +88,6 @@ class RunDirectory:
         if not self._resumes and (self.path / CONFIG).exists():  # of two told to use one folder, one came first
             raise ConfigError(f"run_dir: {self.path} is another run's; name another")
         self.claimed = True
-        (self.path / SUMMARY).unlink(missing_ok=True)
         file = logging.FileHandler(self.path / LOG, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._log.removeHandler(self._memory)
@@ -94,6 +97,7 @@ class RunDirectory:
         self._log.addHandler(file)
         self.write_yaml(OVERRIDES, list(overrides))
         self.write_yaml(CONFIG, {**config, "run_dir": str(self.path)})
+        (self.path / SUMMARY).unlink(missing_ok=True)
 
     def write_yaml(self, name: str, content: Any) -> None:
         """Write a file of plain containers, whole or not at all."""
@@ -113,12 +117,7 @@ class RunDirectory:
         return content if isinstance(content, dict) else {}
 
     def _write(self, name: str, text: str) -> None:
-        temporary = self.path / f".{name}.tmp"
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self.path / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        files.write(self.path / name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def fail(self, config: Mapping[str, Any], overrides: Sequence[str], message: str, error: BaseException) -> None:
         """Keep an error with its traceback in the log, as far as the disk allows."""

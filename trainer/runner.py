@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from trainer import resume
-from trainer.checkpoint import BEST, Checkpoints, Found
+from trainer.checkpoint import Checkpoints, Found
 from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registry
 from trainer.data import Data
 from trainer.dataset import DATASETS
@@ -98,6 +98,7 @@ def run(settings: Settings) -> Outcome:
         stack.enter_context(_reported(directory, settings))
         notes = resume.changes(settings)
         parts = assemble(settings)
+        stack.callback(parts.loaders.close)
         found = _find_checkpoint(settings, parts)
         directory.claim(settings.to_dict(), settings.overrides)
         settings = settings.replace(run_dir=str(directory.path))
@@ -114,18 +115,19 @@ def run(settings: Settings) -> Outcome:
         try:
             with _explained(engine, directory):
                 engine.fit()
-            results = _test(engine, loggers.values())
+            tested_step, results = _test(engine, loggers.values())
         finally:
             directory.so_far = _so_far(engine)
         summary = {
             "state": "finished",
             **directory.so_far,
+            "tested_step": tested_step,
             **{f"test/{name}": value for name, value in results.items()},
         }
         directory.write_json(SUMMARY, summary)
         for logger in loggers.values():
             logger.finish(_flat(settings.to_dict()), _numbers(summary))
-        _conclude(engine, results, directory)
+        _conclude(engine, tested_step, results, directory)
         return Outcome(summary, engine.evaluated.eval())
 
 
@@ -199,7 +201,8 @@ def _explained(engine: Engine, directory: RunDirectory) -> Iterator[None]:
             found = engine.checkpoints.newest()
             if found is not None:
                 other.load(found.state)
-            explained = explain(error, other)
+            with contextlib.closing(other.loaders):
+                explained = explain(error, other)
         except Exception as failed:  # out of memory, perhaps; what is known has to be said all the same
             log.debug("cannot find where it began", exc_info=failed)
             raise error from failed
@@ -454,7 +457,7 @@ def _make_engine(
             extra=extra,
             on_error=on_error,
             background=settings.checkpoint["async"],
-            before=[directory.path / METRICS_FILE],
+            before=lambda: [path for logger in loggers.values() for path in logger.paths()],
         ),
         settings=settings,
         interrupts=interrupts,
@@ -465,21 +468,26 @@ def _make_engine(
     )
 
 
-def _test(engine: Engine, loggers: Iterable[Logger]) -> dict[str, float]:
-    """Measure the test split, once, with the best weights; keep those weights alone too."""
-    state = engine.checkpoints.load(BEST)
-    weights = state["ema"] if engine.ema is not None else state["model"]
+def _test(engine: Engine, loggers: Iterable[Logger]) -> tuple[int, dict[str, float]]:
+    """Measure the test split, once, with the best weights, which are of a step; keep those weights alone too."""
+    found = engine.checkpoints.best()
+    step = found.state["step"]
+    for line in found.damaged:
+        log.warning("warning  %s", line)
+    if step != engine.progress.best["step"]:
+        log.warning("warning  the best weights are lost: testing those of step %d (%s)", step, found.name)
+    weights = found.state["ema"] if engine.ema is not None else found.state["model"]
     engine.checkpoints.save_weights(weights)
     engine.evaluated.load_state_dict(weights)
     sums = engine.evaluate(engine.loaders.test)
     results = sums.compute(engine.metrics)
     if not math.isfinite(results["loss"]):
-        raise RunError(f"the test loss is {results['loss']} with the weights of step {engine.progress.best['step']}")
+        raise RunError(f"the test loss is {results['loss']} with the weights of step {step}")
     engine.recorder.log_test(results, engine.progress.step)
     if engine.spec.task == "classification":
         for logger in loggers:
             logger.log_confusion(sums.total.cpu(), engine.spec.classes)
-    return results
+    return step, results
 
 
 def _so_far(engine: Engine) -> dict[str, Any]:
@@ -509,10 +517,12 @@ def _announce(settings: Settings, parts: Parts, directory: RunDirectory) -> None
         log.info("run      %s", directory.path)
 
 
-def _conclude(engine: Engine, results: Mapping[str, float], directory: RunDirectory) -> None:
+def _conclude(engine: Engine, tested_step: int, results: Mapping[str, float], directory: RunDirectory) -> None:
     """The lines at the end."""
     metrics = "  ".join(f"{name} {value:.4f}" for name, value in results.items())
-    log.info("test     %s  (weights of epoch %s)", metrics, engine.progress.best["epoch"])
+    best = engine.progress.best
+    whose = f"epoch {best['epoch']}" if tested_step == best["step"] else f"step {tested_step}"
+    log.info("test     %s  (weights of %s)", metrics, whose)
     if engine.settings.dry_run:
         log.info("dry run: a step, an evaluation, a checkpoint and a test went well; nothing is kept")
         return

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from trainer.registry import Registry
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 LOGGERS = Registry("logger", __path__)
@@ -37,6 +39,10 @@ class Logger:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to where ``state_dict`` was asked, so that a resumed run says nothing twice; {} is the beginning."""
+
+    def paths(self) -> Sequence[Path]:
+        """What a checkpoint counts on to be there after a power cut, once ``state_dict`` was asked."""
+        return ()
 
     def close(self) -> None:
         """Write everything out; also after a failure."""

@@ -23,7 +23,8 @@ class JSONL(Logger):
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._file = (run_dir / FILE).open("ab", buffering=0)
+        self._path = run_dir / FILE
+        self._file = self._path.open("ab", buffering=0)
         self._pending = b""
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
@@ -41,6 +42,10 @@ class JSONL(Logger):
         """Cut off what was logged after the checkpoint."""
         self._file.truncate(min(state.get("size", 0), self._file.seek(0, 2)))
         self._file.seek(0, 2)
+
+    def paths(self) -> list[Path]:
+        """That one."""
+        return [self._path]
 
     def close(self) -> None:
         """Close the file."""

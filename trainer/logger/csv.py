@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from trainer import files
 from trainer.logger import LOGGERS, Logger
 
 FileName = Annotated[
@@ -37,21 +38,26 @@ class CSV(Logger):
         self._path = run_dir / file
         self._columns = ["step", "epoch"]
         self._rows: list[Row] = []
+        self._whole = True  # the file has every row; not after a full disk
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
         """Append a row; what a point does not have stays empty."""
         row: Row = {"step": step, "epoch": epoch, **values}
         new = [name for name in row if name not in self._columns]
+        self._columns += new
         self._rows.append(row)
-        if new:
-            self._columns += new
+        if new or not self._whole:
             self._rewrite()
         else:
+            self._whole = False
             with self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
+            self._whole = True
 
     def state_dict(self) -> dict[str, Any]:
         """The number of rows."""
+        if not self._whole:
+            self._rewrite()
         return {"rows": len(self._rows)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -67,11 +73,19 @@ class CSV(Logger):
         self._columns = [name for name in columns if name in present] or self._columns
         self._rewrite()
 
+    def paths(self) -> list[Path]:
+        """The table, once it is there."""
+        return [self._path] if self._rows else []
+
     def _rewrite(self) -> None:
         """The whole file anew, in one go: a kill in between must not cost the rows."""
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows(self._rows)
-        temporary.replace(self._path)
+        self._whole = False
+
+        def fill(path: Path) -> None:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self._columns)
+                writer.writeheader()
+                writer.writerows(self._rows)
+
+        files.write(self._path, fill)
+        self._whole = True

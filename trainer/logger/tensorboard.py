@@ -63,13 +63,13 @@ class Tensorboard(Logger):
         """The size of every event file."""
         for writer in self._writers.values():
             writer.flush()
-        return {"sizes": {self._name(path): path.stat().st_size for path in self._files()}}
+        return {"sizes": {self._name(path): path.stat().st_size for path in self.paths()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Cut off, in every event file, what was written after the checkpoint; a new one goes on from there."""
         self.close()
         self._writers.clear()
-        for path in self._files():
+        for path in self.paths():
             size = state.get("sizes", {}).get(self._name(path), 0)
             if size == 0:
                 path.unlink()
@@ -81,7 +81,7 @@ class Tensorboard(Logger):
         for writer in self._writers.values():
             writer.close()
 
-    def _files(self) -> list[Path]:
+    def paths(self) -> list[Path]:
         """The event files that are there; a state only ever says something about these."""
         return [path for path in self._folder.rglob("events.out.tfevents.*") if path.is_file()]
 
