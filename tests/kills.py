@@ -4,7 +4,7 @@
 
 Every run is a command of ``SCENARIOS`` in a process of its own, killed up to three times with SIGKILL (or another
 signal, ``--signal``): at a random moment of the time that a whole run takes, or when a phase has begun (``PHASES``,
-known from the files). Then the same command goes on (``resume=auto``). At the end the weights, the best weights, the
+known from the files). Then the same command goes on (``resume=auto``). Some have finished with fewer epochs before. At the end the weights, the best weights, the
 state of every random generator, each value of metrics.jsonl and every point of TensorBoard have to be those of the
 undisturbed run.
 """
@@ -138,6 +138,7 @@ PHASES: dict[str, Callable[[Path], float]] = {
     "just saved": lambda folder: newest(folder, "checkpoints/last.pt"),
     "best": lambda folder: newest(folder, "checkpoints/best.pt"),
     "logged": lambda folder: newest(folder, "metrics.jsonl"),
+    "begun": lambda folder: newest(folder, "overrides.yaml"),
     "claim": lambda folder: newest(folder, "config.yaml"),
     "test": lambda folder: newest(folder, "checkpoints/best.safetensors"),
 }
@@ -177,7 +178,11 @@ def survive(scenario: str, draw: random.Random, wanted: dict[str, Any], seconds:
     """
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     words = command(SCENARIOS[scenario])
-    story = [kill_once(words, folder, draw, seconds, number) for _ in range(draw.randint(1, 3))]
+    story = []
+    if "scheduler=onecycle" not in words and draw.random() < 0.25:  # which would have been another with fewer epochs
+        finish([*words, "epochs=2"], folder)
+        story.append("finished with 2 epochs, then 4 asked for")
+    story += [kill_once(words, folder, draw, seconds, number) for _ in range(draw.randint(1, 3))]
     finish(words, folder)
     got = outcome(folder)
     different = [name for name in wanted if got[name] != wanted[name]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import random
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
+from tests import kills
 from tests.conftest import Train
-from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, RandomStates
-from trainer.config import RunError
+from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, RandomStates, _copy
+from trainer.config import ConfigError, RunError
+
+
+def read(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
 
 
 def weights(value: float, size: int = 4) -> dict[str, Any]:
@@ -27,7 +37,7 @@ def weights(value: float, size: int = 4) -> dict[str, Any]:
 def test_a_checkpoint_comes_back_with_config_and_step(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "new", keep=1, extra={"config": {"seed": 3}})
     checkpoints.save(weights(0.5), step=7)
-    state = checkpoints.load(LAST)
+    state = read(tmp_path / "new" / LAST)
     assert (state["step"], state["config"]) == (7, {"seed": 3})
     assert torch.equal(state["model"]["weight"], torch.full((4, 4), 0.5))
     assert [path.name for path in (tmp_path / "new").iterdir()] == [LAST]
@@ -37,8 +47,8 @@ def test_the_best_stays_when_last_goes_on(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1, extra={})
     checkpoints.save(weights(1.0), step=1, best=True)
     checkpoints.save(weights(2.0), step=2)
-    assert checkpoints.load(BEST)["model"]["weight"][0, 0] == 1.0
-    assert checkpoints.load(LAST)["model"]["weight"][0, 0] == 2.0
+    assert read(tmp_path / BEST)["model"]["weight"][0, 0] == 1.0
+    assert read(tmp_path / LAST)["model"]["weight"][0, 0] == 2.0
 
 
 def test_the_k_best_are_kept_and_no_others(tmp_path: Path) -> None:
@@ -49,7 +59,7 @@ def test_the_k_best_are_kept_and_no_others(tmp_path: Path) -> None:
         checkpoints.save(weights(score), step=step, best=score > best)
         best = max(best, score)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1.pt", "best-4.pt", BEST, LAST, PREVIOUS]
-    assert checkpoints.load(BEST)["step"] == checkpoints.load("best-4.pt")["step"] == 4
+    assert read(tmp_path / BEST)["step"] == read(tmp_path / "best-4.pt")["step"] == 4
 
 
 def test_equal_scores_are_ranked_by_what_decides_the_best_and_not_by_their_age(tmp_path: Path) -> None:
@@ -78,21 +88,156 @@ class Unsaveable:
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "gone"])
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
+def damage(path: Path, how: str) -> None:
+    """Do to a file what disks, copies and kills do."""
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.unlink()  # its other names keep what it was
+    if how == "truncated":
+        path.write_bytes(whole[:-100])
+    elif how == "torn":
+        path.write_bytes(whole[:middle] + bytes(len(whole) - middle))
+    elif how == "bit flipped":
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    elif how == "a byte missing":
+        path.write_bytes(whole[:middle] + whole[middle + 1 :])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "no checksum":
+        torch.save(torch.load(io.BytesIO(whole), weights_only=True), path)
+    elif how == "other":
+        path.write_bytes(b"#!/bin/sh\n" * 100)
+
+
+DAMAGES = {
+    "truncated": "it is cut short, or no checkpoint",
+    "torn": "it is cut short, or no checkpoint",
+    "bit flipped": "its checksum does not fit what it holds",
+    "a byte missing": "its checksum does not fit what it holds",
+    "empty": "it is empty",
+    "no checksum": "it has no checksum",
+    "other": "it is cut short, or no checkpoint",
+    "gone": "No such file or directory",
+}
+
+
+@pytest.mark.parametrize(("how", "reason"), DAMAGES.items())
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: Path, how: str, reason: str) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1, extra={})
+    checkpoints.save(weights(1.0), step=1, best=True)
+    checkpoints.save(weights(2.0), step=2)
+    damage(tmp_path / LAST, how)
+    found = checkpoints.newest()
+    assert found is not None
+    assert (found.name, found.state["step"]) == (PREVIOUS, 1)
+    assert found.damaged == [f"{tmp_path / LAST} cannot be used: {reason}"]
+    checkpoints.adopt(found, 1)
+    assert [read(tmp_path / name)["step"] for name in (LAST, PREVIOUS, BEST)] == [1, 1, 1]
+    damage(tmp_path / LAST, how)
+    damage(tmp_path / PREVIOUS, how)
+    found = checkpoints.newest()
+    assert found is not None
+    assert (found.name, found.state["step"]) == (BEST, 1)
+    assert found.damaged == [f"{tmp_path / name} cannot be used: {reason}" for name in (LAST, PREVIOUS)]
+    damage(tmp_path / BEST, how)
+    if how == "gone":
+        assert checkpoints.newest() is None
+        return
+    with pytest.raises(ConfigError) as caught:
+        checkpoints.newest()
+    assert caught.value.problems == tuple(
+        f"resume: {tmp_path / name} cannot be used: {reason}" for name in (LAST, PREVIOUS, BEST)
+    )
+
+
+def test_a_flipped_bit_anywhere_is_seen(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1, extra={})
     checkpoints.save(weights(1.0), step=1)
-    path = tmp_path / LAST
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-100])
-    elif damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "foreign":
-        torch.save({"model": Path("object")}, path)
-    else:
+    whole, draw = (tmp_path / LAST).read_bytes(), random.Random(0)
+    for _ in range(300):
+        position, bit = draw.randrange(len(whole)), draw.randrange(8)
+        (tmp_path / LAST).write_bytes(whole[:position] + bytes([whole[position] ^ (1 << bit)]) + whole[position + 1 :])
+        with pytest.raises(ConfigError, match="cannot be used"):
+            checkpoints.newest()
+
+
+def test_where_the_best_is_damaged_the_next_best_stands_in(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3, extra={})
+    for step, score in enumerate([0.5, 0.9, 0.7]):
+        checkpoints.rank((score,), step)
+        checkpoints.save(weights(score), step=step, best=step < 2)
+    damage(tmp_path / BEST, "bit flipped")
+    assert checkpoints.best().name == "best-1.pt"
+    damage(tmp_path / "best-1.pt", "empty")
+    found = checkpoints.best()
+    assert (found.name, found.state["step"], len(found.damaged)) == ("best-2.pt", 2, 2)
+    for path in tmp_path.iterdir():
         path.unlink()
-    with pytest.raises(RunError, match=r"cannot read the checkpoint .*last\.pt"):
-        checkpoints.load(LAST)
+    with pytest.raises(RunError, match=r"best\.pt cannot be used: No such file or directory"):
+        checkpoints.best()
+
+
+class Evil:
+    """Unpickled without care, it leaves a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self._mark,))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("what", ["code", "object", "array"])
+def test_foreign_objects_are_refused_in_one_line_and_never_run(tmp_path: Path, what: str, zipped: bool) -> None:
+    thing = {"code": Evil(tmp_path / "ran"), "object": Path("x"), "array": np.ones(3)}[what]
+    torch.save({"model": thing, "step": 1}, tmp_path / LAST, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ConfigError, match=r"holds .+ besides tensors and plain data; it could run code") as caught:
+        Checkpoints(tmp_path, keep=1, extra={}).newest()
+    assert len(caught.value.problems) == len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_in_the_background_the_state_is_that_of_the_moment_and_nothing_is_half_there(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2, extra={}, background=True)
+    objects = weights(0.0, size=1000)
+    for step in range(6):
+        nn.init.constant_(objects["model"].weight, float(step))
+        checkpoints.rank((float(step),), step)
+        checkpoints.save(objects, step=step, best=True)
+        nn.init.constant_(objects["model"].weight, -1.0)  # the next step, while the file is written
+        found = Checkpoints(tmp_path, keep=1, extra={}).newest()  # another process looks
+        assert found is None or (found.damaged == [] and found.state["model"]["weight"][0, 0] == found.state["step"])
+    checkpoints.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-4.pt", "best-5.pt", BEST, LAST, PREVIOUS]
+    assert read(tmp_path / LAST)["model"]["weight"][0, 0] == read(tmp_path / LAST)["step"] == 5
+
+
+def test_an_error_in_the_background_stops_the_run_at_the_next_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1, extra={}, background=True)
+    checkpoints.save({"model": Unsaveable()}, step=1)
+    with pytest.raises(RunError, match="cannot write the checkpoint"):
+        checkpoints.save(weights(1.0), step=2)
+    checkpoints.close()
+
+
+def test_a_copy_of_a_state_is_the_same_but_shares_nothing() -> None:
+    state = nn.BatchNorm1d(3).state_dict()
+    copied = _copy({"model": state, "list": [torch.ones(2)], "number": 3})
+    assert copied["model"]._metadata == state._metadata  # type: ignore[attr-defined]
+    assert list(copied["model"]) == list(state)
+    state["weight"].zero_()
+    assert copied["model"]["weight"].tolist() == [1, 1, 1]
+
+
+def test_the_best_weights_are_there_for_others_too(train: Train) -> None:
+    result = train("epochs=3", "ema=0.9", "logger=none")
+    folder = result.run_dir / "checkpoints"
+    with safe_open(folder / "best.safetensors", framework="pt") as file:
+        shared = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    kept = torch.load(folder / BEST, weights_only=True)["ema"]
+    assert shared.keys() == kept.keys()
+    assert all(torch.equal(shared[name], kept[name]) for name in kept)
 
 
 def test_random_states_repeat_every_generator_and_are_plain(tmp_path: Path) -> None:
@@ -100,40 +245,128 @@ def test_random_states_repeat_every_generator_and_are_plain(tmp_path: Path) -> N
     np.random.standard_normal()  # leaves half a pair behind
     checkpoints.save({"random": RandomStates()}, step=0)
     drawn = (random.random(), np.random.standard_normal(3).tolist(), torch.rand(3).tolist())
-    RandomStates().load_state_dict(checkpoints.load(LAST)["random"])
+    RandomStates().load_state_dict(read(tmp_path / LAST)["random"])
     assert drawn == (random.random(), np.random.standard_normal(3).tolist(), torch.rand(3).tolist())
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A file system of as many KiB as the parameter says."""
-    folder = tmp_path / "disk"
+@contextlib.contextmanager
+def mounted(folder: Path, kib: int) -> Iterator[Path]:
+    """A file system of so many KiB."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={request.param}k", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-R", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("small_disk", [4, 12, 20, 40], indirect=True)
-def test_a_disk_too_small_for_the_first_files_is_one_line(train: Train, small_disk: Path) -> None:
-    result = train(f"run_dir={small_disk / 'run'}", "epochs=2")
-    assert result.code == 1
+SMALL_RUN = ("model.hidden=100", "logger=none")  # checkpoints of 530 KiB
+
+
+@pytest.mark.parametrize("kib", [4, 12, 20, 40])
+def test_a_disk_too_small_for_the_first_files_is_one_line(train: Train, tmp_path: Path, kib: int) -> None:
+    with mounted(tmp_path / "disk", kib) as disk:
+        result = train(f"run_dir={disk / 'run'}", "epochs=2")
+        assert result.code == 1
+        (line,) = result.err.splitlines()
+        assert line.startswith("train: error: ")
+        assert "No space left on device" in line or "no space left on the disk" in line
+
+
+@pytest.mark.parametrize("background", ["true", "false"])
+def test_a_full_disk_is_said_and_the_last_good_checkpoint_stays(train: Train, tmp_path: Path, background: str) -> None:
+    words = (*SMALL_RUN, "epochs=3", "resume=auto", f"checkpoint.async={background}")
+    with mounted(tmp_path / "disk", 1024) as disk:
+        run_dir = disk / "run"
+        result = train(f"run_dir={run_dir}", *words)
+        assert result.code == 1
+        (line,) = result.err.splitlines()
+        assert line.startswith(f"train: error: cannot write the checkpoint {run_dir}/checkpoints/")
+        assert "No space left on device" in line or "no space left on the disk" in line
+        assert f"(the log: {run_dir}/train.log)" in line
+        state = read(run_dir / "checkpoints" / LAST)
+        assert state["step"] == state["progress"]["step"] == 21
+        assert not list((run_dir / "checkpoints").glob(".*"))
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        resumed = train(f"run_dir={run_dir}", *words)
+        assert (resumed.code, "resume   after step 21" in resumed.out) == (0, True), resumed.err
+        whole = train(*words[:-2])
+        assert kills.lines(run_dir / "metrics.jsonl") == kills.lines(whole.run_dir / "metrics.jsonl")
+        assert kills.plain(read(run_dir / "checkpoints" / LAST)["model"]) == kills.plain(
+            read(whole.run_dir / "checkpoints" / LAST)["model"]
+        )
+
+
+def test_a_full_disk_can_be_a_warning_and_the_run_goes_on(train: Train, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", 1024) as disk:
+        run_dir = disk / "run"
+        result = train(f"run_dir={run_dir}", *SMALL_RUN, "epochs=3", "checkpoint.on_error=warn")
+        assert (result.code, result.err) == (0, "")
+        assert result.out.count("warning  cannot write the checkpoint") >= 2
+        assert "the best weights are lost: testing those of step 21 (best.pt)" in result.out
+        summary = json.loads((run_dir / "summary.json").read_text())
+        assert (summary["state"], summary["steps"], summary["tested_step"]) == ("finished", 63, 21)
+        assert "(weights of step 21)" in result.out
+        assert read(run_dir / "checkpoints" / LAST)["step"] == 21
+
+
+SPOIL = """
+import shutil, subprocess
+import torch
+from trainer.metrics import metric
+
+times = 0
+
+@metric({name!r}, "classification")
+def spoil(counts):
+    global times
+    times += 1
+    if times == 4:  # the first epoch asks three times: for the curve, for val and for the line
+        {what}
+    return torch.zeros(())
+"""
+
+
+def spoiled(folder: Path, name: str, what: str) -> tuple[str, ...]:
+    """The words of a run in whose second epoch something happens to its files."""
+    plugin = folder / f"{name}.py"
+    plugin.write_text(SPOIL.format(name=name, what=what))
+    return (f"plugins=[{plugin}]", f"metrics=[accuracy,{name}]", *SMALL_RUN, "epochs=3")
+
+
+@pytest.mark.parametrize("on_error", ["stop", "warn"])
+def test_a_folder_that_turns_read_only_keeps_what_it_has(train: Train, tmp_path: Path, on_error: str) -> None:
+    with mounted(tmp_path / "disk", 8192) as disk:
+        mount = f"mount --bind {disk}/run/checkpoints {disk}/run/checkpoints"
+        command = f"{mount} && {mount.replace('--bind', '-o remount,bind,ro')}"
+        words = spoiled(tmp_path, f"read_only_{on_error}", f"subprocess.run({command!r}, shell=True, check=True)")
+        result = train(*words, f"run_dir={disk / 'run'}", f"checkpoint.on_error={on_error}")
+        assert read(disk / "run" / "checkpoints" / LAST)["step"] == 21
+        assert result.code == (1 if on_error == "stop" else 0)
+        if on_error == "stop":
+            (line,) = result.err.splitlines()
+            assert line.startswith(
+                f"train: error: cannot write the checkpoint {disk}/run/checkpoints/last.pt: Read-only"
+            )
+        else:
+            assert result.err == ""
+            assert result.out.count("Read-only file system; going on") == 3  # two epochs and the weights alone
+            assert "testing those of step 21 (best.pt)" in result.out
+
+
+@pytest.mark.parametrize("on_error", ["stop", "warn"])
+def test_a_folder_that_vanishes_is_said(train: Train, tmp_path: Path, on_error: str) -> None:
+    words = spoiled(tmp_path, f"vanished_{on_error}", f"shutil.rmtree({str(tmp_path / 'run')!r})")
+    result = train(*words, f"run_dir={tmp_path / 'run'}", f"checkpoint.on_error={on_error}")
     (line,) = result.err.splitlines()
-    assert line.startswith("train: error: ")
-    assert "No space left on device" in line or "no space left on the disk" in line
-
-
-@pytest.mark.parametrize("small_disk", [1024], indirect=True)
-def test_a_full_disk_is_said_and_the_last_good_checkpoint_stays(train: Train, small_disk: Path) -> None:
-    run_dir = small_disk / "run"
-    result = train(f"run_dir={run_dir}", "epochs=3", "model.hidden=100", "logger=none")
     assert result.code == 1
-    (line,) = result.err.splitlines()
-    assert line.startswith(f"train: error: cannot write the checkpoint {run_dir}/checkpoints/")
-    assert "No space left on device" in line or "no space left on the disk" in line
-    assert f"(the log: {run_dir}/train.log)" in line
-    state = torch.load(run_dir / "checkpoints" / LAST, weights_only=True)
-    assert state["step"] == state["progress"]["step"] == 21
-    assert not list((run_dir / "checkpoints").glob(".*"))
+    if on_error == "stop":
+        assert line.startswith(
+            f"train: error: cannot write the checkpoint {tmp_path}/run/checkpoints/last.pt: the folder"
+        )
+    else:
+        assert "is gone; going on" in result.out
+        assert "epoch 3/3" in result.out
+        assert "best.pt cannot be used: No such file or directory" in line

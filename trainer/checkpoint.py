@@ -336,7 +336,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DamagedError(str(error.strerror)) from error
     except Exception as error:
-        foreign = re.search(r"Unsupported (?:global|class|operand)\W+(?:GLOBAL )?([\w.]*)", str(error))
+        foreign = re.search(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]*)", str(error))
         if foreign:
             what = f"{foreign[1]} and other objects" if foreign[1] else "objects"
             raise ConfigError(f"{path}: holds {what} besides tensors and plain data; it could run code") from error
