@@ -4,9 +4,9 @@
 
 Every run is a command of ``SCENARIOS`` in a process of its own, killed up to three times with SIGKILL (or another
 signal, ``--signal``): at a random moment of the time that a whole run takes, or when a phase has begun (``PHASES``,
-known from the files). Then the same command goes on (``resume=auto``). Some have finished with fewer epochs before. At the end the weights, the best weights, the
-state of every random generator, each value of metrics.jsonl and every point of TensorBoard have to be those of the
-undisturbed run.
+known from the files). Then the same command goes on (``resume=auto``). Some have finished with fewer epochs before.
+At the end the weights, the best weights, the state of every random generator, each value of metrics.jsonl and every
+point of TensorBoard have to be those of the undisturbed run.
 """
 
 from __future__ import annotations

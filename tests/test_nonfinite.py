@@ -1,0 +1,245 @@
+"""Numbers that are none: where they began is said, what was saved stays good, and a batch can be left out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import kills
+from tests.conftest import Result, Train
+
+PLUGIN = '''
+import torch
+from torch import nn
+
+from trainer.config import NonNegativeInt
+from trainer.data import Data, Split, TensorSource
+from trainer.dataset import DATASETS
+from trainer.model import MODELS
+from trainer.spec import Spec
+
+
+class Read:
+    """The samples of a source, through a DataLoader."""
+
+    def __init__(self, source):
+        self.source, self.targets = source, source.targets
+
+    def fetch(self, positions):
+        return self.source.fetch(positions)
+
+
+@DATASETS.register
+def poisoned(seed: int, *, samples: list[int] = [], value: str = "nan", workers: NonNegativeInt = 0,
+             in_memory: bool = True) -> Data:
+    """Three classes of eight numbers, some of the training samples with a number that is none."""
+    draw = torch.Generator().manual_seed(0)
+    targets = torch.arange(640) % 3
+    inputs = torch.randn(640, 8, generator=draw) + targets.unsqueeze(1)
+    for sample in samples:
+        inputs[sample, 3] = float(value)
+    source = TensorSource((inputs,), targets)
+    splits = [Split(source if in_memory else Read(source), each) for each in torch.arange(640).split([512, 64, 64])]
+    spec = Spec("poisoned", "table", (8,), "classification", ("a", "b", "c"))
+    return Data(spec, *splits, in_memory=in_memory, workers=workers)
+
+
+class Broken(nn.Module):
+    """What goes through it for the n-th time comes out as no number."""
+
+    def __init__(self, first, then, saved):
+        super().__init__()
+        self.first, self.then = first or -1, then
+        self.seen = torch.zeros((), dtype=torch.int64)
+        if saved:
+            self.seen = nn.Buffer(self.seen)
+
+    def forward(self, inputs):
+        if self.training:
+            self.seen += 1
+        return inputs * torch.where(self.seen == self.first, float(self.then), 1.0)
+
+
+class Root(torch.autograd.Function):
+    """A finite number whose gradient is none."""
+
+    @staticmethod
+    def forward(context, inputs, broken):
+        context.broken = broken
+        return inputs.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * torch.where(context.broken, float("inf"), 1.0), None
+
+
+@MODELS.register
+class Fragile(nn.Module):
+    """Layers of which one breaks at a step."""
+
+    def __init__(self, spec: Spec, *, layer: NonNegativeInt = 0, gradient: NonNegativeInt = 0, dropout: float = 0.2,
+                 saved: bool = True):
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout))
+        self.middle = Broken(layer, "inf", saved)
+        self.last = nn.Linear(16, spec.num_outputs)
+        self.gradient = gradient
+        self.steps = torch.zeros((), dtype=torch.int64)
+        if saved:
+            self.steps = nn.Buffer(self.steps)
+
+    def forward(self, inputs):
+        hidden = self.middle(self.first(inputs))
+        if self.training:
+            self.steps += 1
+        hidden = Root.apply(hidden, self.steps == self.gradient)
+        return self.last(hidden)
+'''
+COMMON = ("model=fragile", "dataset=poisoned", "batch_size=32", "epochs=3", "checkpoint.every_steps=4", "logger=none")
+
+
+@pytest.fixture
+def fragile(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """``fragile("dataset.samples=[5]", …)``: 16 steps an epoch, a checkpoint every 4, a point of the curve every 50."""
+    plugin = tmp_path_factory.getbasetemp() / "fragile.py"  # one file: a component is registered once in a process
+    if not plugin.exists():
+        plugin.write_text(PLUGIN)
+
+    def run(*words: str) -> Result:
+        return train(f"plugins=[{plugin}]", *COMMON, *words)
+
+    return run
+
+
+def failed(result: Result) -> str:
+    """The one line of a run that failed, whose last checkpoint is good."""
+    assert result.code == 1, result.err
+    (line,) = result.err.splitlines()
+    summary = json.loads((result.run_dir / "summary.json").read_text())
+    assert summary["state"] == "failed"
+    assert line == f"train: error: {summary['reason']} (the log: {result.run_dir.relative_to(result.folder)}/train.log)"
+    return line
+
+
+def last(result: Result) -> dict[str, dict[str, torch.Tensor]]:
+    state: dict[str, dict[str, torch.Tensor]] = torch.load(
+        result.run_dir / "checkpoints" / "last.pt", weights_only=True
+    )
+    assert all(value.isfinite().all() for value in state["model"].values())
+    return state
+
+
+@pytest.mark.parametrize("path", [(), ("dataset.in_memory=false", "dataset.workers=2")])
+def test_a_sample_that_is_no_number_is_named(fragile: Train, path: tuple[str, ...]) -> None:
+    line = failed(result := fragile("dataset.samples=[149]", *path))
+    found = re.match(
+        r"train: error: the loss is nan at step (\d+); it began at step (\d+) in the data itself; (.*) \(", line
+    )
+    assert found is not None, line
+    assert (found[1], found[3]) == (found[2], "sample 149")
+    step = int(found[1])
+    assert last(result)["step"] == (step - 1) // 4 * 4  # the newest from before it
+    assert f"step {step}, in the data itself: samples [149]" in (result.run_dir / "train.log").read_text()
+
+
+def test_the_first_layer_that_went_wrong_is_named_with_the_samples_of_its_batch(fragile: Train) -> None:
+    line = failed(result := fragile("model.layer=11"))
+    assert line.startswith(
+        "train: error: the loss is nan at step 11; it began at step 11 in the output of middle (Broken); samples "
+    )
+    assert "(32 in all)" in line
+    assert last(result)["step"] == 8
+
+
+def test_a_gradient_that_is_none_is_named_by_its_parameter(fragile: Train) -> None:
+    line = failed(result := fragile("model.gradient=6"))
+    assert "it began at step 6 in the gradient of first.1.bias, of a finite loss; samples " in line
+    assert last(result)["step"] == 4
+
+
+def test_weights_that_a_step_has_sent_away_are_seen_in_the_first_layer_that_uses_them(fragile: Train) -> None:
+    line = failed(fragile("optimizer=sgd", "optimizer.lr=1e38", "checkpoint.every_steps=null"))
+    assert "it began at step 2 in the output of first.0 (Linear)" in line
+
+
+def test_where_it_began_is_found_without_any_checkpoint_and_with_one_in_the_background(fragile: Train) -> None:
+    line = failed(result := fragile("model.layer=3"))
+    assert "it began at step 3 in the output of middle (Broken)" in line
+    assert not (result.run_dir / "checkpoints").exists()
+    line = failed(result := fragile("model.layer=11", "checkpoint.async=true", "accumulate=2"))
+    assert "at step 6 in the output of middle (Broken); samples " in line  # the 11th forward pass
+    assert last(result)["step"] == 4
+
+
+def test_in_a_later_epoch_after_going_on_it_is_found_too(fragile: Train) -> None:
+    words = ("model.layer=39", "run_dir=here")
+    first = fragile(*words, "max_steps=20")
+    assert first.code == 0
+    result = fragile("model.layer=39", f"run_dir={first.folder / 'here'}", "resume=auto")
+    assert "at step 39 in the output of middle (Broken)" in result.err
+
+
+def test_a_val_loss_that_is_none_ends_the_run_and_keeps_the_best(fragile: Train) -> None:
+    result = fragile("dataset.samples=[520]")  # of val
+    assert failed(result).startswith("train: error: the val loss is nan after step 16 (the log: ")
+    assert last(result)["step"] == 16  # saved before val was looked at
+
+
+@pytest.mark.parametrize("words", [("model.layer=5",), ("model.gradient=5",), ("model.layer=5", "accumulate=2")])
+def test_skip_leaves_the_batch_out_and_counts_it(fragile: Train, words: tuple[str, ...]) -> None:
+    result = fragile(*words, "model.saved=false", "on_nonfinite=skip")  # else that it broke would be undone too
+    assert result.code == 0, result.err
+    assert (result.summary["skipped"], result.summary["steps"]) == (1, 48)
+    what = "gradient" if "gradient" in words[0] else "loss"
+    step = 3 if "accumulate=2" in words else 5
+    assert result.out.count(f"warning  step {step} left out, its {what} is no number: samples ") == 1
+    last(result)
+
+
+def test_skip_takes_every_batch_with_a_bad_sample_as_if_it_were_not_there(fragile: Train) -> None:
+    result = fragile("dataset.samples=[5,6]", "on_nonfinite=skip", "ema=0.9", "log_every=1")
+    assert result.code == 0, result.err
+    left_out = re.findall(r"step (\d+) left out, its loss is no number: samples ([\d, …]*)", result.out)
+    assert result.summary["skipped"] == len(left_out) and 3 <= len(left_out) <= 6
+    assert all({"5", "6"} & set(numbers.split(", ")) for _, numbers in left_out if "…" not in numbers)
+    assert all(value == value for value in result.points("train/loss"))
+
+
+def test_skip_without_a_need_changes_nothing(fragile: Train) -> None:
+    assert kills.plain(last(fragile("on_nonfinite=skip"))["model"]) == kills.plain(last(fragile())["model"])
+
+
+def test_skip_goes_on_exactly_after_a_stop(fragile: Train) -> None:
+    words = ("dataset.samples=[5,200]", "on_nonfinite=skip", "run_dir=here")
+    whole = fragile(*words)
+    part = fragile(*words, "max_steps=21")
+    rest = fragile(*words[:-1], f"run_dir={part.folder / 'here'}", "resume=auto")
+    assert rest.code == 0, rest.err
+    states = [torch.load(each.folder / "here" / "checkpoints" / "last.pt", weights_only=True) for each in (whole, part)]
+    assert states[0]["progress"]["skipped"] == states[1]["progress"]["skipped"] > 0
+    assert kills.plain(states[0]["model"]) == kills.plain(states[1]["model"])
+
+
+def test_skip_ends_where_nothing_is_learned_any_more(fragile: Train) -> None:
+    result = fragile(f"dataset.samples=[{','.join(map(str, range(512)))}]", "on_nonfinite=skip", "batch_size=8")
+    assert "at step 50 the last 50 batches had to be left out: no loss" in failed(result)
+
+
+def test_fp16_looks_at_its_gradients_itself_and_skips_as_it_always_does(fragile: Train) -> None:
+    result = fragile("precision=fp16", "model.layer=5", "model.saved=false", "on_nonfinite=skip")
+    assert (result.code, result.summary["skipped"]) == (0, 1), result.err
+
+
+@pytest.mark.parametrize("word", ["on_nonfinite=ignore", "on_nonfinite=null"])
+def test_what_else_could_be_asked_for_is_refused(train: Train, word: str) -> None:
+    result = train(word)
+    assert (result.code, "train: error: on_nonfinite: must be one of stop, skip" in result.err) == (2, True), result.err
+
+
+def test_the_place_is_searched_from_the_last_good_checkpoint_on(fragile: Train, tmp_path: Path) -> None:
+    result = fragile("model.layer=43", "log_every=1")
+    assert "repeating it from step 41 on" in (result.run_dir / "train.log").read_text()
