@@ -111,9 +111,18 @@ def start_in(folder: Path, phase: str, *words: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("phase", ["start", "load", "step", "evaluation"])
+PHASES = ("start", "load", "step", "evaluation")
+
+
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED), (signal.SIGUSR1, TERMINATED)]
+    ("phase", "number", "code"),
+    [
+        *((phase, signal.SIGTERM, TERMINATED) for phase in PHASES),
+        ("step", signal.SIGINT, INTERRUPTED),
+        ("evaluation", signal.SIGUSR1, TERMINATED),
+        *(pytest.param(phase, signal.SIGINT, INTERRUPTED, marks=pytest.mark.slow) for phase in PHASES),
+        *(pytest.param(phase, signal.SIGUSR1, TERMINATED, marks=pytest.mark.slow) for phase in PHASES),
+    ],
 )
 def test_a_signal_is_heard_in_every_phase_and_saves(folder: Path, phase: str, number: int, code: int) -> None:
     process = start_in(folder, phase)
@@ -131,6 +140,29 @@ def test_a_signal_is_heard_in_every_phase_and_saves(folder: Path, phase: str, nu
         progress = torch.load(last, weights_only=True)["progress"]
         expected = {"load": range(1), "step": range(1, 3), "evaluation": [21]}[phase]
         assert progress["step"] in expected and progress["evaluated"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_compiles_is_left_at_once_and_goes_on(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    words = [*COMMAND, "compile=true", "resume=auto"]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    wait_for(process, lambda: any(cache.rglob("*.cpp")))
+    sent = time.monotonic()
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (TERMINATED, "train: terminated (SIGTERM)\n")
+    assert time.monotonic() - sent < 6  # compiling takes more than 10
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["step"] == 0
+    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert again.returncode == 0, again.stderr
+    (tmp_path / "run").rename(tmp_path / "parts")
+    whole = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert whole.returncode == 0, whole.stderr
+    assert kills.lines(tmp_path / "run" / "metrics.jsonl") == kills.lines(tmp_path / "parts" / "metrics.jsonl")
 
 
 def test_what_goes_on_after_a_signal_in_any_phase_ends_as_if_there_had_been_none(folder: Path) -> None:

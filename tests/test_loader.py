@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.conftest import REPOSITORY
 from tests.helpers import defaults
 from trainer.augment import AugmentKeys
 from trainer.data import Data
@@ -115,3 +120,55 @@ def test_a_batch_splits_into_parts_with_all_its_inputs() -> None:
     parts = list(batch.split(4))
     assert [len(part.targets) for part in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([part.inputs[1] for part in parts]), batch.inputs[1])
+
+
+FAILING = '''
+import dataclasses, os, signal
+
+from trainer.data import Data, Split
+from trainer.dataset import DATASETS
+from trainer.dataset.digits import digits
+
+PARENT = os.getpid()
+
+
+@DATASETS.register
+def failing(seed: int, *, how: str) -> Data:
+    """Digits whose data workers fail."""
+    keys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
+    data = digits(seed, val_fraction=0.15, in_memory=False, workers=2, augment=keys)
+    whole, bad = data.train.source, int(data.train.positions[5])
+
+    class Source:
+        targets = whole.targets
+
+        def fetch(self, positions):
+            if bad in positions and os.getpid() != PARENT:
+                if how == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if how == "left":
+                    os._exit(3)
+                raise ValueError("picture 5 is torn")
+            return whole.fetch(positions)
+
+    return dataclasses.replace(data, train=Split(Source(), data.train.positions))
+'''
+
+
+@pytest.mark.parametrize("how", ["raises", "killed", "left"])
+def test_a_data_worker_that_fails_ends_the_run_with_its_own_error(tmp_path: Path, how: str) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    words = ["plugins=[failing.py]", "dataset=failing", f"dataset.how={how}", "logger=none", "epochs=2"]
+    command = [sys.executable, str(REPOSITORY / "cli.py"), *words]
+    started = time.monotonic()
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert time.monotonic() - started < 30  # no worker is waited for
+    if how == "raises":
+        place = FAILING[: FAILING.index("raise ValueError")].count("\n") + 1
+        reason = f"ValueError: picture 5 is torn in {tmp_path}/failing.py, line {place}"
+        assert line.startswith(f"train: error: a data worker failed: {reason} (the log: ")
+    else:
+        assert "DataLoader worker (pid" in line
+        assert "Traceback" not in line

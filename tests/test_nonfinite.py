@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,9 +55,8 @@ class Broken(nn.Module):
     def __init__(self, first, then, saved):
         super().__init__()
         self.first, self.then = first or -1, then
-        self.seen = torch.zeros((), dtype=torch.int64)
-        if saved:
-            self.seen = nn.Buffer(self.seen)
+        zero = torch.zeros((), dtype=torch.int64)
+        self.seen = nn.Buffer(zero) if saved else zero
 
     def forward(self, inputs):
         if self.training:
@@ -88,9 +88,8 @@ class Fragile(nn.Module):
         self.middle = Broken(layer, "inf", saved)
         self.last = nn.Linear(16, spec.num_outputs)
         self.gradient = gradient
-        self.steps = torch.zeros((), dtype=torch.int64)
-        if saved:
-            self.steps = nn.Buffer(self.steps)
+        zero = torch.zeros((), dtype=torch.int64)
+        self.steps = nn.Buffer(zero) if saved else zero
 
     def forward(self, inputs):
         hidden = self.middle(self.first(inputs))
@@ -125,10 +124,8 @@ def failed(result: Result) -> str:
     return line
 
 
-def last(result: Result) -> dict[str, dict[str, torch.Tensor]]:
-    state: dict[str, dict[str, torch.Tensor]] = torch.load(
-        result.run_dir / "checkpoints" / "last.pt", weights_only=True
-    )
+def last(result: Result) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(result.run_dir / "checkpoints" / "last.pt", weights_only=True)
     assert all(value.isfinite().all() for value in state["model"].values())
     return state
 

@@ -1,0 +1,26 @@
+"""A handful of what ``python -m tests.kills`` does by the hundred: real runs, killed and gone on with."""
+
+from __future__ import annotations
+
+import random
+import signal
+
+import pytest
+
+from tests import kills
+
+
+@pytest.mark.parametrize("scenario", ["cnn", "gru, dropout, ema", "cnn, onecycle, ema, streamed"])
+def test_a_run_that_is_killed_up_to_three_times_ends_as_if_nobody_had(scenario: str) -> None:
+    wanted, seconds = kills.undisturbed(scenario)
+    assert len(wanted["metrics"]) > 10 and wanted["summary"]["state"] == "finished"
+    kills.survive(scenario, random.Random(scenario), wanted, seconds, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("scenario", kills.SCENARIOS)
+def test_so_does_every_scenario(scenario: str, number: signal.Signals) -> None:
+    wanted, seconds = kills.undisturbed(scenario)
+    for seed in range(3):
+        kills.survive(scenario, random.Random(seed), wanted, seconds, number)
