@@ -230,6 +230,7 @@ class Checkpoints:
                 if path.name not in kept:
                     path.unlink()
         if best:
+            (self._folder / BEST_WEIGHTS).unlink(missing_ok=True)  # those of the best before, where a run goes on
             self._link(LAST, BEST)
 
     def _link(self, source: str, name: str) -> None:
