@@ -15,8 +15,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two test processes share two cores
 
 import torch
+from hydra.core.config_store import ConfigStore
 
 import cli
+from trainer import plugins
+from trainer.config import registries
+from trainer.metrics import METRICS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -77,6 +81,27 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     yield run
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def forgets(tmp_path: Path) -> Iterator[None]:
+    """The components that a test registers in this process, from files of its folder, are forgotten after it."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    modules = {
+        name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(str(tmp_path))
+    }
+    for group, registry in registries().items():
+        for name in registry.own():
+            registry._components.pop(name, None)
+            registry._declared.pop(name, None)
+            ConfigStore.instance().repo.get(group, {}).pop(f"{name}.yaml", None)
+    for key in [key for key, metric in METRICS.items() if metric.compute.__module__ in modules]:
+        del METRICS[key]
+        plugins._metrics.pop(key[0], None)
+    for name in modules:
+        del sys.modules[name]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

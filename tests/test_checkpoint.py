@@ -337,11 +337,13 @@ def spoiled(folder: Path, name: str, what: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("on_error", ["stop", "warn"])
-def test_a_folder_that_turns_read_only_keeps_what_it_has(train: Train, tmp_path: Path, on_error: str) -> None:
+def test_a_folder_that_turns_read_only_keeps_what_it_has(
+    train: Train, tmp_path: Path, forgets: None, on_error: str
+) -> None:
     with mounted(tmp_path / "disk", 8192) as disk:
         mount = f"mount --bind {disk}/run/checkpoints {disk}/run/checkpoints"
         command = f"{mount} && {mount.replace('--bind', '-o remount,bind,ro')}"
-        words = spoiled(tmp_path, f"read_only_{on_error}", f"subprocess.run({command!r}, shell=True, check=True)")
+        words = spoiled(tmp_path, "spoiled", f"subprocess.run({command!r}, shell=True, check=True)")
         result = train(*words, f"run_dir={disk / 'run'}", f"checkpoint.on_error={on_error}")
         assert read(disk / "run" / "checkpoints" / LAST)["step"] == 21
         assert result.code == (1 if on_error == "stop" else 0)
@@ -357,8 +359,8 @@ def test_a_folder_that_turns_read_only_keeps_what_it_has(train: Train, tmp_path:
 
 
 @pytest.mark.parametrize("on_error", ["stop", "warn"])
-def test_a_folder_that_vanishes_is_said(train: Train, tmp_path: Path, on_error: str) -> None:
-    words = spoiled(tmp_path, f"vanished_{on_error}", f"shutil.rmtree({str(tmp_path / 'run')!r})")
+def test_a_folder_that_vanishes_is_said(train: Train, tmp_path: Path, forgets: None, on_error: str) -> None:
+    words = spoiled(tmp_path, "spoiled", f"shutil.rmtree({str(tmp_path / 'run')!r})")
     result = train(*words, f"run_dir={tmp_path / 'run'}", f"checkpoint.on_error={on_error}")
     (line,) = result.err.splitlines()
     assert result.code == 1

@@ -102,11 +102,10 @@ COMMON = ("model=fragile", "dataset=poisoned", "batch_size=32", "epochs=3", "che
 
 
 @pytest.fixture
-def fragile(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Train:
+def fragile(train: Train, tmp_path: Path, forgets: None) -> Train:
     """``fragile("dataset.samples=[5]", …)``: 16 steps an epoch, a checkpoint every 4, a point of the curve every 50."""
-    plugin = tmp_path_factory.getbasetemp() / "fragile.py"  # one file: a component is registered once in a process
-    if not plugin.exists():
-        plugin.write_text(PLUGIN)
+    plugin = tmp_path / "fragile.py"
+    plugin.write_text(PLUGIN)
 
     def run(*words: str) -> Result:
         return train(f"plugins=[{plugin}]", *COMMON, *words)

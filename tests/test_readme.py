@@ -61,13 +61,21 @@ def test_the_walk_through_the_example_works_as_it_stands_there(command: str, tmp
         assert [line for line in done.stdout.splitlines() if line in kept] == kept
 
 
-@pytest.mark.parametrize("block", [block for block in fenced("text") if "train: error: " in block])
+@pytest.mark.parametrize("block", [block for block in fenced("text") if block.startswith("$ train")])
 def test_the_mistakes_shown_are_answered_so(block: str, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     command, *answer = block.removeprefix("$ ").splitlines()
     done = typed(command, tmp_path)
     assert done.returncode == 2
     assert sorted(done.stderr.splitlines()) == sorted(answer)
+
+
+def test_where_a_loss_went_wrong_is_said_as_it_is_shown(tmp_path: Path) -> None:
+    (block,) = [block for block in fenced("text") if block.startswith("train: error: the loss is")]
+    (command,) = re.findall(r"^counts them. Of `(train .*)`:$", README, flags=re.MULTILINE)
+    done = typed(command, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.partition(" (the log")[0] == block.partition(" (the log")[0]
 
 
 def test_the_code_of_the_walk_through_is_that_of_the_example() -> None:

@@ -263,7 +263,7 @@ def test_from_python_a_run_goes_on_too(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match="seed: is 0 in the run here and cannot become 1"):
         compose("resume=here", "seed=1")
     with pytest.raises(Stopped):
-        run(compose("resume=here", "max_steps=10000000", "max_time=1s"))
+        run(compose("resume=here", "max_steps=null", "epochs=1000000", "max_time=1s"))
 
 
 def test_words_that_name_no_run_stay_as_they_are() -> None:
