@@ -8,19 +8,13 @@ import logging
 import os
 import sys
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from trainer import options
-from trainer.composition import from_hydra
 from trainer.config import ConfigError
-from trainer.guard import compose_error, plain_list
 from trainer.interrupt import INTERRUPTED, Interrupts, Stopped
-from trainer.yamlfile import config_dir
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def main(words: list[str] | None = None) -> int:
@@ -51,20 +45,30 @@ def main(words: list[str] | None = None) -> int:
             codes.append(stopped.code)
             return None
         except Exception as error:
+            interrupts.check()
             if stack_wanted:
                 raise
             codes.append(report(error))
             return None
         return score(summary)
 
-    argv, stack = sys.argv, contextlib.ExitStack()
+    argv, stack, interrupts = sys.argv, contextlib.ExitStack(), Interrupts()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × shows a question mark
     logging.raiseExceptions = False  # a log line that cannot be written (train --info | head) is no error
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
-    stack.enter_context(Interrupts())
     try:
+        stack.enter_context(interrupts)  # and only then what takes its time
+        import hydra
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from trainer import options
+        from trainer.composition import from_hydra
+        from trainer.guard import compose_error, plain_list
+        from trainer.yamlfile import config_dir
+
         command = options.parse(sys.argv[1:] if words is None else words)
         if command.answer():
             return 0
@@ -74,14 +78,16 @@ def main(words: list[str] | None = None) -> int:
             sys.argv.append(f"hydra.sweep.dir={folder}")
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt as stopped:
-        print(f"train: {stopped or 'interrupted'}", file=sys.stderr)
-        codes.append(getattr(stopped, "code", INTERRUPTED))
+        codes.append(report_stop(stopped))
     except BrokenPipeError:
         codes.append(1)
     except Exception as error:  # jobs report their own, so this is about the command, whatever its type
-        if stack_wanted:
+        if interrupts.asked is not None:  # what a signal cut in two fails in ways of its own
+            codes.append(report_stop(Stopped(interrupts.asked)))
+        elif stack_wanted:
             raise
-        codes.append(report(compose_error(error)))
+        else:
+            codes.append(report(compose_error(error)))
     finally:
         sys.argv = argv
         stack.close()
@@ -97,6 +103,13 @@ def report(error: Exception) -> int:
         line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in problem)
         print(f"train: error: {line}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
+
+
+def report_stop(stopped: KeyboardInterrupt) -> int:
+    """Print what asked the command to end and return the exit code."""
+    print(f"train: {stopped or 'interrupted'}", file=sys.stderr)
+    code: int = getattr(stopped, "code", INTERRUPTED)
+    return code
 
 
 def score(summary: dict[str, Any]) -> float | None:

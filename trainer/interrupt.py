@@ -46,6 +46,9 @@ class Stopped(KeyboardInterrupt):
         self.by_clock, self.whole = signal_number == CLOCK, whole
 
 
+_listening: list[Interrupts] = []  # the outermost first
+
+
 class Interrupts:
     """Within ``with Interrupts() as interrupts:`` a signal raises ``Stopped`` in the main thread.
 
@@ -79,14 +82,27 @@ class Interrupts:
                     self._before[number] = signal.signal(number, self._hear)
         if self._limit is not None:
             signal.setitimer(signal.ITIMER_REAL, self._limit)
+        _listening.append(self)
+        for each in _listening:
+            each.check()
         return self
 
     def __exit__(self, *_: object) -> None:
+        _listening.remove(self)
         if self._limit is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def check(self) -> None:
+        """Raise once more what may have been swallowed: in a destructor, or by code that catches everything.
+
+        Raises:
+            Stopped: a signal has come.
+        """
+        if self.asked is not None:
+            raise Stopped(self.asked)
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self._process:  # a child, before it has its own handlers: its parent decides

@@ -47,6 +47,7 @@ class Skipper:
         self._engine = engine
         self._before: list[tuple[Tensor, Tensor]] = []
         self._num_losses = 0
+        self.tells = True  # the user, of each batch
 
     def remember(self) -> None:
         """What a step changes besides the weights: the statistics of the model's buffers, the sums of the window."""
@@ -77,9 +78,9 @@ class Skipper:
         progress.skipped, progress.skipped_in_a_row = progress.skipped + 1, progress.skipped_in_a_row + 1
         positions = engine.loaders.train.positions(progress.epoch, progress.batch - 1)
         what = "loss" if wrong[0] < num_losses else "gradient"
-        log.warning(
-            "warning  step %d left out, its %s is no number: %s", progress.step, what, _samples(positions.tolist())
-        )
+        if self.tells:
+            samples = _samples(positions.tolist())
+            log.warning("warning  step %d left out, its %s is no number: %s", progress.step, what, samples)
         if progress.skipped_in_a_row == MOST_IN_A_ROW:
             raise RunError(f"at step {progress.step} the last {MOST_IN_A_ROW} batches had to be left out: no {what}")
         return True
@@ -95,6 +96,8 @@ def explain(error: NotFiniteError, engine: Engine) -> RunError:
     progress, first = engine.progress, engine.progress.step + 1
     if progress.batch == len(engine.loaders.train):
         progress.epoch, progress.batch = progress.epoch + 1, 0
+    if engine.skipper is not None:
+        engine.skipper.tells = False
     log.info("wrong    %s; repeating it from step %d on to see where it began", error, first)
     with torch.compiler.set_stance("force_eager"):
         for batch in engine.loaders.train.epoch(progress.epoch, progress.batch):

@@ -30,7 +30,7 @@ REASONS = {
     "batch_size": "the position in the epoch is counted in batches",
     "seed": "the order of the samples follows from it",
     "dataset": "the weights were learned from other data",
-    "optimizer": "its state fits no other",
+    "optimizer": "the steps so far were made with it",
     "monitor": "the best so far was chosen by it",
     "metrics": "the curves and the best so far are made of them",
 }
@@ -82,7 +82,8 @@ def find(name: str) -> Path:
         return max(runs, key=lambda run: (run / CONFIG).stat().st_mtime)
     folder = Path(name)
     if not (folder / CONFIG).is_file():
-        near = f"; did you mean {folder.parent}?" if (folder.parent / CONFIG).is_file() else ""
+        runs = [parent for parent in list(folder.parents)[:2] if (parent / CONFIG).is_file()]
+        near = f"; did you mean {runs[0]}?" if runs else ""
         raise ConfigError(f"resume: {name}: no run directory, it has no {CONFIG}{near}")
     return folder
 
@@ -116,7 +117,7 @@ def changes(settings: Settings) -> list[str]:
         if _in(key, TO_ROUNDING):
             notes.append(f"{shown} was {old} and is {new}: the same training, no longer bit for bit")
         else:
-            reason = stands(REASONS.get(group, ""))
+            reason = stands(REASONS.get(group, "what was learned so far was learned with it"))
             problems.append(f"{shown}: is {old} in the run {folder} and cannot become {new}{reason}; start another run")
     if problems:
         raise ConfigError(*problems)
@@ -155,7 +156,7 @@ def _read(path: Path) -> dict[str, Any]:
     """A config that a run has left."""
     config = yamlfile.load(path)
     if not isinstance(config, dict):
-        raise ConfigError(f"{path}: must hold keys and values")
+        raise ConfigError(f"{path}: damaged: must hold the keys and values of a run")
     return config
 
 

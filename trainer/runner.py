@@ -99,7 +99,7 @@ def run(settings: Settings) -> Outcome:
         notes = resume.changes(settings)
         parts = assemble(settings)
         stack.callback(parts.loaders.close)
-        found = _find_checkpoint(settings, parts)
+        found = _find_checkpoint(settings, parts, directory)
         directory.claim(settings.to_dict(), settings.overrides)
         settings = settings.replace(run_dir=str(directory.path))
         loggers = stack.enter_context(_open_loggers(settings, directory))
@@ -131,7 +131,7 @@ def run(settings: Settings) -> Outcome:
         return Outcome(summary, engine.evaluated.eval())
 
 
-def _find_checkpoint(settings: Settings, parts: Parts) -> Found | None:
+def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) -> Found | None:
     """The checkpoint that the run goes on from; None where it starts.
 
     Raises:
@@ -139,10 +139,14 @@ def _find_checkpoint(settings: Settings, parts: Parts) -> Found | None:
     """
     if settings.resume is None:
         return None
-    folder = Path(settings.run_dir)
+    folder = directory.path
     resume.check_links(folder)
     found = Checkpoints(folder / CHECKPOINTS, keep=1, extra={}).newest()
     if found is None:
+        if directory.read_json(SUMMARY).get("best"):
+            raise ConfigError(
+                f"resume: {folder} has trained, but its checkpoints are gone; bring them back, or start another run"
+            )
         log.info("resume   no checkpoint in %s yet: starting", folder)
         return None
     if found.state.get("fingerprint") != parts.fingerprint:
@@ -176,7 +180,10 @@ def _go_on(engine: Engine, found: Found, directory: RunDirectory, notes: Sequenc
         log.warning("warning  %s; going on from %s", line, found.name)
     for line in notes:
         log.info("resume   %s", line)
-    log.info("resume   after step %d, in epoch %d", progress.step, progress.epoch + 1)
+    if engine.is_done():
+        log.info("resume   nothing left to train after step %d; more epochs= would go on", progress.step)
+    else:
+        log.info("resume   after step %d, in epoch %d", progress.step, progress.epoch + 1)
 
 
 def _new_schedule(settings: Settings, parts: Parts, found: Found) -> list[str]:
@@ -381,8 +388,10 @@ def _reported(directory: RunDirectory, settings: Settings) -> Iterator[RunDirect
         raise
     except Exception as error:
         message = _one_line(error)
+        if directory.claimed and not directory.path.is_dir():
+            message = f"the run directory {directory.path} is gone: {message}"
         directory.fail(settings.to_dict(), settings.overrides, message, error)
-        kept = directory.claimed and not settings.dry_run
+        kept = directory.path.is_dir() and directory.claimed and not settings.dry_run
         where = f"the log: {directory.path / LOG}" if kept else "HYDRA_FULL_ERROR=1 shows the traceback"
         raise RunError(f"{message} ({where})") from error
     finally:
@@ -400,7 +409,7 @@ def _one_line(error: Exception) -> str:
 
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else error.strerror
     text = " ".join(str(error).split())
     return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
@@ -477,7 +486,8 @@ def _test(engine: Engine, loggers: Iterable[Logger]) -> tuple[int, dict[str, flo
     if step != engine.progress.best["step"]:
         log.warning("warning  the best weights are lost: testing those of step %d (%s)", step, found.name)
     weights = found.state["ema"] if engine.ema is not None else found.state["model"]
-    engine.checkpoints.save_weights(weights)
+    if step == engine.progress.best["step"]:
+        engine.checkpoints.save_weights(weights)
     engine.evaluated.load_state_dict(weights)
     sums = engine.evaluate(engine.loaders.test)
     results = sums.compute(engine.metrics)
