@@ -8,10 +8,11 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import ConfigError
-from trainer.interrupt import INTERRUPTED, Interrupts, Stopped
+from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, ignore
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -91,6 +92,8 @@ def main(words: list[str] | None = None) -> int:
     finally:
         sys.argv = argv
         stack.close()
+        if max(codes) >= INTERRUPTED and threading.current_thread() is threading.main_thread():
+            ignore()
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
         _leave_a_broken_pipe()
     return max(codes)

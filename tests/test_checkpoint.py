@@ -7,6 +7,7 @@ import io
 import json
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors import safe_open
 from torch import nn
 
 from tests import kills
-from tests.conftest import Train
+from tests.conftest import REPOSITORY, Train
 from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, RandomStates, _copy
 from trainer.config import ConfigError, RunError
 
@@ -60,6 +61,22 @@ def test_the_k_best_are_kept_and_no_others(tmp_path: Path) -> None:
         best = max(best, score)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1.pt", "best-4.pt", BEST, LAST, PREVIOUS]
     assert read(tmp_path / BEST)["step"] == read(tmp_path / "best-4.pt")["step"] == 4
+
+
+def test_what_somebody_else_has_put_there_stays_and_what_is_not_wanted_any_more_goes(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2, extra={})
+    (tmp_path / "best-backup.pt").write_text("mine")
+    for step in range(3):
+        checkpoints.rank((float(step),), step)
+        checkpoints.save(weights(step), step=step, best=True)
+    assert {path.name for path in tmp_path.glob("best-*")} == {"best-1.pt", "best-2.pt", "best-backup.pt"}
+    for path in (LAST, PREVIOUS, BEST):
+        (tmp_path / path).unlink()
+    found = checkpoints.newest()
+    assert found is not None and found.name == "best-2.pt"
+    checkpoints = Checkpoints(tmp_path, keep=1, extra={})
+    checkpoints.save(weights(9.0), step=9, best=True)
+    assert {path.name for path in tmp_path.glob("best-*")} == {"best-backup.pt"}
 
 
 def test_equal_scores_are_ranked_by_what_decides_the_best_and_not_by_their_age(tmp_path: Path) -> None:
@@ -262,6 +279,26 @@ def mounted(folder: Path, kib: int) -> Iterator[Path]:
         subprocess.run(["umount", "-R", str(folder)], check=True)
 
 
+def test_the_last_checkpoint_of_a_stopped_run_must_be_written_whatever_the_config_says(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", 1024) as disk:
+        words = [*SMALL_RUN, "epochs=100000", "checkpoint.on_error=warn", f"run_dir={disk / 'run'}"]
+        process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "cli.py"), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "going on" in line:
+                break
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert errors.startswith(f"train: error: cannot write the checkpoint {disk}/run/checkpoints/last.pt: ")
+        assert read(disk / "run" / "checkpoints" / LAST)["step"] == 21
+
+
 SMALL_RUN = ("model.hidden=100", "logger=none")  # checkpoints of 530 KiB
 
 
@@ -354,7 +391,7 @@ def test_a_folder_that_turns_read_only_keeps_what_it_has(
             )
         else:
             assert result.err == ""
-            assert result.out.count("Read-only file system; going on") == 3  # two epochs and the weights alone
+            assert result.out.count("Read-only file system; going on") == 2
             assert "testing those of step 21 (best.pt)" in result.out
 
 
@@ -364,10 +401,9 @@ def test_a_folder_that_vanishes_is_said(train: Train, tmp_path: Path, forgets: N
     result = train(*words, f"run_dir={tmp_path / 'run'}", f"checkpoint.on_error={on_error}")
     (line,) = result.err.splitlines()
     assert result.code == 1
+    assert line.startswith(f"train: error: the run directory {tmp_path}/run is gone: ")
     if on_error == "stop":
-        assert line.startswith(
-            f"train: error: cannot write the checkpoint {tmp_path}/run/checkpoints/last.pt: the folder"
-        )
+        assert "cannot write the checkpoint" in line
     else:
         assert "is gone; going on" in result.out
         assert "epoch 3/3" in result.out

@@ -171,6 +171,43 @@ def test_where_it_began_is_found_without_any_checkpoint_and_with_one_in_the_back
     assert last(result)["step"] == 4
 
 
+LOSS = """
+import torch
+from trainer.loss import LOSSES
+from trainer.loss.cross_entropy import CrossEntropy
+
+
+@LOSSES.register
+class Sometimes(CrossEntropy):
+    \"""No number where a batch begins with the first class.\"""
+
+    def __init__(self, spec):
+        super().__init__(spec, label_smoothing=0.0, weight=None)
+
+    def forward(self, outputs, targets):
+        mean = super().forward(outputs, targets)
+        return mean * torch.where((targets[0] == 0) & outputs.requires_grad, float("nan"), 1.0)
+"""
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_loss_that_is_none_is_told_from_its_gradient_and_its_micro_batch_named(
+    train: Train, tmp_path: Path, forgets: None, precision: str, accumulate: int
+) -> None:
+    (tmp_path / "sometimes.py").write_text(LOSS)
+    words = (f"plugins=[{tmp_path / 'sometimes.py'}]", "loss=sometimes", "logger=none", "epochs=1", "batch_size=16")
+    result = train(*words, f"precision={precision}", f"accumulate={accumulate}")
+    found = re.search(
+        r"the loss is nan at step (\d+); it began at step \1 in the loss, of finite outputs; samples", result.err
+    )
+    assert (result.code, found is not None) == (1, True), result.err
+    (numbers,) = re.findall(
+        r"in the loss, of finite outputs: samples \[(.*)\]", (result.run_dir / "train.log").read_text()
+    )
+    assert len(numbers.split(", ")) == 16 / accumulate
+
+
 def test_in_a_later_epoch_after_going_on_it_is_found_too(fragile: Train) -> None:
     words = ("model.layer=39", "run_dir=here")
     first = fragile(*words, "max_steps=20")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,7 +94,10 @@ def test_auto_starts_where_nothing_is_and_a_finished_run_stays_as_it_is(again: A
         json.loads((tmp_path / "here" / "summary.json").read_text()),
     )
     second = again(*words)
-    assert (second.code, "resume   after step 4" in second.out) == (0, True)
+    assert (second.code, "resume   nothing left to train after step 4; more epochs= would go on" in second.out) == (
+        0,
+        True,
+    )
     assert kills.lines(tmp_path / "here" / "metrics.jsonl") == lines
     repeated = json.loads((tmp_path / "here" / "summary.json").read_text())
     assert {name: repeated[name] for name in results if "seconds" not in name and "second" not in name} == {
@@ -223,6 +227,117 @@ def test_nothing_is_written_through_a_link_out_of_the_run_directory(again: Again
         result.err
         == "train: error: resume: here/metrics.jsonl: a link out of the run directory; a run writes only inside\n"
     )
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "plugins@_global_=[evil.py]",
+        "+plugins@=[evil.py]",
+        "--config-dir=evil",
+        "hydra.launcher@x._target_=os.system",
+        "",
+    ],
+)
+def test_a_word_that_could_hide_a_key_is_refused(again: Again, tmp_path: Path, word: str) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    (tmp_path / "evil.py").write_text("open('ran', 'w')")
+    (tmp_path / "here" / "overrides.yaml").write_text(yaml.safe_dump([*SMALL, word]))
+    result = again("resume=here")
+    assert (result.code, (tmp_path / "ran").exists()) == (2, False)
+    assert result.err == f"train: error: here/overrides.yaml: {word}: no word that a run is started with\n"
+
+
+def test_the_settings_of_a_repository_that_is_a_run_directory_are_not_followed(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    for words in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path / 'ran'}; false"]):
+        subprocess.run(["git", *words], cwd=tmp_path / "here", check=True)
+    (tmp_path / "here" / "here").symlink_to(".")
+    commit = "git add config.yaml && git -c user.name=x -c user.email=x commit -qm x"
+    subprocess.run(commit, shell=True, cwd=tmp_path / "here", check=True)
+    (tmp_path / "ran").unlink(missing_ok=True)
+    words = [sys.executable, str(REPOSITORY / "cli.py"), "resume=.", "max_steps=2"]
+    done = subprocess.run(words, cwd=tmp_path / "here", capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
+
+
+def test_a_logger_that_is_left_out_for_once_keeps_what_it_has(again: Again, tmp_path: Path) -> None:
+    with_all = [*SMALL[:-1], "run_dir=here", "resume=auto", "logger=[tensorboard,csv]"]
+    assert again(*with_all, "epochs=1").code == 0
+    assert again(*SMALL, "run_dir=here", "resume=auto", "epochs=2").code == 0
+    assert again(*with_all, "epochs=3").code == 0
+    steps = {step for _, step, _ in kills.points(tmp_path / "here" / "tensorboard")["val"]}
+    assert steps == {11, 33}
+    assert [row[0] for row in kills.without_timing((tmp_path / "here" / "metrics.csv").read_text())] == [
+        *("step", "11", "11", "33", "33", "33")
+    ]  # fmt: skip
+
+
+def test_a_finished_run_without_its_checkpoints_is_no_new_one(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    before = (tmp_path / "here" / "metrics.jsonl").read_bytes()
+    shutil.rmtree(tmp_path / "here" / "checkpoints")
+    for words in (["resume=here"], [*SMALL, "run_dir=here", "resume=auto", "seed=5"]):
+        result = again(*words)
+        assert result.err.startswith("train: error: resume: here has trained, but its checkpoints are gone")
+    assert (tmp_path / "here" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("metrics.jsonl", '{"step": 2, "ep', "warning  here/metrics.jsonl is shorter than it was: points are missing"),
+        ("metrics.csv", "\x00,b\n1,2,3,4", "warning  here/metrics.csv is not what it was: points are missing"),
+        ("tensorboard", None, "warning  event files in here/tensorboard are gone or shorter than they were"),
+        ("environment.json", '{"resumed": 5}', "resume   after step 2"),
+        ("environment.json", "garbage", "resume   after step 2"),
+        ("summary.json", "garbage", "resume   after step 2"),
+    ],
+)
+def test_damage_to_what_is_written_beside_is_said_and_ends_nothing(
+    again: Again, tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    words = (*SMALL[:-1], "logger=[tensorboard,csv]", "log_every=1", "run_dir=here", "resume=auto")
+    assert again(*words, "max_steps=2").code == 0
+    shutil.rmtree(tmp_path / "here" / name) if content is None else (tmp_path / "here" / name).write_text(content)
+    result = again(*words, "max_steps=4")
+    assert (result.code, said in result.out) == (0, True), (result.out, result.err)
+    assert [line["step"] for line in kills.lines(tmp_path / "here" / "metrics.jsonl")][-2:] == [4, 4]
+    assert (
+        json.loads((tmp_path / "here" / "environment.json").read_text()).get("seed") == 0 or content == '{"resumed": 5}'
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state["progress"].update(batch=10**9),
+        lambda state: state.update(step="2"),
+        lambda state: state.pop("total_steps"),
+        lambda state: state.update(progress=[]),
+    ],
+)
+def test_a_whole_checkpoint_of_something_else_is_refused(
+    again: Again, tmp_path: Path, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    from trainer.checkpoint import _dump
+
+    assert again(*SMALL, "run_dir=here", "max_steps=2").code == 0
+    path = tmp_path / "here" / "checkpoints" / "last.pt"
+    changed = torch.load(path, weights_only=True)
+    spoil(changed)
+    path.unlink()
+    _dump(changed, path)
+    result = again("resume=here", "max_steps=3")
+    line = "train: error: resume: here/checkpoints/last.pt is no checkpoint of this version\n"
+    assert (result.code, result.err) == (2, line)
+
+
+def test_a_run_killed_before_its_config_was_there_starts_again(again: Again, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    for name in (".lock", "train.log", "overrides.yaml", ".config.yaml.tmp"):
+        (tmp_path / "here" / name).write_text("")
+    assert again(*SMALL, "run_dir=here", "resume=auto", "max_steps=1").code == 0
 
 
 def test_a_moved_run_goes_on_where_it_is_now(again: Again, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_commit_and_what_differs_from_it_are_recorded(tmp_path: Path, monkey
     git("add", ".")
     git("commit", "-qm", "first")
     Path("file").write_text("two\n")
-    recorded = environment(torch.device("cpu"))["git"]
+    recorded = environment(torch.device("cpu"), tmp_path / "run")["git"]
     assert len(recorded["commit"]) == 40
     assert "-one\n+two" in recorded["diff"]
 

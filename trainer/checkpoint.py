@@ -109,6 +109,10 @@ class Checkpoints:
         else:
             self._writing = self._writer.submit(self._keep_state, _copy(state), step, ranked, best)
 
+    def insist(self) -> None:
+        """From now on, a checkpoint that cannot be written is an error whatever the config says: it is the last."""
+        self._on_error = "stop"
+
     def wait(self) -> None:
         """Until what is written in the background is on the disk.
 
@@ -149,13 +153,17 @@ class Checkpoints:
         Raises:
             ConfigError: none of those that are there can be used, or one holds more than data.
         """
-        names = (LAST, PREVIOUS, BEST)
+        names = [LAST, PREVIOUS, BEST, *sorted(self._ranked(), key=_step, reverse=True)]
         if not any((self._folder / name).is_file() for name in names):
             return None
         found, damaged = self._first_whole(names)
         if found is None:
             raise ConfigError(*(f"resume: {line}" for line in damaged))
         return found
+
+    def _ranked(self) -> list[str]:
+        """The names of the best where several are kept; nothing else that somebody has put there."""
+        return [path.name for path in self._folder.glob("best-*.pt") if re.fullmatch(r"best-\d+\.pt", path.name)]
 
     def best(self) -> Found:
         """The best checkpoint, read onto the CPU; where it cannot be used the next best, and at last the newest.
@@ -224,11 +232,13 @@ class Checkpoints:
     def _link_best(self, step: int, ranked: Sequence[int], best: bool) -> None:
         """Keep ``last.pt``, just saved for ``step``, under the names that its rank gives it."""
         kept = {f"best-{each}.pt" for each in ranked}
-        if self._keep > 1 and f"best-{step}.pt" in kept:
+        if self._keep == 1:
+            kept = set()
+        if f"best-{step}.pt" in kept:
             self._link(LAST, f"best-{step}.pt")
-            for path in self._folder.glob("best-*.pt"):
-                if path.name not in kept:
-                    path.unlink()
+        for name in self._ranked():
+            if name not in kept:
+                (self._folder / name).unlink()
         if best:
             (self._folder / BEST_WEIGHTS).unlink(missing_ok=True)  # those of the best before, where a run goes on
             self._link(LAST, BEST)
@@ -334,8 +344,12 @@ def _read(path: Path) -> dict[str, Any]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except DamagedError:
         raise
+    except PermissionError as error:  # it may be as good as any
+        raise ConfigError(f"resume: {path}: {error.strerror}") from error
     except OSError as error:
         raise DamagedError(str(error.strerror)) from error
+    except MemoryError:
+        raise
     except Exception as error:
         foreign = re.search(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]*)", str(error))
         if foreign:
@@ -345,6 +359,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not comment.startswith(_MARK) or not isinstance(state, dict):
         raise DamagedError("it has no checksum")
     return state
+
+
+def _step(name: str) -> int:
+    """``best-42.pt`` -> 42."""
+    return int(name.removeprefix("best-").removesuffix(".pt"))
 
 
 def _digest(file: BinaryIO, count: int) -> bytes:

@@ -145,6 +145,7 @@ class Engine:
                 self.end_epoch()
         except Stopped as stopped:
             if stopped.whole:
+                self.checkpoints.insist()
                 self.save()
                 self.checkpoints.wait()
             raise

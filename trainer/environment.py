@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +16,12 @@ PACKAGES = ("trainer-cli", "torch", "torchvision", "numpy", "hydra-core", "omega
 MOST_DIFF = 1 << 20  # characters of a diff that are kept
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Everything that may explain a difference between two runs. Environment variables are not recorded."""
+def environment(device: torch.device, run_dir: Path) -> dict[str, Any]:
+    """Everything that may explain a difference between two runs. Environment variables are not recorded.
+
+    A run directory that is a repository itself may be a stranger's, and git runs what its settings say: not asked.
+    """
+    stranger = (run_dir / ".git").exists()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "command": sys.argv,
@@ -30,7 +35,7 @@ def environment(device: torch.device) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "cuda": torch.version.cuda,
         },
-        "git": _git(),
+        "git": None if stranger else _git(),
     }
 
 
@@ -46,13 +51,19 @@ def _git() -> dict[str, str] | None:
     commit = _ask_git("rev-parse", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit.strip(), "diff": (_ask_git("diff", "HEAD") or "")[:MOST_DIFF]}
+    diff = _ask_git("diff", "--no-ext-diff", "--no-textconv", "HEAD")
+    return {"commit": commit.strip(), "diff": (diff or "")[:MOST_DIFF]}
 
 
 def _ask_git(*arguments: str) -> str | None:
     try:
         answer = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, errors="replace", timeout=10, check=True
+            ["git", "-c", "core.fsmonitor=false", *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

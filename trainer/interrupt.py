@@ -12,7 +12,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from trainer.config import ConfigError
+from trainer.config import ConfigError, RunError
 
 # What ends a run, with the words for it. SIGUSR1 is what schedulers send as a warning, SIGHUP what a closed terminal
 # does, SIGALRM is max_time; Windows lacks them.
@@ -129,9 +129,15 @@ class _Held:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self.active = False
         asked = self._interrupts.asked
-        if asked is not None:
+        if asked is not None and not isinstance(error, RunError):
             # an error now is as likely the signal's, which all children got too, a compiler or a data worker
             raise Stopped(asked, whole=error is None) from error
+
+
+def ignore() -> None:
+    """The process ends, and has said so: what asks once more must not change its exit code."""
+    for number in REASONS:
+        signal.signal(number, lambda *_: None)
 
 
 def seconds(duration: str) -> float:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -108,49 +108,88 @@ def explain(error: NotFiniteError, engine: Engine) -> RunError:
             with _watched(engine) as found:
                 wrong = _rows(batch.inputs[0])
                 if wrong.any():
-                    found.append(("in the data itself", wrong))
+                    found.append(Place("in the data itself", positions[wrong.cpu()]))
+                found.positions = positions
                 engine.train_step(batch)
-                if engine.window.losses and not engine.window.losses[-1][1].isfinite():
-                    found.append(("in the loss, of finite outputs", None))
+                found.look_at_losses()
             if progress.skipped > skipped:
                 continue
             for name, parameter in engine.model.named_parameters():
                 if not parameter.isfinite().all():
-                    found.append((f"in {name}, which a finite gradient moved too far: a smaller optimizer.lr?", None))
+                    where = f"in {name}, which a finite gradient moved too far: a smaller optimizer.lr?"
+                    found.append(Place(where, positions))
             if found:
-                place, rows = found[0]
-                if rows is not None and len(rows) == len(positions):
-                    positions = positions[rows.cpu()]
-                samples = _samples(positions.tolist())
-                log.info("wrong    step %d, %s: samples %s", progress.step, place, positions.tolist())
-                return RunError(f"{error}; it began at step {progress.step} {place}; {samples}")
+                samples = found[0].positions.tolist()
+                log.info("wrong    step %d, %s: samples %s", progress.step, found[0].words, samples)
+                return RunError(f"{error}; it began at step {progress.step} {found[0].words}; {_samples(samples)}")
     return RunError(str(error))
 
 
+class Place(NamedTuple):
+    """Where a step went wrong: in words, and the positions of the samples that it is known of."""
+
+    words: str
+    positions: Tensor
+
+
+class Places(list[Place]):
+    """The places of one step in the order in which they were found.
+
+    Args:
+        engine: that takes the step.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine, self._num_losses = engine, len(engine.window.losses)
+        self.positions = torch.zeros(0, dtype=torch.int64)  # of the batch
+        self.part = -1  # the micro-batch under way
+
+    def of_part(self, part: int) -> Tensor:
+        """The positions of a micro-batch."""
+        size = self._engine.micro_batch_size
+        return self.positions[part * size : (part + 1) * size]
+
+    def look_at_losses(self) -> None:
+        """Note the first loss of the step that is no number."""
+        losses = self._engine.window.losses[self._num_losses :]
+        wrong = [part for part, (_, loss) in enumerate(losses) if not loss.isfinite()]
+        if wrong and not self:
+            self.append(Place("in the loss, of finite outputs", self.of_part(wrong[0])))
+
+
 @contextlib.contextmanager
-def _watched(engine: Engine) -> Iterator[list[tuple[str, Tensor | None]]]:
-    """Notes, in order, where a step goes wrong: the place in words, and which rows of the batch where that is known."""
-    found: list[tuple[str, Tensor | None]] = []
+def _watched(engine: Engine) -> Iterator[Places]:
+    """Looks at every layer, loss and gradient of a step."""
+    found = Places(engine)
+
+    def before_forward(*_: Any) -> None:
+        found.look_at_losses()  # of the micro-batch before
+        found.part += 1
 
     def after_forward(name: str) -> Any:
         def look(module: nn.Module, inputs: Any, output: Any) -> None:
             outputs = output if isinstance(output, list | tuple) else [output]
             tensors = [each for each in outputs if isinstance(each, Tensor) and each.is_floating_point()]
-            wrong = [rows for rows in map(_rows, tensors) if rows.any()]
+            wrong = [rows.cpu() for rows in map(_rows, tensors) if rows.any()]
             if wrong and not found:
-                found.append((f"in the output of {name} ({type(module).__name__})", wrong[0]))
+                part = found.of_part(found.part)
+                samples = part[wrong[0]] if len(wrong[0]) == len(part) else part
+                found.append(Place(f"in the output of {name} ({type(module).__name__})", samples))
 
         return look
 
     def before_update(*_: Any) -> None:
+        found.look_at_losses()
         wrong = [
             name for name, p in engine.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
         ]
         if wrong and not found:
-            found.append((f"in the gradient of {wrong[-1]}, of a finite loss", None))
+            found.append(Place(f"in the gradient of {wrong[-1]}, of a finite loss", found.positions))
 
     leaves = [(name, module) for name, module in engine.model.named_modules() if not [*module.children()]]
-    handles: list[Any] = [module.register_forward_hook(after_forward(name)) for name, module in leaves]
+    handles: list[Any] = [engine.model.register_forward_pre_hook(before_forward)]
+    handles += [module.register_forward_hook(after_forward(name)) for name, module in leaves]
     handles.append(engine.optimizer.register_step_pre_hook(before_update))
     try:
         yield found

@@ -37,6 +37,7 @@ class Recorder:
         self._loggers, self._num_epochs, self._monitor = loggers, num_epochs, monitor
         self._tolerant, self._failing = tolerant, set[str]()
         self._started, self._seconds_before = time.perf_counter() if started is None else started, 0.0
+        self._absent: dict[str, Any] = {}  # how far loggers were that are not there now, and may come back
         self._epoch = self._window_samples = self.samples = 0
         self.training_seconds = self._window_started = self._epoch_started = 0.0
         self._bar: tqdm[Any] | None = None
@@ -53,7 +54,7 @@ class Recorder:
             "training_seconds": self.training_seconds,
             "samples": self.samples,
             "epoch": self._epoch,
-            "loggers": {name: logger.state_dict() for name, logger in self._loggers.items()},
+            "loggers": {**self._absent, **{name: logger.state_dict() for name, logger in self._loggers.items()}},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -61,8 +62,10 @@ class Recorder:
         self._seconds_before = state.get("seconds", 0.0)
         self.training_seconds, self.samples = state.get("training_seconds", 0.0), state.get("samples", 0)
         self._epoch = state.get("epoch", 0)
+        states = dict(state.get("loggers", {}))
         for name, logger in self._loggers.items():
-            logger.load_state_dict(state.get("loggers", {}).get(name, {}))
+            logger.load_state_dict(states.pop(name, {}))
+        self._absent = states
 
     def start_epoch(self, epoch: int, num_batches: int, done: int) -> None:
         """Start the clock, and a bar unless the output is no terminal (tqdm knows a notebook).

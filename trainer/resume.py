@@ -34,6 +34,7 @@ REASONS = {
     "monitor": "the best so far was chosen by it",
     "metrics": "the curves and the best so far are made of them",
 }
+WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=.*)?", flags=re.DOTALL)  # no package (@), which could hide a key
 # Words of a run that are not its own any more: where it was, and what only the command line may say.
 NOT_REPEATED = ("run_dir", "resume", "plugins", "dry_run", "hydra")
 
@@ -149,6 +150,9 @@ def _words(folder: Path) -> list[str]:
     words = yamlfile.load(folder / OVERRIDES) if (folder / OVERRIDES).is_file() else []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ConfigError(f"{folder / OVERRIDES}: must be a list of words")
+    strange = [word for word in words if not WORD.fullmatch(word)]
+    if strange:
+        raise ConfigError(f"{folder / OVERRIDES}: {strange[0]}: no word that a run is started with")
     return words
 
 
@@ -156,6 +160,9 @@ def _read(path: Path) -> dict[str, Any]:
     """A config that a run has left."""
     config = yamlfile.load(path)
     if not isinstance(config, dict):
+        raise ConfigError(f"{path}: damaged: must hold the keys and values of a run")
+    groups = [config[group] for group in GROUPS if group in config]
+    if not all(isinstance(group, dict) for group in groups) or not isinstance(config.get("plugins", []), list):
         raise ConfigError(f"{path}: damaged: must hold the keys and values of a run")
     return config
 

@@ -97,6 +97,7 @@ def run(settings: Settings) -> Outcome:
         directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
         stack.enter_context(_reported(directory, settings))
         notes = resume.changes(settings)
+        resume.check_links(directory.path)
         parts = assemble(settings)
         stack.callback(parts.loaders.close)
         found = _find_checkpoint(settings, parts, directory)
@@ -108,10 +109,10 @@ def run(settings: Settings) -> Outcome:
         _announce(settings, parts, directory)
         if found is None:
             engine.recorder.load_state_dict({})  # what a run that was killed before its first checkpoint has left
-            directory.write_json(ENVIRONMENT, _environment(settings, parts))
+            directory.write_json(ENVIRONMENT, _environment(settings, parts, directory))
             _show_samples(parts, loggers.values())
         else:
-            _go_on(engine, found, directory, [*notes, *_new_schedule(settings, parts, found)])
+            _go_on(engine, found, directory, parts, notes)
         try:
             with _explained(engine, directory):
                 engine.fit()
@@ -140,10 +141,9 @@ def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) 
     if settings.resume is None:
         return None
     folder = directory.path
-    resume.check_links(folder)
     found = Checkpoints(folder / CHECKPOINTS, keep=1, extra={}).newest()
     if found is None:
-        if directory.read_json(SUMMARY).get("best"):
+        if directory.read_json(SUMMARY).get("state") == "finished" or directory.num_evaluations(METRICS_FILE) > 2:
             raise ConfigError(
                 f"resume: {folder} has trained, but its checkpoints are gone; bring them back, or start another run"
             )
@@ -151,6 +151,10 @@ def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) 
         return None
     if found.state.get("fingerprint") != parts.fingerprint:
         raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with")
+    step, total, progress = (found.state.get(name) for name in ("step", "total_steps", "progress"))
+    batch = progress.get("batch") if isinstance(progress, dict) else None
+    if not (isinstance(step, int) and isinstance(total, int) and batch in range(len(parts.loaders.train) + 1)):
+        raise ConfigError(f"resume: {folder / CHECKPOINTS / found.name} is no checkpoint of this version")
     try:
         parts.model.load_state_dict(found.state["model"])
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
@@ -159,7 +163,7 @@ def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) 
     return found
 
 
-def _go_on(engine: Engine, found: Found, directory: RunDirectory, notes: Sequence[str]) -> None:
+def _go_on(engine: Engine, found: Found, directory: RunDirectory, parts: Parts, notes: Sequence[str]) -> None:
     """Bring everything back to where the checkpoint was saved, and say so.
 
     Raises:
@@ -167,20 +171,23 @@ def _go_on(engine: Engine, found: Found, directory: RunDirectory, notes: Sequenc
     """
     try:
         engine.load(found.state)
-    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        notes = [*notes, *_new_schedule(engine.settings, parts, found)]
+        done = engine.is_done()
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
         raise RunError(f"the checkpoint {found.name} does not fit this version: {_message(error)}") from error
     progress = engine.progress
     engine.checkpoints.adopt(found, progress.best.get("step"))
-    before = directory.read_json(ENVIRONMENT)
-    now = environment(engine.device)
+    before = directory.read_json(ENVIRONMENT) or _environment(engine.settings, parts, directory)
+    earlier = before.get("resumed")
+    now = environment(engine.device, directory.path)
     other = {name: value for name, value in now.items() if before.get(name) != value}
-    attempts = [*before.get("resumed", []), {"step": progress.step, **other}]
+    attempts = [*(earlier if isinstance(earlier, list) else []), {"step": progress.step, **other}]
     directory.write_json(ENVIRONMENT, {**before, "resumed": attempts})
     for line in found.damaged:
         log.warning("warning  %s; going on from %s", line, found.name)
     for line in notes:
         log.info("resume   %s", line)
-    if engine.is_done():
+    if done:
         log.info("resume   nothing left to train after step %d; more epochs= would go on", progress.step)
     else:
         log.info("resume   after step %d, in epoch %d", progress.step, progress.epoch + 1)
@@ -541,8 +548,8 @@ def _conclude(engine: Engine, tested_step: int, results: Mapping[str, float], di
         log.info("next     tensorboard --logdir %s", directory.path)
 
 
-def _environment(settings: Settings, parts: Parts) -> dict[str, Any]:
-    return {"seed": settings.seed, **environment(parts.device), "data": parts.fingerprint}
+def _environment(settings: Settings, parts: Parts, directory: RunDirectory) -> dict[str, Any]:
+    return {"seed": settings.seed, **environment(parts.device, directory.path), "data": parts.fingerprint}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.logger import Logger
+
+log = logging.getLogger("trainer")
 
 FILE = "metrics.jsonl"
 
@@ -39,8 +42,12 @@ class JSONL(Logger):
         return {"size": self._file.tell()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Cut off what was logged after the checkpoint."""
-        self._file.truncate(min(state.get("size", 0), self._file.seek(0, 2)))
+        """Cut off what was logged after the checkpoint, and half a line."""
+        size, wanted = self._file.seek(0, 2), state.get("size", 0)
+        if size < wanted:
+            log.warning("warning  %s is shorter than it was: points are missing", self._path)
+            wanted = self._path.read_bytes().rfind(b"\n") + 1
+        self._file.truncate(wanted)
         self._file.seek(0, 2)
 
     def paths(self) -> list[Path]:

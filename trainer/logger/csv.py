@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,8 @@ from msgspec import Meta
 
 from trainer import files
 from trainer.logger import LOGGERS, Logger
+
+log = logging.getLogger("trainer")
 
 FileName = Annotated[
     str,
@@ -62,16 +65,22 @@ class CSV(Logger):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the rows of the file that stood there at the checkpoint."""
-        if not self._path.is_file():
-            return
-        with self._path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or self._columns
-            rows = list(itertools.islice(reader, state.get("rows", 0)))
+        wanted, rows, columns = state.get("rows", 0), list[dict[str, str]](), list(self._columns)
+        if self._path.is_file():
+            try:
+                with self._path.open(newline="", encoding="utf-8") as file:
+                    reader = csv.DictReader(file)
+                    columns = list(reader.fieldnames or columns)
+                    rows = [row for row in itertools.islice(reader, wanted) if None not in row]
+            except (UnicodeError, csv.Error):
+                rows = []
+        if len(rows) < wanted:
+            log.warning("warning  %s is not what it was: points are missing", self._path)
         self._rows = [{name: text for name, text in row.items() if text} for row in rows]
         present = {name for row in self._rows for name in row}
         self._columns = [name for name in columns if name in present] or self._columns
-        self._rewrite()
+        if self._rows or self._path.exists():
+            self._rewrite()
 
     def paths(self) -> list[Path]:
         """The table, once it is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch.utils.tensorboard.summary import hparams
 from trainer.config import NonNegativeInt
 from trainer.logger import LOGGERS, Logger
 from trainer.logger._confusion import draw_confusion
+
+log = logging.getLogger("trainer")
 
 
 @LOGGERS.register
@@ -69,8 +72,14 @@ class Tensorboard(Logger):
         """Cut off, in every event file, what was written after the checkpoint; a new one goes on from there."""
         self.close()
         self._writers.clear()
-        for path in self.paths():
-            size = state.get("sizes", {}).get(self._name(path), 0)
+        sizes = dict(state.get("sizes", {}))
+        paths = {self._name(path): path for path in self.paths()}
+        if any(name not in paths or paths[name].stat().st_size < size for name, size in sizes.items()):
+            log.warning(
+                "warning  event files in %s are gone or shorter than they were: points are missing", self._folder
+            )
+        for name, path in paths.items():
+            size = sizes.get(name, 0)
             if size == 0:
                 path.unlink()
             elif size < path.stat().st_size:
