@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -258,6 +259,26 @@ def test_the_handlers_of_before_come_back_and_a_child_is_left_alone() -> None:
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_was_swallowed_is_raised_when_a_run_begins() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as caught, Interrupts():
+        with contextlib.suppress(Stopped):  # as a destructor does
+            signal.raise_signal(signal.SIGTERM)
+        with Interrupts():
+            pytest.fail("it begins")
+    assert caught.value.code == TERMINATED
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_at_any_moment_of_the_start_ends_with_its_code(tmp_path: Path) -> None:
+    for wait in (0.4, 0.7, 1.2):
+        process = start(tmp_path, "resume=auto", "epochs=1000000")
+        time.sleep(wait)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (TERMINATED, "train: terminated (SIGTERM)\n"), wait
 
 
 def test_nohup_stays_nohup() -> None:

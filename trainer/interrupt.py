@@ -70,6 +70,8 @@ class Interrupts:
         self._process = os.getpid()
 
     def __enter__(self) -> Interrupts:
+        for outer in _listening:
+            outer.check()
         listens = threading.current_thread() is threading.main_thread()
         if self._limit is not None and (not listens or CLOCK is None):
             raise ConfigError("max_time: needs the main thread of a system with timers")
@@ -83,8 +85,6 @@ class Interrupts:
         if self._limit is not None:
             signal.setitimer(signal.ITIMER_REAL, self._limit)
         _listening.append(self)
-        for each in _listening:
-            each.check()
         return self
 
     def __exit__(self, *_: object) -> None:
