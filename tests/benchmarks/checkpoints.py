@@ -1,56 +1,80 @@
 """What checkpoints cost: the time per step with one every 50 steps, in the background and not, over that without.
 
-    python -m tests.benchmarks.checkpoints --rounds 5
+    python -m tests.benchmarks.checkpoints --rounds 15 model=gru
 
-Each round runs the three commands one after the other, so that a busy machine slows all of them; the table has the
-medians. The time per step is that of training between two points of the curve, which a checkpoint falls into.
+One engine trains blocks of 50 steps, in turn without a checkpoint, with one at the beginning of the block, and with one
+that is written in the background while the block goes on. Each block is compared with the one without of its round,
+so that a machine that is busy for a while is busy for all three; the table has the medians and the quartiles.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-DATA = ("dataset=synthetic", "dataset.shape=[1,28,28]", "dataset.samples=25600", "dataset.test_samples=128")
-COMMON = (*DATA, "dataset.val_fraction=0", "batch_size=128", "epochs=2", "log_every=50", "run_dir=run")
-EVERY = "checkpoint.every_steps=50"
-CASES = {
-    "no checkpoints": (),
-    "every 50 steps": (EVERY,),
-    "every 50 steps, in the background": (EVERY, "checkpoint.async=true"),
-}
+from trainer import compose
+from trainer.checkpoint import LAST, Checkpoints
+from trainer.interrupt import Interrupts
+from trainer.loader import Batch, Loader
+from trainer.rundir import RunDirectory
+from trainer.runner import _make_engine, assemble
+
+STEPS = 50
+COMMON = ("dataset=synthetic", "dataset.shape=[1,28,28]", "dataset.samples=12800", "batch_size=128", "epochs=1000")
 
 
-def seconds_per_step(words: tuple[str, ...]) -> float:
-    """Of a whole run of the command."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(REPOSITORY / "cli.py"), *COMMON, *words]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        summary = json.loads((Path(folder) / "run" / "summary.json").read_text())
-    return 128 / float(summary["samples_per_second"])
+def endless(loader: Loader) -> Iterator[Batch]:
+    """Epoch after epoch."""
+    epoch = 0
+    while True:
+        yield from loader.epoch(epoch)
+        epoch += 1
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("words", nargs="*", help="more words of the command, such as model=gru")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("words", nargs="*", help="more words of the command")
     options = parser.parse_args()
-    times: dict[str, list[float]] = {name: [] for name in CASES}
-    for _ in range(options.rounds):
-        for name, words in CASES.items():
-            times[name].append(seconds_per_step((*words, *options.words)))
-    base = statistics.median(times["no checkpoints"])
+    with tempfile.TemporaryDirectory(dir=".") as folder, Interrupts() as interrupts:
+        settings = compose(*COMMON, *options.words)
+        directory = RunDirectory(folder, fixed=False)
+        parts = assemble(settings)
+        engine = _make_engine(settings, parts, {}, directory, interrupts, 0.0)
+        path = Path(folder)
+        modes = {
+            "without": None,
+            "every 50 steps": Checkpoints(path, keep=1, extra={}),
+            "every 50 steps, in the background": Checkpoints(path, keep=1, extra={}, background=True),
+        }
+        batches, times = endless(parts.loaders.train), {name: list[float]() for name in modes}
+        for number in range(options.rounds + 1):
+            for name, checkpoints in modes.items():
+                started = time.perf_counter()
+                if checkpoints is not None:
+                    engine.checkpoints = checkpoints
+                    engine.save()
+                for _ in range(STEPS):
+                    engine.train_step(next(batches))
+                seconds = (time.perf_counter() - started) / STEPS
+                if checkpoints is not None:
+                    checkpoints.wait()
+                engine.window.check_finite()
+                if number > 0:  # the first round warms up
+                    times[name].append(seconds)
+        size = (path / LAST).stat().st_size / 2**20
+        directory.close()
+    print(f"{settings.model['name']}, {options.rounds} rounds of {STEPS} steps, checkpoints of {size:.1f} MiB")
     for name, values in times.items():
-        middle, low, high = statistics.median(values), min(values), max(values)
-        each = f"{middle * 1000:7.2f} ms a step ({low * 1000:.2f} to {high * 1000:.2f})"
-        print(f"{name:<36}{each}  {middle / base:.3f}")
+        ratios = [value / base for value, base in zip(values, times["without"], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        median = statistics.median(values) * 1000
+        print(f"{name:<36}{median:7.2f} ms a step  {middle:.3f}  ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":
