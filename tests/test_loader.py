@@ -15,10 +15,11 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.helpers import defaults
 from trainer.augment import AugmentKeys
+from trainer.config import RunError
 from trainer.data import Data
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
-from trainer.loader import Batch, Loader, Loaders, Order, make_loaders
+from trainer.loader import Batch, Loader, Loaders, Order, make_loaders, watched_workers
 
 CPU = torch.device("cpu")
 AUGMENT: AugmentKeys = {"crop": 1, "flip": True, "rotate": 15.0, "scale": 0.1}
@@ -122,6 +123,7 @@ def test_a_batch_splits_into_parts_with_all_its_inputs() -> None:
     assert torch.equal(torch.cat([part.inputs[1] for part in parts]), batch.inputs[1])
 
 
+DEAD = "a data worker failed: DataLoader worker "
 FAILING = '''
 import dataclasses, os, signal
 
@@ -170,5 +172,20 @@ def test_a_data_worker_that_fails_ends_the_run_with_its_own_error(tmp_path: Path
         reason = f"ValueError: picture 5 is torn in {tmp_path}/failing.py, line {place}"
         assert line.startswith(f"train: error: a data worker failed: {reason} (the log: ")
     else:
-        assert "DataLoader worker (pid" in line
+        assert line.startswith(f"train: error: {DEAD}")
         assert "Traceback" not in line
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionRefusedError(111, "Connection refused")])
+def test_a_connection_that_breaks_while_a_batch_is_fetched_is_a_dead_workers(error: Exception) -> None:
+    with pytest.raises(RunError, match=f"{DEAD}ended before its batch was read"), watched_workers(fetching=True):
+        raise error
+    with pytest.raises(type(error)), watched_workers():  # then it is a data set's own
+        raise error
+
+
+def test_a_worker_may_be_found_dead_anywhere() -> None:
+    text = "DataLoader worker (pid 7) exited unexpectedly with exit code 3. Details are lost due to multiprocessing."
+    found = rf"{DEAD}\(pid 7\) exited unexpectedly with exit code 3; out of memory\?"
+    with pytest.raises(RunError, match=found), watched_workers():
+        raise RuntimeError(text)

@@ -6,6 +6,7 @@ batches of it that are done.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -163,7 +164,12 @@ class Streamed(_Ordered):
         """The batches of an epoch, from batch ``start`` on."""
         draws = self._preprocess.draws(epoch)
         self._sampler.epoch, self._sampler.start = epoch, start
-        for loaded in _watched(self._loader):
+        batches = iter(self._loader)
+        while True:
+            with watched_workers(fetching=self._loader.num_workers > 0):
+                loaded = next(batches, None)
+            if loaded is None:
+                return
             positions, targets, *inputs = (tensor.to(self._device, non_blocking=True) for tensor in loaded)
             yield Batch(self._preprocess(tuple(inputs), positions, draws), targets)
 
@@ -176,25 +182,30 @@ class Streamed(_Ordered):
                 worker.kill()
 
 
-def _watched(loader: DataLoader[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-    """The loader's batches; raises RunError where a worker has failed, died or hangs, with what is known about it."""
-    batches = iter(loader)
-    while True:
-        try:
-            loaded = next(batches)
-        except StopIteration:
-            return
-        except Exception as error:
-            if "in DataLoader worker process" in str(error):
-                raise RunError(f"a data worker failed: {_of_a_worker(str(error))}") from error
-            if not str(error).startswith("DataLoader "):
-                raise
-            free = shutil.disk_usage("/dev/shm").free >> 20 if Path("/dev/shm").is_dir() else None
-            memory = "" if free is None else f" ({free:,} MiB free in /dev/shm)"
-            what = " ".join(str(error).partition("Details are lost")[0].split())
-            advice = f"out of memory? fewer dataset.workers need less{memory}; with dataset.workers=0 it says more"
-            raise RunError(f"a data worker failed: {what}; {advice}") from error
-        yield loaded
+@contextlib.contextmanager
+def watched_workers(*, fetching: bool = False) -> Iterator[None]:
+    """Raises RunError where a data worker has failed, died or hangs, with what is known about it.
+
+    torch tells of a dead one in a signal handler, so wherever the main process happens to be.
+
+    Args:
+        fetching: a batch from the workers, so that a broken connection is a dead worker's too.
+    """
+    try:
+        yield
+    except Exception as error:
+        report = str(error)
+        if "in DataLoader worker process" in report:
+            raise RunError(f"a data worker failed: {_of_a_worker(report)}") from error
+        if fetching and isinstance(error, (EOFError, ConnectionError, FileNotFoundError)):
+            report = "DataLoader worker ended before its batch was read"
+        if not report.startswith("DataLoader "):
+            raise
+        free = shutil.disk_usage("/dev/shm").free >> 20 if Path("/dev/shm").is_dir() else None
+        memory = "" if free is None else f" ({free:,} MiB free in /dev/shm)"
+        what = " ".join(report.partition("Details are lost")[0].split()).rstrip(".")
+        advice = f"out of memory? fewer dataset.workers need less{memory}; with dataset.workers=0 it says more"
+        raise RunError(f"a data worker failed: {what}; {advice}") from error
 
 
 def _of_a_worker(report: str) -> str:

@@ -29,7 +29,7 @@ from trainer.device import DEVICES
 from trainer.engine import Engine, Monitor
 from trainer.environment import environment
 from trainer.interrupt import Interrupts
-from trainer.loader import Loaders, make_loaders
+from trainer.loader import Loaders, make_loaders, watched_workers
 from trainer.logger import LOGGERS, Logger
 from trainer.logger._jsonl import FILE as METRICS_FILE
 from trainer.logger._jsonl import JSONL
@@ -96,6 +96,7 @@ def run(settings: Settings) -> Outcome:
         fixed = settings.fixed_run_dir or settings.dry_run
         directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
         stack.enter_context(_reported(directory, settings))
+        stack.enter_context(watched_workers())
         notes = resume.changes(settings)
         resume.check_links(directory.path)
         parts = assemble(settings)
