@@ -83,6 +83,7 @@ def test_torch_is_not_imported(name: str, tmp_path: Path, minimal: list[str]) ->
     assert re.search(r"\| +trainer$", done.stderr, flags=re.MULTILINE), "not this program was timed"
 
 
+@pytest.mark.slow
 def test_times_as_ratios_to_the_minimal_application(
     tmp_path: Path, minimal: list[str], record_property: Callable[[str, object], None]
 ) -> None:
