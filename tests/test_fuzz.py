@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import cli
 from trainer.config import GROUPS, Settings, keys_in, registries
 
-COMMANDS = 50  # of a part
-PARTS = 40  # tests, so that they run side by side; one of them by default
+COMMANDS = 100  # of a part
+PARTS = 20  # tests, so that they run side by side; one of them by default
 
 # Data sets that are downloaded stay out of it, and models that take long to build.
 OPTIONS = {
