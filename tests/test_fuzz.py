@@ -74,9 +74,7 @@ def run(words: list[str]) -> tuple[int, str, list[str]]:
         return code, errors.getvalue(), sorted(path.name for path in Path(folder).iterdir())
 
 
-@pytest.mark.parametrize(
-    "part", [part if part < 1 else pytest.param(part, marks=pytest.mark.slow) for part in range(PARTS)]
-)
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
 def test_a_random_command_trains_or_is_refused_in_one_line_for_each_mistake(part: int) -> None:
     @seed(part)
     @settings(

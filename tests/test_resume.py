@@ -165,10 +165,12 @@ def test_a_schedule_that_stretches_is_said(again: Again) -> None:
     ("words", "line"),
     [
         (["resume=nowhere"], "resume: nowhere: no run directory, it has no config.yaml"),
-        (["resume=here/checkpoints"], "resume: here/checkpoints: no run directory, it has no config.yaml; did you"),
+        (["resume=here/checkpoints"], "resume: here/checkpoints: no run directory, it has no config.yaml; did you "
+                                    "mean here?"),
         (["resume=auto"], "resume: auto: needs a run_dir that is the same each time, not outputs/"),
         (["resume=here", "run_dir=other"], "run_dir: a resumed run goes on in its own directory; leave run_dir out"),
-        (["resume=here", "--multirun", "seed=0,1"], "resume: here: the runs of a sweep go on with resume=auto"),
+        (["resume=here", "--multirun", "seed=0,1"], "resume: here: the runs of a sweep go on with resume=auto "
+                                                 "and hydra"),
         (["resume=auto", "-m", "seed=0,1"], "resume: auto: needs a hydra.sweep.dir that is the same each time, not"),
         (["run_dir=here"], "run_dir: here is there already; name another, or go on with it: resume=auto"),
         (["run_dir=docs", "resume=auto"], "run_dir: docs holds other things and no run; name another"),

@@ -15,7 +15,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
@@ -103,11 +103,11 @@ class Checkpoints:
         except OSError as error:  # a logger's file, on a full disk
             self._failed(LAST, error)
             return
-        ranked = [int(each[-1]) for each in self.ranking]
+        kept = self._kept()
         if self._writer is None:
-            self._keep_state(state, step, ranked, best)
+            self._keep_state(state, kept, best)
         else:
-            self._writing = self._writer.submit(self._keep_state, _copy(state), step, ranked, best)
+            self._writing = self._writer.submit(self._keep_state, _copy(state), kept, best)
 
     def insist(self) -> None:
         """From now on, a checkpoint that cannot be written is an error whatever the config says: it is the last."""
@@ -153,7 +153,7 @@ class Checkpoints:
         Raises:
             ConfigError: none of those that are there can be used, or one holds more than data.
         """
-        names = [LAST, PREVIOUS, BEST, *sorted(self._ranked(), key=_step, reverse=True)]
+        names = [LAST, PREVIOUS, BEST, *self._ranked()]
         if not any((self._folder / name).is_file() for name in names):
             return None
         found, damaged = self._first_whole(names)
@@ -162,8 +162,13 @@ class Checkpoints:
         return found
 
     def _ranked(self) -> list[str]:
-        """The names of the best where several are kept; nothing else that somebody has put there."""
-        return [path.name for path in self._folder.glob("best-*.pt") if re.fullmatch(r"best-\d+\.pt", path.name)]
+        """The best-<step>.pt that are there, newest first; nothing else that somebody has put there."""
+        found = [re.fullmatch(r"best-(\d+)\.pt", path.name) for path in self._folder.glob("best-*.pt")]
+        return [each[0] for each in sorted(filter(None, found), key=lambda each: int(each[1]), reverse=True)]
+
+    def _kept(self) -> list[str]:
+        """What the best are called besides ``best.pt``, best first; nothing where only one is kept."""
+        return [_ranked_name(each[-1]) for each in self.ranking] if self._keep > 1 else []
 
     def best(self) -> Found:
         """The best checkpoint, read onto the CPU; where it cannot be used the next best, and at last the newest.
@@ -171,9 +176,8 @@ class Checkpoints:
         Raises:
             RunError: none can be used.
         """
-        kept = [f"best-{int(each[-1])}.pt" for each in self.ranking] if self._keep > 1 else []
         try:
-            found, damaged = self._first_whole([BEST, *kept, LAST, PREVIOUS])
+            found, damaged = self._first_whole([BEST, *self._kept(), LAST, PREVIOUS])
         except ConfigError as error:
             raise RunError(str(error)) from error
         if found is None:
@@ -204,7 +208,7 @@ class Checkpoints:
         if found.name != LAST:
             self._link(found.name, LAST)
         step = found.state["step"]
-        self._link_best(step, [int(each[-1]) for each in self.ranking], best=best_step == step)
+        self._link_best(step, self._kept(), best=best_step == step)
 
     def save_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Write the weights alone, as ``best.safetensors``.
@@ -218,24 +222,21 @@ class Checkpoints:
         except Exception as error:
             self._failed(BEST_WEIGHTS, error)
 
-    def _keep_state(self, state: dict[str, Any], step: int, ranked: Sequence[int], best: bool) -> None:
+    def _keep_state(self, state: dict[str, Any], kept: Collection[str], best: bool) -> None:
         """Write a state, and keep it as its rank says."""
         try:
             for path in self._before():
                 files.sync(path)
             self._folder.mkdir(exist_ok=True)
             files.write(self._folder / LAST, lambda path: _dump(state, path), keep_as=self._folder / PREVIOUS)
-            self._link_best(step, ranked, best)
+            self._link_best(state["step"], kept, best)
         except Exception as error:
             self._failed(LAST, error)
 
-    def _link_best(self, step: int, ranked: Sequence[int], best: bool) -> None:
-        """Keep ``last.pt``, just saved for ``step``, under the names that its rank gives it."""
-        kept = {f"best-{each}.pt" for each in ranked}
-        if self._keep == 1:
-            kept = set()
-        if f"best-{step}.pt" in kept:
-            self._link(LAST, f"best-{step}.pt")
+    def _link_best(self, step: int, kept: Collection[str], best: bool) -> None:
+        """Keep ``last.pt``, just saved for ``step``, under its own name where that is to be kept, and as the best."""
+        if _ranked_name(step) in kept:
+            self._link(LAST, _ranked_name(step))
         for name in self._ranked():
             if name not in kept:
                 (self._folder / name).unlink()
@@ -342,14 +343,12 @@ def _read(path: Path) -> dict[str, Any]:
                 raise DamagedError("its checksum does not fit what it holds")
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
-    except DamagedError:
+    except (DamagedError, MemoryError):
         raise
     except PermissionError as error:  # it may be as good as any
         raise ConfigError(f"resume: {path}: {error.strerror}") from error
     except OSError as error:
         raise DamagedError(str(error.strerror)) from error
-    except MemoryError:
-        raise
     except Exception as error:
         foreign = re.search(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]*)", str(error))
         if foreign:
@@ -361,9 +360,9 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
-def _step(name: str) -> int:
-    """``best-42.pt`` -> 42."""
-    return int(name.removeprefix("best-").removesuffix(".pt"))
+def _ranked_name(step: float) -> str:
+    """42 -> ``best-42.pt``; ``Checkpoints._ranked`` finds them again."""
+    return f"best-{int(step)}.pt"
 
 
 def _digest(file: BinaryIO, count: int) -> bytes:

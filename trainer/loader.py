@@ -196,7 +196,7 @@ def watched_workers(*, fetching: bool = False) -> Iterator[None]:
     except Exception as error:
         report = str(error)
         if "in DataLoader worker process" in report:
-            raise RunError(f"a data worker failed: {_of_a_worker(report)}") from error
+            raise RunError(f"a data worker failed: {_in_a_worker(report)}") from error
         if fetching and isinstance(error, (EOFError, ConnectionError, FileNotFoundError)):
             report = "DataLoader worker ended before its batch was read"
         if not report.startswith("DataLoader "):
@@ -208,7 +208,7 @@ def watched_workers(*, fetching: bool = False) -> Iterator[None]:
         raise RunError(f"a data worker failed: {what}; {advice}") from error
 
 
-def _of_a_worker(report: str) -> str:
+def _in_a_worker(report: str) -> str:
     """An error and its place, out of the text that torch makes of a worker's traceback."""
     lines = report.rstrip().splitlines()
     start = max((number + 1 for number, line in enumerate(lines) if line.startswith("    ")), default=0)

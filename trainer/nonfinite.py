@@ -105,23 +105,22 @@ def explain(error: NotFiniteError, engine: Engine) -> RunError:
                 break
             positions = engine.loaders.train.positions(progress.epoch, progress.batch)
             skipped = progress.skipped
-            with _watched(engine) as found:
+            with _watched(engine, positions) as search:
                 wrong = _rows(batch.inputs[0])
                 if wrong.any():
-                    found.append(Place("in the data itself", positions[wrong.cpu()]))
-                found.positions = positions
+                    search.note("in the data itself", positions[wrong.cpu()])
                 engine.train_step(batch)
-                found.look_at_losses()
+                search.look_at_losses()
             if progress.skipped > skipped:
                 continue
             for name, parameter in engine.model.named_parameters():
                 if not parameter.isfinite().all():
                     where = f"in {name}, which a finite gradient moved too far: a smaller optimizer.lr?"
-                    found.append(Place(where, positions))
-            if found:
-                samples = found[0].positions.tolist()
-                log.info("wrong    step %d, %s: samples %s", progress.step, found[0].words, samples)
-                return RunError(f"{error}; it began at step {progress.step} {found[0].words}; {_samples(samples)}")
+                    search.note(where, positions)
+            if search.place is not None:
+                where, samples = search.place.words, search.place.positions.tolist()
+                log.info("wrong    step %d, %s: samples %s", progress.step, where, samples)
+                return RunError(f"{error}; it began at step {progress.step} {where}; {_samples(samples)}")
     return RunError(str(error))
 
 
@@ -132,67 +131,72 @@ class Place(NamedTuple):
     positions: Tensor
 
 
-class Places(list[Place]):
-    """The places of one step in the order in which they were found.
+class Search:
+    """Looks for the first place in one step; those noted later follow from it.
 
     Args:
         engine: that takes the step.
+        positions: of the samples of its batch.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        self._engine, self._num_losses = engine, len(engine.window.losses)
-        self.positions = torch.zeros(0, dtype=torch.int64)  # of the batch
+    def __init__(self, engine: Engine, positions: Tensor) -> None:
+        self._engine, self._positions = engine, positions
+        self._num_losses = len(engine.window.losses)
         self.part = -1  # the micro-batch under way
+        self.place: Place | None = None
+
+    def note(self, words: str, positions: Tensor) -> None:
+        """Here it is wrong."""
+        self.place = self.place or Place(words, positions)
 
     def of_part(self, part: int) -> Tensor:
         """The positions of a micro-batch."""
         size = self._engine.micro_batch_size
-        return self.positions[part * size : (part + 1) * size]
+        return self._positions[part * size : (part + 1) * size]
 
     def look_at_losses(self) -> None:
         """Note the first loss of the step that is no number."""
         losses = self._engine.window.losses[self._num_losses :]
         wrong = [part for part, (_, loss) in enumerate(losses) if not loss.isfinite()]
-        if wrong and not self:
-            self.append(Place("in the loss, of finite outputs", self.of_part(wrong[0])))
+        if wrong:
+            self.note("in the loss, of finite outputs", self.of_part(wrong[0]))
 
 
 @contextlib.contextmanager
-def _watched(engine: Engine) -> Iterator[Places]:
-    """Looks at every layer, loss and gradient of a step."""
-    found = Places(engine)
+def _watched(engine: Engine, positions: Tensor) -> Iterator[Search]:
+    """Looks at every layer, loss and gradient of a step on the samples at ``positions``."""
+    search = Search(engine, positions)
 
     def before_forward(*_: Any) -> None:
-        found.look_at_losses()  # of the micro-batch before
-        found.part += 1
+        search.look_at_losses()  # of the micro-batch before
+        search.part += 1
 
     def after_forward(name: str) -> Any:
         def look(module: nn.Module, inputs: Any, output: Any) -> None:
             outputs = output if isinstance(output, list | tuple) else [output]
             tensors = [each for each in outputs if isinstance(each, Tensor) and each.is_floating_point()]
             wrong = [rows.cpu() for rows in map(_rows, tensors) if rows.any()]
-            if wrong and not found:
-                part = found.of_part(found.part)
+            if wrong:
+                part = search.of_part(search.part)
                 samples = part[wrong[0]] if len(wrong[0]) == len(part) else part
-                found.append(Place(f"in the output of {name} ({type(module).__name__})", samples))
+                search.note(f"in the output of {name} ({type(module).__name__})", samples)
 
         return look
 
     def before_update(*_: Any) -> None:
-        found.look_at_losses()
+        search.look_at_losses()
         wrong = [
             name for name, p in engine.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
         ]
-        if wrong and not found:
-            found.append(Place(f"in the gradient of {wrong[-1]}, of a finite loss", found.positions))
+        if wrong:
+            search.note(f"in the gradient of {wrong[-1]}, of a finite loss", positions)
 
     leaves = [(name, module) for name, module in engine.model.named_modules() if not [*module.children()]]
     handles: list[Any] = [engine.model.register_forward_pre_hook(before_forward)]
     handles += [module.register_forward_hook(after_forward(name)) for name, module in leaves]
     handles.append(engine.optimizer.register_step_pre_hook(before_update))
     try:
-        yield found
+        yield search
     finally:
         for handle in handles:
             handle.remove()

@@ -159,10 +159,11 @@ def _words(folder: Path) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     """A config that a run has left."""
     config = yamlfile.load(path)
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: damaged: must hold the keys and values of a run")
-    groups = [config[group] for group in GROUPS if group in config]
-    if not all(isinstance(group, dict) for group in groups) or not isinstance(config.get("plugins", []), list):
+    if not (
+        isinstance(config, dict)
+        and all(isinstance(config.get(group, {}), dict) for group in GROUPS)
+        and isinstance(config.get("plugins", []), list)
+    ):
         raise ConfigError(f"{path}: damaged: must hold the keys and values of a run")
     return config
 

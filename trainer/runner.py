@@ -144,6 +144,7 @@ def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) 
     folder = directory.path
     found = Checkpoints(folder / CHECKPOINTS, keep=1, extra={}).newest()
     if found is None:
+        # one evaluation may stand there before its checkpoint does, and in the background a second
         if directory.read_json(SUMMARY).get("state") == "finished" or directory.num_evaluations(METRICS_FILE) > 2:
             raise ConfigError(
                 f"resume: {folder} has trained, but its checkpoints are gone; bring them back, or start another run"
@@ -178,9 +179,9 @@ def _go_on(engine: Engine, found: Found, directory: RunDirectory, parts: Parts, 
         raise RunError(f"the checkpoint {found.name} does not fit this version: {_message(error)}") from error
     progress = engine.progress
     engine.checkpoints.adopt(found, progress.best.get("step"))
-    before = directory.read_json(ENVIRONMENT) or _environment(engine.settings, parts, directory)
+    now = _environment(engine.settings, parts, directory)
+    before = directory.read_json(ENVIRONMENT) or now
     earlier = before.get("resumed")
-    now = environment(engine.device, directory.path)
     other = {name: value for name, value in now.items() if before.get(name) != value}
     attempts = [*(earlier if isinstance(earlier, list) else []), {"step": progress.step, **other}]
     directory.write_json(ENVIRONMENT, {**before, "resumed": attempts})
@@ -491,11 +492,11 @@ def _test(engine: Engine, loggers: Iterable[Logger]) -> tuple[int, dict[str, flo
     step = found.state["step"]
     for line in found.damaged:
         log.warning("warning  %s", line)
-    if step != engine.progress.best["step"]:
-        log.warning("warning  the best weights are lost: testing those of step %d (%s)", step, found.name)
     weights = found.state["ema"] if engine.ema is not None else found.state["model"]
     if step == engine.progress.best["step"]:
         engine.checkpoints.save_weights(weights)
+    else:
+        log.warning("warning  the best weights are lost: testing those of step %d (%s)", step, found.name)
     engine.evaluated.load_state_dict(weights)
     sums = engine.evaluate(engine.loaders.test)
     results = sums.compute(engine.metrics)

@@ -135,17 +135,22 @@ def _root(text: str, path: Path) -> yaml.Node | None:
     try:
         root: yaml.Node | None = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         _check_size(root, path)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        row = mark.line if mark is not None else 0
-        tab = row < len(lines) and lines[row][: len(lines[row]) - len(lines[row].lstrip())].count("\t")
-        reason = "a tab; YAML indents with spaces" if tab else error.problem
-        raise ConfigError(f"{shown(path)}, line {row + 1}: no YAML: {reason}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{shown(path)}: no YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{shown(path)}: nested too deeply") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{shown(path)}{_fault(error, lines)}") from error
     return root
+
+
+def _fault(error: yaml.YAMLError | RecursionError, lines: list[str]) -> str:
+    """Why a text of these lines cannot be read, as it stands behind the file's name."""
+    problem = getattr(error, "problem", None) or ""
+    if isinstance(error, RecursionError) or "nesting depth" in problem:  # of which only newer PyYAMLs keep count
+        return ": nested too deeply"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f": no YAML: {' '.join(str(error).split())}"
+    mark = error.problem_mark or error.context_mark
+    row = mark.line if mark is not None else 0
+    tab = row < len(lines) and lines[row][: len(lines[row]) - len(lines[row].lstrip())].count("\t")
+    return f", line {row + 1}: no YAML: {'a tab; YAML indents with spaces' if tab else error.problem}"
 
 
 def _check_size(root: yaml.Node | None, path: Path) -> None:

@@ -72,7 +72,7 @@ class Tensorboard(Logger):
         """Cut off, in every event file, what was written after the checkpoint; a new one goes on from there."""
         self.close()
         self._writers.clear()
-        sizes = dict(state.get("sizes", {}))
+        sizes = state.get("sizes", {})
         paths = {self._name(path): path for path in self.paths()}
         if any(name not in paths or paths[name].stat().st_size < size for name, size in sizes.items()):
             log.warning(
