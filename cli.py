@@ -11,6 +11,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
+from trainer import launch
 from trainer.config import ConfigError
 from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, ignore
 
@@ -37,6 +38,8 @@ def main(words: list[str] | None = None) -> int:
             if sweep and not settings.fixed_run_dir:
                 run_dir = os.path.relpath(hydra_config.runtime.output_dir)
                 settings = settings.replace(run_dir=run_dir, fixed_run_dir=True)
+            if launch.needed(settings):
+                return score(launch.launch(settings))
             from trainer.runner import run  # torch, 1.5 s: only once the config has proved right
 
             summary = run(settings).summary
@@ -53,6 +56,9 @@ def main(words: list[str] | None = None) -> int:
             return None
         return score(summary)
 
+    here = launch.world()
+    if here is not None and here.rank > 0:
+        return launch.follow()
     argv, stack, interrupts = sys.argv, contextlib.ExitStack(), Interrupts()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -95,6 +101,8 @@ def main(words: list[str] | None = None) -> int:
         if max(codes) >= INTERRUPTED and threading.current_thread() is threading.main_thread():
             ignore()
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
+        if here is not None:
+            launch.dismiss(max(codes))
         _leave_a_broken_pipe()
     return max(codes)
 

@@ -94,11 +94,11 @@ def test_average_goes_on_from_its_state() -> None:
     for step in range(4):
         train_a_step(model)
         whole.update(step)
-    state = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+    state = {name: tensor.clone() for name, tensor in whole.model.state_dict().items()}
     assert list(state) == list(model.state_dict())
     resumed_model = make_model()
     resumed = Ema(resumed_model, 0.9)
-    resumed.load_state_dict(state)
+    resumed.model.load_state_dict(state)
     for step in range(4, 8):
         train_a_step(model)
         resumed_model.load_state_dict(model.state_dict())

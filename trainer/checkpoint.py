@@ -257,6 +257,31 @@ class Checkpoints:
         log.warning("warning  %s; going on", message)
 
 
+class Following:
+    """The checkpoints of a run as a process sees them that follows another one, which writes them."""
+
+    def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False) -> None:
+        """Give what the process has of each state, for those that are in pieces."""
+        for item in objects.values():
+            item.state_dict()
+
+    def insist(self) -> None:
+        """Nothing is written here."""
+
+    def wait(self) -> None:
+        """Nothing is written here."""
+
+    def rank(self, score: Sequence[float], step: int) -> None:
+        """The other one ranks."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing of its own."""
+
+
 class Progress:
     """Where a run is.
 

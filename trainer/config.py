@@ -105,6 +105,11 @@ class Settings:
     overrides: tuple[str, ...] = dataclasses.field(default=(), metadata={"key": False})
     fixed_run_dir: bool = dataclasses.field(default=False, metadata={"key": False})
 
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples of a part of a batch; the last one of a batch may have less."""
+        return -(-self.batch_size // self.accumulate)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, as in config.yaml."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name in keys_in(Settings)}
@@ -123,7 +128,12 @@ KEYS_ELSEWHERE = {
     "num_epochs": "epochs",
     "steps": "max_steps",
     "gpu": "device=cuda",
-    "gpus": "device=cuda",
+    "gpus": "device=ddp",
+    "num_gpus": "device.processes",
+    "nproc": "device.processes",
+    "nproc_per_node": "device.processes",
+    "world_size": "device.processes",
+    "num_processes": "device.processes",
     "net": "model",
     "arch": "model.arch",
     "network": "model",
@@ -151,7 +161,7 @@ NAMES_ELSEWHERE = {
     },
     "optimizer": {"momentum": "sgd"},
     "scheduler": {"none": "constant", "null": "constant", "one_cycle": "onecycle", "reduce_on_plateau": "plateau"},
-    "device": {"gpu": "cuda"},
+    "device": {"gpu": "cuda", "distributed": "ddp", "data_parallel": "dp", "fsdp2": "fsdp"},
     "logger": {"tb": "tensorboard", "null": "none"},
 }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
-
+import functools
 import torch
 from torch import Tensor, nn
 
@@ -22,28 +21,25 @@ class Ema:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+        self.decay, self._followed = decay, model
         self.model = copy.deepcopy(model).requires_grad_(False)
-        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
-        self._averages = [average for average, _ in pairs if average.is_floating_point()]
-        self._weights = [weight for average, weight in pairs if average.is_floating_point()]
-        self._others = [(average, other) for average, other in pairs if not average.is_floating_point()]
+
+    @functools.cached_property
+    def _pairs(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Averages and weights, and what is copied; known once both models lie on the devices for good."""
+        pairs = list(zip(_tensors(self.model), _tensors(self._followed), strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        others = [pair for pair in pairs if not pair[0].is_floating_point()]
+        return [average for average, _ in floating], [weight for _, weight in floating], others
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Follow the model after ``step`` optimizer steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
-        for average, other in self._others:
+        averages, weights, others = self._pairs
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for average, other in others:
             average.copy_(other)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The averaged weights, with the model's own names."""
-        return self.model.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over saved averages."""
-        self.model.load_state_dict(state)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

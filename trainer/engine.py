@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.checkpoint import Checkpoints, Progress, RandomStates, Stateful
+from trainer.checkpoint import Checkpoints, Following, Progress, RandomStates, Stateful
 from trainer.config import RunError, Settings
+from trainer.distributed import Group
 from trainer.ema import Ema
 from trainer.interrupt import Interrupts, Stopped
 from trainer.loader import Batch, Loader, Loaders
 from trainer.loss import Loss
 from trainer.metrics import Metric, Sums
 from trainer.nonfinite import NotFiniteError, Skipper
+from trainer.placement import Placement
 from trainer.record import Recorder
 from trainer.scheduler import Scheduler
 from trainer.spec import Spec
@@ -60,7 +62,8 @@ class Engine:
         settings: when things happen.
         interrupts: what may ask the run to end.
         spec: the data's.
-        device: where everything is.
+        placement: how the model lies on the devices.
+        group: the processes that train it.
         precision: fp32, bf16 or fp16.
         total_steps: optimizer steps of the whole run.
     """
@@ -73,26 +76,29 @@ class Engine:
     metrics: dict[str, Metric]
     monitor: Monitor
     recorder: Recorder
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | Following
     settings: Settings
     interrupts: Interrupts
     spec: Spec
-    device: torch.device
+    placement: Placement
+    group: Group
     precision: str
     total_steps: int
 
     def __post_init__(self) -> None:
         settings = self.settings
+        self.device = self.placement.device
         self.progress = Progress()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.ema = Ema(self.model, settings.ema) if settings.ema is not None else None
         if settings.compile:
             self.model.compile()  # in place: the state keeps its names
         self.compiled_sizes = set[int]()  # of the batches that the model was compiled for
+        averaged = None if self.ema is None else self.ema.model
+        self.wrapped = self.placement.wrap(self.model, averaged, self.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.micro_batch_size = math.ceil(settings.batch_size / settings.accumulate)
-        self.window = Window(self.spec, self.device)
+        self.window = Window(self.spec, self.device, self.group)
         self.epoch_sums = Sums(self.spec, self.device)
         self.skipper = Skipper(self) if settings.on_nonfinite == "skip" else None
 
@@ -100,14 +106,14 @@ class Engine:
     def state(self) -> dict[str, Stateful]:
         """Everything a resumed run needs, by name."""
         objects: dict[str, Stateful | None] = {
-            "model": self.model,
-            "optimizer": self.optimizer,
+            "model": self.placement.whole(self.model),
+            "optimizer": self.placement.whole(self.optimizer),
             "scheduler": self.scheduler,
             "scaler": self.scaler,
-            "ema": self.ema,
+            "ema": None if self.ema is None else self.placement.whole(self.ema.model),
             "progress": self.progress,
             "ranking": self.checkpoints,
-            "window": self.window.sums,
+            "window": self.group.total(self.window.sums),
             "epoch": self.epoch_sums,
             "recorder": self.recorder,
             "random": RandomStates(),
@@ -133,11 +139,12 @@ class Engine:
             while not self.is_done():
                 steps = max(0, min(self.total_steps - progress.step, len(self.loaders.train) - progress.batch))
                 self.recorder.start_epoch(progress.epoch + 1, progress.batch + steps, progress.batch)
+                self.group.ask_often()
                 batches = self.loaders.train.epoch(progress.epoch, progress.batch)
                 for batch in itertools.islice(batches, steps):
                     with self.undivided(batch):
                         self.train_step(batch)
-                        self.recorder.count_step(len(batch.targets))
+                        self.recorder.count_step(len(batch.whole))
                         if self.is_log_step():
                             self.log_window()
                         if every is not None and progress.step % every == 0:
@@ -159,7 +166,7 @@ class Engine:
 
         One that compiles, for minutes perhaps, is left at once: its state is saved before, and it is done again.
         """
-        size = len(batch.targets)
+        size = len(batch.whole)
         if not self.settings.compile or size in self.compiled_sizes:
             with self.interrupts.held:
                 yield
@@ -181,26 +188,35 @@ class Engine:
         """Forward, loss, backward, clip, step. Nothing in here waits for the device."""
         progress, window = self.progress, self.window
         self.set_learning_rate(progress.step)
-        whole = self.loss.size(batch.targets)
+        self.group.seed(self.settings.seed, progress.step)
+        whole = self.loss.size(batch.whole)
         if self.skipper is not None:
             self.skipper.remember()
-        for part in batch.split(self.micro_batch_size):
-            outputs, loss, size = self.forward(self.model, part)
-            share = loss if len(part.targets) == len(batch.targets) else loss * (size / whole)
-            self.scaler.scale(share).backward()
-            window.add(progress.step + 1, loss.detach(), size, self.loss.scores(outputs.detach()), part.targets)
+        for number, part in enumerate(batch.split(), 1):
+            with self.placement.exchanging(self.wrapped, last=number == len(batch.sizes)):
+                outputs, loss, size = self.forward(self.wrapped, part)
+                self.scaler.scale(self.share(part, loss, size, whole)).backward()
+            window.add(progress.step + 1, loss.detach(), size, self.loss.scores(outputs.detach()), part)
         progress.step, progress.batch = progress.step + 1, progress.batch + 1
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip_norm is not None:
-            window.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+            window.gradient_norm = self.placement.number(norm)
         elif self.is_log_step() or self.skipper is not None:
-            window.gradient_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            window.gradient_norm = self.placement.number(norm)
         if self.skipper is None or not self.skipper.leaves_out():
             self.scaler.step(self.optimizer)
             if self.ema is not None:
                 self.ema.update(progress.step)
         self.scaler.update()
         self.optimizer.zero_grad()
+
+    def share(self, part: Batch, loss: Tensor, size: Tensor | int, whole: Tensor | int) -> Tensor:
+        """What a micro-batch adds to the loss of the whole batch, times the processes: their gradients are averaged."""
+        if self.group.size == 1 and len(part.targets) == len(part.whole):
+            return loss
+        return loss * (size * self.group.size / whole if part.counts else 0)
 
     def set_learning_rate(self, step: int) -> None:
         """The schedule's factor times each group's own rate."""
@@ -230,17 +246,22 @@ class Engine:
         """The model whose weights count: the averaged one where there is one."""
         return self.model if self.ema is None else self.ema.model
 
-    @torch.inference_mode()
     def evaluate(self, loader: Loader) -> Sums:
-        """The sums of a whole split, with the averaged weights where there are some."""
+        """The sums of a whole split, every sample counted once, with the averaged weights where there are some."""
         model = self.evaluated
         sums = Sums(self.spec, self.device)
         model.eval()
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):  # training draws as without it
+        self.group.ask_often()
+        generators = [self.device] if self.device.type == "cuda" else []
+        with self.placement.evaluating(), torch.random.fork_rng(generators):  # training draws as without it
             for batch in loader.epoch():
-                outputs, loss, size = self.forward(model, batch)
-                sums.update(loss, size, self.loss.scores(outputs), batch.targets)
+                for part in batch.split():
+                    outputs, loss, size = self.forward(model, part)
+                    if part.counts:
+                        sums.update(loss, size, self.loss.scores(outputs), part.targets)
+                self.interrupts.listen()
         model.train()
+        self.group.add(sums)
         return sums
 
     def end_epoch(self) -> None:
@@ -267,7 +288,9 @@ class Engine:
             RunError: a loss or a weight is not finite, or the file could not be written.
         """
         self.window.check_finite()
-        if not torch.stack([parameter.isfinite().all() for parameter in self.parameters]).all():
+        weights = self.placement.local(self.parameters)
+        finite = torch.stack([weight.isfinite().all() for weight in weights]).all()
+        if not all(each for (each,) in self.group.gather(bool(finite))):
             step = self.progress.step
             raise NotFiniteError(f"the weights are no longer finite after step {step}", step)
         self.checkpoints.save(self.state, step=self.progress.step, best=is_best)
@@ -317,28 +340,29 @@ class Engine:
 class Window:
     """What has happened since the last point of the training curve, kept on the device until it is closed."""
 
-    def __init__(self, spec: Spec, device: torch.device) -> None:
+    def __init__(self, spec: Spec, device: torch.device, group: Group) -> None:
         self.sums = Sums(spec, device)
         self.losses: list[tuple[int, Tensor]] = []
         self.gradient_norm = torch.zeros((), device=device)
+        self._group = group
 
-    def add(self, step: int, loss: Tensor, size: Tensor | int, scores: Tensor, targets: Tensor) -> None:
+    def add(self, step: int, loss: Tensor, size: Tensor | int, scores: Tensor, part: Batch) -> None:
         """Take in a micro-batch of optimizer step ``step``."""
-        self.losses.append((step, loss))
-        self.sums.update(loss, size, scores, targets)
+        if part.counts:
+            self.losses.append((step, loss))
+            self.sums.update(loss, size, scores, part.targets)
 
     def check_finite(self) -> None:
-        """Waits for the device.
+        """Waits for the device, and for the other processes.
 
         Raises:
-            RunError: a loss is not finite, naming its step.
+            RunError: a loss is not finite, in any process, naming its step.
         """
-        if not self.losses:
-            return
-        steps, losses = zip(*self.losses, strict=True)
-        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
-            if not math.isfinite(loss):
-                raise NotFiniteError(f"the loss is {loss} at step {step}", step)
+        losses = torch.stack([loss for _, loss in self.losses]).tolist() if self.losses else []
+        wrong = [(step, loss) for (step, _), loss in zip(self.losses, losses, strict=True) if not math.isfinite(loss)]
+        step, loss = min(self._group.gather(*(wrong[0] if wrong else (math.inf, 0))), key=lambda first: first[0])
+        if step < math.inf:
+            raise NotFiniteError(f"the loss is {loss} at step {int(step)}", int(step))
         self.losses.clear()
 
     def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
@@ -348,6 +372,7 @@ class Window:
             RunError: a loss is not finite, naming its step.
         """
         self.check_finite()
+        self._group.add(self.sums)
         values = self.sums.compute(metrics)
         epoch_sums.add(self.sums)
         self.sums.reset()

@@ -5,10 +5,12 @@ No torch: the command listens from its first moment on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -42,6 +44,7 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, signal_number: int, *, whole: bool = True) -> None:
         super().__init__(REASONS[signal_number])
+        self.signal_number = signal_number
         self.code = INTERRUPTED if signal_number == signal.SIGINT else TERMINATED
         self.by_clock, self.whole = signal_number == CLOCK, whole
 
@@ -52,8 +55,9 @@ _listening: list[Interrupts] = []  # the outermost first
 class Interrupts:
     """Within ``with Interrupts() as interrupts:`` a signal raises ``Stopped`` in the main thread.
 
-    At once, except within ``with interrupts.held:``, at whose end it is raised. After the first, Ctrl-C ends the
-    process without further ado and everything else is ignored.
+    At once, except within ``with interrupts.held:``, at whose end it is raised; and where several processes train
+    one model, in all of them at the same point. After the first, Ctrl-C ends the process without further ado and
+    everything else is ignored.
 
     Args:
         max_time: as long as this is over, as if a signal had come; None for no limit.
@@ -65,6 +69,7 @@ class Interrupts:
     def __init__(self, max_time: str | None = None) -> None:
         self.held = _Held(self)
         self.asked: int | None = None  # the first signal
+        self._agree: Callable[[int | None], int | None] | None = None
         self._limit = None if max_time is None else seconds(max_time)
         self._before: dict[int, Any] = {}
         self._process = os.getpid()
@@ -104,12 +109,42 @@ class Interrupts:
         if self.asked is not None:
             raise Stopped(self.asked)
 
+    @contextlib.contextmanager
+    def together(self, agree: Callable[[int | None], int | None]) -> Iterator[None]:
+        """Within, a signal is raised only where all processes ask for one: by ``listen``, and at the end of ``held``.
+
+        Args:
+            agree: told of the signal heard here, or None, says which one all have to obey, or None.
+        """
+        self._agree = agree
+        try:
+            yield
+        finally:
+            self._agree = None
+        self.check()
+
+    @property
+    def is_together(self) -> bool:
+        """Whether other processes have to agree."""
+        return self._agree is not None
+
+    def listen(self) -> None:
+        """A point at which every process of a run is between two batches.
+
+        Raises:
+            Stopped: one of them was asked to end.
+        """
+        agreed = None if self._agree is None else self._agree(self.asked)
+        if agreed is not None:
+            self.asked = agreed
+            raise Stopped(agreed)
+
     def _hear(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self._process:  # a child, before it has its own handlers: its parent decides
             return
         if self.asked is None:
             self.asked = number
-            if not self.held.active:
+            if not (self.held.active or self.is_together):
                 raise Stopped(number)
         elif number == signal.SIGINT:
             os.write(2, b"\ntrain: interrupted\n")
@@ -128,6 +163,10 @@ class _Held:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self.active = False
+        if self._interrupts.is_together:
+            if error is None:
+                self._interrupts.listen()
+            return
         asked = self._interrupts.asked
         if asked is not None and not isinstance(error, RunError):
             # an error now is as likely the signal's, which all children got too, a compiler or a data worker

@@ -1,7 +1,7 @@
 """Batches from a split, on the device, by two paths that give the same bits: in memory, or streamed.
 
 The order of an epoch is a pure function of (seed, epoch), so the position in a run is two numbers: the epoch and the
-batches of it that are done.
+batches of it that are done. Several processes cut the same batches into shares.
 """
 
 from __future__ import annotations
@@ -25,15 +25,55 @@ MOST_SECONDS = 600  # that a batch may take in a data worker; one that takes lon
 
 
 class Batch(NamedTuple):
-    """Samples on the device."""
+    """Samples on the device: what a process has of a batch, micro-batch by micro-batch.
+
+    Where a micro-batch has less samples than there are processes, some have one that does not count: the model is
+    called in every process, as they wait for one another in it.
+    """
 
     inputs: tuple[Tensor, ...]  # what the model is called with: (inputs,) or (inputs, lengths)
     targets: Tensor
+    whole: Tensor  # the targets of the whole batch, of all processes
+    sizes: tuple[int, ...]  # samples of each micro-batch that count; 0 stands for one that does not
 
-    def split(self, size: int) -> Iterator[Batch]:
-        """Micro-batches of ``size`` samples; the last may be smaller."""
-        parts = zip(*(tensor.split(size) for tensor in (*self.inputs, self.targets)), strict=True)
-        return (Batch(tuple(inputs), targets) for *inputs, targets in parts)
+    @property
+    def counts(self) -> bool:
+        """Whether a sample counts."""
+        return any(self.sizes)
+
+    def split(self) -> Iterator[Batch]:
+        """The micro-batches."""
+        lengths = [size or 1 for size in self.sizes]
+        parts = zip(*(tensor.split(lengths) for tensor in (*self.inputs, self.targets)), strict=True)
+        for size, (*inputs, targets) in zip(self.sizes, parts, strict=True):
+            yield Batch(tuple(inputs), targets, self.whole, (size,))
+
+
+class Share(NamedTuple):
+    """Which part of every batch a process takes: of each micro-batch as many samples as the others, or one more.
+
+    Args:
+        micro_batch_size: samples of all processes together; the last micro-batch of a batch may be smaller.
+        rank, num_processes: which process of how many.
+    """
+
+    micro_batch_size: int
+    rank: int = 0
+    num_processes: int = 1
+
+    def of(self, positions: Tensor) -> Tensor:
+        """Those of a batch's positions that are this process's."""
+        if self.num_processes == 1:
+            return positions
+        micro_batches = positions.split(self.micro_batch_size)
+        pieces = [(micro, micro.tensor_split(self.num_processes)[self.rank]) for micro in micro_batches]
+        return torch.cat([piece if len(piece) else micro[:1] for micro, piece in pieces])
+
+    def sizes(self, num_samples: int) -> tuple[int, ...]:
+        """How many samples of each micro-batch of a batch of ``num_samples`` that is."""
+        whole, rest = divmod(num_samples, self.micro_batch_size)
+        micro_batches = [self.micro_batch_size] * whole + [rest] * (rest > 0)
+        return tuple(len(range(self.rank, size, self.num_processes)) for size in micro_batches)
 
 
 class Loader(Protocol):
@@ -109,10 +149,10 @@ class Preprocess:
 
 
 class _Ordered:
-    """What both paths know of the order of their batches."""
+    """What both paths know of their batches."""
 
-    def __init__(self, order: Order, preprocess: Preprocess, device: torch.device) -> None:
-        self._order, self._preprocess, self._device = order, preprocess, device
+    def __init__(self, order: Order, share: Share, preprocess: Preprocess, device: torch.device) -> None:
+        self._order, self._share, self._preprocess, self._device = order, share, preprocess, device
 
     def __len__(self) -> int:
         return self._order.num_batches
@@ -128,28 +168,33 @@ class _Ordered:
 class InMemory(_Ordered):
     """The source lives on the device; a batch is one gather."""
 
-    def __init__(self, source: TensorSource, order: Order, preprocess: Preprocess, device: torch.device) -> None:
-        super().__init__(order, preprocess, device)
+    def __init__(
+        self, source: TensorSource, order: Order, share: Share, preprocess: Preprocess, device: torch.device
+    ) -> None:
+        super().__init__(order, share, preprocess, device)
         self._source = source
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on."""
         draws = self._preprocess.draws(epoch)
-        for positions in self._order.batches(epoch, start, self._device):
+        for batch in self._order.batches(epoch, start, self._device):
+            positions = self._share.of(batch)
             inputs = self._preprocess(self._source.fetch(positions), positions, draws)
-            yield Batch(inputs, self._source.targets.index_select(0, positions))
+            whole = self._source.targets.index_select(0, batch)
+            targets = whole if positions is batch else self._source.targets.index_select(0, positions)
+            yield Batch(inputs, targets, whole, self._share.sizes(len(batch)))
 
 
 class Streamed(_Ordered):
     """The source is read by a DataLoader, in ``workers`` processes; preprocessing happens on the device."""
 
     def __init__(
-        self, source: Source, order: Order, preprocess: Preprocess, device: torch.device, workers: int
+        self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device, workers: int
     ) -> None:
-        super().__init__(order, preprocess, device)
+        super().__init__(order, share, preprocess, device)
         self._sampler = _EpochSampler(order)
         self._loader = DataLoader(
-            _Batches(source),
+            _Batches(source, share),
             sampler=self._sampler,
             batch_size=None,  # the sampler's items are whole batches already
             num_workers=workers,
@@ -170,8 +215,9 @@ class Streamed(_Ordered):
                 loaded = next(batches, None)
             if loaded is None:
                 return
-            positions, targets, *inputs = (tensor.to(self._device, non_blocking=True) for tensor in loaded)
-            yield Batch(self._preprocess(tuple(inputs), positions, draws), targets)
+            positions, targets, whole, *inputs = (tensor.to(self._device, non_blocking=True) for tensor in loaded)
+            sizes = self._share.sizes(len(whole))
+            yield Batch(self._preprocess(tuple(inputs), positions, draws), targets, whole, sizes)
 
     def close(self) -> None:
         """End the workers: asked first, then at once; at its own exit Python would wait for those that hang."""
@@ -231,14 +277,15 @@ class _EpochSampler:
 
 
 class _Batches(Dataset[tuple[Tensor, ...]]):
-    """A source whose items are batches, for the workers of a DataLoader."""
+    """A source whose items are a process's shares of batches, for the workers of a DataLoader."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, share: Share) -> None:
+        self._source, self._share = source, share
 
-    def __getitem__(self, positions: Tensor) -> tuple[Tensor, ...]:
-        targets = self._source.targets.index_select(0, positions)
-        return (positions, targets, *self._source.fetch(positions))
+    def __getitem__(self, batch: Tensor) -> tuple[Tensor, ...]:
+        positions = self._share.of(batch)
+        targets, whole = (self._source.targets.index_select(0, each) for each in (positions, batch))
+        return (positions, targets, whole, *self._source.fetch(positions))
 
 
 class Loaders(NamedTuple):
@@ -263,27 +310,31 @@ def make_loaders(
     batch_size: int,
     limit_batches: int | None,
     overfit_batches: int | None,
+    share: Share,
 ) -> Loaders:
     """Loaders for the splits of ``data``: train shuffled and augmented with the seed, the others in order.
 
     Args:
+        share: of every training batch that is this process's; the other splits have no micro-batches.
         limit_batches: so many batches of each split at most.
         overfit_batches: train on the same first batches in every epoch, unshuffled, and use them as val too.
     """
     on_device: dict[int, TensorSource] = {}  # splits share a source; it goes to the device once
 
-    def load(split: Split, shuffle: int | None) -> Loader:
+    def load(split: Split, shuffle: int | None, share: Share) -> Loader:
         source = split.source
         order = Order(split.positions, batch_size, shuffle, limit_batches)
         preprocess = Preprocess(data, len(source.targets), shuffle, device)
         if data.in_memory and isinstance(source, TensorSource):
             resident = on_device.setdefault(id(source), source.to(device))
-            return InMemory(resident, order, preprocess, device)
-        return Streamed(source, order, preprocess, device, data.workers)
+            return InMemory(resident, order, share, preprocess, device)
+        return Streamed(source, order, share, preprocess, device, data.workers)
 
-    test = load(data.test, None)
+    evaluated = share._replace(micro_batch_size=batch_size)
+    test = load(data.test, None, evaluated)
     if overfit_batches is not None:
         shuffled = torch.randperm(len(data.train), generator=generator(seed, "overfit"))
-        few = load(data.train.take(shuffled[: overfit_batches * batch_size]), None)
+        few = load(data.train.take(shuffled[: overfit_batches * batch_size]), None, share)
         return Loaders(few, few, test)
-    return Loaders(load(data.train, seed), None if data.val is None else load(data.val, None), test)
+    val = None if data.val is None else load(data.val, None, evaluated)
+    return Loaders(load(data.train, seed, share), val, test)

@@ -67,8 +67,9 @@ class Skipper:
         num_losses = len(values)
         if not engine.scaler.is_enabled():  # which looks at the gradient itself, and finds inf in its normal course
             values.append(window.gradient_norm)
-        wrong = [number for number, value in enumerate(torch.stack(values).tolist()) if not math.isfinite(value)]
-        if not wrong:
+        here = [math.isfinite(value) for value in torch.stack(values).tolist()] if values else []
+        losses_are, gradient_is = zip(*engine.group.gather(all(here[:num_losses]), all(here[num_losses:])), strict=True)
+        if all(losses_are) and all(gradient_is):
             progress.skipped_in_a_row = 0
             return False
         del window.losses[self._num_losses :]
@@ -77,7 +78,7 @@ class Skipper:
             tensor.copy_(before)
         progress.skipped, progress.skipped_in_a_row = progress.skipped + 1, progress.skipped_in_a_row + 1
         positions = engine.loaders.train.positions(progress.epoch, progress.batch - 1)
-        what = "loss" if wrong[0] < num_losses else "gradient"
+        what = "gradient" if all(losses_are) else "loss"
         if self.tells:
             samples = _samples(positions.tolist())
             log.warning("warning  step %d left out, its %s is no number: %s", progress.step, what, samples)
@@ -151,7 +152,7 @@ class Search:
 
     def of_part(self, part: int) -> Tensor:
         """The positions of a micro-batch."""
-        size = self._engine.micro_batch_size
+        size = self._engine.settings.micro_batch_size
         return self._positions[part * size : (part + 1) * size]
 
     def look_at_losses(self) -> None:

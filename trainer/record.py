@@ -22,6 +22,7 @@ class Recorder:
         num_epochs: of the whole run, for the epoch lines.
         monitor: the val metric to show besides the loss.
         tolerant: a logger that cannot write ends nothing; it is said once, until it can again.
+        shows_bar: whether this process shows one, where the output is a terminal.
         started: when the run began, on the clock of ``time.perf_counter``; None for now.
     """
 
@@ -32,10 +33,12 @@ class Recorder:
         num_epochs: int,
         monitor: str,
         tolerant: bool = False,
+        shows_bar: bool = True,
         started: float | None = None,
     ) -> None:
         self._loggers, self._num_epochs, self._monitor = loggers, num_epochs, monitor
         self._tolerant, self._failing = tolerant, set[str]()
+        self._no_bar = None if shows_bar else True  # None: tqdm looks
         self._started, self._seconds_before = time.perf_counter() if started is None else started, 0.0
         self._absent: dict[str, Any] = {}  # how far loggers were that are not there now, and may come back
         self._epoch = self._window_samples = self.samples = 0
@@ -82,7 +85,7 @@ class Recorder:
             desc=f"epoch {epoch}/{self._num_epochs}",
             unit="batch",
             leave=False,
-            disable=None,
+            disable=self._no_bar,
             dynamic_ncols=True,
         )
         self._epoch_started = self._window_started = time.perf_counter()

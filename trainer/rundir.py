@@ -8,6 +8,7 @@ import logging
 import logging.handlers
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,17 @@ class RunDirectory:
                 path = self.path.with_name(f"{self.path.name}-{number}")
             else:
                 return path
+
+
+def note_failure(path: Path, message: str) -> None:
+    """Say in a run directory why the run ended, where the process that wrote there cannot any more."""
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads((path / SUMMARY).read_text(encoding="utf-8")) if (path / SUMMARY).is_file() else {}
+        summary = {**before, "state": "failed", "reason": message}
+        text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+        files.write(path / SUMMARY, lambda file: file.write_text(text, encoding="utf-8"))
+        with (path / LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')},000 ERROR {message}\n")
 
 
 class _Console(logging.Handler):

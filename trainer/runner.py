@@ -9,35 +9,41 @@ import math
 import os
 import random
 import re
+import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from trainer import resume
-from trainer.checkpoint import Checkpoints, Found
-from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registry
+from trainer import plugins, resume
+from trainer.checkpoint import BEST_WEIGHTS, Checkpoints, Following, Found
+from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registries, registry
 from trainer.data import Data
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
+from trainer.distributed import Crew, Group, LostError, processes
 from trainer.engine import Engine, Monitor
 from trainer.environment import environment
-from trainer.interrupt import Interrupts
-from trainer.loader import Loaders, make_loaders, watched_workers
+from trainer.interrupt import INTERRUPTED, Interrupts, Stopped
+from trainer.launch import launch, needed
+from trainer.loader import Loaders, Share, make_loaders, watched_workers
 from trainer.logger import LOGGERS, Logger
 from trainer.logger._jsonl import FILE as METRICS_FILE
 from trainer.logger._jsonl import JSONL
 from trainer.loss import LOSSES, Loss
-from trainer.metrics import Metric, choose
+from trainer.metrics import Metric, Sums, choose
 from trainer.model import MODELS
 from trainer.nonfinite import NotFiniteError, explain
 from trainer.optimizer import OPTIMIZERS
+from trainer.placement import Placement
 from trainer.plugins import load_metrics
 from trainer.record import Recorder
 from trainer.registry import LoadError, Registry
@@ -54,7 +60,7 @@ MOST_SAMPLES = 64  # training images that a logger may show
 class Parts:
     """What a config builds."""
 
-    device: torch.device
+    placement: Placement
     precision: str
     data: Data
     spec: Spec
@@ -87,39 +93,50 @@ def run(settings: Settings) -> Outcome:
         RunError: anything else went wrong; one line that names the log with the traceback. The run directory
             and its checkpoints stay.
     """
+    if needed(settings):
+        summary = launch(settings)
+        return Outcome(summary, _best_model(settings, summary))
+    crew = processes()
     with contextlib.ExitStack() as stack:
         started = time.perf_counter()
         if settings.dry_run:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
             settings = settings.replace(max_steps=1, limit_batches=1, run_dir=folder, resume=None)
+        settings = crew.adapted(settings)
         interrupts = stack.enter_context(Interrupts(settings.max_time))
         fixed = settings.fixed_run_dir or settings.dry_run
         directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
         stack.enter_context(_reported(directory, settings))
         stack.enter_context(watched_workers())
+        stack.enter_context(crew.leading(settings))
         notes = resume.changes(settings)
         resume.check_links(directory.path)
         parts = assemble(settings)
         stack.callback(parts.loaders.close)
         found = _find_checkpoint(settings, parts, directory)
+        crew.wait_for_followers(parts.fingerprint)
         directory.claim(settings.to_dict(), settings.overrides)
         settings = settings.replace(run_dir=str(directory.path))
+        crew.remember(settings.run_dir)
         loggers = stack.enter_context(_open_loggers(settings, directory))
-        engine = _make_engine(settings, parts, loggers, directory, interrupts, started)
-        stack.callback(engine.checkpoints.close)
-        _announce(settings, parts, directory)
-        if found is None:
-            engine.recorder.load_state_dict({})  # what a run that was killed before its first checkpoint has left
-            directory.write_json(ENVIRONMENT, _environment(settings, parts, directory))
-            _show_samples(parts, loggers.values())
-        else:
-            _go_on(engine, found, directory, parts, notes)
+        checkpoints = _checkpoints(settings, parts, loggers.values(), directory, crew.world.size)
+        stack.callback(checkpoints.close)
+        engine = None
         try:
-            with _explained(engine, directory):
+            with _explained(settings, checkpoints, interrupts), crew.group(parts.placement.device, interrupts) as group:
+                engine = _make_engine(settings, parts, loggers, checkpoints, interrupts, started, group)
+                _announce(settings, parts, directory, group)
+                state = group.broadcast(None if found is None else found.state)
+                if found is None or state is None:
+                    engine.recorder.load_state_dict({})  # what a run killed before its first checkpoint has left
+                    directory.write_json(ENVIRONMENT, _environment(settings, parts, directory))
+                    _show_samples(parts, loggers.values())
+                else:
+                    _go_on(engine, found, checkpoints, directory, parts, notes)
                 engine.fit()
-            tested_step, results = _test(engine, loggers.values())
+                tested_step, results = _test(engine, checkpoints, loggers.values())
         finally:
-            directory.so_far = _so_far(engine)
+            directory.so_far = {} if engine is None else _so_far(engine)
         summary = {
             "state": "finished",
             **directory.so_far,
@@ -130,7 +147,77 @@ def run(settings: Settings) -> Outcome:
         for logger in loggers.values():
             logger.finish(_flat(settings.to_dict()), _numbers(summary))
         _conclude(engine, tested_step, results, directory)
-        return Outcome(summary, engine.evaluated.eval())
+        return Outcome({**summary, "run_dir": settings.run_dir}, engine.evaluated.eval())
+
+
+def follow() -> int:
+    """Take part in every job of the process that leads, until there are no more; returns the code to end with."""
+    crew = processes()
+    assert isinstance(crew, Crew)
+    _be_quiet()
+    try:
+        while not isinstance(settings := crew.next_job(), int):
+            _take_part(settings, crew)
+            crew.until_over()
+    except LostError:
+        return 1
+    except KeyboardInterrupt as stopped:
+        return getattr(stopped, "code", INTERRUPTED)
+    return settings
+
+
+def _take_part(settings: Settings, crew: Crew) -> None:
+    """A follower's part in a job. What goes wrong, the leader hears, and reports.
+
+    Raises:
+        Stopped: this process was asked to end, before all began.
+    """
+    begun = False
+    with contextlib.ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
+        try:
+            stack.enter_context(watched_workers())
+            problems = plugins.declare(settings.plugins, registries(), load=True)
+            if problems:
+                raise ConfigError(*problems)
+            parts = assemble(settings)
+            stack.callback(parts.loaders.close)
+            begun = crew.ready(parts.fingerprint)
+            if not begun:
+                return
+            with crew.group(parts.placement.device, interrupts) as group:
+                engine = _make_engine(settings, parts, {}, Following(), interrupts, 0.0, group)
+                state = group.broadcast(None)
+                if state is not None:
+                    engine.load(state)
+                engine.fit()
+                _evaluate_best(engine, None)
+        except ConfigError as error:
+            crew.ready({}, error.problems)
+        except NotFiniteError:
+            pass  # known to all, and the leader explains it
+        except Stopped:
+            if not begun:
+                raise
+        except Exception as error:
+            crew.fail(_one_line(error), error)
+
+
+def _be_quiet() -> None:
+    """The leader speaks for all; what torch's own code says of a crash is still heard."""
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    warnings.simplefilter("ignore")
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _best_model(settings: Settings, summary: Mapping[str, Any]) -> nn.Module:
+    """The model that other processes have trained, on the CPU."""
+    alone = settings.replace(device={"name": "cpu", "threads": None}, precision="fp32")
+    model = assemble(alone).model
+    if not settings.dry_run:
+        model.load_state_dict(load_file(Path(summary["run_dir"]) / CHECKPOINTS / BEST_WEIGHTS))
+    return model.eval()
 
 
 def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) -> Found | None:
@@ -165,7 +252,14 @@ def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) 
     return found
 
 
-def _go_on(engine: Engine, found: Found, directory: RunDirectory, parts: Parts, notes: Sequence[str]) -> None:
+def _go_on(
+    engine: Engine,
+    found: Found,
+    checkpoints: Checkpoints,
+    directory: RunDirectory,
+    parts: Parts,
+    notes: Sequence[str],
+) -> None:
     """Bring everything back to where the checkpoint was saved, and say so.
 
     Raises:
@@ -173,12 +267,12 @@ def _go_on(engine: Engine, found: Found, directory: RunDirectory, parts: Parts, 
     """
     try:
         engine.load(found.state)
-        notes = [*notes, *_new_schedule(engine.settings, parts, found)]
+        notes = [*notes, *_new_schedule(engine.settings, parts, found), *_new_processes(engine.group, found)]
         done = engine.is_done()
     except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
         raise RunError(f"the checkpoint {found.name} does not fit this version: {_message(error)}") from error
     progress = engine.progress
-    engine.checkpoints.adopt(found, progress.best.get("step"))
+    checkpoints.adopt(found, progress.best.get("step"))
     now = _environment(engine.settings, parts, directory)
     before = directory.read_json(ENVIRONMENT) or now
     earlier = before.get("resumed")
@@ -205,16 +299,27 @@ def _new_schedule(settings: Settings, parts: Parts, found: Found) -> list[str]:
     return [f"scheduler={name} stretches over {parts.total_steps} steps now instead of {before}"]
 
 
+def _new_processes(group: Group, found: Found) -> list[str]:
+    """A line where the number of processes is another one now."""
+    before = found.state.get("processes", 1)
+    if before == group.size:
+        return []
+    return [f"{group.size} processes instead of {before}: the same training, no longer bit for bit"]
+
+
 @contextlib.contextmanager
-def _explained(engine: Engine, directory: RunDirectory) -> Iterator[None]:
-    """Where a number is none, say where that began: the steps since the last checkpoint are done again."""
+def _explained(settings: Settings, checkpoints: Checkpoints, interrupts: Interrupts) -> Iterator[None]:
+    """Where a number is none, say where that began: the steps since the last checkpoint are done again.
+
+    Of several processes, the first does them alone, in micro-batches as large as its share was.
+    """
     try:
         yield
     except NotFiniteError as error:
         try:
-            settings = engine.settings
-            other = _make_engine(settings, assemble(settings), {}, directory, engine.interrupts, 0.0)
-            found = engine.checkpoints.newest()
+            parts = assemble(settings, alone=True)
+            other = _make_engine(settings, parts, {}, Following(), interrupts, 0.0, Group())
+            found = checkpoints.newest()
             if found is not None:
                 other.load(found.state)
             with contextlib.closing(other.loaders):
@@ -231,17 +336,27 @@ def _show_samples(parts: Parts, loggers: Iterable[Logger]) -> None:
             logger.log_samples(parts.data.train.head(MOST_SAMPLES))
 
 
-def assemble(settings: Settings) -> Parts:
+def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     """Build everything a config names, in the order in which one thing needs another; writes nothing.
+
+    Args:
+        alone: this process does what otherwise several do.
 
     Raises:
         ConfigError: some of it cannot work together; with every mistake that can be seen.
     """
     set_global_state(settings.seed, settings.deterministic)
+    here = processes().world
+    share = Share(settings.micro_batch_size, here.rank, here.size)
     mistakes = Mistakes()
     with mistakes:
-        device = build(DEVICES, settings.device)
-        precision = choose_precision(settings.precision, device)
+        placement = build(DEVICES, settings.device)
+        if isinstance(placement, torch.device):
+            placement = Placement(placement)
+        if alone and placement.processes:
+            placement = Placement(placement.device)
+            share = Share(max(1, settings.micro_batch_size // here.size))
+        precision = choose_precision(settings.precision, placement.device)
     with mistakes:
         data = build(DATASETS, settings.dataset, settings.seed)
         if not isinstance(data, Data):
@@ -257,13 +372,14 @@ def assemble(settings: Settings) -> Parts:
     mistakes.stop()
     loaders = make_loaders(
         data,
-        device,
+        placement.device,
         seed=settings.seed,
         batch_size=settings.batch_size,
         limit_batches=settings.limit_batches,
         overfit_batches=settings.overfit_batches,
+        share=share,
     )
-    model, loss = model.to(device), loss.to(device)
+    model, loss = placement.prepare(model).to(placement.device), loss.to(placement.device)
     optimizer = build(OPTIMIZERS, settings.optimizer, [p for p in model.parameters() if p.requires_grad])
     total_steps = settings.epochs * len(loaders.train)
     if settings.max_steps is not None:
@@ -272,7 +388,7 @@ def assemble(settings: Settings) -> Parts:
     if loaders.val is None:
         _check_without_val(settings, scheduler)
     return Parts(
-        device=device,
+        placement=placement,
         precision=precision,
         data=data,
         spec=spec,
@@ -438,22 +554,35 @@ def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[dict[
                 log.debug("closing %s: %s", logger, error)
 
 
-def _make_engine(
-    settings: Settings,
-    parts: Parts,
-    loggers: Mapping[str, Logger],
-    directory: RunDirectory,
-    interrupts: Interrupts,
-    started: float,
-) -> Engine:
+def _checkpoints(
+    settings: Settings, parts: Parts, loggers: Iterable[Logger], directory: RunDirectory, num_processes: int
+) -> Checkpoints:
     extra = {
         "config": settings.to_dict(),
         "data": parts.data.preprocessing(),
         "fingerprint": parts.fingerprint,
         "total_steps": parts.total_steps,
+        "processes": num_processes,
     }
-    epochs = -(-parts.total_steps // len(parts.loaders.train))
-    on_error = settings.checkpoint["on_error"]
+    return Checkpoints(
+        directory.path / CHECKPOINTS,
+        keep=settings.checkpoint["keep"],
+        extra=extra,
+        on_error=settings.checkpoint["on_error"],
+        background=settings.checkpoint["async"],
+        before=lambda: [path for logger in loggers for path in logger.paths()],
+    )
+
+
+def _make_engine(
+    settings: Settings,
+    parts: Parts,
+    loggers: Mapping[str, Logger],
+    checkpoints: Checkpoints | Following,
+    interrupts: Interrupts,
+    started: float,
+    group: Group,
+) -> Engine:
     return Engine(
         model=parts.model,
         loss=parts.loss,
@@ -464,41 +593,37 @@ def _make_engine(
         monitor=parts.monitor,
         recorder=Recorder(
             loggers,
-            num_epochs=epochs,
+            num_epochs=-(-parts.total_steps // len(parts.loaders.train)),
             monitor=parts.monitor.name,
-            tolerant=on_error == "warn",
+            tolerant=settings.checkpoint["on_error"] == "warn",
+            shows_bar=group.leads,
             started=started,
         ),
-        checkpoints=Checkpoints(
-            directory.path / CHECKPOINTS,
-            keep=settings.checkpoint["keep"],
-            extra=extra,
-            on_error=on_error,
-            background=settings.checkpoint["async"],
-            before=lambda: [path for logger in loggers.values() for path in logger.paths()],
-        ),
+        checkpoints=checkpoints,
         settings=settings,
         interrupts=interrupts,
         spec=parts.spec,
-        device=parts.device,
+        placement=parts.placement,
+        group=group,
         precision=parts.precision,
         total_steps=parts.total_steps,
     )
 
 
-def _test(engine: Engine, loggers: Iterable[Logger]) -> tuple[int, dict[str, float]]:
+def _test(
+    engine: Engine, checkpoints: Checkpoints, loggers: Iterable[Logger]
+) -> tuple[int, dict[str, float]]:
     """Measure the test split, once, with the best weights, which are of a step; keep those weights alone too."""
-    found = engine.checkpoints.best()
+    found = checkpoints.best()
     step = found.state["step"]
     for line in found.damaged:
         log.warning("warning  %s", line)
     weights = found.state["ema"] if engine.ema is not None else found.state["model"]
     if step == engine.progress.best["step"]:
-        engine.checkpoints.save_weights(weights)
+        checkpoints.save_weights(weights)
     else:
         log.warning("warning  the best weights are lost: testing those of step %d (%s)", step, found.name)
-    engine.evaluated.load_state_dict(weights)
-    sums = engine.evaluate(engine.loaders.test)
+    sums = _evaluate_best(engine, weights)
     results = sums.compute(engine.metrics)
     if not math.isfinite(results["loss"]):
         raise RunError(f"the test loss is {results['loss']} with the weights of step {step}")
@@ -507,6 +632,14 @@ def _test(engine: Engine, loggers: Iterable[Logger]) -> tuple[int, dict[str, flo
         for logger in loggers:
             logger.log_confusion(sums.total.cpu(), engine.spec.classes)
     return step, results
+
+
+def _evaluate_best(engine: Engine, weights: dict[str, Any] | None) -> Sums:
+    """The sums of the test split, with weights that one of the processes has."""
+    state = engine.group.broadcast(weights)
+    assert state is not None
+    engine.placement.whole(engine.evaluated).load_state_dict(state)
+    return engine.evaluate(engine.loaders.test)
 
 
 def _so_far(engine: Engine) -> dict[str, Any]:
@@ -523,15 +656,17 @@ def _so_far(engine: Engine) -> dict[str, Any]:
     }
 
 
-def _announce(settings: Settings, parts: Parts, directory: RunDirectory) -> None:
+def _announce(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> None:
     """The block at the start."""
     parameters = sum(parameter.numel() for parameter in parts.model.parameters())
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in parts.data.splits().items())
     count = torch.get_num_threads()
-    threads = f" ({count} thread{'s' * (count > 1)})" if parts.device.type == "cpu" else ""
+    device = parts.placement.device
+    threads = f" ({count} thread{'s' * (count > 1)})" if device.type == "cpu" else ""
+    many = f"{settings.device['name']}, {group.size} processes, " if parts.placement.processes else ""
     log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
     log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
-    log.info("device   %s%s, %s", parts.device, threads, parts.precision)
+    log.info("device   %s%s%s, %s", many, device, threads, parts.precision)
     if not settings.dry_run:
         log.info("run      %s", directory.path)
 
@@ -551,7 +686,7 @@ def _conclude(engine: Engine, tested_step: int, results: Mapping[str, float], di
 
 
 def _environment(settings: Settings, parts: Parts, directory: RunDirectory) -> dict[str, Any]:
-    return {"seed": settings.seed, **environment(parts.device, directory.path), "data": parts.fingerprint}
+    return {"seed": settings.seed, **environment(parts.placement.device, directory.path), "data": parts.fingerprint}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:

@@ -1,0 +1,72 @@
+"""Several processes, each with a copy of the model and a share of every batch."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer.config import Duration, NonNegativeInt, PositiveInt
+from trainer.device import DEVICES
+from trainer.device._processes import SyncBatchNorm, device_of_this_process
+from trainer.placement import Placement
+
+
+@DEVICES.register
+def ddp(
+    *,
+    processes: PositiveInt | Literal["auto"],
+    threads: PositiveInt | None,
+    timeout: Duration,
+    max_restarts: NonNegativeInt,
+    sync_batchnorm: bool,
+    find_unused_parameters: bool,
+) -> Placement:
+    """DistributedDataParallel (Li et al. 2020): gradients are averaged while they are computed.
+
+    NCCL between GPUs, gloo between CPUs.
+
+    Raises:
+        ConfigError: there are fewer GPUs than processes.
+    """
+    device = device_of_this_process(processes, threads)
+    return Replicated(device, True, sync_batchnorm, find_unused_parameters)
+
+
+@dataclass(frozen=True)
+class Replicated(Placement):
+    """A copy in every process.
+
+    Args:
+        sync_batchnorm: normalise over the whole micro-batch, and not over each process's share of it.
+        find_unused_parameters: look in every step for weights that the loss does not depend on.
+    """
+
+    sync_batchnorm: bool = True
+    find_unused_parameters: bool = False
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """With the layers of batch normalisation exchanged."""
+        return SyncBatchNorm.convert(model) if self.sync_batchnorm else model
+
+    def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
+        """The copies start from that of the first process."""
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            return model
+        return DistributedDataParallel(
+            model,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=self.find_unused_parameters,
+        )
+
+    def exchanging(self, wrapped: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Nothing is sent before the last micro-batch."""
+        if last or not isinstance(wrapped, DistributedDataParallel):
+            return contextlib.nullcontext()
+        no_sync: contextlib.AbstractContextManager[Any] = wrapped.no_sync()
+        return no_sync

@@ -1,0 +1,42 @@
+"""One process that spreads every batch over several GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from trainer.config import ConfigError
+from trainer.device import DEVICES
+from trainer.placement import Placement
+
+
+@DEVICES.register
+def dp(*, gpus: list[int] | None) -> Placement:
+    """``nn.DataParallel``: simple, and slower than ddp, as one Python drives all GPUs.
+
+    Raises:
+        ConfigError: torch sees no GPU, or not these.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise ConfigError(
+            f"device=dp: torch {torch.__version__} sees no GPU; use device=cpu, or device=ddp device.processes=2"
+        )
+    numbers = list(range(count)) if gpus is None else gpus
+    wrong = [number for number in numbers if not 0 <= number < count]
+    if wrong or not numbers:
+        raise ConfigError(f"device.gpus: must be some of 0 to {count - 1}, the GPUs that torch sees, got {numbers}")
+    return Spread(torch.device("cuda", numbers[0]), False, tuple(numbers))
+
+
+@dataclass(frozen=True)
+class Spread(Placement):
+    """The weights live on the first GPU, and are copied to the others in every forward pass."""
+
+    gpus: tuple[int, ...] = ()
+
+    def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
+        """The batch is cut, and the outputs are brought together."""
+        return nn.DataParallel(model, device_ids=list(self.gpus))

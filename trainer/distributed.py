@@ -1,0 +1,538 @@
+"""The processes of a run: how they meet, what they tell each other, and what they do when one of them fails.
+
+Rank 0 leads, the others follow. The leader alone knows the command line and writes; it hands each job to the
+followers, who take part in it and wait for the next. They meet in a store, which torchrun keeps across restarts, and
+each job has a process group of its own in it, so that nothing of a job that failed is ever taken for the next one's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import re
+import signal
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer import launch
+from trainer.checkpoint import Stateful
+from trainer.config import ConfigError, RunError, Settings
+from trainer.interrupt import Interrupts, Stopped, seconds
+from trainer.launch import RemoteError, World, world
+from trainer.metrics import Sums
+
+# What torch, gloo and NCCL say where another process is gone or does not answer.
+LOST = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|[Tt]imed? ?out|Socket|recvValue", re.DOTALL)
+TIMED_OUT = re.compile(r"[Tt]imed? ?out")
+PACE = 0.25  # seconds between two points at which processes ask each other whether to stop
+PATIENCE = 10.0  # seconds for the others to say why they are gone
+BEAT = 0.5  # seconds between two looks of the watch
+
+
+class LostError(RunError):
+    """Another process is gone, or does not answer."""
+
+
+class Group:
+    """What the processes of a run tell each other while they train. Of one process: nothing.
+
+    Args:
+        rank, size: which process of how many.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+        self._interval, self._left, self._asked_at = 1, 1, time.monotonic()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that speaks and writes."""
+        return self.rank == 0
+
+    def gather(self, *values: float) -> list[list[float]]:
+        """The values of every process, by rank."""
+        if self.size == 1:
+            return [[*map(float, values)]]
+        mine = torch.tensor(values, dtype=torch.float64)
+        everyone = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(everyone, mine)
+        return [each.tolist() for each in everyone]
+
+    def add(self, sums: Sums) -> None:
+        """Make sums, of which every process has a part, the whole, in every process."""
+        if self.size > 1:
+            for tensor in sums.state_dict().values():
+                dist.all_reduce(tensor)
+
+    def total(self, sums: Sums) -> Stateful:
+        """Sums of which every process has a part, with the state of the whole. All processes have to ask at once."""
+        return sums if self.size == 1 else _Total(self, sums)
+
+    def broadcast(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The leader's state, plain types and tensors, on the CPU of every process."""
+        if self.size == 1:
+            return state
+        buffer = io.BytesIO()
+        if self.leads and state is not None:
+            torch.save(state, buffer)
+        length = torch.tensor([buffer.tell()])
+        dist.broadcast(length, 0)
+        if not length:
+            return None
+        content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8) if self.leads else torch.empty(0)
+        content = content if self.leads else torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(content, 0)
+        if self.leads:
+            return state
+        received: dict[str, Any] = torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
+        return received
+
+    def seed(self, seed: int, step: int) -> None:
+        """What a follower draws in a step, in dropout, is a function of (seed, rank, step); the leader's draws go on.
+
+        So nothing of a follower has to be in a checkpoint.
+        """
+        if self.rank > 0:
+            drawn = int.from_bytes(f"{seed} {self.rank} {step}".encode(), "little") % (2**61 - 1)  # a prime
+            torch.manual_seed(drawn)
+            random.seed(drawn)
+            np.random.seed(drawn % 2**32)
+
+    def agree(self, asked: int | None) -> int | None:
+        """Whether the processes have to stop: the highest signal that one of them has heard, or None.
+
+        Every process calls this after each batch. They ask each other not after each, but about every ``PACE``
+        seconds, after as many calls as the leader says.
+        """
+        self._left -= 1
+        if self._left > 0:
+            return None
+        now = time.monotonic()
+        pace = (now - self._asked_at) / self._interval
+        wanted = min(2 * self._interval, max(1, int(PACE / max(pace, 1e-6)))) if self.leads else 0
+        flags = torch.tensor([asked or 0, wanted])
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        heard, self._interval = flags.tolist()
+        self._left, self._asked_at = self._interval, time.monotonic()
+        return heard or None
+
+    def ask_often(self) -> None:
+        """Batches take another time from here on."""
+        self._interval = self._left = 1
+        self._asked_at = time.monotonic()
+
+
+class _Total:
+    """Sums of all processes, for a checkpoint."""
+
+    def __init__(self, group: Group, sums: Sums) -> None:
+        self._group, self._sums = group, sums
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole."""
+        whole = {name: tensor.clone() for name, tensor in self._sums.state_dict().items()}
+        for tensor in whole.values():
+            dist.all_reduce(tensor)
+        return whole
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The leader takes it all."""
+        self._sums.load_state_dict(state)
+        if not self._group.leads:
+            self._sums.reset()
+
+
+def differentiable_sum(tensor: Tensor) -> Tensor:
+    """The sum over all processes, with its gradient: that of every process's loss."""
+    summed: Tensor = _Sum.apply(tensor)
+    return summed
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        summed = tensor.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        summed = gradient.clone()
+        dist.all_reduce(summed)
+        return summed
+
+
+class Alone:
+    """The processes of a run that has one."""
+
+    world = World(0, 1, 0, 1, "", 0, hosted=False, attempt=0, most_attempts=0)
+
+    def adapted(self, settings: Settings) -> Settings:
+        """The settings as they are."""
+        return settings
+
+    @contextlib.contextmanager
+    def leading(self, settings: Settings) -> Iterator[None]:
+        """A job of which nobody else has to hear."""
+        yield
+
+    def wait_for_followers(self, fingerprint: dict[str, Any]) -> None:
+        """There are none."""
+
+    def remember(self, run_dir: str) -> None:
+        """Nobody will ask."""
+
+    @contextlib.contextmanager
+    def group(self, device: torch.device, interrupts: Interrupts) -> Iterator[Group]:
+        """This process."""
+        yield Group()
+
+
+class Crew:
+    """The processes of a run that has several, as one of them sees them.
+
+    Args:
+        here: who this process is.
+
+    Raises:
+        LostError: they do not meet.
+    """
+
+    def __init__(self, here: World) -> None:
+        self.world = here
+        try:
+            store = dist.TCPStore(
+                here.host,
+                here.port,
+                is_master=not here.hosted and here.rank == 0,
+                timeout=timedelta(minutes=5),
+                wait_for_workers=False,
+            )
+        except dist.DistError as error:
+            raise LostError(f"rank {here.rank} cannot reach {here.host}:{here.port}, where all meet") from error
+        self._memory = dist.PrefixStore("trainer", store)  # outlives this process, where torchrun keeps it
+        self._store: dist.Store = self._memory
+        self._store = dist.PrefixStore(f"trainer/{self._meet()}", store)
+        self._number = -1  # of the job under way
+        self._settings: Settings | None = None
+        self._watch = _Watch(self)
+
+    def _meet(self) -> str:
+        """A name for this attempt, which all its processes have; those of an earlier one may have left their traces.
+
+        Each says hello with a word of its own, the leader welcomes it by that word, and hears of it.
+        """
+        rank, size = self.world.rank, self.world.size
+        if rank > 0:
+            word = uuid.uuid4().hex
+            self._tell(f"hello/{rank}", word)
+            self._wait(f"welcome/{word}")
+            name: str = self._read(f"welcome/{word}")
+            self._tell(f"{name}/here/{rank}", True)
+            return name
+        name = f"attempt{self._memory.add('attempts', 1)}"
+        missing, welcomed = set(range(1, size)), set[str]()
+        while missing:
+            for other in sorted(missing):
+                word = self._read(f"hello/{other}") if self._has(f"hello/{other}") else ""
+                if word and word not in welcomed:
+                    self._tell(f"welcome/{word}", name)
+                    welcomed.add(word)
+                if self._has(f"{name}/here/{other}"):
+                    missing.remove(other)
+            time.sleep(0.02)
+        return name
+
+    # What the leader does.
+
+    def adapted(self, settings: Settings) -> Settings:
+        """The settings of the next job; one that an earlier attempt has begun goes on in its directory.
+
+        Raises:
+            ConfigError: the device is for one process.
+        """
+        self._number += 1
+        if settings.device["name"] == "auto" and self.world.size > 1:
+            settings = settings.replace(device=_defaults("ddp"))
+        if "processes" not in settings.device and self.world.size > 1:
+            name = settings.device["name"]
+            raise ConfigError(
+                f"device={name}: is for one process, and torchrun has started {self.world.size}; use device=ddp"
+            )
+        begun = f"run_dir/{self._number}"
+        if self.world.attempt > 0 and self._has(begun, self._memory):
+            run_dir = self._read(begun, self._memory)
+            settings = settings.replace(run_dir=run_dir, fixed_run_dir=True, resume="auto")
+        return settings
+
+    @contextlib.contextmanager
+    def leading(self, settings: Settings) -> Iterator[None]:
+        """A job, of which the followers hear at the beginning and at the end.
+
+        Raises:
+            RunError: a follower has failed, in its words.
+        """
+        self._settings = settings
+        self._tell(self._key("settings"), launch.as_job(settings))
+        try:
+            yield
+        except (ConfigError, Stopped):
+            raise
+        except Exception as error:
+            raise self._first_of_all(error) from error
+        finally:
+            with contextlib.suppress(Exception):  # where the place to meet is gone, all are told so by that
+                self._tell(self._key("over"), True)
+
+    def wait_for_followers(self, fingerprint: dict[str, Any]) -> None:
+        """Until all have built what the job needs; then they begin.
+
+        Raises:
+            ConfigError: for one of them the config is wrong, or it sees other data.
+            LostError: one does not answer.
+        """
+        deadline = time.monotonic() + self._timeout()
+        problems: dict[str, None] = {}
+        for rank in range(1, self.world.size):
+            self._wait(self._key(f"ready/{rank}"), self._key("failed"), deadline=deadline, what=f"rank {rank}")
+            if not self._has(self._key(f"ready/{rank}")):
+                raise LostError("another process has failed")
+            answer = self._read(self._key(f"ready/{rank}"))
+            problems |= {f"{line} (rank {rank})": None for line in answer.get("problems", ())}
+            if answer.get("fingerprint", fingerprint) != fingerprint:
+                problems |= {f"dataset: rank {rank} sees other samples than rank 0": None}
+        if problems:
+            raise ConfigError(*problems)
+        self._tell(self._key("go"), True)
+
+    def remember(self, run_dir: str) -> None:
+        """Where the job under way writes, for an attempt after this one."""
+        self._memory.set(f"run_dir/{self._number}", json.dumps(run_dir))
+        folder = launch.folder()
+        if folder is not None:
+            (folder / launch.RUN_DIR).write_text(run_dir)
+
+    def recalled(self, name: str, value: str) -> str:
+        """What ``value`` was in the first attempt."""
+        if not self._has(name, self._memory):
+            self._memory.set(name, json.dumps(value))
+        recalled: str = self._read(name, self._memory)
+        return recalled
+
+    def dismiss(self, code: int) -> None:
+        """There are no more jobs; the followers end with this code."""
+        with contextlib.suppress(Exception):
+            self._number += 1
+            self._tell(self._key("settings"), {"code": code})
+
+    # What a follower does.
+
+    def next_job(self) -> Settings | int:
+        """The leader's next job, or the code to end with."""
+        self._number += 1
+        self._wait(self._key("settings"))
+        job = self._read(self._key("settings"))
+        if "code" in job:
+            return int(job["code"])
+        self._settings = launch.settings_of(job)
+        return self._settings
+
+    def ready(self, fingerprint: dict[str, Any], problems: Sequence[str] = ()) -> bool:
+        """Tell the leader, and wait until all are; says whether the job begins."""
+        answer = {"problems": list(problems)} if problems else {"fingerprint": fingerprint}
+        self._tell(self._key(f"ready/{self.world.rank}"), answer)
+        self._wait(self._key("go"), self._key("over"))
+        return self._has(self._key("go")) and not problems
+
+    def fail(self, message: str, error: BaseException) -> None:
+        """Tell everybody that this process has failed, unless that is because another one has."""
+        if _is_lost(error):
+            with contextlib.suppress(LostError):
+                self._wait(self._key("over"), self._key("failed"), deadline=time.monotonic() + PATIENCE)
+                return
+            message = self._in_vain(error)
+        text = "".join(traceback.format_exception(error))
+        failure = {"rank": self.world.rank, "message": message, "traceback": text}
+        write_error_file(message, text)
+        if self._memory.add(f"{self._key('failures')}", 1) == 1:
+            self._tell(self._key("failed"), failure)
+
+    def until_over(self) -> None:
+        """Wait for the end of the job.
+
+        Raises:
+            LostError: the leader does not say that it is over.
+        """
+        failed = self._has(self._key("failed"))
+        deadline = time.monotonic() + (3 * PATIENCE if failed else self._timeout())
+        self._wait(self._key("over"), deadline=deadline, what="rank 0")
+
+    # What both do.
+
+    @contextlib.contextmanager
+    def group(self, device: torch.device, interrupts: Interrupts) -> Iterator[Group]:
+        """The processes, connected for one job."""
+        here = self.world
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore(self._key("group"), self._store),
+            rank=here.rank,
+            world_size=here.size,
+            timeout=timedelta(seconds=self._timeout()),
+            device_id=device if device.type == "cuda" else None,
+        )
+        group = Group(here.rank, here.size)
+        try:
+            with interrupts.together(group.agree) if here.size > 1 else contextlib.nullcontext():
+                yield group
+        except Exception:
+            if device.type == "cuda":  # NCCL would wait for the others
+                self._watch.end_soon()
+                raise
+            dist.destroy_process_group()  # the others hear of it at once: their connections close
+            raise
+        except BaseException:
+            dist.destroy_process_group()
+            raise
+        dist.destroy_process_group()
+
+    def _first_of_all(self, error: Exception) -> Exception:
+        """The error that began it: this one, or that of the follower that was first to fail."""
+        if _is_lost(error):
+            with contextlib.suppress(LostError, dist.DistError):
+                self._wait(self._key("failed"), deadline=time.monotonic() + PATIENCE / 5)
+        with contextlib.suppress(Exception):
+            if self._has(self._key("failed")):
+                failure = self._read(self._key("failed"))
+                return _with_cause(f"rank {failure['rank']}: {failure['message']}", failure["traceback"])
+        if _is_lost(error):
+            return _with_cause(f"rank {self.world.rank}: {self._in_vain(error)}", str(error))
+        return error
+
+    def _in_vain(self, error: BaseException) -> str:
+        """What is known of a process that is gone or does not answer."""
+        if TIMED_OUT.search(str(error)):
+            return f"waited {self._timeout():g} s for another process (device.timeout) in vain"
+        return "another process is gone"
+
+    def _timeout(self) -> float:
+        device = {} if self._settings is None else self._settings.device
+        return seconds(device.get("timeout", "30m"))
+
+    def _key(self, name: str) -> str:
+        return f"{self._number}/{name}"
+
+    def _tell(self, key: str, value: Any) -> None:
+        self._store.set(key, json.dumps(value))
+
+    def _has(self, key: str, store: dist.Store | None = None) -> bool:
+        found: bool = (store or self._store).check([key])
+        return found
+
+    def _read(self, key: str, store: dist.Store | None = None) -> Any:
+        return json.loads((store or self._store).get(key))
+
+    def _wait(self, *keys: str, deadline: float | None = None, what: str = "another process") -> None:
+        """Until one of the keys is there. Signals are heard.
+
+        Raises:
+            LostError: the time is over, or the place to meet is gone.
+        """
+        pause = 0.005
+        while True:
+            try:
+                if any(self._has(key) for key in keys):
+                    return
+            except dist.DistError as error:
+                raise LostError("the place where all processes meet is gone") from error
+            if deadline is not None and time.monotonic() > deadline:
+                raise LostError(f"waited for {what} in vain, timed out")
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+
+
+class _Watch:
+    """A thread that ends this process where nothing else can: torchrun, or the command, is gone, or a job hangs."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew, self._parent = crew, os.getppid()
+        self._end_at: float | None = None
+        threading.Thread(target=self._look, name="watch", daemon=True).start()
+
+    def end_soon(self) -> None:
+        """The process ends, if it does not do so by itself."""
+        self._end_at = time.monotonic() + PATIENCE
+
+    def _look(self) -> None:
+        asked = False
+        while True:
+            time.sleep(BEAT)
+            if os.getppid() != self._parent and not asked:
+                asked = True
+                os.kill(os.getpid(), signal.SIGTERM)  # saves, as far as all processes are there
+                self._end_at = time.monotonic() + launch.SECONDS_TO_SAVE
+            if self._end_at is not None and time.monotonic() > self._end_at:
+                os._exit(1)
+
+
+_crew: list[Alone | Crew] = []
+
+
+def processes() -> Alone | Crew:
+    """The processes of this run; they meet when this is first asked."""
+    if not _crew:
+        here = world()
+        _crew.append(Alone() if here is None else Crew(here))
+    return _crew[0]
+
+
+def dismiss(code: int) -> None:
+    """The leader has no more jobs."""
+    crew = processes()
+    if isinstance(crew, Crew):
+        if code == 1:
+            write_error_file("the run has failed; see above", "")
+        crew.dismiss(code)
+
+
+def write_error_file(message: str, text: str) -> None:
+    """Tell torchrun what to show of this process: the first that fails is the one that it names."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path and not os.path.exists(path):  # noqa: PTH110
+        details = {"py_callstack": text, "timestamp": str(int(time.time()))}
+        with contextlib.suppress(OSError), open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
+            json.dump({"message": {"message": message, "extraInfo": details}}, file)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process is gone, so that the reason is elsewhere."""
+    if isinstance(error, LostError | dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and bool(LOST.search(str(error)))
+
+
+def _with_cause(message: str, text: str) -> RunError:
+    error = RunError(message)
+    error.__cause__ = RemoteError(text)
+    return error
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The keys of a device as its YAML has them."""
+    from trainer import yamlfile
+
+    keys: dict[str, Any] = yamlfile.load(yamlfile.config_dir() / "device" / f"{name}.yaml")
+    return keys

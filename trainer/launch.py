@@ -1,0 +1,318 @@
+"""Where the processes of a run come from: torchrun, or this command, which starts them and waits for them. No torch.
+
+One that this command starts is ``work``: it is told of its job by a file, and of the others by torch's elastic agent,
+which runs in the command itself, as it would in torchrun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainer import plugins, rundir
+from trainer.config import ConfigError, RunError, Settings, registries, registry
+from trainer.interrupt import REASONS, Interrupts, Stopped
+
+JOB, RESULT, RUN_DIR = "job.json", "result.json", "run_dir"
+FOLDER = "TRAINER_JOB"  # the variable that tells a process which folder those stand in
+WORK = "import sys; sys.path[0] = sys.argv[2]; from trainer.launch import work; sys.exit(work(sys.argv[1]))"
+SECONDS_TO_SAVE = 120  # that a process has after a signal, before it is killed
+
+
+class World(NamedTuple):
+    """The processes of a run, as torchrun tells each of them."""
+
+    rank: int
+    size: int
+    local_rank: int  # on this machine
+    local_size: int
+    host: str  # where the processes meet
+    port: int
+    hosted: bool  # by torchrun, so that the place outlives the processes
+    attempt: int  # 0, or how often they have been started again
+    most_attempts: int
+
+
+def world() -> World | None:
+    """The processes that this one is of; None where it is alone.
+
+    Raises:
+        ConfigError: the variables of torchrun are there and hold something else.
+    """
+    found = os.environ
+    if not all(name in found for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
+        return None
+    try:
+        rank, size = int(found["RANK"]), int(found["WORLD_SIZE"])
+        return World(
+            rank=rank,
+            size=size,
+            local_rank=int(found.get("LOCAL_RANK", rank)),
+            local_size=int(found.get("LOCAL_WORLD_SIZE", size)),
+            host=found["MASTER_ADDR"],
+            port=int(found["MASTER_PORT"]),
+            hosted=found.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            attempt=int(found.get("TORCHELASTIC_RESTART_COUNT", 0)),
+            most_attempts=int(found.get("TORCHELASTIC_MAX_RESTARTS", 0)),
+        )
+    except ValueError as error:
+        raise ConfigError(f"RANK, WORLD_SIZE and MASTER_PORT must be numbers, as torchrun sets them: {error}") from error
+
+
+def folder() -> Path | None:
+    """Where a process that ``launch`` has started finds its job and leaves its result."""
+    return Path(os.environ[FOLDER]) if FOLDER in os.environ else None
+
+
+def needed(settings: Settings) -> bool:
+    """Whether a run needs processes that are not there yet."""
+    return "processes" in settings.device and world() is None
+
+
+def launch(settings: Settings) -> dict[str, Any]:
+    """Start the processes of a run and wait for them; whatever happens, none is left.
+
+    Returns:
+        what summary.json holds.
+
+    Raises:
+        ConfigError, RunError, Stopped: as ``run``.
+    """
+    count = _number_of_processes(settings)
+    _check_components(settings)
+    with tempfile.TemporaryDirectory(prefix="train-processes-") as name:
+        place = Path(name)
+        (place / JOB).write_text(json.dumps({"argv": sys.argv, **as_job(settings)}))
+        with _environment(count, place), _own_signals():
+            failure = _run_agent(settings, count, place)
+        result = _read(place / RESULT)
+        if failure is not None:
+            raise _failed(failure, result, place)
+    if result["state"] == "refused":
+        raise ConfigError(*result["problems"])
+    if result["state"] == "stopped":
+        raise Stopped(result["signal"])
+    summary: dict[str, Any] = result["summary"]
+    return summary
+
+
+def work(place: str) -> int:
+    """What each process does that ``launch`` has started; returns its exit code.
+
+    It is 0 unless it should be started again: what the first process has to say stands in a file.
+    """
+    job = json.loads((Path(place) / JOB).read_text())
+    sys.argv = job["argv"]
+    _use_loopback()
+    result: dict[str, Any] = {}
+    try:
+        with Interrupts():
+            from trainer import runner
+
+            here = world()
+            assert here is not None
+            if here.rank > 0:
+                return runner.follow()
+            (Path(place) / RESULT).unlink(missing_ok=True)
+            settings = settings_of(job)
+            problems = plugins.declare(settings.plugins, registries(), load=True)
+            if problems:
+                raise ConfigError(*problems)
+            result = {"state": "finished", "summary": runner.run(settings).summary}
+    except ConfigError as error:
+        result = {"state": "refused", "problems": error.problems}
+    except Stopped as stopped:
+        result = {"state": "stopped", "signal": stopped.signal_number}
+    except Exception as error:
+        result = {"state": "failed", "message": str(error), "traceback": traceback.format_exc()}
+    code = int(result["state"] == "failed")
+    temporary = Path(place) / f".{RESULT}.tmp"
+    temporary.write_text(json.dumps(result))
+    temporary.replace(Path(place) / RESULT)
+    dismiss(code)
+    return code
+
+
+def settings_of(job: dict[str, Any]) -> Settings:
+    """The settings that ``as_job`` has written down."""
+    values = dict(job["settings"])
+    overrides, fixed = tuple(values.pop("overrides")), values.pop("fixed_run_dir")
+    return Settings(**values, overrides=overrides, fixed_run_dir=fixed)
+
+
+def as_job(settings: Settings) -> dict[str, Any]:
+    """Settings as plain containers, for another process."""
+    own = {"overrides": settings.overrides, "fixed_run_dir": settings.fixed_run_dir}
+    return {"settings": {**settings.to_dict(), **own}}
+
+
+def follow() -> int:
+    """Take part in the jobs of the first process of ``torchrun``; returns the exit code."""
+    with Interrupts():
+        from trainer import runner
+
+        return runner.follow()
+
+
+def dismiss(code: int) -> None:
+    """Tell the others that the first process has no more jobs, and what they are to end with."""
+    from trainer.distributed import dismiss
+
+    dismiss(code)
+
+
+class RemoteError(Exception):
+    """The traceback of another process, as the cause of an error here."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def _number_of_processes(settings: Settings) -> int:
+    """Raises ConfigError where it cannot be told."""
+    wanted = settings.device["processes"]
+    if isinstance(wanted, int):
+        return wanted
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        name = settings.device["name"]
+        raise ConfigError(
+            f"device.processes: torch {torch.__version__} sees no GPU, so say how many, such as "
+            f"device={name} device.processes=2; every process takes a share of the {os.cpu_count()} cores"
+        )
+    return count
+
+
+def _check_components(settings: Settings) -> None:
+    """Raises ConfigError for what is registered in this process and nowhere else, such as in a notebook."""
+    chosen = {group: [getattr(settings, group)["name"]] for group in ("model", "dataset", "loss", "optimizer")}
+    chosen |= {"scheduler": [settings.scheduler["name"]], "logger": list(settings.logger)}
+    problems = [
+        f"{group}={name}: is known to this process only; device={settings.device['name']} needs it in a file that "
+        "plugins=[…] names"
+        for group, names in chosen.items()
+        for name in names
+        if registry(group).file(name) is None
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _run_agent(settings: Settings, count: int, place: Path) -> Any:
+    """Returns torch's ChildFailedError, or None.
+
+    Raises:
+        Stopped: a signal has come; all processes have heard of it, and have ended.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("torch.distributed", "torch.distributed.elastic"):  # what matters is said by us, once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=settings.device["max_restarts"],
+        monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(log_dir=str(place)),
+        signals_to_handle=",".join(name for name in SIGNALS if hasattr(signal, name)),
+        shutdown_timeout=SECONDS_TO_SAVE,
+    )
+    root = str(Path(__file__).resolve().parent.parent)
+    try:
+        elastic_launch(config, sys.executable)("-c", WORK, str(place), root)
+    except ChildFailedError as failure:
+        return failure
+    except SignalException as heard:
+        raise Stopped(int(heard.sigval)) from None
+    return None
+
+
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+
+
+def _failed(failure: Any, result: dict[str, Any], place: Path) -> RunError:
+    """What ended a run: a process that was killed, or else the first error of all."""
+    killed = {
+        rank: each for rank, each in failure.failures.items() if each.exitcode < 0 and each.signal_name() != "SIGTERM"
+    }
+    cause = RemoteError(result["traceback"]) if "traceback" in result else None
+    run_dir = Path((place / RUN_DIR).read_text()) if (place / RUN_DIR).is_file() else None
+    if killed:
+        rank, first = next(iter(killed.items()))
+        advice = "; out of memory?" if first.signal_name() == "SIGKILL" else ""
+        message = f"rank {rank} was killed ({first.signal_name()}){advice}"
+    elif "message" in result:
+        error = RunError(result["message"])
+        error.__cause__ = cause
+        return error
+    else:
+        rank, first = failure.get_first_failure()
+        text = first.message if isinstance(first.message, str) else first.message["message"]
+        message = f"rank {rank}: {text}" if first.error_file_data else f"rank {rank} ended with code {first.exitcode}"
+    if run_dir is not None and run_dir.is_dir():
+        rundir.note_failure(run_dir, message)
+        message += f" (the log: {run_dir / rundir.LOG})"
+    error = RunError(message)
+    error.__cause__ = cause
+    return error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return result
+
+
+@contextlib.contextmanager
+def _environment(count: int, place: Path) -> Iterator[None]:
+    """What the processes inherit: where their job stands, and their share of the cores."""
+    before = dict(os.environ)
+    os.environ[FOLDER] = str(place)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))  # read once, when torch is imported
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """The agent hears signals while it is at work; before and after they are the command's."""
+    before = {number: signal.getsignal(number) for number in REASONS}
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # not the main thread, which hears nothing
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _use_loopback() -> None:
+    """All processes are on this machine, whose name may resolve to anything, or to nothing."""
+    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    if loopback:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])

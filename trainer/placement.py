@@ -1,0 +1,59 @@
+"""How a model lies on the devices: on one, copied to several, or cut in pieces. The engine asks, a device answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.checkpoint import Stateful
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The model as it is, on one device; what lies otherwise answers otherwise, with these methods.
+
+    Args:
+        device: where this process computes.
+        processes: whether several processes may train one model.
+    """
+
+    device: torch.device
+    processes: bool = False
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Change the layers of a model that has just been built; before the optimizer sees its weights."""
+        return model
+
+    def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
+        """What training calls in the place of ``model``; once, when the processes have met.
+
+        Args:
+            averaged: the model of averaged weights, which lies as the other does.
+            optimizer: of the weights of ``model``; it has not made a step.
+        """
+        return model
+
+    def exchanging(self, wrapped: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Around forward and backward of a micro-batch: gradients are exchanged in the last one of a batch alone."""
+        return contextlib.nullcontext()
+
+    def evaluating(self) -> contextlib.AbstractContextManager[Any]:
+        """Around the calls of a model that do not train it."""
+        return torch.inference_mode()
+
+    def whole(self, item: nn.Module | torch.optim.Optimizer) -> Stateful:
+        """A model or an optimizer with the state that it has on one device, whatever its pieces."""
+        return item
+
+    def local(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """What this process has of them."""
+        return list(parameters)
+
+    def number(self, value: Tensor) -> Tensor:
+        """A number computed from all pieces."""
+        return value
