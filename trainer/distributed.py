@@ -8,6 +8,8 @@ each job has a process group of its own in it, so that nothing of a job that fai
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import gc
 import io
 import json
 import os
@@ -229,6 +231,9 @@ class Crew:
         self._number = -1  # of the job under way
         self._settings: Settings | None = None
         self._watch = _Watch(self)
+        # the group of the last job: torch must not let go of one while a thread of gloo lets go of its last message
+        # (the one waits for the other's end, the other for Python)
+        self._retired: list[Any] = []
 
     def _meet(self) -> str:
         """A name for this attempt, which all its processes have; those of an earlier one may have left their traces.
@@ -394,20 +399,33 @@ class Crew:
             timeout=timedelta(seconds=self._timeout()),
             device_id=device if device.type == "cuda" else None,
         )
+        self._retired.clear()
+        self._retired.append(dist.group.WORLD)
         group = Group(here.rank, here.size)
         try:
             with interrupts.together(group.agree) if here.size > 1 else contextlib.nullcontext():
                 yield group
-        except Exception:
-            if device.type == "cuda":  # NCCL would wait for the others
-                self._watch.end_soon()
-                raise
-            dist.destroy_process_group()  # the others hear of it at once: their connections close
+        except Exception as error:
+            self._leave(error, device)
             raise
-        except BaseException:
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+    def _leave(self, error: Exception, device: torch.device) -> None:
+        """Close the connections of a job that has failed, from which the others hear of it at once."""
+        if device.type == "cuda":  # NCCL would wait for the others
+            self._watch.end_soon()
+            return
+        self._retired.clear()
+        traceback.clear_frames(error.__traceback__)  # what they hold, holds the connections
+        gc.collect()
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            # a message under way to a process that hangs would be waited for, with all of Python
+            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nowhere)
+            time.sleep(0.05)
             dist.destroy_process_group()
-            raise
-        dist.destroy_process_group()
+            faulthandler.cancel_dump_traceback_later()
 
     def _first_of_all(self, error: Exception) -> Exception:
         """The error that began it: this one, or that of the follower that was first to fail."""

@@ -125,6 +125,10 @@ class Engine:
         for name, item in self.state.items():
             item.load_state_dict(state[name])
 
+    def close(self) -> None:
+        """Let go of the connections to other processes."""
+        self.wrapped = self.model
+
     def fit(self) -> None:
         """Train to the end: all steps done and evaluated, or the patience used up.
 

@@ -15,6 +15,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,8 +124,11 @@ def run(settings: Settings) -> Outcome:
         stack.callback(checkpoints.close)
         engine = None
         try:
-            with _explained(settings, checkpoints, interrupts), crew.group(parts.placement.device, interrupts) as group:
-                engine = _make_engine(settings, parts, loggers, checkpoints, interrupts, started, group)
+            with (
+                _explained(settings, checkpoints, interrupts),
+                crew.group(parts.placement.device, interrupts) as group,
+                closing(_make_engine(settings, parts, loggers, checkpoints, interrupts, started, group)) as engine,
+            ):
                 _announce(settings, parts, directory, group)
                 state = group.broadcast(None if found is None else found.state)
                 if found is None or state is None:
@@ -185,8 +189,10 @@ def _take_part(settings: Settings, crew: Crew) -> None:
             begun = crew.ready(parts.fingerprint)
             if not begun:
                 return
-            with crew.group(parts.placement.device, interrupts) as group:
-                engine = _make_engine(settings, parts, {}, Following(), interrupts, 0.0, group)
+            with (
+                crew.group(parts.placement.device, interrupts) as group,
+                closing(_make_engine(settings, parts, {}, Following(), interrupts, 0.0, group)) as engine,
+            ):
                 state = group.broadcast(None)
                 if state is not None:
                     engine.load(state)
@@ -322,7 +328,7 @@ def _explained(settings: Settings, checkpoints: Checkpoints, interrupts: Interru
             found = checkpoints.newest()
             if found is not None:
                 other.load(found.state)
-            with contextlib.closing(other.loaders):
+            with closing(other.loaders):
                 explained = explain(error, other)
         except Exception as failed:  # out of memory, perhaps; what is known has to be said all the same
             log.debug("cannot find where it began", exc_info=failed)
