@@ -26,7 +26,7 @@ def main(words: list[str] | None = None) -> int:
         words: the command line; None takes that of the process.
     """
     stack_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    codes = [0]
+    codes, timed_out = [0], False
 
     def train(config: DictConfig) -> float | None:
         """One job: check its config, run it, and hand the best score to a sweeper."""
@@ -59,6 +59,9 @@ def main(words: list[str] | None = None) -> int:
     here = launch.world()
     if here is not None and here.rank > 0:
         return launch.follow()
+    if here is not None and here.attempt > 0 and (code := launch.ended()) is not None:
+        launch.dismiss(code, final=True)
+        return code
     argv, stack, interrupts = sys.argv, contextlib.ExitStack(), Interrupts()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -85,6 +88,7 @@ def main(words: list[str] | None = None) -> int:
             sys.argv.append(f"hydra.sweep.dir={folder}")
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt as stopped:
+        timed_out = getattr(stopped, "by_clock", False)
         codes.append(report_stop(stopped))
     except BrokenPipeError:
         codes.append(1)
@@ -102,7 +106,7 @@ def main(words: list[str] | None = None) -> int:
             ignore()
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
         if here is not None:
-            launch.dismiss(max(codes))
+            launch.dismiss(max(codes), final=max(codes) == 2 or timed_out)
         _leave_a_broken_pipe()
     return max(codes)
 

@@ -227,10 +227,11 @@ class Crew:
             raise LostError(f"rank {here.rank} cannot reach {here.host}:{here.port}, where all meet") from error
         self._memory = dist.PrefixStore("trainer", store)  # outlives this process, where torchrun keeps it
         self._store: dist.Store = self._memory
-        self._store = dist.PrefixStore(f"trainer/{self._meet()}", store)
+        self._attempt = self._meet()
+        self._store = dist.PrefixStore(f"trainer/{self._attempt}", store)
         self._number = -1  # of the job under way
         self._settings: Settings | None = None
-        self._watch = _Watch(self)
+        self._watch = _Watch(dist.PrefixStore(f"trainer/{self._attempt}", store.clone()))
         # the group of the last job: torch must not let go of one while a thread of gloo lets go of its last message
         # (the one waits for the other's end, the other for Python)
         self._retired: list[Any] = []
@@ -294,10 +295,13 @@ class Crew:
         self._tell(self._key("settings"), launch.as_job(settings))
         try:
             yield
-        except (ConfigError, Stopped):
+        except ConfigError:
             raise
         except Exception as error:
-            raise self._first_of_all(error) from error
+            first = self._first_of_all(error)
+            if first is error:
+                write_error_file("".join(traceback.format_exception(error)))
+            raise first from error
         finally:
             with contextlib.suppress(Exception):  # where the place to meet is gone, all are told so by that
                 self._tell(self._key("over"), True)
@@ -337,11 +341,19 @@ class Crew:
         recalled: str = self._read(name, self._memory)
         return recalled
 
-    def dismiss(self, code: int) -> None:
-        """There are no more jobs; the followers end with this code."""
+    def dismiss(self, code: int, *, final: bool) -> None:
+        """There are no more jobs; the followers end with this code, and where it is final, so do later attempts."""
+        if code:
+            write_error_file("see what is said above, and the log of the run", seconds_later=2)
         with contextlib.suppress(Exception):
+            if final:
+                self._memory.set("ended", json.dumps(code))
             self._number += 1
             self._tell(self._key("settings"), {"code": code})
+
+    def ended(self) -> int | None:
+        """What an earlier attempt ended with, after which there is nothing to be tried again."""
+        return self._read("ended", self._memory) if self._has("ended", self._memory) else None
 
     # What a follower does.
 
@@ -363,17 +375,28 @@ class Crew:
         return self._has(self._key("go")) and not problems
 
     def fail(self, message: str, error: BaseException) -> None:
-        """Tell everybody that this process has failed, unless that is because another one has."""
+        """Tell everybody that this process has failed, unless that is because another one has.
+
+        Raises:
+            LostError: the others are gone, or do not answer, and nobody says why.
+        """
         if _is_lost(error):
-            with contextlib.suppress(LostError):
+            try:
                 self._wait(self._key("over"), self._key("failed"), deadline=time.monotonic() + PATIENCE)
-                return
-            message = self._in_vain(error)
+            except LostError:
+                message = self._in_vain(error)
+                write_error_file(message)
+                self._tell_failure(message, error)
+                raise
+            return
+        write_error_file("".join(traceback.format_exception(error)))
+        self._tell_failure(message, error)
+
+    def _tell_failure(self, message: str, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
-        failure = {"rank": self.world.rank, "message": message, "traceback": text}
-        write_error_file(message, text)
-        if self._memory.add(f"{self._key('failures')}", 1) == 1:
-            self._tell(self._key("failed"), failure)
+        with contextlib.suppress(dist.DistError):
+            if self._store.add(self._key("failures"), 1) == 1:
+                self._tell(self._key("failed"), {"rank": self.world.rank, "message": message, "traceback": text})
 
     def until_over(self) -> None:
         """Wait for the end of the job.
@@ -402,13 +425,18 @@ class Crew:
         self._retired.clear()
         self._retired.append(dist.group.WORLD)
         group = Group(here.rank, here.size)
+        self._watch.key = self._key("over")
         try:
             with interrupts.together(group.agree) if here.size > 1 else contextlib.nullcontext():
-                yield group
-        except Exception as error:
-            self._leave(error, device)
-            raise
+                try:
+                    yield group
+                except Exception as error:
+                    self._leave(error, device)
+                    if group.leads:  # here a SIGTERM, which all get where one has failed, does not hide the failure
+                        raise self._first_of_all(error) from error
+                    raise
         finally:
+            self._watch.key = None
             if dist.is_initialized():
                 dist.destroy_process_group()
 
@@ -431,7 +459,7 @@ class Crew:
         """The error that began it: this one, or that of the follower that was first to fail."""
         if _is_lost(error):
             with contextlib.suppress(LostError, dist.DistError):
-                self._wait(self._key("failed"), deadline=time.monotonic() + PATIENCE / 5)
+                self._wait(self._key("failed"), deadline=time.monotonic() + PATIENCE / 4)
         with contextlib.suppress(Exception):
             if self._has(self._key("failed")):
                 failure = self._read(self._key("failed"))
@@ -440,11 +468,12 @@ class Crew:
             return _with_cause(f"rank {self.world.rank}: {self._in_vain(error)}", str(error))
         return error
 
+
     def _in_vain(self, error: BaseException) -> str:
         """What is known of a process that is gone or does not answer."""
         if TIMED_OUT.search(str(error)):
-            return f"waited {self._timeout():g} s for another process (device.timeout) in vain"
-        return "another process is gone"
+            return f"waited {self._timeout():g} s for another process (device.timeout) {launch.IN_VAIN}"
+        return launch.GONE
 
     def _timeout(self) -> float:
         device = {} if self._settings is None else self._settings.device
@@ -485,23 +514,28 @@ class Crew:
 class _Watch:
     """A thread that ends this process where nothing else can: torchrun, or the command, is gone, or a job hangs."""
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew, self._parent = crew, os.getppid()
+    def __init__(self, store: dist.Store) -> None:
+        self._store, self._parent = store, os.getppid()
         self._end_at: float | None = None
+        self.key: str | None = None  # what stands in the store when the job under way is over for the leader
         threading.Thread(target=self._look, name="watch", daemon=True).start()
 
-    def end_soon(self) -> None:
+    def end_soon(self, seconds: float = PATIENCE) -> None:
         """The process ends, if it does not do so by itself."""
-        self._end_at = time.monotonic() + PATIENCE
+        self._end_at = self._end_at or time.monotonic() + seconds
 
     def _look(self) -> None:
-        asked = False
+        orphan = False
         while True:
             time.sleep(BEAT)
-            if os.getppid() != self._parent and not asked:
-                asked = True
+            if os.getppid() != self._parent and not orphan:
+                orphan = True
                 os.kill(os.getpid(), signal.SIGTERM)  # saves, as far as all processes are there
-                self._end_at = time.monotonic() + launch.SECONDS_TO_SAVE
+                self.end_soon(launch.SECONDS_TO_SAVE)
+            with contextlib.suppress(Exception):
+                key = self.key
+                if key is not None and self._store.check([key]) and key == self.key:
+                    self.end_soon()
             if self._end_at is not None and time.monotonic() > self._end_at:
                 os._exit(1)
 
@@ -517,20 +551,17 @@ def processes() -> Alone | Crew:
     return _crew[0]
 
 
-def dismiss(code: int) -> None:
-    """The leader has no more jobs."""
-    crew = processes()
-    if isinstance(crew, Crew):
-        if code == 1:
-            write_error_file("the run has failed; see above", "")
-        crew.dismiss(code)
+def write_error_file(text: str, *, seconds_later: int = 0) -> None:
+    """Tell torchrun what to show of this process; of several, it names the first that has failed.
 
-
-def write_error_file(message: str, text: str) -> None:
-    """Tell torchrun what to show of this process: the first that fails is the one that it names."""
+    Args:
+        text: a traceback, or a sentence.
+        seconds_later: than now, for one that fails because another has.
+    """
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path and not os.path.exists(path):  # noqa: PTH110
-        details = {"py_callstack": text, "timestamp": str(int(time.time()))}
+        details = {"py_callstack": text, "timestamp": str(int(time.time()) + seconds_later)}
+        message = text.strip().splitlines()[-1]
         with contextlib.suppress(OSError), open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
             json.dump({"message": {"message": message, "extraInfo": details}}, file)
 

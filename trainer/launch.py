@@ -27,6 +27,7 @@ from trainer.interrupt import REASONS, Interrupts, Stopped
 JOB, RESULT, RUN_DIR = "job.json", "result.json", "run_dir"
 FOLDER = "TRAINER_JOB"  # the variable that tells a process which folder those stand in
 WORK = "import sys; sys.path[0] = sys.argv[2]; from trainer.launch import work; sys.exit(work(sys.argv[1]))"
+IN_VAIN, GONE = "in vain", "another process is gone"  # of a process that does not answer, or is not there any more
 SECONDS_TO_SAVE = 120  # that a process has after a signal, before it is killed
 
 
@@ -140,7 +141,7 @@ def work(place: str) -> int:
     temporary = Path(place) / f".{RESULT}.tmp"
     temporary.write_text(json.dumps(result))
     temporary.replace(Path(place) / RESULT)
-    dismiss(code)
+    dismiss(code, final=False)
     return code
 
 
@@ -165,11 +166,26 @@ def follow() -> int:
         return runner.follow()
 
 
-def dismiss(code: int) -> None:
-    """Tell the others that the first process has no more jobs, and what they are to end with."""
-    from trainer.distributed import dismiss
+def ended() -> int | None:
+    """The code that an earlier attempt has ended with, if another one would end alike."""
+    from trainer.distributed import Crew, processes
 
-    dismiss(code)
+    crew = processes()
+    return crew.ended() if isinstance(crew, Crew) else None
+
+
+def dismiss(code: int, *, final: bool) -> None:
+    """Tell the others that the first process has no more jobs.
+
+    Args:
+        code: what they are to end with.
+        final: another attempt would end alike.
+    """
+    from trainer.distributed import Crew, processes
+
+    crew = processes()
+    if isinstance(crew, Crew):
+        crew.dismiss(code, final=final)
 
 
 class RemoteError(Exception):
@@ -252,29 +268,37 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 
 def _failed(failure: Any, result: dict[str, Any], place: Path) -> RunError:
     """What ended a run: a process that was killed, or else the first error of all."""
+    cause = RemoteError(result["traceback"]) if "traceback" in result else None
+    run_dir = Path((place / RUN_DIR).read_text()) if (place / RUN_DIR).is_file() else None
+    rank, first = failure.get_first_failure()
+    said: str = result.get("message") or _said(first)
     killed = {
         rank: each for rank, each in failure.failures.items() if each.exitcode < 0 and each.signal_name() != "SIGTERM"
     }
-    cause = RemoteError(result["traceback"]) if "traceback" in result else None
-    run_dir = Path((place / RUN_DIR).read_text()) if (place / RUN_DIR).is_file() else None
-    if killed:
+    if killed and IN_VAIN in said:  # by the agent, as it did not answer
+        message = f"rank {next(iter(killed))} did not answer; {said.partition(' (the log')[0]}"
+    elif killed and (not said or GONE in said):
         rank, first = next(iter(killed.items()))
         advice = "; out of memory?" if first.signal_name() == "SIGKILL" else ""
         message = f"rank {rank} was killed ({first.signal_name()}){advice}"
     elif "message" in result:
-        error = RunError(result["message"])
+        error = RunError(said)
         error.__cause__ = cause
         return error
     else:
-        rank, first = failure.get_first_failure()
-        text = first.message if isinstance(first.message, str) else first.message["message"]
-        message = f"rank {rank}: {text}" if first.error_file_data else f"rank {rank} ended with code {first.exitcode}"
+        message = f"rank {rank}: {said}" if said else f"rank {rank} ended with code {first.exitcode}"
     if run_dir is not None and run_dir.is_dir():
         rundir.note_failure(run_dir, message)
         message += f" (the log: {run_dir / rundir.LOG})"
     error = RunError(message)
     error.__cause__ = cause
     return error
+
+
+def _said(failure: Any) -> str:
+    """What a process has left about its failure."""
+    message = failure.error_file_data.get("message") if failure.error_file_data else None
+    return str(message.get("message", "")) if isinstance(message, dict) else ""
 
 
 def _read(path: Path) -> dict[str, Any]:

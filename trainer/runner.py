@@ -107,7 +107,7 @@ def run(settings: Settings) -> Outcome:
         interrupts = stack.enter_context(Interrupts(settings.max_time))
         fixed = settings.fixed_run_dir or settings.dry_run
         directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
-        stack.enter_context(_reported(directory, settings))
+        stack.enter_context(_reported(directory, settings, crew.world.size))
         stack.enter_context(watched_workers())
         stack.enter_context(crew.leading(settings))
         notes = resume.changes(settings)
@@ -130,6 +130,8 @@ def run(settings: Settings) -> Outcome:
                 closing(_make_engine(settings, parts, loggers, checkpoints, interrupts, started, group)) as engine,
             ):
                 _announce(settings, parts, directory, group)
+                if crew.world.attempt > 0:
+                    log.info("restart  %d of %d, after a process has failed", crew.world.attempt, crew.world.most_attempts)
                 state = group.broadcast(None if found is None else found.state)
                 if found is None or state is None:
                     engine.recorder.load_state_dict({})  # what a run killed before its first checkpoint has left
@@ -206,7 +208,10 @@ def _take_part(settings: Settings, crew: Crew) -> None:
             if not begun:
                 raise
         except Exception as error:
-            crew.fail(_one_line(error), error)
+            if isinstance(error, LostError) or interrupts.asked is None:
+                crew.fail(_one_line(error), error)
+            else:  # torchrun ends all, as one has failed
+                interrupts.check()
 
 
 def _be_quiet() -> None:
@@ -505,7 +510,7 @@ def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) 
 
 
 @contextlib.contextmanager
-def _reported(directory: RunDirectory, settings: Settings) -> Iterator[RunDirectory]:
+def _reported(directory: RunDirectory, settings: Settings, num_processes: int) -> Iterator[RunDirectory]:
     """Turn whatever goes wrong into one line and a record in the run directory."""
     try:
         yield directory
@@ -519,6 +524,8 @@ def _reported(directory: RunDirectory, settings: Settings) -> Iterator[RunDirect
         raise
     except Exception as error:
         message = _one_line(error)
+        if num_processes > 1 and not isinstance(error, RunError):
+            message = f"rank 0: {message}"
         if directory.claimed and not directory.path.is_dir():
             message = f"the run directory {directory.path} is gone: {message}"
         directory.fail(settings.to_dict(), settings.overrides, message, error)
