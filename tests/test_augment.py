@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainer.augment import Augment
 from trainer.data import Data, Split, TensorSource
-from trainer.loader import make_loaders
+from trainer.loader import Share, make_loaders
 from trainer.spec import Spec
 
 SIZES = [(6, 6), (5, 8), (9, 4)]
@@ -184,7 +184,13 @@ def seen_in_epoch(epoch: int, *, batch_size: int, in_memory: bool = True, seed: 
     change = Augment(crop=2, flip=True, rotate=20, scale=0.2)
     data = Data(spec, split, None, split, augment=change, in_memory=in_memory)
     loaders = make_loaders(
-        data, torch.device("cpu"), seed=seed, batch_size=batch_size, limit_batches=None, overfit_batches=None
+        data,
+        torch.device("cpu"),
+        seed=seed,
+        batch_size=batch_size,
+        limit_batches=None,
+        overfit_batches=None,
+        share=Share(batch_size),
     )
     seen = torch.zeros(images.shape)
     for batch in loaders.train.epoch(epoch):

@@ -18,6 +18,7 @@ from trainer import runner
 from trainer.augment import AugmentKeys
 from trainer.config import RunError, check
 from trainer.dataset.digits import digits
+from trainer.distributed import Group
 from trainer.engine import Engine
 from trainer.interrupt import Interrupts
 from trainer.loader import Order
@@ -56,7 +57,9 @@ def make_engine(tmp_path: Path, **changes: Any) -> Engine:
     """An engine as ``run`` makes it, on digits."""
     settings = check({**plain_config(), **changes, "logger": {}, "run_dir": str(tmp_path / "run")})
     directory = RunDirectory(settings.run_dir, fixed=True)
-    engine = runner._make_engine(settings, runner.assemble(settings), {}, directory, Interrupts(), 0.0)
+    parts = runner.assemble(settings)
+    checkpoints = runner._checkpoints(settings, parts, (), directory, 1)
+    engine = runner._make_engine(settings, parts, {}, checkpoints, Interrupts(), 0.0, Group())
     directory.close()
     return engine
 

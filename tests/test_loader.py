@@ -19,7 +19,7 @@ from trainer.config import RunError
 from trainer.data import Data
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
-from trainer.loader import Batch, Loader, Loaders, Order, make_loaders, watched_workers
+from trainer.loader import Batch, Loader, Loaders, Order, Share, make_loaders, watched_workers
 
 CPU = torch.device("cpu")
 AUGMENT: AugmentKeys = {"crop": 1, "flip": True, "rotate": 15.0, "scale": 0.1}
@@ -43,7 +43,7 @@ DATA = {
 
 
 def load(data: Data, batch_size: int = 16, seed: int = 0, **keys: Any) -> Loaders:
-    options: dict[str, Any] = {"limit_batches": None, "overfit_batches": None, **keys}
+    options: dict[str, Any] = {"limit_batches": None, "overfit_batches": None, "share": Share(batch_size), **keys}
     return make_loaders(data, CPU, seed=seed, batch_size=batch_size, **options)
 
 
@@ -117,10 +117,37 @@ def test_overfitting_repeats_the_same_plain_batches() -> None:
 
 
 def test_a_batch_splits_into_parts_with_all_its_inputs() -> None:
-    batch = next(load(DATA["sequences"](), batch_size=10).train.epoch())
-    parts = list(batch.split(4))
+    batch = next(load(DATA["sequences"](), batch_size=10, share=Share(4)).train.epoch())
+    parts = list(batch.split())
     assert [len(part.targets) for part in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([part.inputs[1] for part in parts]), batch.inputs[1])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_shares_of_all_processes_are_the_micro_batches(processes: int, in_memory: bool) -> None:
+    data = dataclasses.replace(DATA["augmented images"](), in_memory=in_memory)
+    alone = list(load(data, 64, share=Share(25)).train.epoch(1))
+    shares = [list(load(data, 64, share=Share(25, rank, processes)).train.epoch(1)) for rank in range(processes)]
+    assert len(alone[-1].targets) % processes or processes == 1, "the last batch does not divide"
+    for number, whole in enumerate(alone):
+        parts = [list(each[number].split()) for each in shares]
+        assert all(torch.equal(each[number].whole, whole.targets) for each in shares)
+        for micro, pieces in zip(whole.split(), zip(*parts, strict=True), strict=True):
+            counted = [piece for piece in pieces if piece.counts]
+            assert torch.equal(torch.cat([piece.inputs[0] for piece in counted]), micro.inputs[0])
+            assert torch.equal(torch.cat([piece.targets for piece in counted]), micro.targets)
+            sizes = [piece.sizes[0] for piece in pieces]
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_process_without_a_sample_of_its_own_has_one_that_does_not_count() -> None:
+    data = DATA["tables"]()
+    few = dataclasses.replace(data, train=data.train.take(torch.arange(2)))
+    (batch,) = load(few, share=Share(16, 2, 3)).train.epoch()
+    assert (len(batch.targets), batch.sizes, batch.counts, len(batch.whole)) == (1, (0,), False, 2)
+    (test,) = load(dataclasses.replace(few, test=few.train), share=Share(16, 1, 3)).test.epoch()
+    assert (len(test.targets), test.sizes, test.counts) == (1, (1,), True)
 
 
 DEAD = "a data worker failed: DataLoader worker "

@@ -301,7 +301,7 @@ class Crew:
             first = self._first_of_all(error)
             if first is error:
                 write_error_file("".join(traceback.format_exception(error)))
-            raise first from error
+            raise first  # its cause is the other process's error, this one only its consequence
         finally:
             with contextlib.suppress(Exception):  # where the place to meet is gone, all are told so by that
                 self._tell(self._key("over"), True)
@@ -433,7 +433,7 @@ class Crew:
                 except Exception as error:
                     self._leave(error, device)
                     if group.leads:  # here a SIGTERM, which all get where one has failed, does not hide the failure
-                        raise self._first_of_all(error) from error
+                        raise self._first_of_all(error)
                     raise
         finally:
             self._watch.key = None
@@ -467,7 +467,6 @@ class Crew:
         if _is_lost(error):
             return _with_cause(f"rank {self.world.rank}: {self._in_vain(error)}", str(error))
         return error
-
 
     def _in_vain(self, error: BaseException) -> str:
         """What is known of a process that is gone or does not answer."""

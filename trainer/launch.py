@@ -68,7 +68,9 @@ def world() -> World | None:
             most_attempts=int(found.get("TORCHELASTIC_MAX_RESTARTS", 0)),
         )
     except ValueError as error:
-        raise ConfigError(f"RANK, WORLD_SIZE and MASTER_PORT must be numbers, as torchrun sets them: {error}") from error
+        raise ConfigError(
+            f"RANK, WORLD_SIZE and MASTER_PORT must be numbers, as torchrun sets them: {error}"
+        ) from error
 
 
 def folder() -> Path | None:

@@ -131,7 +131,9 @@ def run(settings: Settings) -> Outcome:
             ):
                 _announce(settings, parts, directory, group)
                 if crew.world.attempt > 0:
-                    log.info("restart  %d of %d, after a process has failed", crew.world.attempt, crew.world.most_attempts)
+                    log.info(
+                        "restart  %d of %d, after a process has failed", crew.world.attempt, crew.world.most_attempts
+                    )
                 state = group.broadcast(None if found is None else found.state)
                 if found is None or state is None:
                     engine.recorder.load_state_dict({})  # what a run killed before its first checkpoint has left
@@ -623,9 +625,7 @@ def _make_engine(
     )
 
 
-def _test(
-    engine: Engine, checkpoints: Checkpoints, loggers: Iterable[Logger]
-) -> tuple[int, dict[str, float]]:
+def _test(engine: Engine, checkpoints: Checkpoints, loggers: Iterable[Logger]) -> tuple[int, dict[str, float]]:
     """Measure the test split, once, with the best weights, which are of a step; keep those weights alone too."""
     found = checkpoints.best()
     step = found.state["step"]

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer import compose
-from trainer.checkpoint import LAST, Checkpoints
+from trainer.checkpoint import LAST, Checkpoints, Following
+from trainer.distributed import Group
 from trainer.interrupt import Interrupts
 from trainer.loader import Batch, Loader
 from trainer.rundir import RunDirectory
@@ -45,7 +46,7 @@ def main() -> None:
         settings = compose(*COMMON, *options.words)
         directory = RunDirectory(folder, fixed=False)
         parts = assemble(settings)
-        engine = _make_engine(settings, parts, {}, directory, interrupts, 0.0)
+        engine = _make_engine(settings, parts, {}, Following(), interrupts, 0.0, Group())
         path = Path(folder)
         modes = {
             "without": None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer import distributed
 from trainer.config import ConfigError
@@ -43,28 +43,33 @@ def device_of_this_process(processes: int | Literal["auto"], threads: int | None
     return torch.device("cpu")
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """torch's, which normalises over the samples of all processes, and the same on the CPU, where torch has none."""
+def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with batch normalisation over the samples of all processes; its weights and names stay."""
+    if device.type != "cpu":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return converted
+    for module in model.modules():
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+            module.__class__ = _SyncBatchNorm
+    return model
 
-    @classmethod
-    def convert(cls, model: nn.Module) -> nn.Module:
-        """The model with its layers of batch normalisation exchanged; weights and names stay."""
-        synchronized: nn.Module = cls.convert_sync_batchnorm(model)
-        for module in synchronized.modules():
-            if type(module) is nn.SyncBatchNorm:
-                module.__class__ = cls
-        return synchronized
+
+class _SyncBatchNorm(_BatchNorm):
+    """What torch's SyncBatchNorm, which needs GPUs, does there (Ioffe and Szegedy 2015, over all processes)."""
+
+    def _check_input_dim(self, inputs: Tensor) -> None:
+        """Of any number of axes."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, channels, …) -> the same; a share may be empty."""
-        if inputs.device.type != "cpu" or not self.training:
+        """(batch, channels, …) -> the same."""
+        if not self.training and self.running_mean is not None:
             outputs: Tensor = super().forward(inputs)
             return outputs
         axes = [axis for axis in range(inputs.ndim) if axis != 1]
         shape = [1, -1, *[1] * (inputs.ndim - 2)]
         here = torch.cat([inputs.sum(axes), inputs.new_tensor([inputs.numel() / inputs.shape[1]])])
-        *sums, count = distributed.differentiable_sum(here).split([inputs.shape[1], 1])
-        mean = sums[0] / count
+        total, count = distributed.differentiable_sum(here).split([inputs.shape[1], 1])
+        mean = total / count
         centred = inputs - mean.view(shape)
         variance = distributed.differentiable_sum(centred.square().sum(axes)) / count
         outputs = centred * (variance + self.eps).rsqrt().view(shape)

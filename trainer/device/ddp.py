@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.config import Duration, NonNegativeInt, PositiveInt
 from trainer.device import DEVICES
-from trainer.device._processes import SyncBatchNorm, device_of_this_process
+from trainer.device._processes import device_of_this_process, synchronized
 from trainer.placement import Placement
 
 
@@ -51,7 +51,7 @@ class Replicated(Placement):
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """With the layers of batch normalisation exchanged."""
-        return SyncBatchNorm.convert(model) if self.sync_batchnorm else model
+        return synchronized(model, self.device) if self.sync_batchnorm else model
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         """The copies start from that of the first process."""

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from trainer.checkpoint import Stateful
 from trainer.config import Duration, NonNegativeInt, PositiveInt
 from trainer.device import DEVICES
-from trainer.device._processes import SyncBatchNorm, device_of_this_process
+from trainer.device._processes import device_of_this_process, synchronized
 from trainer.launch import world
 from trainer.placement import Placement
 
@@ -53,7 +53,7 @@ class Sharded(Placement):
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """With the layers of batch normalisation exchanged."""
-        return SyncBatchNorm.convert(model) if self.sync_batchnorm else model
+        return synchronized(model, self.device) if self.sync_batchnorm else model
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         """In place; the optimizer gets the pieces in the place of the weights."""
@@ -136,7 +136,9 @@ class _WholeOptimizer:
         weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
         of_weights = {
             number: {
-                name: _piece(value, weights[number]) if value is not None and value.shape == weights[number].shape else value
+                name: _piece(value, weights[number])
+                if value is not None and value.shape == weights[number].shape
+                else value
                 for name, value in values.items()
             }
             for number, values in state["state"].items()

@@ -1,0 +1,128 @@
+"""Commands of several processes, for tests: started with a mark, so that none of them can stay behind unseen."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.conftest import REPOSITORY
+
+CLI = str(REPOSITORY / "cli.py")
+TRAIN = [sys.executable, CLI]
+DDP = ["device=ddp", "device.processes=2"]
+MARK = "TRAINER_TEST_MARK"
+
+
+def torchrun(count: int, *options: str) -> list[str]:
+    """The beginning of a command under torchrun, with a place to meet of its own."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *options]
+
+
+@dataclass
+class Processes:
+    """A command and everything that it starts.
+
+    Args:
+        words: the command.
+        folder: where it runs.
+    """
+
+    words: list[str]
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", MARK: self.mark, **self.environment}
+        self.command = subprocess.Popen(
+            self.words, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    def finish(self, timeout: float = 120) -> tuple[int, str, str]:
+        """Wait for the end; returns the exit code, stdout and stderr."""
+        out, errors = self.command.communicate(timeout=timeout)
+        return self.command.returncode, out, errors
+
+    def all(self) -> list[int]:
+        """The ids of all processes that have the mark, whoever their parent is now."""
+        wanted, found = f"{MARK}={self.mark}".encode(), []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if wanted in (entry / "environ").read_bytes() and "Z" not in _status(entry):
+                        found.append(int(entry.name))
+                except OSError:
+                    continue
+        return found
+
+    def rank(self, rank: int) -> int | None:
+        """The id of the process with this rank; None before there is one."""
+        for number in self.all():
+            try:
+                environment = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+                parent = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            if f"RANK={rank}".encode() in environment and int(parent) == self.command.pid:
+                return number
+        return None
+
+    def until_none_is_left(self, seconds: float = 20) -> None:
+        """Raises AssertionError where one stays."""
+        deadline = time.monotonic() + seconds
+        while self.all():
+            assert time.monotonic() < deadline, f"left behind: {self.all()}"
+            time.sleep(0.05)
+
+
+def _status(entry: Path) -> str:
+    return (entry / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+@contextmanager
+def started(words: list[str], folder: Path, **environment: str) -> Iterator[Processes]:
+    """A command, none of whose processes outlives the block."""
+    processes = Processes(words, folder, environment)
+    try:
+        yield processes
+    finally:
+        for number in processes.all():
+            os.kill(number, 9)
+        processes.command.communicate()
+
+
+def run(words: list[str], folder: Path, **environment: str) -> tuple[int, str, str]:
+    """A command from its beginning to its end, after which none of its processes is left."""
+    with started(words, folder, **environment) as processes:
+        finished = processes.finish()
+        processes.until_none_is_left()
+    return finished
+
+
+def points(run_dir: Path, name: str) -> list[float]:
+    """The values of a curve."""
+    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return [line[name] for line in lines if name in line]
+
+
+def state(run_dir: Path, name: str = "last.pt") -> dict[str, Any]:
+    """A checkpoint."""
+    loaded: dict[str, Any] = torch.load(run_dir / "checkpoints" / name, weights_only=True)
+    return loaded
+
+
+def summary(run_dir: Path) -> dict[str, Any]:
+    """What summary.json holds."""
+    loaded: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
+    return loaded
