@@ -66,6 +66,13 @@ def test_a_sweep_makes_a_run_directory_for_each_job_and_goes_on_after_a_failed_o
     assert all((path / "summary.json").is_file() for path in result.run_dirs)
 
 
+def test_sweeper_and_launcher_can_be_chosen(train: Train) -> None:
+    words = ("hydra/sweeper=basic", "hydra/launcher=basic", "hydra.sweeper.max_batch_size=1")
+    result = train("--multirun", *words, "seed=0,1", "epochs=1", "logger=none")
+    assert result.code == 0, result.err
+    assert len(result.run_dirs) == 2
+
+
 def test_a_sweep_with_a_mistake_in_one_of_its_values_is_refused_before_anything_is_written(train: Train) -> None:
     result = train("--multirun", "optimizer.lr=-1,1e-3,x", "model=cnn,gru,lstn", "model.channels=[8]", "seed=0,1")
     assert result.code == 2

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,10 @@ WORDS = ("log_every=1", "logger=none", "seed=3")
 # 1298 training samples, 229 of val, 270 of test: no batch size here divides any of them
 SIZES = ("batch_size=67", "max_steps=42", "epochs=3")
 FEW = ("dataset=synthetic", "dataset.samples=8", "dataset.val_fraction=0.25", "dataset.test_samples=2", "epochs=4")
-CLOSE = {"rel": 1e-5, "abs": 1e-7}  # of losses and gradient norms, float32 sums in another order; seen: 4e-7
+CLOSE: dict[str, Any] = {
+    "rel": 1e-5,
+    "abs": 1e-7,
+}  # of losses and gradient norms, float32 sums in another order; seen: 4e-7
 WEIGHTS = 1e-5  # the largest difference of a weight; seen: 9e-7
 
 

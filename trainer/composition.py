@@ -419,9 +419,11 @@ class Composer:
             )
         plain["plugins"] = []
         for override in overrides:
+            if self.is_group(override):
+                continue  # composed above
             if override.is_hydra_override():
                 problems += hydra.typed(override)
-            elif not self.is_group(override):
+            else:
                 lay(plain, override, problems)
         plain["plugins"] = list(wanted)
         self.sweep_dir = str(plain_config(config, "hydra")["sweep"]["dir"])

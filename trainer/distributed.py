@@ -12,6 +12,7 @@ import faulthandler
 import gc
 import io
 import json
+import math
 import os
 import random
 import re
@@ -20,7 +21,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -32,9 +33,14 @@ from torch import Tensor
 from trainer import launch
 from trainer.checkpoint import Stateful
 from trainer.config import ConfigError, RunError, Settings
-from trainer.interrupt import Interrupts, Stopped, seconds
+from trainer.interrupt import Interrupts, seconds
 from trainer.launch import RemoteError, World, world
 from trainer.metrics import Sums
+
+# torch has no types for them
+PrefixStore: Any = dist.PrefixStore  # type: ignore[attr-defined]
+TCPStore: Any = dist.TCPStore  # type: ignore[attr-defined]
+Store = Any
 
 # What torch, gloo and NCCL say where another process is gone or does not answer.
 LOST = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|[Tt]imed? ?out|Socket|recvValue", re.DOTALL)
@@ -94,11 +100,11 @@ class Group:
         dist.broadcast(length, 0)
         if not length:
             return None
-        content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8) if self.leads else torch.empty(0)
-        content = content if self.leads else torch.empty(int(length), dtype=torch.uint8)
-        dist.broadcast(content, 0)
         if self.leads:
+            dist.broadcast(torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8), 0)
             return state
+        content = torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(content, 0)
         received: dict[str, Any] = torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
         return received
 
@@ -159,7 +165,7 @@ class _Total:
 
 def differentiable_sum(tensor: Tensor) -> Tensor:
     """The sum over all processes, with its gradient: that of every process's loss."""
-    summed: Tensor = _Sum.apply(tensor)
+    summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return summed
 
 
@@ -171,7 +177,7 @@ class _Sum(torch.autograd.Function):
         return summed
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         summed = gradient.clone()
         dist.all_reduce(summed)
         return summed
@@ -216,7 +222,7 @@ class Crew:
     def __init__(self, here: World) -> None:
         self.world = here
         try:
-            store = dist.TCPStore(
+            store = TCPStore(
                 here.host,
                 here.port,
                 is_master=not here.hosted and here.rank == 0,
@@ -225,13 +231,13 @@ class Crew:
             )
         except dist.DistError as error:
             raise LostError(f"rank {here.rank} cannot reach {here.host}:{here.port}, where all meet") from error
-        self._memory = dist.PrefixStore("trainer", store)  # outlives this process, where torchrun keeps it
-        self._store: dist.Store = self._memory
+        self._memory = PrefixStore("trainer", store)  # outlives this process, where torchrun keeps it
+        self._store: Store = self._memory
         self._attempt = self._meet()
-        self._store = dist.PrefixStore(f"trainer/{self._attempt}", store)
+        self._store = PrefixStore(f"trainer/{self._attempt}", store)
         self._number = -1  # of the job under way
         self._settings: Settings | None = None
-        self._watch = _Watch(dist.PrefixStore(f"trainer/{self._attempt}", store.clone()))
+        self._watch = _Watch(PrefixStore(f"trainer/{self._attempt}", store.clone()))
         # the group of the last job: torch must not let go of one while a thread of gloo lets go of its last message
         # (the one waits for the other's end, the other for Python)
         self._retired: list[Any] = []
@@ -270,7 +276,6 @@ class Crew:
         Raises:
             ConfigError: the device is for one process.
         """
-        self._number += 1
         if settings.device["name"] == "auto" and self.world.size > 1:
             settings = settings.replace(device=_defaults("ddp"))
         if "processes" not in settings.device and self.world.size > 1:
@@ -278,7 +283,7 @@ class Crew:
             raise ConfigError(
                 f"device={name}: is for one process, and torchrun has started {self.world.size}; use device=ddp"
             )
-        begun = f"run_dir/{self._number}"
+        begun = f"run_dir/{self._number + 1}"
         if self.world.attempt > 0 and self._has(begun, self._memory):
             run_dir = self._read(begun, self._memory)
             settings = settings.replace(run_dir=run_dir, fixed_run_dir=True, resume="auto")
@@ -291,7 +296,7 @@ class Crew:
         Raises:
             RunError: a follower has failed, in its words.
         """
-        self._settings = settings
+        self._number, self._settings = self._number + 1, settings
         self._tell(self._key("settings"), launch.as_job(settings))
         try:
             yield
@@ -301,7 +306,7 @@ class Crew:
             first = self._first_of_all(error)
             if first is error:
                 write_error_file("".join(traceback.format_exception(error)))
-            raise first  # its cause is the other process's error, this one only its consequence
+            raise first from first.__cause__  # the other process's error; this one is only its consequence
         finally:
             with contextlib.suppress(Exception):  # where the place to meet is gone, all are told so by that
                 self._tell(self._key("over"), True)
@@ -416,14 +421,13 @@ class Crew:
         here = self.world
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore(self._key("group"), self._store),
+            store=PrefixStore(self._key("group"), self._store),
             rank=here.rank,
             world_size=here.size,
             timeout=timedelta(seconds=self._timeout()),
             device_id=device if device.type == "cuda" else None,
         )
-        self._retired.clear()
-        self._retired.append(dist.group.WORLD)
+        self._retired[:] = [dist.group.WORLD]
         group = Group(here.rank, here.size)
         self._watch.key = self._key("over")
         try:
@@ -433,16 +437,19 @@ class Crew:
                 except Exception as error:
                     self._leave(error, device)
                     if group.leads:  # here a SIGTERM, which all get where one has failed, does not hide the failure
-                        raise self._first_of_all(error)
+                        first = self._first_of_all(error)
+                        raise first from first.__cause__
                     raise
+                except BaseException:
+                    dist.destroy_process_group()
+                    raise
+                dist.destroy_process_group()
         finally:
             self._watch.key = None
-            if dist.is_initialized():
-                dist.destroy_process_group()
 
     def _leave(self, error: Exception, device: torch.device) -> None:
         """Close the connections of a job that has failed, from which the others hear of it at once."""
-        if device.type == "cuda":  # NCCL would wait for the others
+        if device.type == "cuda":  # NCCL would wait for the others, so the process has to end
             self._watch.end_soon()
             return
         self._retired.clear()
@@ -484,11 +491,11 @@ class Crew:
     def _tell(self, key: str, value: Any) -> None:
         self._store.set(key, json.dumps(value))
 
-    def _has(self, key: str, store: dist.Store | None = None) -> bool:
+    def _has(self, key: str, store: Store | None = None) -> bool:
         found: bool = (store or self._store).check([key])
         return found
 
-    def _read(self, key: str, store: dist.Store | None = None) -> Any:
+    def _read(self, key: str, store: Store | None = None) -> Any:
         return json.loads((store or self._store).get(key))
 
     def _wait(self, *keys: str, deadline: float | None = None, what: str = "another process") -> None:
@@ -513,18 +520,18 @@ class Crew:
 class _Watch:
     """A thread that ends this process where nothing else can: torchrun, or the command, is gone, or a job hangs."""
 
-    def __init__(self, store: dist.Store) -> None:
+    def __init__(self, store: Store) -> None:
         self._store, self._parent = store, os.getppid()
-        self._end_at: float | None = None
+        self._end_at = math.inf
         self.key: str | None = None  # what stands in the store when the job under way is over for the leader
         threading.Thread(target=self._look, name="watch", daemon=True).start()
 
     def end_soon(self, seconds: float = PATIENCE) -> None:
         """The process ends, if it does not do so by itself."""
-        self._end_at = self._end_at or time.monotonic() + seconds
+        self._end_at = min(self._end_at, time.monotonic() + seconds)
 
     def _look(self) -> None:
-        orphan = False
+        orphan, over_since = False, math.inf
         while True:
             time.sleep(BEAT)
             if os.getppid() != self._parent and not orphan:
@@ -533,9 +540,9 @@ class _Watch:
                 self.end_soon(launch.SECONDS_TO_SAVE)
             with contextlib.suppress(Exception):
                 key = self.key
-                if key is not None and self._store.check([key]) and key == self.key:
-                    self.end_soon()
-            if self._end_at is not None and time.monotonic() > self._end_at:
+                over = key is not None and self._store.check([key]) and key == self.key
+                over_since = min(over_since, time.monotonic()) if over else math.inf
+            if min(over_since + PATIENCE, self._end_at) < time.monotonic():
                 os._exit(1)
 
 

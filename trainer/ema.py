@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+
 import torch
 from torch import Tensor, nn
 

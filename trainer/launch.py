@@ -102,6 +102,8 @@ def launch(settings: Settings) -> dict[str, Any]:
         result = _read(place / RESULT)
         if failure is not None:
             raise _failed(failure, result, place)
+    if not result:
+        raise RunError("the processes have ended without a result")
     if result["state"] == "refused":
         raise ConfigError(*result["problems"])
     if result["state"] == "stopped":

@@ -137,7 +137,7 @@ def run(settings: Settings) -> Outcome:
                 state = group.broadcast(None if found is None else found.state)
                 if found is None or state is None:
                     engine.recorder.load_state_dict({})  # what a run killed before its first checkpoint has left
-                    directory.write_json(ENVIRONMENT, _environment(settings, parts, directory))
+                    directory.write_json(ENVIRONMENT, _environment(settings, parts, directory, group))
                     _show_samples(parts, loggers.values())
                 else:
                     _go_on(engine, found, checkpoints, directory, parts, notes)
@@ -286,7 +286,7 @@ def _go_on(
         raise RunError(f"the checkpoint {found.name} does not fit this version: {_message(error)}") from error
     progress = engine.progress
     checkpoints.adopt(found, progress.best.get("step"))
-    now = _environment(engine.settings, parts, directory)
+    now = _environment(engine.settings, parts, directory, engine.group)
     before = directory.read_json(ENVIRONMENT) or now
     earlier = before.get("resumed")
     other = {name: value for name, value in now.items() if before.get(name) != value}
@@ -698,8 +698,9 @@ def _conclude(engine: Engine, tested_step: int, results: Mapping[str, float], di
         log.info("next     tensorboard --logdir %s", directory.path)
 
 
-def _environment(settings: Settings, parts: Parts, directory: RunDirectory) -> dict[str, Any]:
-    return {"seed": settings.seed, **environment(parts.placement.device, directory.path), "data": parts.fingerprint}
+def _environment(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> dict[str, Any]:
+    found = environment(parts.placement.device, directory.path)
+    return {"seed": settings.seed, **found, "processes": group.size, "data": parts.fingerprint}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, RunError
@@ -51,10 +54,15 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
 
 
 def _download(name: str, dataset_class: Callable[..., Any], root: str, where: Path, train: bool) -> Any:
-    """Raises ConfigError, and leaves no empty folder behind, where the download fails."""
+    """Raises ConfigError, and leaves no empty folder behind, where the download fails.
+
+    Of several processes of a machine one downloads, and the others find it done.
+    """
     missing = [path for path in (where, *where.parents) if not path.exists()]
+    place = hashlib.sha256(str(where.resolve()).encode()).hexdigest()[:16]
     try:
-        return dataset_class(root, train=train, download=True)
+        with FileLock(Path(tempfile.gettempdir()) / f"train-download-{place}.lock"):
+            return dataset_class(root, train=train, download=True)
     except Exception as error:
         for path in missing:  # torchvision makes them before it tries
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The registry of devices: component(*, keys) returns a torch.device."""
+"""The registry of devices: component(*, keys) returns a torch.device, or a ``Placement`` for several."""
 
 from trainer.registry import Registry
 

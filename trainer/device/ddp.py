@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.config import Duration, NonNegativeInt, PositiveInt
+from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
 from trainer.device._processes import device_of_this_process, synchronized
 from trainer.placement import Placement
@@ -19,8 +19,8 @@ from trainer.placement import Placement
 @DEVICES.register
 def ddp(
     *,
-    processes: PositiveInt | Literal["auto"],
-    threads: PositiveInt | None,
+    processes: Processes | Literal["auto"],
+    threads: Threads | None,
     timeout: Duration,
     max_restarts: NonNegativeInt,
     sync_batchnorm: bool,

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.checkpoint import Stateful
-from trainer.config import Duration, NonNegativeInt, PositiveInt
+from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
 from trainer.device._processes import device_of_this_process, synchronized
 from trainer.launch import world
@@ -24,8 +24,8 @@ from trainer.placement import Placement
 @DEVICES.register
 def fsdp(
     *,
-    processes: PositiveInt | Literal["auto"],
-    threads: PositiveInt | None,
+    processes: Processes | Literal["auto"],
+    threads: Threads | None,
     timeout: Duration,
     max_restarts: NonNegativeInt,
     sync_batchnorm: bool,
