@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests import kills
+from tests import kills, two_machines
 from tests.conftest import REPOSITORY, Train
 from tests.processes import CLI, DDP, TRAIN, Processes, points, run, started, state, summary, torchrun
 from trainer.distributed import Group
@@ -390,3 +390,11 @@ def test_processes_ask_each_other_at_a_pace_of_time(monkeypatch: pytest.MonkeyPa
     assert 5 < len(asked) < 12 and asked[:3] == [2, 4, 8]
     group.ask_often()
     assert group.agree(15) == 15
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one_and_one_is_cut_off() -> None:
+    reason = two_machines.missing()
+    if reason:
+        pytest.skip(reason)
+    two_machines.main([])

@@ -296,7 +296,7 @@ class Crew:
         Raises:
             RunError: a follower has failed, in its words.
         """
-        self._number, self._settings = self._number + 1, settings
+        self._begin(self._number + 1, settings)
         self._tell(self._key("settings"), launch.as_job(settings))
         try:
             yield
@@ -369,8 +369,9 @@ class Crew:
         job = self._read(self._key("settings"))
         if "code" in job:
             return int(job["code"])
-        self._settings = launch.settings_of(job)
-        return self._settings
+        settings = launch.settings_of(job)
+        self._begin(self._number, settings)
+        return settings
 
     def ready(self, fingerprint: dict[str, Any], problems: Sequence[str] = ()) -> bool:
         """Tell the leader, and wait until all are; says whether the job begins."""
@@ -462,6 +463,10 @@ class Crew:
             dist.destroy_process_group()
             faulthandler.cancel_dump_traceback_later()
 
+    def _begin(self, number: int, settings: Settings) -> None:
+        self._number, self._settings = number, settings
+        self._watch.limit = self._timeout() + PATIENCE
+
     def _first_of_all(self, error: Exception) -> Exception:
         """The error that began it: this one, or that of the follower that was first to fail."""
         if _is_lost(error):
@@ -518,32 +523,46 @@ class Crew:
 
 
 class _Watch:
-    """A thread that ends this process where nothing else can: torchrun, or the command, is gone, or a job hangs."""
+    """Ends this process where nothing else can: torchrun, or the command, is gone; a job hangs; the line is cut.
+
+    Args:
+        store: where all meet, by a connection of its own.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store, self._parent = store, os.getppid()
-        self._end_at = math.inf
         self.key: str | None = None  # what stands in the store when the job under way is over for the leader
-        threading.Thread(target=self._look, name="watch", daemon=True).start()
+        self.limit = math.inf  # seconds that the store may take for an answer
+        self._over_since = self._asked_at = self._end_at = math.inf
+        for name in ("look", "ask"):
+            threading.Thread(target=getattr(self, f"_{name}"), name=f"watch: {name}", daemon=True).start()
 
     def end_soon(self, seconds: float = PATIENCE) -> None:
         """The process ends, if it does not do so by itself."""
         self._end_at = min(self._end_at, time.monotonic() + seconds)
 
     def _look(self) -> None:
-        orphan, over_since = False, math.inf
+        orphan = False
         while True:
             time.sleep(BEAT)
             if os.getppid() != self._parent and not orphan:
                 orphan = True
                 os.kill(os.getpid(), signal.SIGTERM)  # saves, as far as all processes are there
                 self.end_soon(launch.SECONDS_TO_SAVE)
-            with contextlib.suppress(Exception):
-                key = self.key
-                over = key is not None and self._store.check([key]) and key == self.key
-                over_since = min(over_since, time.monotonic()) if over else math.inf
-            if min(over_since + PATIENCE, self._end_at) < time.monotonic():
+            if min(self._over_since + PATIENCE, self._asked_at + self.limit, self._end_at) < time.monotonic():
+                write_error_file(launch.GONE)
                 os._exit(1)
+
+    def _ask(self) -> None:
+        """Ask the store, in a thread of its own: of a machine that is cut off, there is no answer at all."""
+        while True:
+            time.sleep(BEAT)
+            key = self.key
+            self._asked_at = time.monotonic()
+            with contextlib.suppress(Exception):  # the store has ended, which the main thread will see
+                over = self._store.check([key or "nothing"]) and key == self.key
+                self._over_since = min(self._over_since, time.monotonic()) if over else math.inf
+            self._asked_at = math.inf
 
 
 _crew: list[Alone | Crew] = []
