@@ -38,6 +38,8 @@ def main(words: list[str] | None = None) -> int:
             if sweep and not settings.fixed_run_dir:
                 run_dir = os.path.relpath(hydra_config.runtime.output_dir)
                 settings = settings.replace(run_dir=run_dir, fixed_run_dir=True)
+                if here is not None:
+                    launch.note("sweep_dir", hydra_config.sweep.dir)
             if launch.needed(settings):
                 return score(launch.launch(settings))
             from trainer.runner import run  # torch, 1.5 s: only once the config has proved right
@@ -59,9 +61,9 @@ def main(words: list[str] | None = None) -> int:
     here = launch.world()
     if here is not None and here.rank > 0:
         return launch.follow()
-    if here is not None and here.attempt > 0 and (code := launch.ended()) is not None:
+    if here is not None and (code := launch.noted("ended")) is not None:
         launch.dismiss(code, final=True)
-        return code
+        return int(code)
     argv, stack, interrupts = sys.argv, contextlib.ExitStack(), Interrupts()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -86,6 +88,8 @@ def main(words: list[str] | None = None) -> int:
         if command.is_dry_sweep():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
             sys.argv.append(f"hydra.sweep.dir={folder}")
+        if here is not None and (sweep_dir := launch.noted("sweep_dir")) is not None:
+            sys.argv.append(f"hydra.sweep.dir={sweep_dir}")
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt as stopped:
         timed_out = getattr(stopped, "by_clock", False)

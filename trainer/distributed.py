@@ -36,6 +36,7 @@ from trainer.config import ConfigError, RunError, Settings
 from trainer.interrupt import Interrupts, seconds
 from trainer.launch import RemoteError, World, world
 from trainer.metrics import Sums
+from trainer.nonfinite import NotFiniteError
 
 # torch has no types for them
 PrefixStore: Any = dist.PrefixStore  # type: ignore[attr-defined]
@@ -283,9 +284,8 @@ class Crew:
             raise ConfigError(
                 f"device={name}: is for one process, and torchrun has started {self.world.size}; use device=ddp"
             )
-        begun = f"run_dir/{self._number + 1}"
-        if self.world.attempt > 0 and self._has(begun, self._memory):
-            run_dir = self._read(begun, self._memory)
+        run_dir = self.noted(f"run_dir/{self._number + 1}")
+        if run_dir is not None:
             settings = settings.replace(run_dir=run_dir, fixed_run_dir=True, resume="auto")
         return settings
 
@@ -334,17 +334,10 @@ class Crew:
 
     def remember(self, run_dir: str) -> None:
         """Where the job under way writes, for an attempt after this one."""
-        self._memory.set(f"run_dir/{self._number}", json.dumps(run_dir))
+        self.note(f"run_dir/{self._number}", run_dir)
         folder = launch.folder()
         if folder is not None:
             (folder / launch.RUN_DIR).write_text(run_dir)
-
-    def recalled(self, name: str, value: str) -> str:
-        """What ``value`` was in the first attempt."""
-        if not self._has(name, self._memory):
-            self._memory.set(name, json.dumps(value))
-        recalled: str = self._read(name, self._memory)
-        return recalled
 
     def dismiss(self, code: int, *, final: bool) -> None:
         """There are no more jobs; the followers end with this code, and where it is final, so do later attempts."""
@@ -352,13 +345,19 @@ class Crew:
             write_error_file("see what is said above, and the log of the run", seconds_later=2)
         with contextlib.suppress(Exception):
             if final:
-                self._memory.set("ended", json.dumps(code))
+                self.note("ended", code)
             self._number += 1
             self._tell(self._key("settings"), {"code": code})
 
-    def ended(self) -> int | None:
-        """What an earlier attempt ended with, after which there is nothing to be tried again."""
-        return self._read("ended", self._memory) if self._has("ended", self._memory) else None
+    def note(self, name: str, value: str | int) -> None:
+        """Something for an attempt after this one."""
+        self._memory.set(name, json.dumps(value))
+
+    def noted(self, name: str) -> Any:
+        """What an attempt before this one has noted; None where there is none."""
+        if self.world.attempt == 0 or not self._memory.check([name]):
+            return None
+        return json.loads(self._memory.get(name))
 
     # What a follower does.
 
@@ -400,7 +399,7 @@ class Crew:
 
     def _tell_failure(self, message: str, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
-        with contextlib.suppress(dist.DistError):
+        with contextlib.suppress(LostError), _reached():
             if self._store.add(self._key("failures"), 1) == 1:
                 self._tell(self._key("failed"), {"rank": self.world.rank, "message": message, "traceback": text})
 
@@ -426,7 +425,6 @@ class Crew:
             rank=here.rank,
             world_size=here.size,
             timeout=timedelta(seconds=self._timeout()),
-            device_id=device if device.type == "cuda" else None,
         )
         self._retired[:] = [dist.group.WORLD]
         group = Group(here.rank, here.size)
@@ -435,16 +433,17 @@ class Crew:
             with interrupts.together(group.agree) if here.size > 1 else contextlib.nullcontext():
                 try:
                     yield group
+                except NotFiniteError:  # all have seen it, and nobody waits
+                    raise
                 except Exception as error:
                     self._leave(error, device)
                     if group.leads:  # here a SIGTERM, which all get where one has failed, does not hide the failure
                         first = self._first_of_all(error)
                         raise first from first.__cause__
                     raise
-                except BaseException:
-                    dist.destroy_process_group()
-                    raise
-                dist.destroy_process_group()
+                finally:
+                    if dist.is_initialized() and not self._watch.ends:
+                        dist.destroy_process_group()
         finally:
             self._watch.key = None
 
@@ -470,9 +469,9 @@ class Crew:
     def _first_of_all(self, error: Exception) -> Exception:
         """The error that began it: this one, or that of the follower that was first to fail."""
         if _is_lost(error):
-            with contextlib.suppress(LostError, dist.DistError):
+            with contextlib.suppress(LostError):
                 self._wait(self._key("failed"), deadline=time.monotonic() + PATIENCE / 4)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(LostError):
             if self._has(self._key("failed")):
                 failure = self._read(self._key("failed"))
                 return _with_cause(f"rank {failure['rank']}: {failure['message']}", failure["traceback"])
@@ -494,14 +493,17 @@ class Crew:
         return f"{self._number}/{name}"
 
     def _tell(self, key: str, value: Any) -> None:
-        self._store.set(key, json.dumps(value))
+        with _reached():
+            self._store.set(key, json.dumps(value))
 
-    def _has(self, key: str, store: Store | None = None) -> bool:
-        found: bool = (store or self._store).check([key])
+    def _has(self, key: str) -> bool:
+        with _reached():
+            found: bool = self._store.check([key])
         return found
 
-    def _read(self, key: str, store: Store | None = None) -> Any:
-        return json.loads((store or self._store).get(key))
+    def _read(self, key: str) -> Any:
+        with _reached():
+            return json.loads(self._store.get(key))
 
     def _wait(self, *keys: str, deadline: float | None = None, what: str = "another process") -> None:
         """Until one of the keys is there. Signals are heard.
@@ -511,11 +513,8 @@ class Crew:
         """
         pause = 0.005
         while True:
-            try:
-                if any(self._has(key) for key in keys):
-                    return
-            except dist.DistError as error:
-                raise LostError("the place where all processes meet is gone") from error
+            if any(self._has(key) for key in keys):
+                return
             if deadline is not None and time.monotonic() > deadline:
                 raise LostError(f"waited for {what} in vain, timed out")
             time.sleep(pause)
@@ -536,6 +535,11 @@ class _Watch:
         self._over_since = self._asked_at = self._end_at = math.inf
         for name in ("look", "ask"):
             threading.Thread(target=getattr(self, f"_{name}"), name=f"watch: {name}", daemon=True).start()
+
+    @property
+    def ends(self) -> bool:
+        """Whether the process is about to end."""
+        return self._end_at < math.inf
 
     def end_soon(self, seconds: float = PATIENCE) -> None:
         """The process ends, if it does not do so by itself."""
@@ -574,6 +578,15 @@ def processes() -> Alone | Crew:
         here = world()
         _crew.append(Alone() if here is None else Crew(here))
     return _crew[0]
+
+
+@contextlib.contextmanager
+def _reached() -> Iterator[None]:
+    """Raises LostError where the store does not answer."""
+    try:
+        yield
+    except dist.DistError as error:
+        raise LostError("the place where all processes meet is gone") from error
 
 
 def write_error_file(text: str, *, seconds_later: int = 0) -> None:

@@ -170,12 +170,24 @@ def follow() -> int:
         return runner.follow()
 
 
-def ended() -> int | None:
-    """The code that an earlier attempt has ended with, if another one would end alike."""
+def noted(name: str) -> Any:
+    """What an earlier attempt has noted: ``ended``, the code that every attempt would end with, or ``sweep_dir``."""
+    here = world()
+    if here is None or here.attempt == 0:
+        return None
     from trainer.distributed import Crew, processes
 
     crew = processes()
-    return crew.ended() if isinstance(crew, Crew) else None
+    return crew.noted(name) if isinstance(crew, Crew) else None
+
+
+def note(name: str, value: str) -> None:
+    """Something for an attempt after this one."""
+    from trainer.distributed import Crew, processes
+
+    crew = processes()
+    if isinstance(crew, Crew):
+        crew.note(name, value)
 
 
 def dismiss(code: int, *, final: bool) -> None:
