@@ -11,12 +11,13 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
-from trainer import launch
 from trainer.config import ConfigError
 from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, ignore
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from trainer.launch import World
 
 
 def main(words: list[str] | None = None) -> int:
@@ -58,13 +59,8 @@ def main(words: list[str] | None = None) -> int:
             return None
         return score(summary)
 
-    here = launch.world()
-    if here is not None and here.rank > 0:
-        return launch.follow()
-    if here is not None and (code := launch.noted("ended")) is not None:
-        launch.dismiss(code, final=True)
-        return int(code)
     argv, stack, interrupts = sys.argv, contextlib.ExitStack(), Interrupts()
+    here: World | None = None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × shows a question mark
@@ -72,6 +68,15 @@ def main(words: list[str] | None = None) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
     try:
         stack.enter_context(interrupts)  # and only then what takes its time
+        from trainer import launch, worker
+
+        here = launch.world()
+        if here is not None and here.rank > 0:
+            codes.append(worker.follow())
+            return codes[-1]
+        if here is not None and (code := launch.noted("ended")) is not None:
+            codes.append(code)
+            return int(code)
         import hydra
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
@@ -102,14 +107,14 @@ def main(words: list[str] | None = None) -> int:
         elif stack_wanted:
             raise
         else:
-            codes.append(report(compose_error(error)))
+            codes.append(report(error if isinstance(error, ConfigError) else compose_error(error)))
     finally:
         sys.argv = argv
         stack.close()
         if max(codes) >= INTERRUPTED and threading.current_thread() is threading.main_thread():
             ignore()
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
-        if here is not None:
+        if here is not None and here.rank == 0:
             launch.dismiss(max(codes), final=max(codes) == 2 or timed_out)
         _leave_a_broken_pipe()
     return max(codes)

@@ -80,11 +80,19 @@ def test_two_processes_of_torchrun_train_as_one_does(train: Train, tmp_path: Pat
 
 def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Path) -> None:
     words = (*SIZES, "log_every=1", "seed=3")
-    options = ["accumulate=3", "model.norm=batch", "loss.weight=balanced", "clip_norm=0.5", "dataset.augment.crop=1"]
+    # not Adam: the bias before a normalisation has a gradient of 0, whose rounding it would enlarge to whole steps
+    options = [
+        "accumulate=3",
+        "model.norm=batch",
+        "optimizer=sgd",
+        "loss.weight=balanced",
+        "clip_norm=0.5",
+        "dataset.augment.crop=1",
+    ]
     streamed = ["dataset.in_memory=false", "dataset.workers=1"]
-    code, out, errors = run([*TRAIN, *words, *DDP, *options, *streamed, "-m", "optimizer.lr=1e-3,3e-3"], tmp_path)
+    code, out, errors = run([*TRAIN, *words, *DDP, *options, *streamed, "-m", "optimizer.lr=0.01,0.03"], tmp_path)
     assert (code, errors) == (0, "")
-    for run_dir, rate in zip(sweep(tmp_path), ("1e-3", "3e-3"), strict=True):
+    for run_dir, rate in zip(sweep(tmp_path), ("0.01", "0.03"), strict=True):
         assert_one_of_everything(run_dir)
         events = [path.parent.name for path in run_dir.rglob("events.out.tfevents.*")]
         assert sorted(events) == ["tensorboard", "test", "train", "val"]
@@ -126,7 +134,7 @@ def test_torchrun_can_start_the_installed_command(train: Train, tmp_path: Path) 
 
 
 def test_sharded_weights_train_as_whole_ones(train: Train, tmp_path: Path) -> None:
-    words = (*WORDS, "batch_size=67", "ema=0.9", "clip_norm=1.0", "accumulate=2", "model.norm=batch", "epochs=2")
+    words = (*WORDS, "batch_size=67", "ema=0.9", "clip_norm=1.0", "accumulate=2", "epochs=2")
     code, out, errors = run([*TRAIN, *words, "device=fsdp", "device.processes=2", "run_dir=run"], tmp_path)
     assert (code, errors) == (0, "")
     assert "device   fsdp, 2 processes, cpu (1 thread), fp32" in out

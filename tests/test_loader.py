@@ -127,9 +127,8 @@ def test_a_batch_splits_into_parts_with_all_its_inputs() -> None:
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_the_shares_of_all_processes_are_the_micro_batches(processes: int, in_memory: bool) -> None:
     data = dataclasses.replace(DATA["augmented images"](), in_memory=in_memory)
-    alone = list(load(data, 64, share=Share(25)).train.epoch(1))
+    alone = list(load(data, 64, share=Share(25)).train.epoch(1))  # the last one has 18 samples
     shares = [list(load(data, 64, share=Share(25, rank, processes)).train.epoch(1)) for rank in range(processes)]
-    assert len(alone[-1].targets) % processes or processes == 1, "the last batch does not divide"
     for number, whole in enumerate(alone):
         parts = [list(each[number].split()) for each in shares]
         assert all(torch.equal(each[number].whole, whole.targets) for each in shares)

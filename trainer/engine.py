@@ -193,13 +193,12 @@ class Engine:
         progress, window = self.progress, self.window
         self.set_learning_rate(progress.step)
         self.group.seed(self.settings.seed, progress.step)
-        whole = self.loss.size(batch.whole)
         if self.skipper is not None:
             self.skipper.remember()
         for number, part in enumerate(batch.split(), 1):
             with self.placement.exchanging(self.wrapped, last=number == len(batch.sizes)):
                 outputs, loss, size = self.forward(self.wrapped, part)
-                self.scaler.scale(self.share(part, loss, size, whole)).backward()
+                self.scaler.scale(self.share(part, loss, size)).backward()
             window.add(progress.step + 1, loss.detach(), size, self.loss.scores(outputs.detach()), part)
         progress.step, progress.batch = progress.step + 1, progress.batch + 1
         self.scaler.unscale_(self.optimizer)
@@ -216,11 +215,11 @@ class Engine:
         self.scaler.update()
         self.optimizer.zero_grad()
 
-    def share(self, part: Batch, loss: Tensor, size: Tensor | int, whole: Tensor | int) -> Tensor:
+    def share(self, part: Batch, loss: Tensor, size: Tensor | int) -> Tensor:
         """What a micro-batch adds to the loss of the whole batch, times the processes: their gradients are averaged."""
         if self.group.size == 1 and len(part.targets) == len(part.whole):
             return loss
-        return loss * (size * self.group.size / whole if part.counts else 0)
+        return loss * (size * self.group.size / self.loss.size(part.whole) if part.counts else 0)
 
     def set_learning_rate(self, step: int) -> None:
         """The schedule's factor times each group's own rate."""

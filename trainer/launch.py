@@ -1,7 +1,7 @@
 """Where the processes of a run come from: torchrun, or this command, which starts them and waits for them. No torch.
 
-One that this command starts is ``work``: it is told of its job by a file, and of the others by torch's elastic agent,
-which runs in the command itself, as it would in torchrun.
+One that this command starts does ``trainer.worker``: it is told of its job by a file, and of the others by torch's
+elastic agent, which runs in the command itself, as it would in torchrun.
 """
 
 from __future__ import annotations
@@ -11,22 +11,20 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import tempfile
-import traceback
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer import plugins, rundir
-from trainer.config import ConfigError, RunError, Settings, registries, registry
-from trainer.interrupt import REASONS, Interrupts, Stopped
+from trainer import rundir
+from trainer.config import ConfigError, RunError, Settings, registry
+from trainer.interrupt import REASONS, Stopped
 
 JOB, RESULT, RUN_DIR = "job.json", "result.json", "run_dir"
 FOLDER = "TRAINER_JOB"  # the variable that tells a process which folder those stand in
-WORK = "import sys; sys.path[0] = sys.argv[2]; from trainer.launch import work; sys.exit(work(sys.argv[1]))"
+WORK = "import sys; sys.path[0] = sys.argv[2]; from trainer.worker import work; sys.exit(work(sys.argv[1]))"
 IN_VAIN, GONE = "in vain", "another process is gone"  # of a process that does not answer, or is not there any more
 SECONDS_TO_SAVE = 120  # that a process has after a signal, before it is killed
 
@@ -112,43 +110,6 @@ def launch(settings: Settings) -> dict[str, Any]:
     return summary
 
 
-def work(place: str) -> int:
-    """What each process does that ``launch`` has started; returns its exit code.
-
-    It is 0 unless it should be started again: what the first process has to say stands in a file.
-    """
-    job = json.loads((Path(place) / JOB).read_text())
-    sys.argv = job["argv"]
-    _use_loopback()
-    result: dict[str, Any] = {}
-    try:
-        with Interrupts():
-            from trainer import runner
-
-            here = world()
-            assert here is not None
-            if here.rank > 0:
-                return runner.follow()
-            (Path(place) / RESULT).unlink(missing_ok=True)
-            settings = settings_of(job)
-            problems = plugins.declare(settings.plugins, registries(), load=True)
-            if problems:
-                raise ConfigError(*problems)
-            result = {"state": "finished", "summary": runner.run(settings).summary}
-    except ConfigError as error:
-        result = {"state": "refused", "problems": error.problems}
-    except Stopped as stopped:
-        result = {"state": "stopped", "signal": stopped.signal_number}
-    except Exception as error:
-        result = {"state": "failed", "message": str(error), "traceback": traceback.format_exc()}
-    code = int(result["state"] == "failed")
-    temporary = Path(place) / f".{RESULT}.tmp"
-    temporary.write_text(json.dumps(result))
-    temporary.replace(Path(place) / RESULT)
-    dismiss(code, final=False)
-    return code
-
-
 def settings_of(job: dict[str, Any]) -> Settings:
     """The settings that ``as_job`` has written down."""
     values = dict(job["settings"])
@@ -160,14 +121,6 @@ def as_job(settings: Settings) -> dict[str, Any]:
     """Settings as plain containers, for another process."""
     own = {"overrides": settings.overrides, "fixed_run_dir": settings.fixed_run_dir}
     return {"settings": {**settings.to_dict(), **own}}
-
-
-def follow() -> int:
-    """Take part in the jobs of the first process of ``torchrun``; returns the exit code."""
-    with Interrupts():
-        from trainer import runner
-
-        return runner.follow()
 
 
 def noted(name: str) -> Any:
@@ -349,10 +302,3 @@ def _own_signals() -> Iterator[None]:
         with contextlib.suppress(ValueError):  # not the main thread, which hears nothing
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _use_loopback() -> None:
-    """All processes are on this machine, whose name may resolve to anything, or to nothing."""
-    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
-    if loopback:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.checkpoint import Stateful
+from trainer.checkpoint import Stateful as Stateful
 
 
 @dataclass(frozen=True)

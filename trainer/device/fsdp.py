@@ -13,12 +13,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from trainer.checkpoint import Stateful
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
 from trainer.device._processes import device_of_this_process, synchronized
 from trainer.launch import world
-from trainer.placement import Placement
+from trainer.placement import Placement, Stateful
 
 
 @DEVICES.register

@@ -1,0 +1,68 @@
+"""What a process does that others have started: by torchrun, or by ``launch``. No torch until it has heard of a job."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from trainer import plugins
+from trainer.config import ConfigError, registries
+from trainer.interrupt import Interrupts, Stopped
+from trainer.launch import JOB, RESULT, dismiss, settings_of, world
+
+
+def follow() -> int:
+    """Take part in the jobs of the first process of ``torchrun``; returns the exit code."""
+    with Interrupts():
+        from trainer import runner
+
+        return runner.follow()
+
+
+def work(place: str) -> int:
+    """What each process does that ``launch`` has started; returns its exit code.
+
+    It is 0 unless it should be started again: what the first process has to say stands in a file.
+    """
+    job = json.loads((Path(place) / JOB).read_text())
+    sys.argv = job["argv"]
+    _use_loopback()
+    result: dict[str, Any] = {}
+    here = world()
+    assert here is not None
+    if here.rank > 0:
+        return follow()
+    try:
+        with Interrupts():
+            from trainer import runner
+
+            (Path(place) / RESULT).unlink(missing_ok=True)
+            settings = settings_of(job)
+            problems = plugins.declare(settings.plugins, registries(), load=True)
+            if problems:
+                raise ConfigError(*problems)
+            result = {"state": "finished", "summary": runner.run(settings).summary}
+    except ConfigError as error:
+        result = {"state": "refused", "problems": error.problems}
+    except Stopped as stopped:
+        result = {"state": "stopped", "signal": stopped.signal_number}
+    except Exception as error:
+        result = {"state": "failed", "message": str(error), "traceback": traceback.format_exc()}
+    code = int(result["state"] == "failed")
+    temporary = Path(place) / f".{RESULT}.tmp"
+    temporary.write_text(json.dumps(result))
+    temporary.replace(Path(place) / RESULT)
+    dismiss(code, final=False)
+    return code
+
+
+def _use_loopback() -> None:
+    """All processes are on this machine, whose name may resolve to anything, or to nothing."""
+    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    if loopback:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
