@@ -149,7 +149,7 @@ def test_every_device_goes_on_with_the_checkpoints_of_another(train: Train, tmp_
     code, out, errors = run([*TRAIN, *words, "run_dir=run", "resume=auto", "epochs=2"], tmp_path)
     assert (code, errors) == (0, "")
     assert "resume   device was fsdp and is auto: the same training, no longer bit for bit" in out
-    assert "1 processes instead of 2" in out
+    assert "1 process instead of 2" in out
     code, out, errors = run([*TRAIN, *words, *sharded, "epochs=3"], tmp_path)
     assert (code, errors) == (0, "")
     assert_same_training(train(*words, "epochs=3").run_dir, tmp_path / "run")
@@ -260,6 +260,7 @@ def test_a_process_that_does_not_answer_is_not_waited_for(folder: Path, how: str
     )
 
 
+@pytest.mark.slow
 def test_what_fails_while_data_load_fails_everywhere(folder: Path) -> None:
     plugin = folder / "picky.py"
     plugin.write_text(
@@ -283,7 +284,7 @@ def test_a_restart_goes_on_in_the_same_directory_to_the_same_result(folder: Path
     shutil.rmtree(folder / "run")
     code, out, errors = run([*TRAIN, *words, *DDP, "device.max_restarts=1", "model.call=27", "model.how=kill"], folder)
     assert (code, errors) == (0, "")
-    assert out.count("restart  1 of 1, after a process has failed") == 1
+    assert out.count("restart  1 of 1, after rank 1 was killed (SIGKILL)") == 1
     assert "resume   after step 21, in epoch 2" in out
     (folder / "run").rename(folder / "killed")
     words[0:0] = torchrun(2, "--max_restarts=1")
@@ -313,9 +314,7 @@ def wait_for(processes: Processes, path: Path) -> None:
         pytest.param(signal.SIGUSR1, TERMINATED, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_to_the_command_saves_once_and_ends_all(
-    train: Train, folder: Path, number: signal.Signals, code: int
-) -> None:
+def test_a_signal_to_the_command_saves_once_and_ends_all(folder: Path, number: signal.Signals, code: int) -> None:
     words = [*PLUGIN, "model.how=slow", "model.call=0", "seed=1", "run_dir=run", "resume=auto", "device=ddp"]
     with started([*TRAIN, *words, "device.processes=2"], folder) as processes:
         wait_for(processes, folder / "run" / "metrics.jsonl")
@@ -327,11 +326,8 @@ def test_a_signal_to_the_command_saves_once_and_ends_all(
     assert log.count("stopped  ") == 1
     step = state(folder / "run")["step"]
     assert 0 < step < 42 and summary(folder / "run")["steps"] == step
-    code, out, errors = run([*TRAIN, *words, "device.processes=3"], folder)
-    assert (code, errors) == (0, "")
-    assert f"resume   after step {step}, in epoch" in out
-    assert out.count("resume   3 processes instead of 2: the same training, no longer bit for bit") == 1
-    assert points(folder / "run", "train/loss")[-1] < points(folder / "run", "train/loss")[0]
+    checkpoints = {path.name for path in (folder / "run" / "checkpoints").iterdir()}
+    assert checkpoints <= {"last.pt", "previous.pt", "best.pt"}
 
 
 @pytest.mark.slow

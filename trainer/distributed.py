@@ -238,6 +238,7 @@ class Crew:
         self._store = PrefixStore(f"trainer/{self._attempt}", store)
         self._number = -1  # of the job under way
         self._settings: Settings | None = None
+        self._blamed = False  # a follower has failed
         self._watch = _Watch(PrefixStore(f"trainer/{self._attempt}", store.clone()))
         # the group of the last job: torch must not let go of one while a thread of gloo lets go of its last message
         # (the one waits for the other's end, the other for Python)
@@ -342,12 +343,16 @@ class Crew:
     def dismiss(self, code: int, *, final: bool) -> None:
         """There are no more jobs; the followers end with this code, and where it is final, so do later attempts."""
         if code:
-            write_error_file("see what is said above, and the log of the run", seconds_later=2)
-        with contextlib.suppress(Exception):
+            # the first that has failed is the one that torchrun names, to the second
+            write_error_file("see what is said above, and the log of the run", seconds_later=2 * self._blamed)
+        with contextlib.suppress(LostError):
             if final:
                 self.note("ended", code)
             self._number += 1
             self._tell(self._key("settings"), {"code": code})
+            deadline = time.monotonic() + PATIENCE / 4
+            for rank in range(1, self.world.size):  # torchrun would end them, and report that
+                self._wait(self._key(f"bye/{rank}"), deadline=deadline)
 
     def note(self, name: str, value: str | int) -> None:
         """Something for an attempt after this one."""
@@ -367,6 +372,9 @@ class Crew:
         self._wait(self._key("settings"))
         job = self._read(self._key("settings"))
         if "code" in job:
+            if job["code"]:
+                write_error_file("ended with rank 0", seconds_later=4)
+            self._tell(self._key(f"bye/{self.world.rank}"), True)
             return int(job["code"])
         settings = launch.settings_of(job)
         self._begin(self._number, settings)
@@ -473,7 +481,7 @@ class Crew:
                 self._wait(self._key("failed"), deadline=time.monotonic() + PATIENCE / 4)
         with contextlib.suppress(LostError):
             if self._has(self._key("failed")):
-                failure = self._read(self._key("failed"))
+                failure, self._blamed = self._read(self._key("failed")), True
                 return _with_cause(f"rank {failure['rank']}: {failure['message']}", failure["traceback"])
         if _is_lost(error):
             return _with_cause(f"rank {self.world.rank}: {self._in_vain(error)}", str(error))

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from trainer import rundir
 from trainer.config import ConfigError, RunError, Settings, registry
 from trainer.interrupt import REASONS, Stopped
 
-JOB, RESULT, RUN_DIR = "job.json", "result.json", "run_dir"
+JOB, RESULT, RUN_DIR, FAILED = "job.json", "result.json", "run_dir", "failed"
 FOLDER = "TRAINER_JOB"  # the variable that tells a process which folder those stand in
 WORK = "import sys; sys.path[0] = sys.argv[2]; from trainer.worker import work; sys.exit(work(sys.argv[1]))"
 IN_VAIN, GONE = "in vain", "another process is gone"  # of a process that does not answer, or is not there any more
@@ -74,6 +75,13 @@ def world() -> World | None:
 def folder() -> Path | None:
     """Where a process that ``launch`` has started finds its job and leaves its result."""
     return Path(os.environ[FOLDER]) if FOLDER in os.environ else None
+
+
+def last_failure() -> str:
+    """Why the attempt before this one has ended, as far as that is known."""
+    place = folder()
+    known = place is not None and (place / FAILED).is_file()
+    return (place / FAILED).read_text() if place is not None and known else "a process has failed"
 
 
 def needed(settings: Settings) -> bool:
@@ -150,11 +158,12 @@ def dismiss(code: int, *, final: bool) -> None:
         code: what they are to end with.
         final: another attempt would end alike.
     """
-    from trainer.distributed import Crew, processes
+    with contextlib.suppress(Exception):  # a signal may have cut the import of torch in two
+        from trainer.distributed import Crew, processes
 
-    crew = processes()
-    if isinstance(crew, Crew):
-        crew.dismiss(code, final=final)
+        crew = processes()
+        if isinstance(crew, Crew):
+            crew.dismiss(code, final=final)
 
 
 class RemoteError(Exception):
@@ -206,8 +215,12 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in ("torch.distributed", "torch.distributed.elastic"):  # what matters is said by us, once
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by us, once
+    watched = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
+    watched.setLevel(logging.ERROR)
+    watched.propagate, watched.handlers = False, [_Failures(place / FAILED)]
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -230,6 +243,21 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
     except SignalException as heard:
         raise Stopped(int(heard.sigval)) from None
     return None
+
+
+class _Failures(logging.Handler):
+    """Keeps what the agent logs of a process that has failed, for the attempt after it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = re.search(r"exitcode: (-?\d+)\) local_rank: (\d+)", record.getMessage())
+        if found:
+            code, rank = map(int, found.groups())
+            how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"has ended with code {code}"
+            self._path.write_text(f"rank {rank} {how}")
 
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
@@ -283,6 +311,7 @@ def _environment(count: int, place: Path) -> Iterator[None]:
     """What the processes inherit: where their job stands, and their share of the cores."""
     before = dict(os.environ)
     os.environ[FOLDER] = str(place)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))  # read once, when torch is imported
     try:

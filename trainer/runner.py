@@ -34,7 +34,7 @@ from trainer.distributed import Crew, Group, LostError, processes
 from trainer.engine import Engine, Monitor
 from trainer.environment import environment
 from trainer.interrupt import INTERRUPTED, Interrupts, Stopped
-from trainer.launch import launch, needed
+from trainer.launch import last_failure, launch, needed
 from trainer.loader import Loaders, Share, make_loaders, watched_workers
 from trainer.logger import LOGGERS, Logger
 from trainer.logger._jsonl import FILE as METRICS_FILE
@@ -131,9 +131,8 @@ def run(settings: Settings) -> Outcome:
             ):
                 _announce(settings, parts, directory, group)
                 if crew.world.attempt > 0:
-                    log.info(
-                        "restart  %d of %d, after a process has failed", crew.world.attempt, crew.world.most_attempts
-                    )
+                    again, most = crew.world.attempt, crew.world.most_attempts
+                    log.info("restart  %d of %d, after %s", again, most, last_failure())
                 state = group.broadcast(None if found is None else found.state)
                 if found is None or state is None:
                     engine.recorder.load_state_dict({})  # what a run killed before its first checkpoint has left
@@ -317,7 +316,8 @@ def _new_processes(group: Group, found: Found) -> list[str]:
     before = found.state.get("processes", 1)
     if before == group.size:
         return []
-    return [f"{group.size} processes instead of {before}: the same training, no longer bit for bit"]
+    now = "1 process" if group.size == 1 else f"{group.size} processes"
+    return [f"{now} instead of {before}: the same training, no longer bit for bit"]
 
 
 @contextlib.contextmanager
@@ -519,7 +519,8 @@ def _reported(directory: RunDirectory, settings: Settings, num_processes: int) -
     except ConfigError:
         raise
     except KeyboardInterrupt as stopped:
-        log.info("stopped  %s", stopped or "interrupted")
+        if directory.claimed or num_processes == 1:  # at the start it may be that another process has failed
+            log.info("stopped  %s", stopped or "interrupted")
         if directory.claimed and not settings.dry_run:
             log.info("next     train resume=%s", directory.path)
         directory.end("stopped", str(stopped) or "interrupted")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
-from trainer import plugins
+from trainer import files, plugins
 from trainer.config import ConfigError, registries
 from trainer.interrupt import Interrupts, Stopped
 from trainer.launch import JOB, RESULT, dismiss, settings_of, world
@@ -18,10 +19,13 @@ from trainer.launch import JOB, RESULT, dismiss, settings_of, world
 
 def follow() -> int:
     """Take part in the jobs of the first process of ``torchrun``; returns the exit code."""
-    with Interrupts():
-        from trainer import runner
+    try:
+        with Interrupts():
+            from trainer import runner
 
-        return runner.follow()
+            return runner.follow()
+    except Stopped as stopped:
+        return stopped.code
 
 
 def work(place: str) -> int:
@@ -29,7 +33,7 @@ def work(place: str) -> int:
 
     It is 0 unless it should be started again: what the first process has to say stands in a file.
     """
-    job = json.loads((Path(place) / JOB).read_text())
+    job, command = json.loads((Path(place) / JOB).read_text()), os.getppid()
     sys.argv = job["argv"]
     _use_loopback()
     result: dict[str, Any] = {}
@@ -54,10 +58,10 @@ def work(place: str) -> int:
     except Exception as error:
         result = {"state": "failed", "message": str(error), "traceback": traceback.format_exc()}
     code = int(result["state"] == "failed")
-    temporary = Path(place) / f".{RESULT}.tmp"
-    temporary.write_text(json.dumps(result))
-    temporary.replace(Path(place) / RESULT)
+    files.write(Path(place) / RESULT, lambda path: path.write_text(json.dumps(result)))
     dismiss(code, final=False)
+    if os.getppid() != command:  # it was killed, and nobody else will
+        shutil.rmtree(place, ignore_errors=True)
     return code
 
 
