@@ -11,7 +11,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
-from trainer.config import ConfigError
+from trainer.config import ConfigError, RunError
 from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, ignore
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ def main(words: list[str] | None = None) -> int:
             codes.append(stopped.code)
             return None
         except Exception as error:
-            interrupts.check()
+            if not isinstance(error, RunError):
+                interrupts.check()
             if stack_wanted:
                 raise
             codes.append(report(error))
+            interrupts.check()
             return None
         return score(summary)
 
@@ -115,7 +117,8 @@ def main(words: list[str] | None = None) -> int:
             ignore()
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
         if here is not None and here.rank == 0:
-            launch.dismiss(max(codes), final=max(codes) == 2 or timed_out)
+            code = max(codes)
+            launch.dismiss(code, final=code == 2 or timed_out, stopped=code >= INTERRUPTED)
         _leave_a_broken_pipe()
     return max(codes)
 

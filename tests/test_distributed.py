@@ -101,11 +101,12 @@ def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Pat
 
 
 def test_three_processes_and_a_data_set_that_is_smaller(train: Train, tmp_path: Path) -> None:
-    words = [*WORDS, *FEW, "accumulate=2", "--multirun", "batch_size=4,5"]
+    few = [*FEW, "accumulate=2", "model.norm=batch", "optimizer=sgd"]  # micro-batches of 2 and 3 samples
+    words = [*WORDS, *few, "--multirun", "batch_size=4,5"]
     code, _, errors = run([*torchrun(3, "-m"), "cli", *words], tmp_path, PYTHONPATH=str(REPOSITORY))
     assert code == 0, errors
     for run_dir, size in zip(sweep(tmp_path), (4, 5), strict=True):
-        alone = train(*WORDS, *FEW, "accumulate=2", f"batch_size={size}").run_dir
+        alone = train(*WORDS, *few, f"batch_size={size}").run_dir
         assert_same_training(alone, run_dir)
         assert points(run_dir, "val/accuracy") == points(alone, "val/accuracy")
 
@@ -126,11 +127,11 @@ def test_torchrun_can_start_the_installed_command(train: Train, tmp_path: Path) 
     installed = shutil.which("train", path=str(Path(sys.executable).parent))
     if installed is None:
         pytest.skip("train is not installed beside this Python")
-    words = [*torchrun(2, "--no-python"), installed, *WORDS, *SIZES, "--multirun", "model=cnn,gru", "batch_size=67,99"]
+    words = [*torchrun(2, "--no-python"), installed, *WORDS, *SIZES, "--multirun", "model=cnn,gru", "ema=null,0.9"]
     code, _, errors = run(words, tmp_path)
     assert code == 0, errors
-    for run_dir, model, size in zip(sweep(tmp_path), ("cnn", "cnn", "gru", "gru"), (67, 99) * 2, strict=True):
-        assert_same_training(train(*WORDS, *SIZES, f"model={model}", f"batch_size={size}").run_dir, run_dir)
+    for run_dir, model, ema in zip(sweep(tmp_path), ("cnn", "cnn", "gru", "gru"), ("null", "0.9") * 2, strict=True):
+        assert_same_training(train(*WORDS, *SIZES, f"model={model}", f"ema={ema}").run_dir, run_dir)
 
 
 def test_sharded_weights_train_as_whole_ones(train: Train, tmp_path: Path) -> None:
@@ -406,3 +407,36 @@ def test_two_machines_train_as_one_and_one_is_cut_off() -> None:
         [sys.executable, "-m", "tests.two_machines"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_started_again_goes_on_in_its_folder(folder: Path) -> None:
+    words = [*PLUGIN, "--multirun", "model.how=kill", "model.call=1000,5,1000", "seed=1"]
+    code, _, errors = run([*torchrun(2, "--max_restarts=1"), CLI, *words], folder)
+    assert code == 0, errors
+    runs = sweep(folder)
+    assert [summary(each)["state"] for each in runs] == ["finished"] * 3
+    assert len({str(kills.lines(each / "metrics.jsonl")) for each in runs}) == 1
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
+    stray = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29633"}
+    code, out, errors = run([*TRAIN, "device=ddp", "device.timeout=3s"], tmp_path, **stray)
+    assert (code, out) == (1, "")
+    assert errors == "train: error: rank 1 did not come in time (device.timeout)\n"
+    with started([*TRAIN, "device=ddp"], tmp_path, **stray) as processes:
+        time.sleep(8)
+        processes.command.terminate()
+        assert processes.finish(30) == (TERMINATED, "", "train: terminated (SIGTERM)\n")
+
+
+@pytest.mark.slow
+def test_an_early_signal_is_quiet(tmp_path: Path) -> None:
+    for moment in (0.5, 1.5, 2.5, 3.5, 4.5, 5.5):
+        with started([*TRAIN, *DDP, "epochs=400", f"run_dir={moment}"], tmp_path) as processes:
+            time.sleep(moment)
+            processes.command.terminate()
+            code, _, errors = processes.finish()
+            assert (code, errors) == (TERMINATED, "train: terminated (SIGTERM)\n"), moment
+            processes.until_none_is_left(2)

@@ -7,6 +7,7 @@ each job has a process group of its own in it, so that nothing of a job that fai
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import gc
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer import launch
 from trainer.checkpoint import Stateful
@@ -85,6 +86,12 @@ class Group:
         if self.size > 1:
             for tensor in sums.state_dict().values():
                 dist.all_reduce(tensor)
+
+    def level(self, model: nn.Module) -> None:
+        """Give every process the leader's buffers, such as running statistics: a checkpoint has those."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
 
     def total(self, sums: Sums) -> Stateful:
         """Sums of which every process has a part, with the state of the whole. All processes have to ask at once."""
@@ -215,12 +222,13 @@ class Crew:
 
     Args:
         here: who this process is.
+        patience: seconds to wait for the others.
 
     Raises:
         LostError: they do not meet.
     """
 
-    def __init__(self, here: World) -> None:
+    def __init__(self, here: World, patience: float) -> None:
         self.world = here
         try:
             store = TCPStore(
@@ -234,7 +242,7 @@ class Crew:
             raise LostError(f"rank {here.rank} cannot reach {here.host}:{here.port}, where all meet") from error
         self._memory = PrefixStore("trainer", store)  # outlives this process, where torchrun keeps it
         self._store: Store = self._memory
-        self._attempt = self._meet()
+        self._attempt = self._meet(time.monotonic() + patience)
         self._store = PrefixStore(f"trainer/{self._attempt}", store)
         self._number = -1  # of the job under way
         self._settings: Settings | None = None
@@ -243,8 +251,14 @@ class Crew:
         # the group of the last job: torch must not let go of one while a thread of gloo lets go of its last message
         # (the one waits for the other's end, the other for Python)
         self._retired: list[Any] = []
+        atexit.register(self._close)
 
-    def _meet(self) -> str:
+    def _close(self) -> None:
+        """Before Python ends."""
+        self._watch.stop()
+        self._retired.clear()
+
+    def _meet(self, deadline: float) -> str:
         """A name for this attempt, which all its processes have; those of an earlier one may have left their traces.
 
         Each says hello with a word of its own, the leader welcomes it by that word, and hears of it.
@@ -253,13 +267,15 @@ class Crew:
         if rank > 0:
             word = uuid.uuid4().hex
             self._tell(f"hello/{rank}", word)
-            self._wait(f"welcome/{word}")
+            self._wait(f"welcome/{word}", deadline=deadline, what="rank 0")
             name: str = self._read(f"welcome/{word}")
             self._tell(f"{name}/here/{rank}", True)
             return name
         name = f"attempt{self._memory.add('attempts', 1)}"
         missing, welcomed = set(range(1, size)), set[str]()
         while missing:
+            if time.monotonic() > deadline:
+                raise LostError(f"rank {', '.join(map(str, sorted(missing)))} did not come in time (device.timeout)")
             for other in sorted(missing):
                 word = self._read(f"hello/{other}") if self._has(f"hello/{other}") else ""
                 if word and word not in welcomed:
@@ -541,8 +557,15 @@ class _Watch:
         self.key: str | None = None  # what stands in the store when the job under way is over for the leader
         self.limit = math.inf  # seconds that the store may take for an answer
         self._over_since = self._asked_at = self._end_at = math.inf
-        for name in ("look", "ask"):
-            threading.Thread(target=getattr(self, f"_{name}"), name=f"watch: {name}", daemon=True).start()
+        self._done = threading.Event()
+        threading.Thread(target=self._look, name="watch", daemon=True).start()
+        self._asking = threading.Thread(target=self._ask, name="watch: ask", daemon=True)
+        self._asking.start()
+
+    def stop(self) -> None:
+        """Before Python ends: a thread that is in torch then would end it with a crash."""
+        self._done.set()
+        self._asking.join(2 * BEAT)
 
     @property
     def ends(self) -> bool:
@@ -555,8 +578,7 @@ class _Watch:
 
     def _look(self) -> None:
         orphan = False
-        while True:
-            time.sleep(BEAT)
+        while not self._done.wait(BEAT):
             if os.getppid() != self._parent and not orphan:
                 orphan = True
                 os.kill(os.getpid(), signal.SIGTERM)  # saves, as far as all processes are there
@@ -567,8 +589,7 @@ class _Watch:
 
     def _ask(self) -> None:
         """Ask the store, in a thread of its own: of a machine that is cut off, there is no answer at all."""
-        while True:
-            time.sleep(BEAT)
+        while not self._done.wait(BEAT):
             key = self.key
             self._asked_at = time.monotonic()
             with contextlib.suppress(Exception):  # the store has ended, which the main thread will see
@@ -580,12 +601,24 @@ class _Watch:
 _crew: list[Alone | Crew] = []
 
 
-def processes() -> Alone | Crew:
-    """The processes of this run; they meet when this is first asked."""
+def processes(patience: float = 1800.0) -> Alone | Crew:
+    """The processes of this run; they meet when this is first asked.
+
+    Args:
+        patience: seconds to wait for the others then.
+
+    Raises:
+        LostError: they do not meet.
+    """
     if not _crew:
         here = world()
-        _crew.append(Alone() if here is None else Crew(here))
+        _crew.append(Alone() if here is None else Crew(here, patience))
     return _crew[0]
+
+
+def have_met() -> bool:
+    """Whether the processes of this run know each other."""
+    return bool(_crew)
 
 
 @contextlib.contextmanager

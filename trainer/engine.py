@@ -196,7 +196,7 @@ class Engine:
         if self.skipper is not None:
             self.skipper.remember()
         for number, part in enumerate(batch.split(), 1):
-            with self.placement.exchanging(self.wrapped, last=number == len(batch.sizes)):
+            with self.exchanging(part, last=number == len(batch.sizes)):
                 outputs, loss, size = self.forward(self.wrapped, part)
                 self.scaler.scale(self.share(part, loss, size)).backward()
             window.add(progress.step + 1, loss.detach(), size, self.loss.scores(outputs.detach()), part)
@@ -214,6 +214,12 @@ class Engine:
                 self.ema.update(progress.step)
         self.scaler.update()
         self.optimizer.zero_grad()
+
+    def exchanging(self, part: Batch, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """What the processes exchange in a micro-batch; every one has samples in each if it has some in the smallest."""
+        size = self.settings.micro_batch_size
+        all_count = min(size, len(part.whole) % size or size) >= self.group.size
+        return self.placement.exchanging(self.wrapped, last=last, counts=part.counts, all_count=all_count)
 
     def share(self, part: Batch, loss: Tensor, size: Tensor | int) -> Tensor:
         """What a micro-batch adds to the loss of the whole batch, times the processes: their gradients are averaged."""
@@ -253,6 +259,7 @@ class Engine:
         """The sums of a whole split, every sample counted once, with the averaged weights where there are some."""
         model = self.evaluated
         sums = Sums(self.spec, self.device)
+        self.group.level(model)
         model.eval()
         self.group.ask_often()
         generators = [self.device] if self.device.type == "cuda" else []

@@ -69,6 +69,7 @@ class Interrupts:
     def __init__(self, max_time: str | None = None) -> None:
         self.held = _Held(self)
         self.asked: int | None = None  # the first signal
+        self._outlives = False  # a signal that was heard in a job of several processes that failed is for all jobs
         self._agree: Callable[[int | None], int | None] | None = None
         self._limit = None if max_time is None else seconds(max_time)
         self._before: dict[int, Any] = {}
@@ -94,6 +95,8 @@ class Interrupts:
 
     def __exit__(self, *_: object) -> None:
         _listening.remove(self)
+        if self._outlives and _listening:
+            _listening[-1].asked = _listening[-1].asked or self.asked
         if self._limit is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
@@ -119,6 +122,9 @@ class Interrupts:
         self._agree = agree
         try:
             yield
+        except Exception:
+            self._outlives = True
+            raise
         finally:
             self._agree = None
         self.check()

@@ -17,11 +17,12 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from trainer import rundir
 from trainer.config import ConfigError, RunError, Settings, registry
-from trainer.interrupt import REASONS, Stopped
+from trainer.interrupt import INTERRUPTED, REASONS, Stopped
 
 JOB, RESULT, RUN_DIR, FAILED = "job.json", "result.json", "run_dir", "failed"
 FOLDER = "TRAINER_JOB"  # the variable that tells a process which folder those stand in
@@ -151,16 +152,19 @@ def note(name: str, value: str) -> None:
         crew.note(name, value)
 
 
-def dismiss(code: int, *, final: bool) -> None:
+def dismiss(code: int, *, final: bool, stopped: bool) -> None:
     """Tell the others that the first process has no more jobs.
 
     Args:
         code: what they are to end with.
         final: another attempt would end alike.
+        stopped: by a signal, of which the others have heard too, so that they may never come.
     """
     with contextlib.suppress(Exception):  # a signal may have cut the import of torch in two
-        from trainer.distributed import Crew, processes
+        from trainer.distributed import Crew, have_met, processes
 
+        if stopped and not have_met():
+            return
         crew = processes()
         if isinstance(crew, Crew):
             crew.dismiss(code, final=final)
@@ -232,10 +236,25 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
         max_restarts=settings.device["max_restarts"],
         monitor_interval=0.1,
         logs_specs=DefaultLogsSpecs(log_dir=str(place)),
-        signals_to_handle=",".join(name for name in SIGNALS if hasattr(signal, name)),
+        signals_to_handle="SIGQUIT",  # the others are heard once, and then no more
         shutdown_timeout=SECONDS_TO_SAVE,
     )
     root = str(Path(__file__).resolve().parent.parent)
+    heard: list[int] = []
+
+    def hear(number: int, _: FrameType | None) -> None:
+        if not heard:
+            heard.append(number)
+            raise SignalException(f"heard {number}", signal.Signals(number))
+        if number == signal.SIGINT:
+            os.write(2, b"\ntrain: interrupted\n")
+            os._exit(INTERRUPTED)  # the processes see it, and end
+
+    with contextlib.suppress(ValueError):  # not the main thread, which hears nothing
+        for name in SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(number, hear)
     try:
         elastic_launch(config, sys.executable)("-c", WORK, str(place), root)
     except ChildFailedError as failure:

@@ -38,8 +38,17 @@ class Placement:
         """
         return model
 
-    def exchanging(self, wrapped: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Around forward and backward of a micro-batch: gradients are exchanged in the last one of a batch alone."""
+    def exchanging(
+        self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Around forward and backward of a micro-batch.
+
+        Args:
+            wrapped: what is called.
+            last: of the batch, so that gradients are exchanged.
+            counts: whether its samples count, in this process.
+            all_count: whether they do in every one.
+        """
         return contextlib.nullcontext()
 
     def evaluating(self) -> contextlib.AbstractContextManager[Any]:

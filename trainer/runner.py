@@ -33,7 +33,7 @@ from trainer.device import DEVICES
 from trainer.distributed import Crew, Group, LostError, processes
 from trainer.engine import Engine, Monitor
 from trainer.environment import environment
-from trainer.interrupt import INTERRUPTED, Interrupts, Stopped
+from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, seconds
 from trainer.launch import last_failure, launch, needed
 from trainer.loader import Loaders, Share, make_loaders, watched_workers
 from trainer.logger import LOGGERS, Logger
@@ -97,7 +97,7 @@ def run(settings: Settings) -> Outcome:
     if needed(settings):
         summary = launch(settings)
         return Outcome(summary, _best_model(settings, summary))
-    crew = processes()
+    crew = processes(seconds(settings.device.get("timeout", "30m")))
     with contextlib.ExitStack() as stack:
         started = time.perf_counter()
         if settings.dry_run:
@@ -130,7 +130,7 @@ def run(settings: Settings) -> Outcome:
                 closing(_make_engine(settings, parts, loggers, checkpoints, interrupts, started, group)) as engine,
             ):
                 _announce(settings, parts, directory, group)
-                if crew.world.attempt > 0:
+                if crew.world.attempt > 0 and settings.resume is not None:
                     again, most = crew.world.attempt, crew.world.most_attempts
                     log.info("restart  %d of %d, after %s", again, most, last_failure())
                 state = group.broadcast(None if found is None else found.state)
@@ -217,8 +217,7 @@ def _take_part(settings: Settings, crew: Crew) -> None:
 
 def _be_quiet() -> None:
     """The leader speaks for all; what torch's own code says of a crash is still heard."""
-    log.addHandler(logging.NullHandler())
-    log.propagate = False
+    logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")
     sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
 

@@ -20,8 +20,9 @@ from trainer.launch import JOB, RESULT, dismiss, settings_of, world
 def follow() -> int:
     """Take part in the jobs of the first process of ``torchrun``; returns the exit code."""
     try:
-        with Interrupts():
-            from trainer import runner
+        with Interrupts() as interrupts:
+            with interrupts.held:  # torch cannot be imported by half
+                from trainer import runner
 
             return runner.follow()
     except Stopped as stopped:
@@ -42,8 +43,9 @@ def work(place: str) -> int:
     if here.rank > 0:
         return follow()
     try:
-        with Interrupts():
-            from trainer import runner
+        with Interrupts() as interrupts:
+            with interrupts.held:  # torch cannot be imported by half
+                from trainer import runner
 
             (Path(place) / RESULT).unlink(missing_ok=True)
             settings = settings_of(job)
@@ -59,7 +61,7 @@ def work(place: str) -> int:
         result = {"state": "failed", "message": str(error), "traceback": traceback.format_exc()}
     code = int(result["state"] == "failed")
     files.write(Path(place) / RESULT, lambda path: path.write_text(json.dumps(result)))
-    dismiss(code, final=False)
+    dismiss(code, final=False, stopped=result["state"] == "stopped")
     if os.getppid() != command:  # it was killed, and nobody else will
         shutil.rmtree(place, ignore_errors=True)
     return code

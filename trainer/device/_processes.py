@@ -46,16 +46,26 @@ def device_of_this_process(processes: int | Literal["auto"], threads: int | None
 def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
     """The model with batch normalisation over the samples of all processes; its weights and names stay."""
     if device.type != "cpu":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return converted
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
-        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+        if type(module) is nn.SyncBatchNorm:
+            module.__class__ = _FastSyncBatchNorm
+        elif type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
             module.__class__ = _SyncBatchNorm
     return model
 
 
+class Counting:
+    """Whether the micro-batch under way counts, in this process and in all of them."""
+
+    here = everywhere = True
+
+
 class _SyncBatchNorm(_BatchNorm):
-    """What torch's SyncBatchNorm, which needs GPUs, does there (Ioffe and Szegedy 2015, over all processes)."""
+    """Batch normalisation (Ioffe and Szegedy 2015) over the samples of all processes, but for those that do not count.
+
+    torch's own needs GPUs.
+    """
 
     def _check_input_dim(self, inputs: Tensor) -> None:
         """Of any number of axes."""
@@ -65,26 +75,46 @@ class _SyncBatchNorm(_BatchNorm):
         if not self.training and self.running_mean is not None:
             outputs: Tensor = super().forward(inputs)
             return outputs
-        axes = [axis for axis in range(inputs.ndim) if axis != 1]
-        shape = [1, -1, *[1] * (inputs.ndim - 2)]
-        here = torch.cat([inputs.sum(axes), inputs.new_tensor([inputs.numel() / inputs.shape[1]])])
-        total, count = distributed.differentiable_sum(here).split([inputs.shape[1], 1])
-        mean = total / count
-        centred = inputs - mean.view(shape)
-        variance = distributed.differentiable_sum(centred.square().sum(axes)) / count
-        outputs = centred * (variance + self.eps).rsqrt().view(shape)
-        self._follow(mean, variance * (count / (count - 1).clamp_min(1)))
-        if self.affine:
-            outputs = outputs * self.weight.view(shape) + self.bias.view(shape)
-        return outputs
+        return _normalised(self, inputs)
 
-    @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Keep the running statistics, as ``nn.BatchNorm2d`` does."""
-        if not self.track_running_stats or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        for running, now in ((self.running_mean, mean), (self.running_var, variance)):
-            if running is not None:
-                running.lerp_(now.to(running.dtype), rate)
+
+class _FastSyncBatchNorm(nn.SyncBatchNorm):
+    """torch's, on GPUs, wherever every sample counts."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, channels, …) -> the same."""
+        if not self.training or Counting.everywhere:
+            outputs: Tensor = super().forward(inputs)
+            return outputs
+        return _normalised(self, inputs)
+
+
+def _normalised(module: _BatchNorm, inputs: Tensor) -> Tensor:
+    """The statistics are float32, whatever the precision, and follow those of all processes."""
+    values = inputs.float()
+    axes = [axis for axis in range(inputs.ndim) if axis != 1]
+    shape = [1, -1, *[1] * (inputs.ndim - 2)]
+    counts = float(Counting.here)
+    here = torch.cat([values.sum(axes), values.new_tensor([inputs.numel() / inputs.shape[1]])]) * counts
+    total, count = distributed.differentiable_sum(here).split([inputs.shape[1], 1])
+    mean = total / count
+    centred = values - mean.view(shape)
+    variance = distributed.differentiable_sum(centred.square().sum(axes) * counts) / count
+    outputs = centred * (variance + module.eps).rsqrt().view(shape)
+    with torch.no_grad():
+        _follow(module, mean, variance * (count / (count - 1).clamp_min(1)))
+    if module.affine:
+        outputs = outputs * module.weight.view(shape) + module.bias.view(shape)
+    result: Tensor = outputs.to(inputs.dtype)
+    return result
+
+
+def _follow(module: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """Keep the running statistics, as ``nn.BatchNorm2d`` does."""
+    if not module.track_running_stats or module.num_batches_tracked is None:
+        return
+    module.num_batches_tracked.add_(1)
+    rate = 1 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
+    for running, now in ((module.running_mean, mean), (module.running_var, variance)):
+        if running is not None:
+            running.lerp_(now.to(running.dtype), rate)

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
-from trainer.device._processes import device_of_this_process, synchronized
+from trainer.device._processes import Counting, device_of_this_process, synchronized
 from trainer.placement import Placement
 
 
@@ -64,8 +64,11 @@ class Replicated(Placement):
             find_unused_parameters=self.find_unused_parameters,
         )
 
-    def exchanging(self, wrapped: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Nothing is sent before the last micro-batch."""
+    def exchanging(
+        self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Nothing is sent before the last micro-batch, but for batch normalisation, to which only samples count."""
+        Counting.here, Counting.everywhere = counts, all_count
         if last or not isinstance(wrapped, DistributedDataParallel):
             return contextlib.nullcontext()
         no_sync: contextlib.AbstractContextManager[Any] = wrapped.no_sync()

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
-from trainer.device._processes import device_of_this_process, synchronized
+from trainer.device._processes import Counting, device_of_this_process, synchronized
 from trainer.launch import world
 from trainer.placement import Placement, Stateful
 
@@ -69,8 +69,11 @@ class Sharded(Placement):
             group["params"] = [pieces[weight] for weight in group["params"]]
         return model
 
-    def exchanging(self, wrapped: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Nothing is sent before the last micro-batch."""
+    def exchanging(
+        self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Nothing is sent before the last micro-batch, but for batch normalisation, to which only samples count."""
+        Counting.here, Counting.everywhere = counts, all_count
         assert isinstance(wrapped, FSDPModule)
         wrapped.set_requires_gradient_sync(last)
         return contextlib.nullcontext()
