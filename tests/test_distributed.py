@@ -434,9 +434,25 @@ def test_a_process_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_early_signal_is_quiet(tmp_path: Path) -> None:
     for moment in (0.5, 1.5, 2.5, 3.5, 4.5, 5.5):
-        with started([*TRAIN, *DDP, "epochs=400", f"run_dir={moment}"], tmp_path) as processes:
+        with started([*TRAIN, *DDP, "epochs=400", f"run_dir=after-{moment}"], tmp_path) as processes:
             time.sleep(moment)
             processes.command.terminate()
             code, _, errors = processes.finish()
             assert (code, errors) == (TERMINATED, "train: terminated (SIGTERM)\n"), moment
             processes.until_none_is_left(2)
+
+
+@pytest.mark.slow
+def test_one_process_of_torchrun_hears_signals_and_goes_on(folder: Path) -> None:
+    words = [*torchrun(1), CLI, *PLUGIN, "model.how=slow", "model.call=0", "run_dir=run", "resume=auto"]
+    with started(words, folder) as processes:
+        wait_for(processes, folder / "run" / "metrics.jsonl")
+        number = processes.rank(0)
+        assert number is not None
+        os.kill(number, signal.SIGTERM)
+        assert "train: terminated (SIGTERM)" in processes.finish()[2]
+        processes.until_none_is_left()
+    assert state(folder / "run")["step"] > 0
+    code, out, errors = run(words, folder)
+    assert code == 0, errors
+    assert "resume   after step" in out

@@ -205,7 +205,7 @@ class Alone:
         """A job of which nobody else has to hear."""
         yield
 
-    def wait_for_followers(self, fingerprint: dict[str, Any]) -> None:
+    def wait_for_followers(self, fingerprint: dict[str, Any], interrupts: Interrupts) -> None:
         """There are none."""
 
     def remember(self, run_dir: str) -> None:
@@ -328,8 +328,8 @@ class Crew:
             with contextlib.suppress(Exception):  # where the place to meet is gone, all are told so by that
                 self._tell(self._key("over"), True)
 
-    def wait_for_followers(self, fingerprint: dict[str, Any]) -> None:
-        """Until all have built what the job needs; then they begin.
+    def wait_for_followers(self, fingerprint: dict[str, Any], interrupts: Interrupts) -> None:
+        """Until all have built what the job needs; then they begin, and no signal keeps one from joining the others.
 
         Raises:
             ConfigError: for one of them the config is wrong, or it sees other data.
@@ -347,6 +347,7 @@ class Crew:
                 problems |= {f"dataset: rank {rank} sees other samples than rank 0": None}
         if problems:
             raise ConfigError(*problems)
+        interrupts.expect_others()
         self._tell(self._key("go"), True)
 
     def remember(self, run_dir: str) -> None:
@@ -396,8 +397,9 @@ class Crew:
         self._begin(self._number, settings)
         return settings
 
-    def ready(self, fingerprint: dict[str, Any], problems: Sequence[str] = ()) -> bool:
+    def ready(self, fingerprint: dict[str, Any], interrupts: Interrupts, problems: Sequence[str] = ()) -> bool:
         """Tell the leader, and wait until all are; says whether the job begins."""
+        interrupts.expect_others()
         answer = {"problems": list(problems)} if problems else {"fingerprint": fingerprint}
         self._tell(self._key(f"ready/{self.world.rank}"), answer)
         self._wait(self._key("go"), self._key("over"))
@@ -443,6 +445,7 @@ class Crew:
     def group(self, device: torch.device, interrupts: Interrupts) -> Iterator[Group]:
         """The processes, connected for one job."""
         here = self.world
+        self._watch.key = self._key("over")
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=PrefixStore(self._key("group"), self._store),
@@ -452,9 +455,8 @@ class Crew:
         )
         self._retired[:] = [dist.group.WORLD]
         group = Group(here.rank, here.size)
-        self._watch.key = self._key("over")
         try:
-            with interrupts.together(group.agree) if here.size > 1 else contextlib.nullcontext():
+            with interrupts.together(group.agree):
                 try:
                     yield group
                 except NotFiniteError:  # all have seen it, and nobody waits
@@ -612,12 +614,16 @@ def processes(patience: float = 1800.0) -> Alone | Crew:
     """
     if not _crew:
         here = world()
-        _crew.append(Alone() if here is None else Crew(here, patience))
+        try:
+            _crew.append(Alone() if here is None else Crew(here, patience))
+        except BaseException:
+            _crew.append(Alone())  # so that nobody waits once more
+            raise
     return _crew[0]
 
 
 def have_met() -> bool:
-    """Whether the processes of this run know each other."""
+    """Whether the processes of this run know each other, or it is clear that they will not."""
     return bool(_crew)
 
 

@@ -216,7 +216,7 @@ class Engine:
         self.optimizer.zero_grad()
 
     def exchanging(self, part: Batch, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """What the processes exchange in a micro-batch; every one has samples in each if it has some in the smallest."""
+        """What the processes exchange in a micro-batch; the last one of a batch is the smallest."""
         size = self.settings.micro_batch_size
         all_count = min(size, len(part.whole) % size or size) >= self.group.size
         return self.placement.exchanging(self.wrapped, last=last, counts=part.counts, all_count=all_count)

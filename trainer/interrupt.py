@@ -112,6 +112,10 @@ class Interrupts:
         if self.asked is not None:
             raise Stopped(self.asked)
 
+    def expect_others(self) -> None:
+        """From here to ``together`` no signal is raised: the other processes wait there for this one."""
+        self._agree = lambda _: None
+
     @contextlib.contextmanager
     def together(self, agree: Callable[[int | None], int | None]) -> Iterator[None]:
         """Within, a signal is raised only where all processes ask for one: by ``listen``, and at the end of ``held``.

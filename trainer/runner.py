@@ -115,7 +115,7 @@ def run(settings: Settings) -> Outcome:
         parts = assemble(settings)
         stack.callback(parts.loaders.close)
         found = _find_checkpoint(settings, parts, directory)
-        crew.wait_for_followers(parts.fingerprint)
+        crew.wait_for_followers(parts.fingerprint, interrupts)
         directory.claim(settings.to_dict(), settings.overrides)
         settings = settings.replace(run_dir=str(directory.path))
         crew.remember(settings.run_dir)
@@ -189,7 +189,7 @@ def _take_part(settings: Settings, crew: Crew) -> None:
                 raise ConfigError(*problems)
             parts = assemble(settings)
             stack.callback(parts.loaders.close)
-            begun = crew.ready(parts.fingerprint)
+            begun = crew.ready(parts.fingerprint, interrupts)
             if not begun:
                 return
             with (
@@ -202,7 +202,7 @@ def _take_part(settings: Settings, crew: Crew) -> None:
                 engine.fit()
                 _evaluate_best(engine, None)
         except ConfigError as error:
-            crew.ready({}, error.problems)
+            crew.ready({}, interrupts, error.problems)
         except NotFiniteError:
             pass  # known to all, and the leader explains it
         except Stopped:
