@@ -40,12 +40,9 @@ def test_a_component_of_this_process_alone_is_refused(forgets: None) -> None:
         def __init__(self, spec: Spec) -> None:
             super().__init__()
 
-    try:
-        settings = compose("model=of_a_notebook", "device=ddp", "device.processes=2")
-        with pytest.raises(ConfigError, match=r"model=of_a_notebook: is known to this process only; device=ddp needs"):
-            launch(settings)
-    finally:
-        MODELS._components.pop("of_a_notebook")
+    settings = compose("model=of_a_notebook", "device=ddp", "device.processes=2")
+    with pytest.raises(ConfigError, match=r"model=of_a_notebook: is known to this process only; device=ddp needs"):
+        launch(settings)
 
 
 def test_settings_reach_another_process_as_they_are() -> None:

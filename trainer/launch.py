@@ -259,8 +259,8 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
         elastic_launch(config, sys.executable)("-c", WORK, str(place), root)
     except ChildFailedError as failure:
         return failure
-    except SignalException as heard:
-        raise Stopped(int(heard.sigval)) from None
+    except SignalException as caught:
+        raise Stopped(int(caught.sigval)) from None
     return None
 
 
@@ -343,7 +343,8 @@ def _environment(count: int, place: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """The agent hears signals while it is at work; before and after they are the command's."""
-    before = {number: signal.getsignal(number) for number in REASONS}
+    quit_number = [signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else []  # torch's, see _run_agent
+    before = {number: signal.getsignal(number) for number in [*REASONS, *quit_number]}
     try:
         yield
     finally:
