@@ -25,13 +25,18 @@ from trainer.spec import Spec
 
 def test_from_python_the_model_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    before = dict(os.environ), {number: signal.getsignal(number) for number in REASONS}
+    names = ("TRAINER_JOB", "OMP_NUM_THREADS", "TORCH_CPP_LOG_LEVEL")
+
+    def surroundings() -> object:
+        return [os.environ.get(name) for name in names], [signal.getsignal(number) for number in REASONS]
+
+    before = surroundings()
     words = ("model.norm=batch", "epochs=1", "logger=none", "run_dir=run")
     summary, model = run(compose(*words, "device=ddp", "device.processes=2"))
     assert (summary["state"], summary["run_dir"], model.training) == ("finished", "run", False)
     best = load_file(tmp_path / "run" / "checkpoints" / "best.safetensors")
     assert all(torch.equal(best[name], weight) for name, weight in model.state_dict().items())
-    assert (dict(os.environ), {number: signal.getsignal(number) for number in REASONS}) == before
+    assert surroundings() == before
 
 
 def test_a_component_of_this_process_alone_is_refused(forgets: None) -> None:
