@@ -362,7 +362,7 @@ def kill_a_rank(folder: Path, draw: random.Random, seconds: float) -> str:
     moment, rank = draw.uniform(1.0, seconds), draw.randint(0, 1)
     with started(kills.command(KILLED), folder) as processes:
         begun = time.monotonic()
-        while time.monotonic() - begun < moment or processes.rank(rank) is None:
+        while processes.command.poll() is None and (time.monotonic() - begun < moment or processes.rank(rank) is None):
             time.sleep(0.02)
         number = processes.rank(rank)
         if number is not None:
