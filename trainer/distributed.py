@@ -35,7 +35,7 @@ from trainer import launch
 from trainer.checkpoint import Stateful
 from trainer.config import ConfigError, RunError, Settings
 from trainer.interrupt import Interrupts, seconds
-from trainer.launch import RemoteError, World, world
+from trainer.launch import World, remote_error, world
 from trainer.metrics import Sums
 from trainer.nonfinite import NotFiniteError
 
@@ -159,10 +159,7 @@ class _Total:
 
     def state_dict(self) -> dict[str, Any]:
         """The whole."""
-        whole = {name: tensor.clone() for name, tensor in self._sums.state_dict().items()}
-        for tensor in whole.values():
-            dist.all_reduce(tensor)
-        return whole
+        return {name: _summed(tensor) for name, tensor in self._sums.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The leader takes it all."""
@@ -180,15 +177,18 @@ def differentiable_sum(tensor: Tensor) -> Tensor:
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
-        summed = tensor.clone()
-        dist.all_reduce(summed)
-        return summed
+        return _summed(tensor)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
-        summed = gradient.clone()
-        dist.all_reduce(summed)
-        return summed
+        return _summed(gradient)
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    """The sum over all processes, as a tensor of its own."""
+    summed = tensor.clone()
+    dist.all_reduce(summed)
+    return summed
 
 
 class Alone:
@@ -500,9 +500,9 @@ class Crew:
         with contextlib.suppress(LostError):
             if self._has(self._key("failed")):
                 failure, self._blamed = self._read(self._key("failed")), True
-                return _with_cause(f"rank {failure['rank']}: {failure['message']}", failure["traceback"])
+                return remote_error(f"rank {failure['rank']}: {failure['message']}", failure["traceback"])
         if _is_lost(error):
-            return _with_cause(f"rank {self.world.rank}: {self._in_vain(error)}", str(error))
+            return remote_error(f"rank {self.world.rank}: {self._in_vain(error)}", str(error))
         return error
 
     def _in_vain(self, error: BaseException) -> str:
@@ -656,12 +656,6 @@ def _is_lost(error: BaseException) -> bool:
     if isinstance(error, LostError | dist.DistError):
         return True
     return isinstance(error, RuntimeError) and bool(LOST.search(str(error)))
-
-
-def _with_cause(message: str, text: str) -> RunError:
-    error = RunError(message)
-    error.__cause__ = RemoteError(text)
-    return error
 
 
 def _defaults(name: str) -> dict[str, Any]:

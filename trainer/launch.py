@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from trainer import rundir
 from trainer.config import ConfigError, RunError, Settings, registry
-from trainer.interrupt import INTERRUPTED, REASONS, Stopped
+from trainer.interrupt import CLOCK, INTERRUPTED, REASONS, Stopped
 
 JOB, RESULT, RUN_DIR, FAILED = "job.json", "result.json", "run_dir", "failed"
 FOLDER = "TRAINER_JOB"  # the variable that tells a process which folder those stand in
@@ -81,8 +81,9 @@ def folder() -> Path | None:
 def last_failure() -> str:
     """Why the attempt before this one has ended, as far as that is known."""
     place = folder()
-    known = place is not None and (place / FAILED).is_file()
-    return (place / FAILED).read_text() if place is not None and known else "a process has failed"
+    if place is None or not (place / FAILED).is_file():
+        return "a process has failed"
+    return (place / FAILED).read_text()
 
 
 def needed(settings: Settings) -> bool:
@@ -106,7 +107,7 @@ def launch(settings: Settings) -> dict[str, Any]:
         (place / JOB).write_text(json.dumps({"argv": sys.argv, **as_job(settings)}))
         with _environment(count, place), _own_signals():
             failure = _run_agent(settings, count, place)
-        result = _read(place / RESULT)
+        result = rundir.read_json(place / RESULT)
         if failure is not None:
             raise _failed(failure, result, place)
     if not result:
@@ -175,6 +176,13 @@ class RemoteError(Exception):
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
+
+
+def remote_error(message: str, text: str | None) -> RunError:
+    """An error that another process reports, with its traceback as the cause, if there is one."""
+    error = RunError(message)
+    error.__cause__ = None if text is None else RemoteError(text)
+    return error
 
 
 def _number_of_processes(settings: Settings) -> int:
@@ -251,9 +259,8 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
             os._exit(INTERRUPTED)  # the processes see it, and end
 
     with contextlib.suppress(ValueError):  # not the main thread, which hears nothing
-        for name in SIGNALS:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+        for number in REASONS:
+            if number != CLOCK and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(number, hear)
     try:
         elastic_launch(config, sys.executable)("-c", WORK, str(place), root)
@@ -279,12 +286,8 @@ class _Failures(logging.Handler):
             self._path.write_text(f"rank {rank} {how}")
 
 
-SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
-
-
 def _failed(failure: Any, result: dict[str, Any], place: Path) -> RunError:
     """What ended a run: a process that was killed, or else the first error of all."""
-    cause = RemoteError(result["traceback"]) if "traceback" in result else None
     run_dir = Path((place / RUN_DIR).read_text()) if (place / RUN_DIR).is_file() else None
     rank, first = failure.get_first_failure()
     said: str = result.get("message") or _said(first)
@@ -298,31 +301,19 @@ def _failed(failure: Any, result: dict[str, Any], place: Path) -> RunError:
         advice = "; out of memory?" if first.signal_name() == "SIGKILL" else ""
         message = f"rank {rank} was killed ({first.signal_name()}){advice}"
     elif "message" in result:
-        error = RunError(said)
-        error.__cause__ = cause
-        return error
+        return remote_error(said, result.get("traceback"))
     else:
         message = f"rank {rank}: {said}" if said else f"rank {rank} ended with code {first.exitcode}"
     if run_dir is not None and run_dir.is_dir():
         rundir.note_failure(run_dir, message)
         message += f" (the log: {run_dir / rundir.LOG})"
-    error = RunError(message)
-    error.__cause__ = cause
-    return error
+    return remote_error(message, result.get("traceback"))
 
 
 def _said(failure: Any) -> str:
     """What a process has left about its failure."""
     message = failure.error_file_data.get("message") if failure.error_file_data else None
     return str(message.get("message", "")) if isinstance(message, dict) else ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return result
 
 
 @contextlib.contextmanager

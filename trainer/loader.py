@@ -284,7 +284,8 @@ class _Batches(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, batch: Tensor) -> tuple[Tensor, ...]:
         positions = self._share.of(batch)
-        targets, whole = (self._source.targets.index_select(0, each) for each in (positions, batch))
+        whole = self._source.targets.index_select(0, batch)
+        targets = whole if positions is batch else self._source.targets.index_select(0, positions)
         return (positions, targets, whole, *self._source.fetch(positions))
 
 

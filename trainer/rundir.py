@@ -8,7 +8,6 @@ import logging
 import logging.handlers
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,9 +87,8 @@ class RunDirectory:
         self._lock = self._lock or self._locked()
         if not self._resumes and (self.path / CONFIG).exists():  # of two told to use one folder, one came first
             raise ConfigError(f"run_dir: {self.path} is another run's; name another")
-        file = logging.FileHandler(self.path / LOG, encoding="utf-8")
+        file = _log_file(self.path)
         self.claimed = True
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._log.removeHandler(self._memory)
         self._memory.setTarget(file)
         self._memory.close()  # hands over what was kept
@@ -102,20 +100,15 @@ class RunDirectory:
 
     def write_yaml(self, name: str, content: Any) -> None:
         """Write a file of plain containers, whole or not at all."""
-        self._write(name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        _write(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a file of plain containers, whole or not at all; JSON has no inf and nan, so null."""
-        finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
-        self._write(name, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
+        write_json(self.path / name, content)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """What ``write_json`` has written; nothing where that cannot be read."""
-        try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_json(self.path / name)
 
     def num_evaluations(self, name: str) -> int:
         """How many points of val a file of metrics has."""
@@ -123,9 +116,6 @@ class RunDirectory:
             return (self.path / name).read_bytes().count(b'"val/loss"')
         except OSError:
             return 0
-
-    def _write(self, name: str, text: str) -> None:
-        files.write(self.path / name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def fail(self, config: Mapping[str, Any], overrides: Sequence[str], message: str, error: BaseException) -> None:
         """Keep an error with its traceback in the log, as far as the disk allows."""
@@ -202,13 +192,36 @@ class RunDirectory:
 
 def note_failure(path: Path, message: str) -> None:
     """Say in a run directory why the run ended, where the process that wrote there cannot any more."""
-    with contextlib.suppress(OSError, ValueError):
-        before = json.loads((path / SUMMARY).read_text(encoding="utf-8")) if (path / SUMMARY).is_file() else {}
-        summary = {**before, "state": "failed", "reason": message}
-        text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-        files.write(path / SUMMARY, lambda file: file.write_text(text, encoding="utf-8"))
-        with (path / LOG).open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')},000 ERROR {message}\n")
+    with contextlib.suppress(OSError):
+        write_json(path / SUMMARY, {**read_json(path / SUMMARY), "state": "failed", "reason": message})
+        with contextlib.closing(_log_file(path)) as file:
+            file.handle(log.makeRecord("trainer", logging.ERROR, "", 0, message, (), None))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of plain containers, whole or not at all; JSON has no inf and nan, so null."""
+    finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    _write(path, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What ``write_json`` has written; nothing where that cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, text: str) -> None:
+    files.write(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _log_file(path: Path) -> logging.FileHandler:
+    """The log of a run directory."""
+    file = logging.FileHandler(path / LOG, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return file
 
 
 class _Console(logging.Handler):
