@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from trainer import distributed
 from trainer.config import ConfigError
 from trainer.launch import world
+from trainer.placement import Placement
 
 
 def device_of_this_process(processes: int | Literal["auto"], threads: int | None) -> torch.device:
@@ -59,6 +62,28 @@ class Counting:
     """Whether the micro-batch under way counts, in this process and in all of them."""
 
     here = everywhere = True
+
+
+@dataclass(frozen=True)
+class OfProcesses(Placement):
+    """A model that several processes train.
+
+    Args:
+        sync_batchnorm: normalise over the whole micro-batch, and not over each process's share of it.
+    """
+
+    sync_batchnorm: bool = True
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """With the layers of batch normalisation exchanged."""
+        return synchronized(model, self.device) if self.sync_batchnorm else model
+
+    def exchanging(
+        self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Batch normalisation leaves out what does not count."""
+        Counting.here, Counting.everywhere = counts, all_count
+        return contextlib.nullcontext()
 
 
 class _SyncBatchNorm(_BatchNorm):

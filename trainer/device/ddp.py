@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
-from trainer.device._processes import Counting, device_of_this_process, synchronized
+from trainer.device._processes import OfProcesses, device_of_this_process
 from trainer.placement import Placement
 
 
@@ -38,20 +38,14 @@ def ddp(
 
 
 @dataclass(frozen=True)
-class Replicated(Placement):
+class Replicated(OfProcesses):
     """A copy in every process.
 
     Args:
-        sync_batchnorm: normalise over the whole micro-batch, and not over each process's share of it.
         find_unused_parameters: look in every step for weights that the loss does not depend on.
     """
 
-    sync_batchnorm: bool = True
     find_unused_parameters: bool = False
-
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """With the layers of batch normalisation exchanged."""
-        return synchronized(model, self.device) if self.sync_batchnorm else model
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         """The copies start from that of the first process."""
@@ -67,9 +61,9 @@ class Replicated(Placement):
     def exchanging(
         self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
     ) -> contextlib.AbstractContextManager[Any]:
-        """Nothing is sent before the last micro-batch, but for batch normalisation, to which only samples count."""
-        Counting.here, Counting.everywhere = counts, all_count
+        """No gradient is sent before the last micro-batch."""
+        nothing = super().exchanging(wrapped, last=last, counts=counts, all_count=all_count)
         if last or not isinstance(wrapped, DistributedDataParallel):
-            return contextlib.nullcontext()
+            return nothing
         no_sync: contextlib.AbstractContextManager[Any] = wrapped.no_sync()
         return no_sync

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
-from trainer.device._processes import Counting, device_of_this_process, synchronized
+from trainer.device._processes import OfProcesses, device_of_this_process
 from trainer.launch import world
 from trainer.placement import Placement, Stateful
 
@@ -41,18 +41,8 @@ def fsdp(
 
 
 @dataclass(frozen=True)
-class Sharded(Placement):
-    """A piece in every process.
-
-    Args:
-        sync_batchnorm: normalise over the whole micro-batch, and not over each process's share of it.
-    """
-
-    sync_batchnorm: bool = True
-
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """With the layers of batch normalisation exchanged."""
-        return synchronized(model, self.device) if self.sync_batchnorm else model
+class Sharded(OfProcesses):
+    """A piece in every process."""
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         """In place; the optimizer gets the pieces in the place of the weights."""
@@ -72,11 +62,10 @@ class Sharded(Placement):
     def exchanging(
         self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
     ) -> contextlib.AbstractContextManager[Any]:
-        """Nothing is sent before the last micro-batch, but for batch normalisation, to which only samples count."""
-        Counting.here, Counting.everywhere = counts, all_count
+        """No gradient is sent before the last micro-batch."""
         assert isinstance(wrapped, FSDPModule)
         wrapped.set_requires_gradient_sync(last)
-        return contextlib.nullcontext()
+        return super().exchanging(wrapped, last=last, counts=counts, all_count=all_count)
 
     def evaluating(self) -> contextlib.AbstractContextManager[Any]:
         """Pieces cannot be brought together in inference mode and be trained afterwards."""
