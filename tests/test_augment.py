@@ -25,7 +25,7 @@ def same_numbers_every_time() -> None:
 def augment(
     images: Tensor, draws: Tensor, *, crop: int = 0, flip: bool = False, rotate: float = 0, scale: float = 0
 ) -> Tensor:
-    return Augment(crop=crop, flip=flip, rotate=rotate, scale=scale)(images, draws)
+    return Augment(crop=crop, flip=flip, rotate=rotate, scale=scale).change(images, draws)
 
 
 def make_images(samples: int, channels: int, height: int, width: int) -> Tensor:
@@ -154,10 +154,10 @@ def test_crop_and_flip_follow_the_rotation() -> None:
 def test_result_of_a_sample_does_not_depend_on_its_batch(keys: dict[str, float]) -> None:
     images, draws = make_images(9, 3, 8, 7), torch.rand(9, Augment.num_draws)
     change = Augment(**{"crop": 0, "flip": False, "rotate": 0, "scale": 0, **keys})  # type: ignore[arg-type]
-    together, order = change(images, draws), torch.randperm(9)
-    assert torch.equal(change(images[order], draws[order]), together[order])
+    together, order = change.change(images, draws), torch.randperm(9)
+    assert torch.equal(change.change(images[order], draws[order]), together[order])
     for number in range(9):
-        assert torch.equal(change(images[number : number + 1], draws[number : number + 1])[0], together[number])
+        assert torch.equal(change.change(images[number : number + 1], draws[number : number + 1])[0], together[number])
 
 
 def test_augmentation_leaves_its_input_alone() -> None:

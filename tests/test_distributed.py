@@ -270,7 +270,7 @@ def test_what_fails_while_data_load_fails_everywhere(folder: Path) -> None:
         '@DATASETS.register\ndef picky(seed: int) -> Data:\n    """Digits for the first process."""\n'
         '    if os.environ["RANK"] != "0":\n        raise ConfigError("dataset.root: nothing there")\n'
         '    keys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}\n'
-        "    return digits(seed, val_fraction=0.15, in_memory=True, workers=0, augment=keys)\n"
+        "    return digits(seed, val_fraction=0.15, sampler='shuffle', in_memory=True, workers=0, augment=keys)\n"
     )
     code, out, errors = run([*TRAIN, f"plugins=[{plugin}]", "dataset=picky", *DDP], folder)
     assert (code, out) == (2, "")

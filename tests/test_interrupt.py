@@ -46,7 +46,7 @@ def slow(seed: int) -> Data:
     """Digits that take their time."""
     wait("start")
     keys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
-    data = digits(seed, val_fraction=0.15, in_memory=False, workers=0, augment=keys)
+    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=0, augment=keys)
     whole = data.train.source
 
     class Source:

@@ -32,7 +32,9 @@ def made(kind: Any, shape: list[int], **keys: Any) -> Data:
 
 
 DATA = {
-    "augmented images": lambda: digits(0, val_fraction=0.15, in_memory=True, workers=0, augment=AUGMENT),
+    "augmented images": lambda: digits(
+        0, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=AUGMENT
+    ),
     "images": lambda: made("image", [3, 9, 7]),
     "sequences": lambda: made("sequence", [12, 2], min_steps=3),
     "tokens": lambda: made("tokens", [12], min_steps=1),
@@ -164,7 +166,7 @@ PARENT = os.getpid()
 def failing(seed: int, *, how: str) -> Data:
     """Digits whose data workers fail."""
     keys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
-    data = digits(seed, val_fraction=0.15, in_memory=False, workers=2, augment=keys)
+    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=2, augment=keys)
     whole, bad = data.train.source, int(data.train.positions[5])
 
     class Source:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.config import Fraction, NonNegativeFloat, NonNegativeInt
+from trainer.data import Inputs
+from trainer.draws import Draws
 
 
 class AugmentKeys(TypedDict):
@@ -45,7 +47,11 @@ class Augment:
         """The augmentation that ``dataset.augment`` asks for; None where every key is off."""
         return cls(**keys) if any(keys.values()) else None
 
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+    def __call__(self, inputs: Inputs, draws: Draws) -> Inputs:
+        """Augment the images of a batch."""
+        return self.change(inputs[0], draws.uniform("image", self.num_draws)), *inputs[1:]
+
+    def change(self, images: Tensor, draws: Tensor) -> Tensor:
         """Augment a batch.
 
         Args:

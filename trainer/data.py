@@ -6,48 +6,131 @@ source, so that cutting val from train copies nothing.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from trainer.augment import Augment
 from trainer.config import ConfigError, RunError
+from trainer.draws import Draws
 from trainer.spec import Kind, Spec, Task
+
+Inputs = tuple[Tensor, ...]  # what a model is called with: (inputs,), or (inputs, lengths) where steps vary
 
 
 class Source(Protocol):
-    """Samples by position."""
+    """Samples by position.
+
+    Where steps vary it also has ``lengths``, (samples,) int64: so similar ones come together.
+    """
 
     @property
     def targets(self) -> Tensor:
         """(samples,) int64 classes, or (samples, outputs) float32 labels or values."""
 
-    def fetch(self, positions: Tensor) -> tuple[Tensor, ...]:
+    def fetch(self, positions: Tensor) -> Inputs:
         """The raw inputs at ``positions`` (int64), batched: (inputs,), or (inputs, lengths) where steps vary."""
+
+
+class Resident(Source, Protocol):
+    """A source that may live on the device."""
+
+    @property
+    def num_bytes(self) -> int:
+        """What that takes."""
+
+    def to(self, device: torch.device) -> Resident:
+        """The same on another device."""
 
 
 @dataclass(frozen=True)
 class TensorSource:
-    """Samples that live as whole tensors.
+    """Samples of one size, as whole tensors.
 
     Args:
-        inputs: (samples, *shape), and lengths (samples,) where steps vary.
+        inputs: (samples, *shape), and lengths (samples,) where steps vary, padded with zeros.
         targets: as in ``Source``.
     """
 
-    inputs: tuple[Tensor, ...]
+    inputs: Inputs
     targets: Tensor
 
-    def fetch(self, positions: Tensor) -> tuple[Tensor, ...]:
+    def fetch(self, positions: Tensor) -> Inputs:
         """One gather for each input."""
         return tuple(tensor.index_select(0, positions) for tensor in self.inputs)
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes on a device."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.inputs, self.targets))
 
     def to(self, device: torch.device) -> TensorSource:
         """The same on another device."""
         return TensorSource(tuple(tensor.to(device) for tensor in self.inputs), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class RaggedSource:
+    """Samples of varying length, one behind the other: padding exists only in batches.
+
+    Args:
+        values: (steps of all samples, *width).
+        lengths: (samples,) int64, each at least 1.
+        targets: as in ``Source``.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+    @classmethod
+    def join(cls, samples: list[Tensor], targets: Tensor) -> RaggedSource:
+        """Of samples (steps, *width) one by one."""
+        return cls(torch.cat(samples), torch.tensor([len(sample) for sample in samples]), targets)
+
+    @functools.cached_property
+    def starts(self) -> Tensor:
+        """Where each sample begins."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    def fetch(self, positions: Tensor) -> Inputs:
+        """One gather, padded with zeros to the longest of these samples."""
+        lengths = self.lengths.index_select(0, positions)
+        steps = torch.arange(int(lengths.max()), device=lengths.device)
+        valid = steps < lengths[:, None]
+        places = torch.where(valid, self.starts.index_select(0, positions)[:, None] + steps, 0)
+        values = self.values.index_select(0, places.flatten()).view(*places.shape, *self.values.shape[1:])
+        return keep(values, valid), lengths
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes on a device."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (self.values, self.lengths, self.targets))
+
+    def to(self, device: torch.device) -> RaggedSource:
+        """The same on another device."""
+        return RaggedSource(self.values.to(device), self.lengths.to(device), self.targets.to(device))
+
+
+def valid_steps(lengths: Tensor, steps: int) -> Tensor:
+    """(batch, steps) bool: which of the steps are a sample's, and not padding."""
+    return torch.arange(steps, device=lengths.device) < lengths[:, None]
+
+
+def keep(values: Tensor, valid: Tensor, axis: int = 1) -> Tensor:
+    """Zeros where a step is padding.
+
+    Args:
+        values: (batch, …, steps, …).
+        valid: (batch, steps).
+        axis: that of the steps.
+    """
+    shape = [1] * values.ndim
+    shape[0], shape[axis] = valid.shape
+    return values.masked_fill(~valid.view(shape), 0)
 
 
 @dataclass(frozen=True)
@@ -70,6 +153,12 @@ class Split:
         """The split's targets, in its order."""
         return self.source.targets.index_select(0, self.positions)
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """Those of the split's samples, in its order, where the source knows them."""
+        lengths: Tensor | None = getattr(self.source, "lengths", None)
+        return None if lengths is None else lengths.index_select(0, self.positions)
+
     def head(self, count: int) -> Tensor:
         """The raw inputs of the first samples, (count, *shape)."""
         return self.source.fetch(self.positions[:count])[0]
@@ -79,42 +168,97 @@ class Split:
         return Split(self.source, self.positions.index_select(0, which))
 
 
+class Features(Protocol):
+    """What a model reads, computed from raw samples in batch, such as a spectrogram from a wave."""
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        """The first input and the lengths may change; a sample's result does not depend on the others."""
+
+    def to(self, device: torch.device) -> Features:
+        """The same on another device."""
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What repeats it elsewhere, as plain types."""
+
+
 @dataclass(frozen=True)
 class Normalise:
     """Zero mean and unit variance for each channel.
 
     Args:
-        mean, std: (channels,) float32, in the units of the raw samples.
+        mean, std: (channels,) float32, in the units of the samples.
+        axis: of a batch, that of the channels.
     """
 
     mean: Tensor
     std: Tensor
+    axis: int = 1
 
     @classmethod
-    def measure(cls, split: Split, chunk: int = 4096) -> Normalise:
-        """Measure a split of (samples, channels, …) inputs, summed in float64, a chunk of samples at a time."""
+    def measure(
+        cls,
+        split: Split,
+        chunk: int = 4096,
+        *,
+        axis: int = 1,
+        features: Features | None = None,
+        most: int | None = None,
+    ) -> Normalise:
+        """Measure a split, summed in float64, a chunk of samples at a time. Padding is not counted.
+
+        Args:
+            split: of (samples, …) inputs with channels along ``axis``; steps that vary are along axis 1, or 2 of
+                spectrograms.
+            chunk: samples at a time.
+            axis: that of the channels.
+            features: measure these of the samples.
+            most: so many samples at most, drawn evenly over the split.
+        """
         total = squares = torch.zeros(())
         count = 0
-        for positions in split.positions.split(chunk):
-            inputs = split.source.fetch(positions)[0]
+        measured = split.positions if most is None else split.positions[:: -(-len(split) // most)]
+        for positions in measured.split(chunk):
+            inputs = split.source.fetch(positions)
+            values, *lengths = inputs if features is None else features(inputs)
             # pixels are exact enough in float32, which is faster; numbers far from 0 are not
-            exact = torch.float64 if inputs.is_floating_point() else torch.float32
-            values = inputs.to(exact).transpose(0, 1).flatten(1)
-            total = total + values.sum(1).double()
-            squares = squares + values.square().sum(1).double()
-            count += values.shape[1]
+            exact = torch.float64 if values.is_floating_point() else torch.float32
+            moved = values.to(exact).movedim(axis, 0)
+            flat = moved.flatten(1)
+            if lengths:  # (channels, batch, steps) of sequences, (channels, batch, 1, steps) of spectrograms
+                flat = flat[:, valid_steps(lengths[0], moved.shape[-1]).flatten()]
+            total = total + flat.sum(1).double()
+            squares = squares + flat.square().sum(1).double()
+            count += flat.shape[1]
         mean = total / count
         std = (squares / count - mean**2).clamp_min(0).sqrt()
-        return cls(mean.float(), torch.where(std > 0, std, 1.0).float())
+        return cls(mean.float(), torch.where(std > 0, std, 1.0).float(), axis)
 
     def to(self, device: torch.device) -> Normalise:
         """The same on another device."""
-        return Normalise(self.mean.to(device), self.std.to(device))
+        return Normalise(self.mean.to(device), self.std.to(device), self.axis)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """(batch, channels, …) of any number type -> float32."""
-        shape = (1, -1, *[1] * (inputs.ndim - 2))
+        """(batch, …) of any number type -> float32."""
+        shape = [1] * inputs.ndim
+        shape[self.axis] = -1
         return inputs.to(torch.float32, copy=True).sub_(self.mean.view(shape)).div_(self.std.view(shape))
+
+
+class Augmentation(Protocol):
+    """Changes training samples at random, in batch."""
+
+    def __call__(self, inputs: Inputs, draws: Draws) -> Inputs:
+        """As ``inputs``; the random numbers of each sample are those of ``draws``."""
+
+
+class Mix(Protocol):
+    """Mixes every training sample with another one, and their targets alike (Zhang et al. 2018, Yun et al. 2019)."""
+
+    def shares(self, draws: Draws) -> Tensor:
+        """(batch,) float32 in [0, 1]: how much of each sample stays."""
+
+    def __call__(self, inputs: Inputs, others: Inputs, draws: Draws) -> Inputs:
+        """Both as the model would read them; those of the first that ``shares`` speaks of stay."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +269,16 @@ class Data:
         spec: what it tells a model; ``num_outputs`` is still open.
         train, val, test: the splits; ``val`` is None when nothing was held out.
         normalise: applied to every batch, where the samples are not already numbers of that kind.
-        augment: applied to training batches before ``normalise``.
+        augment: applied to raw training samples.
+        features: from raw samples to what is normalised.
+        augment_features: applied to training samples as the model reads them.
+        mix: applied to training batches, last.
         in_memory: whole tensors on the device, or streamed through a DataLoader.
         workers: processes of that DataLoader.
+        balanced: train on each class as often as on every other, drawn with replacement.
+        identity: stands in the fingerprint in the place of the samples, where reading all would take too long.
+        preprocess: what else repeats the preprocessing elsewhere, as plain types: a vocabulary, a size.
+        warnings: what the user has to hear of the data, a line each.
     """
 
     spec: Spec
@@ -135,14 +286,25 @@ class Data:
     val: Split | None
     test: Split
     normalise: Normalise | None = None
-    augment: Augment | None = None
+    augment: Augmentation | None = None
+    features: Features | None = None
+    augment_features: Augmentation | None = None
+    mix: Mix | None = None
     in_memory: bool = True
     workers: int = 0
+    balanced: bool = False
+    identity: str | None = None
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def fingerprint(self) -> dict[str, Any]:
         """Sizes, and a SHA-256 of every sample and target in order, to tell two data sets apart."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256((self.identity or "").encode())
         for split in self.splits().values():
+            if self.identity is not None:
+                digest.update(split.positions.numpy().data)
+                digest.update(split.targets.numpy().data)
+                continue
             for positions in split.positions.split(4096):
                 for tensor in (*split.source.fetch(positions), split.source.targets.index_select(0, positions)):
                     digest.update(tensor.numpy().data)
@@ -157,9 +319,9 @@ class Data:
             RunError: a class number is outside the classes.
         """
         spec, name = self.spec, self.spec.dataset
-        for field, value, allowed in (("kind", spec.kind, get_args(Kind)), ("task", spec.task, get_args(Task))):
+        for key, value, allowed in (("kind", spec.kind, get_args(Kind)), ("task", spec.task, get_args(Task))):
             if value not in allowed:
-                raise ConfigError(f"dataset={name}: spec.{field} must be one of {', '.join(allowed)}, got {value!r}")
+                raise ConfigError(f"dataset={name}: spec.{key} must be one of {', '.join(allowed)}, got {value!r}")
         wanted = torch.int64 if spec.task == "classification" else torch.float32
         width = () if spec.task == "classification" else (len(spec.classes),)
         for split, part in self.splits().items():
@@ -170,9 +332,24 @@ class Data:
                 raise ConfigError(f"dataset={name}: {split} targets must be {wanted} of ({size}), got {got}")
             if spec.task == "classification":
                 check_classes(name, split, targets, len(spec.classes))
-            shape = tuple(part.head(1).shape[1:])
-            if len(part) and shape != spec.shape:
-                raise ConfigError(f"dataset={name}: spec.shape is {spec.shape}, but a {split} sample is {shape}")
+            self._check_shape(split, part)
+
+    def _check_shape(self, split: str, part: Split) -> None:
+        spec, name = self.spec, self.spec.dataset
+        if not len(part):
+            return
+        inputs = part.source.fetch(part.positions[:1])
+        read = inputs if self.features is None else self.features(inputs)
+        if spec.varying and len(read) < 2:
+            raise ConfigError(f"dataset={name}: spec.varying wants lengths, but a {split} sample has none")
+        shape, wanted = list(read[0].shape[1:]), list(spec.shape)
+        if len(read) > 1:
+            steps = spec.step_axis - 1
+            wanted[steps] = shape[steps] if len(shape) > steps and shape[steps] <= wanted[steps] else wanted[steps]
+        if shape != wanted:
+            raise ConfigError(
+                f"dataset={name}: spec.shape is {spec.shape}, but a {split} sample is {tuple(read[0].shape[1:])}"
+            )
 
     def splits(self) -> dict[str, Split]:
         """The splits there are, by name."""
@@ -181,13 +358,18 @@ class Data:
 
     def preprocessing(self) -> dict[str, Any]:
         """What repeats the preprocessing elsewhere, as plain types."""
-        norm = self.normalise
+        norm, spec = self.normalise, self.spec
         return {
-            "kind": self.spec.kind,
-            "shape": list(self.spec.shape),
-            "task": self.spec.task,
-            "classes": list(self.spec.classes),
-            "normalise": None if norm is None else {"mean": norm.mean.tolist(), "std": norm.std.tolist()},
+            "kind": spec.kind,
+            "shape": list(spec.shape),
+            "varying": spec.varying,
+            "task": spec.task,
+            "classes": list(spec.classes),
+            "features": None if self.features is None else self.features.preprocessing(),
+            "normalise": None
+            if norm is None
+            else {"mean": norm.mean.tolist(), "std": norm.std.tolist(), "axis": norm.axis},
+            **self.preprocess,
         }
 
 

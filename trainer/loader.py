@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.config import RunError
-from trainer.data import Data, Source, Split, TensorSource, generator
+from trainer.data import Data, Inputs, RaggedSource, Resident, Source, Split, TensorSource, generator, keep, valid_steps
+from trainer.draws import Draws
 from trainer.interrupt import of_a_worker
 
+SIMILAR = 50  # batches whose samples are sorted by length
 MOST_SECONDS = 600  # that a batch may take in a data worker; one that takes longer hangs
 
 
@@ -31,8 +34,8 @@ class Batch(NamedTuple):
     called in every process, as they wait for one another in it.
     """
 
-    inputs: tuple[Tensor, ...]  # what the model is called with: (inputs,) or (inputs, lengths)
-    targets: Tensor
+    inputs: Inputs
+    targets: Tensor  # as in ``Source``; of mixed classes (batch, classes) float32 shares
     whole: Tensor  # the targets of the whole batch, of all processes
     sizes: tuple[int, ...]  # samples of each micro-batch that count; 0 stands for one that does not
 
@@ -100,10 +103,22 @@ class Order:
         batch_size: samples in a batch; the last may be smaller.
         seed: shuffles with it; None keeps the split's order.
         limit: so many batches at most.
+        lengths: of the samples; shuffled ones of similar length come together.
+        weights: draw with these chances and with replacement, instead of shuffling.
     """
 
-    def __init__(self, positions: Tensor, batch_size: int, seed: int | None, limit: int | None) -> None:
+    def __init__(
+        self,
+        positions: Tensor,
+        batch_size: int,
+        seed: int | None,
+        limit: int | None,
+        *,
+        lengths: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
         self._positions, self._batch_size, self._seed = positions, batch_size, seed
+        self._lengths, self._weights = lengths, weights
         batches = -(-len(positions) // batch_size)
         self.num_batches = batches if limit is None else min(batches, limit)
 
@@ -111,41 +126,122 @@ class Order:
         """The positions of each batch from ``start`` on, sent to the device at once."""
         positions = self._positions
         if self._seed is not None:
-            shuffled = torch.randperm(len(positions), generator=generator(self._seed, epoch, "order"))
+            maker = generator(self._seed, epoch, "order")
+            if self._weights is None:
+                shuffled = torch.randperm(len(positions), generator=maker)
+            else:  # the inverse of the cumulative distribution: torch.multinomial has a limit of 2^24 samples
+                chances = self._weights.double().cumsum(0)
+                drawn = torch.rand(len(positions), generator=maker, dtype=torch.float64) * chances[-1]
+                shuffled = torch.searchsorted(chances, drawn, right=True)
+            if self._lengths is not None:
+                shuffled = self._similar(shuffled, self._lengths, maker)
             positions = positions.index_select(0, shuffled)
         return list(positions.to(device).split(self._batch_size))[start : self.num_batches]
 
+    def _similar(self, shuffled: Tensor, lengths: Tensor, maker: torch.Generator) -> Tensor:
+        """Sorted by length within every ``SIMILAR`` batches, and these batches shuffled; a smaller last one stays."""
+        size = self._batch_size
+        whole = len(shuffled) // size * size
+        sorted_ = [
+            some.index_select(0, lengths.index_select(0, some).argsort(stable=True))
+            for some in shuffled[:whole].split(SIMILAR * size)
+        ]
+        batches = torch.cat([*sorted_, shuffled[:0]]).view(-1, size)
+        mixed = batches.index_select(0, torch.randperm(len(batches), generator=maker))
+        return torch.cat([mixed.flatten(), shuffled[whole:]])
+
 
 class Preprocess:
-    """Raw samples to what the model reads: augmented with the seed, then normalised; a batch at a time.
+    """Raw samples to what the model reads, a batch at a time: augment, features, normalise, augment features, mix.
 
     Args:
         data: says how.
-        num_samples: of the source, each of which has its own draws.
-        seed: of the draws; None leaves the samples as they are but for the normalisation.
+        among: the positions of the samples that are mixed in.
+        seed: of what is random; None leaves all of that out.
         device: where the batches are.
     """
 
-    def __init__(self, data: Data, num_samples: int, seed: int | None, device: torch.device) -> None:
+    def __init__(self, data: Data, among: Tensor, seed: int | None, device: torch.device) -> None:
         self._normalise = None if data.normalise is None else data.normalise.to(device)
+        self._features = None if data.features is None else data.features.to(device)
         self._augment = None if seed is None else data.augment
-        self._num_samples, self._seed, self._device = num_samples, seed, device
+        self._augment_features = None if seed is None else data.augment_features
+        self._mix = None if seed is None else data.mix
+        self._spec, self._among, self._seed = data.spec, among, seed
 
-    def draws(self, epoch: int) -> Tensor | None:
-        """The random numbers of every sample of the source in an epoch, (samples, draws); None without a need."""
-        if self._augment is None or self._seed is None:
+    def partners(self, positions: Tensor, epoch: int) -> Tensor | None:
+        """The position of the sample that each one is mixed with, (batch,); None where nothing is mixed."""
+        if self._mix is None:
             return None
-        shape = (self._num_samples, self._augment.num_draws)
-        return torch.rand(shape, generator=generator(self._seed, epoch, "augment")).to(self._device)
+        return self._draws(positions, epoch).others("partner", self._among)
 
-    def __call__(self, inputs: tuple[Tensor, ...], positions: Tensor, draws: Tensor | None) -> tuple[Tensor, ...]:
-        """The first input is changed; lengths stay as they are."""
-        first = inputs[0]
-        if self._augment is not None and draws is not None:
-            first = self._augment(first, draws.index_select(0, positions))
+    def __call__(self, inputs: Inputs, positions: Tensor, epoch: int) -> Inputs:
+        """What the model reads of one sample each, not mixed yet."""
+        draws = self._draws(positions, epoch)
+        if self._augment is not None:
+            inputs = self._augment(inputs, draws)
+        if self._features is not None:
+            inputs = self._features(inputs)
         if self._normalise is not None:
-            first = self._normalise(first)
-        return (first, *inputs[1:])
+            inputs = self._padded(self._normalise(inputs[0]), *inputs[1:])
+        if self._augment_features is not None:
+            inputs = self._augment_features(inputs, draws)
+        return inputs
+
+    def mixed(self, inputs: Inputs, others: Inputs, positions: Tensor, epoch: int) -> Inputs:
+        """The samples with their partners mixed in."""
+        assert self._mix is not None
+        return self._mix(inputs, others, self._draws(positions, epoch))
+
+    def mixed_targets(self, targets: Tensor, others: Tensor, positions: Tensor, epoch: int) -> Tensor:
+        """The targets alike: (batch, classes, labels or values) float32."""
+        assert self._mix is not None
+        share = self._mix.shares(self._draws(positions, epoch)).unsqueeze(1)
+        if self._spec.task == "classification":
+            targets, others = (F.one_hot(each, len(self._spec.classes)) for each in (targets, others))
+        return share * targets + (1 - share) * others
+
+    def _draws(self, positions: Tensor, epoch: int) -> Draws:
+        return Draws(positions, self._seed or 0, epoch, "augment")
+
+    def _padded(self, first: Tensor, *lengths: Tensor) -> Inputs:
+        """Padding is zeros to a model, whatever it was before."""
+        if not lengths:
+            return (first,)
+        axis = self._spec.step_axis
+        return keep(first, valid_steps(lengths[0], first.shape[axis]), axis), *lengths
+
+
+class Raw(NamedTuple):
+    """A process's share of a batch, as the source has it."""
+
+    batch: Tensor  # the positions of the whole batch
+    whole: Tensor  # their targets
+    inputs: Inputs
+    # of the samples that are mixed in, where there are some
+    partners: Tensor | None = None
+    other_whole: Tensor | None = None
+    others: Inputs = ()
+
+    @classmethod
+    def fetch(cls, source: Source, share: Share, batch: Tensor, partners: Tensor | None) -> Raw:
+        """The samples at the positions ``batch``, and at ``partners``."""
+        first = cls(batch, source.targets.index_select(0, batch), source.fetch(share.of(batch)))
+        if partners is None:
+            return first
+        targets = source.targets.index_select(0, partners)
+        return first._replace(partners=partners, other_whole=targets, others=source.fetch(share.of(partners)))
+
+    def to(self, device: torch.device) -> Raw:
+        """The same on another device."""
+        inputs, others = (tuple(t.to(device, non_blocking=True) for t in each) for each in (self.inputs, self.others))
+        rest = (
+            None if tensor is None else tensor.to(device, non_blocking=True)
+            for tensor in (self.batch, self.whole, self.partners, self.other_whole)
+        )
+        batch, whole, partners, other_whole = rest
+        assert batch is not None and whole is not None
+        return Raw(batch, whole, inputs, partners, other_whole, others)
 
 
 class _Ordered:
@@ -164,25 +260,32 @@ class _Ordered:
     def close(self) -> None:
         """Nothing to end."""
 
+    def _ready(self, raw: Raw, epoch: int) -> Batch:
+        """Preprocessed on the device, and mixed."""
+        share, preprocess = self._share, self._preprocess
+        positions, whole = share.of(raw.batch), raw.whole
+        inputs = preprocess(raw.inputs, positions, epoch)
+        if raw.partners is not None and raw.other_whole is not None:
+            others = preprocess(raw.others, share.of(raw.partners), epoch)
+            inputs = preprocess.mixed(inputs, others, positions, epoch)
+            whole = preprocess.mixed_targets(whole, raw.other_whole, raw.batch, epoch)
+        return Batch(inputs, share.of(whole), whole, share.sizes(len(whole)))
+
 
 class InMemory(_Ordered):
     """The source lives on the device; a batch is one gather."""
 
     def __init__(
-        self, source: TensorSource, order: Order, share: Share, preprocess: Preprocess, device: torch.device
+        self, source: Resident, order: Order, share: Share, preprocess: Preprocess, device: torch.device
     ) -> None:
         super().__init__(order, share, preprocess, device)
         self._source = source
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on."""
-        draws = self._preprocess.draws(epoch)
         for batch in self._order.batches(epoch, start, self._device):
-            positions = self._share.of(batch)
-            inputs = self._preprocess(self._source.fetch(positions), positions, draws)
-            whole = self._source.targets.index_select(0, batch)
-            targets = whole if positions is batch else self._source.targets.index_select(0, positions)
-            yield Batch(inputs, targets, whole, self._share.sizes(len(batch)))
+            partners = self._preprocess.partners(batch, epoch)
+            yield self._ready(Raw.fetch(self._source, self._share, batch, partners), epoch)
 
 
 class Streamed(_Ordered):
@@ -192,7 +295,7 @@ class Streamed(_Ordered):
         self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device, workers: int
     ) -> None:
         super().__init__(order, share, preprocess, device)
-        self._sampler = _EpochSampler(order)
+        self._sampler = _EpochSampler(order, preprocess)
         self._loader = DataLoader(
             _Batches(source, share),
             sampler=self._sampler,
@@ -207,17 +310,14 @@ class Streamed(_Ordered):
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on."""
-        draws = self._preprocess.draws(epoch)
         self._sampler.epoch, self._sampler.start = epoch, start
         batches = iter(self._loader)
         while True:
             with watched_workers(fetching=self._loader.num_workers > 0):
-                loaded = next(batches, None)
-            if loaded is None:
+                raw = next(batches, None)
+            if raw is None:
                 return
-            positions, targets, whole, *inputs = (tensor.to(self._device, non_blocking=True) for tensor in loaded)
-            sizes = self._share.sizes(len(whole))
-            yield Batch(self._preprocess(tuple(inputs), positions, draws), targets, whole, sizes)
+            yield self._ready(raw.to(self._device), epoch)
 
     def close(self) -> None:
         """End the workers: asked first, then at once; at its own exit Python would wait for those that hang."""
@@ -264,29 +364,28 @@ def _in_a_worker(report: str) -> str:
 
 
 class _EpochSampler:
-    """Hands the DataLoader the batches of the epoch it is told."""
+    """Hands the DataLoader the batches of the epoch it is told, each with the positions that are mixed in."""
 
-    def __init__(self, order: Order) -> None:
-        self.order, self.epoch, self.start = order, 0, 0
+    def __init__(self, order: Order, preprocess: Preprocess) -> None:
+        self.order, self.preprocess, self.epoch, self.start = order, preprocess, 0, 0
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self.order.batches(self.epoch, self.start, torch.device("cpu")))
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        epoch = self.epoch
+        for batch in self.order.batches(epoch, self.start, torch.device("cpu")):
+            yield batch, self.preprocess.partners(batch, epoch)
 
     def __len__(self) -> int:
         return self.order.num_batches - self.start
 
 
-class _Batches(Dataset[tuple[Tensor, ...]]):
+class _Batches(Dataset[Raw]):
     """A source whose items are a process's shares of batches, for the workers of a DataLoader."""
 
     def __init__(self, source: Source, share: Share) -> None:
         self._source, self._share = source, share
 
-    def __getitem__(self, batch: Tensor) -> tuple[Tensor, ...]:
-        positions = self._share.of(batch)
-        whole = self._source.targets.index_select(0, batch)
-        targets = whole if positions is batch else self._source.targets.index_select(0, positions)
-        return (positions, targets, whole, *self._source.fetch(positions))
+    def __getitem__(self, item: tuple[Tensor, Tensor | None]) -> Raw:
+        return Raw.fetch(self._source, self._share, *item)
 
 
 class Loaders(NamedTuple):
@@ -320,13 +419,14 @@ def make_loaders(
         limit_batches: so many batches of each split at most.
         overfit_batches: train on the same first batches in every epoch, unshuffled, and use them as val too.
     """
-    on_device: dict[int, TensorSource] = {}  # splits share a source; it goes to the device once
+    on_device: dict[int, Resident] = {}  # splits share a source; it goes to the device once
 
     def load(split: Split, shuffle: int | None, share: Share) -> Loader:
         source = split.source
-        order = Order(split.positions, batch_size, shuffle, limit_batches)
-        preprocess = Preprocess(data, len(source.targets), shuffle, device)
-        if data.in_memory and isinstance(source, TensorSource):
+        weights = _balancing(split.targets, len(data.spec.classes)) if data.balanced and shuffle is not None else None
+        order = Order(split.positions, batch_size, shuffle, limit_batches, lengths=split.lengths, weights=weights)
+        preprocess = Preprocess(data, data.train.positions, shuffle, device)
+        if data.in_memory and isinstance(source, TensorSource | RaggedSource):
             resident = on_device.setdefault(id(source), source.to(device))
             return InMemory(resident, order, share, preprocess, device)
         return Streamed(source, order, share, preprocess, device, data.workers)
@@ -339,3 +439,8 @@ def make_loaders(
         return Loaders(few, few, test)
     val = None if data.val is None else load(data.val, None, evaluated)
     return Loaders(load(data.train, seed, share), val, test)
+
+
+def _balancing(targets: Tensor, num_classes: int) -> Tensor:
+    """(samples,) chances of a draw with which every class that has samples is as frequent as the others."""
+    return 1 / targets.bincount(minlength=num_classes).double()[targets]

@@ -86,11 +86,14 @@ class Sums:
             loss: its mean, a scalar.
             size: what that mean divided by.
             scores: (batch, width).
-            targets: (batch,) classes or (batch, width) labels or values.
+            targets: (batch,) classes or (batch, width) labels or values; of mixed classes their shares (batch, width),
+                of which the largest counts.
         """
         self.loss[0] += loss * size
         self.loss[1] += size
         if self.task == "classification":
+            if targets.ndim == 2:
+                targets = targets.argmax(1)
             cells = targets * self.width + scores.argmax(1)
             self.total.view(-1).index_add_(0, cells, self._ones.expand(len(cells)))
         elif self.task == "multilabel":

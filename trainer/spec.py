@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["image", "sequence", "tokens", "table"]
+Kind = Literal["image", "spectrogram", "sequence", "tokens", "table"]
 Task = Literal["classification", "multilabel", "regression"]
 
 
@@ -16,12 +16,14 @@ class Spec:
     Args:
         dataset: name of the data set, for messages.
         kind: what a sample is.
-        shape: of one sample: image (channels, height, width), sequence (steps, width), tokens (steps,),
-            table (features,). Samples of varying length are padded to this shape and come with their lengths.
+        shape: of one sample: image (channels, height, width), spectrogram (1, steps, bands), sequence (steps, width),
+            tokens (steps,), table (features,).
         task: one of several classes, any number of labels, or values.
         classes: names of the classes, labels or values.
         counts: training samples of each class or label; empty for values.
         vocabulary: number of different tokens, 0 being the padding; only for tokens.
+        varying: samples have one to ``shape``'s steps; they come with their lengths, padded with zeros to the longest
+            of their batch.
         num_outputs: what the model has to return for one sample, as the loss wants it.
         sigmoid: the loss takes probabilities, so the model has to end in a sigmoid.
     """
@@ -33,9 +35,17 @@ class Spec:
     classes: tuple[str, ...]
     counts: tuple[int, ...] = ()
     vocabulary: int | None = None
+    varying: bool = False
     num_outputs: int = 0
     sigmoid: bool = False
 
+    @property
+    def step_axis(self) -> int:
+        """The axis of a batch that counts the steps, where the kind has steps."""
+        return 2 if self.kind == "spectrogram" else 1
+
     def __str__(self) -> str:
         noun = {"classification": "classes", "multilabel": "labels", "regression": "values"}[self.task]
-        return f"{self.kind} {'×'.join(map(str, self.shape))}, {len(self.classes)} {noun}"
+        steps = self.step_axis - 1
+        size = ["≤" * (self.varying and axis == steps) + str(length) for axis, length in enumerate(self.shape)]
+        return f"{self.kind} {'×'.join(size)}, {len(self.classes)} {noun}"

@@ -14,7 +14,7 @@ PLAIN: AugmentKeys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
 
 
 def load(seed: int) -> Data:
-    return digits(seed, val_fraction=0.15, in_memory=True, workers=0, augment=PLAIN)
+    return digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=PLAIN)
 
 
 def test_the_file_names_its_source_and_licence() -> None:

@@ -63,7 +63,10 @@ def test_lengths_vary_between_min_steps_and_the_shape_and_the_rest_is_zero(kind:
     [
         ({"kind": "image", "shape": [8, 8]}, "dataset.shape: must have 3 numbers for kind=image, got [8, 8]"),
         ({"classes": 1}, "dataset.classes: must be at least 2 for task=classification, got 1"),
-        ({"min_steps": 2}, "dataset.min_steps: only kind=sequence and kind=tokens have steps, not kind=table"),
+        (
+            {"min_steps": 2},
+            "dataset.min_steps: only kind=sequence and kind=tokens have steps that vary, not kind=table",
+        ),
         (
             {"kind": "tokens", "min_steps": 5},
             "dataset.min_steps: must be at most 4, the steps of dataset.shape, got 5",

@@ -19,7 +19,7 @@ from trainer.dataset import DATASETS
 from trainer.vision import torchvision
 
 PLAIN: AugmentKeys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
-KEYS: dict[str, Any] = {"val_fraction": 0.1, "in_memory": True, "workers": 0, "augment": PLAIN}
+KEYS: dict[str, Any] = {"val_fraction": 0.1, "sampler": "shuffle", "in_memory": True, "workers": 0, "augment": PLAIN}
 
 
 def build(name: str, root: Path) -> Data:

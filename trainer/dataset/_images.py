@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.augment import Augment, AugmentKeys
-from trainer.config import Fraction, NonNegativeInt
 from trainer.data import Data, Normalise, Split, TensorSource, check_classes, split_off
+from trainer.dataset._own import LoadKeys
 from trainer.spec import Spec
 
 
-class ImageKeys(TypedDict):
+class ImageKeys(LoadKeys):
     """The keys that every image data set has."""
 
-    val_fraction: Fraction
-    in_memory: bool
-    workers: NonNegativeInt
     augment: AugmentKeys
 
 
@@ -58,8 +53,9 @@ def image_data(
         test,
         normalise=Normalise.measure(train),
         augment=Augment.from_keys(keys["augment"]),
-        in_memory=keys["in_memory"],
+        in_memory=keys["in_memory"] is not False,  # they are whole tensors
         workers=keys["workers"],
+        balanced=keys["sampler"] == "balanced",
     )
 
 

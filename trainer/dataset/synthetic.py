@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor
+from typing_extensions import Unpack
 
-from trainer.config import ConfigError, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
-from trainer.data import Data, Split, TensorSource, generator, split_off
+from trainer.config import ConfigError, NonNegativeFloat, PositiveInt
+from trainer.data import Data, RaggedSource, Split, TensorSource, generator, split_off, valid_steps
 from trainer.dataset import DATASETS
+from trainer.dataset._own import LoadKeys
 from trainer.spec import Kind, Spec, Task
 
-DIMENSIONS = {"image": 3, "sequence": 2, "tokens": 1, "table": 1}
+DIMENSIONS = {"image": 3, "spectrogram": 3, "sequence": 2, "tokens": 1, "table": 1}
 
 
 @DATASETS.register
@@ -30,9 +32,7 @@ def synthetic(
     vocabulary: Annotated[int, Meta(ge=3)],
     min_steps: PositiveInt | None,
     noise: NonNegativeFloat,
-    val_fraction: Fraction,
-    in_memory: bool,
-    workers: NonNegativeInt,
+    **keys: Unpack[LoadKeys],
 ) -> Data:
     """Samples around prototypes that do not depend on the seed, so that every seed has the same task.
 
@@ -51,9 +51,9 @@ def synthetic(
         inputs = _tokens(targets, shape[0], classes, vocabulary, noise, maker)
     else:
         inputs = _numbers(targets, shape, classes, noise, maker)
-    source = TensorSource(_with_lengths(inputs, min_steps, maker), targets)
+    source = TensorSource((inputs,), targets) if min_steps is None else _cut(inputs, targets, min_steps, maker)
     everything = Split.all(source)
-    train, val = split_off(everything.take(torch.arange(samples)), val_fraction, seed)
+    train, val = split_off(everything.take(torch.arange(samples)), keys["val_fraction"], seed)
     spec = Spec(
         dataset="synthetic",
         kind=kind,
@@ -62,9 +62,18 @@ def synthetic(
         classes=tuple(str(number) for number in range(classes)),
         counts=_counts(train.targets, classes, task),
         vocabulary=vocabulary if kind == "tokens" else None,
+        varying=min_steps is not None,
     )
     test = everything.take(torch.arange(samples, total))
-    return Data(spec, train, val, test, in_memory=in_memory, workers=workers)
+    return Data(
+        spec,
+        train,
+        val,
+        test,
+        in_memory=keys["in_memory"] is not False,  # they are whole tensors
+        workers=keys["workers"],
+        balanced=keys["sampler"] == "balanced",
+    )
 
 
 def _check(kind: Kind, shape: list[int], task: Task, classes: int, min_steps: int | None) -> None:
@@ -76,7 +85,7 @@ def _check(kind: Kind, shape: list[int], task: Task, classes: int, min_steps: in
     if task == "regression" and kind == "tokens":
         problems.append("dataset.task: kind=tokens has classes or labels, not values; use task=classification")
     if min_steps is not None and kind not in ("sequence", "tokens"):
-        problems.append(f"dataset.min_steps: only kind=sequence and kind=tokens have steps, not kind={kind}")
+        problems.append(f"dataset.min_steps: only kind=sequence and kind=tokens have steps that vary, not kind={kind}")
     if min_steps is not None and min_steps > shape[0]:
         problems.append(f"dataset.min_steps: must be at most {shape[0]}, the steps of dataset.shape, got {min_steps}")
     if problems:
@@ -120,13 +129,10 @@ def _tokens(targets: Tensor, steps: int, classes: int, vocabulary: int, noise: f
     return torch.where(torch.rand(speaking.shape, generator=maker) < noise, anything, said)
 
 
-def _with_lengths(inputs: Tensor, min_steps: int | None, maker: torch.Generator) -> tuple[Tensor, ...]:
-    """Cut samples to lengths from ``min_steps`` on, zero beyond them."""
-    if min_steps is None:
-        return (inputs,)
+def _cut(inputs: Tensor, targets: Tensor, min_steps: int, maker: torch.Generator) -> RaggedSource:
+    """The first ``min_steps`` or more steps of each sample."""
     lengths = torch.randint(min_steps, inputs.shape[1] + 1, (len(inputs),), generator=maker)
-    valid = torch.arange(inputs.shape[1]) < lengths[:, None]
-    return inputs * valid.view(*valid.shape, *[1] * (inputs.ndim - 2)), lengths
+    return RaggedSource(inputs[valid_steps(lengths, inputs.shape[1])], lengths, targets)
 
 
 def _counts(targets: Tensor, classes: int, task: Task) -> tuple[int, ...]:

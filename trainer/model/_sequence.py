@@ -10,7 +10,10 @@ from trainer.spec import Spec
 
 
 class Rows(nn.Module):
-    """An image as the sequence of its rows: (batch, channels, height, width) -> (batch, height, channels * width)."""
+    """An image as the sequence of its rows: (batch, channels, height, width) -> (batch, height, channels * width).
+
+    Of a spectrogram the rows are its steps.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
@@ -35,7 +38,7 @@ class Transpose(nn.Module):
 
 def as_sequence(spec: Spec, embedding: int) -> tuple[nn.Module, int]:
     """A module that turns the spec's samples into (batch, steps, width) float sequences, and the width."""
-    if spec.kind == "image":
+    if spec.kind in ("image", "spectrogram"):
         channels, _, width = spec.shape
         return Rows(), channels * width
     if spec.kind == "tokens":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
+import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
 from trainer.config import ConfigError, Fraction, PositiveInt
+from trainer.data import keep, valid_steps
 from trainer.model import MODELS
 from trainer.model._sequence import Transpose, as_sequence, last_layer
 from trainer.spec import Spec
@@ -15,10 +18,12 @@ from trainer.spec import Spec
 
 @MODELS.register
 class CNN(nn.Module):
-    """2-D on images (batch, channels, height, width); 1-D on sequences, tables and embedded tokens.
+    """2-D on images and spectrograms; 1-D on sequences, tables and embedded tokens.
 
-    Each block keeps the size in its convolution and halves it, rounding down, in its pooling. Without options this is
-    the classic network for small images: 32 and 64 feature maps of 3×3, 128 hidden units.
+    Each block keeps the size in its convolution and halves it in its pooling: rounding down, or up where steps vary.
+    Padding is zeros to every convolution and does not count in a normalisation, so that a sample's outputs do not
+    depend on what it is padded to. Without options this is the classic network for small images: 32 and 64 feature
+    maps of 3×3, 128 hidden units.
 
     Returns:
         (batch, ``spec.num_outputs``).
@@ -35,6 +40,7 @@ class CNN(nn.Module):
         kernel_size: PositiveInt,
         hidden: PositiveInt,
         norm: Literal["none", "batch"],
+        global_pool: Literal["auto", "none", "max", "mean"],
         dropout: Fraction,
         embedding: PositiveInt,
     ) -> None:
@@ -43,19 +49,22 @@ class CNN(nn.Module):
             raise ConfigError(
                 f"model.kernel_size: must be odd, so that the convolution keeps the size, got {kernel_size}"
             )
-        if spec.kind == "image":
+        if spec.kind in ("image", "spectrogram"):
             self.signal: nn.Module = nn.Identity()
             width, size = spec.shape[0], list(spec.shape[1:])
         else:
             sequence, width = as_sequence(spec, embedding)
             self.signal = nn.Sequential(sequence, Transpose())
             size = [spec.shape[0]]
-        smallest = 2 ** len(channels)
-        if min(size) < smallest:
+        self.smallest = 2 ** len(channels)
+        if spec.varying:  # steps are padded to a multiple of it
+            size[0] = -(-size[0] // self.smallest) * self.smallest
+        if min(size) < self.smallest:
             raise ConfigError(
                 f"model.channels: {len(channels)} blocks halve the size {len(channels)} times and need at least "
-                f"{smallest} pixels or steps; dataset={spec.dataset} has {'×'.join(map(str, size))}"
+                f"{self.smallest} pixels or steps; dataset={spec.dataset} has {'×'.join(map(str, size))}"
             )
+        self.steps = size[0]
         flat = len(size) == 1
         conv, pool = (nn.Conv1d, nn.MaxPool1d) if flat else (nn.Conv2d, nn.MaxPool2d)
         batch_norm = nn.BatchNorm1d if flat else nn.BatchNorm2d
@@ -66,13 +75,55 @@ class CNN(nn.Module):
             blocks += [nn.ReLU(), pool(2)]
             width, size = maps, [length // 2 for length in size]
         self.blocks = nn.Sequential(*blocks)
-        features = width
-        for length in size:
-            features *= length
+        self.global_pool = ("max" if spec.varying else "none") if global_pool == "auto" else global_pool
+        # of spectrograms only the steps are pooled: which band it is matters
+        pooled = 0 if self.global_pool == "none" else 1 if spec.kind == "spectrogram" else len(size)
+        self.pooled = tuple(range(2, 2 + pooled))
+        features = width * math.prod(size[pooled:])
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout))
         self.out = last_layer(hidden, spec)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """See the class; padding is zeros to a convolution, so lengths change nothing."""
-        outputs: Tensor = self.out(self.head(self.blocks(self.signal(inputs))))
+        """See the class."""
+        signal = self.signal(inputs)
+        if lengths is None:
+            maps = self.blocks(signal)
+            steps = None
+        else:
+            maps, steps = self._blocks(self._padded(signal), lengths)
+        if self.global_pool == "max":  # never less than padding, after a ReLU
+            maps = maps.amax(self.pooled)
+        elif self.global_pool == "mean" and steps is not None:
+            maps = maps.sum(2) / steps.view(-1, *[1] * (maps.ndim - 2))
+        elif self.global_pool == "mean":
+            maps = maps.mean(self.pooled)
+        outputs: Tensor = self.out(self.head(maps))
         return outputs
+
+    def _padded(self, signal: Tensor) -> Tensor:
+        """(batch, width, steps, …) with zeros to a whole number of steps after the last pooling, or to all."""
+        steps = signal.shape[2]
+        wanted = self.steps if self.global_pool == "none" else -(-steps // self.smallest) * self.smallest
+        return F.pad(signal, [0, 0] * (signal.ndim - 3) + [0, wanted - steps])
+
+    def _blocks(self, maps: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The blocks with padding kept at zero; the maps and how many of their steps are valid, (batch,)."""
+        for layer in self.blocks:
+            if isinstance(layer, nn.MaxPool1d | nn.MaxPool2d):
+                lengths = (lengths + 1) // 2
+            valid = valid_steps(lengths, maps.shape[2])
+            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ReLU | nn.MaxPool1d | nn.MaxPool2d):
+                maps = layer(maps)
+            else:
+                maps = _over_valid(layer, maps, valid)
+            if isinstance(layer, nn.ReLU):
+                maps = keep(maps, valid, axis=2)
+        return maps, lengths
+
+
+def _over_valid(norm: nn.Module, maps: Tensor, valid: Tensor) -> Tensor:
+    """Batch normalisation of (batch, channels, steps, …) over the steps that are ``valid``, (batch, steps)."""
+    by_step = maps.transpose(1, 2)  # (batch, steps, channels, …)
+    some = by_step[valid]
+    normal = norm(some if some.ndim == 2 else some.unsqueeze(-1)).view_as(some)
+    return by_step.clone().index_put_((valid,), normal).transpose(1, 2)

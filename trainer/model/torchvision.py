@@ -21,7 +21,7 @@ class Torchvision(nn.Module):
     Grey images are given to all three colour channels.
 
     Args:
-        spec: images (batch, channels, height, width) of 1 or 3 channels.
+        spec: images (batch, channels, height, width) of 1 or 3 channels, or spectrograms (batch, 1, steps, bands).
         arch: a name of ``torchvision.models.list_models(module=torchvision.models)``.
         size: resize to size × size first, bilinearly.
 
@@ -36,8 +36,10 @@ class Torchvision(nn.Module):
         from trainer.vision import torchvision
 
         super().__init__()
-        if spec.kind != "image" or spec.shape[0] not in (1, 3):
-            raise ConfigError(f"model=torchvision: reads images of 1 or 3 channels; dataset={spec.dataset} is {spec}")
+        if spec.kind not in ("image", "spectrogram") or spec.shape[0] not in (1, 3):
+            raise ConfigError(
+                f"model=torchvision: reads images of 1 or 3 channels and spectrograms; dataset={spec.dataset} is {spec}"
+            )
         names = torchvision.models.list_models(module=torchvision.models)
         if arch not in names:
             raise ConfigError(unknown_option("model.arch", arch, names))
@@ -47,7 +49,7 @@ class Torchvision(nn.Module):
             options["image_size"] = size or spec.shape[1]
         if arch in ("googlenet", "inception_v3"):  # their auxiliary heads answer in a tuple
             options |= {"aux_logits": False, "init_weights": True}
-        self.size = size
+        self.size, self.steps = size, spec.shape[1]
         self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()
         try:  # classifiers differ in the sizes they can read, and only they know: let it read one image
             self.network: nn.Module = builder(weights=None, **options)
@@ -60,8 +62,10 @@ class Torchvision(nn.Module):
             ) from error
         self.train()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+    def forward(self, images: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """See the class; spectrograms of all lengths are padded to one size, as these networks are made for one."""
+        if lengths is not None:
+            images = F.pad(images, [0, 0, 0, self.steps - images.shape[2]])
         if self.size is not None:
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         outputs: Tensor = self.last(self.network(images.expand(-1, 3, -1, -1)))
