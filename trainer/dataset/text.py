@@ -1,0 +1,35 @@
+"""Texts of a user's own: columns of a table, lines of a class, or documents of a class."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import Unpack
+
+from trainer.data import Data
+from trainer.dataset import DATASETS
+from trainer.dataset._own import Problems
+from trainer.dataset._texts import Column, Columns, find_texts
+from trainer.dataset._tokens import Keys, token_data
+
+
+@DATASETS.register
+def text(
+    seed: int,
+    *,
+    input: Column | list[Column] | None,
+    target: Column | None,
+    header: bool | Literal["auto"],
+    delimiter: str | None,
+    encoding: str,
+    **keys: Unpack[Keys],
+) -> Data:
+    """Sequences of tokens, each with a class.
+
+    Raises:
+        ConfigError: nothing of a known form is there, or samples are bad.
+    """
+    problems = Problems("text", keys["on_error"])
+    columns = Columns(input, target, header, delimiter)
+    found = find_texts("text", keys["path"], columns, encoding, problems)
+    return token_data("text", seed, found, problems, **keys)
