@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
 
@@ -17,6 +19,9 @@ from torch import Tensor
 from trainer.config import ConfigError, RunError
 from trainer.draws import Draws
 from trainer.spec import Kind, Spec, Task
+
+# Whether a data set names every bad sample, a warning each, and refuses none: for who looks at it and does not train.
+names_all: ContextVar[bool] = ContextVar("names_all", default=False)
 
 Inputs = tuple[Tensor, ...]  # what a model is called with: (inputs,), or (inputs, lengths) where steps vary
 
@@ -279,6 +284,7 @@ class Data:
         identity: stands in the fingerprint in the place of the samples, where reading all would take too long.
         preprocess: what else repeats the preprocessing elsewhere, as plain types: a vocabulary, a size.
         warnings: what the user has to hear of the data, a line each.
+        places: where each sample of the splits' common source stands, such as its file, where it is one; for messages.
     """
 
     spec: Spec
@@ -296,6 +302,7 @@ class Data:
     identity: str | None = None
     preprocess: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    places: Sequence[str] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """Sizes, and a SHA-256 of every sample and target in order, to tell two data sets apart."""

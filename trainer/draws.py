@@ -28,6 +28,10 @@ class Draws:
     def __init__(self, positions: Tensor, *key: int | str) -> None:
         self.positions, self._key = positions, key
 
+    def split(self, size: int) -> list[Draws]:
+        """Those of ``size`` samples at a time."""
+        return [Draws(some, *self._key) for some in self.positions.split(size)]
+
     def uniform(self, name: str, *shape: int) -> Tensor:
         """(batch, *shape) float32 in [0, 1); another ``name`` gives other numbers.
 
@@ -36,8 +40,8 @@ class Draws:
         digest = hashlib.sha256(repr((*self._key, name)).encode()).digest()
         start = int.from_bytes(digest[:8], "little", signed=True)
         places = torch.arange(torch.Size(shape).numel(), device=self.positions.device)
-        samples = _mix(self.positions * STEP + start)
-        bits = _mix(samples[:, None] + (places + 1) * STEP)
+        samples = mix(self.positions * STEP + start)
+        bits = mix(samples[:, None] + (places + 1) * STEP)
         numbers: Tensor = _shifted(bits, 64 - BITS).float() / 2**BITS
         return numbers.view(len(self.positions), *shape)
 
@@ -52,7 +56,7 @@ class Draws:
         return among.to(self.positions.device).index_select(0, number)
 
 
-def _mix(bits: Tensor) -> Tensor:
+def mix(bits: Tensor) -> Tensor:
     """The finaliser of SplitMix64: each bit of the result depends on each bit of (…) int64."""
     for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
         bits = (bits ^ _shifted(bits, shift)) * multiplier

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError, did_you_mean
-from trainer.data import Inputs, RaggedSource, Source, Split, TensorSource, split_off
+from trainer.data import Inputs, RaggedSource, Source, Split, TensorSource, names_all, split_off
 
 MOST_NAMED = 5  # bad samples that a message names
 # The share of the free memory that samples may fill, of all processes of a machine together.
@@ -72,7 +73,7 @@ class Problems:
         self.found.append(f"{place}: {reason}")
 
     def settle(self) -> tuple[str, ...]:
-        """The warning of what is left out, if there is something.
+        """The warning of what is left out, if there is something; a warning each where ``names_all`` says so.
 
         Raises:
             ConfigError: with ``on_error=stop``.
@@ -80,6 +81,9 @@ class Problems:
         count = len(self.found)
         if count == 0:
             return ()
+        if names_all.get():
+            found, self.found = self.found, []
+            return tuple(f"bad sample: {each}" for each in found)
         more = f" … and {count - MOST_NAMED} more" * (count > MOST_NAMED)
         named = "; ".join(self.found[:MOST_NAMED]) + more
         samples = "1 bad sample" if count == 1 else f"{count} bad samples"
@@ -270,6 +274,8 @@ def fits(in_memory: bool | Literal["auto"], num_bytes: int) -> bool:
 
 
 Read = Callable[[int], Tensor]
+Result = TypeVar("Result")
+AT_ONCE = 512  # samples that threads read ahead
 
 
 @dataclass(frozen=True)
@@ -288,15 +294,30 @@ class FileSource:
 
     def fetch(self, positions: Tensor) -> Inputs:
         """One after the other, stacked; padded with zeros to the longest where steps vary."""
-        samples = [self.read(position) for position in positions.tolist()]
+        samples = list(by_threads(self.read, positions.tolist()))
         if self.lengths is None:
             return (torch.stack(samples),)
         padded = torch.nn.utils.rnn.pad_sequence(samples, batch_first=True)
         return padded, torch.tensor([len(sample) for sample in samples])
 
 
-def read_all(read: Read, places: Sequence[str], problems: Problems, *, keep: bool) -> list[Tensor | None]:
-    """Every sample, read by a few threads; those that cannot be are problems, and None.
+def by_threads(do: Callable[[int], Result], positions: Sequence[int]) -> Iterator[Result]:
+    """``do`` at every position, in order, by a few threads: what decodes leaves Python's lock to the others.
+
+    Not many at a time, so that the results need no memory. A data worker is one of several, and has no threads.
+    """
+    if get_worker_info() is not None:
+        yield from map(do, positions)
+        return
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(positions), AT_ONCE):
+            yield from pool.map(do, positions[start : start + AT_ONCE])
+
+
+def read_all(
+    read: Callable[[int], Result], places: Sequence[str], problems: Problems, *, keep: bool = True
+) -> list[Result | None]:
+    """Every sample, or what is to be known of it, read by a few threads; those that cannot be are problems, and None.
 
     Args:
         read: raises RunError for a bad one.
@@ -304,19 +325,18 @@ def read_all(read: Read, places: Sequence[str], problems: Problems, *, keep: boo
         keep: the samples; else only looks whether each can be read.
     """
 
-    def attempt(position: int) -> Tensor | RunError | None:
+    def attempt(position: int) -> Result | RunError | None:
         try:
             sample = read(position)
         except RunError as error:
             return error
         return sample if keep else None
 
-    found: list[Tensor | None] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for place, result in zip(places, pool.map(attempt, range(len(places))), strict=True):
-            if isinstance(result, RunError):
-                problems.add(place, str(result).removeprefix(f"{place}: "))
-            found.append(None if isinstance(result, RunError) else result)
+    found: list[Result | None] = []
+    for place, result in zip(places, by_threads(attempt, range(len(places))), strict=True):
+        if isinstance(result, RunError):
+            problems.add(place, str(result).removeprefix(f"{place}: "))
+        found.append(None if isinstance(result, RunError) else result)
     return found
 
 
