@@ -186,7 +186,7 @@ def _table_rows(file: Path, columns: Columns, encoding: str, problems: Problems)
     delimiter = columns.delimiter or TABLES[file.suffix.lower()]
     csv.field_size_limit(sys.maxsize)
     # quotes are no part of the format of tabs (IANA text/tab-separated-values): there they are signs like others
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     reader = csv.reader(io.StringIO(_read(file, encoding), newline=""), delimiter=delimiter, quoting=quoting)
     rows: list[tuple[str, list[str]]] = []
     line = 1

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from trainer.spec import Spec
+
+# Of an embedding before training. torch's 1 drowns what a rare token learns in its few steps: the cnn then reaches 0.70
+# on the sentences of rt-polarity instead of 0.76.
+EMBEDDING_STD = 0.1
 
 
 class Rows(nn.Module):
@@ -42,7 +47,10 @@ def as_sequence(spec: Spec, embedding: int) -> tuple[nn.Module, int]:
         channels, _, width = spec.shape
         return Rows(), channels * width
     if spec.kind == "tokens":
-        return nn.Embedding(cast(int, spec.vocabulary), embedding, padding_idx=0), embedding
+        tokens = nn.Embedding(cast(int, spec.vocabulary), embedding, padding_idx=0)
+        with torch.no_grad():
+            tokens.weight *= EMBEDDING_STD
+        return tokens, embedding
     if spec.kind == "table":
         return Columns(), 1
     return nn.Identity(), spec.shape[1]
