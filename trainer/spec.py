@@ -21,6 +21,8 @@ class Spec:
         task: one of several classes, any number of labels, or values.
         classes: names of the classes, labels or values.
         counts: training samples of each class or label; empty for values.
+        target_mean, target_std: of the training values, where a loss is to see them with zero mean and unit variance;
+            empty: as they are.
         vocabulary: number of different tokens, 0 being the padding; only for tokens.
         varying: samples have one to ``shape``'s steps; they come with their lengths, padded with zeros to the longest
             of their batch.
@@ -34,6 +36,8 @@ class Spec:
     task: Task
     classes: tuple[str, ...]
     counts: tuple[int, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
     vocabulary: int | None = None
     varying: bool = False
     num_outputs: int = 0
