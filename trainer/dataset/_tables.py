@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +23,7 @@ WORDS = {"tab": "\t", "\\t": "\t", "space": " "}
 # What stands in a cell without a number.
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
 LOOKED_AT = 100  # rows, to see how a file is written
-CHUNK = 65536  # rows that are read at a time
+CHUNK = 8192  # lines that are read at a time
 MOST_LETTERS = 64  # of a text that the fast way reads
 MOST_LISTED = 30  # columns in a message
 ESCAPED = re.compile("[\udc80-\udcff]")  # what stands for a byte that is no text
@@ -91,11 +91,8 @@ def look(file: Path, delimiter: str | None, header: bool | Literal["auto"], enco
     Raises:
         ConfigError: it is no text file, has no rows, or names two columns alike.
     """
-    try:
-        with _opened(file, encoding) as lines:
-            some = list(islice((line for line in lines if line.strip()), LOOKED_AT + 1))
-    except UnicodeError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {error}") from error
+    with _opened(file, encoding) as lines:
+        some = list(islice((line for line in lines if line.strip()), LOOKED_AT + 1))
     if any("\0" in line for line in some):
         raise ConfigError(f"dataset.path: {file}: is no text in {encoding}; must be a CSV or TSV file")
     if delimiter is None:
@@ -155,142 +152,158 @@ def read(
     Raises:
         ConfigError: it is not a table, or not in its encoding.
     """
-    try:
-        table = _read_fast(layout, numbers, texts)
-    except ValueError:  # something is wrong, or only unusual
-        table = _read_exactly(layout, numbers, texts, missing=missing)
-    return table
-
-
-def _read_fast(layout: Layout, numbers: Sequence[int], texts: Sequence[tuple[int, dict[str, int]]]) -> Table:
-    """By numpy's own reader: about three times as fast.
-
-    Raises:
-        ValueError: not every cell is a finite number, or a text that is not too long.
-    """
-    kinds = dict.fromkeys(numbers, "f8") | {column: f"U{MOST_LETTERS}" for column, _ in texts}
-    record = np.dtype([(str(column), kinds.get(column, "U1")) for column in range(len(layout.names))])
-    blank: list[int] = []
-    found: list[NDArray[np.float32]] = []
-    codes: list[list[NDArray[np.int64]]] = [[] for _ in texts]
-    count = 0
-    with _opened(layout.file, layout.encoding) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of no rows
-        lines = _Counted(file, blank)
-        while True:
-            rows = np.loadtxt(
-                lines,
-                dtype=record,
-                comments=None,
-                delimiter=None if layout.delimiter == " " else layout.delimiter,
-                quotechar='"',
-                skiprows=int(layout.header and count == 0),
-                max_rows=CHUNK,
-                ndmin=1,
-            )
-            if not len(rows):
-                break
-            count += len(rows)
-            found.append(np.stack([_as_float32(rows[str(column)]) for column in numbers], axis=1))
-            if not np.isfinite(found[-1]).all():
-                raise ValueError("a number is missing, or too large")
-            for (column, known), parts in zip(texts, codes, strict=True):
-                cells = rows[str(column)].tolist()
-                if any(not cell.strip() or len(cell) == MOST_LETTERS or ESCAPED.search(cell) for cell in {*cells}):
-                    raise ValueError("a text is missing, too long, or none")
-                parts.append(_encode(cells, known))
-    if count + layout.header + len(blank) != lines.count:
-        raise ValueError("a cell goes over several lines")
-    places = np.setdiff1d(np.arange(1, lines.count + 1), blank)[int(layout.header) :]
-    return Table(layout.file, places, np.concatenate(found), _stacked(codes, count), {})
-
-
-def _read_exactly(
-    layout: Layout, numbers: Sequence[int], texts: Sequence[tuple[int, dict[str, int]]], *, missing: bool
-) -> Table:
-    """By Python's own reader, with a reason for every row that cannot be used."""
-    names, width = layout.names, len(layout.names)
-    places: list[int] = []
-    found: list[NDArray[np.float32]] = []
-    codes: list[list[NDArray[np.int64]]] = [[] for _ in texts]
-    faults: dict[int, str] = {}
+    parts: list[Table] = []
+    line = 1
     with _opened(layout.file, layout.encoding) as file:
-        rows = _rows(layout.file, file, layout.delimiter)
-        for _ in islice(rows, int(layout.header)):
-            pass
-        while chunk := list(islice(rows, CHUNK)):
-            start = len(places)
-            places += [line for line, _ in chunk]
-            for number, (_, cells) in enumerate(chunk):
-                if len(cells) != width:
-                    there = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
-                    faults[start + number] = f"{there} instead of {width}"
-            empty = [""] * width
-            columns = [*zip(*(cells if len(cells) == width else empty for _, cells in chunk), strict=True)]
-            block = np.empty((len(chunk), len(numbers)), dtype=np.float32)
-            for at, column in enumerate(numbers):
-                block[:, at] = _as_float32(_floats(columns[column]))
-                for number in np.flatnonzero(~np.isfinite(block[:, at])).tolist():
-                    reason = _fault(columns[column][number], missing=missing)
-                    if reason is not None:
-                        faults.setdefault(start + number, f"{names[column]}: {reason}")
-            found.append(block)
-            for (column, known), parts in zip(texts, codes, strict=True):
-                parts.append(_encode(columns[column], known))
-                for number in _without_text(columns[column]):
-                    parts[-1][number] = -1
-                    escaped = ESCAPED.search(columns[column][number])
-                    reason = "is empty" if escaped is None else f"byte 0x{ord(escaped[0]) - 0xDC00:02x} is no text"
-                    faults.setdefault(start + number, f"{names[column]}: {reason}")
-    if not places:
+        for lines in _chunks(file):
+            chunk = _Chunk(layout, lines, line, numbers, texts, skip=int(layout.header and line == 1))
+            try:
+                parts.append(chunk.read_fast())
+            except ValueError:  # something is wrong, or only unusual
+                parts.append(chunk.read_exactly(missing=missing))
+            line += len(lines)
+    count = 0
+    faults: dict[int, str] = {}
+    for part in parts:
+        faults |= {row + count: reason for row, reason in part.faults.items()}
+        count += len(part.lines)
+    if count == 0:
         raise ConfigError(f"dataset.path: {layout.file}: has no rows")
-    return Table(layout.file, np.array(places), np.concatenate(found), _stacked(codes, len(places)), faults)
+    return Table(
+        layout.file,
+        np.concatenate([part.lines for part in parts]),
+        np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.texts for part in parts], axis=1),
+        faults,
+    )
 
 
-class _Counted:
-    """The lines of a file that are not blank; ``count`` says how many were read, ``blank`` which of them were."""
+@dataclass
+class _Chunk:
+    """Some lines of a file.
 
-    def __init__(self, file: TextIO, blank: list[int]) -> None:
-        self._file, self._blank, self.count = file, blank, 0
+    Args:
+        lines: whole rows.
+        start: the number of the first line.
+        numbers, texts: as in ``read``.
+        skip: rows that are the header.
+    """
 
-    def __iter__(self) -> Iterator[str]:
-        return self
+    layout: Layout
+    lines: list[str]
+    start: int
+    numbers: Sequence[int]
+    texts: Sequence[tuple[int, dict[str, int]]]
+    skip: int
 
-    def __next__(self) -> str:
-        for line in self._file:
-            self.count += 1
-            if not line.isspace():
-                return line
-            self._blank.append(self.count)
-        raise StopIteration
+    def read_fast(self) -> Table:
+        """By numpy's own reader: about three times as fast.
+
+        Raises:
+            ValueError: not every line is a row of finite numbers and of texts that are not too long.
+        """
+        width, delimiter = len(self.layout.names), self.layout.delimiter
+        kinds = dict.fromkeys(self.numbers, "f8") | {column: f"U{MOST_LETTERS}" for column, _ in self.texts}
+        rows = np.loadtxt(
+            self.lines,
+            dtype=[(str(column), kinds.get(column, "U1")) for column in range(width)],
+            comments=None,
+            delimiter=None if delimiter == " " else delimiter,
+            quotechar='"',
+            skiprows=self.skip,
+            ndmin=1,
+        )
+        if len(rows) != len(self.lines) - self.skip:
+            raise ValueError("a line is blank, or a cell goes over several")
+        block = np.empty((len(rows), len(self.numbers)), dtype=np.float32)
+        for at, column in enumerate(self.numbers):
+            block[:, at] = _as_float32(rows[str(column)])
+        if not np.isfinite(block).all():
+            raise ValueError("a number is missing, or too large")
+        found = [rows[str(column)].tolist() for column, _ in self.texts]
+        for cell in {cell for cells in found for cell in cells}:
+            if not cell.strip() or len(cell) == MOST_LETTERS or ESCAPED.search(cell):
+                raise ValueError("a text is missing, too long, or none")
+        places = np.arange(self.start + self.skip, self.start + len(self.lines))
+        return Table(self.layout.file, places, block, self._encode(found), {})
+
+    def read_exactly(self, *, missing: bool) -> Table:
+        """By Python's own reader, with a reason for every row that cannot be used."""
+        layout, width = self.layout, len(self.layout.names)
+        rows = list(_rows(layout.file, self.lines, layout.delimiter, self.start))[self.skip :]
+        faults: dict[int, str] = {}
+        for row, (_, cells) in enumerate(rows):
+            if len(cells) != width:
+                there = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
+                faults[row] = f"{there} instead of {width}"
+        empty = [""] * width
+        columns = [*zip(*(cells if len(cells) == width else empty for _, cells in rows), strict=True)]
+        columns = columns or [()] * width
+        block = np.empty((len(rows), len(self.numbers)), dtype=np.float32)
+        for at, column in enumerate(self.numbers):
+            block[:, at] = _as_float32(_floats(columns[column]))
+            for row in np.flatnonzero(~np.isfinite(block[:, at])).tolist():
+                reason = _fault(columns[column][row], missing=missing)
+                if reason is not None:
+                    faults.setdefault(row, f"{layout.names[column]}: {reason}")
+        codes = self._encode([columns[column] for column, _ in self.texts])
+        for at, (column, _) in enumerate(self.texts):
+            for row in _without_text(columns[column]):
+                codes[at, row] = -1
+                escaped = ESCAPED.search(columns[column][row])
+                reason = "is empty" if escaped is None else f"byte 0x{ord(escaped[0]) - 0xDC00:02x} is no text"
+                faults.setdefault(row, f"{layout.names[column]}: {reason}")
+        return Table(layout.file, np.array([line for line, _ in rows], dtype=np.int64), block, codes, faults)
+
+    def _encode(self, found: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+        """(texts, rows): the numbers of the texts; new ones get the next."""
+        codes = [
+            [known.setdefault(cell.strip(), len(known)) for cell in cells]
+            for (_, known), cells in zip(self.texts, found, strict=True)
+        ]
+        return np.array(codes, dtype=np.int64)
 
 
-def _opened(file: Path, encoding: str) -> TextIO:
+def _chunks(file: TextIO) -> Iterator[list[str]]:
+    """The lines of a file, some at a time, and never a part of a cell in quotes."""
+    while lines := list(islice(file, CHUNK)):
+        quotes = "".join(lines).count('"')
+        while quotes % 2 and (line := next(file, "")):
+            lines.append(line)
+            quotes += line.count('"')
+        yield lines
+
+
+@contextlib.contextmanager
+def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
     """A byte that is no text stands in it escaped; a byte order mark does not."""
     name = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     if file.is_dir():
         raise ConfigError(f"dataset.path: {file}: is a folder; must be a file, or {{train: …, test: …}}")
     try:
-        return file.open(encoding=name, errors="surrogateescape", newline="")
+        with file.open(encoding=name, errors="surrogateescape", newline="") as lines:
+            yield lines
     except LookupError as error:
         raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
+    except UnicodeError as error:
+        raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {error}") from error
     except OSError as error:
         raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
 
 
-def _rows(file: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Every row that is not blank, with the line where it begins."""
+def _rows(file: Path, lines: Iterable[str], delimiter: str, start: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """Every row that is not blank, with the line where it begins; the first line is number ``start``."""
     if delimiter == " ":  # any number of them
         lines = (line.strip() for line in lines)
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
-    line = 1
+    line = start
     try:
         for cells in reader:
             if len(cells) > 1 or (cells and cells[0].strip()):
                 yield line, cells
-            line = reader.line_num + 1
-    except (csv.Error, UnicodeError) as error:
+            line = start + reader.line_num
+    except csv.Error as error:
         raise ConfigError(f"dataset.path: {file}:{line}: cannot be read: {error}") from error
 
 
@@ -354,15 +367,6 @@ def _fault(cell: str, *, missing: bool) -> str | None:
     return f"{shown} is too large" if np.isfinite(to_float(cell)) else f"{shown} is not finite"
 
 
-def _encode(cells: Iterable[str], known: dict[str, int]) -> NDArray[np.int64]:
-    return np.array([known.setdefault(cell.strip(), len(known)) for cell in cells], dtype=np.int64)
-
-
 def _without_text(cells: Sequence[str]) -> list[int]:
     wrong = {cell for cell in {*cells} if not cell.strip() or ESCAPED.search(cell)}
     return [number for number, cell in enumerate(cells) if cell in wrong] if wrong else []
-
-
-def _stacked(codes: list[list[NDArray[np.int64]]], rows: int) -> NDArray[np.int64]:
-    whole = [np.concatenate(parts) for parts in codes]
-    return np.stack(whole) if whole else np.empty((0, rows), dtype=np.int64)
