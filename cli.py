@@ -119,22 +119,22 @@ def main(words: list[str] | None = None) -> int:
         if here is not None and here.rank == 0:
             code = max(codes)
             launch.dismiss(code, final=code == 2 or timed_out, stopped=code >= INTERRUPTED)
-        _leave_a_broken_pipe()
+        leave_a_broken_pipe()
     return max(codes)
 
 
-def report(error: Exception) -> int:
+def report(error: Exception, command: str = "train") -> int:
     """Print an error's lines and return the exit code: 2 for the user's mistakes, 1 for everything else."""
     problems = error.problems if isinstance(error, ConfigError) else [str(error)]
     for problem in problems:
         line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in problem)
-        print(f"train: error: {line}", file=sys.stderr)
+        print(f"{command}: error: {line}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 
-def report_stop(stopped: KeyboardInterrupt) -> int:
+def report_stop(stopped: KeyboardInterrupt, command: str = "train") -> int:
     """Print what asked the command to end and return the exit code."""
-    print(f"train: {stopped or 'interrupted'}", file=sys.stderr)
+    print(f"{command}: {stopped or 'interrupted'}", file=sys.stderr)
     code: int = getattr(stopped, "code", INTERRUPTED)
     return code
 
@@ -145,7 +145,7 @@ def score(summary: dict[str, Any]) -> float | None:
     return best
 
 
-def _leave_a_broken_pipe() -> None:
+def leave_a_broken_pipe() -> None:
     """Where nobody reads our output any more (``train --help | head``), say nothing about it at exit."""
     if sys.stdout is None:
         return

@@ -36,7 +36,12 @@ def test_arrows_never_point_up(path: Path) -> None:
     wanted, name = imports(path), str(path.relative_to(REPOSITORY)).removesuffix(".py").replace("/", ".")
     knows_hydra = any(module.split(".")[0] in ("hydra", "omegaconf") for module in wanted)
     assert not knows_hydra or name in ("cli", *HYDRA)
-    assert "trainer.runner" not in wanted or name in ("cli", "trainer.__init__", "trainer.worker")
+    assert "trainer.runner" not in wanted or name in (
+        "cli",
+        "trainer.__init__",
+        "trainer.survey_command",
+        "trainer.worker",
+    )
     if any(module.startswith("torch.distributed") for module in wanted):
         assert name in ("trainer.distributed", "trainer.launch", "trainer.device.fsdp")
     assert "torchvision" not in {module.split(".")[0] for module in wanted}, "import it through trainer.vision"
@@ -52,7 +57,13 @@ def test_arrows_never_point_up(path: Path) -> None:
 
 def test_what_answers_at_once_needs_no_torch() -> None:
     names = "__init__ __main__ completion composition config explain guard launch options overrides plugins registry"
-    light = ["cli.py", *(f"trainer/{name}.py" for name in [*names.split(), "signature", "spec", "worker", "yamlfile"])]
+    light = [
+        "cli.py",
+        *(
+            f"trainer/{name}.py"
+            for name in [*names.split(), "signature", "spec", "survey_command", "worker", "yamlfile"]
+        ),
+    ]
     for name in [*light, *(f"trainer/{group}/__init__.py" for group in GROUPS)]:
         modules = imports(REPOSITORY / name, top_level=True)
         assert "torch" not in {module.split(".")[0] for module in modules}, name

@@ -16,7 +16,7 @@ def main(words: list[str] | None = None) -> int:
     trains = not help_only and ("=" in words[0] or words[0].startswith("-"))
     if trains and "_ARGCOMPLETE" not in os.environ:
         return _train(words)
-    parser = _parser()
+    parser, data = _parsers()
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
@@ -24,6 +24,8 @@ def main(words: list[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return 0
+    if words[0] == "data":  # only a parser without commands lets words and options alternate
+        return _data(data.parse_intermixed_args(words[1:]))
     arguments = parser.parse_args(words)
     if arguments.command == "completion":
         return _completion(arguments.shell, print_only=arguments.print)
@@ -34,6 +36,23 @@ def _train(words: list[str]) -> int:
     import cli
 
     return cli.main(words)
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    import cli
+    from trainer import survey_command
+
+    try:
+        return survey_command.run(arguments)
+    except KeyboardInterrupt as stopped:
+        return cli.report_stop(stopped, "trainer")
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        cli.report(error, "trainer")
+        return 2
+    finally:
+        cli.leave_a_broken_pipe()
 
 
 def _completion(shell: str | None, *, print_only: bool) -> int:
@@ -56,14 +75,19 @@ def _completion(shell: str | None, *, print_only: bool) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """That of all, and that of ``data`` alone."""
+    from trainer import survey_command
+
     parser = _Parser(prog="trainer", description="Everything around train. Other words are handed to train.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands.add_parser("train", help="train a model; the same as the command train", add_help=False)
+    data = commands.add_parser("data", help="look at a data set before training: numbers, bad files, a page of samples")
+    survey_command.add_arguments(data)
     completion = commands.add_parser("completion", help="install tab completion for train and trainer")
     completion.add_argument("shell", nargs="?", help="bash, zsh or fish; by default the one of $SHELL")
     completion.add_argument("--print", action="store_true", help="print the script instead of installing it")
-    return parser
+    return parser, data
 
 
 class _Parser(argparse.ArgumentParser):

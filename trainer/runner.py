@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trainer import plugins, resume
+from trainer import plugins, resume, survey
 from trainer.checkpoint import BEST_WEIGHTS, Checkpoints, Following, Found
 from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registries, registry
 from trainer.data import Data
@@ -670,7 +670,7 @@ def _so_far(engine: Engine) -> dict[str, Any]:
 
 
 def _announce(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> None:
-    """The block at the start."""
+    """The block at the start, and what is wrong with the data."""
     parameters = sum(parameter.numel() for parameter in parts.model.parameters())
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in parts.data.splits().items())
     count = torch.get_num_threads()
@@ -682,6 +682,8 @@ def _announce(settings: Settings, parts: Parts, directory: RunDirectory, group: 
     log.info("device   %s%s%s, %s", many, device, threads, parts.precision)
     if not settings.dry_run:
         log.info("run      %s", directory.path)
+    for line in survey.at_start(parts.data, settings):
+        log.warning("warning  %s", line)
 
 
 def _conclude(engine: Engine, tested_step: int, results: Mapping[str, float], directory: RunDirectory) -> None:

@@ -19,6 +19,7 @@ from trainer.draws import STEP, mix
 from trainer.spec import Spec
 
 CHUNK = 256  # samples that are looked at together
+MOST_CHANNELS = 4  # of the normalisation that are shown
 MOST_LETTERS = 40  # of a text that a finding quotes
 MOST_NAMED = 3  # samples or classes that a finding names
 UNEQUAL = 20  # how many times as frequent as the rarest the most frequent class is, where that is worth a word
@@ -135,6 +136,24 @@ class Survey:
     def imbalance(self) -> float | None:
         """How many times as frequent as the rarest class that train has its most frequent one is."""
         return _imbalance(self.parts["train"].counts) if self.spec.task == "classification" else None
+
+    @property
+    def raw(self) -> str:
+        """What a raw sample is, in words."""
+        values = "" if self.spec.kind == "tokens" else f", {self.least:.6g} to {self.most:.6g}"
+        return f"{self.dtype} of {'×'.join(map(str, self.shape)) or '1'}{values}"
+
+    @property
+    def scaled(self) -> str:
+        """What the normalisation does, in words; nothing without one."""
+        if not self.mean:
+            return ""
+        more = f" … ({len(self.mean)} channels)" if len(self.mean) > MOST_CHANNELS else ""
+        mean, deviation = (
+            " ".join(f"{number:.4g}" for number in numbers[:MOST_CHANNELS]) + more
+            for numbers in (self.mean, self.deviation)
+        )
+        return f"mean {mean}, deviation {deviation}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers."""
