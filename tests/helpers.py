@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ def assert_close(got: Tensor, wanted: Tensor, tolerance: float = 1e-12) -> None:
 def double_model(module: nn.Module) -> nn.Module:
     """The module in float64 and in evaluation mode, so that a formula can be compared to the last digits."""
     return module.double().eval()
+
+
+def torchvision_functional() -> Any:
+    """The operations of torchvision on single pictures."""
+    importlib.import_module("trainer.vision")  # makes it possible to import torchvision
+    return importlib.import_module("torchvision.transforms.v2.functional")
 
 
 Cell = Callable[[Tensor], Tensor]  # (steps, width) of one sample -> the state after every step, (steps, hidden)

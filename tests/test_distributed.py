@@ -265,12 +265,12 @@ def test_a_process_that_does_not_answer_is_not_waited_for(folder: Path, how: str
 def test_what_fails_while_data_load_fails_everywhere(folder: Path) -> None:
     plugin = folder / "picky.py"
     plugin.write_text(
-        "import os\nfrom trainer.config import ConfigError\nfrom trainer.data import Data\n"
+        "import os\nfrom trainer.augment import OFF\nfrom trainer.config import ConfigError\n"
+        "from trainer.data import Data\n"
         "from trainer.dataset import DATASETS\nfrom trainer.dataset.digits import digits\n\n\n"
         '@DATASETS.register\ndef picky(seed: int) -> Data:\n    """Digits for the first process."""\n'
         '    if os.environ["RANK"] != "0":\n        raise ConfigError("dataset.root: nothing there")\n'
-        '    keys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}\n'
-        "    return digits(seed, val_fraction=0.15, sampler='shuffle', in_memory=True, workers=0, augment=keys)\n"
+        "    return digits(seed, val_fraction=0.15, sampler='shuffle', in_memory=True, workers=0, augment=OFF)\n"
     )
     code, out, errors = run([*TRAIN, f"plugins=[{plugin}]", "dataset=picky", *DDP], folder)
     assert (code, out) == (2, "")

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.conftest import Result, Train
 from tests.test_config import plain_config
 from trainer import runner
-from trainer.augment import AugmentKeys
+from trainer.augment import OFF
 from trainer.config import RunError, check
 from trainer.dataset.digits import digits
 from trainer.distributed import Group
@@ -25,12 +25,11 @@ from trainer.loader import Order
 from trainer.rundir import RunDirectory
 
 QUIET = ("logger=none", "log_every=1")
-NO_AUGMENT: AugmentKeys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
 
 
 def losses_by_hand(steps: int) -> list[float]:
     """The default network on digits with Adam, seed 0, written out."""
-    data = digits(0, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=NO_AUGMENT)
+    data = digits(0, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=OFF)
     assert data.normalise is not None
     images = data.train.source.fetch(torch.arange(1797))[0].float()
     images = (images - data.normalise.mean.item()) / data.normalise.std.item()

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from torch import nn
 
+from trainer.augment import OFF
 from trainer.data import Data, Split
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
@@ -45,8 +46,7 @@ def wait(phase, seconds=100.0):
 def slow(seed: int) -> Data:
     """Digits that take their time."""
     wait("start")
-    keys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
-    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=0, augment=keys)
+    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=0, augment=OFF)
     whole = data.train.source
 
     class Source:

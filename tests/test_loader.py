@@ -14,7 +14,7 @@ import torch
 
 from tests.conftest import REPOSITORY
 from tests.helpers import defaults
-from trainer.augment import AugmentKeys
+from trainer.augment import OFF, AugmentKeys
 from trainer.config import RunError
 from trainer.data import Data
 from trainer.dataset import DATASETS
@@ -22,7 +22,7 @@ from trainer.dataset.digits import digits
 from trainer.loader import Batch, Loader, Loaders, Order, Share, make_loaders, watched_workers
 
 CPU = torch.device("cpu")
-AUGMENT: AugmentKeys = {"crop": 1, "flip": True, "rotate": 15.0, "scale": 0.1}
+AUGMENT: AugmentKeys = {**OFF, "crop": 1, "flip": True, "rotate": 15.0, "scale": 0.1}
 
 
 def made(kind: Any, shape: list[int], **keys: Any) -> Data:
@@ -155,6 +155,7 @@ DEAD = "a data worker failed: DataLoader worker "
 FAILING = '''
 import dataclasses, os, signal
 
+from trainer.augment import OFF
 from trainer.data import Data, Split
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
@@ -165,8 +166,7 @@ PARENT = os.getpid()
 @DATASETS.register
 def failing(seed: int, *, how: str) -> Data:
     """Digits whose data workers fail."""
-    keys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
-    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=2, augment=keys)
+    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=2, augment=OFF)
     whole, bad = data.train.source, int(data.train.positions[5])
 
     class Source:

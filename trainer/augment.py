@@ -7,15 +7,21 @@ process that loads it changes them.
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.config import Fraction, NonNegativeFloat, NonNegativeInt
+from trainer import pictures
+from trainer.augment_policy import POLICIES
+from trainer.config import Fraction, NonNegativeFloat, NonNegativeInt, UnitInterval
 from trainer.data import Inputs
 from trainer.draws import Draws
+
+# Of erasing, as Zhong et al. 2020 have it: the rectangle's share of the image, and its height by its width.
+LEAST_AREA, MOST_AREA = 0.02, 0.33
+MOST_ASPECT = 3.3
 
 
 class AugmentKeys(TypedDict):
@@ -25,72 +31,127 @@ class AugmentKeys(TypedDict):
     flip: bool
     rotate: NonNegativeFloat
     scale: Fraction
+    erase: UnitInterval
+    color: Fraction
+    policy: Literal["trivial", "rand"] | None
+    mixup: NonNegativeFloat
+    cutmix: NonNegativeFloat
+
+
+OFF = AugmentKeys(crop=0, flip=False, rotate=0.0, scale=0.0, erase=0.0, color=0.0, policy=None, mixup=0.0, cutmix=0.0)
 
 
 class Augment:
-    """Shift, mirror, turn and grow images.
+    """Turn and grow images, shift and mirror them, change their colors, erase a part; only what is on is computed.
 
     Args:
-        crop: shift by up to so many pixels in each direction; what is uncovered is 0.
-        flip: mirror left and right with probability 1/2.
-        rotate: turn by up to so many degrees either way.
-        scale: grow or shrink by up to this fraction.
+        keys: those under ``dataset.augment``; mixing is not done here.
+        top: the value of the brightest pixel there can be.
     """
 
-    num_draws = 5  # down, right, mirror, angle, size
-
-    def __init__(self, *, crop: int, flip: bool, rotate: float, scale: float) -> None:
-        self.crop, self.flip, self.rotate, self.scale = crop, flip, rotate, scale
+    def __init__(self, keys: AugmentKeys, top: int = pictures.TOP) -> None:
+        self.keys, self.top = keys, top
 
     @classmethod
-    def from_keys(cls, keys: AugmentKeys) -> Augment | None:
+    def from_keys(cls, keys: AugmentKeys, top: int = pictures.TOP) -> Augment | None:
         """The augmentation that ``dataset.augment`` asks for; None where every key is off."""
-        return cls(**keys) if any(keys.values()) else None
+        on = any(value for key, value in keys.items() if key not in ("mixup", "cutmix"))
+        return cls(keys, top) if on else None
 
     def __call__(self, inputs: Inputs, draws: Draws) -> Inputs:
-        """Augment the images of a batch."""
-        return self.change(inputs[0], draws.uniform("image", self.num_draws)), *inputs[1:]
+        """Augment (batch, channels, height, width) raw images; what stays no whole number becomes float32."""
+        keys, (images, *rest) = self.keys, inputs
+        if keys["rotate"] or keys["scale"]:
+            images = turn(images, draws.uniform("turn", 2), rotate=keys["rotate"], scale=keys["scale"])
+        if keys["crop"] or keys["flip"]:
+            images = shift(images, draws.uniform("shift", 3), crop=keys["crop"], flip=keys["flip"])
+        if keys["color"] or keys["policy"] is not None:
+            images = self._paint(images, draws)
+        if keys["erase"]:
+            images = erase(images, draws.uniform("erase", 5), chance=keys["erase"])
+        return images, *rest
 
-    def change(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Augment a batch.
+    def _paint(self, images: Tensor, draws: Draws) -> Tensor:
+        """What is said of 8-bit pictures: images of another range are brought to theirs, and back."""
+        painted = images.float() * (pictures.TOP / self.top)
+        if self.keys["color"]:
+            painted = recolor(painted, draws.uniform("color", 3), color=self.keys["color"])
+        if self.keys["policy"] is not None:
+            policy = POLICIES[self.keys["policy"]]
+            painted = policy(painted, draws.uniform("policy", policy.rounds, policy.num_draws))
+        return painted * (self.top / pictures.TOP)
 
-        Args:
-            images: (batch, channels, height, width), raw.
-            draws: (batch, ``num_draws``), uniform in [0, 1).
 
-        Returns:
-            as ``images``; float32 where they were turned or resized.
-        """
-        if self.rotate or self.scale:
-            images = self._turn(images.float(), draws)
-        if self.crop or self.flip:
-            images = self._shift(images, draws)
-        return images
+def shift(images: Tensor, draws: Tensor, *, crop: int, flip: bool) -> Tensor:
+    """Crop out of the padded image, and mirror with probability 1/2: one gather for the batch.
 
-    def _shift(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Crop out of the padded image, and mirror: one gather for the batch."""
-        batch, channels, height, width = images.shape
-        padded = F.pad(images, [self.crop] * 4)
-        down, right = ((draws[:, :2] * (2 * self.crop + 1)).long()).unbind(1)
-        rows = torch.arange(height, device=images.device) + down[:, None]
-        columns = torch.arange(width, device=images.device).expand(batch, -1)
-        if self.flip:
-            columns = torch.where(draws[:, 2:3] < 0.5, columns.flip(1), columns)
-        columns = columns + right[:, None]
-        pixels = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(batch, 1, -1)
-        return padded.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view(images.shape)
+    Args:
+        images: (batch, channels, height, width).
+        draws: (batch, 3), uniform in [0, 1): down, right, mirror.
+        crop: up to so many pixels in each direction; what is uncovered is 0.
+        flip: mirror at all.
+    """
+    batch, channels, height, width = images.shape
+    padded = F.pad(images, [crop] * 4)
+    down, right = ((draws[:, :2] * (2 * crop + 1)).long()).unbind(1)
+    rows = torch.arange(height, device=images.device) + down[:, None]
+    columns = torch.arange(width, device=images.device).expand(batch, -1)
+    if flip:
+        columns = torch.where(draws[:, 2:3] < 0.5, columns.flip(1), columns)
+    columns = columns + right[:, None]
+    pixels = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(batch, 1, -1)
+    return padded.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view(images.shape)
 
-    def _turn(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Rotate about the middle and resize, bilinearly; outside is 0."""
-        angle = (draws[:, 3] * 2 - 1) * math.radians(self.rotate)
-        zoom = 1 + (draws[:, 4] * 2 - 1) * self.scale
-        height, width = images.shape[2:]
-        cos, sin = angle.cos() / zoom, angle.sin() / zoom
-        zero = torch.zeros_like(cos)
-        # grid coordinates run from -1 to 1 on both axes, so a turn of pixels that are square needs the aspect ratio
-        rows = [
-            torch.stack([cos, -sin * height / width, zero], 1),
-            torch.stack([sin * width / height, cos, zero], 1),
-        ]
-        grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, align_corners=False)
+
+def turn(images: Tensor, draws: Tensor, *, rotate: float, scale: float) -> Tensor:
+    """Rotate about the middle and resize, bilinearly; outside is 0. Returns float32.
+
+    Args:
+        images: (batch, channels, height, width).
+        draws: (batch, 2), uniform in [0, 1): angle, size.
+        rotate: up to so many degrees either way.
+        scale: grow or shrink by up to this fraction.
+    """
+    angle = (draws[:, 0] * 2 - 1) * math.radians(rotate)
+    zoom = 1 + (draws[:, 1] * 2 - 1) * scale
+    cos, sin = angle.cos() / zoom, angle.sin() / zoom
+    zero = torch.zeros_like(cos)
+    return pictures.look_up(images.float(), (cos, -sin, zero), (sin, cos, zero))
+
+
+def recolor(images: Tensor, draws: Tensor, *, color: float) -> Tensor:
+    """Brightness, then contrast, then the saturation of color images, each times a factor of its own.
+
+    Args:
+        images: (batch, channels, height, width) float32 from 0 to 255.
+        draws: (batch, 3), uniform in [0, 1): of each.
+        color: the factors are up to so far from 1.
+    """
+    bright, contrast, saturation = (1 + (draws * 2 - 1) * color).unbind(1)
+    images = pictures.contrast(pictures.brightness(images, bright), contrast)
+    return pictures.saturation(images, saturation)
+
+
+def erase(images: Tensor, draws: Tensor, *, chance: float) -> Tensor:
+    """A rectangle becomes 0, as what a crop uncovers: Zhong et al. 2020.
+
+    Its area is 2 to 33 % of the image's, its height by its width 0.3 to 3.3, each way up as likely; a side that is
+    longer than the image is cut.
+
+    Args:
+        images: (batch, channels, height, width).
+        draws: (batch, 5), uniform in [0, 1): whether, area, aspect, down, right.
+        chance: of an image.
+    """
+    height, width = images.shape[2:]
+    area = (LEAST_AREA + draws[:, 1] * (MOST_AREA - LEAST_AREA)) * (height * width)
+    aspect = ((draws[:, 2] * 2 - 1) * math.log(MOST_ASPECT)).exp()
+    inside = []
+    for side, length, draw in ((area * aspect, height, draws[:, 3]), (area / aspect, width, draws[:, 4])):
+        extent = side.sqrt().round().clamp(1, length)
+        start = (draw * (length - extent + 1)).floor()[:, None]
+        places = torch.arange(length, device=images.device)
+        inside.append((places >= start) & (places < start + extent[:, None]))
+    rows, columns = inside
+    erased = rows[:, None, :, None] & columns[:, None, None, :] & (draws[:, 0] < chance).view(-1, 1, 1, 1)
+    return images.masked_fill(erased, 0)

@@ -6,15 +6,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.dataset import make_digits
-from trainer.augment import AugmentKeys
+from trainer.augment import OFF
 from trainer.data import Data
 from trainer.dataset.digits import FILE, digits
 
-PLAIN: AugmentKeys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
-
 
 def load(seed: int) -> Data:
-    return digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=PLAIN)
+    return digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=OFF)
 
 
 def test_the_file_names_its_source_and_licence() -> None:

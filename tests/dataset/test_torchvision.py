@@ -12,14 +12,13 @@ import pytest
 import torch
 
 from tests.conftest import Train
-from trainer.augment import AugmentKeys
+from trainer.augment import OFF
 from trainer.config import RunError
 from trainer.data import Data
 from trainer.dataset import DATASETS
 from trainer.vision import torchvision
 
-PLAIN: AugmentKeys = {"crop": 0, "flip": False, "rotate": 0.0, "scale": 0.0}
-KEYS: dict[str, Any] = {"val_fraction": 0.1, "sampler": "shuffle", "in_memory": True, "workers": 0, "augment": PLAIN}
+KEYS: dict[str, Any] = {"val_fraction": 0.1, "sampler": "shuffle", "in_memory": True, "workers": 0, "augment": OFF}
 
 
 def build(name: str, root: Path) -> Data:

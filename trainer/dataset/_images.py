@@ -8,6 +8,8 @@ from typing_extensions import Unpack
 from trainer.augment import Augment, AugmentKeys
 from trainer.data import Data, Normalise, Split, TensorSource, check_classes, split_off
 from trainer.dataset._own import LoadKeys
+from trainer.mix import MixImages
+from trainer.pictures import TOP
 from trainer.spec import Spec
 
 
@@ -23,12 +25,15 @@ def image_data(
     classes: tuple[str, ...],
     train: Split,
     test: Split,
+    *,
+    top: int = TOP,
     **keys: Unpack[ImageKeys],
 ) -> Data:
     """Check the labels, cut val off, and measure the normalisation on what is left to train on.
 
     Args:
         train, test: splits of sources with (samples, channels, height, width) uint8 images and int64 classes.
+        top: the value of the brightest pixel there can be.
 
     Raises:
         RunError: a label is outside the classes.
@@ -52,7 +57,8 @@ def image_data(
         val,
         test,
         normalise=Normalise.measure(train),
-        augment=Augment.from_keys(keys["augment"]),
+        augment=Augment.from_keys(keys["augment"], top),
+        mix=MixImages.from_keys(keys["augment"], height, width),
         in_memory=keys["in_memory"] is not False,  # they are whole tensors
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",

@@ -12,6 +12,7 @@ from trainer.dataset._images import ImageKeys, image_data, image_split
 # Source, authors and licence stand in the file's own metadata; tests/dataset/make_digits.py made it.
 FILE = Path(__file__).with_name("digits.safetensors")
 TEST_FRACTION = 0.15
+TOP = 16  # of a pixel
 
 
 @DATASETS.register
@@ -25,4 +26,4 @@ def digits(seed: int, **keys: Unpack[ImageKeys]) -> Data:
     everything = image_split(tensors["images"], tensors["labels"])
     train, test = split_off(everything, TEST_FRACTION, seed=0, key="test")
     assert test is not None
-    return image_data("digits", seed, tuple("0123456789"), train, test, **keys)
+    return image_data("digits", seed, tuple("0123456789"), train, test, top=TOP, **keys)

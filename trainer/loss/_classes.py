@@ -52,8 +52,17 @@ def class_weights(weight: list[float] | str | None, spec: Spec) -> Tensor | None
     return torch.tensor(weight, dtype=torch.float32)
 
 
-def sides(targets: Tensor) -> Tensor:
-    """Two classes (batch,) as one column of 0 and 1; labels (batch, labels) as they are; float32."""
+def size_of_classes(targets: Tensor, weight: Tensor | None) -> Tensor | int:
+    """The sum of the samples' weights; that of a mixed one (batch, classes) is the mean of its classes' weights."""
+    if weight is None:
+        return len(targets)
+    return weight[targets].sum() if targets.ndim == 1 else (targets * weight).sum()
+
+
+def sides(targets: Tensor, spec: Spec) -> Tensor:
+    """Two classes as one column, float32: (batch,) of 0 and 1, or the shares (batch, 2); labels as they are."""
+    if spec.task == "classification" and targets.ndim == 2:
+        targets = targets[:, 1]
     return targets.float().view(len(targets), -1)
 
 

@@ -14,8 +14,8 @@ from trainer.spec import Spec
 class BCE(nn.Module):
     """As torch's BCEWithLogitsLoss, mean over samples and labels.
 
-    Outputs are (batch, 1) logits of the second of two classes, targets (batch,) 0 and 1;
-    or both (batch, labels).
+    Outputs are (batch, 1) logits of the second of two classes, targets (batch,) 0 and 1,
+    or (batch, 2) shares of both; or outputs and targets are (batch, labels).
     """
 
     sigmoid = False
@@ -28,7 +28,7 @@ class BCE(nn.Module):
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean, a scalar."""
-        return F.binary_cross_entropy_with_logits(outputs, sides(targets))
+        return F.binary_cross_entropy_with_logits(outputs, sides(targets, self.spec))
 
     def size(self, targets: Tensor) -> Tensor | int:
         """The number of samples."""

@@ -16,8 +16,8 @@ from trainer.spec import Spec
 class BCEProb(nn.Module):
     """As torch's BCELoss, mean over samples and labels.
 
-    Outputs are (batch, 1) probabilities of the second of two classes, targets (batch,) 0 and 1;
-    or both (batch, labels).
+    Outputs are (batch, 1) probabilities of the second of two classes, targets (batch,) 0 and 1,
+    or (batch, 2) shares of both; or outputs and targets are (batch, labels).
     """
 
     sigmoid = True
@@ -31,7 +31,7 @@ class BCEProb(nn.Module):
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean, a scalar."""
         # torch raises where an output is no number; as with every other loss the run has to say where that began
-        mean = F.binary_cross_entropy(outputs.nan_to_num(), sides(targets))
+        mean = F.binary_cross_entropy(outputs.nan_to_num(), sides(targets, self.spec))
         return mean.masked_fill(outputs.isnan().any(), math.nan)
 
     def size(self, targets: Tensor) -> Tensor | int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainer.config import Fraction, PositiveFloat
 from trainer.loss import LOSSES
-from trainer.loss._classes import class_weights, need_classes
+from trainer.loss._classes import class_weights, need_classes, size_of_classes
 from trainer.spec import Spec
 
 
@@ -17,7 +17,8 @@ from trainer.spec import Spec
 class CrossEntropy(nn.Module):
     """``-log softmax(outputs)[class]``, as torch's, smoothed (Szegedy et al. 2016) and weighted by class.
 
-    Outputs are (batch, classes) logits, targets (batch,) class numbers. With weights the mean is the weighted one.
+    Outputs are (batch, classes) logits, targets (batch,) class numbers, or (batch, classes) shares. With weights the
+    mean is the weighted one, of shares too, where torch's own divides by the number of samples.
     """
 
     sigmoid = False
@@ -38,11 +39,15 @@ class CrossEntropy(nn.Module):
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The weighted mean, a scalar."""
-        return F.cross_entropy(outputs, targets, weight=self.weight, label_smoothing=self.label_smoothing)
+        reduction = "mean" if targets.ndim == 1 else "sum"
+        loss = F.cross_entropy(
+            outputs, targets, weight=self.weight, label_smoothing=self.label_smoothing, reduction=reduction
+        )
+        return loss if targets.ndim == 1 else loss / self.size(targets)
 
     def size(self, targets: Tensor) -> Tensor | int:
         """The sum of the samples' weights."""
-        return len(targets) if self.weight is None else self.weight[targets].sum()
+        return size_of_classes(targets, self.weight)
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Probabilities, (batch, classes)."""
