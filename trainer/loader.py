@@ -342,6 +342,8 @@ def watched_workers(*, fetching: bool = False) -> Iterator[None]:
     except Exception as error:
         report = str(error)
         if "in DataLoader worker process" in report:
+            if isinstance(error, RunError):  # it has said all in one line, which torch put a traceback before
+                raise RunError(report.rstrip().rpartition("RunError: ")[2]) from error
             raise RunError(f"a data worker failed: {_in_a_worker(report)}") from error
         if fetching and isinstance(error, (EOFError, ConnectionError, FileNotFoundError)):
             report = "DataLoader worker ended before its batch was read"

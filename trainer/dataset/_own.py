@@ -199,7 +199,8 @@ def classify(dataset: str, items: Sequence[Item], problems: Problems) -> tuple[l
     Raises:
         ConfigError: nothing to learn from: no samples, or less than two classes.
     """
-    need_samples(dataset, items)
+    if not items:
+        raise ConfigError("; ".join([f"dataset={dataset}: no samples in dataset.path", *problems.settle()]))
     train = "train" if any(item.split for item in items) else ""
     classes = tuple(sorted({item.label for item in items if item.split == train}, key=natural))
     numbers = {label: number for number, label in enumerate(classes)}
