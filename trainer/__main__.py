@@ -20,6 +20,9 @@ def main(words: list[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
+        from trainer import completion
+
+        completion.offer(data)
         argcomplete.autocomplete(parser)
     if not words:
         parser.print_help()
@@ -46,6 +49,8 @@ def _data(arguments: argparse.Namespace) -> int:
         return survey_command.run(arguments)
     except KeyboardInterrupt as stopped:
         return cli.report_stop(stopped, "trainer")
+    except BrokenPipeError:
+        return 1
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

@@ -30,11 +30,17 @@ def answer(parser: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         if action.help is not None and not isinstance(action.help, str):
             action.help = "install or remove Hydra's own completion"
+    offer(parser)
+    argcomplete.autocomplete(parser, always_complete_options=False, exclude=["--experimental-rerun"])
+
+
+def offer(parser: argparse.ArgumentParser) -> None:
+    """Let a parser complete words of a config, and folders."""
+    for action in parser._actions:
         if action.dest == "overrides":
             setattr(action, "completer", _complete)  # noqa: B010  # argcomplete's own way
         elif action.dest in ("config_dir", "config_path"):
             setattr(action, "completer", DirectoriesCompleter())  # noqa: B010
-    argcomplete.autocomplete(parser, always_complete_options=False, exclude=["--experimental-rerun"])
 
 
 def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) -> dict[str, str]:

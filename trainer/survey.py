@@ -594,7 +594,8 @@ def _too_few(data: Data, settings: Settings) -> list[Finding]:
     if count >= settings.batch_size:
         return []
     samples = "1 sample" if count == 1 else f"{count} samples"
-    text = f"train has {samples}, less than batch_size={settings.batch_size}: an epoch is one step; make it smaller"
+    what = f"train has {samples}, less than batch_size={settings.batch_size}"
+    text = f"{what}: an epoch is one step; a smaller batch_size makes more of them"
     return [Finding("warning", "few_samples", text)]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.composition import compose
-from trainer.config import ConfigError, RunError
+from trainer.config import ConfigError, RunError, Settings
 
 if TYPE_CHECKING:
     from trainer.data import Data
@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Look at a data set before training: numbers, bad files, leaks, and a page of samples."
     parser.epilog = EPILOG
-    parser.add_argument("words", nargs="*", metavar="WORD", help="as for train: dataset=mnist dataset.root=… seed=1")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="WORD", help="as for train: dataset=mnist dataset.root=… seed=1"
+    )
     parser.add_argument("--config-dir", metavar="FOLDER", help="a folder of YAML files of your own")
     parser.add_argument("--page", metavar="FILE", default=PAGE, help="where the page of samples goes (%(default)s)")
     parser.add_argument("--no-page", action="store_true", help="write no page")
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: a mistake in the words, or data that cannot be used.
         RunError: the data cannot be read.
     """
-    settings = compose(*arguments.words, config_dir=arguments.config_dir)
+    settings = _settings(arguments)
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
     if page is not None:
         _check_page(page)
@@ -65,9 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
         data.check()
         found = survey(data, settings)
-        if arguments.json:
-            print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
-            return int(found.num_warnings > 0)
         if page is not None:
             page.write_text(make_page(data, found, settings.seed), encoding="utf-8")
     except (ConfigError, RunError):
@@ -79,11 +78,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise RunError(f"{text} (HYDRA_FULL_ERROR=1 shows the traceback)") from error
     finally:
         names_all.reset(token)
-    print("\n".join(_lines(data, found)))
-    if page is not None:
-        print(f"page     {page}")
-    print(f"verdict  {_verdict(found)}")
+    if arguments.json:
+        print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        written = [] if page is None else [f"page     {page}"]
+        print("\n".join([*_lines(data, found), *written, f"verdict  {_verdict(found)}"]))
     return int(found.num_warnings > 0)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """What the words say; here is no sweep."""
+    try:
+        return compose(*arguments.overrides, config_dir=arguments.config_dir)
+    except ConfigError as error:
+        one = "several values, but one data set is looked at"
+        raise ConfigError(*(line.replace("several values need --multirun", one) for line in error.problems)) from error
 
 
 def _check_page(page: Path) -> None:
@@ -144,9 +153,7 @@ def _class_lines(found: Survey) -> list[str]:
             rows.append((found.spec.classes[at], [f"{part.counts[at]:,}" for part in found.parts.values()]))
     lines = _table("classes" if found.spec.task == "classification" else "labels", tuple(found.parts), rows)
     if found.imbalance is not None:
-        lines.append(
-            f"         the most frequent one is {found.imbalance:.3g} times as frequent as the rarest, in train"
-        )
+        lines.append(f"         the rarest to the most frequent in train: 1:{found.imbalance:.3g}")
     return lines
 
 

@@ -19,7 +19,7 @@ from trainer.survey import UNKNOWN, Survey, as_text, target_text
 
 MARK = '<meta name="generator" content="trainer data">'  # tells a page of ours
 MOST_CLASSES = 20  # that samples are shown of
-PER_CLASS = 8
+PER_CLASS = 6
 MOST_SAMPLES = 24  # where there are no classes
 MOST_PIXELS = 96  # of a picture's longer side; larger ones are shrunk
 MOST_STEPS = 400  # of a spectrogram's picture; longer ones are shrunk
