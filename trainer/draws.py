@@ -52,7 +52,7 @@ class Draws:
 
     def others(self, name: str, among: Tensor) -> Tensor:
         """(batch,): one of the positions ``among`` for each sample."""
-        number = (self.uniform(name).double() * len(among)).long()
+        number = (self.uniform(name) * 2**BITS).long() * len(among) >> BITS  # exact, and not every device has float64
         return among.to(self.positions.device).index_select(0, number)
 
 
