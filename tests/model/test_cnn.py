@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -227,3 +228,111 @@ def test_last_layer_follows_the_loss() -> None:
     images = torch.randn(5, 1, 8, 8)
     assert logits(images).shape == (5, 1)
     assert torch.equal(probabilities(images), logits(images).sigmoid())
+
+
+LENGTHS = (7, 1, 12, 4, 9)
+VARYING = {
+    "sequence": replace(make_spec("sequence", (12, 5)), varying=True),
+    "tokens": replace(make_spec("tokens", (12,), vocabulary=11), varying=True),
+    "spectrogram": replace(make_spec("spectrogram", (1, 12, 6)), varying=True),
+}
+
+
+def padded_batch(spec: Spec, steps: int = 12) -> tuple[Tensor, Tensor]:
+    """Samples of ``LENGTHS`` steps, padded with zeros to so many, and their lengths."""
+    lengths = torch.tensor(LENGTHS)
+    if spec.kind == "tokens":
+        inputs = torch.randint(1, 11, (5, 12))
+    else:
+        inputs = torch.randn(5, *spec.shape, dtype=torch.float64)
+    axis = spec.step_axis
+    size = [1] * inputs.ndim
+    size[0], size[axis] = 5, 12
+    beyond = (torch.arange(12) >= lengths[:, None]).view(size)
+    inputs = inputs.masked_fill(beyond, 0)
+    more = list(inputs.shape)
+    more[axis] = steps - 12
+    return torch.cat([inputs, inputs.new_zeros(more)], axis), lengths
+
+
+def varying_model(spec: Spec, norm: str, global_pool: str) -> Any:
+    """In float64, with running statistics as training leaves them."""
+    model = build(spec, norm=norm, global_pool=global_pool, channels=[4, 6], hidden=7, embedding=8).double().eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+            nn.init.normal_(layer.bias)
+    return model
+
+
+@pytest.mark.parametrize("kind", VARYING)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("global_pool", ["auto", "none", "max", "mean"])
+def test_padded_sample_answers_and_learns_as_it_does_alone(kind: str, norm: str, global_pool: str) -> None:
+    spec = VARYING[kind]
+    model = varying_model(spec, norm, global_pool)
+    inputs, lengths = padded_batch(spec)
+    pull = torch.randn(5, 3, dtype=torch.float64)  # so that no two outputs pull alike
+    together = model(inputs, lengths)
+    (together * pull).sum().backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    for row, length in enumerate(LENGTHS):
+        alone = model(inputs[row : row + 1].narrow(spec.step_axis, 0, length), lengths[row : row + 1])
+        assert_close(alone[0], together[row])
+        (alone * pull[row]).sum().backward()
+    for parameter, wanted in zip(model.parameters(), gradients, strict=True):
+        assert_close(parameter.grad, wanted)
+    assert any(gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("kind", VARYING)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("global_pool", ["auto", "none", "max", "mean"])
+def test_answer_in_training_does_not_depend_on_the_padding(kind: str, norm: str, global_pool: str) -> None:
+    spec = replace(VARYING[kind], shape=tuple(20 if size == 12 else size for size in VARYING[kind].shape))
+    model = varying_model(spec, norm, global_pool).train()
+    torch.manual_seed(1)
+    inputs, lengths = padded_batch(VARYING[kind])
+    torch.manual_seed(1)
+    more, _ = padded_batch(VARYING[kind], steps=19)
+    assert more.shape[spec.step_axis] == 19
+    assert_close(model(more, lengths), model(inputs, lengths))
+
+
+@pytest.mark.parametrize("kind", VARYING)
+def test_statistics_of_a_batch_are_those_of_its_valid_steps(kind: str) -> None:
+    spec = VARYING[kind]
+    model = build(spec, norm="batch", channels=[4], hidden=7, embedding=8).double().train()
+    inputs, lengths = padded_batch(spec)
+    model(inputs, lengths)
+    conv, norm = model.blocks[0], model.blocks[1]
+    maps = []
+    for row, length in enumerate(LENGTHS):
+        alone = model.signal(inputs[row : row + 1].narrow(spec.step_axis, 0, length))
+        maps.append(conv(alone)[0].flatten(1))
+    values = torch.cat(maps, dim=1)
+    assert_close(norm.running_mean, 0.1 * values.mean(1))
+    assert_close(norm.running_var, 0.9 + 0.1 * values.var(1))
+
+
+@pytest.mark.parametrize("kind", VARYING)
+@pytest.mark.parametrize("global_pool", ["max", "mean"])
+def test_pooled_steps_are_the_valid_ones(kind: str, global_pool: str) -> None:
+    spec = VARYING[kind]
+    model = varying_model(spec, "none", global_pool)
+    inputs, lengths = padded_batch(spec)
+    with torch.no_grad():
+        for row, length in enumerate(LENGTHS):
+            maps = model.signal(inputs[row : row + 1].narrow(spec.step_axis, 0, length))
+            for layer in model.blocks:
+                if isinstance(layer, nn.MaxPool1d | nn.MaxPool2d):  # the last step alone is half of a pair
+                    odd = maps.shape[2] % 2
+                    maps = torch.cat([maps, maps[:, :, -1:]], dim=2) if odd else maps
+                maps = layer(maps)
+            steps = -(-length // 4)
+            assert maps.shape[2] == steps
+            pooled = maps.amax(2) if global_pool == "max" else maps.mean(2)
+            assert_close(model(inputs, lengths)[row], model.out(model.head(pooled))[0])

@@ -180,13 +180,22 @@ def natural(text: str) -> list[tuple[int, float, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
-def with_suffix(items: Iterable[Item], suffixes: Iterable[str], noun: str) -> tuple[list[Item], tuple[str, ...]]:
-    """The files whose names end as ``suffixes`` (in lower case, with the dot), and a warning that counts the others."""
+def with_suffix(
+    items: Iterable[Item], suffixes: Iterable[str], noun: str, problems: Problems
+) -> tuple[list[Item], tuple[str, ...]]:
+    """The files whose names end as ``suffixes`` (in lower case, with the dot), and a warning that counts the others.
+
+    A class folder without such a file is a problem.
+    """
     known = frozenset(suffixes)
     taken: list[Item] = []
     others: list[Item] = []
     for item in items:
         (taken if item.content.suffix.lower() in known else others).append(item)
+    having = {(item.split, item.label) for item in taken}
+    for name, folder in {(item.split, item.label): item.content.parent for item in others}.items():
+        if name not in having:
+            problems.add(folder, f"a class without a {noun}")
     if not others:
         return taken, ()
     files = "1 file is" if len(others) == 1 else f"{len(others)} files are"

@@ -40,7 +40,6 @@ from trainer.dataset._own import (
     classify,
     divide,
     fits,
-    need_samples,
     read_all,
     with_suffix,
 )
@@ -74,11 +73,10 @@ def audio_folder(
     """
     _need_libraries()
     problems = Problems(NAME, keys["on_error"])
-    files, warnings = with_suffix(class_folders(NAME, keys["path"], problems), SUFFIXES, "sound")
+    files, warnings = with_suffix(class_folders(NAME, keys["path"], problems), SUFFIXES, "sound", problems)
     headed = _headed(files, problems)
     if not headed:
-        problems.settle()
-        need_samples(NAME, headed)
+        classify(NAME, headed, problems)  # which says why
 
     rate = sample_rate or _usual_rate(headed)
     read = make_features(

@@ -28,13 +28,8 @@ def image_folder(seed: int, **keys: Unpack[PictureKeys]) -> Data:
         ConfigError: there are no class folders or too few samples, or some are bad and ``on_error`` is stop.
     """
     problems = Problems("image_folder", keys["on_error"])
-    files = list(class_folders("image_folder", keys["path"], problems))
-    pictures, warnings = with_suffix(files, SUFFIXES, "picture")
-    folders = {(item.split, item.label): item.content.parent for item in files}
-    having = {(item.split, item.label) for item in pictures}
-    for name, folder in folders.items():
-        if name not in having:
-            problems.add(folder, "a class without a picture")
+    files = class_folders("image_folder", keys["path"], problems)
+    pictures, warnings = with_suffix(files, SUFFIXES, "picture", problems)
     parents = {split: f"{root}{os.sep}" for split, root in roots("image_folder", keys["path"]).items()}
     return picture_data(
         "image_folder",
