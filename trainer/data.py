@@ -329,6 +329,8 @@ class Data:
         for key, value, allowed in (("kind", spec.kind, get_args(Kind)), ("task", spec.task, get_args(Task))):
             if value not in allowed:
                 raise ConfigError(f"dataset={name}: spec.{key} must be one of {', '.join(allowed)}, got {value!r}")
+        if self.balanced and spec.task != "classification":
+            raise ConfigError(f"dataset.sampler: balanced needs one class for each sample; dataset={name} is {spec}")
         wanted = torch.int64 if spec.task == "classification" else torch.float32
         width = () if spec.task == "classification" else (len(spec.classes),)
         for split, part in self.splits().items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -248,6 +249,89 @@ def test_huber_bends_at_delta(delta: float) -> None:
     assert got == pytest.approx(wanted, rel=1e-12)
 
 
+# Mixed samples: shares of the classes
+
+MIXED = [(name, data) for name, data in FITTING if SPECS[data].task == "classification"]
+
+
+def make_shares(spec: Spec, samples: int = SAMPLES) -> Tensor:
+    """Of two classes each, as mixing makes them; some of one class alone."""
+    share = torch.rand(samples, 1).round(decimals=1)
+    ones, others = (F.one_hot(make_targets(spec, samples), len(spec.classes)) for _ in range(2))
+    return share * ones + (1 - share) * others
+
+
+@pytest.mark.parametrize(("name", "data"), MIXED)
+@pytest.mark.parametrize("keys", [{}, {"weight": WEIGHTS}, {"weight": WEIGHTS, "label_smoothing": 0.2}], ids=" ".join)
+def test_of_samples_that_are_not_mixed_shares_are_class_numbers(name: str, data: str, keys: dict[str, Any]) -> None:
+    known = {key: value for key, value in keys.items() if key in defaults("loss", name)}
+    if "weight" in known:
+        known["weight"] = WEIGHTS[: len(SPECS[data].classes)]
+    loss = LOSSES.build(defaults("loss", name, **known), SPECS[data])
+    outputs, targets = make_outputs(loss).float(), make_targets(SPECS[data])
+    shares = F.one_hot(targets, len(SPECS[data].classes)).float()
+    torch.testing.assert_close(loss(outputs, shares), loss(outputs, targets), rtol=1e-6, atol=0)
+    assert float(loss.size(shares)) == pytest.approx(float(loss.size(targets)), rel=1e-6)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
+def test_cross_entropy_of_shares_is_torchs(label_smoothing: float) -> None:
+    spec = SPECS["four classes"]
+    loss = build("cross_entropy", spec, label_smoothing=label_smoothing)
+    outputs, shares = make_outputs(loss), make_shares(spec).double()
+    assert_close(loss(outputs, shares), F.cross_entropy(outputs, shares, label_smoothing=label_smoothing))
+    assert loss.size(shares) == SAMPLES
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"), [("cross_entropy", {}), ("focal", {"gamma": 2.0}), ("focal", {"gamma": 0.5})]
+)
+@pytest.mark.parametrize("weight", [None, WEIGHTS])
+def test_loss_of_shares_is_that_of_every_class_by_its_share(
+    name: str, keys: dict[str, Any], weight: list[float] | None
+) -> None:
+    spec = SPECS["four classes"]
+    loss = build(name, spec, weight=weight, **keys)
+    outputs, shares = make_outputs(loss), make_shares(spec)
+    weights = torch.tensor(weight or [1.0] * 4, dtype=torch.float64)
+    plain = build(name, spec, **keys)
+    total = size = 0.0
+    for output, share in zip(outputs, shares.double(), strict=True):
+        for number in range(4):
+            counted = float(share[number] * weights[number])
+            total += counted * float(plain(output[None], torch.tensor([number])))
+            size += counted
+    assert float(loss(outputs, shares)) == pytest.approx(total / size, rel=1e-10)
+    assert float(loss.size(shares)) == pytest.approx(size, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bce", "bce_prob"])
+def test_binary_loss_of_shares_is_that_of_both_classes_by_their_share(name: str) -> None:
+    loss = LOSSES.build(defaults("loss", name), SPECS["two classes"])
+    outputs, shares = make_outputs(loss).float(), make_shares(SPECS["two classes"])
+    both = [loss(outputs[[n]], torch.tensor([0])) * share[0] + loss(outputs[[n]], torch.tensor([1])) * share[1]
+            for n, share in enumerate(shares)]  # fmt: skip
+    torch.testing.assert_close(loss(outputs, shares), torch.stack(both).mean(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("name", "data"), MIXED)
+@pytest.mark.parametrize("parts", [[1] * SAMPLES, [5, 5, 2]], ids=str)
+def test_losses_of_mixed_micro_batches_add_up_by_their_sizes(name: str, data: str, parts: list[int]) -> None:
+    weighted = {"weight": [0.5, 2.0, 0.75, 1.25][: len(SPECS[data].classes)]}
+    loss = LOSSES.build(defaults("loss", name, **(weighted if name in ("cross_entropy", "focal") else {})), SPECS[data])
+    outputs, shares = make_outputs(loss).float(), make_shares(SPECS[data])
+    pairs = list(zip(outputs.split(parts), shares.split(parts), strict=True))
+    total = sum(float(loss(some, those)) * float(loss.size(those)) for some, those in pairs)
+    assert total / float(loss.size(shares)) == pytest.approx(float(loss(outputs, shares)), rel=1e-5)
+
+
+def test_gradients_of_shares_are_those_of_the_differences() -> None:
+    for name in ("cross_entropy", "focal"):
+        loss = build(name, SPECS["four classes"], weight=[0.5, 2.0, 1.0, 1.25])
+        outputs, shares = make_outputs(loss).requires_grad_(), make_shares(SPECS["four classes"]).double()
+        assert torch.autograd.gradcheck(lambda each, loss=loss, shares=shares: loss(each, shares), (outputs,))
+
+
 # Sizes and scores
 
 
@@ -328,3 +412,16 @@ def test_misfit_is_refused_with_loss_and_dataset(name: str, data: str) -> None:
     assert f"loss={name}:" in message and f"dataset={SPECS[data].dataset}" in message
     advice = message.rpartition("use ")[2].replace(" or ", ", ").split(", ")
     assert advice and all(data in FITS[other] for other in advice)  # what it says to use instead does fit
+
+
+@pytest.mark.parametrize("name", ["mse", "l1", "huber"])
+def test_a_loss_sees_values_in_units_of_their_deviation_and_its_scores_are_in_their_own(name: str) -> None:
+    mean, std = torch.tensor([1000.0, -2.0]), torch.tensor([250.0, 0.5])
+    spec = dataclasses.replace(
+        table_spec("regression", 2, dataset="prices"), target_mean=tuple(mean.tolist()), target_std=tuple(std.tolist())
+    )
+    plain, loss = build(name, table_spec("regression", 2, dataset="prices")), build(name, spec)
+    outputs, targets = torch.randn(SAMPLES, 2).double(), torch.randn(SAMPLES, 2)
+    assert_close(loss(outputs, targets * std + mean), plain(outputs, targets), tolerance=1e-4)
+    assert_close(loss.scores(outputs), outputs * std + mean)
+    assert loss.state_dict() == {}

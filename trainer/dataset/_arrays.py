@@ -40,12 +40,30 @@ class Targets(NamedTuple):
     values: Tensor
 
 
+class Places(Sequence[str]):
+    """Where samples stand, such as ``file:line``, made when it is asked for.
+
+    Args:
+        place: of a row.
+        rows: (samples,) the row of each.
+    """
+
+    def __init__(self, place: Callable[[int], str], rows: NDArray[np.int64]) -> None:
+        self._place, self._rows = place, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, sample: Any) -> Any:
+        return self._place(int(self._rows[sample]))
+
+
 def find_classes(
     dataset: str,
     texts: Sequence[str],
     codes: NDArray[np.int64],
     splits: NDArray[np.str_],
-    place: Callable[[int], str],
+    places: Sequence[str],
     problems: Problems,
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The classes of train in their order, and the class of each sample: -1 where train does not have it.
@@ -56,7 +74,7 @@ def find_classes(
         texts: what stands for a class somewhere.
         codes: (samples,) which of the texts; -1 for none.
         splits: (samples,) the name of each one's split.
-        place: of a sample, for messages.
+        places: of the samples, for messages.
 
     Raises:
         ConfigError: train has less than two.
@@ -83,7 +101,7 @@ def find_classes(
         for code in np.unique(codes[strange & (splits == split)]).tolist():
             same = np.flatnonzero(strange & (splits == split) & (codes == code))
             count = "1 sample" if len(same) == 1 else f"{len(same)} samples"
-            problems.add(place(int(same[0])), f"class {names[code]} is in {split} ({count}) but not in train")
+            problems.add(places[int(same[0])], f"class {names[code]} is in {split} ({count}) but not in train")
     return classes, found
 
 
@@ -94,8 +112,10 @@ def array_data(
     source: TensorSource | RaggedSource,
     splits: Sequence[str],
     targets: Targets,
+    *,
+    places: Sequence[str],
+    columns: Sequence[str],
     warnings: tuple[str, ...],
-    preprocess: dict[str, Any],
     **keys: Unpack[ArrayKeys],
 ) -> Data:
     """Split the samples, and measure what train is like.
@@ -103,6 +123,9 @@ def array_data(
     Args:
         source: of all samples; nan where a number is missing, which becomes the mean of its column in train.
         splits: the name of each sample's split.
+        places: of each sample, for messages.
+        columns: names along the last axis of the inputs, where there are some.
+        warnings: what is to be said of the data.
 
     Raises:
         ConfigError: nothing is left of a split, or a column has no number in train.
@@ -117,7 +140,7 @@ def array_data(
         test_fraction=keys["test_fraction"],
         test_seed=keys["test_seed"],
     )
-    _fill(dataset, source, train.positions)
+    _fill(dataset, source, train.positions, columns)
     trained, outputs = train.targets, len(targets.names)
     counts: tuple[int, ...] = ()
     if targets.task == "classification":
@@ -148,8 +171,12 @@ def array_data(
         in_memory=fits(keys["in_memory"], source.num_bytes),
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
-        preprocess={**preprocess, "targets": {"mean": list(spec.target_mean), "std": list(spec.target_std)}},
+        preprocess={
+            "columns": list(columns),
+            "targets": {"mean": list(spec.target_mean), "std": list(spec.target_std)},
+        },
         warnings=warnings,
+        places=places,
     )
 
 
@@ -159,7 +186,7 @@ def _shape(source: TensorSource | RaggedSource) -> tuple[int, ...]:
     return tuple(source.inputs[0].shape[1:])
 
 
-def _fill(dataset: str, source: TensorSource | RaggedSource, trained: Tensor) -> None:
+def _fill(dataset: str, source: TensorSource | RaggedSource, trained: Tensor, columns: Sequence[str]) -> None:
     """Put the mean that a column has in train in the place of each missing number."""
     values = source.values if isinstance(source, RaggedSource) else source.inputs[0]
     if not (values.is_floating_point() and values.isnan().any()):
@@ -170,5 +197,5 @@ def _fill(dataset: str, source: TensorSource | RaggedSource, trained: Tensor) ->
     mean = rows[in_train.repeat_interleave(lengths)].double().nanmean(0)
     if mean.isnan().any():
         column = int(mean.isnan().nonzero()[0])
-        raise ConfigError(f"dataset={dataset}: no sample of train has a number in feature {column}")
+        raise ConfigError(f"dataset={dataset}: no sample of train has a number in {columns[column]}")
     rows.copy_(torch.where(rows.isnan(), mean.float(), rows))

@@ -34,6 +34,7 @@ class Layout(NamedTuple):
 
     Args:
         names: of the columns; their numbers where no line names them.
+        counts_rows: the first column has no name and counts from 0, as tables are often written.
         first: rows behind the header, to see what the columns hold.
     """
 
@@ -42,6 +43,7 @@ class Layout(NamedTuple):
     delimiter: str
     header: bool
     names: list[str]
+    counts_rows: bool
     first: list[list[str]]
 
     def find(self, key: str, column: Column) -> int:
@@ -63,12 +65,6 @@ class Layout(NamedTuple):
         raise ConfigError(
             f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed(self.names)}"
         )
-
-    @property
-    def counts_rows(self) -> bool:
-        """Whether the first column has no name and counts from 0, as tables are often written."""
-        cells = [row[0] for row in self.first]
-        return self.header and self.names[0] == "0" and cells == [str(number) for number in range(len(cells))]
 
     def holds_text(self, column: int) -> bool:
         """Whether most of the first cells of a column are neither numbers nor missing."""
@@ -106,7 +102,10 @@ def look(file: Path, delimiter: str | None, header: bool | Literal["auto"], enco
     if header == "auto":
         header = _has_header(rows)
     names = [str(number) for number in range(len(rows[0]))]
+    counts_rows = False
     if header:
+        counts = [row[0] for row in rows[1:]]
+        counts_rows = not rows[0][0].strip() and counts == [str(number) for number in range(len(counts))]
         names = [cell.strip() or number for cell, number in zip(rows[0], names, strict=True)]
         rows = rows[1:]
     wrong = next((name for name in names if ESCAPED.search(name)), None)
@@ -116,7 +115,7 @@ def look(file: Path, delimiter: str | None, header: bool | Literal["auto"], enco
     twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if twice is not None:
         raise ConfigError(f"dataset.path: {file}: has two columns called {twice}")
-    return Layout(file, encoding, delimiter, header, names, rows)
+    return Layout(file, encoding, delimiter, header, names, counts_rows, rows)
 
 
 @dataclass
@@ -202,6 +201,8 @@ class _Chunk:
         Raises:
             ValueError: not every line is a row of finite numbers and of texts that are not too long.
         """
+        if len(self.lines) == self.skip or self.lines[-1].isspace():
+            raise ValueError("no row, or a line is blank")
         width, delimiter = len(self.layout.names), self.layout.delimiter
         kinds = dict.fromkeys(self.numbers, "f8") | {column: f"U{MOST_LETTERS}" for column, _ in self.texts}
         rows = np.loadtxt(

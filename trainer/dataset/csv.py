@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 from trainer.config import ConfigError, PositiveInt
 from trainer.data import Data, RaggedSource, TensorSource
 from trainer.dataset import DATASETS
-from trainer.dataset._arrays import ArrayKeys, Targets, array_data, find_classes
+from trainer.dataset._arrays import ArrayKeys, Places, Targets, array_data, find_classes
 from trainer.dataset._own import Problems, need_samples, roots
 from trainer.dataset._tables import MISSING, Column, Layout, Table, listed, look, read, to_float
 from trainer.spec import Kind, Task
@@ -44,6 +44,8 @@ def csv(
     Raises:
         ConfigError: a file or a column is not there, the target does not fit the task, or samples are bad.
     """
+    if max_length is not None and group_by is None:
+        raise ConfigError(f"dataset.max_length: only samples of dataset.group_by have a length, got {max_length}")
     problems = Problems("csv", keys["on_error"])
     layouts = {split: look(file, delimiter, header, encoding) for split, file in roots("csv", keys["path"]).items()}
     first = layouts.get("train", next(iter(layouts.values())))
@@ -57,13 +59,9 @@ def csv(
     need_samples("csv", samples.tolist())
     leading = rows.leading[samples]
     if task == "classification":
+        places = Places(rows.place, leading)
         classes, numbers = find_classes(
-            "csv",
-            texts[0],
-            rows.targets[0, leading],
-            rows.splits[leading],
-            lambda at: rows.place(leading[at]),
-            problems,
+            "csv", texts[0], rows.targets[0, leading], rows.splits[leading], places, problems
         )
         warnings += problems.settle()
         samples, leading, numbers = (each[numbers >= 0] for each in (samples, leading, numbers))
@@ -73,8 +71,18 @@ def csv(
         targets = Targets(task, tuple(names), torch.from_numpy(values))
     kind: Kind = "table" if group_by is None else "sequence"
     source = _source(kind, rows, samples, targets.values, max_length)
-    preprocess = {"columns": [first.names[column] for column in chosen.features], "missing": missing}
-    return array_data("csv", seed, kind, source, rows.splits[leading].tolist(), targets, warnings, preprocess, **keys)
+    return array_data(
+        "csv",
+        seed,
+        kind,
+        source,
+        rows.splits[leading].tolist(),
+        targets,
+        places=Places(rows.place, leading),
+        columns=[first.names[column] for column in chosen.features],
+        warnings=warnings,
+        **keys,
+    )
 
 
 class _Columns(NamedTuple):

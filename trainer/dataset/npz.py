@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from typing_extensions import Unpack
 from trainer.config import ConfigError, did_you_mean
 from trainer.data import Data, RaggedSource, TensorSource
 from trainer.dataset import DATASETS
-from trainer.dataset._arrays import ArrayKeys, Targets, array_data, find_classes
+from trainer.dataset._arrays import ArrayKeys, Places, Targets, array_data, find_classes
 from trainer.dataset._own import SPLITS, Problems, need_samples, roots
 from trainer.dataset._tables import listed
 from trainer.spec import Kind, Task
@@ -47,6 +48,7 @@ def npz(
     names = {"inputs": inputs, "targets": targets, "lengths": lengths}
     parts = [part for split, file in roots("npz", keys["path"]).items() for part in _read(split, file, names)]
     arrays = _Arrays(parts)
+    need_samples("npz", range(len(arrays.splits)))
     found = _find_kind(kind, arrays)
     values = _shaped(found, channels, arrays)
     steps = _find_lengths(values, arrays, problems)
@@ -62,7 +64,7 @@ def npz(
             [str(each) for each in unique.tolist()],
             np.where(good, codes, -1),
             arrays.splits,
-            lambda at: arrays.place("targets", at),
+            Places(partial(arrays.place, "targets"), np.arange(len(good))),
             problems,
         )
         warnings += problems.settle()
@@ -72,7 +74,18 @@ def npz(
         labels = (targets,) if answers.shape[1] == 1 else tuple(f"{targets} {at}" for at in range(answers.shape[1]))
         chosen = Targets(task, labels, torch.from_numpy(answers[good]))
     source = _source(values, steps, good, chosen.values)
-    return array_data("npz", seed, found, source, arrays.splits[good].tolist(), chosen, warnings, {}, **keys)
+    return array_data(
+        "npz",
+        seed,
+        found,
+        source,
+        arrays.splits[good].tolist(),
+        chosen,
+        places=Places(partial(arrays.place, "inputs"), np.flatnonzero(good)),
+        columns=(),
+        warnings=warnings,
+        **keys,
+    )
 
 
 @dataclass
