@@ -1,0 +1,101 @@
+"""What a folder of many pictures costs before the first step: seconds and memory, in memory and streamed.
+
+    python -m tests.benchmarks.many_pictures 200000
+
+Makes so many small files in a temporary folder, which it removes, and trains one step on a quarter of them and on all.
+Seconds are those of the whole command; memory is the most that its process had. ``digits`` shows what they are without
+pictures. Both have to grow no faster than the list of files: the last column is what a picture more takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+SIZE = 32  # pixels
+DIFFERENT = 300  # pictures; their files are copies
+CLASSES = 10
+COMMAND = (
+    sys.executable,
+    "-m",
+    "cli",
+    "max_steps=1",
+    "limit_batches=1",
+    "logger=none",
+    "device=cpu",
+    "device.threads=1",
+)
+
+
+class Cost(NamedTuple):
+    """Of a command."""
+
+    seconds: float
+    mebibytes: float
+
+
+def make(folder: Path, count: int) -> None:
+    """Files of random pixels in class folders, every second one a JPEG."""
+    random, contents = np.random.default_rng(0), []
+    for number in range(DIFFERENT):
+        file, form = io.BytesIO(), ("png", "jpeg")[number % 2]
+        Image.fromarray(random.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(file, form)
+        contents.append((file.getvalue(), form))
+    for label in range(CLASSES):
+        (folder / f"class{label}").mkdir(parents=True)
+    for number in range(count):
+        content, form = contents[number % DIFFERENT]
+        (folder / f"class{number % CLASSES}" / f"{number}.{form}").write_bytes(content)
+
+
+def cost(*words: str) -> Cost:
+    """Run a command that must not fail."""
+    started = time.perf_counter()
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise SystemExit(f"failed: {' '.join(words)}")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return Cost(time.perf_counter() - started, usage.ru_maxrss / unit)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=int, nargs="?", default=200_000)
+    count = parser.parse_args().pictures
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        runs = f"run_dir={folder / 'runs'}/${{now:%H-%M-%S-%f}}"
+        cost("dataset=digits", runs)  # reads what is on the disk for the first time
+        base = cost("dataset=digits", runs)
+        print(f"{'digits':<28}{base.seconds:7.1f} s  {base.mebibytes:7.0f} MiB")
+        few = dict[str, Cost]()
+        for number, name in ((count // 4, "quarter"), (count, "all")):
+            make(folder / name, number)
+            for in_memory in ("true", "false", "auto"):
+                words = ("dataset=image_folder", f"dataset.path={folder / name}", f"dataset.in_memory={in_memory}")
+                now = cost(*words, runs)
+                line = f"{number:>9,}  in_memory={in_memory:<7}{now.seconds:7.1f} s  {now.mebibytes:7.0f} MiB"
+                if name == "quarter":
+                    few[in_memory] = now
+                else:
+                    more = number - count // 4
+                    microseconds = (now.seconds - few[in_memory].seconds) / more * 1e6
+                    kibibytes = (now.mebibytes - few[in_memory].mebibytes) / more * 2**10
+                    line += f"  {microseconds:6.0f} µs and {kibibytes:5.2f} KiB a picture more"
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
