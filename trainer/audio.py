@@ -22,7 +22,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", "
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
 FULL_SCALE = 2**15  # of an int16
 FLOOR = 1e-8  # of the power, below which nothing is told apart: 80 dB below full scale
-CHUNK = 2**22  # values of a wave that are worked on at once, which bounds the memory of what is between
+CHUNK = 2**20  # values of waves that are worked on at once: bounds the memory of what is between, and fits caches
 
 FeatureName = Literal["logmel", "raw"]
 Milliseconds = Annotated[float, Meta(gt=0, le=1000)]

@@ -308,6 +308,13 @@ def test_every_model_learns_from_sounds(train: Train, sounds: Path, words: tuple
     assert result.summary["steps"] == 2
 
 
+@pytest.mark.parametrize("recipe", ["cnn", "gru", "lstm"])
+def test_a_recipe_starts(train: Train, sounds: Path, recipe: str) -> None:
+    result = train(f"experiment=spoken_digits_{recipe}", f"dataset.path={sounds}", "max_steps=2", "logger=none")
+    assert result.code == 0, result.err
+    assert result.summary["steps"] == 2
+
+
 @pytest.fixture
 def spoken_digits(data_root: Path) -> Path:
     """The Free Spoken Digit Dataset, where it is."""
