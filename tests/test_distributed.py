@@ -88,6 +88,8 @@ def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Pat
         "loss.weight=balanced",
         "clip_norm=0.5",
         "dataset.augment.crop=1",
+        "dataset.augment.mixup=0.2",
+        "dataset.augment.cutmix=1.0",
     ]
     streamed = ["dataset.in_memory=false", "dataset.workers=1"]
     code, out, errors = run([*TRAIN, *words, *DDP, *options, *streamed, "-m", "optimizer.lr=0.01,0.03"], tmp_path)

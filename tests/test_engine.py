@@ -77,8 +77,10 @@ def test_the_streamed_path_gives_the_same_losses(train: Train) -> None:
 
 
 @pytest.mark.parametrize("weight", ["null", "balanced"])
-def test_accumulation_equals_one_batch_to_rounding(train: Train, weight: str) -> None:
-    words = (*QUIET, "max_steps=25", f"loss.weight={weight}", "clip_norm=1.0")
+@pytest.mark.parametrize("mixup", [0, 0.4])
+def test_accumulation_equals_one_batch_to_rounding(train: Train, weight: str, mixup: float) -> None:
+    mixed = (f"dataset.augment.mixup={mixup}", f"dataset.augment.cutmix={mixup}")
+    words = (*QUIET, "max_steps=25", f"loss.weight={weight}", "clip_norm=1.0", *mixed)
     whole, parts = train(*words), train(*words, "accumulate=4")
     assert parts.points("train/loss") == pytest.approx(whole.points("train/loss"), rel=2e-4)
     assert parts.points("gradient_norm") == pytest.approx(whole.points("gradient_norm"), rel=2e-3)
