@@ -27,6 +27,7 @@ UNKNOWN = 1  # the number of the token that stands for all that are not in a voc
 # Of each kind of sample, the axis of a batch along which it has what may be constant, and what that is.
 CHANNELS = {"image": (1, "channel"), "spectrogram": (3, "band"), "sequence": (2, "column"), "table": (1, "column")}
 BALANCING = (("loss", "weight"), ("dataset", "sampler"))  # the groups and keys that make classes count alike
+NONE = torch.iinfo(torch.int64).max  # stands for no sample
 WORD = 8  # bytes of the numbers that are hashed
 
 
@@ -183,7 +184,7 @@ def survey(data: Data, settings: Settings) -> Survey:
     """
     readings = {name: _Reading.of(data, split) for name, split in data.splits().items()}
     hashed = {name: (torch.cat(reading.numbers), torch.cat(reading.hashes)) for name, reading in readings.items()}
-    twins = Twins.find(data, hashed)
+    twins = Twins.find(hashed)
     findings = [
         *(Finding("warning", "data", line) for line in data.warnings),
         *(Finding("warning", "unreadable", line) for reading in readings.values() for line in reading.problems),
@@ -214,9 +215,7 @@ def at_start(data: Data, settings: Settings) -> list[str]:
     """What a run has to warn of, a line each: the checks that are cheap, so none that would have to read files."""
     findings = [*_missing_classes(data, "train"), *_unequal_classes(data, settings), *_too_few(data, settings)]
     if _is_in_memory(data):
-        findings += Twins.find(data, {name: (None, _hashes(split)) for name, split in data.splits().items()}).leaks(
-            data
-        )
+        findings += Twins.find({name: (None, _hashes(split)) for name, split in data.splits().items()}).leaks(data)
         if data.features is None:
             findings += _constant(data)
     return [*data.warnings, *(finding.text for finding in findings if finding.level == "warning")]
@@ -327,37 +326,30 @@ def _readable(split: Split, problems: list[str]) -> Iterator[tuple[Tensor, Input
 # ---- what is there twice
 
 
-def hash_samples(inputs: Inputs, *, strong: bool = False) -> Tensor:
-    """(batch,) int64: the same for the same content, whatever the padding.
+def hash_samples(inputs: Inputs) -> Tensor:
+    """(batch,) int64: the same for the same content, whatever the padding; else another, but for a chance of 2^-64.
 
-    A sum of the bytes, eight at a time, times random odd numbers. Other content may have the same hash, by design
-    where only the last of eight bytes differ; of those that are alike the ``strong`` one tells, which mixes each
-    summand.
+    The sum over the bytes, eight at a time, each mixed with its place. Padding is 0 and adds nothing.
     """
     values = inputs[0].contiguous().flatten(1)
     if not values.shape[1]:
         return torch.zeros(len(values), dtype=torch.int64)
     content = values.view(torch.uint8)
-    content = F.pad(content, [0, -content.shape[1] % WORD]) if content.shape[1] % WORD else content
-    words = content.view(torch.int64)
-    factors = _factors(words.shape[1])
-    hashes = mix((words ^ factors) * (words != 0)).sum(1) if strong else words @ factors
+    missing = -content.shape[1] % WORD
+    words = (F.pad(content, [0, missing]) if missing else content).view(torch.int64)
+    hashes = mix((words ^ _salts(words.shape[1])) * (words != 0)).sum(1)
     return hashes if len(inputs) == 1 else hashes + mix(inputs[1])
 
 
 @functools.lru_cache(maxsize=8)
-def _factors(count: int) -> Tensor:
-    """(count,) random odd int64; more begin as less do."""
-    return mix((torch.arange(count) + 1) * STEP) | 1
+def _salts(count: int) -> Tensor:
+    """(count,) int64, a random number for each place; more begin as less do."""
+    return mix((torch.arange(count) + 1) * STEP)
 
 
-def _hashes(split: Split, which: Tensor | None = None, *, strong: bool = False) -> Tensor:
-    """Those of the split's samples that ``which`` numbers, or of all."""
-    positions = split.positions if which is None else split.positions.index_select(0, which)
-    chunks = positions.split(CHUNK) if len(positions) else ()
-    return torch.cat(
-        [torch.zeros(0, dtype=torch.int64), *(hash_samples(split.source.fetch(some), strong=strong) for some in chunks)]
-    )
+def _hashes(split: Split) -> Tensor:
+    """Those of all samples of a split."""
+    return torch.cat([hash_samples(split.source.fetch(some)) for some in split.positions.split(CHUNK)])
 
 
 @dataclass(frozen=True)
@@ -376,22 +368,18 @@ class Twins:
     group: Tensor
 
     @classmethod
-    def find(cls, data: Data, hashed: Mapping[str, tuple[Tensor | None, Tensor]]) -> Twins:
+    def find(cls, hashed: Mapping[str, tuple[Tensor | None, Tensor]]) -> Twins:
         """Of samples of each split, by their numbers (None for all) and their hashes."""
         hashes = torch.cat([hashes for _, hashes in hashed.values()])
         split = torch.cat([torch.full((len(each),), at) for at, (_, each) in enumerate(hashed.values())])
         number = torch.cat([torch.arange(len(each)) if which is None else which for which, each in hashed.values()])
-        alike = _repeated(hashes)
-        split, number = split[alike], number[alike]
-        # the quick hash has named few; of them only those stay that the strong one calls alike too
-        certain = torch.zeros(len(split), dtype=torch.int64)
-        for at, part in enumerate(data.splits().values()):
-            mine = split == at
-            certain[mine] = _hashes(part, number[mine], strong=True)
-        stays = _repeated(certain)
-        group = certain[stays].unique(return_inverse=True)[1]
+        _, content, counts = hashes.unique(return_inverse=True, return_counts=True)
+        alike = counts[content] > 1
+        group = content[alike].unique(return_inverse=True)[1]
+        first = _firsts(group, torch.arange(len(group)))
+        group = first.argsort().argsort()[group]  # in the order in which they are met
         order = group.argsort(stable=True)
-        return cls(tuple(hashed), split[stays][order], number[stays][order], group[order])
+        return cls(tuple(hashed), split[alike][order], number[alike][order], group[order])
 
     @property
     def num_groups(self) -> int:
@@ -445,12 +433,12 @@ class Twins:
         for at, part in enumerate(parts):
             mine = self.split == at
             targets[mine] = part.take(self.number[mine]).targets
-        first = torch.cat([torch.ones(1, dtype=torch.bool), self.group[1:] != self.group[:-1]]).nonzero().flatten()
+        first = _firsts(self.group, torch.arange(len(self.group)))
         differs = (targets != targets[first[self.group]]).view(len(targets), -1).any(1)
-        groups, firsts = self.group[differs].unique(return_inverse=True)
+        groups, numbers = self.group[differs].unique(return_inverse=True)
         if not len(groups):
             return []
-        seconds = torch.full((len(groups),), len(targets)).scatter_reduce(0, firsts, differs.nonzero()[:, 0], "amin")
+        seconds = _firsts(numbers, differs.nonzero()[:, 0])
         named = []
         for second in seconds[:MOST_NAMED].tolist():
             pair = (int(first[self.group[second]]), second)
@@ -476,22 +464,18 @@ class Twins:
 
     def _across(self, one: str, other: str) -> list[tuple[int, int]]:
         """Each sample of ``other`` that is in ``one`` too, behind the first one like it there; in ``other``'s order."""
-        firsts = torch.full((self.num_groups,), -1)
-        mine = self.split == self.names.index(one)
-        # the last that is written stays, and the first has to
-        firsts[self.group[mine].flip(0)] = self.number[mine].flip(0)
-        theirs = self.split == self.names.index(other)
+        mine, theirs = (self.split == self.names.index(name) for name in (one, other))
+        firsts = _firsts(self.group[mine], self.number[mine], self.num_groups)
         first, number = firsts[self.group[theirs]], self.number[theirs]
-        both = first >= 0
+        both = first < NONE
         order = number[both].argsort()
         return list(zip(first[both][order].tolist(), number[both][order].tolist(), strict=True))
 
 
-def _repeated(hashes: Tensor) -> Tensor:
-    """(samples,) bool: whose hash another one has."""
-    _, inverse, counts = hashes.unique(return_inverse=True, return_counts=True)
-    several: Tensor = counts[inverse] > 1
-    return several
+def _firsts(group: Tensor, number: Tensor, num_groups: int | None = None) -> Tensor:
+    """(groups,): the smallest of the numbers of each group; ``NONE`` where it has none."""
+    count = int(group.max()) + 1 if num_groups is None and len(group) else num_groups or 0
+    return torch.full((count,), NONE).scatter_reduce(0, group, number, "amin")
 
 
 def _place(data: Data, split: str, number: int) -> str:
