@@ -73,13 +73,13 @@ class Augment:
 
     def _paint(self, images: Tensor, draws: Draws) -> Tensor:
         """What is said of 8-bit pictures: images of another range are brought to theirs, and back."""
-        painted = images.float() * (pictures.TOP / self.top)
+        painted = images.to(torch.float32, copy=True).mul_(pictures.TOP / self.top)
         if self.keys["color"]:
             painted = recolor(painted, draws.uniform("color", 3), color=self.keys["color"])
         if self.keys["policy"] is not None:
             policy = POLICIES[self.keys["policy"]]
             painted = policy(painted, draws.uniform("policy", policy.rounds, policy.num_draws))
-        return painted * (self.top / pictures.TOP)
+        return painted.mul_(self.top / pictures.TOP)
 
 
 def shift(images: Tensor, draws: Tensor, *, crop: int, flip: bool) -> Tensor:

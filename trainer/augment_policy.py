@@ -47,7 +47,7 @@ class Policy:
     num_draws = 3  # of each round: which operation, how strong, which way
 
     def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
-        """Change a batch; waits for the device once, to compute every operation only for those that drew it.
+        """Change a batch; waits for the device, to compute every operation only for those that drew it.
 
         Args:
             pictures: (batch, channels, height, width) float32 from 0 to 255.
@@ -65,25 +65,24 @@ class Policy:
         return pictures
 
     def _round(self, pictures: Tensor, which: Tensor, levels: Tensor, signs: Tensor, count: list[int]) -> Tensor:
-        """One operation each: the samples sorted by it, cut, changed, and put back in order."""
+        """One operation each, all samples of an operation at once."""
         last = 1 + len(MOVES)
         sizes = [count[0], sum(count[1:last]), *count[last:]]  # all moves are one look-up
-        order = which.argsort()
-        sorted_ = (tensor.index_select(0, order).split(sizes) for tensor in (pictures, which, levels, signs))
-        changed = [
-            change(some, *those) if len(some) else some
-            for change, some, *those in zip(self._changes(), *sorted_, strict=True)
-        ]
-        return torch.cat(changed).index_select(0, order.argsort())
+        _, *groups = which.argsort().split(sizes)
+        changed = pictures.clone()
+        for change, group in zip(self._changes(), groups, strict=True):
+            if len(group):
+                some, *those = (tensor.index_select(0, group) for tensor in (pictures, which, levels, signs))
+                changed.index_copy_(0, group, change(some, *those))
+        return changed
 
     def _changes(self) -> list[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]]:
-        """Nothing, the moves, and the other operations, each of (pictures, which, levels, signs)."""
+        """The moves as one, and the other operations, each of (pictures, which, levels, signs)."""
 
         def enhance(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
             return lambda some, _, levels, signs: change(some, 1 + signs * levels * self.enhance)
 
         return [
-            lambda some, *_: some,
             self._move,
             *map(enhance, (op.brightness, op.saturation, op.contrast, op.sharpness)),
             lambda some, _, levels, __: op.posterize(some, 8 - (levels * self.bits).round()),

@@ -46,7 +46,7 @@ class MixImages:
         """Mix two batches of (batch, channels, height, width) float32 images."""
         (images, *rest), other = inputs, others[0]
         stays = self._plan(draws).stays
-        return images * stays + other * (1 - stays), *rest
+        return (images * stays).add_(other * (1 - stays)), *rest
 
     def _plan(self, draws: Draws) -> _Plan:
         numbers = draws.uniform("mix", 4)

@@ -36,7 +36,7 @@ def look_up(pictures: Tensor, across: tuple[Tensor, Tensor, Tensor], down: tuple
 
 def brightness(pictures: Tensor, factors: Tensor) -> Tensor:
     """Times the factor."""
-    return (pictures * _each(factors)).clamp(0, TOP)
+    return (pictures * _each(factors)).clamp_(0, TOP)
 
 
 def contrast(pictures: Tensor, factors: Tensor) -> Tensor:
@@ -112,4 +112,4 @@ def _grey(pictures: Tensor) -> Tensor:
 
 def _blend(pictures: Tensor, others: Tensor, factors: Tensor) -> Tensor:
     factors = _each(factors)
-    return (pictures * factors + others * (1 - factors)).clamp(0, TOP)
+    return (pictures * factors).add_(others * (1 - factors)).clamp_(0, TOP)
