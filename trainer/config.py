@@ -154,6 +154,14 @@ KEYS_ELSEWHERE = {
 }
 NAMES_ELSEWHERE = {
     "model": {"rnn": "gru", "conv": "cnn"},
+    "dataset": {
+        **dict.fromkeys(("folder", "images", "pictures"), "image_folder"),
+        **dict.fromkeys(("audio", "sounds", "speech", "wav"), "audio_folder"),
+        **dict.fromkeys(("texts", "jsonl", "sentences"), "text"),
+        **dict.fromkeys(("table", "tsv", "tabular"), "csv"),
+        **dict.fromkeys(("numpy", "npy"), "npz"),
+        **dict.fromkeys(("hf", "datasets"), "huggingface"),
+    },
     "loss": {
         "ce": "cross_entropy",
         "nll": "cross_entropy",
