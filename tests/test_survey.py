@@ -261,7 +261,7 @@ class Damaged:
 def test_every_sample_that_cannot_be_read_is_named_and_the_others_are_looked_at() -> None:
     data = data_of(Damaged(), train=[0, 1, 2, 3, 4, 5], val=[6, 7], test=[8, 9], in_memory=False)
     found = survey(data, settings())
-    assert texts(found, "unreadable") == ["1.png: cut off", "2.png: cut off"]
+    assert texts(found, "bad_sample") == ["bad sample: 1.png: cut off", "bad sample: 2.png: cut off"]
     assert (found.least, found.most) == (0, 9)
     assert found.parts["train"].samples == 6
 

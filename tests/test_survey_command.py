@@ -109,7 +109,7 @@ def test_every_bad_file_is_listed_whatever_on_error_says(look: Look, pictures: P
         (contradiction,) = [line for line in out.splitlines() if "different classes" in line]
         assert "cat/1.png (cat)" in contradiction
         assert "dog/same.png (dog)" in contradiction
-        assert out.splitlines()[-1] == "verdict  9 warnings, 1 note"
+        assert out.splitlines()[-1] == "verdict  9 warnings, 1 note; bad samples: 7"
 
 
 def test_json_holds_the_same_and_nothing_else(look: Look, tmp_path: Path) -> None:

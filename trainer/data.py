@@ -22,6 +22,7 @@ from trainer.spec import Kind, Spec, Task
 
 # Whether a data set names every bad sample, a warning each, and refuses none: for who looks at it and does not train.
 names_all: ContextVar[bool] = ContextVar("names_all", default=False)
+BAD_SAMPLE = "bad sample: "  # what such a warning begins with
 
 Inputs = tuple[Tensor, ...]  # what a model is called with: (inputs,), or (inputs, lengths) where steps vary
 

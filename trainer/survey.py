@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.config import RunError, Settings
-from trainer.data import Data, Inputs, RaggedSource, Split, TensorSource, valid_steps
+from trainer.data import BAD_SAMPLE, Data, Inputs, RaggedSource, Split, TensorSource, valid_steps
 from trainer.draws import STEP, mix
 from trainer.spec import Spec
 
@@ -134,6 +134,11 @@ class Survey:
         return sum(finding.level == "warning" for finding in self.findings)
 
     @property
+    def num_bad(self) -> int:
+        """How many samples cannot be used."""
+        return sum(finding.check == "bad_sample" for finding in self.findings)
+
+    @property
     def imbalance(self) -> float | None:
         """How many times as frequent as the rarest class that train has its most frequent one is."""
         return _imbalance(self.parts["train"].counts) if self.spec.task == "classification" else None
@@ -173,6 +178,7 @@ class Survey:
             "in_memory": self.in_memory,
             "findings": plain["findings"],
             "warnings": self.num_warnings,
+            "bad_samples": self.num_bad,
         }
 
 
@@ -186,8 +192,8 @@ def survey(data: Data, settings: Settings) -> Survey:
     hashed = {name: (torch.cat(reading.numbers), torch.cat(reading.hashes)) for name, reading in readings.items()}
     twins = Twins.find(hashed)
     findings = [
-        *(Finding("warning", "data", line) for line in data.warnings),
-        *(Finding("warning", "unreadable", line) for reading in readings.values() for line in reading.problems),
+        *(Finding("warning", "bad_sample" if line.startswith(BAD_SAMPLE) else "data", line) for line in data.warnings),
+        *(Finding("warning", "bad_sample", line) for reading in readings.values() for line in reading.problems),
         *_not_finite(data, readings),
         *twins.findings(data),
         *_missing_classes(data, *data.splits()),
@@ -318,7 +324,7 @@ def _readable(split: Split, problems: list[str]) -> Iterator[tuple[Tensor, Input
                 try:
                     inputs = split.source.fetch(position)
                 except RunError as error:
-                    problems.append(str(error))
+                    problems.append(BAD_SAMPLE + str(error))
                 else:
                     yield number, inputs
 

@@ -192,4 +192,5 @@ def _verdict(found: Survey) -> str:
     counted = [
         f"{count} {noun}{'s' * (count > 1)}" for count, noun in ((warnings, "warning"), (notes, "note")) if count
     ]
-    return ", ".join(counted) or "nothing found"
+    bad = f"; bad samples: {found.num_bad:,}" if found.num_bad else ""
+    return (", ".join(counted) or "nothing found") + bad

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError, did_you_mean
-from trainer.data import Inputs, RaggedSource, Source, Split, TensorSource, names_all, split_off
+from trainer.data import BAD_SAMPLE, Inputs, RaggedSource, Source, Split, TensorSource, names_all, split_off
 
 MOST_NAMED = 5  # bad samples that a message names
 # The share of the free memory that samples may fill, of all processes of a machine together.
@@ -83,7 +83,7 @@ class Problems:
             return ()
         if names_all.get():
             found, self.found = self.found, []
-            return tuple(f"bad sample: {each}" for each in found)
+            return tuple(BAD_SAMPLE + each for each in found)
         more = f" … and {count - MOST_NAMED} more" * (count > MOST_NAMED)
         named = "; ".join(self.found[:MOST_NAMED]) + more
         samples = "1 bad sample" if count == 1 else f"{count} bad samples"
