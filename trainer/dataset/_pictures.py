@@ -8,7 +8,7 @@ import statistics
 import warnings as python_warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, Annotated, Literal, NamedTuple, overload
+from typing import IO, Annotated, Literal, NamedTuple, TypedDict, overload
 
 import numpy as np
 import torch
@@ -48,11 +48,16 @@ File = str | IO[bytes]
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class PictureKeys(OwnKeys):
-    """The keys that every data set of pictures of a user's own has."""
+class FormKeys(TypedDict):
+    """The keys that say what pictures are made to."""
 
     size: PositiveInt | Annotated[list[PositiveInt], Meta(min_length=2, max_length=2)] | None
     mode: Literal["auto", "grey", "color"]
+
+
+class PictureKeys(OwnKeys, FormKeys):
+    """The keys that every data set of pictures of a user's own has."""
+
     augment: AugmentKeys
 
 

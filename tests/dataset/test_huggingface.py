@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Train
+from tests.helpers import defaults
+from trainer.config import ConfigError
+from trainer.data import Data
+from trainer.dataset import DATASETS
+from trainer.loader import Share, make_loaders
+
+datasets = pytest.importorskip("datasets", reason="pip install datasets")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left in the user's cache, and nothing asks a network."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def build(path: Any, seed: int = 0, **keys: Any) -> Data:
+    given = str(path) if isinstance(path, Path) else path
+    data: Data = DATASETS.build(defaults("dataset", "huggingface", path=given, **keys), seed)
+    return data
+
+
+def everything(data: Data) -> torch.Tensor:
+    """The raw inputs of all samples in the order of the set."""
+    return data.train.source.fetch(torch.arange(len(data.train.source.targets)))[0]
+
+
+def write_pictures(file: Path, count: int, **columns: Any) -> np.ndarray[Any, Any]:
+    pixels = np.random.default_rng(count).integers(0, 256, (count, 6, 8, 3), dtype=np.uint8)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    features.update({name: datasets.Value("int64") for name in columns})
+    rows = {"image": [Image.fromarray(each) for each in pixels], "label": [n % 2 for n in range(count)], **columns}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(file)
+    return pixels
+
+
+def write_csv(file: Path, rows: list[Any]) -> Path:
+    with file.open("w", newline="") as opened:
+        csv.writer(opened).writerows(rows)
+    return file
+
+
+def write_lines(file: Path, rows: list[dict[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_pictures_in_a_file_are_found_by_themselves(tmp_path: Path) -> None:
+    pixels = write_pictures(tmp_path / "a.parquet", 20, number=list(range(20)))
+    data = build(tmp_path / "a.parquet")
+    assert (data.spec.kind, data.spec.shape, data.spec.classes) == ("image", (3, 6, 8), ("cat", "dog"))
+    assert torch.equal(everything(data), torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    assert data.train.source.targets.tolist() == [0, 1] * 10
+    assert {name: len(part) for name, part in data.splits().items()} == {"train": 16, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_streamed_pictures_give_the_same_batches(tmp_path: Path, workers: int) -> None:
+    write_pictures(tmp_path / "train.parquet", 20)
+    write_pictures(tmp_path / "test.parquet", 6)
+    path = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+    resident, streamed = build(path, in_memory=True), build(path, in_memory=False, workers=workers)
+    assert resident.fingerprint() == streamed.fingerprint()
+    assert {name: len(part) for name, part in resident.splits().items()} == {"train": 18, "val": 2, "test": 6}
+    options: dict[str, Any] = {"seed": 3, "batch_size": 4, "limit_batches": None, "overfit_batches": None}
+    first, second = (
+        make_loaders(each, torch.device("cpu"), **options, share=Share(4)) for each in (resident, streamed)
+    )
+    for one, other in zip(first, second, strict=True):
+        assert one is not None
+        assert other is not None
+        batches = list(zip(one.epoch(1), other.epoch(1), strict=True))
+        assert len(batches) > 0
+        assert all(torch.equal(a.inputs[0], b.inputs[0]) and torch.equal(a.targets, b.targets) for a, b in batches)
+    second.close()
+
+
+def test_a_folder_of_pictures_and_a_saved_set_are_read(tmp_path: Path) -> None:
+    for split, count in (("train", 6), ("validation", 3), ("test", 2)):
+        for name in ("a", "b"):
+            folder = tmp_path / "folder" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (5, 4), number).save(folder / f"{number}.png")
+    data = build(tmp_path / "folder")
+    assert {name: len(part) for name, part in data.splits().items()} == {"train": 12, "val": 6, "test": 4}
+    assert (data.spec.shape, data.spec.classes) == ((1, 4, 5), ("a", "b"))
+    datasets.load_dataset(str(tmp_path / "folder")).save_to_disk(str(tmp_path / "saved"))
+    assert torch.equal(everything(build(tmp_path / "saved")), everything(data))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_bad_picture_is_named_by_its_row(tmp_path: Path, in_memory: bool) -> None:
+    file = io.BytesIO()
+    Image.new("L", (4, 4)).save(file, "png")
+    stored = [{"bytes": file.getvalue(), "path": None}] * 10
+    stored[3] = {"bytes": b"no picture", "path": None}
+    rows = {"image": [*stored[:7], None, *stored[8:]], "label": ["a", "b"] * 5}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"1 bad sample: .*a.parquet: row 7: image: is empty"):
+        build(tmp_path / "a.parquet", in_memory=in_memory)
+    data = build(tmp_path / "a.parquet", in_memory=in_memory, on_error="skip", test_fraction=0.2, val_fraction=0.0)
+    assert everything(data).shape == (8, 1, 4, 4)
+    assert data.warnings[1:] == (
+        f"1 bad sample left out: {tmp_path / 'a.parquet'}: row 3: cannot be read: no picture of a known form",
+    )
+
+
+def test_texts_become_tokens(tmp_path: Path) -> None:
+    rows = [["text", "id", "label"], *[[f"good word{n % 3}" if n % 2 else "bad film", n, n % 2] for n in range(20)]]
+    data = build(write_csv(tmp_path / "a.csv", rows), min_count=1)
+    assert (data.spec.kind, data.spec.classes, data.spec.shape) == ("tokens", ("0", "1"), (2,))
+    assert set(data.preprocess["vocabulary"][2:]) == {"good", "bad", "film", "word0", "word1", "word2"}
+    first = everything(data)[0].tolist()
+    assert [data.preprocess["vocabulary"][token] for token in first] == ["bad", "film"]
+
+
+def test_an_empty_text_and_a_missing_class_are_named_by_their_rows(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"w{n}", "label": "ab"[n % 2]} for n in range(10)]
+    rows[2]["text"], rows[5]["label"], rows[6]["text"] = " ", None, "after them"
+    file = write_lines(tmp_path / "a.jsonl", rows)
+    with pytest.raises(ConfigError) as caught:
+        build(file)
+    assert f"2 bad samples: {file}: row 2: text: is empty; {file}: row 5: label: is empty" in str(caught.value)
+    data = build(file, on_error="skip", val_fraction=0.0, test_fraction=0.2)
+    assert data.train.source.fetch(torch.arange(8))[1].tolist() == [1, 1, 1, 1, 2, 1, 1, 1]  # the fifth is row 6
+
+
+def test_columns_of_numbers_are_a_table(tmp_path: Path) -> None:
+    rows = [["a", "b", "kind"], *[[n, n / 2, "xy"[n % 2]] for n in range(20)]]
+    data = build(write_csv(tmp_path / "a.csv", rows), target="kind")
+    assert (data.spec.kind, data.spec.task, data.spec.shape, data.spec.classes) == (
+        *("table", "classification", (2,)),
+        ("x", "y"),
+    )
+    assert everything(data).tolist() == [[n, n / 2] for n in range(20)]
+    values = build(tmp_path / "a.csv", input="a", target="b")
+    assert (values.spec.task, values.spec.shape, values.spec.classes) == ("regression", (1,), ("b",))
+    assert values.train.source.targets.tolist() == [[n / 2] for n in range(20)]
+
+
+def test_several_targets_are_labels_or_values(tmp_path: Path) -> None:
+    rows = [["a", "p", "q", "r"], *[[n, n % 2, n % 3 == 0, n * 3] for n in range(20)]]
+    file = write_csv(tmp_path / "a.csv", rows)
+    found = build(file, input="a", target=["p", "q"])
+    assert (found.spec.task, found.spec.classes) == ("multilabel", ("p", "q"))
+    assert found.train.source.targets[:4].tolist() == [[0, 1], [1, 0], [0, 0], [1, 1]]
+    assert build(file, input="a", target=["p", "r"]).spec.task == "regression"
+    with pytest.raises(ConfigError, match="must hold 0 and 1 alone for task=multilabel"):
+        build(file, input="a", target=["p", "r"], task="multilabel")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "shape", "varying", "second"),
+    [
+        (lambda n: [n, n + 1, n + 2], "table", (3,), False, [1, 2, 3]),
+        (lambda n: [n] * (n + 1), "sequence", (20, 1), True, [[1], [1]]),
+        (lambda n: [[n, 2], [3, 4], [5, 6]], "sequence", (3, 2), False, [[1, 2], [3, 4], [5, 6]]),
+        (lambda n: [[n, 0.5]] * (n + 1), "sequence", (20, 2), True, [[1, 0.5], [1, 0.5]]),
+    ],
+)
+def test_lists_are_tables_or_sequences(
+    tmp_path: Path, make: Any, kind: str, shape: tuple[int, ...], varying: bool, second: list[Any]
+) -> None:
+    rows = [{"x": make(n), "label": "ab"[n % 2]} for n in range(20)]
+    data = build(write_lines(tmp_path / "a.jsonl", rows), val_fraction=0.0)
+    assert (data.spec.kind, data.spec.varying) == (kind, varying)
+    assert data.train.source.fetch(torch.tensor([1]))[0][0].tolist() == second
+    assert data.spec.shape == shape
+
+
+def test_a_fixed_array_is_a_sequence(tmp_path: Path) -> None:
+    features = datasets.Features({"x": datasets.Array2D((3, 2), "float32"), "label": datasets.Value("int64")})
+    values = np.arange(60, dtype=np.float32).reshape(10, 3, 2)
+    rows = {"x": list(values), "label": [0, 1] * 5}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "saved"))
+    data = build(tmp_path / "saved")
+    assert (data.spec.kind, data.spec.shape) == ("sequence", (3, 2))
+    assert torch.equal(everything(data), torch.from_numpy(values))
+
+
+def test_bad_numbers_are_named_by_their_rows(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"a": float(n), "b": [n, 1.0], "label": "xy"[n % 2]} for n in range(10)]
+    rows[3]["a"] = None
+    rows[4]["b"] = [1.0, None]
+    rows[5]["b"] = []
+    file = write_lines(tmp_path / "a.jsonl", rows)
+    with pytest.raises(ConfigError, match=r"1 bad sample: .*a.jsonl: row 3: a: is no finite number"):
+        build(file, input="a")
+    with pytest.raises(ConfigError, match=r"2 bad samples: .*row 5: b: is empty; .*row 4: b: is not of finite numbers"):
+        build(file, input="b")
+    data = build(file, input="b", on_error="skip")
+    assert everything(data).tolist() == [[n, 1.0] for n in (0, 1, 2, 3, 6, 7, 8, 9)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"path": "nobody/nothing"}, "dataset.path: nobody/nothing: cannot be loaded: "),
+        ({"path": "./nothing"}, "dataset.path: nothing: no such file or folder"),
+        ({"path": "a.csv"}, "dataset.path: a.csv: no such file or folder"),
+        ({"target": "lable"}, "dataset.target: lable: no such column; did you mean label? columns: a, b, text, label"),
+        ({"input": ["a", "c"]}, "dataset.input: c: no such column; columns: a, b, text, label"),
+        ({"input": "label"}, "dataset.input: label: is the target"),
+        ({"input": ["a", "text"]}, "dataset.input: must be one column of pictures, texts or lists of numbers, or "),
+        ({"input": "text", "task": "regression"}, "dataset.task: must be classification for texts, got regression"),
+        ({"input": "text", "target": "b"}, "dataset.target: must be one column of classes for texts, got b"),
+        ({"config": "x"}, "dataset.config: files have no configurations, got x"),
+        ({"input": "a", "target": "label", "task": "regression"}, "dataset.target: label: holds texts, not numbers"),
+        ({"augment": {"flip": True}}, "dataset.augment.flip: does nothing to texts, which the set has"),
+        ({"input": "a", "augment": {"drop": 0.5}}, "dataset.augment.drop: does nothing to numbers, which the set has"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path: Path, keys: dict[str, Any], line: str) -> None:
+    rows = [["a", "b", "text", "label"], *[[n, n / 2, f"word {n}", "xy"[n % 2]] for n in range(10)]]
+    file = write_csv(tmp_path / "t.csv", rows)
+    augment = {**defaults("dataset", "huggingface")["augment"], **keys.get("augment", {})}
+    with pytest.raises(ConfigError) as caught:
+        build(**{"path": file, **keys, "augment": augment})
+    (problem,) = caught.value.problems
+    assert problem.startswith(line)
+    assert "\n" not in problem
+
+
+def test_a_damaged_file_and_a_foreign_one_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(ConfigError, match=r"dataset.path: .*a.parquet: cannot be loaded: ") as caught:
+        build(tmp_path / "a.parquet")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "a.pkl").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"a.pkl: must be a folder, or files of one kind: .parquet, "):
+        build(tmp_path / "a.pkl")
+
+
+def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(ConfigError, match=r"dataset.path: .*evil: cannot be loaded: "):
+        build(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_the_library_it_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(ConfigError, match=r"needs datasets .*: pip install 'trainer-cli\[huggingface\]'"):
+        build("any")
+
+
+@pytest.mark.parametrize("in_memory", ["true", "false"])
+def test_a_run_trains_on_pictures(tmp_path: Path, train: Train, in_memory: str) -> None:
+    write_pictures(tmp_path / "a.parquet", 40)
+    words = ("dataset=huggingface", f"dataset.path={tmp_path / 'a.parquet'}", f"dataset.in_memory={in_memory}")
+    result = train(*words, "model.channels=[4]", "epochs=1", "batch_size=8", "dataset.augment.flip=true")
+    assert result.code == 0, result.err
+    assert result.summary["state"] == "finished"
+    assert "image 3×6×8, 2 classes; train 32, val 4, test 4" in result.out + result.err
