@@ -42,7 +42,9 @@ def data_of(
     """A data set of a source's samples at these positions."""
     inputs = source.fetch(torch.arange(1))
     spec = make_spec(kind, tuple(inputs[0].shape[1:]), task=task, classes=classes)
-    splits = [None if some is None else Split(source, torch.tensor(some)) for some in (train, val, test)]
+    splits = [
+        None if some is None else Split(source, torch.tensor(some, dtype=torch.int64)) for some in (train, val, test)
+    ]
     assert splits[0] is not None
     assert splits[2] is not None
     return Data(spec, splits[0], splits[1], splits[2], **keys)
@@ -173,6 +175,11 @@ def test_very_unequal_classes_come_with_the_advice_that_fits(
     assert [finding.level for finding in found.findings if finding.check == "imbalance"] == [
         "note" if advice is None else "warning"
     ]
+
+
+def test_a_start_does_not_stumble_over_a_split_without_a_sample() -> None:
+    source = RaggedSource.join([torch.rand(2, 2), torch.rand(3, 2)], torch.tensor([0, 1]))
+    assert at_start(data_of(source, kind="sequence", train=[0, 1], test=[]), settings()) == []
 
 
 def test_less_unequal_classes_are_not_spoken_of() -> None:

@@ -315,7 +315,7 @@ class _Reading:
 
 def _readable(split: Split, problems: list[str]) -> Iterator[tuple[Tensor, Inputs]]:
     """The samples that can be read, some at a time, with their numbers in the split."""
-    for some in torch.arange(len(split)).split(CHUNK):
+    for some in torch.arange(len(split)).split(CHUNK) if len(split) else ():
         positions = split.positions.index_select(0, some)
         try:
             yield some, split.source.fetch(positions)
@@ -355,7 +355,8 @@ def _salts(count: int) -> Tensor:
 
 def _hashes(split: Split) -> Tensor:
     """Those of all samples of a split."""
-    return torch.cat([hash_samples(split.source.fetch(some)) for some in split.positions.split(CHUNK)])
+    chunks = split.positions.split(CHUNK) if len(split) else ()
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *(hash_samples(split.source.fetch(some)) for some in chunks)])
 
 
 @dataclass(frozen=True)
