@@ -54,7 +54,7 @@ def everything(data: Data) -> list[tuple[str, str]]:
     return sorted(sample for split in data.splits().values() for sample in read_back(data, split))
 
 
-UNSPLIT = {"val_fraction": 0.2, "test_fraction": 0.2}
+UNSPLIT: dict[str, Any] = {"val_fraction": 0.2, "test_fraction": 0.2}
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "no header", "numbered", "lines", "documents"])
