@@ -198,6 +198,14 @@ def test_every_kind_of_file_is_the_same_tone(tmp_path: Path, name: str) -> None:
     assert np.sqrt((wave[4410:-4410] ** 2).mean()) == pytest.approx(0.5 / math.sqrt(2), rel=0.02)
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff"])
+def test_what_is_in_a_file_is_the_same_sound(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, sine(9000, 1000, 44100), 44100)
+    content = path.read_bytes()
+    assert read_header(content) == read_header(path)
+    assert torch.equal(read_wave(content, 8000, 999, fine=True), read_wave(path, 8000, 999, fine=True))
+
+
 def test_channels_are_mixed(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.array([[100, 300], [-50, 10]], dtype=np.int16))
     assert read_wave(path, 8000, None, fine=False).tolist() == [200, -20]
@@ -258,6 +266,25 @@ def test_a_bad_file_is_named_with_its_reason(tmp_path: Path, how: str, reason: s
         read_wave(path, 8000, None, fine=False)
     assert str(caught.value).startswith(f"{path}: {reason}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["empty", "text", "no samples", "nan", "cut wav", "cut flac"])
+def test_a_bad_sound_in_memory_is_named_by_its_place(tmp_path: Path, how: str) -> None:
+    path = bad_file(tmp_path / "bad.wav", how)
+    messages = []
+    for file, place in ((path, ""), (path.read_bytes(), "row 3")):
+        with pytest.raises(RunError) as caught:
+            read_header(file, place)
+            read_wave(file, 8000, None, fine=False, place=place)
+        messages.append(str(caught.value).removeprefix(f"{place or path}: "))
+    assert messages[0] == messages[1]
+    assert not messages[0].startswith(("row", "/"))
+
+
+def test_a_name_that_libsndfile_takes_for_samples_without_a_head_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(100))
+    with pytest.raises(RunError, match=r"a\.raw: no sound that can be read \(damaged\)"):
+        read_header(tmp_path / "a.raw")
 
 
 def test_a_wav_whose_writer_could_not_know_its_size_is_read(tmp_path: Path) -> None:

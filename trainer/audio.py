@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ FULL_SCALE = 2**15  # of an int16
 FLOOR = 1e-8  # of the power, below which nothing is told apart: 80 dB below full scale
 CHUNK = 2**20  # values of waves that are worked on at once: bounds the memory of what is between, and fits caches
 
+File = Path | bytes  # what a sound is read from: a file, or all that is in one
 FeatureName = Literal["logmel", "raw"]
 Milliseconds = Annotated[float, Meta(gt=0, le=1000)]
 
@@ -42,37 +44,58 @@ class Header(NamedTuple):
     fine: bool
 
 
-def read_header(path: Path) -> Header:
+def read_header(file: File, place: str = "") -> Header:
     """What the head of a sound file says; reads no samples.
+
+    Args:
+        file: of any kind that libsndfile reads.
+        place: where it stands, for messages, where it is no path.
 
     Raises:
         RunError: it is no sound, has no samples, or a wav ends before it should.
     """
     import soundfile
 
+    place = place or _name(file)
     try:
-        head = soundfile.info(path)
-        with path.open("rb") as file:
-            start = file.read(8)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise RunError(f"{path}: no sound that can be read ({_reason(error)})") from error
+        head = soundfile.info(_opened(file))
+        start, size = _start(file)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise RunError(f"{place}: no sound that can be read ({_reason(error)})") from error
     if head.frames == 0:
-        raise RunError(f"{path}: a sound without a sample")
+        raise RunError(f"{place}: a sound without a sample")
     if start[:4] == b"RIFF":  # of a wav that is cut off libsndfile reads what is left, and says nothing
-        size, wanted = path.stat().st_size, int.from_bytes(start[4:], "little") + 8
+        wanted = int.from_bytes(start[4:], "little") + 8
         if size + 1 < wanted < 2**31:  # more is what a program says that could not know it when it began to write
-            raise RunError(f"{path}: cut off: {size} of {wanted} bytes")
+            raise RunError(f"{place}: cut off: {size} of {wanted} bytes")
     return Header(head.samplerate, head.frames, head.subtype in FINE)
 
 
-def read_wave(path: Path, rate: int, most: int | None, *, fine: bool) -> Tensor:
+def _name(file: File) -> str:
+    return "a sound" if isinstance(file, bytes) else str(file)
+
+
+def _opened(file: File) -> Path | io.BytesIO:
+    return io.BytesIO(file) if isinstance(file, bytes) else file
+
+
+def _start(file: File) -> tuple[bytes, int]:
+    """The first 8 bytes of a file, and how many it has."""
+    if isinstance(file, bytes):
+        return file[:8], len(file)
+    with file.open("rb") as opened:
+        return opened.read(8), file.stat().st_size
+
+
+def read_wave(file: File, rate: int, most: int | None, *, fine: bool, place: str = "") -> Tensor:
     """The sound of a file: the mean of its channels, resampled.
 
     Args:
-        path: of any kind that libsndfile reads.
+        file: of any kind that libsndfile reads.
         rate: samples a second of the result.
         most: samples of the result; what lies behind them is cut off.
         fine: keep more than 16 bits.
+        place: where it stands, for messages, where it is no path.
 
     Returns:
         (steps,) float32 where ``fine``, 1 being full scale, else int16.
@@ -82,23 +105,24 @@ def read_wave(path: Path, rate: int, most: int | None, *, fine: bool) -> Tensor:
     """
     import soundfile
 
+    place = place or _name(file)
     try:
-        with soundfile.SoundFile(path) as file:
-            wanted, own_rate, guessed = file.frames, file.samplerate, file.format == "MP3"
-            channels = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise RunError(f"{path}: no sound that can be read ({_reason(error)})") from error
+        with soundfile.SoundFile(_opened(file)) as opened:
+            wanted, own_rate, guessed = opened.frames, opened.samplerate, opened.format == "MP3"
+            channels = opened.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise RunError(f"{place}: no sound that can be read ({_reason(error)})") from error
     if len(channels) < wanted and not guessed:
-        raise RunError(f"{path}: cut off: {len(channels)} of {wanted} samples")
+        raise RunError(f"{place}: cut off: {len(channels)} of {wanted} samples")
     wave = channels[:, 0] if channels.shape[1] == 1 else channels.mean(1)
     if not np.isfinite(wave).all():
-        raise RunError(f"{path}: holds NaN or infinity")
+        raise RunError(f"{place}: holds NaN or infinity")
     if own_rate != rate:
         import soxr
 
         wave = soxr.resample(wave, own_rate, rate)
     if len(wave) == 0:
-        raise RunError(f"{path}: a sound without a sample")
+        raise RunError(f"{place}: a sound without a sample")
     wave = wave[:most]
     if not fine:
         wave = np.clip(np.rint(wave * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
@@ -106,7 +130,10 @@ def read_wave(path: Path, rate: int, most: int | None, *, fine: bool) -> Tensor:
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's or the system's words, in one line and without the path."""
+    """libsndfile's or the system's words, in one line and without the path.
+
+    A TypeError is soundfile's, of a file called ``.raw``.
+    """
     words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or "damaged"
     return " ".join(str(words).split()).rstrip(".")
 

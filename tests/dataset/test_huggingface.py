@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,54 @@ def write_pictures(file: Path, count: int, **columns: Any) -> np.ndarray[Any, An
     return pixels
 
 
+def write_tones(folder: Path) -> list[Path]:
+    """Class folders of low and high tones of 300 to 1,002 samples; the files by class and then by name."""
+    files = []
+    for label, frequency in (("high", 2000), ("low", 300)):
+        (folder / label).mkdir(parents=True)
+        for at in range(10):
+            files.append(folder / label / f"{at}{('.wav', '.flac')[at % 2]}")
+            wave = 0.3 * np.sin(2 * np.pi * (frequency + 10 * at) * np.arange(300 + 78 * at) / 8000)
+            pytest.importorskip("soundfile").write(files[-1], wave, 16000 if at == 3 else 8000)
+    return files
+
+
+def write_sounds(file: Path, contents: list[dict[str, Any] | None], labels: list[int]) -> Path:
+    """Into a file, without what the library decodes and encodes sounds with."""
+    rows = datasets.Dataset.from_dict({"audio": contents, "label": labels})
+    rows = rows.cast_column("audio", datasets.Audio()).cast_column("label", datasets.ClassLabel(names=["high", "low"]))
+    if file.suffix == ".parquet":
+        rows.to_parquet(file)
+    else:
+        rows.save_to_disk(str(file))
+    return file
+
+
+def inside(files: list[Path]) -> list[dict[str, Any] | None]:
+    return [{"bytes": file.read_bytes(), "path": None} for file in files]
+
+
+def beside(files: list[Path]) -> list[dict[str, Any] | None]:
+    return [{"bytes": None, "path": str(file)} for file in files]
+
+
+def assert_same_batches(*both: Data) -> None:
+    """In the second epoch of every split, bit for bit."""
+    options: dict[str, Any] = {"seed": 3, "batch_size": 4, "limit_batches": None, "overfit_batches": None}
+    loaders = [make_loaders(each, torch.device("cpu"), **options, share=Share(4)) for each in both]
+    for one, other in zip(*loaders, strict=True):
+        assert one is not None
+        assert other is not None
+        batches = list(zip(one.epoch(1), other.epoch(1), strict=True))
+        assert len(batches) > 0
+        for first, second in batches:
+            assert torch.equal(first.targets, second.targets)
+            assert len(first.inputs) == len(second.inputs)
+            assert all(map(torch.equal, first.inputs, second.inputs))
+    for each in loaders:
+        each.close()
+
+
 def write_csv(file: Path, rows: list[Any]) -> Path:
     with file.open("w", newline="") as opened:
         csv.writer(opened).writerows(rows)
@@ -77,17 +127,7 @@ def test_streamed_pictures_give_the_same_batches(tmp_path: Path, workers: int) -
     resident, streamed = build(path, in_memory=True), build(path, in_memory=False, workers=workers)
     assert resident.fingerprint() == streamed.fingerprint()
     assert {name: len(part) for name, part in resident.splits().items()} == {"train": 18, "val": 2, "test": 6}
-    options: dict[str, Any] = {"seed": 3, "batch_size": 4, "limit_batches": None, "overfit_batches": None}
-    first, second = (
-        make_loaders(each, torch.device("cpu"), **options, share=Share(4)) for each in (resident, streamed)
-    )
-    for one, other in zip(first, second, strict=True):
-        assert one is not None
-        assert other is not None
-        batches = list(zip(one.epoch(1), other.epoch(1), strict=True))
-        assert len(batches) > 0
-        assert all(torch.equal(a.inputs[0], b.inputs[0]) and torch.equal(a.targets, b.targets) for a, b in batches)
-    second.close()
+    assert_same_batches(resident, streamed)
 
 
 def test_a_folder_of_pictures_and_a_saved_set_are_read(tmp_path: Path) -> None:
@@ -120,6 +160,88 @@ def test_a_bad_picture_is_named_by_its_row(tmp_path: Path, in_memory: bool) -> N
     assert data.warnings[1:] == (
         f"1 bad sample left out: {tmp_path / 'a.parquet'}: row 3: cannot be read: no picture of a known form",
     )
+
+
+@pytest.mark.parametrize("stored", ["inside.parquet", "beside.parquet", "saved"])
+@pytest.mark.parametrize("features", ["logmel", "raw"])
+def test_sounds_are_those_of_the_class_folders(tmp_path: Path, stored: str, features: str) -> None:
+    files = write_tones(tmp_path / "sounds")
+    contents = beside(files) if stored == "beside.parquet" else inside(files)
+    path = write_sounds(tmp_path / stored, contents, [0] * 10 + [1] * 10)
+    keys: dict[str, Any] = {"features": features, "max_seconds": 0.1, "bands": 20, "val_fraction": 0.2}
+    folders = DATASETS.build(defaults("dataset", "audio_folder", path=str(tmp_path / "sounds"), **keys), 0)
+    data = build(path, **keys)
+    data.check()
+    assert data.spec == dataclasses.replace(folders.spec, dataset="huggingface")
+    assert data.fingerprint() == folders.fingerprint()
+    assert data.preprocessing() == folders.preprocessing()
+    assert [int(length) for length in data.train.source.fetch(torch.tensor([0, 3, 9]))[1]] == [300, 267, 800]
+    assert data.places is not None
+    assert data.places[3] == f"{path}: row 3"
+    assert_same_batches(data, folders)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_streamed_sounds_give_the_same_batches(tmp_path: Path, workers: int) -> None:
+    files = write_tones(tmp_path / "sounds")
+    write_sounds(tmp_path / "train.parquet", inside(files[:8] + files[10:18]), [0] * 8 + [1] * 8)
+    write_sounds(tmp_path / "test.parquet", inside(files[8:10] + files[18:]), [0, 0, 1, 1])
+    path = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+    augment = {**defaults("dataset", "huggingface")["augment"], "shift": 0.01, "noise": 0.1, "time_mask": 3}
+    resident, streamed = (
+        build(path, augment=augment, val_fraction=0.25, in_memory=in_memory, workers=workers)
+        for in_memory in (True, False)
+    )
+    assert (resident.in_memory, streamed.in_memory) == (True, False)
+    assert {name: len(part) for name, part in streamed.splits().items()} == {"train": 12, "val": 4, "test": 4}
+    assert resident.fingerprint() == streamed.fingerprint()
+    assert resident.preprocessing() == streamed.preprocessing()
+    assert_same_batches(resident, streamed)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_bad_sound_is_named_by_its_row(tmp_path: Path, in_memory: bool) -> None:
+    files = write_tones(tmp_path / "sounds")
+    labels = [0] * 10 + [1] * 10
+    contents = inside(files)
+    contents[2] = {"bytes": b"no sound", "path": "2.wav"}
+    contents[4] = {"bytes": files[4].read_bytes()[:600], "path": None}
+    contents[5] = None
+    contents[6:7] = beside(files[6:7])
+    path = write_sounds(tmp_path / "a.parquet", contents, labels)
+    files[6].rename(tmp_path / "elsewhere.wav")
+    named = (
+        f"4 bad samples{{}}: {path}: row 5: audio: is empty; {path}: row 6: audio: is empty; "
+        f"{path}: row 2: no sound that can be read (Format not recognised); {path}: row 4: cut off: 600 of 1268 bytes"
+    )
+    with pytest.raises(ConfigError) as caught:
+        build(path, in_memory=in_memory)
+    (problem,) = caught.value.problems
+    assert problem == f"dataset=huggingface: {named.format('')} (dataset.on_error=skip leaves them out)"
+    data = build(path, in_memory=in_memory, on_error="skip")
+    assert data.warnings == (named.format(" left out"),)
+    good = [row for row in range(20) if row not in (2, 4, 5, 6)]
+    clean = write_sounds(tmp_path / "b.parquet", inside([files[n] for n in good]), [labels[n] for n in good])
+    assert data.fingerprint() == build(clean).fingerprint()
+
+
+def test_keys_that_do_nothing_to_sounds_are_named(tmp_path: Path) -> None:
+    files = write_tones(tmp_path / "sounds")
+    path = write_sounds(tmp_path / "a.parquet", inside(files), [0] * 10 + [1] * 10)
+    augment = {**defaults("dataset", "huggingface")["augment"], "flip": True, "noise": 0.1}
+    with pytest.raises(ConfigError) as caught:
+        build(path, augment=augment, task="regression")
+    assert caught.value.problems == (
+        "dataset.augment.flip: does nothing to sounds, which the set has",
+        "dataset.task: must be classification for sounds, got regression",
+    )
+
+
+def test_without_what_reads_sounds_it_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_sounds(tmp_path / "a.parquet", inside(write_tones(tmp_path / "sounds")), [0] * 10 + [1] * 10)
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(ConfigError, match=r"dataset=huggingface: needs soundfile .*pip install 'trainer-cli\[audio\]'"):
+        build(path)
 
 
 def test_texts_become_tokens(tmp_path: Path) -> None:
@@ -218,7 +340,10 @@ def test_bad_numbers_are_named_by_their_rows(tmp_path: Path) -> None:
         ({"target": "lable"}, "dataset.target: lable: no such column; did you mean label? columns: a, b, text, label"),
         ({"input": ["a", "c"]}, "dataset.input: c: no such column; columns: a, b, text, label"),
         ({"input": "label"}, "dataset.input: label: is the target"),
-        ({"input": ["a", "text"]}, "dataset.input: must be one column of pictures, texts or lists of numbers, or "),
+        (
+            {"input": ["a", "text"]},
+            "dataset.input: must be one column of pictures, sounds, texts or lists of numbers, or ",
+        ),
         ({"input": "text", "task": "regression"}, "dataset.task: must be classification for texts, got regression"),
         ({"input": "text", "target": "b"}, "dataset.target: must be one column of classes for texts, got b"),
         ({"config": "x"}, "dataset.config: files have no configurations, got x"),
@@ -258,7 +383,7 @@ def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
 
 
 def test_without_the_library_it_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"needs datasets .*: pip install 'trainer-cli\[huggingface\]'"):
         build("any")
 
@@ -271,3 +396,13 @@ def test_a_run_trains_on_pictures(tmp_path: Path, train: Train, in_memory: str) 
     assert result.code == 0, result.err
     assert result.summary["state"] == "finished"
     assert "image 3×6×8, 2 classes; train 32, val 4, test 4" in result.out + result.err
+
+
+def test_a_run_trains_on_sounds(tmp_path: Path, train: Train) -> None:
+    path = write_sounds(tmp_path / "a.parquet", inside(write_tones(tmp_path / "sounds")), [0] * 10 + [1] * 10)
+    words = ("dataset=huggingface", f"dataset.path={path}", "dataset.in_memory=false", "dataset.val_fraction=0.2")
+    result = train(*words, "model.channels=[4]", "max_steps=2", "batch_size=4", "dataset.augment.noise=0.1")
+    assert result.code == 0, result.err
+    assert result.summary["state"] == "finished"
+    # frames of 200 samples that begin every 80: 1 + ⌈(1002 - 200) / 80⌉
+    assert "spectrogram 1×≤12×40, 2 classes; train 14, val 4, test 2" in result.out + result.err

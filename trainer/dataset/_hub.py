@@ -122,14 +122,10 @@ def choose(features: Any, inputs: str | list[str] | None, targets: str | list[st
         raise ConfigError(f"dataset.input: {both[0]}: is the target")
     kinds = {what(features[name]) for name in found}
     holds = kinds.pop() if len(kinds) == 1 else "other things"
-    if holds == "sounds":
-        raise ConfigError(
-            f"dataset.input: {found[0]}: holds sounds; dataset=audio_folder reads them from class folders"
-        )
     if holds == "other things" or (holds != "numbers" and len(found) > 1):
         raise ConfigError(
-            f"dataset.input: must be one column of pictures, texts or lists of numbers, or columns of numbers, got "
-            f"{listed(found) or 'none'}; columns: {listed([*features])}"
+            f"dataset.input: must be one column of pictures, sounds, texts or lists of numbers, or columns of numbers, "
+            f"got {listed(found) or 'none'}; columns: {listed([*features])}"
         )
     return Columns(holds, found, chosen)
 

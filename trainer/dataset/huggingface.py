@@ -1,9 +1,10 @@
-"""Any set of Hugging Face's ``datasets`` library: pictures, texts, numbers and lists of numbers."""
+"""Any set of Hugging Face's ``datasets`` library: pictures, sounds, texts, numbers and lists of numbers."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Unpack
 
+from trainer import audio
+from trainer.audio import AudioAugmentKeys
 from trainer.augment import AugmentKeys
 from trainer.config import ConfigError
 from trainer.data import Data, RaggedSource, TensorSource
@@ -22,6 +25,7 @@ from trainer.dataset._arrays import ArrayKeys, Places, Targets, array_data, find
 from trainer.dataset._hub import NAME, Columns
 from trainer.dataset._own import Item, OwnKeys, Problems, need_samples
 from trainer.dataset._pictures import File, FormKeys, Names, PictureKeys, picture_data
+from trainer.dataset._sounds import SoundKeys, WaveKeys, sound_data
 from trainer.dataset._tokens import Keys as TextKeys
 from trainer.dataset._tokens import TextAugmentKeys, TokenKeys, token_data
 from trainer.spec import Kind, Task
@@ -29,11 +33,11 @@ from trainer.spec import Kind, Task
 MOST_CLASSES = 20  # different whole numbers that are taken for classes
 
 
-class EveryAugmentKeys(AugmentKeys, TextAugmentKeys):
-    """The keys under ``dataset.augment``: those of pictures, and of texts."""
+class EveryAugmentKeys(AugmentKeys, AudioAugmentKeys, TextAugmentKeys):
+    """The keys under ``dataset.augment``: those of pictures, of sounds, and of texts."""
 
 
-class EveryKeys(OwnKeys, FormKeys, TokenKeys):
+class EveryKeys(OwnKeys, FormKeys, WaveKeys, TokenKeys):
     """The keys of whatever a set may hold."""
 
     task: Literal["auto"] | Task
@@ -62,6 +66,8 @@ def huggingface(
     # the readers look at their own keys alone
     if columns.holds == "pictures":
         return _pictures(seed, parts, columns, problems, cast(PictureKeys, keys))
+    if columns.holds == "sounds":
+        return _sounds(seed, parts, columns, problems, cast(SoundKeys, keys))
     if columns.holds == "texts":
         return token_data(NAME, seed, _texts(keys, parts, columns, problems), problems, **cast(TextKeys, keys))
     return _numbers(seed, parts, columns, problems, cast(ArrayKeys, keys))
@@ -73,8 +79,9 @@ def _check_keys(columns: Columns, parts: dict[str, Any], keys: EveryKeys) -> Non
     for split, part in parts.items():
         missing = [name for name in (*columns.inputs, *columns.targets) if name not in part.features]
         problems += [f"dataset.path: {keys['path']}: {split} has no column {name}" for name in missing]
-    working = {"pictures": AugmentKeys.__annotations__, "texts": TextAugmentKeys.__annotations__}
-    useless = [key for key, on in keys["augment"].items() if on and key not in working.get(columns.holds, ())]
+    working = {"pictures": AugmentKeys, "sounds": AudioAugmentKeys, "texts": TextAugmentKeys}
+    known = working[columns.holds].__annotations__ if columns.holds in working else {}
+    useless = [key for key, on in keys["augment"].items() if on and key not in known]
     problems += [f"dataset.augment.{key}: does nothing to {columns.holds}, which the set has" for key in useless]
     if columns.holds in working:
         if keys["task"] not in ("auto", "classification"):
@@ -106,12 +113,12 @@ def _rows(keys: OwnKeys, parts: dict[str, Any], target: str, problems: Problems)
                 problems.add(place, f"{target}: is empty")
 
 
-# ---- pictures
+# ---- pictures and sounds
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """Opens the picture at a position, which stands in a row of an Arrow file, or in a file of its own.
+class _Files:
+    """The file at a position, which stands in a row of an Arrow file, or is one of its own.
 
     Args:
         parts: the column of each split.
@@ -122,40 +129,85 @@ class _Pictures:
     rows: NDArray[np.int64]
     column: str
 
-    def __call__(self, position: int) -> File:
+    def __call__(self, position: int) -> audio.File:
         part, row = self.rows[position].tolist()
         stored = self.parts[part][row][self.column]
-        return io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else str(stored["path"])
+        file: audio.File = stored["bytes"] or Path(stored["path"])
+        return file
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The same as Pillow takes it."""
+
+    files: _Files
+
+    def __call__(self, position: int) -> File:
+        file = self.files(position)
+        return io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of files.
+
+    Args:
+        parts: that column of each split, whose files the library is not to read.
+        sizes: of each file of each split, in bytes; 0 where there is none.
+    """
+
+    name: str
+    parts: dict[str, Any]
+    sizes: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, parts: dict[str, Any], name: str, feature: Any) -> _Column:
+        """That of the name; ``feature`` is what it is cast to."""
+        raw = {split: part.select_columns([name]).cast_column(name, feature) for split, part in parts.items()}
+        return cls(name, raw, {split: _num_bytes(part, name) for split, part in raw.items()})
+
+    def items(self, rows: Iterable[tuple[str, int, str, str]], problems: Problems) -> list[Item]:
+        """Those with a file; their content is the number of the split, and the row."""
+        numbers = {split: number for number, split in enumerate(self.parts)}
+        items = []
+        for split, row, label, place in rows:
+            if self.sizes[split][row]:
+                items.append(Item(split, label, place, (numbers[split], row)))
+            else:
+                problems.add(place, f"{self.name}: is empty")
+        return items
+
+    def files(self, items: Sequence[Item]) -> _Files:
+        """Those of some items."""
+        rows = np.array([item.content for item in items], dtype=np.int64).reshape(-1, 2)
+        return _Files([*self.parts.values()], rows, self.name)
 
 
 def _pictures(seed: int, parts: dict[str, Any], columns: Columns, problems: Problems, keys: PictureKeys) -> Data:
     import datasets
 
-    (column,), (target,) = columns.inputs, columns.targets
-    raw = {
-        split: part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-        for split, part in parts.items()
-    }
-    numbers = {split: number for number, split in enumerate(parts)}
-    sizes = {split: _num_bytes(part, column) for split, part in raw.items()}
-    items = []
-    for split, row, label, place in _rows(keys, parts, target, problems):
-        if sizes[split][row]:
-            items.append(Item(split, label, place, (numbers[split], row)))
-        else:
-            problems.add(place, f"{column}: is empty")
+    column = _Column.of(parts, columns.inputs[0], datasets.Image(decode=False))
 
-    def opener(some: list[Item], _: Names) -> _Pictures:
-        return _Pictures([*raw.values()], np.array([item.content for item in some]).reshape(-1, 2), column)
+    def opener(items: list[Item], _: Names) -> _Pictures:
+        return _Pictures(column.files(items))
 
     def name(item: Item) -> str:
-        return f"{item.content[1]} {sizes[item.split][item.content[1]]}"
+        return f"{item.content[1]} {column.sizes[item.split][item.content[1]]}"
 
+    items = column.items(_rows(keys, parts, columns.targets[0], problems), problems)
     return picture_data(NAME, seed, items, opener, name, problems, **keys)
 
 
+def _sounds(seed: int, parts: dict[str, Any], columns: Columns, problems: Problems, keys: SoundKeys) -> Data:
+    import datasets
+
+    column = _Column.of(parts, columns.inputs[0], datasets.Audio(decode=False))
+    items = column.items(_rows(keys, parts, columns.targets[0], problems), problems)
+    return sound_data(NAME, seed, items, column.files, problems, **keys)
+
+
 def _num_bytes(part: Any, column: str) -> list[int]:
-    """The size of each picture's file, which Arrow knows without reading the file; 0 where there is none."""
+    """The size of each file, which Arrow knows without reading the file; 0 where there is none."""
     import pyarrow.compute as pc
 
     stored = part.with_format("arrow")[:].column(column)
