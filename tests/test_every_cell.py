@@ -55,7 +55,7 @@ def table(folder: Path) -> Path:
     folder.mkdir()
     lines = [f"{number + at / 100},{at},{label}" for number, label in enumerate(CLASSES) for at in range(EACH)]
     path = folder / "table.csv"
-    path.write_text("\n".join(["height,width,kind", *lines]) + "\n")
+    path.write_text("\n".join(["height,width,label", *lines]) + "\n")
     return path
 
 
