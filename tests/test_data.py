@@ -214,3 +214,12 @@ def test_a_generator_is_a_function_of_its_whole_key() -> None:
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[3])
+
+
+def test_the_only_sample_of_a_class_stays_in_train() -> None:
+    targets = torch.tensor([0] * 10 + [1] + [2] * 10)
+    for seed in range(5):
+        train, val = split_off(Split.all(TensorSource((torch.zeros(21, 2),), targets)), 0.3, seed=seed)
+        assert val is not None
+        assert 1 in train.targets
+        assert len(val) == 6

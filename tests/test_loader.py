@@ -361,3 +361,22 @@ def test_a_worker_may_be_found_dead_anywhere() -> None:
     found = rf"{DEAD}\(pid 7\) exited unexpectedly with exit code 3; out of memory\?"
     with pytest.raises(RunError, match=found), watched_workers():
         raise RuntimeError(text)
+
+
+def test_a_sample_that_is_drawn_again_is_augmented_anew() -> None:
+    data = DATA["augmented images"]()
+    few = dataclasses.replace(data, train=data.train.take(torch.arange(3)), balanced=True, workers=0)
+    rare = dataclasses.replace(few, train=Split(few.train.source, few.train.positions.repeat(20)))
+    resident, streamed = (load(dataclasses.replace(rare, in_memory=value), 64).train for value in (True, False))
+    ((one,), (two,)) = list(resident.epoch()), list(streamed.epoch())
+    assert torch.equal(one.inputs[0], two.inputs[0])
+    assert len(one.inputs[0].flatten(1).unique(dim=0)) > 50
+
+
+def test_limited_batches_of_an_evaluation_are_of_the_whole_split() -> None:
+    data = DATA["tables"]()
+    order = data.test.targets.argsort(stable=True)
+    by_class = dataclasses.replace(data, test=data.test.take(order))
+    limited = torch.cat([batch.targets for batch in load(by_class, batch_size=8, limit_batches=2).test.epoch()])
+    assert len(limited) == 16
+    assert set(limited.tolist()) == set(data.test.targets.tolist())

@@ -306,7 +306,10 @@ def test_a_component_that_a_decorator_makes_is_understood_too(folder: Path) -> N
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ('"table"', "dataset=halves: spec.kind must be one of image, spectrogram, sequence, tokens, table, got 'tabel'"),
+        (
+            '"table"',
+            "dataset=halves: spec.kind must be one of image, spectrogram, sequence, tokens, table, got 'tabel'",
+        ),
         ('"classification", ("left"', "dataset=halves: spec.task must be one of"),
         (".long()", "dataset=halves: train targets must be torch.int64 of (samples), got torch.float32 of ("),
         ("(3,), ", "dataset=halves: spec.shape is (4,), but a train sample is (3,)"),

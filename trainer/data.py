@@ -392,6 +392,8 @@ def generator(*key: int | str) -> torch.Generator:
 def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tuple[Split, Split | None]:
     """Cut ``fraction`` of a split's samples off, drawn with the seed; the same fraction of every class.
 
+    A class with a single sample keeps it, where others have more.
+
     Returns:
         what stays, and what was cut off (None for a fraction of 0); both in the split's own order.
 
@@ -404,16 +406,17 @@ def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tup
     targets = split.targets if split.targets.ndim == 1 else torch.zeros(len(split), dtype=torch.int64)
     taken = torch.zeros(len(split), dtype=torch.bool)
     seen = quota = 0  # rounding the running total makes the sum right, and each class within one sample
-    for label in targets.unique():
+    labels, counts = targets.unique(return_counts=True)
+    for label in labels:
         members = (targets == label).nonzero().squeeze(1)
         seen += len(members)
-        share = round(fraction * seen) - quota
+        share = round(fraction * seen) - quota if len(members) > 1 or counts.max() == 1 else 0  # an only one stays
         quota += share
         taken[members[draw[members].argsort()][:share]] = True
     if taken.all() or not taken.any():
         raise ConfigError(
             f"dataset.{key}_fraction: {fraction} of {len(split)} samples leaves {'train' if taken.any() else key} "
-            f"without a sample{'; 0 trains without one' if not taken.any() else ''}"
+            f"without a sample{'; 0 trains without one' if key == 'val' and not taken.any() else ''}"
         )
     return split.take((~taken).nonzero().squeeze(1)), split.take(taken.nonzero().squeeze(1))
 

@@ -7,6 +7,7 @@ batches of it that are done. Several processes cut the same batches into shares.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import shutil
 from collections.abc import Iterator
@@ -122,6 +123,15 @@ class Order:
         batches = -(-len(positions) // batch_size)
         self.num_batches = batches if limit is None else min(batches, limit)
 
+    def keys(self, batch: Tensor, number: int) -> Tensor:
+        """What the random draws of the samples of batch ``number`` follow from besides the epoch, (batch,) int64.
+
+        Their positions; or, of samples that come again and again, their places in the epoch.
+        """
+        if self._weights is None:
+            return batch
+        return torch.arange(len(batch), device=batch.device) + number * self._batch_size
+
     def batches(self, epoch: int, start: int, device: torch.device) -> list[Tensor]:
         """The positions of each batch from ``start`` on, sent to the device at once."""
         positions = self._positions
@@ -169,15 +179,15 @@ class Preprocess:
         self._mix = None if seed is None else data.mix
         self._spec, self._among, self._seed = data.spec, among, seed
 
-    def partners(self, positions: Tensor, epoch: int) -> Tensor | None:
+    def partners(self, keys: Tensor, epoch: int) -> Tensor | None:
         """The position of the sample that each one is mixed with, (batch,); None where nothing is mixed."""
         if self._mix is None:
             return None
-        return self._draws(positions, epoch).others("partner", self._among)
+        return self._draws(keys, epoch).others("partner", self._among)
 
-    def __call__(self, inputs: Inputs, positions: Tensor, epoch: int) -> Inputs:
-        """What the model reads of one sample each, not mixed yet."""
-        draws = self._draws(positions, epoch)
+    def __call__(self, inputs: Inputs, keys: Tensor, epoch: int) -> Inputs:
+        """What the model reads of one sample each, not mixed yet; their draws follow from ``keys``, (batch,)."""
+        draws = self._draws(keys, epoch)
         if self._augment is not None:
             inputs = self._augment(inputs, draws)
         if self._features is not None:
@@ -188,21 +198,21 @@ class Preprocess:
             inputs = self._augment_features(inputs, draws)
         return inputs
 
-    def mixed(self, inputs: Inputs, others: Inputs, positions: Tensor, epoch: int) -> Inputs:
+    def mixed(self, inputs: Inputs, others: Inputs, keys: Tensor, epoch: int) -> Inputs:
         """The samples with their partners mixed in."""
         assert self._mix is not None
-        return self._mix(inputs, others, self._draws(positions, epoch))
+        return self._mix(inputs, others, self._draws(keys, epoch))
 
-    def mixed_targets(self, targets: Tensor, others: Tensor, positions: Tensor, epoch: int) -> Tensor:
+    def mixed_targets(self, targets: Tensor, others: Tensor, keys: Tensor, epoch: int) -> Tensor:
         """The targets alike: (batch, classes, labels or values) float32."""
         assert self._mix is not None
-        share = self._mix.shares(self._draws(positions, epoch)).unsqueeze(1)
+        share = self._mix.shares(self._draws(keys, epoch)).unsqueeze(1)
         if self._spec.task == "classification":
             targets, others = (F.one_hot(each, len(self._spec.classes)) for each in (targets, others))
         return share * targets + (1 - share) * others
 
-    def _draws(self, positions: Tensor, epoch: int) -> Draws:
-        return Draws(positions, self._seed or 0, epoch, "augment")
+    def _draws(self, keys: Tensor, epoch: int) -> Draws:
+        return Draws(keys, self._seed or 0, epoch, "augment")
 
     def _padded(self, first: Tensor, *lengths: Tensor) -> Inputs:
         """Padding is zeros to a model, whatever it was before."""
@@ -260,15 +270,16 @@ class _Ordered:
     def close(self) -> None:
         """Nothing to end."""
 
-    def _ready(self, raw: Raw, epoch: int) -> Batch:
-        """Preprocessed on the device, and mixed."""
-        share, preprocess = self._share, self._preprocess
-        positions, whole = share.of(raw.batch), raw.whole
-        inputs = preprocess(raw.inputs, positions, epoch)
+    def _ready(self, raw: Raw, epoch: int, number: int) -> Batch:
+        """Batch ``number`` of an epoch, preprocessed on the device, and mixed."""
+        share, preprocess, whole = self._share, self._preprocess, raw.whole
+        all_keys = self._order.keys(raw.batch, number)
+        keys = share.of(all_keys)
+        inputs = preprocess(raw.inputs, keys, epoch)
         if raw.partners is not None and raw.other_whole is not None:
             others = preprocess(raw.others, share.of(raw.partners), epoch)
-            inputs = preprocess.mixed(inputs, others, positions, epoch)
-            whole = preprocess.mixed_targets(whole, raw.other_whole, raw.batch, epoch)
+            inputs = preprocess.mixed(inputs, others, keys, epoch)
+            whole = preprocess.mixed_targets(whole, raw.other_whole, all_keys, epoch)
         return Batch(inputs, share.of(whole), whole, share.sizes(len(whole)))
 
 
@@ -283,9 +294,9 @@ class InMemory(_Ordered):
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch ``start`` on."""
-        for batch in self._order.batches(epoch, start, self._device):
-            partners = self._preprocess.partners(batch, epoch)
-            yield self._ready(Raw.fetch(self._source, self._share, batch, partners), epoch)
+        for number, batch in enumerate(self._order.batches(epoch, start, self._device), start):
+            partners = self._preprocess.partners(self._order.keys(batch, number), epoch)
+            yield self._ready(Raw.fetch(self._source, self._share, batch, partners), epoch, number)
 
 
 class Streamed(_Ordered):
@@ -312,12 +323,12 @@ class Streamed(_Ordered):
         """The batches of an epoch, from batch ``start`` on."""
         self._sampler.epoch, self._sampler.start = epoch, start
         batches = iter(self._loader)
-        while True:
+        for number in itertools.count(start):
             with watched_workers(fetching=self._loader.num_workers > 0):
                 raw = next(batches, None)
             if raw is None:
                 return
-            yield self._ready(raw.to(self._device), epoch)
+            yield self._ready(raw.to(self._device), epoch, number)
 
     def close(self) -> None:
         """End the workers: asked first, then at once; at its own exit Python would wait for those that hang."""
@@ -373,8 +384,8 @@ class _EpochSampler:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         epoch = self.epoch
-        for batch in self.order.batches(epoch, self.start, torch.device("cpu")):
-            yield batch, self.preprocess.partners(batch, epoch)
+        for number, batch in enumerate(self.order.batches(epoch, self.start, torch.device("cpu")), self.start):
+            yield batch, self.preprocess.partners(self.order.keys(batch, number), epoch)
 
     def __len__(self) -> int:
         return self.order.num_batches - self.start
@@ -425,6 +436,8 @@ def make_loaders(
 
     def load(split: Split, shuffle: int | None, share: Share) -> Loader:
         source = split.source
+        if limit_batches is not None and shuffle is None:
+            split = _spread(split, limit_batches * batch_size)
         weights = _balancing(split.targets, len(data.spec.classes)) if data.balanced and shuffle is not None else None
         order = Order(split.positions, batch_size, shuffle, limit_batches, lengths=split.lengths, weights=weights)
         preprocess = Preprocess(data, data.train.positions, shuffle, device)
@@ -441,6 +454,13 @@ def make_loaders(
         return Loaders(few, few, test)
     val = None if data.val is None else load(data.val, None, evaluated)
     return Loaders(load(data.train, seed, share), val, test)
+
+
+def _spread(split: Split, count: int) -> Split:
+    """So many samples at most, from all over a split: one that is sorted by class would show only the first one."""
+    if count >= len(split):
+        return split
+    return split.take(torch.arange(count) * len(split) // count)
 
 
 def _balancing(targets: Tensor, num_classes: int) -> Tensor:

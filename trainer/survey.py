@@ -221,7 +221,9 @@ def at_start(data: Data, settings: Settings) -> list[str]:
     """What a run has to warn of, a line each: the checks that are cheap, so none that would have to read files."""
     findings = [*_missing_classes(data, "train"), *_unequal_classes(data, settings), *_too_few(data, settings)]
     if _is_in_memory(data):
-        findings += Twins.find({name: (None, _hashes(split)) for name, split in data.splits().items()}).leaks(data)
+        findings += Twins.find(
+            {name: (None, _hashes(split, data.spec)) for name, split in data.splits().items()}
+        ).leaks(data)
         if data.features is None:
             findings += _constant(data)
     return [*data.warnings, *(finding.text for finding in findings if finding.level == "warning")]
@@ -281,6 +283,7 @@ class _Reading:
         step_axis = data.spec.step_axis if data.features is None else 1
         for numbers, inputs in _readable(split, reading.problems):
             values = reading._add(numbers, inputs, step_axis)
+            reading.hashes.append(_hash(inputs, split.positions[numbers], data.spec))
             if data.spec.kind == "tokens":
                 reading.unknown += int((values == UNKNOWN).sum())
         if not reading.numbers:
@@ -297,7 +300,6 @@ class _Reading:
             values = samples[valid.view(len(samples), *[1] * (step_axis - 1), -1, *width).expand_as(samples)]
             self.lengths.append(lengths[0])
         self.numbers.append(numbers)
-        self.hashes.append(hash_samples(inputs))
         self.dtype = str(samples.dtype).removeprefix("torch.")
         self.shape = tuple(map(max, self.shape or samples.shape[1:], samples.shape[1:]))
         self.values += values.numel()
@@ -353,10 +355,19 @@ def _salts(count: int) -> Tensor:
     return mix((torch.arange(count) + 1) * STEP)
 
 
-def _hashes(split: Split) -> Tensor:
+def _hashes(split: Split, spec: Spec) -> Tensor:
     """Those of all samples of a split."""
     chunks = split.positions.split(CHUNK) if len(split) else ()
-    return torch.cat([torch.zeros(0, dtype=torch.int64), *(hash_samples(split.source.fetch(some)) for some in chunks)])
+    hashes = (_hash(split.source.fetch(some), some, spec) for some in chunks)
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *hashes])
+
+
+def _hash(inputs: Inputs, positions: Tensor, spec: Spec) -> Tensor:
+    """(batch,) int64. An unknown token may be any, so a sample with one is like no other: its position tells it."""
+    hashes = hash_samples(inputs)
+    if spec.kind != "tokens":
+        return hashes
+    return torch.where((inputs[0] == UNKNOWN).any(1), mix(positions + STEP), hashes)
 
 
 @dataclass(frozen=True)

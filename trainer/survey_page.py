@@ -268,7 +268,7 @@ def _bars(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
     """A bar for each column, up or down from zero, in deviations from the mean where they are normalised."""
     values = inputs[0].float()[:, :MOST_BARS].nan_to_num()
     most = max(float(values.abs().max()), 1e-12)
-    names = data.preprocess.get("columns", list(range(values.shape[1])))
+    names = data.preprocess.get("columns") or list(range(values.shape[1]))
     height, bar = 70, max(4, min(14, 220 // values.shape[1]))
     drawn = []
     for row in values.tolist():

@@ -309,3 +309,36 @@ def test_the_real_sentences_are_all_there(data_root: Path) -> None:
     assert torch.equal(other.test.positions, data.test.positions)
     assert not torch.equal(load(folder, test_seed=1).test.positions, data.test.positions)
     assert dataclasses.replace(data, in_memory=False).fingerprint() == data.fingerprint()
+
+
+def test_a_header_of_unusual_names_is_known_by_its_label(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("phrase,stars\n" + "".join(f"{words},{label}\n" for words, label in rows(20)))
+    data = load(tmp_path / "d.csv", **UNSPLIT)
+    assert data.spec.classes == ("neg", "pos")
+    assert sum(map(len, data.splits().values())) == 20
+
+
+def test_files_beside_the_classes_are_left_out_and_named(tmp_path: Path) -> None:
+    write_lines(tmp_path / "lines", pos=[GOOD] * 9, neg=[BAD] * 9, README=["where they are from"])
+    data = load(tmp_path / "lines")
+    assert data.spec.classes == ("neg", "pos")
+    assert "README.txt" in data.warnings[0]
+    for label in ("pos", "neg"):  # as in the archive of film reviews of Maas et al. 2011
+        (tmp_path / "documents" / label).mkdir(parents=True)
+        (tmp_path / "documents" / f"urls_{label}.txt").write_text("somewhere\n" * 9)
+        for number in range(9):
+            (tmp_path / "documents" / label / f"{number}.txt").write_text(GOOD if label == "pos" else BAD)
+    data = load(tmp_path / "documents")
+    assert data.spec.classes == ("neg", "pos")
+    assert "2 files stand beside class folders and are left out: urls_neg.txt, urls_pos.txt" in data.warnings[0]
+
+
+def test_mostly_unknown_tokens_are_said(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "d", pos=[f"p{n}" for n in range(20)], neg=[f"n{n}" for n in range(20)])
+    assert "100 % of the tokens of train are unknown" in load(path, min_count=2).warnings[0]
+    assert load(path, tokens="characters").warnings == ()
+
+
+def test_classes_whose_numbers_are_alike_have_one_order(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "d", **{"1": [GOOD] * 5, "01": [BAD] * 5, "10²": [BAD] * 5, "2": [GOOD] * 5})
+    assert load(path).spec.classes == ("01", "1", "2", "10²")

@@ -58,6 +58,14 @@ class Places(Sequence[str]):
         return self._place(int(self._rows[sample]))
 
 
+def _shown(text: str, value: float) -> str:
+    """A number as the name of a class: 1 and 1.0 are one, and whole numbers keep all their digits."""
+    try:
+        return str(int(text))
+    except ValueError:
+        return f"{value:.15g}"
+
+
 def find_classes(
     dataset: str,
     texts: Sequence[str],
@@ -82,7 +90,7 @@ def find_classes(
     used = np.unique(codes[codes >= 0]).tolist()
     values = {code: to_float(texts[code]) for code in used}
     if np.isfinite(list(values.values())).all():
-        names = {code: f"{value:.15g}" for code, value in values.items()}
+        names = {code: _shown(texts[code], value) for code, value in values.items()}
         order = sorted(used, key=values.__getitem__)
     else:
         names = {code: texts[code] for code in used}

@@ -67,23 +67,25 @@ class Problems:
     dataset: str
     on_error: Literal["stop", "skip"]
     found: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what else the user has to hear, a line each
 
     def add(self, place: object, reason: str) -> None:
         """A sample that cannot be used."""
         self.found.append(f"{place}: {reason}")
 
     def settle(self) -> tuple[str, ...]:
-        """The warning of what is left out, if there is something; a warning each where ``names_all`` says so.
+        """The notes, and the warning of what is left out, if there is something; one each where ``names_all`` says so.
 
         Raises:
             ConfigError: with ``on_error=stop``.
         """
+        notes, self.notes = tuple(self.notes), []
         count = len(self.found)
         if count == 0:
-            return ()
+            return notes
         if names_all.get():
             found, self.found = self.found, []
-            return tuple(BAD_SAMPLE + each for each in found)
+            return (*notes, *(BAD_SAMPLE + each for each in found))
         more = f" … and {count - MOST_NAMED} more" * (count > MOST_NAMED)
         named = "; ".join(self.found[:MOST_NAMED]) + more
         samples = "1 bad sample" if count == 1 else f"{count} bad samples"
@@ -93,7 +95,7 @@ class Problems:
                 f"{'it' if count == 1 else 'them'} out)"
             )
         self.found = []
-        return (f"{samples} left out: {named}",)
+        return (*notes, f"{samples} left out: {named}")
 
 
 def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
@@ -168,16 +170,17 @@ def _files(folder: Path) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "Thumbs.db":
             continue
-        if entry.is_dir():
+        if entry.is_dir(follow_symlinks=False):  # a link may lead back here, or to another class
             yield from _files(Path(entry.path))
         else:
             yield Path(entry.path)
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
-    """A key that sorts numbers in texts as numbers: 2 before 10."""
-    parts = re.split(r"(\d+)", text)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+    """A key that sorts numbers in texts as numbers: 2 before 10. No two texts have the same."""
+    parts = re.split(r"([0-9]+)", text)
+    numbers = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+    return [*numbers, (-1, 0, text)]  # 1 and 01
 
 
 def with_suffix(

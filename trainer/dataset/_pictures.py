@@ -163,6 +163,7 @@ class Look(NamedTuple):
     height: int
     width: int
     is_grey: bool
+    is_deep: bool = False  # more than 8 bits
 
 
 def look(file: File) -> Look | None:
@@ -172,7 +173,12 @@ def look(file: File) -> Look | None:
             width, height = image.size
             if image.getexif().get(0x0112) in (5, 6, 7, 8):  # the orientations that lie on their side
                 width, height = height, width
-            return Look(height, width, image.mode in GREY or (image.mode == "P" and _has_grey_palette(image)))
+            return Look(
+                height,
+                width,
+                image.mode in GREY or (image.mode == "P" and _has_grey_palette(image)),
+                image.mode.startswith("I"),
+            )
     except Exception:
         return None
 
@@ -236,7 +242,12 @@ def picture_data(
     warnings += problems.settle()
     places = Names(item.place for item in items)
     opened = opener(items, places)
-    looks = by_threads(lambda position: look(opened(position)), _some(len(items)))
+    looks = list(by_threads(lambda position: look(opened(position)), _some(len(items))))
+    if any(each is not None and each.is_deep for each in looks):
+        warnings = (
+            *warnings,
+            "pictures have 16 bits, of which the upper 8 are kept; where they use only the lower, save them with 8",
+        )
     form, resized = choose_form(looks, keys["size"], keys["mode"])
     read = PictureReader(opened, places, form)
     images = None

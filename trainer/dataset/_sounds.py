@@ -102,6 +102,12 @@ def sound_data(
     sounds, classes, targets = classify(dataset, readable, problems)
     warnings += problems.settle()
     longest = max(sound.content.length for sound in sounds if sound.split in ("", "train"))
+    cut = sum(sound.content.length > longest for sound in sounds)
+    if cut:
+        warnings += (
+            f"{cut:,} sounds of val or test are longer than the longest of train and cut off behind "
+            f"{longest / rate:.3g} seconds, as nothing longer is learned",
+        )
     source: Source
     if in_memory:
         source = RaggedSource.join([sound.content.wave[:longest] for sound in sounds], targets)

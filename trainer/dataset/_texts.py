@@ -21,6 +21,7 @@ DOCUMENT = ".txt"
 # What columns are called, for those that are not named; the first one found counts.
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
 LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
+ABOUT = ("readme", "license", "licence", "changelog", "notes", "about")  # files that are no class
 LOOKED_AT = 100  # rows, to tell texts from labels
 ESCAPED = re.compile("[\udc80-\udcff]")  # what stands for a byte that is no text
 
@@ -69,8 +70,15 @@ def find_texts(dataset: str, path: Any, columns: Columns, encoding: str, problem
         if split or "train" not in parts:
             parts = {split: root}
         for part, folder in parts.items():
-            classes = [file for file in _inside(folder) if file.suffix == DOCUMENT]
-            if classes:
+            files = [file for file in _inside(folder) if file.suffix == DOCUMENT]
+            classes = [file for file in files if file.stem.lower() not in ABOUT]
+            documents = any(True for each in _folders(folder) for _ in each.glob(f"*{DOCUMENT}"))
+            ignored = files if documents else [file for file in files if file not in classes]
+            if ignored:
+                why = "stand beside class folders" if documents else "say something about the data by their names"
+                names = ", ".join(file.name for file in ignored[:3])
+                problems.notes.append(f"{folder}: {len(ignored)} files {why} and are left out: {names}")
+            if classes and not documents:
                 for file in classes:
                     yield from _lines_of_class(part, file, encoding, problems)
             else:
@@ -173,7 +181,8 @@ def _json_rows(file: Path, columns: Columns, encoding: str, problems: Problems) 
     if not rows:
         return
     cells = [[_shown(value) for value in row.values()] for _, row in rows[:LOOKED_AT]]
-    texts, target = _pick(file, columns, list(rows[0][1]), cells, named=True)
+    names = list(dict.fromkeys(name for _, row in rows[:LOOKED_AT] for name in row))
+    texts, target = _pick(file, columns, names, cells, named=True)
     for place, row in rows:
         missing = [name for name in (*texts, target) if name not in row]
         if missing:
@@ -204,12 +213,20 @@ def _table_rows(file: Path, columns: Columns, encoding: str, problems: Problems)
     rows = rows[header:]
     texts, target = _pick(file, columns, names, [cells for _, cells in rows[:LOOKED_AT]], named=header)
     chosen, label = [names.index(name) for name in texts], names.index(target)
+    if columns.header == "auto" and not header and _is_header(first, [cells for _, cells in rows[1:]], label):
+        rows = rows[1:]
     for place, cells in rows:
         if len(cells) != len(names):
             columns_there = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
             problems.add(place, f"{columns_there} instead of {len(names)}")
         else:
             yield Row(place, " ".join(cells[at] for at in chosen), cells[label])
+
+
+def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], label: int) -> bool:
+    """Whether the first line names the columns: its label is no other line's, while theirs come again and again."""
+    labels = [cells[label] for cells in rows if len(cells) == len(first)]
+    return first[label] not in labels and len({*labels}) * 2 <= len(labels)
 
 
 def _pick(
@@ -253,8 +270,9 @@ def _pick(
     for key, found in (("input", texts), ("target", target)):
         if not found:
             what = "text" if key == "input" else "label"
+            one = "; is the sign between them another one? dataset.delimiter=';'" if len(names) == 1 else ""
             raise ConfigError(
-                f"dataset.{key}: null: which column of {file} holds the {what}? columns: {', '.join(names)}"
+                f"dataset.{key}: null: which column of {file} holds the {what}? columns: {', '.join(names)}{one}"
             )
     assert target is not None
     return texts, target

@@ -24,6 +24,7 @@ from trainer.spec import Spec
 PADDING, UNKNOWN = 0, 1
 NAMES = ("<padding>", "<unknown>")
 WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+MOST_UNKNOWN = 0.3  # of the tokens of train, before that is said
 CHUNK = 1 << 20  # tokens between two writes to the disk
 
 
@@ -140,6 +141,13 @@ def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, 
     )
     counted = torch.zeros(len(kept), dtype=torch.bool).index_fill_(0, train.positions, True)
     vocabulary = encoded.choose(counted, most=keys["vocabulary"], min_count=keys["min_count"])
+    unknown = float((np.repeat(counted.numpy(), encoded.lengths.numpy()) & (encoded.numbers == UNKNOWN)).sum())
+    share = unknown / int(train.lengths.sum()) if train.lengths is not None else 0.0
+    if share > MOST_UNKNOWN:
+        warnings += (
+            f"{100 * share:.0f} % of the tokens of train are unknown, seen less than {keys['min_count']} times "
+            "or too many; dataset.tokens=characters, dataset.min_count or dataset.vocabulary may be right",
+        )
     spec = Spec(
         dataset=name,
         kind="tokens",

@@ -70,6 +70,7 @@ def csv(
         values = np.ascontiguousarray(_values(rows.targets[:, leading], texts).T, dtype=np.float32)
         targets = Targets(task, tuple(names), torch.from_numpy(values))
     kind: Kind = "table" if group_by is None else "sequence"
+    warnings += _too_close(rows, [first.names[column] for column in chosen.features])
     source = _source(kind, rows, samples, targets.values, max_length)
     return array_data(
         "csv",
@@ -278,6 +279,22 @@ def _settled(rows: _Rows, names: Sequence[str], texts: list[list[str]], problems
         if group >= 0:
             good[group] = False
     return np.flatnonzero(good)
+
+
+def _too_close(rows: _Rows, names: Sequence[str]) -> tuple[str, ...]:
+    """A warning where the numbers of a column are so large and so much alike that float32 hardly tells them apart."""
+    tables = [table.numbers for table in rows.tables if len(table.numbers)]
+    least = np.min([np.where(np.isnan(some), np.inf, some).min(axis=0) for some in tables], axis=0).astype(np.float64)
+    most = np.max([np.where(np.isnan(some), -np.inf, some).max(axis=0) for some in tables], axis=0).astype(np.float64)
+    size = np.maximum(np.abs(least), np.abs(most))
+    close = np.isfinite(size) & (most - least < size * 2.0**-14) & ((most > least) | (size >= 2**24))
+    if not close.any():
+        return ()
+    columns = listed([name for name, bad in zip(names, close, strict=True) if bad])
+    return (
+        f"the numbers of {columns} are large and so close to one another that float32 hardly tells them apart; "
+        "subtract the smallest from them",
+    )
 
 
 def _source(

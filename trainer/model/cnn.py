@@ -62,7 +62,8 @@ class CNN(nn.Module):
         if min(size) < self.smallest:
             raise ConfigError(
                 f"model.channels: {len(channels)} blocks halve the size {len(channels)} times and need at least "
-                f"{self.smallest} pixels or steps; dataset={spec.dataset} has {'×'.join(map(str, size))}"
+                f"{self.smallest} pixels or steps; dataset={spec.dataset} has {'×'.join(map(str, size))}; "
+                + ("use fewer, as in 'model.channels=[32]'" if min(size) > 1 else "use model=gru or lstm")
             )
         self.steps = size[0]
         flat = len(size) == 1
