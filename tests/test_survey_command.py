@@ -241,3 +241,11 @@ def test_damaged_data_is_one_line_and_not_a_stack(look: Look, tmp_path: Path) ->
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert err.startswith("trainer: error: dataset=mnist: cannot read the files in data/MNIST/raw: ")
+
+
+def test_a_table_without_names_of_columns_has_a_page(look: Look, tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", x=np.arange(120.0).reshape(30, 4), y=np.arange(30) % 2)
+    code, out, err = look("dataset=npz", "dataset.path=t.npz")
+    assert code in (0, 1), err
+    assert "npz: table 4, 2 classes" in out
+    assert "<svg" in (tmp_path / "data.html").read_text(encoding="utf-8")
