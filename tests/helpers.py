@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import configs
-from trainer.config import GROUPS
+from trainer.config import GROUPS, ConfigError
+from trainer.data import Data
+from trainer.loader import Loaders, Share, make_loaders
 from trainer.spec import Kind, Spec, Task
 
 CONFIGS = Path(configs.__file__).parent
@@ -99,3 +102,24 @@ def last_state(sample: Tensor, layers: Sequence[Sequence[Cell]]) -> Tensor:
             states.append(cells[1](sample.flip(0)).flip(0))
         sample = torch.cat(states, dim=1)
     return states[0][-1] if len(states) == 1 else torch.cat([states[0][-1], states[1][0]])
+
+
+def loaders_of(data: Data, batch_size: int = 16, seed: int = 0, **keys: Any) -> Loaders:
+    """Its loaders on the CPU: one process, nothing limited, unless ``keys`` say otherwise."""
+    options: dict[str, Any] = {"limit_batches": None, "overfit_batches": None, "share": Share(batch_size), **keys}
+    return make_loaders(data, torch.device("cpu"), seed=seed, batch_size=batch_size, **options)
+
+
+def everything(data: Data) -> tuple[Tensor, Tensor]:
+    """Every sample and target of a data set with one source, in its order."""
+    source = data.train.source
+    return source.fetch(torch.arange(len(source.targets)))[0], source.targets
+
+
+def refused(load: Callable[..., Data], path: object, **keys: Any) -> str:
+    """The one line with which ``load(path, …)`` is refused."""
+    with pytest.raises(ConfigError) as caught:
+        load(path, **keys)
+    (line,) = caught.value.problems
+    assert "\n" not in line
+    return line

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers import torchvision_functional
+from tests.helpers import loaders_of, torchvision_functional
 from trainer.augment import OFF, Augment, erase, recolor, shift, turn
 from trainer.data import Data, Split, TensorSource
 from trainer.draws import Draws
-from trainer.loader import Share, make_loaders
 from trainer.spec import Spec
 
 SIZES = [(6, 6), (5, 8), (9, 4)]
@@ -285,15 +284,7 @@ def seen_in_epoch(
     spec = Spec("made_up", "image", tuple(images.shape[1:]), "classification", tuple(map(str, range(12))))
     change = Augment({**OFF, **keys})  # type: ignore[typeddict-item]
     data = Data(spec, split, None, split, augment=change, in_memory=in_memory)
-    loaders = make_loaders(
-        data,
-        torch.device("cpu"),
-        seed=seed,
-        batch_size=batch_size,
-        limit_batches=None,
-        overfit_batches=None,
-        share=Share(batch_size),
-    )
+    loaders = loaders_of(data, batch_size, seed)
     seen = torch.zeros(images.shape)
     for batch in loaders.train.epoch(epoch):
         seen[batch.targets] = batch.inputs[0]

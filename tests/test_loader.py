@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from tests.helpers import defaults
+from tests.helpers import defaults, loaders_of
 from trainer.augment import OFF, Augment, AugmentKeys
 from trainer.config import RunError
 from trainer.data import Data, Split, TensorSource
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
-from trainer.loader import Batch, Loader, Loaders, Order, Share, make_loaders, watched_workers
+from trainer.loader import Batch, Loader, Order, Share, watched_workers
 from trainer.mix import MixImages
 from trainer.spec import Spec
 
@@ -54,11 +54,6 @@ DATA: dict[str, Callable[[], Data]] = {
 }
 
 
-def load(data: Data, batch_size: int = 16, seed: int = 0, **keys: Any) -> Loaders:
-    options: dict[str, Any] = {"limit_batches": None, "overfit_batches": None, "share": Share(batch_size), **keys}
-    return make_loaders(data, CPU, seed=seed, batch_size=batch_size, **options)
-
-
 def same(left: list[Batch], right: list[Batch]) -> bool:
     pairs = zip(left, right, strict=True)
     return all(
@@ -72,7 +67,7 @@ def same(left: list[Batch], right: list[Batch]) -> bool:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_both_paths_give_the_same_batches_bit_for_bit(kind: str, workers: int) -> None:
     data = DATA[kind]()
-    resident, streamed = load(data), load(dataclasses.replace(data, in_memory=False, workers=workers))
+    resident, streamed = loaders_of(data), loaders_of(dataclasses.replace(data, in_memory=False, workers=workers))
     for split in ("train", "val", "test"):
         for epoch in (0, 3):
             left, right = (list(getattr(each, split).epoch(epoch)) for each in (resident, streamed))
@@ -84,7 +79,7 @@ def test_both_paths_give_the_same_batches_bit_for_bit(kind: str, workers: int) -
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_an_epoch_can_start_in_the_middle(in_memory: bool, kind: str) -> None:
     data = dataclasses.replace(DATA[kind](), in_memory=in_memory)
-    loader: Loader = load(data).train
+    loader: Loader = loaders_of(data).train
     assert same(list(loader.epoch(2))[5:], list(loader.epoch(2, 5)))
 
 
@@ -102,13 +97,13 @@ def test_every_epoch_has_every_sample_once_in_another_order() -> None:
 def test_the_order_does_not_touch_the_global_generator() -> None:
     before = torch.get_rng_state()
     for in_memory in (True, False):
-        list(load(dataclasses.replace(DATA["augmented images"](), in_memory=in_memory)).train.epoch())
+        list(loaders_of(dataclasses.replace(DATA["augmented images"](), in_memory=in_memory)).train.epoch())
     assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("kind", ["augmented images", "mixed images"])
 def test_val_and_test_are_neither_shuffled_nor_augmented(kind: str) -> None:
-    loaders = load(DATA[kind]())
+    loaders = loaders_of(DATA[kind]())
     assert loaders.val is not None
     for loader in (loaders.val, loaders.test):
         assert same(list(loader.epoch(0)), list(loader.epoch(1)))
@@ -119,20 +114,20 @@ def test_augmentation_changes_from_epoch_to_epoch() -> None:
     data = DATA["augmented images"]()
     few = dataclasses.replace(data, train=data.train.take(torch.arange(8)))
     one, two = (
-        torch.cat([b.inputs[0].flatten(1).sum(1).sort().values for b in load(few).train.epoch(e)]) for e in (0, 1)
+        torch.cat([b.inputs[0].flatten(1).sum(1).sort().values for b in loaders_of(few).train.epoch(e)]) for e in (0, 1)
     )
     assert not torch.equal(one, two)
 
 
 def test_overfitting_repeats_the_same_plain_batches() -> None:
-    loaders = load(DATA["augmented images"](), overfit_batches=2)
+    loaders = loaders_of(DATA["augmented images"](), overfit_batches=2)
     assert len(loaders.train) == 2
     assert loaders.val is loaders.train
     assert same(list(loaders.train.epoch(0)), list(loaders.train.epoch(7)))
 
 
 def test_a_batch_splits_into_parts_with_all_its_inputs() -> None:
-    batch = next(load(DATA["sequences"](), batch_size=10, share=Share(4)).train.epoch())
+    batch = next(loaders_of(DATA["sequences"](), batch_size=10, share=Share(4)).train.epoch())
     parts = list(batch.split())
     assert [len(part.targets) for part in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([part.inputs[1] for part in parts]), batch.inputs[1])
@@ -143,8 +138,8 @@ def test_a_batch_splits_into_parts_with_all_its_inputs() -> None:
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_the_shares_of_all_processes_are_the_micro_batches(processes: int, in_memory: bool, kind: str) -> None:
     data = dataclasses.replace(DATA[kind](), in_memory=in_memory)
-    alone = list(load(data, 64, share=Share(25)).train.epoch(1))  # the last one has 18 samples
-    shares = [list(load(data, 64, share=Share(25, rank, processes)).train.epoch(1)) for rank in range(processes)]
+    alone = list(loaders_of(data, 64, share=Share(25)).train.epoch(1))  # the last one has 18 samples
+    shares = [list(loaders_of(data, 64, share=Share(25, rank, processes)).train.epoch(1)) for rank in range(processes)]
     for number, whole in enumerate(alone):
         parts = [list(each[number].split()) for each in shares]
         assert all(torch.equal(each[number].whole, whole.targets) for each in shares)
@@ -159,9 +154,9 @@ def test_the_shares_of_all_processes_are_the_micro_batches(processes: int, in_me
 def test_a_process_without_a_sample_of_its_own_has_one_that_does_not_count() -> None:
     data = DATA["tables"]()
     few = dataclasses.replace(data, train=data.train.take(torch.arange(2)))
-    (batch,) = load(few, share=Share(16, 2, 3)).train.epoch()
+    (batch,) = loaders_of(few, share=Share(16, 2, 3)).train.epoch()
     assert (len(batch.targets), batch.sizes, batch.counts, len(batch.whole)) == (1, (0,), False, 2)
-    (test,) = load(dataclasses.replace(few, test=few.train), share=Share(16, 1, 3)).test.epoch()
+    (test,) = loaders_of(dataclasses.replace(few, test=few.train), share=Share(16, 1, 3)).test.epoch()
     assert (len(test.targets), test.sizes, test.counts) == (1, (1,), True)
 
 
@@ -181,7 +176,7 @@ def numbered(samples: int = 60, *, mixup: float = 1.0, cutmix: float = 0.0, **ke
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_targets_are_the_shares_of_what_is_in_the_image(in_memory: bool, mixup: float, cutmix: float) -> None:
     data = numbered(mixup=mixup, cutmix=cutmix, in_memory=in_memory)
-    loader = load(data, 7).train
+    loader = loaders_of(data, 7).train
     for number, batch in enumerate(loader.epoch(2)):
         (images,), targets = batch.inputs, batch.targets
         assert targets.dtype == torch.float32 and targets.shape == (len(images), 60)
@@ -196,7 +191,7 @@ def test_targets_are_the_shares_of_what_is_in_the_image(in_memory: bool, mixup: 
 
 
 def test_partners_change_from_epoch_to_epoch_and_are_any_sample() -> None:
-    loader = load(numbered(), 60).train
+    loader = loaders_of(numbered(), 60).train
     partners: dict[int, set[int]] = {}
     for epoch in range(40):
         (batch,) = loader.epoch(epoch)
@@ -213,7 +208,7 @@ def test_labels_are_mixed_as_they_are() -> None:
     split = Split.all(TensorSource((images,), labels))
     mix = MixImages(mixup=1.0, cutmix=0.0, height=4, width=4)
     data = Data(Spec("labels", "image", (1, 4, 4), "multilabel", ("a", "b", "c")), split, None, split, mix=mix)
-    for batch in load(data, 16).train.epoch():
+    for batch in loaders_of(data, 16).train.epoch():
         assert batch.targets.shape[1] == 3
         torch.testing.assert_close(batch.inputs[0].mean((1, 2, 3)), batch.targets.mean(1))
     assert bool(((batch.targets > 0) & (batch.targets < 1)).any())
@@ -223,10 +218,10 @@ def test_partners_are_augmented_as_they_are_themselves() -> None:
     keys: AugmentKeys = {**OFF, "crop": 3}
     plain = dataclasses.replace(numbered(), augment=Augment(keys), mix=None)
     alone = {}
-    loader = load(plain, 60).train
+    loader = loaders_of(plain, 60).train
     for batch in loader.epoch(4):
         alone = dict(zip(loader.positions(4, 0).tolist(), batch.inputs[0], strict=True))
-    loader = load(dataclasses.replace(plain, mix=numbered().mix), 60).train
+    loader = loaders_of(dataclasses.replace(plain, mix=numbered().mix), 60).train
     (batch,) = loader.epoch(4)
     for image, target in zip(batch.inputs[0], batch.targets, strict=True):
         wanted = sum(float(target[each]) * alone[each] for each in target.nonzero().flatten().tolist())
@@ -240,7 +235,7 @@ def test_balanced_draws_have_every_class_as_often() -> None:
     targets = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
     split = Split.all(TensorSource((torch.arange(1000.0)[:, None],), targets))
     spec = Spec("unbalanced", "table", (1,), "classification", ("often", "seldom", "hardly", "never"))
-    loader = load(Data(spec, split, None, split, balanced=True), 100).train
+    loader = loaders_of(Data(spec, split, None, split, balanced=True), 100).train
     seen = torch.cat([batch.inputs[0][:, 0].long() for epoch in range(9) for batch in loader.epoch(epoch)])
     assert len(seen) == 9000
     counts = targets[seen].bincount()
@@ -367,7 +362,7 @@ def test_a_sample_that_is_drawn_again_is_augmented_anew() -> None:
     data = DATA["augmented images"]()
     few = dataclasses.replace(data, train=data.train.take(torch.arange(3)), balanced=True, workers=0)
     rare = dataclasses.replace(few, train=Split(few.train.source, few.train.positions.repeat(20)))
-    resident, streamed = (load(dataclasses.replace(rare, in_memory=value), 64).train for value in (True, False))
+    resident, streamed = (loaders_of(dataclasses.replace(rare, in_memory=value), 64).train for value in (True, False))
     ((one,), (two,)) = list(resident.epoch()), list(streamed.epoch())
     assert torch.equal(one.inputs[0], two.inputs[0])
     assert len(one.inputs[0].flatten(1).unique(dim=0)) > 50
@@ -377,6 +372,6 @@ def test_limited_batches_of_an_evaluation_are_of_the_whole_split() -> None:
     data = DATA["tables"]()
     order = data.test.targets.argsort(stable=True)
     by_class = dataclasses.replace(data, test=data.test.take(order))
-    limited = torch.cat([batch.targets for batch in load(by_class, batch_size=8, limit_batches=2).test.epoch()])
+    limited = torch.cat([batch.targets for batch in loaders_of(by_class, batch_size=8, limit_batches=2).test.epoch()])
     assert len(limited) == 16
     assert set(limited.tolist()) == set(data.test.targets.tolist())

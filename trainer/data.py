@@ -421,6 +421,15 @@ def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tup
     return split.take((~taken).nonzero().squeeze(1)), split.take(taken.nonzero().squeeze(1))
 
 
+def class_counts(split: Split, task: Task, num_classes: int) -> tuple[int, ...]:
+    """Samples of each class or label; nothing for values."""
+    if task == "regression":
+        return ()
+    targets = split.targets
+    counts = targets.sum(0) if targets.ndim > 1 else targets.bincount(minlength=num_classes)
+    return tuple(int(count) for count in counts)
+
+
 def check_classes(dataset: str, split: str, targets: Tensor, num_classes: int) -> None:
     """Every class number must be one of 0 to ``num_classes`` - 1.
 

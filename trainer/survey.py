@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.config import RunError, Settings
-from trainer.data import BAD_SAMPLE, Data, Inputs, RaggedSource, Split, TensorSource, valid_steps
+from trainer.data import BAD_SAMPLE, Data, Inputs, RaggedSource, Split, TensorSource, class_counts, valid_steps
 from trainer.draws import STEP, mix
 from trainer.spec import Spec
 
@@ -544,13 +544,8 @@ def _named(named: Sequence[str], count: int) -> str:
 # ---- the other checks
 
 
-def class_counts(data: Data, split: Split) -> tuple[int, ...]:
-    """Samples of each class or label; nothing for values."""
-    if data.spec.task == "regression":
-        return ()
-    targets = split.targets
-    counts = targets.sum(0) if targets.ndim > 1 else targets.bincount(minlength=len(data.spec.classes))
-    return tuple(int(count) for count in counts)
+def _counts(data: Data, split: Split) -> tuple[int, ...]:
+    return class_counts(split, data.spec.task, len(data.spec.classes))
 
 
 def _missing_classes(data: Data, *names: str) -> list[Finding]:
@@ -563,7 +558,7 @@ def _missing_classes(data: Data, *names: str) -> list[Finding]:
         "test": "nothing is measured of {it}",
     }
     for name in names:
-        counts = class_counts(data, data.splits()[name])
+        counts = _counts(data, data.splits()[name])
         missing = [data.spec.classes[at] for at, count in enumerate(counts) if count == 0]
         if missing:
             one, listed = len(missing) == 1, _named(missing[:MOST_NAMED], len(missing))
@@ -575,7 +570,7 @@ def _missing_classes(data: Data, *names: str) -> list[Finding]:
 
 def _unequal_classes(data: Data, settings: Settings) -> list[Finding]:
     """Very unequal classes, and what would balance them."""
-    counts = class_counts(data, data.train)
+    counts = _counts(data, data.train)
     if data.spec.task != "classification" or _imbalance(counts) < UNEQUAL:
         return []
     there = [(count, name) for count, name in zip(counts, data.spec.classes, strict=True) if count]
@@ -645,7 +640,7 @@ def _part(data: Data, name: str, reading: _Reading, twins: Twins) -> Part:
     has_unknown = data.spec.kind == "tokens" and "vocabulary" in data.preprocess
     return Part(
         samples=len(split),
-        counts=class_counts(data, split),
+        counts=_counts(data, split),
         targets=tuple(map(Values.of, split.targets.unbind(1))) if data.spec.task == "regression" else (),
         lengths=None if lengths is None else Lengths.of(lengths),
         unknown=reading.unknown / reading.values if has_unknown else None,

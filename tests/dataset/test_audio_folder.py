@@ -13,13 +13,12 @@ import soundfile
 import torch
 
 from tests.conftest import Train
-from tests.helpers import defaults
+from tests.helpers import defaults, loaders_of
 from tests.test_audio import bad_file
 from trainer.config import ConfigError, RunError
 from trainer.data import Data, RaggedSource
 from trainer.dataset import DATASETS
 from trainer.dataset._own import FileSource
-from trainer.loader import Share, make_loaders
 
 LOUD = {"shift": 0.01, "noise": 0.1, "time_mask": 3, "freq_mask": 2}
 
@@ -91,15 +90,7 @@ def wave_of(data: Data, position: int) -> torch.Tensor:
 
 def test_every_band_of_train_is_normalised(sounds: Path) -> None:
     data = make(sounds, val_fraction=0.0)
-    loaders = make_loaders(
-        data,
-        torch.device("cpu"),
-        seed=0,
-        batch_size=5,
-        limit_batches=None,
-        overfit_batches=None,
-        share=Share(5),
-    )
+    loaders = loaders_of(data, 5)
     frames = []
     for batch in loaders.train.epoch(0):
         spectrograms, lengths = batch.inputs
@@ -126,12 +117,7 @@ def test_both_paths_give_the_same_batches_bit_for_bit(sounds: Path, features: st
     assert paths[0].spec == paths[1].spec
     assert paths[0].fingerprint() == paths[1].fingerprint()
     assert paths[0].preprocessing() == paths[1].preprocessing()
-    loaders = [
-        make_loaders(
-            data, torch.device("cpu"), seed=3, batch_size=4, limit_batches=None, overfit_batches=None, share=Share(4)
-        )
-        for data in paths
-    ]
+    loaders = [loaders_of(data, 4, seed=3) for data in paths]
     for split in ("train", "val", "test"):
         one, two = (list(getattr(each, split).epoch(1)) for each in loaders)
         assert len(one) == len(two) > 0

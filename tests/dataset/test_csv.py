@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,9 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY, Train
-from tests.helpers import defaults
-from trainer.config import ConfigError
+from tests.helpers import defaults, everything, loaders_of, refused
 from trainer.data import Data, RaggedSource
 from trainer.dataset import DATASETS, _tables
-from trainer.loader import Share, make_loaders
 
 IRIS = REPOSITORY / "examples" / "iris" / "iris.csv"
 ROWS = [[1.5, 2.0, "a"], [3.0, -4.0, "b"], [5.0, 6.25, "a"], [7.0, 8.0, "b"]] * 5
@@ -39,18 +38,7 @@ def table(path: Path, rows: list[list[Any]] = ROWS, header: str = "x,y,kind", de
     return write(path, "\n".join([*([header.replace(",", delimiter)] if header else []), *lines]) + "\n")
 
 
-def everything(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every sample, in the order of the file."""
-    source = data.train.source
-    return source.fetch(torch.arange(len(source.targets)))[0], source.targets
-
-
-def refusal(path: object, **keys: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load(path, **keys)
-    (line,) = caught.value.problems
-    assert "\n" not in line
-    return line
+refusal = functools.partial(refused, load)
 
 
 def test_the_irises_are_read_as_they_stand_in_the_file() -> None:
@@ -472,15 +460,7 @@ def test_in_memory_and_streamed_give_the_same_batches(tmp_path: Path, group_by: 
     batches = []
     for in_memory in (True, False):
         data = load(file, group_by=group_by, in_memory=in_memory, workers=workers)
-        loaders = make_loaders(
-            data,
-            torch.device("cpu"),
-            seed=3,
-            batch_size=8,
-            limit_batches=None,
-            overfit_batches=None,
-            share=Share(8),
-        )
+        loaders = loaders_of(data, 8, seed=3)
         batches.append([tensor for batch in loaders.train.epoch(1) for tensor in (*batch.inputs, batch.targets)])
         loaders.close()
         assert isinstance(data.train.source, RaggedSource) == (group_by is not None)

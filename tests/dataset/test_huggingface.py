@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 
 from tests.conftest import Train
-from tests.helpers import defaults
+from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError
 from trainer.data import Data
 from trainer.dataset import DATASETS
-from trainer.loader import Share, make_loaders
 
 datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
@@ -84,8 +83,7 @@ def beside(files: list[Path]) -> list[dict[str, Any] | None]:
 
 def assert_same_batches(*both: Data) -> None:
     """In the second epoch of every split, bit for bit."""
-    options: dict[str, Any] = {"seed": 3, "batch_size": 4, "limit_batches": None, "overfit_batches": None}
-    loaders = [make_loaders(each, torch.device("cpu"), **options, share=Share(4)) for each in both]
+    loaders = [loaders_of(each, 4, seed=3) for each in both]
     for one, other in zip(*loaders, strict=True):
         assert one is not None
         assert other is not None

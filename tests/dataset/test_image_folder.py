@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tests.conftest import Train
-from tests.helpers import defaults
+from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError, RunError
 from trainer.data import Data
 from trainer.dataset import DATASETS, _pictures
-from trainer.loader import Share, make_loaders
 
 CPU = torch.device("cpu")
 
@@ -216,8 +215,7 @@ def test_in_memory_and_streamed_give_the_same_batches_bit_for_bit(tmp_path: Path
     assert resident.fingerprint() == streamed.fingerprint()
     assert resident.spec == streamed.spec
     assert resident.warnings == streamed.warnings
-    options: dict[str, Any] = {"seed": 3, "batch_size": 4, "limit_batches": None, "overfit_batches": None}
-    both = [make_loaders(data, CPU, **options, share=Share(4)) for data in (resident, streamed)]
+    both = [loaders_of(data, 4, seed=3) for data in (resident, streamed)]
     for one, other in zip(*both, strict=True):
         assert one is not None
         assert other is not None

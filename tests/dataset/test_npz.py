@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,9 @@ import pytest
 import torch
 
 from tests.conftest import Train
-from tests.helpers import defaults
-from trainer.config import ConfigError
+from tests.helpers import defaults, everything, loaders_of, refused
 from trainer.data import Data, RaggedSource
 from trainer.dataset import DATASETS
-from trainer.loader import Share, make_loaders
 
 GENERATOR = np.random.default_rng(0)
 CLASSES = np.arange(40) % 3
@@ -36,18 +35,7 @@ def load(path: object, seed: int = 0, **keys: Any) -> Data:
     return data
 
 
-def everything(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every sample, in the order of the file."""
-    source = data.train.source
-    return source.fetch(torch.arange(len(source.targets)))[0], source.targets
-
-
-def refusal(path: object, **keys: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load(path, **keys)
-    (line,) = caught.value.problems
-    assert "\n" not in line
-    return line
+refusal = functools.partial(refused, load)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +293,7 @@ def test_in_memory_and_streamed_give_the_same_batches(tmp_path: Path, lengths: s
     batches, fingerprints = [], []
     for in_memory in (True, False):
         data = load(file, lengths=lengths, in_memory=in_memory, workers=workers)
-        loaders = make_loaders(
-            data, torch.device("cpu"), seed=3, batch_size=8, limit_batches=None, overfit_batches=None, share=Share(8)
-        )
+        loaders = loaders_of(data, 8, seed=3)
         batches.append([tensor for batch in loaders.train.epoch(1) for tensor in (*batch.inputs, batch.targets)])
         loaders.close()
         fingerprints.append(data.fingerprint())

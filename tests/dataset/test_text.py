@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from tests.conftest import Train
-from tests.helpers import defaults
+from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.dataset._tokens import Drop, Tokenizer
 from trainer.dataset.text import text
 from trainer.draws import Draws
-from trainer.loader import Share, make_loaders
 
 GOOD, BAD = "a good and funny film", "a bad and boring film"
 
@@ -148,19 +147,7 @@ def test_texts_on_the_disk_give_the_same_batches_bit_for_bit(tmp_path: Path, mon
     assert resident.fingerprint() == streamed.fingerprint()
     for split in ("train", "val", "test"):
         left, right = (
-            list(getattr(loaders, split).epoch(1))
-            for loaders in (
-                make_loaders(
-                    data,
-                    torch.device("cpu"),
-                    seed=0,
-                    batch_size=8,
-                    limit_batches=None,
-                    overfit_batches=None,
-                    share=Share(8),
-                )
-                for data in (resident, streamed)
-            )
+            list(getattr(loaders, split).epoch(1)) for loaders in (loaders_of(data, 8) for data in (resident, streamed))
         )
         assert len(left) > 0
         for one, two in zip(left, right, strict=True):

@@ -13,10 +13,12 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError
-from trainer.data import Data, Normalise, RaggedSource, TensorSource
+from trainer.data import Data, Normalise, RaggedSource, TensorSource, class_counts
 from trainer.dataset._own import OwnKeys, Problems, divide, fits, natural, need_classes, need_samples
 from trainer.dataset._tables import to_float
 from trainer.spec import Kind, Spec, Task
+
+MOST_CLASSES = 20  # different whole numbers that are taken for classes
 
 
 class ArrayKeys(OwnKeys):
@@ -139,33 +141,19 @@ def array_data(
         ConfigError: nothing is left of a split, or a column has no number in train.
     """
     need_samples(dataset, splits)
-    train, val, test = divide(
-        dataset,
-        seed,
-        source,
-        splits,
-        val_fraction=keys["val_fraction"],
-        test_fraction=keys["test_fraction"],
-        test_seed=keys["test_seed"],
-    )
+    train, val, test = divide(dataset, seed, source, splits, keys)
     _fill(dataset, source, train.positions, columns)
-    trained, outputs = train.targets, len(targets.names)
-    counts: tuple[int, ...] = ()
-    if targets.task == "classification":
-        counts = tuple(trained.bincount(minlength=outputs).tolist())
-    elif targets.task == "multilabel":
-        counts = tuple(int(count) for count in trained.sum(0).tolist())
     spec = Spec(
         dataset=dataset,
         kind=kind,
         shape=_shape(source),
         task=targets.task,
         classes=targets.names,
-        counts=counts,
+        counts=class_counts(train, targets.task, len(targets.names)),
         varying=isinstance(source, RaggedSource),
     )
     if targets.task == "regression" and keys["normalise_targets"]:
-        exact = trained.double()
+        exact = train.targets.double()
         std = exact.std(0, correction=0)
         spec = dataclasses.replace(
             spec, target_mean=tuple(exact.mean(0).tolist()), target_std=tuple(torch.where(std > 0, std, 1.0).tolist())

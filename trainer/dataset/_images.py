@@ -6,7 +6,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.augment import Augment, AugmentKeys
-from trainer.data import Data, Normalise, Split, TensorSource, check_classes, split_off
+from trainer.data import Data, Normalise, Split, TensorSource, check_classes, class_counts, split_off
 from trainer.dataset._own import LoadKeys
 from trainer.mix import MixImages
 from trainer.pictures import TOP
@@ -49,7 +49,7 @@ def image_data(
         shape=(channels, height, width),
         task="classification",
         classes=classes,
-        counts=tuple(train.targets.bincount(minlength=len(classes)).tolist()),
+        counts=class_counts(train, "classification", len(classes)),
     )
     return Data(
         spec,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError, did_you_mean
-from trainer.data import BAD_SAMPLE, Inputs, RaggedSource, Source, Split, TensorSource, names_all, split_off
+from trainer.data import BAD_SAMPLE, Inputs, Source, Split, names_all, split_off
 
 MOST_NAMED = 5  # bad samples that a message names
 # The share of the free memory that samples may fill, of all processes of a machine together.
@@ -132,7 +132,7 @@ def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Pro
     for given, root in roots(dataset, path).items():
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder of class folders")
-        folders = _folders(root)
+        folders = folders_in(root)
         parts = {folder: SPLITS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLITS}
         if not given and "train" in parts.values():
             strange = [folder.name for folder in folders if folder not in parts]
@@ -145,7 +145,7 @@ def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Pro
         else:
             groups = [(given, root)]
         for split, parent in groups:
-            classes = _folders(parent)
+            classes = folders_in(parent)
             if not classes:
                 raise ConfigError(f"dataset.path: {parent}: has no class folders in it")
             for folder in classes:
@@ -157,7 +157,8 @@ def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Pro
                     problems.add(folder, "a class without a file")
 
 
-def _folders(parent: Path) -> list[Path]:
+def folders_in(parent: Path) -> list[Path]:
+    """Its folders in natural order, without hidden ones."""
     return sorted(
         (Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")),
         key=lambda folder: natural(folder.name),
@@ -247,10 +248,7 @@ def divide(
     seed: int,
     source: Source,
     names: Sequence[str],
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    test_seed: int,
+    keys: OwnKeys,
 ) -> tuple[Split, Split | None, Split]:
     """Train, val and test: those that were given, and what is cut off train where they were not.
 
@@ -269,11 +267,11 @@ def divide(
     parts = {name: Split(source, positions) for name, positions in given.items()}
     train, val, test = parts["train"], parts.get("val"), parts.get("test")
     if test is None:
-        train, test = split_off(train, test_fraction, test_seed, key="test")
+        train, test = split_off(train, keys["test_fraction"], keys["test_seed"], key="test")
     if test is None:
         raise ConfigError("dataset.test_fraction: must be greater than 0, as there is no test split, got 0")
     if val is None:
-        train, val = split_off(train, val_fraction, seed)
+        train, val = split_off(train, keys["val_fraction"], seed)
     return train, val, test
 
 
@@ -359,10 +357,3 @@ def identity(items: Iterable[Item], root_of: Callable[[Item], str], *settings: o
     for item in items:
         digest.update(f"{item.split}\0{item.label}\0{root_of(item)}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def resident(samples: Sequence[Tensor], targets: Tensor, *, varying: bool) -> TensorSource | RaggedSource:
-    """Samples in memory: stacked, or one behind the other where steps vary."""
-    if varying:
-        return RaggedSource.join(list(samples), targets)
-    return TensorSource((torch.stack(list(samples)),), targets)

@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 
 from trainer.augment import Augment, AugmentKeys
 from trainer.config import PositiveInt, RunError
-from trainer.data import Data, Normalise, TensorSource, names_all
+from trainer.data import Data, Normalise, TensorSource, class_counts, names_all
 from trainer.dataset._own import (
     FileSource,
     Item,
@@ -263,15 +263,7 @@ def picture_data(
             read = PictureReader(opener(items, places), places, form)
             images = None if images is None else images[good]
     source = FileSource(read, targets) if images is None else TensorSource((images,), targets)
-    train, val, test = divide(
-        dataset,
-        seed,
-        source,
-        [item.split for item in items],
-        val_fraction=keys["val_fraction"],
-        test_fraction=keys["test_fraction"],
-        test_seed=keys["test_seed"],
-    )
+    train, val, test = divide(dataset, seed, source, [item.split for item in items], keys)
     try:
         normalise = Normalise.measure(train, chunk=64, most=SOME)
     except RunError as error:  # one that is read now, and not only when its batch comes
@@ -285,7 +277,7 @@ def picture_data(
             shape=tuple(form),
             task="classification",
             classes=classes,
-            counts=tuple(train.targets.bincount(minlength=len(classes)).tolist()),
+            counts=class_counts(train, "classification", len(classes)),
         ),
         train,
         val,

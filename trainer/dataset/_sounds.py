@@ -28,7 +28,7 @@ from trainer.audio import (
     read_wave,
 )
 from trainer.config import ConfigError, PositiveFloat
-from trainer.data import Data, Features, Normalise, RaggedSource, Source, Split
+from trainer.data import Data, Features, Normalise, RaggedSource, Source, Split, class_counts
 from trainer.dataset._own import FileSource, Item, OwnKeys, Problems, classify, divide, fits, read_all
 from trainer.spec import Spec
 
@@ -114,15 +114,7 @@ def sound_data(
     else:
         lengths = torch.tensor([sound.content.length for sound in sounds]).clamp_max(longest)
         source = FileSource(waves(sounds, longest), targets, lengths)
-    train, val, test = divide(
-        dataset,
-        seed,
-        source,
-        [sound.split for sound in sounds],
-        val_fraction=keys["val_fraction"],
-        test_fraction=keys["test_fraction"],
-        test_seed=keys["test_seed"],
-    )
+    train, val, test = divide(dataset, seed, source, [sound.split for sound in sounds], keys)
     logmel = keys["features"] == "logmel"
     spec = Spec(
         dataset=dataset,
@@ -130,7 +122,7 @@ def sound_data(
         shape=(1, read.steps(longest), keys["bands"]) if logmel else (read.steps(longest), read.hop),
         task="classification",
         classes=classes,
-        counts=tuple(train.targets.bincount(minlength=len(classes)).tolist()),
+        counts=class_counts(train, "classification", len(classes)),
         varying=True,
     )
     return Data(

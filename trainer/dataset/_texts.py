@@ -6,14 +6,14 @@ import codecs
 import csv
 import io
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from trainer.config import ConfigError, did_you_mean
-from trainer.dataset._own import SPLITS, Item, Problems, class_folders, natural, roots
+from trainer.dataset._own import SPLITS, Item, Problems, class_folders, folders_in, natural, roots
+from trainer.dataset._tables import ESCAPED
 
 TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 LINES_OF_JSON = (".jsonl", ".ndjson")
@@ -23,7 +23,6 @@ TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "t
 LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
 ABOUT = ("readme", "license", "licence", "changelog", "notes", "about")  # files that are no class
 LOOKED_AT = 100  # rows, to tell texts from labels
-ESCAPED = re.compile("[\udc80-\udcff]")  # what stands for a byte that is no text
 
 Column = str | int
 
@@ -66,13 +65,13 @@ def find_texts(dataset: str, path: Any, columns: Columns, encoding: str, problem
             for part, file in tables.items():
                 yield from _file(part, file, columns, encoding, problems)
             continue
-        parts = {SPLITS[folder.name.lower()]: folder for folder in _folders(root) if folder.name.lower() in SPLITS}
+        parts = {SPLITS[folder.name.lower()]: folder for folder in folders_in(root) if folder.name.lower() in SPLITS}
         if split or "train" not in parts:
             parts = {split: root}
         for part, folder in parts.items():
             files = [file for file in _inside(folder) if file.suffix == DOCUMENT]
             classes = [file for file in files if file.stem.lower() not in ABOUT]
-            documents = any(True for each in _folders(folder) for _ in each.glob(f"*{DOCUMENT}"))
+            documents = any(True for each in folders_in(folder) for _ in each.glob(f"*{DOCUMENT}"))
             ignored = files if documents else [file for file in files if file not in classes]
             if ignored:
                 why = "stand beside class folders" if documents else "say something about the data by their names"
@@ -88,10 +87,6 @@ def find_texts(dataset: str, path: Any, columns: Columns, encoding: str, problem
 def _inside(folder: Path) -> list[Path]:
     files = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     return sorted(files, key=lambda file: natural(file.name))
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_dir())
 
 
 def _is_table(file: Path) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, UnitInterval
-from trainer.data import Data, Inputs, RaggedSource, valid_steps
+from trainer.data import Data, Inputs, RaggedSource, class_counts, valid_steps
 from trainer.dataset._own import Item, OwnKeys, Problems, classify, divide
 from trainer.draws import Draws
 from trainer.spec import Spec
@@ -86,7 +86,7 @@ class Encoded:
         kept = [values[valid_steps(lengths, values.shape[1])] for values, lengths in parts]
         return Encoded(torch.cat(kept).numpy(), self.lengths.index_select(0, which), self.tokens)
 
-    def choose(self, train: Tensor, *, most: int, min_count: int) -> list[str]:
+    def choose(self, train: Tensor, *, most: int, min_count: int) -> tuple[list[str], float]:
         """A vocabulary of training texts alone, the most frequent token first; the numbers become its numbers.
 
         Args:
@@ -95,7 +95,8 @@ class Encoded:
             min_count: leaves out what is rarer; so the unknown token is met, and learned.
 
         Returns:
-            what each number stands for from now on, 0 being padding and 1 what is unknown.
+            what each number stands for from now on, 0 being padding and 1 what is unknown; and the share of the
+            training texts' tokens that are unknown.
         """
         seen = np.repeat(train.numpy(), self.lengths.numpy())
         counts = np.bincount(self.numbers[seen], minlength=len(self.tokens))
@@ -106,7 +107,8 @@ class Encoded:
         for start in range(0, len(self.numbers), CHUNK):  # in place: the numbers may stand on the disk
             part = self.numbers[start : start + CHUNK]
             part[:] = table[part]
-        return [*NAMES, *(self.tokens[number] for number in known)]
+        unknown = 1 - float(counts[known].sum() / counts.sum())
+        return [*NAMES, *(self.tokens[number] for number in known)], unknown
 
 
 def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, **keys: Unpack[Keys]) -> Data:
@@ -130,22 +132,12 @@ def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, 
     if len(kept) < len(items):
         encoded = encoded.take(torch.tensor([item.content for item in kept]))
     source = RaggedSource(torch.from_numpy(encoded.numbers), encoded.lengths, targets)
-    train, val, test = divide(
-        name,
-        seed,
-        source,
-        [item.split for item in kept],
-        val_fraction=keys["val_fraction"],
-        test_fraction=keys["test_fraction"],
-        test_seed=keys["test_seed"],
-    )
+    train, val, test = divide(name, seed, source, [item.split for item in kept], keys)
     counted = torch.zeros(len(kept), dtype=torch.bool).index_fill_(0, train.positions, True)
-    vocabulary = encoded.choose(counted, most=keys["vocabulary"], min_count=keys["min_count"])
-    unknown = float((np.repeat(counted.numpy(), encoded.lengths.numpy()) & (encoded.numbers == UNKNOWN)).sum())
-    share = unknown / int(train.lengths.sum()) if train.lengths is not None else 0.0
-    if share > MOST_UNKNOWN:
+    vocabulary, unknown = encoded.choose(counted, most=keys["vocabulary"], min_count=keys["min_count"])
+    if unknown > MOST_UNKNOWN:
         warnings += (
-            f"{100 * share:.0f} % of the tokens of train are unknown, seen less than {keys['min_count']} times "
+            f"{100 * unknown:.0f} % of the tokens of train are unknown, seen less than {keys['min_count']} times "
             "or too many; dataset.tokens=characters, dataset.min_count or dataset.vocabulary may be right",
         )
     spec = Spec(
@@ -154,7 +146,7 @@ def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, 
         shape=(int(encoded.lengths.max()),),
         task="classification",
         classes=classes,
-        counts=tuple(train.targets.bincount(minlength=len(classes)).tolist()),
+        counts=class_counts(train, "classification", len(classes)),
         vocabulary=len(vocabulary),
         varying=True,
     )

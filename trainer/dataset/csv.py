@@ -16,12 +16,10 @@ from typing_extensions import Unpack
 from trainer.config import ConfigError, PositiveInt
 from trainer.data import Data, RaggedSource, TensorSource
 from trainer.dataset import DATASETS
-from trainer.dataset._arrays import ArrayKeys, Places, Targets, array_data, find_classes
+from trainer.dataset._arrays import MOST_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
 from trainer.dataset._own import Problems, need_samples, roots
 from trainer.dataset._tables import MISSING, Column, Layout, Table, listed, look, read, to_float
 from trainer.spec import Kind, Task
-
-MOST_CLASSES = 20  # different whole numbers that are taken for classes
 
 
 @DATASETS.register

@@ -21,7 +21,7 @@ from trainer.augment import AugmentKeys
 from trainer.config import ConfigError
 from trainer.data import Data, RaggedSource, TensorSource
 from trainer.dataset import DATASETS, _hub
-from trainer.dataset._arrays import ArrayKeys, Places, Targets, array_data, find_classes
+from trainer.dataset._arrays import MOST_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
 from trainer.dataset._hub import NAME, Columns
 from trainer.dataset._own import Item, OwnKeys, Problems, need_samples
 from trainer.dataset._pictures import File, FormKeys, Names, PictureKeys, picture_data
@@ -29,8 +29,6 @@ from trainer.dataset._sounds import SoundKeys, WaveKeys, sound_data
 from trainer.dataset._tokens import Keys as TextKeys
 from trainer.dataset._tokens import TextAugmentKeys, TokenKeys, token_data
 from trainer.spec import Kind, Task
-
-MOST_CLASSES = 20  # different whole numbers that are taken for classes
 
 
 class EveryAugmentKeys(AugmentKeys, AudioAugmentKeys, TextAugmentKeys):

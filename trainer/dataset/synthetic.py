@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, NonNegativeFloat, PositiveInt
-from trainer.data import Data, RaggedSource, Split, TensorSource, generator, split_off, valid_steps
+from trainer.data import Data, RaggedSource, Split, TensorSource, class_counts, generator, split_off, valid_steps
 from trainer.dataset import DATASETS
 from trainer.dataset._own import LoadKeys
 from trainer.spec import Kind, Spec, Task
@@ -60,7 +60,7 @@ def synthetic(
         shape=tuple(shape),
         task=task,
         classes=tuple(str(number) for number in range(classes)),
-        counts=_counts(train.targets, classes, task),
+        counts=class_counts(train, task, classes),
         vocabulary=vocabulary if kind == "tokens" else None,
         varying=min_steps is not None,
     )
@@ -133,10 +133,3 @@ def _cut(inputs: Tensor, targets: Tensor, min_steps: int, maker: torch.Generator
     """The first ``min_steps`` or more steps of each sample."""
     lengths = torch.randint(min_steps, inputs.shape[1] + 1, (len(inputs),), generator=maker)
     return RaggedSource(inputs[valid_steps(lengths, inputs.shape[1])], lengths, targets)
-
-
-def _counts(targets: Tensor, classes: int, task: Task) -> tuple[int, ...]:
-    if task == "regression":
-        return ()
-    counts = targets.sum(0) if task == "multilabel" else targets.bincount(minlength=classes)
-    return tuple(int(count) for count in counts)
