@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -61,6 +62,7 @@ def main(words: list[str] | None = None) -> int:
             return None
         return score(summary)
 
+    gc.disable()  # of what is imported nothing is garbage, and to look for it takes 0.4 s; training turns it on again
     argv, stack, interrupts = sys.argv, contextlib.ExitStack(), Interrupts()
     here: World | None = None
     for stream in (sys.stdout, sys.stderr):
@@ -85,7 +87,7 @@ def main(words: list[str] | None = None) -> int:
 
         from trainer import options
         from trainer.composition import from_hydra
-        from trainer.guard import compose_error, plain_list
+        from trainer.guard import compose_error, plain_list, without_asking_for_the_mode
         from trainer.yamlfile import config_dir
 
         command = options.parse(sys.argv[1:] if words is None else words)
@@ -97,6 +99,8 @@ def main(words: list[str] | None = None) -> int:
             sys.argv.append(f"hydra.sweep.dir={folder}")
         if here is not None and (sweep_dir := launch.noted("sweep_dir")) is not None:
             sys.argv.append(f"hydra.sweep.dir={sweep_dir}")
+        if command.mode_is_typed:
+            stack.enter_context(without_asking_for_the_mode())
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt as stopped:
         timed_out = getattr(stopped, "by_clock", False)
@@ -111,6 +115,7 @@ def main(words: list[str] | None = None) -> int:
         else:
             codes.append(report(error if isinstance(error, ConfigError) else compose_error(error)))
     finally:
+        gc.enable()
         sys.argv = argv
         stack.close()
         if max(codes) >= INTERRUPTED and threading.current_thread() is threading.main_thread():

@@ -42,7 +42,10 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "cnn, async": ("model=cnn", "model.dropout=0.2", "checkpoint.async=true", "accumulate=2", *AUGMENT),
     "lstm, csv, sgd": ("model=lstm", "optimizer=sgd", "logger=[tensorboard,csv]", "patience=3"),
 }
-TIMING = ("samples_per_second",)
+TIMING = (
+    *("samples_per_second", "epoch/samples_per_second", "epoch/data_wait", "epoch/peak_memory_mib"),
+    "peak_memory_mib",  # in summary.json
+)
 FOLDER = "run"
 
 
@@ -99,7 +102,7 @@ def plain(state: Any) -> Any:
 
 
 def lines(path: Path) -> list[dict[str, float]]:
-    """metrics.jsonl without what is a matter of time; a torn line is an error."""
+    """metrics.jsonl without what is a matter of time and memory; a torn line is an error."""
     read = [json.loads(line) for line in path.read_text().splitlines()]
     return [{name: value for name, value in line.items() if name not in TIMING} for line in read]
 

@@ -73,11 +73,16 @@ def turned_by_hand(image: Tensor, draws: list[float], rotate: float, scale: floa
 
 
 @sizes
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("crop", "flip"), [(0, True), (2, False), (2, True), (12, True)])
-def test_crop_and_flip_move_each_sample_as_by_hand(height: int, width: int, crop: int, flip: bool) -> None:
-    images, draws = make_images(16, 3, height, width), torch.rand(16, 3)
+def test_crop_and_flip_move_each_sample_as_by_hand(
+    height: int, width: int, crop: int, flip: bool, channels: int, dtype: torch.dtype
+) -> None:
+    images, draws = make_images(16, channels, height, width).to(dtype), torch.rand(16, 3)
+    draws[0], draws[-1] = 0, 1 - 2**-24  # the least and the most, of the first and the last sample
     result = shift(images, draws, crop=crop, flip=flip)
-    assert result.dtype == torch.uint8 and result.shape == images.shape
+    assert result.dtype == dtype and result.shape == images.shape and result.is_contiguous()
     wanted = [shifted_by_hand(*each, crop, flip) for each in zip(images, draws.tolist(), strict=True)]
     assert torch.equal(result, torch.stack(wanted))
 
@@ -91,6 +96,17 @@ def test_extreme_draws_shift_by_the_whole_crop(crop: int) -> None:
     assert torch.equal(high[:, :-crop, :-crop], image[1, :, crop:, crop:])
     assert not low[:, :crop].any() and not low[:, :, :crop].any()
     assert not high[:, -crop:].any() and not high[:, :, -crop:].any()
+
+
+def test_images_may_lie_in_memory_in_any_way() -> None:
+    images, draws = make_images(8, 3, 5, 7), torch.rand(8, 3)
+    wanted = shift(images, draws, crop=2, flip=True)
+    for given in (
+        images.to(memory_format=torch.channels_last),
+        images.mT.contiguous().mT,
+        images.repeat(2, 1, 1, 1)[:8],
+    ):
+        assert torch.equal(shift(given, draws, crop=2, flip=True), wanted)
 
 
 def test_every_shift_is_as_likely() -> None:

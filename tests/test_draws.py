@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.draws import Draws, mix
+from trainer.draws import BITS, Draws, _hashed, mix
 
 MANY = torch.arange(20_000)
 LEAST, MOST = 9022861, 3144142  # positions whose first number with the key (0, "x") and the name "n" is the least, most
@@ -54,6 +54,14 @@ def test_numbers_are_the_hash_of_key_name_sample_and_place() -> None:
         sample = hashed((position * step + start) % 2**64)
         wanted = [(hashed((sample + (place + 1) * step) % 2**64) >> 40) / 2**24 for place in range(6)]
         assert got[number].flatten().tolist() == wanted
+
+
+def test_numpy_and_torch_compute_the_same_numbers() -> None:
+    positions = torch.randint(-(2**62), 2**62, (500,), generator=torch.Generator().manual_seed(0))
+    start = int.from_bytes(hashlib.sha256(repr((3, "x")).encode()).digest()[:8], "little", signed=True)
+    bits = _hashed(positions, torch.arange(1, 7), start)  # as it is done on other devices
+    for some in (slice(None), slice(0, 0), slice(None, None, 3)):
+        assert torch.equal(Draws(positions[some], 3).uniform("x", 6) * 2**BITS, bits[some].float())
 
 
 def test_numbers_are_spread_evenly_over_samples_places_and_epochs() -> None:

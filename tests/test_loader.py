@@ -274,15 +274,16 @@ def test_similar_lengths_come_together_and_batches_in_any_order() -> None:
     assert padding < unsorted / 5
 
 
-def test_similar_lengths_are_a_function_of_seed_and_epoch_and_evaluation_keeps_its_order() -> None:
+def test_similar_lengths_are_a_function_of_seed_and_epoch_and_an_evaluation_goes_by_length() -> None:
     lengths = torch.randint(1, 50, (100,), generator=torch.Generator().manual_seed(0))
     one, again, other, later = (
         torch.cat(Order(torch.arange(100), 8, seed, None, lengths=lengths).batches(epoch, 0, CPU))
         for seed, epoch in ((0, 0), (0, 0), (1, 0), (0, 1))
     )
     assert torch.equal(one, again) and not torch.equal(one, other) and not torch.equal(one, later)
-    plain = Order(torch.arange(100), 8, None, None, lengths=lengths).batches(0, 0, CPU)
-    assert torch.equal(torch.cat(plain), torch.arange(100))
+    evaluated = torch.cat(Order(torch.arange(100), 8, None, None, lengths=lengths).batches(0, 0, CPU))
+    assert torch.equal(evaluated, lengths.argsort(stable=True))
+    assert torch.equal(torch.cat(Order(torch.arange(100), 8, None, None).batches(0, 0, CPU)), torch.arange(100))
 
 
 def test_fewer_samples_than_a_batch_have_lengths_too() -> None:

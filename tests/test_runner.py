@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -42,10 +43,12 @@ def test_a_run_directory_holds_what_the_interface_promises(train: Train) -> None
     assert summary["state"] == "finished"
     assert summary["steps"] == 42
     assert {"best", "test/loss", "test/accuracy", "seconds", "samples_per_second"} <= summary.keys()
+    assert 50 < summary["peak_memory_mib"] < 50_000
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     keys = [set(line) for line in lines]
     point = {"step", "epoch", "train/loss", "train/accuracy", "lr", "gradient_norm", "samples_per_second"}
-    assert keys == [point, {"step", "epoch", "val/loss", "val/accuracy"}] * 2 + [
+    speed = {"epoch/samples_per_second", "epoch/data_wait", "epoch/peak_memory_mib"}
+    assert keys == [point, {"step", "epoch", "val/loss", "val/accuracy", *speed}] * 2 + [
         {"step", "epoch", "test/loss", "test/accuracy"}
     ]
     assert "Traceback" not in (run_dir / "train.log").read_text()
@@ -110,7 +113,8 @@ def test_the_terminal_shows_a_block_a_line_for_each_epoch_and_the_end(train: Tra
     assert lines[1] == "data     digits: image 1×8×8, 10 classes; train 1,298, val 229, test 270"
     assert "train loss" in lines[4]
     assert "val accuracy" in lines[4]
-    assert lines[4].endswith(" s  * best")
+    assert re.search(r"  \d+\.\d s  [\d,.]+/s  data \d+ %  \* best$", lines[4])
+    assert max(map(len, lines[4:6])) <= 110
     assert lines[8].startswith("next     tensorboard --logdir outputs/")
 
 

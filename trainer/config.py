@@ -79,10 +79,11 @@ class Settings:
     max_time: Duration | None
     batch_size: PositiveInt
     accumulate: PositiveInt
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"]
     compile: bool
     clip_norm: PositiveFloat | None
     ema: Annotated[float, Meta(gt=0, lt=1)] | None
+    keep_freed_memory: bool
     deterministic: bool
     metrics: list[str] | None
     monitor: str | None
@@ -91,6 +92,7 @@ class Settings:
     limit_batches: PositiveInt | None
     overfit_batches: PositiveInt | None
     dry_run: bool
+    profile: bool
     on_nonfinite: Literal["stop", "skip"]
     run_dir: str
     resume: str | None

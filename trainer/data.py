@@ -204,7 +204,7 @@ class Normalise:
     def measure(
         cls,
         split: Split,
-        chunk: int = 4096,
+        chunk: int = 512,
         *,
         axis: int = 1,
         features: Features | None = None,
@@ -313,7 +313,7 @@ class Data:
                 digest.update(split.positions.numpy().data)
                 digest.update(split.targets.numpy().data)
                 continue
-            for positions in split.positions.split(4096):
+            for positions in split.positions.split(512):
                 for tensor in (*split.source.fetch(positions), split.source.targets.index_select(0, positions)):
                     digest.update(tensor.numpy().data)
         sizes = {name: len(split) for name, split in self.splits().items()}

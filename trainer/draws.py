@@ -2,12 +2,18 @@
 
 A table of them for all samples would have to be drawn in every epoch, and noise needs as many as a sample has values.
 So they are hashed: no state, no order, the same on every device, in every process and in batches of any size.
+
+On the CPU numpy computes them: a batch wants few numbers but some thirty operations, and what an operation costs beside
+its arithmetic is in numpy a third of what it is in torch. The code and the bits are the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,6 +21,8 @@ from torch import Tensor
 STEP = 0x9E3779B97F4A7C15 - 2**64
 MULTIPLIERS = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 BITS = 24  # of a float32 in [0, 1)
+
+Bits = TypeVar("Bits", Tensor, "npt.NDArray[np.int64]")  # operations on both wrap around
 
 
 class Draws:
@@ -39,10 +47,13 @@ class Draws:
         """
         digest = hashlib.sha256(repr((*self._key, name)).encode()).digest()
         start = int.from_bytes(digest[:8], "little", signed=True)
-        places = torch.arange(torch.Size(shape).numel(), device=self.positions.device)
-        samples = mix(self.positions * STEP + start)
-        bits = mix(samples[:, None] + (places + 1) * STEP)
-        numbers: Tensor = _shifted(bits, 64 - BITS).float() / 2**BITS
+        positions, count = self.positions, torch.Size(shape).numel()
+        places = torch.arange(1, count + 1, device=positions.device)
+        if positions.device.type == "cpu":
+            bits = torch.from_numpy(_hashed(positions.numpy(), places.numpy(), start))
+        else:
+            bits = _hashed(positions, places, start)
+        numbers: Tensor = bits.float() / 2**BITS
         return numbers.view(len(self.positions), *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
@@ -56,13 +67,25 @@ class Draws:
         return among.to(self.positions.device).index_select(0, number)
 
 
-def mix(bits: Tensor) -> Tensor:
+def mix(bits: Bits) -> Bits:
     """The finaliser of SplitMix64: each bit of the result depends on each bit of (…) int64."""
-    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
-        bits = (bits ^ _shifted(bits, shift)) * multiplier
+    bits = _multiplied(bits)
     return bits ^ _shifted(bits, 31)
 
 
-def _shifted(bits: Tensor, by: int) -> Tensor:
-    """To the right, filled with zeros; torch's own keeps the sign."""
+def _multiplied(bits: Bits) -> Bits:
+    """All but the last step of the finaliser; the highest 31 bits are those of the result already."""
+    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+        bits = (bits ^ _shifted(bits, shift)) * multiplier
+    return bits
+
+
+def _shifted(bits: Bits, by: int) -> Bits:
+    """To the right, filled with zeros; that of torch and numpy keeps the sign."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+def _hashed(positions: Bits, places: Bits, start: int) -> Bits:
+    """(batch, places) of the highest ``BITS`` bits of the numbers at ``places``, which count from 1."""
+    samples = mix(positions * STEP + start)
+    return _shifted(_multiplied(samples[:, None] + places * STEP), 64 - BITS)

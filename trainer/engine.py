@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,12 +20,12 @@ from trainer.loader import Batch, Loader, Loaders
 from trainer.loss import Loss
 from trainer.metrics import Metric, Sums
 from trainer.nonfinite import NotFiniteError, Skipper
-from trainer.placement import Placement
+from trainer.placement import Placement, lie_as_weights
 from trainer.record import Recorder
 from trainer.scheduler import Scheduler
 from trainer.spec import Spec
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Engine:
         spec: the data's.
         placement: how the model lies on the devices.
         group: the processes that train it.
-        precision: fp32, bf16 or fp16.
+        precision: fp32, tf32, bf16 or fp16.
         total_steps: optimizer steps of the whole run.
     """
 
@@ -124,6 +123,7 @@ class Engine:
         """Go on from what ``state`` was when it was saved."""
         for name, item in self.state.items():
             item.load_state_dict(state[name])
+        lie_as_weights(self.optimizer)
 
     def close(self) -> None:
         """Let go of the connections to other processes."""
@@ -142,10 +142,10 @@ class Engine:
         try:
             while not self.is_done():
                 steps = max(0, min(self.total_steps - progress.step, len(self.loaders.train) - progress.batch))
+                batches = self.loaders.train.epoch(progress.epoch, progress.batch)
                 self.recorder.start_epoch(progress.epoch + 1, progress.batch + steps, progress.batch)
                 self.group.ask_often()
-                batches = self.loaders.train.epoch(progress.epoch, progress.batch)
-                for batch in itertools.islice(batches, steps):
+                for batch in self.recorder.waiting_for(batches, steps):
                     with self.undivided(batch):
                         self.train_step(batch)
                         self.recorder.count_step(len(batch.whole))
@@ -246,7 +246,7 @@ class Engine:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision of the forward pass; the loss is always float32."""
-        if self.precision == "fp32":
+        if self.precision not in DTYPES:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, DTYPES[self.precision])
 

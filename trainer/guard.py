@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.default_element import ResultDefault
@@ -195,6 +196,17 @@ def checked_sources(owner: HasReading) -> Iterator[None]:
         yield
     finally:
         types["file"] = before
+
+
+@contextlib.contextmanager
+def without_asking_for_the_mode() -> Iterator[None]:
+    """Spare Hydra a composition that only asks whether a file makes a sweep of the command, where none does."""
+    before = Hydra.get_mode
+    Hydra.get_mode = lambda self, config_name, overrides: None  # type: ignore[method-assign]  # what is typed decides
+    try:
+        yield
+    finally:
+        Hydra.get_mode = before  # type: ignore[method-assign]
 
 
 def check_folder(option: str, folder: str | None) -> None:

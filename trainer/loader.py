@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -86,7 +86,7 @@ class Loader(Protocol):
     def __len__(self) -> int:
         """Batches in an epoch."""
 
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch, from batch ``start`` on."""
 
     def positions(self, epoch: int, batch: int) -> Tensor:
@@ -102,9 +102,9 @@ class Order:
     Args:
         positions: of the split's samples in their source.
         batch_size: samples in a batch; the last may be smaller.
-        seed: shuffles with it; None keeps the split's order.
+        seed: shuffles with it; None keeps the split's order, or that of the lengths.
         limit: so many batches at most.
-        lengths: of the samples; shuffled ones of similar length come together.
+        lengths: of the samples; those of similar length come together, so that little is computed for padding.
         weights: draw with these chances and with replacement, instead of shuffling.
     """
 
@@ -146,6 +146,8 @@ class Order:
             if self._lengths is not None:
                 shuffled = self._similar(shuffled, self._lengths, maker)
             positions = positions.index_select(0, shuffled)
+        elif self._lengths is not None:
+            positions = positions.index_select(0, self._lengths.argsort(stable=True))
         return list(positions.to(device).split(self._batch_size))[start : self.num_batches]
 
     def _similar(self, shuffled: Tensor, lengths: Tensor, maker: torch.Generator) -> Tensor:
@@ -242,6 +244,11 @@ class Raw(NamedTuple):
         targets = source.targets.index_select(0, partners)
         return first._replace(partners=partners, other_whole=targets, others=source.fetch(share.of(partners)))
 
+    def tensors(self) -> list[Tensor]:
+        """All there are."""
+        single = (self.batch, self.whole, self.partners, self.other_whole)
+        return [*(tensor for tensor in single if tensor is not None), *self.inputs, *self.others]
+
     def to(self, device: torch.device) -> Raw:
         """The same on another device."""
         inputs, others = (tuple(t.to(device, non_blocking=True) for t in each) for each in (self.inputs, self.others))
@@ -292,7 +299,7 @@ class InMemory(_Ordered):
         super().__init__(order, share, preprocess, device)
         self._source = source
 
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch, from batch ``start`` on."""
         for number, batch in enumerate(self._order.batches(epoch, start, self._device), start):
             partners = self._preprocess.partners(self._order.keys(batch, number), epoch)
@@ -307,6 +314,7 @@ class Streamed(_Ordered):
     ) -> None:
         super().__init__(order, share, preprocess, device)
         self._sampler = _EpochSampler(order, preprocess)
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._loader = DataLoader(
             _Batches(source, share),
             sampler=self._sampler,
@@ -319,7 +327,7 @@ class Streamed(_Ordered):
             timeout=MOST_SECONDS if workers else 0,
         )
 
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch, from batch ``start`` on."""
         self._sampler.epoch, self._sampler.start = epoch, start
         batches = iter(self._loader)
@@ -328,7 +336,19 @@ class Streamed(_Ordered):
                 raw = next(batches, None)
             if raw is None:
                 return
-            yield self._ready(raw.to(self._device), epoch, number)
+            yield self._ready(self._on_device(raw), epoch, number)
+
+    def _on_device(self, raw: Raw) -> Raw:
+        """Copied to a GPU while it is still busy with the step before: on a stream beside that of the steps."""
+        if self._copies is None:
+            return raw.to(self._device)
+        with torch.cuda.stream(self._copies):
+            moved = raw.to(self._device)
+        now = torch.cuda.current_stream(self._device)
+        now.wait_stream(self._copies)
+        for tensor in moved.tensors():
+            tensor.record_stream(now)  # its memory is not the next copy's before the step is over
+        return moved
 
     def close(self) -> None:
         """End the workers: asked first, then at once; at its own exit Python would wait for those that hang."""
@@ -424,6 +444,7 @@ def make_loaders(
     limit_batches: int | None,
     overfit_batches: int | None,
     share: Share,
+    evaluation_batch_size: int | None = None,
 ) -> Loaders:
     """Loaders for the splits of ``data``: train shuffled and augmented with the seed, the others in order.
 
@@ -431,29 +452,31 @@ def make_loaders(
         share: of every training batch that is this process's; the other splits have no micro-batches.
         limit_batches: so many batches of each split at most.
         overfit_batches: train on the same first batches in every epoch, unshuffled, and use them as val too.
+        evaluation_batch_size: of the other splits; None for that of training. It changes no result but by rounding.
     """
     on_device: dict[int, Resident] = {}  # splits share a source; it goes to the device once
 
-    def load(split: Split, shuffle: int | None, share: Share) -> Loader:
-        source = split.source
-        if limit_batches is not None and shuffle is None:
-            split = _spread(split, limit_batches * batch_size)
+    def load(split: Split, shuffle: int | None, share: Share, size: int) -> Loader:
+        source, limit = split.source, limit_batches
+        if limit is not None and shuffle is None:
+            split, limit = _spread(split, limit * batch_size), None
         weights = _balancing(split.targets, len(data.spec.classes)) if data.balanced and shuffle is not None else None
-        order = Order(split.positions, batch_size, shuffle, limit_batches, lengths=split.lengths, weights=weights)
+        order = Order(split.positions, size, shuffle, limit, lengths=split.lengths, weights=weights)
         preprocess = Preprocess(data, data.train.positions, shuffle, device)
         if data.in_memory and isinstance(source, TensorSource | RaggedSource):
             resident = on_device.setdefault(id(source), source.to(device))
             return InMemory(resident, order, share, preprocess, device)
         return Streamed(source, order, share, preprocess, device, data.workers)
 
-    evaluated = share._replace(micro_batch_size=batch_size)
-    test = load(data.test, None, evaluated)
+    larger = evaluation_batch_size or batch_size
+    evaluated = share._replace(micro_batch_size=larger)
+    test = load(data.test, None, evaluated, larger)
     if overfit_batches is not None:
         shuffled = torch.randperm(len(data.train), generator=generator(seed, "overfit"))
-        few = load(data.train.take(shuffled[: overfit_batches * batch_size]), None, share)
+        few = load(data.train.take(shuffled[: overfit_batches * batch_size]), None, share, batch_size)
         return Loaders(few, few, test)
-    val = None if data.val is None else load(data.val, None, evaluated)
-    return Loaders(load(data.train, seed, share), val, test)
+    val = None if data.val is None else load(data.val, None, evaluated, larger)
+    return Loaders(load(data.train, seed, share, batch_size), val, test)
 
 
 def _spread(split: Split, count: int) -> Split:

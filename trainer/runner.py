@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import math
 import os
@@ -25,6 +26,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trainer import plugins, resume, survey
+from trainer.allocator import keep_freed_memory
 from trainer.checkpoint import BEST_WEIGHTS, Checkpoints, Following, Found
 from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registries, registry
 from trainer.data import Data
@@ -55,6 +57,8 @@ from trainer.spec import Spec
 log = logging.getLogger("trainer")
 
 MOST_SAMPLES = 64  # training images that a logger may show
+LEAST = 128  # samples in a batch of an evaluation: with more, the models here are hardly faster, and take more memory
+MOST_VALUES = 2**20  # that a model reads in such a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +144,8 @@ def run(settings: Settings) -> Outcome:
                     _show_samples(parts, loggers.values())
                 else:
                     _go_on(engine, found, checkpoints, directory, parts, notes)
-                engine.fit()
+                with _profiled(engine, directory.path):
+                    engine.fit()
                 tested_step, results = _test(engine, checkpoints, loggers.values())
         finally:
             directory.so_far = {} if engine is None else _so_far(engine)
@@ -357,7 +362,9 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     Raises:
         ConfigError: some of it cannot work together; with every mistake that can be seen.
     """
-    set_global_state(settings.seed, settings.deterministic)
+    keep_freed_memory(settings.keep_freed_memory)
+    seed_all(settings.seed)
+    choose_kernels(settings.deterministic)
     here = processes().world
     share = Share(settings.micro_batch_size, here.rank, here.size)
     mistakes = Mistakes()
@@ -369,6 +376,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
             placement = Placement(placement.device)
             share = Share(max(1, settings.micro_batch_size // here.size))
         precision = choose_precision(settings.precision, placement.device)
+        allow_tf32(precision == "tf32")
     with mistakes:
         data = build(DATASETS, settings.dataset, settings.seed)
         if not isinstance(data, Data):
@@ -390,6 +398,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
         limit_batches=settings.limit_batches,
         overfit_batches=settings.overfit_batches,
         share=share,
+        evaluation_batch_size=evaluation_batch_size(settings.batch_size, spec),
     )
     model, loss = placement.prepare(model).to(placement.device), loss.to(placement.device)
     optimizer = build(OPTIMIZERS, settings.optimizer, [p for p in model.parameters() if p.requires_grad])
@@ -399,6 +408,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     scheduler = build(SCHEDULERS, settings.scheduler, Horizon(total_steps, len(loaders.train)))
     if loaders.val is None:
         _check_without_val(settings, scheduler)
+    gc.enable()  # the command begins without, see cli.main
     return Parts(
         placement=placement,
         precision=precision,
@@ -468,16 +478,26 @@ def build(registry: Registry, config: Component, *runtime: Any) -> Any:
         raise ConfigError(f"{registry.group}={config['name']}: its keys make it too large: {line}") from error
 
 
-def set_global_state(seed: int, deterministic: bool) -> None:
-    """Seed Python, NumPy and torch, and choose between repeatable and fastest kernels."""
+def seed_all(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def choose_kernels(deterministic: bool) -> None:
+    """Choose between repeatable and fastest kernels."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with it
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # a debugging aid that costs time in every step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether a GPU rounds float32 to 10 bits of mantissa before it multiplies; torch's convolutions do by default."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
@@ -491,7 +511,14 @@ def choose_precision(precision: str, device: torch.device) -> str:
         return "bf16" if native else "fp32"
     if precision == "bf16" and device.type == "cuda" and not native:
         raise ConfigError("precision: this GPU does not compute in bf16; use fp16 or fp32")
+    if precision == "tf32" and not native:
+        raise ConfigError("precision: tf32 is how NVIDIA's GPUs since Ampere multiply float32; use fp32")
     return precision
+
+
+def evaluation_batch_size(batch_size: int, spec: Spec) -> int:
+    """That of training; or more, where that takes little memory: without a backward pass small ones only cost time."""
+    return max(batch_size, min(LEAST, MOST_VALUES // math.prod(spec.shape)))
 
 
 def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) -> Monitor:
@@ -610,6 +637,7 @@ def _make_engine(
             loggers,
             num_epochs=-(-parts.total_steps // len(parts.loaders.train)),
             monitor=parts.monitor.name,
+            device=parts.placement.device,
             tolerant=settings.checkpoint["on_error"] == "warn",
             shows_bar=group.leads,
             started=started,
@@ -623,6 +651,21 @@ def _make_engine(
         precision=parts.precision,
         total_steps=parts.total_steps,
     )
+
+
+@contextlib.contextmanager
+def _profiled(engine: Engine, run_dir: Path) -> Iterator[None]:
+    """Around the training: where ``profile`` is set, some of its steps are measured and shown."""
+    settings = engine.settings
+    if not settings.profile:
+        yield
+        return
+    from trainer.profile import Profiled  # only for those who want it
+
+    folder = None if settings.dry_run else run_dir
+    with Profiled(engine.loaders.train, engine.total_steps, engine.device, folder) as train:
+        engine.loaders = engine.loaders._replace(train=train)
+        yield
 
 
 def _test(engine: Engine, checkpoints: Checkpoints, loggers: Iterable[Logger]) -> tuple[int, dict[str, float]]:
@@ -658,6 +701,7 @@ def _evaluate_best(engine: Engine, weights: dict[str, Any] | None) -> Sums:
 def _so_far(engine: Engine) -> dict[str, Any]:
     """What summary.json says of a run, however it ends."""
     recorder, progress = engine.recorder, engine.progress
+    peak = recorder.peak_memory
     return {
         "monitor": f"val/{engine.monitor.name}",
         "best": progress.best,
@@ -666,6 +710,7 @@ def _so_far(engine: Engine) -> dict[str, Any]:
         **({"skipped": progress.skipped} if engine.skipper is not None else {}),
         "seconds": round(recorder.seconds, 3),
         "samples_per_second": round(recorder.samples / max(recorder.training_seconds, 1e-9), 1),
+        **({} if peak is None else {"peak_memory_mib": round(peak, 1)}),
     }
 
 

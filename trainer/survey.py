@@ -357,9 +357,11 @@ def _salts(count: int) -> Tensor:
 
 def _hashes(split: Split, spec: Spec) -> Tensor:
     """Those of all samples of a split."""
-    chunks = split.positions.split(CHUNK) if len(split) else ()
-    hashes = (_hash(split.source.fetch(some), some, spec) for some in chunks)
-    return torch.cat([torch.zeros(0, dtype=torch.int64), *hashes])
+    hashes = torch.empty(len(split), dtype=torch.int64)  # beforehand: small pieces would keep what is freed apart
+    for some in torch.arange(len(split)).split(CHUNK) if len(split) else ():
+        positions = split.positions[some]
+        hashes[some] = _hash(split.source.fetch(positions), positions, spec)
+    return hashes
 
 
 def _hash(inputs: Inputs, positions: Tensor, spec: Spec) -> Tensor:

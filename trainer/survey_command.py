@@ -53,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         _check_page(page)
     from trainer.data import Data, names_all
     from trainer.dataset import DATASETS
-    from trainer.runner import build, set_global_state
+    from trainer.runner import build, seed_all
     from trainer.survey import survey
     from trainer.survey_page import page as make_page
 
-    set_global_state(settings.seed, settings.deterministic)
+    seed_all(settings.seed)
     # every bad file is to be seen, so none of them stops the others from being looked at
     skipping = {"on_error": "skip"} if "on_error" in settings.dataset else {}
     token = names_all.set(True)

@@ -22,7 +22,7 @@ from trainer.logger._confusion import MARGIN, draw_confusion
 from trainer.logger._jsonl import JSONL
 
 TRAINING = {"train/loss": 0.75, "train/accuracy": 0.5, "lr": 0.01, "samples_per_second": 1000.0}
-VALIDATION = {"val/loss": 0.5, "val/accuracy": 0.625}
+VALIDATION = {"val/loss": 0.5, "val/accuracy": 0.625, "epoch/data_wait": 0.25}
 TESTING = {"test/loss": 0.25, "test/accuracy": 0.875}
 
 
@@ -88,6 +88,7 @@ def test_tensorboard_puts_what_belongs_to_no_split_into_the_folder_itself(tmp_pa
     points = scalars(tmp_path / "tensorboard")
     assert [(step, round(lr, 8)) for step, lr in points["lr"]] == [(10, 0.01), (20, 0.01)]  # float32
     assert points["samples_per_second"] == [(10, 1000.0), (20, 1000.0)]
+    assert points["epoch/data_wait"] == [(10, 0.25), (20, 0.25)]
     assert {path.name for path in (tmp_path / "tensorboard").iterdir() if path.is_dir()} == {"train", "val", "test"}
 
 

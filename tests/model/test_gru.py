@@ -193,8 +193,8 @@ def test_reset_before_drops_between_its_layers_in_training() -> None:
     torch.manual_seed(2)
     dropped = model(samples)
     torch.manual_seed(2)
-    between = F.dropout(torch.stack([first(sample) for sample in samples]), 0.5)
-    states = torch.stack([second(steps)[-1] for steps in between])
+    between = F.dropout(torch.stack([first(sample) for sample in samples], dim=1).flatten(0, 1), 0.5).view(6, 5, -1)
+    states = torch.stack([second(steps)[-1] for steps in between.unbind(1)])
     assert_close(dropped, F.linear(states, model.out.weight, model.out.bias))
     assert (dropped - model.eval()(samples)).abs().max() > 1e-4
 

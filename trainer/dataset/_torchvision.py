@@ -1,11 +1,10 @@
-"""What the data sets that torchvision downloads share."""
+"""What the data sets that torchvision downloads and reads share."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
         except RuntimeError as error:
             if "not found" not in str(error):
                 raise
-            dataset = _download(name, dataset_class, root, where, train)
+            dataset = download(name, class_name, root, where, train=train)
     except ConfigError:
         raise
     except Exception as error:
@@ -53,16 +52,21 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
     return _split(name, where, dataset), tuple(str(label) for label in dataset.classes)
 
 
-def _download(name: str, dataset_class: Callable[..., Any], root: str, where: Path, train: bool) -> Any:
-    """Raises ConfigError, and leaves no empty folder behind, where the download fails.
+def download(name: str, class_name: str, root: str, where: Path, *, train: bool = True) -> Any:
+    """Fetch what is not there of ``torchvision.datasets.<class_name>``, and read a split; leaves no empty folder.
 
     Of several processes of a machine one downloads, and the others find it done.
+
+    Raises:
+        ConfigError: it cannot be fetched.
     """
+    from trainer.vision import torchvision
+
     missing = [path for path in (where, *where.parents) if not path.exists()]
     place = hashlib.sha256(str(where.resolve()).encode()).hexdigest()[:16]
     try:
         with FileLock(Path(tempfile.gettempdir()) / f"train-download-{place}.lock"):
-            return dataset_class(root, train=train, download=True)
+            return getattr(torchvision.datasets, class_name)(root, train=train, download=True)
     except Exception as error:
         for path in missing:  # torchvision makes them before it tries
             with contextlib.suppress(OSError):
@@ -73,9 +77,8 @@ def _download(name: str, dataset_class: Callable[..., Any], root: str, where: Pa
 
 
 def _split(name: str, where: Path, dataset: Any) -> Split:
-    """Grey sets hold (samples, height, width) tensors, the CIFARs (samples, height, width, 3) arrays."""
-    images = torch.as_tensor(dataset.data)
-    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    """The CIFARs hold (samples, height, width, 3) arrays."""
+    images = torch.as_tensor(dataset.data).permute(0, 3, 1, 2).contiguous()
     labels = torch.as_tensor(dataset.targets)
     if len(images) != len(labels):
         raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")

@@ -4,11 +4,13 @@ from typing_extensions import Unpack
 
 from trainer.data import Data
 from trainer.dataset import DATASETS
+from trainer.dataset._idx import idx_images
 from trainer.dataset._images import ImageKeys
-from trainer.dataset._torchvision import torchvision_images
+
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 @DATASETS.register
 def fashion_mnist(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
-    """See ``torchvision_images``."""
-    return torchvision_images("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", seed, root, **keys)
+    """See ``idx_images``."""
+    return idx_images("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", CLOTHES, seed, root, **keys)

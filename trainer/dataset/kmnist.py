@@ -4,11 +4,13 @@ from typing_extensions import Unpack
 
 from trainer.data import Data
 from trainer.dataset import DATASETS
+from trainer.dataset._idx import idx_images
 from trainer.dataset._images import ImageKeys
-from trainer.dataset._torchvision import torchvision_images
+
+SYLLABLES = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 
 @DATASETS.register
 def kmnist(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
-    """See ``torchvision_images``."""
-    return torchvision_images("kmnist", "KMNIST", "KMNIST/raw", seed, root, **keys)
+    """See ``idx_images``."""
+    return idx_images("kmnist", "KMNIST", "KMNIST/raw", SYLLABLES, seed, root, **keys)

@@ -4,11 +4,24 @@ from typing_extensions import Unpack
 
 from trainer.data import Data
 from trainer.dataset import DATASETS
+from trainer.dataset._idx import idx_images
 from trainer.dataset._images import ImageKeys
-from trainer.dataset._torchvision import torchvision_images
+
+DIGITS = (
+    "0 - zero",
+    "1 - one",
+    "2 - two",
+    "3 - three",
+    "4 - four",
+    "5 - five",
+    "6 - six",
+    "7 - seven",
+    "8 - eight",
+    "9 - nine",
+)
 
 
 @DATASETS.register
 def mnist(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
-    """See ``torchvision_images``."""
-    return torchvision_images("mnist", "MNIST", "MNIST/raw", seed, root, **keys)
+    """See ``idx_images``."""
+    return idx_images("mnist", "MNIST", "MNIST/raw", DIGITS, seed, root, **keys)

@@ -44,6 +44,10 @@ def fsdp(
 class Sharded(OfProcesses):
     """A piece in every process."""
 
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """What is cut in pieces has to be contiguous."""
+        return super().prepare(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
+
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         """In place; the optimizer gets the pieces in the place of the weights."""
         here = world()

@@ -6,15 +6,16 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from trainer.config import NonNegativeInt
 from trainer.logger import LOGGERS, Logger
 from trainer.logger._confusion import draw_confusion
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("trainer")
 
@@ -24,8 +25,8 @@ class Tensorboard(Logger):
     """Event files under ``tensorboard/``.
 
     Each split has a writer of its own and its metrics the same tags, so that the curves of train and val lie over each
-    other; what belongs to no split (learning rate, gradient norm, throughput, pictures, hyper-parameters) goes to the
-    folder itself.
+    other; what belongs to no split (learning rate, gradient norm, speed, memory, pictures, hyper-parameters) goes to
+    the folder itself.
 
     Args:
         run_dir: where the folder goes.
@@ -35,18 +36,26 @@ class Tensorboard(Logger):
     def __init__(self, run_dir: Path, *, images: NonNegativeInt) -> None:
         self._folder, self._images = run_dir / "tensorboard", images
         self._writers: dict[str, SummaryWriter] = {}
+        self._samples: Tensor | None = None  # to be shown
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
         """A scalar for each value."""
+        self._show_samples()
         for name, value in values.items():
             split, _, metric = name.rpartition("/")
+            if split == "epoch":  # no split
+                split, metric = "", name
             self._writer(split).add_scalar(metric, value, step)
 
     def log_samples(self, images: Tensor) -> None:
-        """A grid of them, each stretched to the full range of grey."""
-        if self._images == 0 or images.shape[1] not in (1, 3):
+        """A grid of them, each stretched to the full range of grey; drawn with the first point, as training waits."""
+        if self._images > 0 and images.shape[1] in (1, 3):
+            self._samples = images[: self._images].float()
+
+    def _show_samples(self) -> None:
+        if self._samples is None:
             return
-        images = images[: self._images].float()
+        images, self._samples = self._samples, None
         low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
         self._writer("").add_images("samples/train", (images - low) / (high - low).clamp_min(1e-6))
 
@@ -56,6 +65,8 @@ class Tensorboard(Logger):
 
     def finish(self, hyperparameters: Mapping[str, bool | float | str], results: Mapping[str, float]) -> None:
         """The HParams tab: a row with the settings and the final metrics."""
+        from torch.utils.tensorboard.summary import hparams
+
         writer = self._writer("")
         for summary in hparams(dict(hyperparameters), dict(results)):
             writer._get_file_writer().add_summary(summary)
@@ -64,6 +75,7 @@ class Tensorboard(Logger):
 
     def state_dict(self) -> dict[str, Any]:
         """The size of every event file."""
+        self._show_samples()
         for writer in self._writers.values():
             writer.flush()
         return {"sizes": {self._name(path): path.stat().st_size for path in self.paths()}}
@@ -87,6 +99,7 @@ class Tensorboard(Logger):
 
     def close(self) -> None:
         """Write everything out."""
+        self._show_samples()
         for writer in self._writers.values():
             writer.close()
 
@@ -98,6 +111,8 @@ class Tensorboard(Logger):
         return path.relative_to(self._folder).as_posix()
 
     def _writer(self, split: str) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter  # 0.2 s, after the first steps
+
         if split not in self._writers:
             self._writers[split] = SummaryWriter(str(self._folder / split))
         return self._writers[split]

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from trainer.model._sequence import as_sequence, last_layer
 from trainer.spec import Spec
 
+Cell = Callable[[Tensor], tuple[Tensor, Tensor]]  # from steps to the states after each, and after each sample's last
+
 
 class Recurrent(nn.Module):
-    """(batch, steps, width) through a recurrent layer from a zero state, last valid step -> dropout -> linear.
+    """(batch, steps, width) through recurrent layers from a zero state, last valid state -> dropout -> linear.
 
     Read in both directions, the last step of the backward one is the first of the sequence.
 
     Args:
         spec: what it reads and answers.
-        make_layer: from the width of a step to a module that maps (batch, steps, width) and lengths to the states
-            (batch, steps, features), both directions side by side.
+        make_layers: from the width of a step to a module that maps (batch, steps, width) and lengths to the last
+            states (batch, features), both directions side by side.
         features: of those states.
-        bidirectional: whether there are two directions.
         dropout: before the last layer.
         embedding: width of a token's vector.
     """
@@ -30,45 +34,133 @@ class Recurrent(nn.Module):
     def __init__(
         self,
         spec: Spec,
-        make_layer: Callable[[int], nn.Module],
+        make_layers: Callable[[int], nn.Module],
         *,
         features: int,
-        bidirectional: bool,
         dropout: float,
         embedding: int,
     ) -> None:
         super().__init__()
         self.sequence, width = as_sequence(spec, embedding)
-        self.recurrent = make_layer(width)
-        self.bidirectional = bidirectional
+        self.recurrent = make_layers(width)
         self.head = nn.Dropout(dropout)
         self.out = last_layer(features, spec)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, …) samples and their lengths, where they vary, -> (batch, ``num_outputs``)."""
-        states: Tensor = self.recurrent(self.sequence(inputs), lengths)
-        if lengths is None:
-            last = states[:, -1]
-        else:
-            last = states[torch.arange(len(states), device=states.device), lengths - 1]
-        if self.bidirectional:
-            half = states.shape[2] // 2
-            last = torch.cat([last[:, :half], states[:, 0, half:]], dim=1)
+        last = self.recurrent(self.sequence(inputs), lengths)
         outputs: Tensor = self.out(self.head(last))
         return outputs
 
 
-class Packed(nn.Module):
-    """torch's own recurrent layer, which wants sequences of varying length packed."""
+class Builtin(nn.Module):
+    """torch's own recurrent layers: cuDNN's on a GPU, oneDNN's LSTM on a CPU."""
 
     def __init__(self, layer: nn.RNNBase) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
-        """(batch, steps, width), lengths -> (batch, steps, features), 0 beyond the lengths."""
+        """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        layer = self.layer
         if lengths is None:
-            states: Tensor = self.layer(steps)[0]
-            return states
+            return _side_by_side(layer(steps)[1], layer)
+        if not layer.bidirectional:  # the padding comes after what counts
+            states: Tensor = layer(steps)[0]
+            return last_valid(states, lengths)
+        if (
+            isinstance(layer, nn.LSTM) and steps.device.type == "cpu"
+        ):  # oneDNN takes nothing packed, and is twice as fast
+            cells = by_direction(layer, partial(_lstm_cell, layer, lengths))
+            return through(steps, cells, layer.dropout * layer.training)
         packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.layer(packed)[0], batch_first=True, total_length=steps.shape[1])[0]
+        return _side_by_side(layer(packed)[1], layer)
+
+
+def _side_by_side(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) -> Tensor:
+    """What torch calls h_n, (layers * directions, batch, hidden) -> the last layer's, (batch, directions * hidden)."""
+    states = last[0] if isinstance(last, tuple) else last
+    return torch.cat(list(states[-2:]), dim=1) if layer.bidirectional else states[-1]
+
+
+class Packed(NamedTuple):
+    """Samples step by step without padding, the longest first, as in ``torch.nn.utils.rnn.PackedSequence``.
+
+    Args:
+        steps: (steps of all samples, width).
+        sizes: how many samples have each step.
+        places: where each sample of the batch stands among the first; None where all are as long.
+    """
+
+    steps: Tensor
+    sizes: list[int]
+    places: Tensor | None
+
+    @classmethod
+    def of(cls, steps: Tensor, lengths: Tensor | None) -> Packed:
+        """Of (batch, steps, width) and lengths."""
+        if lengths is None:
+            return cls(steps.transpose(0, 1).flatten(0, 1), [len(steps)] * steps.shape[1], None)
+        packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return cls(packed.data, packed.batch_sizes.tolist(), packed.unsorted_indices)
+
+    def in_order(self, last: Tensor) -> Tensor:
+        """(batch, features), sorted as the samples are here, in the batch's own order."""
+        return last if self.places is None else last.index_select(0, self.places)
+
+
+def through(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -> Tensor:
+    """The steps through one layer after the other.
+
+    Args:
+        steps: (…, width), as the cells take them.
+        cells: of each layer, one for each direction.
+        dropout: between the layers, now.
+
+    Returns:
+        the last states of the last layer, (batch, directions * hidden).
+    """
+    last: tuple[Tensor, ...] = ()
+    for depth, directions in enumerate(cells):
+        if depth > 0 and dropout > 0:
+            steps = F.dropout(steps, dropout)
+        states, last = zip(*(cell(steps) for cell in directions), strict=True)
+        steps = torch.cat(states, dim=-1) if len(states) > 1 else states[0]
+    return torch.cat(last, dim=1) if len(last) > 1 else last[0]
+
+
+def by_direction(layer: nn.RNNBase, make: Callable[[Sequence[Tensor], bool], Cell]) -> list[list[Cell]]:
+    """Cells for ``through``, each made of its weights and whether it reads backwards."""
+    weights = layer.all_weights
+    if not layer.bidirectional:
+        return [[make(each, False)] for each in weights]
+    return [[make(one, False), make(other, True)] for one, other in zip(weights[::2], weights[1::2], strict=True)]
+
+
+def _lstm_cell(layer: nn.LSTM, lengths: Tensor, weights: Sequence[Tensor], backwards: bool) -> Cell:
+    """One direction of one of torch's layers, over padded steps."""
+
+    def cell(steps: Tensor) -> tuple[Tensor, Tensor]:
+        read = turned(steps, lengths) if backwards else steps
+        zeros = read.new_zeros(1, len(read), layer.hidden_size)
+        states = torch.lstm(read, (zeros, zeros), list(weights), True, 1, 0.0, layer.training, False, True)[0]
+        return turned(states, lengths) if backwards else states, last_valid(states, lengths)
+
+    return cell
+
+
+def last_valid(states: Tensor, lengths: Tensor | None) -> Tensor:
+    """(batch, steps, features) -> the features of each sample's last valid step, (batch, features)."""
+    if lengths is None:
+        return states[:, -1]
+    return states[torch.arange(len(states), device=states.device), lengths - 1]
+
+
+def turned(sequence: Tensor, lengths: Tensor | None) -> Tensor:
+    """Turn the valid steps of (batch, steps, width) round; what lies beyond them stays."""
+    if lengths is None:
+        return sequence.flip(1)
+    steps = torch.arange(sequence.shape[1], device=sequence.device)
+    places = lengths[:, None] - 1 - steps
+    where = torch.where(places >= 0, places, steps)
+    return sequence.gather(1, where.unsqueeze(2).expand_as(sequence))

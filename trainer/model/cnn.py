@@ -73,7 +73,7 @@ class CNN(nn.Module):
         for maps in channels:
             blocks.append(conv(width, maps, kernel_size, padding=kernel_size // 2))
             blocks += [batch_norm(maps)] if norm == "batch" else []
-            blocks += [nn.ReLU(), pool(2)]
+            blocks += [pool(2), nn.ReLU()]  # as the other way round, but on a quarter of the values
             width, size = maps, [length // 2 for length in size]
         self.blocks = nn.Sequential(*blocks)
         self.global_pool = ("max" if spec.varying else "none") if global_pool == "auto" else global_pool
@@ -108,17 +108,15 @@ class CNN(nn.Module):
         return F.pad(signal, [0, 0] * (signal.ndim - 3) + [0, wanted - steps])
 
     def _blocks(self, maps: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The blocks with padding kept at zero; the maps and how many of their steps are valid, (batch,)."""
+        """The blocks, with zeros as padding before each; the maps and how many of their steps are valid, (batch,)."""
         for layer in self.blocks:
-            if isinstance(layer, nn.MaxPool1d | nn.MaxPool2d):
-                lengths = (lengths + 1) // 2
-            valid = valid_steps(lengths, maps.shape[2])
-            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ReLU | nn.MaxPool1d | nn.MaxPool2d):
+            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ReLU):
                 maps = layer(maps)
+            elif isinstance(layer, nn.MaxPool1d | nn.MaxPool2d):  # with a ReLU to come, a zero is never the largest
+                maps = layer(keep(maps, valid_steps(lengths, maps.shape[2]), axis=2))
+                lengths = (lengths + 1) // 2
             else:
-                maps = _over_valid(layer, maps, valid)
-            if isinstance(layer, nn.ReLU):
-                maps = keep(maps, valid, axis=2)
+                maps = _over_valid(layer, maps, valid_steps(lengths, maps.shape[2]))
         return maps, lengths
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
-from trainer.model._recurrent import Packed, Recurrent
+from trainer.model._gru import States, reset_after_steps, reset_before_steps
+from trainer.model._recurrent import Builtin, Cell, Packed, Recurrent, by_direction, last_valid, through, turned
 from trainer.spec import Spec
 
 
@@ -29,20 +34,37 @@ def gru(
         a module from (batch, …) samples to (batch, ``spec.num_outputs``).
     """
 
-    def layer(width: int) -> nn.Module:
+    def make(width: int) -> nn.Module:
         between = dropout if layers > 1 else 0.0
         if not reset_after:
             return ResetBefore(width, hidden, layers, dropout=between, bidirectional=bidirectional)
-        return Packed(nn.GRU(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
+        return GRU(nn.GRU(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
 
-    return Recurrent(
-        spec,
-        layer,
-        features=hidden * (1 + bidirectional),
-        bidirectional=bidirectional,
-        dropout=dropout,
-        embedding=embedding,
-    )
+    return Recurrent(spec, make, features=hidden * (1 + bidirectional), dropout=dropout, embedding=embedding)
+
+
+class GRU(Builtin):
+    """torch's GRU; on a CPU with steps of our own, which are faster than torch's."""
+
+    def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
+        """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        layer = self.layer
+        if steps.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(steps, lengths)
+        packed = Packed.of(steps, lengths)
+        cells = by_direction(layer, partial(_reset_after_cell, packed.sizes))
+        return packed.in_order(through(packed.steps, cells, layer.dropout * layer.training))
+
+
+def _reset_after_cell(sizes: list[int], weights: Sequence[Tensor], backwards: bool) -> Cell:
+    weight_in, weight, bias_in, bias = weights
+
+    def cell(steps: Tensor) -> States:
+        *of_gates, of_candidate = bias.chunk(3)  # those of the gates join those of the inputs
+        inputs = F.linear(steps, weight_in, bias_in + torch.cat([*of_gates, torch.zeros_like(of_candidate)]))
+        return reset_after_steps(inputs, weight, of_candidate, sizes, backwards)
+
+    return cell
 
 
 class ResetBefore(nn.Module):
@@ -64,16 +86,16 @@ class ResetBefore(nn.Module):
         self.dropout = dropout
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
-        """(batch, steps, width), lengths -> (batch, steps, features)."""
-        for depth, cells in enumerate(self.cells):
-            assert isinstance(cells, nn.ModuleList)
-            if depth > 0:
-                steps = F.dropout(steps, self.dropout, self.training)
-            outputs = [cells[0](steps)]
-            if len(cells) == 2:
-                outputs.append(_backwards(cells[1](_backwards(steps, lengths)), lengths))
-            steps = torch.cat(outputs, dim=2)
-        return steps
+        """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        dropout = self.dropout * self.training
+        if torch.compiler.is_compiling():
+            return through(steps, self._cells(lambda cell: partial(cell.padded, lengths)), dropout)
+        packed = Packed.of(steps, lengths)
+        return packed.in_order(through(packed.steps, self._cells(lambda cell: partial(cell, packed.sizes)), dropout))
+
+    def _cells(self, make: Callable[[_ResetBeforeCell], Callable[[bool, Tensor], States]]) -> list[list[Cell]]:
+        layers = cast(list[list[_ResetBeforeCell]], self.cells)
+        return [[partial(make(cell), way == 1) for way, cell in enumerate(layer)] for layer in layers]
 
 
 class _ResetBeforeCell(nn.Module):
@@ -87,27 +109,23 @@ class _ResetBeforeCell(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as torch's recurrent layers
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """(batch, steps, width) -> the state after every step, (batch, steps, hidden)."""
+    def forward(self, sizes: list[int], backwards: bool, steps: Tensor) -> States:
+        """Packed steps -> packed states, and the last ones."""
+        inputs = F.linear(steps, self.weight_ih, self.bias)
+        return reset_before_steps(inputs, self.weight_hh, sizes, backwards)
+
+    def padded(self, lengths: Tensor | None, backwards: bool, steps: Tensor) -> States:
+        """The same of (batch, steps, width), in operations that a compiler can follow."""
         hidden = self.weight_hh.shape[1]
         gate_weights, candidate_weights = self.weight_hh.split([2 * hidden, hidden])
-        inputs = F.linear(steps, self.weight_ih, self.bias).unbind(1)  # one product for all steps
+        read = turned(steps, lengths) if backwards else steps
+        inputs = F.linear(read, self.weight_ih, self.bias).unbind(1)
         state = inputs[0].new_zeros(len(steps), hidden)
-        states = []
+        each = []
         for step in inputs:
-            gates = torch.sigmoid(step[:, : 2 * hidden] + F.linear(state, gate_weights))
-            reset, update = gates.chunk(2, dim=1)
+            reset, update = torch.sigmoid(step[:, : 2 * hidden] + F.linear(state, gate_weights)).chunk(2, dim=1)
             candidate = torch.tanh(step[:, 2 * hidden :] + F.linear(reset * state, candidate_weights))
             state = (1 - update) * candidate + update * state
-            states.append(state)
-        return torch.stack(states, dim=1)
-
-
-def _backwards(sequence: Tensor, lengths: Tensor | None) -> Tensor:
-    """Turn the valid steps of (batch, steps, width) round; what lies beyond them stays."""
-    if lengths is None:
-        return sequence.flip(1)
-    steps = torch.arange(sequence.shape[1], device=sequence.device)
-    turned = lengths[:, None] - 1 - steps
-    where = torch.where(turned >= 0, turned, steps)
-    return sequence.gather(1, where.unsqueeze(2).expand_as(sequence))
+            each.append(state)
+        states = torch.stack(each, dim=1)
+        return turned(states, lengths) if backwards else states, last_valid(states, lengths)

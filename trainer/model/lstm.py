@@ -4,7 +4,7 @@ from torch import nn
 
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
-from trainer.model._recurrent import Packed, Recurrent
+from trainer.model._recurrent import Builtin, Recurrent
 from trainer.spec import Spec
 
 
@@ -24,15 +24,8 @@ def lstm(
         a module from (batch, …) samples to (batch, ``spec.num_outputs``).
     """
 
-    def layer(width: int) -> nn.Module:
+    def make(width: int) -> nn.Module:
         between = dropout if layers > 1 else 0.0
-        return Packed(nn.LSTM(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
+        return Builtin(nn.LSTM(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
 
-    return Recurrent(
-        spec,
-        layer,
-        features=hidden * (1 + bidirectional),
-        bidirectional=bidirectional,
-        dropout=dropout,
-        embedding=embedding,
-    )
+    return Recurrent(spec, make, features=hidden * (1 + bidirectional), dropout=dropout, embedding=embedding)

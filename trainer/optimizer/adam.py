@@ -18,4 +18,6 @@ def adam(
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
     """Adam: Kingma and Ba 2015, algorithm 1."""
-    return torch.optim.Adam(parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
+    return torch.optim.Adam(
+        parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay, fused=True
+    )

@@ -18,4 +18,6 @@ def adamw(
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
     """AdamW: Loshchilov and Hutter 2019, algorithm 2."""
-    return torch.optim.AdamW(parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
+    return torch.optim.AdamW(
+        parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay, fused=True
+    )

@@ -18,4 +18,6 @@ def sgd(
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum, in the form of Sutskever et al. 2013."""
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True
+    )

@@ -1,0 +1,38 @@
+"""Whether freed memory stays with the process: glibc's allocator, on Linux.
+
+A training step frees buffers of some MiB and asks for the same ones in the next step. glibc hands them back to the
+kernel, which has to clear every page of them anew; an LSTM spends a third of its step on that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h; -1 as the threshold means never
+KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
+DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 * 1024}  # of mallopt(3)
+
+
+class Process:
+    """What this one does now."""
+
+    keeps = False
+
+
+def keep_freed_memory(wanted: bool) -> bool:
+    """Keep what is freed from now on for the next request, or hand it back again as by default.
+
+    Of the whole process, and of those that it forks. What is freed stays counted as the process's memory.
+
+    Returns:
+        whether it is kept; never where the C library is not glibc.
+    """
+    if wanted != Process.keeps:
+        try:
+            library = ctypes.CDLL(None)
+            mallopt, _ = library.mallopt, library.gnu_get_libc_version  # which other C libraries do not have
+        except (AttributeError, OSError, TypeError):
+            return False
+        options = KEEP if wanted else DEFAULTS
+        Process.keeps = all(mallopt(option, value) for option, value in options.items()) and wanted
+    return Process.keeps

@@ -1,0 +1,66 @@
+"""What the MNISTs share: the IDX files they come in, read without torchvision, whose import takes longer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from trainer.config import RunError
+from trainer.data import Data, Split
+from trainer.dataset._images import ImageKeys, image_data, image_split
+from trainer.dataset._torchvision import download
+
+PREFIXES = {"train": "train", "test": "t10k"}
+
+
+def idx_images(
+    name: str, class_name: str, folder: str, classes: tuple[str, ...], seed: int, root: str, **keys: Unpack[ImageKeys]
+) -> Data:
+    """The data set ``name``, whose files stand in ``root/folder``.
+
+    What is not there ``torchvision.datasets.<class_name>`` downloads, where there is a network.
+
+    Raises:
+        ConfigError: the files are not there and cannot be downloaded.
+        RunError: a file is there and cannot be read.
+    """
+    where = Path(root) / folder
+    files = [
+        where / f"{prefix}-{what}-ubyte" for prefix in PREFIXES.values() for what in ("images-idx3", "labels-idx1")
+    ]
+    if not all(file.is_file() for file in files):
+        download(name, class_name, root, where)
+    try:
+        tensors = [read_idx(file) for file in files]
+    except (OSError, ValueError) as error:
+        raise RunError(f"dataset={name}: cannot read the files in {where}: {error}") from error
+    train, test = (_split(name, where, *pair) for pair in (tensors[:2], tensors[2:]))
+    return image_data(name, seed, classes, train, test, **keys)
+
+
+def read_idx(file: Path) -> Tensor:
+    """A uint8 tensor from a file of the IDX format: two zeros, 8 for uint8, the dimensions, their sizes, the values.
+
+    Raises:
+        ValueError: it is another file, or not whole.
+    """
+    content = bytearray(file.stat().st_size)
+    with file.open("rb") as opened:
+        opened.readinto(content)
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError(f"{file.name} is no IDX file of bytes")
+    start = 4 + 4 * content[3]
+    sizes = [int.from_bytes(content[place : place + 4], "big") for place in range(4, start, 4)]
+    if len(content) < start or len(content) - start != math.prod(sizes):
+        raise ValueError(f"{file.name} should hold {' x '.join(map(str, sizes))} bytes, but holds {len(content)}")
+    return torch.frombuffer(content, dtype=torch.uint8, offset=start).view(sizes)
+
+
+def _split(name: str, where: Path, images: Tensor, labels: Tensor) -> Split:
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")
+    return image_split(images.unsqueeze(1), labels)
