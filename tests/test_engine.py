@@ -273,7 +273,7 @@ class Wrong(nn.Module):
 def test_a_model_of_the_wrong_shape_is_named(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     engine.model = Wrong()
-    with pytest.raises(RunError, match=r"the model returned \(64, 7\) for a batch of 64; the loss needs \(64, 10\)"):
+    with pytest.raises(RunError, match=r"the model returned \(128, 7\) for a batch of 128; the loss needs \(128, 10\)"):
         engine.fit()
 
 

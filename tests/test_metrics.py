@@ -11,6 +11,7 @@ from torch import Tensor
 
 import trainer.vision  # noqa: F401  torchmetrics imports torchvision, which this makes importable
 from tests.helpers import table_spec
+from trainer import metrics
 from trainer.config import ConfigError
 from trainer.metrics import DEFAULTS, METRICS, Metric, Sums, choose
 from trainer.spec import Spec, Task
@@ -71,8 +72,12 @@ def draw(task: Task, samples: int) -> tuple[Tensor, Tensor]:
     return values + torch.randn(samples, WIDTH), values
 
 
+def as_they_are(outputs: Tensor) -> Tensor:
+    return outputs
+
+
 def summed(task: Task, *batches: tuple[Tensor, Tensor]) -> Sums:
-    sums = Sums(make_spec(task), CPU)
+    sums = Sums(make_spec(task), CPU, as_they_are)
     for scores, targets in batches:
         sums.update(torch.zeros(()), len(targets), scores, targets)
     return sums
@@ -182,7 +187,7 @@ def test_sums_of_parts_are_the_sums_of_the_whole(name: str, task: Task) -> None:
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 def test_loss_is_the_mean_over_sizes(task: Task) -> None:
     scores, targets = draw(task, 8)
-    sums, more = Sums(make_spec(task), CPU), Sums(make_spec(task), CPU)
+    sums, more = Sums(make_spec(task), CPU, as_they_are), Sums(make_spec(task), CPU, as_they_are)
     sums.update(torch.tensor(2.0), 5, scores[:5], targets[:5])
     sums.update(torch.tensor(4.0), torch.tensor(0.5), scores[5:7], targets[5:7])
     more.update(torch.tensor(1.0), 1, scores[7:], targets[7:])
@@ -198,9 +203,26 @@ def test_reset_sums_start_again(task: Task) -> None:
     before = sums.compute(choose(None, make_spec(task)))
     sums.reset()
     sums.update(torch.ones(()), 20, *second)
-    fresh = Sums(make_spec(task), CPU)
+    fresh = Sums(make_spec(task), CPU, as_they_are)
     fresh.update(torch.ones(()), 20, *second)
     assert sums.compute(choose(None, make_spec(task))) == fresh.compute(choose(None, make_spec(task))) != before
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_sums_that_are_looked_at_in_between_end_in_the_same_bits(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = [draw(task, 7) for _ in range(40)]
+    losses = torch.rand(40)
+    ends = []
+    for every, most in ((1, 2**17), (3, 2**17), (100, 2**17), (100, 11), (100, 60)):
+        monkeypatch.setattr(metrics, "MOST_WAITING", most)
+        sums = Sums(make_spec(task), CPU, as_they_are)
+        for number, (loss, batch) in enumerate(zip(losses, batches, strict=True)):
+            sums.update(loss, 7, *batch)
+            if number % every == 0:
+                sums.state_dict()
+        ends.append((sums.total.tolist(), sums.loss.tolist()))
+    assert all(end == ends[0] for end in ends)
+    assert ends[0][1][1] == 280
 
 
 def test_confusion_has_a_row_for_each_true_class() -> None:

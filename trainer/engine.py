@@ -97,8 +97,8 @@ class Engine:
         self.wrapped = self.placement.wrap(self.model, averaged, self.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.window = Window(self.spec, self.device, self.group)
-        self.epoch_sums = Sums(self.spec, self.device)
+        self.window = Window(Sums(self.spec, self.device, self.loss.scores), self.group)
+        self.epoch_sums = Sums(self.spec, self.device, self.loss.scores)
         self.skipper = Skipper(self) if settings.on_nonfinite == "skip" else None
 
     @property
@@ -199,7 +199,7 @@ class Engine:
             with self.exchanging(part, last=number == len(batch.sizes)):
                 outputs, loss, size = self.forward(self.wrapped, part)
                 self.scaler.scale(self.share(part, loss, size)).backward()
-            window.add(progress.step + 1, loss.detach(), size, self.loss.scores(outputs.detach()), part)
+            window.add(progress.step + 1, loss.detach(), size, outputs.detach(), part)
         progress.step, progress.batch = progress.step + 1, progress.batch + 1
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip_norm is not None:
@@ -237,7 +237,7 @@ class Engine:
         """The float32 outputs, their mean loss, and what that mean divided by."""
         with self.autocast():
             outputs = model(*batch.inputs)
-        wanted = (len(batch.targets), self.spec.num_outputs)
+        wanted = (batch.targets.shape[0], self.spec.num_outputs)
         if not isinstance(outputs, Tensor) or outputs.shape != wanted:
             got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise RunError(f"the model returned {got} for a batch of {wanted[0]}; the loss needs {wanted}")
@@ -258,7 +258,7 @@ class Engine:
     def evaluate(self, loader: Loader) -> Sums:
         """The sums of a whole split, every sample counted once, with the averaged weights where there are some."""
         model = self.evaluated
-        sums = Sums(self.spec, self.device)
+        sums = Sums(self.spec, self.device, self.loss.scores)
         self.group.level(model)
         model.eval()
         self.group.ask_often()
@@ -268,7 +268,7 @@ class Engine:
                 for part in batch.split():
                     outputs, loss, size = self.forward(model, part)
                     if part.counts:
-                        sums.update(loss, size, self.loss.scores(outputs), part.targets)
+                        sums.update(loss, size, outputs, part.targets)
                 self.interrupts.listen()
         model.train()
         self.group.add(sums)
@@ -350,17 +350,17 @@ class Engine:
 class Window:
     """What has happened since the last point of the training curve, kept on the device until it is closed."""
 
-    def __init__(self, spec: Spec, device: torch.device, group: Group) -> None:
-        self.sums = Sums(spec, device)
+    def __init__(self, sums: Sums, group: Group) -> None:
+        self.sums = sums
         self.losses: list[tuple[int, Tensor]] = []
-        self.gradient_norm = torch.zeros((), device=device)
+        self.gradient_norm = torch.zeros(())
         self._group = group
 
-    def add(self, step: int, loss: Tensor, size: Tensor | int, scores: Tensor, part: Batch) -> None:
+    def add(self, step: int, loss: Tensor, size: Tensor | int, outputs: Tensor, part: Batch) -> None:
         """Take in a micro-batch of optimizer step ``step``."""
         if part.counts:
             self.losses.append((step, loss))
-            self.sums.update(loss, size, scores, part.targets)
+            self.sums.update(loss, size, outputs, part.targets)
 
     def check_finite(self) -> None:
         """Waits for the device, and for the other processes.

@@ -47,6 +47,9 @@ class Batch(NamedTuple):
 
     def split(self) -> Iterator[Batch]:
         """The micro-batches."""
+        if len(self.sizes) == 1:
+            yield self
+            return
         lengths = [size or 1 for size in self.sizes]
         parts = zip(*(tensor.split(lengths) for tensor in (*self.inputs, self.targets)), strict=True)
         for size, (*inputs, targets) in zip(self.sizes, parts, strict=True):

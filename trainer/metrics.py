@@ -58,53 +58,97 @@ def metric(
     return register
 
 
+MOST_WAITING = 2**17  # values of outputs, or losses, that are kept to be summed
+
+
 class Sums:
     """The running sums of one split.
+
+    A step only hands over what it has; many steps are summed at once, when somebody asks or as they take memory. Whole
+    numbers and the losses, one after the other, add up to the same bits whenever that is.
 
     Args:
         spec: says the task and the number of classes, labels or values.
         device: where the sums are kept.
+        scores: from a model's outputs (batch, outputs) to what the metrics are of, (batch, width).
     """
 
-    def __init__(self, spec: Spec, device: torch.device) -> None:
-        self.task, self.width = spec.task, len(spec.classes)
+    def __init__(self, spec: Spec, device: torch.device, scores: Callable[[Tensor], Tensor]) -> None:
+        self.task, self.width, self._scores = spec.task, len(spec.classes), scores
         shape = {
             "classification": (self.width, self.width),  # [true class, predicted class]
             "multilabel": (4, self.width),  # true positives, false positives, false negatives, true negatives
             "regression": (5, self.width),  # n, sums of target, target², |error|, error²
         }[self.task]
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-        self.total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
-        self.loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
-        self._ones = torch.ones(1, dtype=torch.int64, device=device)
+        self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
+        self._loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
+        self._losses: list[tuple[Tensor, Tensor | int]] = []  # what is not summed yet
+        self._answers: list[tuple[Tensor, Tensor]] = []
+        self._waiting = 0  # values among them
 
-    @torch.no_grad()
-    def update(self, loss: Tensor, size: Tensor | int, scores: Tensor, targets: Tensor) -> None:
+    def update(self, loss: Tensor, size: Tensor | int, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch, without waiting for the device.
 
         Args:
             loss: its mean, a scalar.
             size: what that mean divided by.
-            scores: (batch, width).
+            outputs: (batch, outputs) of the model.
             targets: (batch,) classes or (batch, width) labels or values; of mixed classes their shares (batch, width),
                 of which the largest counts.
         """
-        self.loss[0] += loss * size
-        self.loss[1] += size
+        self._losses.append((loss, size))
+        self._answers.append((outputs, targets))
+        self._waiting += outputs.numel()
+        if self._waiting > MOST_WAITING or self.task == "regression":  # whose sums are no whole numbers
+            self._sum_answers()
+        if len(self._losses) > MOST_WAITING:
+            self._sum_losses()
+
+    @property
+    def total(self) -> Tensor:
+        """The sums over samples, as the task has them."""
+        self._sum_answers()
+        return self._total
+
+    @property
+    def loss(self) -> Tensor:
+        """(2,): the sum of losses times sizes, and that of the sizes. Waits for the device."""
+        self._sum_losses()
+        return self._loss
+
+    @torch.no_grad()
+    def _sum_answers(self) -> None:
+        if not self._answers:
+            return
+        outputs, targets = (torch.cat(each) for each in zip(*self._answers, strict=True))
+        self._answers.clear()
+        self._waiting = 0
+        scores = self._scores(outputs)
         if self.task == "classification":
             if targets.ndim == 2:
                 targets = targets.argmax(1)
             cells = targets * self.width + scores.argmax(1)
-            self.total.view(-1).index_add_(0, cells, self._ones.expand(len(cells)))
+            self._total.view(-1).index_add_(0, cells, torch.ones_like(cells))
         elif self.task == "multilabel":
             guessed, true = scores > 0.5, targets > 0.5
             quarters = [guessed & true, guessed & ~true, ~guessed & true, ~guessed & ~true]
-            self.total += torch.stack([quarter.sum(0) for quarter in quarters])
+            self._total += torch.stack([quarter.sum(0) for quarter in quarters])
         else:
-            true = targets.to(self.total.dtype)  # squares of float32 targets far from 0 would lose their variance
-            error = scores.to(self.total.dtype) - true
+            true = targets.to(self._total.dtype)  # squares of float32 targets far from 0 would lose their variance
+            error = scores.to(self._total.dtype) - true
             sums = [torch.ones_like(true), true, true**2, error.abs(), error**2]
-            self.total += torch.stack([each.sum(0) for each in sums])
+            self._total += torch.stack([each.sum(0) for each in sums])
+
+    def _sum_losses(self) -> None:
+        if not self._losses:
+            return
+        losses, sizes = zip(*self._losses, strict=True)
+        self._losses.clear()
+        total, count = self._loss.tolist()
+        for loss, size in zip(torch.stack(losses).tolist(), _numbers(sizes), strict=True):
+            total, count = total + loss * size, count + size
+        self._loss.copy_(torch.tensor([total, count], dtype=self._loss.dtype))
 
     def compute(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
         """The mean loss and the metrics; waits for the device."""
@@ -114,8 +158,8 @@ class Sums:
 
     def add(self, other: Sums) -> None:
         """Add the sums of another part of the same split."""
-        self.total += other.total
-        self.loss += other.loss
+        self.total.add_(other.total)
+        self.loss.add_(other.loss)
 
     def state_dict(self) -> dict[str, Any]:
         """The sums."""
@@ -130,6 +174,11 @@ class Sums:
         """Start again from nothing."""
         self.total.zero_()
         self.loss.zero_()
+
+
+def _numbers(sizes: Sequence[Tensor | int]) -> list[float]:
+    tensors = [size for size in sizes if isinstance(size, Tensor)]
+    return torch.stack(tensors).tolist() if len(tensors) == len(sizes) else [float(size) for size in sizes]
 
 
 def choose(names: Sequence[str] | None, spec: Spec) -> dict[str, Metric]:
