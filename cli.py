@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
 import os
@@ -13,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import ConfigError, RunError
+from trainer.garbage import collect_garbage, wait_with_garbage
 from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, ignore
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def main(words: list[str] | None = None) -> int:
             return None
         return score(summary)
 
-    gc.disable()  # of what is imported nothing is garbage, and to look for it takes 0.4 s; training turns it on again
+    wait_with_garbage()
     argv, stack, interrupts = sys.argv, contextlib.ExitStack(), Interrupts()
     here: World | None = None
     for stream in (sys.stdout, sys.stderr):
@@ -115,7 +115,7 @@ def main(words: list[str] | None = None) -> int:
         else:
             codes.append(report(error if isinstance(error, ConfigError) else compose_error(error)))
     finally:
-        gc.enable()
+        collect_garbage()
         sys.argv = argv
         stack.close()
         if max(codes) >= INTERRUPTED and threading.current_thread() is threading.main_thread():

@@ -18,7 +18,7 @@ from trainer.ema import Ema
 from trainer.interrupt import Interrupts, Stopped
 from trainer.loader import Batch, Loader, Loaders
 from trainer.loss import Loss
-from trainer.metrics import Metric, Sums
+from trainer.metrics import Metric, Rows, Sums
 from trainer.nonfinite import NotFiniteError, Skipper
 from trainer.placement import Placement, lie_as_weights
 from trainer.record import Recorder
@@ -352,14 +352,15 @@ class Window:
 
     def __init__(self, sums: Sums, group: Group) -> None:
         self.sums = sums
-        self.losses: list[tuple[int, Tensor]] = []
+        self.losses, self.steps = Rows(), list[int]()  # since they were looked at, and whose they are
         self.gradient_norm = torch.zeros(())
         self._group = group
 
     def add(self, step: int, loss: Tensor, size: Tensor | int, outputs: Tensor, part: Batch) -> None:
         """Take in a micro-batch of optimizer step ``step``."""
         if part.counts:
-            self.losses.append((step, loss))
+            self.losses.append(loss.view(1))
+            self.steps.append(step)
             self.sums.update(loss, size, outputs, part.targets)
 
     def check_finite(self) -> None:
@@ -368,12 +369,12 @@ class Window:
         Raises:
             RunError: a loss is not finite, in any process, naming its step.
         """
-        losses = torch.stack([loss for _, loss in self.losses]).tolist() if self.losses else []
-        wrong = [(step, loss) for (step, _), loss in zip(self.losses, losses, strict=True) if not math.isfinite(loss)]
+        losses = self.losses.take().tolist()
+        wrong = [(step, loss) for step, loss in zip(self.steps, losses, strict=True) if not math.isfinite(loss)]
+        self.steps.clear()
         step, loss = min(self._group.gather(*(wrong[0] if wrong else (math.inf, 0))), key=lambda first: first[0])
         if step < math.inf:
             raise NotFiniteError(f"the loss is {loss} at step {int(step)}", int(step))
-        self.losses.clear()
 
     def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
         """The window's means, its sums added to the epoch's; then begin anew. Waits for the device.

@@ -61,6 +61,43 @@ def metric(
 MOST_WAITING = 2**17  # values of outputs, or losses, that are kept to be summed
 
 
+class Rows:
+    """A tensor that grows row by row and begins anew, always in the same memory.
+
+    Kept one by one, small tensors would lie between large ones that come and go, and the memory would fall to pieces.
+    """
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, which: slice) -> Tensor:
+        return torch.empty(0) if self._memory is None else self._memory[: self._count][which]
+
+    def drop(self, start: int) -> None:
+        """All rows from ``start`` on."""
+        self._count = min(self._count, start)
+
+    def append(self, rows: Tensor) -> None:
+        """Rows (n, …) like those before."""
+        count = self._count + rows.shape[0]
+        if self._memory is None or count > self._memory.shape[0]:
+            before, self._memory = self._memory, rows.new_empty(2 * count, *rows.shape[1:])
+            if before is not None:
+                self._memory[: self._count] = before[: self._count]
+        self._memory[self._count : count] = rows
+        self._count = count
+
+    def take(self) -> Tensor:
+        """All rows, to be read before others are appended."""
+        rows = self[:]
+        self.drop(0)
+        return rows
+
+
 class Sums:
     """The running sums of one split.
 
@@ -83,9 +120,8 @@ class Sums:
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
         self._loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
-        self._losses: list[tuple[Tensor, Tensor | int]] = []  # what is not summed yet
-        self._answers: list[tuple[Tensor, Tensor]] = []
-        self._waiting = 0  # values among them
+        self._outputs, self._targets, self._losses = Rows(), Rows(), Rows()  # what is not summed yet
+        self._sizes: list[Tensor | int] = []
 
     def update(self, loss: Tensor, size: Tensor | int, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch, without waiting for the device.
@@ -97,12 +133,13 @@ class Sums:
             targets: (batch,) classes or (batch, width) labels or values; of mixed classes their shares (batch, width),
                 of which the largest counts.
         """
-        self._losses.append((loss, size))
-        self._answers.append((outputs, targets))
-        self._waiting += outputs.numel()
-        if self._waiting > MOST_WAITING or self.task == "regression":  # whose sums are no whole numbers
+        self._losses.append(loss.view(1))
+        self._sizes.append(size)
+        self._outputs.append(outputs)
+        self._targets.append(targets)
+        if len(self._outputs) * outputs.shape[1] > MOST_WAITING or self.task == "regression":  # no whole numbers
             self._sum_answers()
-        if len(self._losses) > MOST_WAITING:
+        if len(self._sizes) > MOST_WAITING:
             self._sum_losses()
 
     @property
@@ -119,12 +156,9 @@ class Sums:
 
     @torch.no_grad()
     def _sum_answers(self) -> None:
-        if not self._answers:
+        if not len(self._outputs):
             return
-        outputs, targets = (torch.cat(each) for each in zip(*self._answers, strict=True))
-        self._answers.clear()
-        self._waiting = 0
-        scores = self._scores(outputs)
+        scores, targets = self._scores(self._outputs.take()), self._targets.take()
         if self.task == "classification":
             if targets.ndim == 2:
                 targets = targets.argmax(1)
@@ -141,13 +175,12 @@ class Sums:
             self._total += torch.stack([each.sum(0) for each in sums])
 
     def _sum_losses(self) -> None:
-        if not self._losses:
+        if not self._sizes:
             return
-        losses, sizes = zip(*self._losses, strict=True)
-        self._losses.clear()
         total, count = self._loss.tolist()
-        for loss, size in zip(torch.stack(losses).tolist(), _numbers(sizes), strict=True):
+        for loss, size in zip(self._losses.take().tolist(), _numbers(self._sizes), strict=True):
             total, count = total + loss * size, count + size
+        self._sizes.clear()
         self._loss.copy_(torch.tensor([total, count], dtype=self._loss.dtype))
 
     def compute(self, metrics: Mapping[str, Metric]) -> dict[str, float]:

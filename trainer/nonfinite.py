@@ -63,16 +63,17 @@ class Skipper:
             RunError: that was the last of too many in a row.
         """
         engine, window, progress = self._engine, self._engine.window, self._engine.progress
-        values = [loss for _, loss in window.losses[self._num_losses :]]
+        values = window.losses[self._num_losses :]
         num_losses = len(values)
         if not engine.scaler.is_enabled():  # which looks at the gradient itself, and finds inf in its normal course
-            values.append(window.gradient_norm)
-        here = [math.isfinite(value) for value in torch.stack(values).tolist()] if values else []
+            values = torch.cat([values.to(window.gradient_norm), window.gradient_norm.view(1)])
+        here = [math.isfinite(value) for value in values.tolist()]
         losses_are, gradient_is = zip(*engine.group.gather(all(here[:num_losses]), all(here[num_losses:])), strict=True)
         if all(losses_are) and all(gradient_is):
             progress.skipped_in_a_row = 0
             return False
-        del window.losses[self._num_losses :]
+        window.losses.drop(self._num_losses)
+        del window.steps[self._num_losses :]
         window.gradient_norm = self._norm
         for tensor, before in self._before:
             tensor.copy_(before)
@@ -158,7 +159,7 @@ class Search:
     def look_at_losses(self) -> None:
         """Note the first loss of the step that is no number."""
         losses = self._engine.window.losses[self._num_losses :]
-        wrong = [part for part, (_, loss) in enumerate(losses) if not loss.isfinite()]
+        wrong = (~losses.isfinite()).nonzero().flatten().tolist()
         if wrong:
             self.note("in the loss, of finite outputs", self.of_part(wrong[0]))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import logging
 import math
 import os
@@ -35,6 +34,7 @@ from trainer.device import DEVICES
 from trainer.distributed import Crew, Group, LostError, processes
 from trainer.engine import Engine, Monitor
 from trainer.environment import environment
+from trainer.garbage import collect_garbage
 from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, seconds
 from trainer.launch import last_failure, launch, needed
 from trainer.loader import Loaders, Share, make_loaders, watched_workers
@@ -408,7 +408,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     scheduler = build(SCHEDULERS, settings.scheduler, Horizon(total_steps, len(loaders.train)))
     if loaders.val is None:
         _check_without_val(settings, scheduler)
-    gc.enable()  # the command begins without, see cli.main
+    collect_garbage()  # the command waits with it while it starts
     return Parts(
         placement=placement,
         precision=precision,

@@ -13,6 +13,7 @@ from typing import Any
 
 from trainer import files, plugins
 from trainer.config import ConfigError, registries
+from trainer.garbage import wait_with_garbage
 from trainer.interrupt import Interrupts, Stopped
 from trainer.launch import JOB, RESULT, dismiss, settings_of, world
 
@@ -34,6 +35,7 @@ def work(place: str) -> int:
 
     It is 0 unless it should be started again: what the first process has to say stands in a file.
     """
+    wait_with_garbage()
     job, command = json.loads((Path(place) / JOB).read_text()), os.getppid()
     sys.argv = job["argv"]
     _use_loopback()

@@ -93,10 +93,9 @@ class _ResetAfter(Function):
         sigmoid_backward(products * to_candidate, reset, grad_input=to_reset)
         sigmoid_backward(before - candidates, update, grad_input=to_update)
         turned = torch.cat([weight[2 * hidden :], weight[: 2 * hidden]])
-        gradients = torch.empty_like(factors)
-        flat = gradients.view(steps, -1)
+        flat = factors.view(steps, -1)  # soon the gradients
         for rows, of_state in walk_back(ctx, states, of_states, of_last):
-            torch.mul(of_state.unsqueeze(1), factors[rows], out=gradients[rows])
+            factors[rows] *= of_state.unsqueeze(1)
             of_state.mul_(update[rows]).addmm_(flat[rows, : 3 * hidden], turned)
         of_turned = flat[:, : 3 * hidden].t() @ before
         of_weight = torch.cat([of_turned[hidden:], of_turned[:hidden]])
@@ -138,15 +137,14 @@ class _ResetBefore(Function):
         before = states_before(states, ctx.order)
         reset, update = gates.split(hidden, dim=1)
         to_reset = sigmoid_backward(before, reset)  # of the gradient of r ⊙ h
-        factors = states.new_empty(steps, 2, hidden)  # of the gradient of the state, for z and n before their functions
+        gradients = states.new_empty(steps, 3, hidden)  # for r, z, and n before their functions
+        flat, factors = gradients.view(steps, -1), gradients[:, 1:]  # of the state's, until that is known
         to_update, to_candidate = factors.unbind(1)
         sigmoid_backward(before - candidates, update, grad_input=to_update)
         tanh_backward(1 - update, candidates, grad_input=to_candidate)
         of_gates, of_candidate = weight[: 2 * hidden], weight[2 * hidden :]
-        gradients = states.new_empty(steps, 3, hidden)
-        flat = gradients.view(steps, -1)
         for rows, of_state in walk_back(ctx, states, of_states, of_last):
-            torch.mul(of_state.unsqueeze(1), factors[rows], out=gradients[rows, 1:])
+            factors[rows] *= of_state.unsqueeze(1)
             of_kept = flat[rows, 2 * hidden :] @ of_candidate
             torch.mul(of_kept, to_reset[rows], out=flat[rows, :hidden])
             of_state.mul_(update[rows]).addcmul_(of_kept, reset[rows]).addmm_(flat[rows, : 2 * hidden], of_gates)
