@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
     [
         ("model=", [], {"model=cnn", "model=gru", "model=lstm", "model=torchvision"}),
         ("model=cnn,", [], {"model=cnn,cnn", "model=cnn,gru", "model=cnn,lstm", "model=cnn,torchvision"}),
-        ("precision=", [], {"precision=auto", "precision=fp32", "precision=bf16", "precision=fp16"}),
+        ("precision=", [], {f"precision={each}" for each in ("auto", "fp32", "tf32", "bf16", "fp16")}),
         ("compile=", [], {"compile=true", "compile=false"}),
         ("model.norm=", [], {"model.norm=none", "model.norm=batch"}),
         ("epochs=", [], {"epochs=20"}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h; -1 as the threshold means never
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h; -1 for the first means never
 KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
 DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 * 1024}  # of mallopt(3)
 
@@ -22,7 +22,8 @@ class Process:
 def keep_freed_memory(wanted: bool) -> bool:
     """Keep what is freed from now on for the next request, or hand it back again as by default.
 
-    Of the whole process, and of those that it forks. What is freed stays counted as the process's memory.
+    Of the whole process, and of those that it forks. What is freed stays counted as the process's memory, and what was
+    kept before it was handed back stays as well.
 
     Returns:
         whether it is kept; never where the C library is not glibc.

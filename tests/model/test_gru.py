@@ -7,23 +7,32 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.helpers import Cell, assert_close, defaults, double_model, last_state, make_spec
 from trainer.model import MODELS
-from trainer.model.gru import ResetBefore
+from trainer.model._recurrent import Builtin
+from trainer.model.gru import PackedGRU, ResetBefore
 from trainer.spec import Spec
 
 HIDDEN = 4
 
 both_kinds = pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
 depths = pytest.mark.parametrize("layers", [1, 2, 3])
+padded = pytest.mark.parametrize("lengths", [None, [2, 4, 1]], ids=["whole", "padded"])
 directions = pytest.mark.parametrize("bidirectional", [False, True], ids=["one_way", "both_ways"])
 
 
 def build(spec: Spec, **keys: Any) -> Any:
     torch.manual_seed(1)
     return double_model(MODELS.build(defaults("model", "gru", hidden=HIDDEN, **keys), spec))
+
+
+def layers_of(reset_after: bool, width: int, hidden: int, layers: int, bidirectional: bool) -> PackedGRU | ResetBefore:
+    torch.manual_seed(0)
+    if not reset_after:
+        return ResetBefore(width, hidden, layers, dropout=0.0, bidirectional=bidirectional).double()
+    return PackedGRU(nn.GRU(width, hidden, layers, batch_first=True, bidirectional=bidirectional)).double()
 
 
 def reset_after_cell(w_in: Tensor, w_h: Tensor, b_in: Tensor, b_h: Tensor) -> Cell:
@@ -221,10 +230,11 @@ def test_answer_ends_in_a_sigmoid_where_the_loss_wants_probabilities(reset_after
     assert torch.equal(probabilities(samples), logits(samples).sigmoid())
 
 
+@both_kinds
 @directions
-@pytest.mark.parametrize("lengths", [None, [2, 4, 1]], ids=["whole", "padded"])
-def test_gradients_of_reset_before_are_those_of_its_differences(bidirectional: bool, lengths: list[int] | None) -> None:
-    layer = ResetBefore(3, 2, 2, dropout=0.0, bidirectional=bidirectional).double()
+@padded
+def test_gradients_are_those_of_differences(reset_after: bool, bidirectional: bool, lengths: list[int] | None) -> None:
+    layer = layers_of(reset_after, 3, 2, 2, bidirectional)
     names = [name for name, _ in layer.named_parameters()]
     size = None if lengths is None else torch.tensor(lengths)
 
@@ -236,3 +246,54 @@ def test_gradients_of_reset_before_are_those_of_its_differences(bidirectional: b
     steps = torch.randn(3, 4, 3, dtype=torch.float64, requires_grad=True)
     weights = [parameter.detach().clone().requires_grad_() for parameter in layer.parameters()]
     assert torch.autograd.gradcheck(states, (steps, *weights))
+
+
+@depths
+@directions
+@padded
+def test_steps_of_our_own_are_those_of_torch(layers: int, bidirectional: bool, lengths: list[int] | None) -> None:
+    layer = layers_of(True, 3, HIDDEN, layers, bidirectional)
+    assert isinstance(layer, PackedGRU)
+    size = None if lengths is None else torch.tensor(lengths)
+    weights = list(layer.parameters())
+    results = []
+    for forward in (layer.forward, lambda steps, size: Builtin.forward(layer, steps, size)):
+        steps = torch.randn(3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        last = forward(steps, size)
+        towards = torch.arange(last.numel(), dtype=torch.float64).view_as(last)
+        results.append([last, *torch.autograd.grad((last * towards).sum(), [steps, *weights])])
+    for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs)
+
+
+@both_kinds
+@directions
+@padded
+def test_compiled_steps_are_the_same(
+    reset_after: bool, bidirectional: bool, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = layers_of(reset_after, 3, HIDDEN, 2, bidirectional)
+    steps, size = torch.randn(3, 4, 3, dtype=torch.float64), None if lengths is None else torch.tensor(lengths)
+    packed = layer(steps, size)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert_close(layer(steps, size), packed)
+
+
+@both_kinds
+def test_steps_are_float32_under_autocast(reset_after: bool) -> None:
+    layer = layers_of(reset_after, 3, HIDDEN, 1, False).float()
+    steps = torch.randn(5, 6, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        last = layer(steps, None)
+    assert last.dtype == torch.float32
+    torch.testing.assert_close(last, layer(steps, None), rtol=0, atol=0.02)
+    last.sum().backward()
+    assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in layer.parameters())
+
+
+@both_kinds
+def test_a_graph_that_is_kept_gives_the_same_gradient_again(reset_after: bool) -> None:
+    layer = layers_of(reset_after, 3, HIDDEN, 1, False)
+    last = layer(torch.randn(5, 6, 3, dtype=torch.float64), None).sum()
+    first, again = (torch.autograd.grad(last, list(layer.parameters()), retain_graph=True) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))

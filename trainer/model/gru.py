@@ -38,12 +38,12 @@ def gru(
         between = dropout if layers > 1 else 0.0
         if not reset_after:
             return ResetBefore(width, hidden, layers, dropout=between, bidirectional=bidirectional)
-        return GRU(nn.GRU(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
+        return PackedGRU(nn.GRU(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
 
     return Recurrent(spec, make, features=hidden * (1 + bidirectional), dropout=dropout, embedding=embedding)
 
 
-class GRU(Builtin):
+class PackedGRU(Builtin):
     """torch's GRU; on a CPU with steps of our own, which are faster than torch's."""
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:

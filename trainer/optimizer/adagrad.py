@@ -18,4 +18,4 @@ def adagrad(
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
     """Adagrad: Duchi, Hazan and Singer 2011."""
-    return torch.optim.Adagrad(parameters, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay, fused=True)
+    return torch.optim.Adagrad(parameters, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay)
