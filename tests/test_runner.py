@@ -15,8 +15,12 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.conftest import REPOSITORY, Train
+from tests.dataset.test_torchvision import write_grey_set
+from tests.helpers import make_spec
 from tests.test_engine import make_engine
+from trainer import runner
 from trainer.environment import environment
+from trainer.metrics import Sums
 
 
 def test_a_run_directory_holds_what_the_interface_promises(train: Train) -> None:
@@ -207,3 +211,53 @@ def test_metrics_and_monitor_are_chosen_by_name(train: Train, words: tuple[str, 
     assert result.summary["monitor"] == "val/f1"
     assert result.summary["best"]["val/f1"] == max(result.points("val/f1"))
     assert "val f1" in result.out
+
+
+def test_small_batches_of_training_are_larger_ones_of_an_evaluation(tmp_path: Path) -> None:
+    small, large = make_spec("image", (1, 8, 8)), make_spec("image", (3, 224, 224))
+    assert runner.evaluation_batch_size(16, small) == 128
+    assert runner.evaluation_batch_size(1000, small) == 1000
+    assert runner.evaluation_batch_size(2, large) == 6  # of 150,528 values each
+    assert runner.evaluation_batch_size(32, large) == 32
+    engine = make_engine(tmp_path, batch_size=16)
+    assert engine.loaders.val is not None and len(engine.loaders.val) == 2  # 229 samples
+    at_once = engine.evaluate(engine.loaders.val).compute(engine.metrics)
+    model, one_by_one = engine.model.eval(), Sums(engine.spec, torch.device("cpu"), engine.loss.scores)
+    for batch in engine.loaders.val.epoch():
+        for inputs, targets in zip(batch.inputs[0].split(1), batch.targets.split(1), strict=True):
+            outputs = model(inputs).detach()
+            one_by_one.update(engine.loss(outputs, targets), 1, outputs, targets)
+    assert at_once == pytest.approx(one_by_one.compute(engine.metrics), rel=1e-5)
+
+
+def test_tf32_is_refused_where_there_is_none(train: Train) -> None:
+    result = train("precision=tf32", "device=cpu")
+    assert (result.code, result.err) == (
+        2,
+        "train: error: precision: tf32 is how NVIDIA's GPUs since Ampere multiply float32; use fp32\n",
+    )
+
+
+# Which of the packages that take their time are there in the first step.
+FIRST_STEP = """
+import sys, cli
+from trainer import config
+before = config.Settings.replace
+def replace(self, **changes):
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+    heavy = ("torchvision", "tensorboard", "torch.utils.tensorboard", "torchmetrics", "matplotlib", "torch.profiler.profiler")
+    register_optimizer_step_pre_hook(lambda *_: print("there:", [name for name in heavy if name in sys.modules]))
+    config.Settings.replace = before
+    return before(self, **changes)
+config.Settings.replace = replace
+sys.exit(cli.main())
+"""
+
+
+def test_the_first_step_waits_for_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    write_grey_set(tmp_path / "MNIST" / "raw")
+    words = ["dataset=mnist", f"dataset.root={tmp_path}", "max_steps=1", "run_dir=run"]
+    done = subprocess.run([sys.executable, "-c", FIRST_STEP, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "there: []" in done.stdout.splitlines()
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))

@@ -63,3 +63,31 @@ def test_more_processes_than_gpus_are_refused(tmp_path: Path) -> None:
     code, out, errors = run([*TRAIN, *WORDS, "device=ddp", f"device.processes={count + 1}"], tmp_path)
     assert (code, out) == (2, "")
     assert f"device.processes: must be at most {count}, the number of GPUs, got {count + 1}" in errors
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_copied_beside_the_steps_is_what_is_in_memory(tmp_path: Path, workers: int) -> None:
+    losses = []
+    for name, words in (("memory", []), ("streamed", ["dataset.in_memory=false", f"dataset.workers={workers}"])):
+        (tmp_path / name).mkdir()
+        augmented = ["dataset.augment.crop=1", "dataset.augment.mixup=0.2"]
+        code, _, errors = run([*TRAIN, *WORDS, *augmented, "device=cuda", "precision=fp32", *words], tmp_path / name)
+        assert code == 0, errors
+        losses.append(points(tmp_path / name / "run", "train/loss"))
+    assert losses[1] == losses[0]
+
+
+def test_tf32_rounds_and_fp32_does_not(tmp_path: Path) -> None:
+    losses = {}
+    for name, words in {
+        "cpu": ["device=cpu", "precision=fp32"],
+        "fp32": ["device=cuda", "precision=fp32"],
+        "tf32": ["device=cuda", "precision=tf32"],
+    }.items():
+        (tmp_path / name).mkdir()
+        code, _, errors = run([*TRAIN, *WORDS, "max_steps=1", *words], tmp_path / name)
+        assert code == 0, errors
+        losses[name] = points(tmp_path / name / "run", "train/loss")[0]
+    assert losses["fp32"] == pytest.approx(losses["cpu"], rel=1e-6)
+    assert losses["tf32"] == pytest.approx(losses["cpu"], rel=1e-2)
+    assert abs(losses["tf32"] - losses["cpu"]) > abs(losses["fp32"] - losses["cpu"])
