@@ -99,7 +99,7 @@ def main(words: list[str] | None = None) -> int:
             sys.argv.append(f"hydra.sweep.dir={folder}")
         if here is not None and (sweep_dir := launch.noted("sweep_dir")) is not None:
             sys.argv.append(f"hydra.sweep.dir={sweep_dir}")
-        if command.mode_is_typed:
+        if command.mode_is_known:
             stack.enter_context(without_asking_for_the_mode())
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt as stopped:

@@ -34,7 +34,7 @@ def test_collector_sleeps_at_the_start_and_at_the_end(tmp_path: Path) -> None:
     words = [sys.executable, "-c", CODE, "max_steps=1", "model.channels=[2]", "logger=none"]
     told = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.splitlines()
     seen = [line for line in told if line.split()[0] in ("start", "step", "exit")]
-    assert seen == ["start False False", "step True False", "exit True True"]
+    assert seen == ["start False False", "step True True", "exit True True"]
 
 
 def test_a_command_within_a_program_leaves_the_collector_on(train: Train) -> None:

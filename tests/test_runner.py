@@ -245,7 +245,7 @@ from trainer import config
 before = config.Settings.replace
 def replace(self, **changes):
     from torch.optim.optimizer import register_optimizer_step_pre_hook
-    heavy = ("torchvision", "tensorboard", "torch.utils.tensorboard", "torchmetrics", "matplotlib", "torch.profiler.profiler")
+    heavy = ("torchvision", "tensorboard", "torch.utils.tensorboard", "torchmetrics", "torch.profiler.profiler")
     register_optimizer_step_pre_hook(lambda *_: print("there:", [name for name in heavy if name in sys.modules]))
     config.Settings.replace = before
     return before(self, **changes)
@@ -257,7 +257,7 @@ sys.exit(cli.main())
 def test_the_first_step_waits_for_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     write_grey_set(tmp_path / "MNIST" / "raw")
     words = ["dataset=mnist", f"dataset.root={tmp_path}", "max_steps=1", "run_dir=run"]
-    done = subprocess.run([sys.executable, "-c", FIRST_STEP, *words], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-c", FIRST_STEP, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "there: []" in done.stdout.splitlines()
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))

@@ -10,6 +10,7 @@ import math
 from typing import Literal, TypedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trainer import pictures
@@ -91,6 +92,8 @@ def shift(images: Tensor, draws: Tensor, *, crop: int, flip: bool) -> Tensor:
         flip: mirror at all.
     """
     batch, channels, height, width = images.shape
+    if images.device.type == "mps":  # which would copy all windows there are
+        return _shift_by_pixels(images, draws, crop, flip)
     # Each image and its mirror image stand side by side, with zeros around both, so that every result is a window of
     # that: rows are copied as they lie, and there is one index for a sample instead of one for a pixel.
     across = width + crop
@@ -108,6 +111,19 @@ def shift(images: Tensor, draws: Tensor, *, crop: int, flip: bool) -> Tensor:
     # all windows there are: one begins at each pixel that the last one fits behind
     windows = canvas.as_strided((canvas.numel() - extent, *images.shape[1:]), (1, *strides))
     return windows.index_select(0, first)
+
+
+def _shift_by_pixels(images: Tensor, draws: Tensor, crop: int, flip: bool) -> Tensor:
+    """The same with an index for every pixel."""
+    batch, channels, height, width = images.shape
+    padded = F.pad(images, [crop] * 4)
+    down, right = (draws[:, :2] * (2 * crop + 1)).long().unbind(1)
+    columns = torch.arange(width, device=images.device).expand(batch, -1)
+    if flip:
+        columns = torch.where(draws[:, 2:3] < 0.5, columns.flip(1), columns)
+    rows = torch.arange(height, device=images.device) + down[:, None]
+    pixels = (rows[:, :, None] * padded.shape[3] + (columns + right[:, None])[:, None, :]).view(batch, 1, -1)
+    return padded.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view(images.shape)
 
 
 def turn(images: Tensor, draws: Tensor, *, rotate: float, scale: float) -> Tensor:

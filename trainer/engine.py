@@ -18,9 +18,9 @@ from trainer.ema import Ema
 from trainer.interrupt import Interrupts, Stopped
 from trainer.loader import Batch, Loader, Loaders
 from trainer.loss import Loss
-from trainer.metrics import Metric, Rows, Sums
+from trainer.metrics import Metric, Sums, Tape
 from trainer.nonfinite import NotFiniteError, Skipper
-from trainer.placement import Placement, lie_as_weights
+from trainer.placement import Placement, for_kernels
 from trainer.record import Recorder
 from trainer.scheduler import Scheduler
 from trainer.spec import Spec
@@ -89,6 +89,8 @@ class Engine:
         self.device = self.placement.device
         self.progress = Progress()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        if self.scaler.is_enabled():  # a step that overflows is left out whole, by the scaler and not by a fused kernel
+            self.optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         self.ema = Ema(self.model, settings.ema) if settings.ema is not None else None
         if settings.compile:
             self.model.compile()  # in place: the state keeps its names
@@ -121,9 +123,9 @@ class Engine:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state`` was when it was saved."""
+        state = {**state, "optimizer": for_kernels(state["optimizer"], self.optimizer)}
         for name, item in self.state.items():
             item.load_state_dict(state[name])
-        lie_as_weights(self.optimizer)
 
     def close(self) -> None:
         """Let go of the connections to other processes."""
@@ -148,7 +150,7 @@ class Engine:
                 for batch in self.recorder.waiting_for(batches, steps):
                     with self.undivided(batch):
                         self.train_step(batch)
-                        self.recorder.count_step(len(batch.whole))
+                        self.recorder.count_step(batch.whole.shape[0])
                         if self.is_log_step():
                             self.log_window()
                         if every is not None and progress.step % every == 0:
@@ -170,7 +172,7 @@ class Engine:
 
         One that compiles, for minutes perhaps, is left at once: its state is saved before, and it is done again.
         """
-        size = len(batch.whole)
+        size = batch.whole.shape[0]
         if not self.settings.compile or size in self.compiled_sizes:
             with self.interrupts.held:
                 yield
@@ -223,7 +225,7 @@ class Engine:
 
     def share(self, part: Batch, loss: Tensor, size: Tensor | int) -> Tensor:
         """What a micro-batch adds to the loss of the whole batch, times the processes: their gradients are averaged."""
-        if self.group.size == 1 and len(part.targets) == len(part.whole):
+        if part.targets is part.whole:  # one process, one micro-batch
             return loss
         return loss * (size * self.group.size / self.loss.size(part.whole) if part.counts else 0)
 
@@ -352,7 +354,7 @@ class Window:
 
     def __init__(self, sums: Sums, group: Group) -> None:
         self.sums = sums
-        self.losses, self.steps = Rows(), list[int]()  # since they were looked at, and whose they are
+        self.losses, self.steps = Tape(), list[int]()  # since they were looked at, and whose they are
         self.gradient_norm = torch.zeros(())
         self._group = group
 

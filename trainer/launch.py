@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from trainer import rundir
 from trainer.config import ConfigError, RunError, Settings, registry
+from trainer.garbage import collect_garbage
 from trainer.interrupt import CLOCK, INTERRUPTED, REASONS, Stopped
 
 JOB, RESULT, RUN_DIR, FAILED = "job.json", "result.json", "run_dir", "failed"
@@ -263,6 +264,7 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
             if number != CLOCK and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(number, hear)
     try:
+        collect_garbage()
         elastic_launch(config, sys.executable)("-c", WORK, str(place), root)
     except ChildFailedError as failure:
         return failure

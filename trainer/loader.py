@@ -290,7 +290,7 @@ class _Ordered:
             others = preprocess(raw.others, share.of(raw.partners), epoch)
             inputs = preprocess.mixed(inputs, others, keys, epoch)
             whole = preprocess.mixed_targets(whole, raw.other_whole, all_keys, epoch)
-        return Batch(inputs, share.of(whole), whole, share.sizes(len(whole)))
+        return Batch(inputs, share.of(whole), whole, share.sizes(whole.shape[0]))
 
 
 class InMemory(_Ordered):

@@ -61,8 +61,8 @@ def metric(
 MOST_WAITING = 2**17  # values of outputs, or losses, that are kept to be summed
 
 
-class Rows:
-    """A tensor that grows row by row and begins anew, always in the same memory.
+class Tape:
+    """A tensor that grows by rows and begins anew, always in the same memory.
 
     Kept one by one, small tensors would lie between large ones that come and go, and the memory would fall to pieces.
     """
@@ -82,7 +82,7 @@ class Rows:
         self._count = min(self._count, start)
 
     def append(self, rows: Tensor) -> None:
-        """Rows (n, …) like those before."""
+        """Tape (n, …) like those before."""
         count = self._count + rows.shape[0]
         if self._memory is None or count > self._memory.shape[0]:
             before, self._memory = self._memory, rows.new_empty(2 * count, *rows.shape[1:])
@@ -120,11 +120,11 @@ class Sums:
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
         self._loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
-        self._outputs, self._targets, self._losses = Rows(), Rows(), Rows()  # what is not summed yet
-        self._sizes: list[Tensor | int] = []
+        self._outputs, self._targets, self._losses = Tape(), Tape(), Tape()  # what is not summed yet
+        self._sizes, self._weights = list[int | None](), Tape()  # None: the size is a tensor, among the weights
 
     def update(self, loss: Tensor, size: Tensor | int, outputs: Tensor, targets: Tensor) -> None:
-        """Add a batch, without waiting for the device.
+        """Add a batch, without waiting for the device; but for once in a hundred thousand.
 
         Args:
             loss: its mean, a scalar.
@@ -134,10 +134,13 @@ class Sums:
                 of which the largest counts.
         """
         self._losses.append(loss.view(1))
-        self._sizes.append(size)
+        if isinstance(size, Tensor):
+            self._weights.append(size.view(1))
+        self._sizes.append(None if isinstance(size, Tensor) else size)
         self._outputs.append(outputs)
         self._targets.append(targets)
-        if len(self._outputs) * outputs.shape[1] > MOST_WAITING or self.task == "regression":  # no whole numbers
+        # those of values are no whole numbers, so when they are added up would change their bits
+        if len(self._outputs) * outputs.shape[1] > MOST_WAITING or self.task == "regression":
             self._sum_answers()
         if len(self._sizes) > MOST_WAITING:
             self._sum_losses()
@@ -178,8 +181,10 @@ class Sums:
         if not self._sizes:
             return
         total, count = self._loss.tolist()
-        for loss, size in zip(self._losses.take().tolist(), _numbers(self._sizes), strict=True):
-            total, count = total + loss * size, count + size
+        weights = iter(self._weights.take().tolist())
+        for loss, size in zip(self._losses.take().tolist(), self._sizes, strict=True):
+            weight = next(weights) if size is None else size
+            total, count = total + loss * weight, count + weight
         self._sizes.clear()
         self._loss.copy_(torch.tensor([total, count], dtype=self._loss.dtype))
 
@@ -207,11 +212,6 @@ class Sums:
         """Start again from nothing."""
         self.total.zero_()
         self.loss.zero_()
-
-
-def _numbers(sizes: Sequence[Tensor | int]) -> list[float]:
-    tensors = [size for size in sizes if isinstance(size, Tensor)]
-    return torch.stack(tensors).tolist() if len(tensors) == len(sizes) else [float(size) for size in sizes]
 
 
 def choose(names: Sequence[str] | None, spec: Spec) -> dict[str, Metric]:

@@ -72,6 +72,7 @@ class Skipper:
         if all(losses_are) and all(gradient_is):
             progress.skipped_in_a_row = 0
             return False
+        window.sums.state_dict()  # what waits to be summed is taken back as well
         window.losses.drop(self._num_losses)
         del window.steps[self._num_losses :]
         window.gradient_norm = self._norm

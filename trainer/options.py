@@ -31,7 +31,7 @@ class Command:
         self.words: list[str] = options.overrides
         self._problems = problems
         self._for_hydra = self.words
-        self.mode_is_typed = False  # or a file may make a sweep of it
+        self.mode_is_known = False  # whether it is a sweep; else Hydra asks the files
 
     def answer(self) -> bool:
         """Check the command, and answer it where it does not train: help and version. Says whether that was all.
@@ -64,7 +64,7 @@ class Command:
         if options.package and not composer.has(options.package, self.words):
             raise ConfigError(f"--package: {options.package}: no such part of the config")
         self._for_hydra = composer.for_hydra(self.words)
-        self.mode_is_typed = not (composer.reading.foreign or any("hydra.mode" in word for word in self.words))
+        self.mode_is_known = not (composer.reading.foreign or any("hydra.mode" in word for word in self.words))
         return False
 
     def is_dry_sweep(self) -> bool:

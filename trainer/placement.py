@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +26,8 @@ class Placement:
     processes: bool = False
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Change the layers of a model that has just been built; before the optimizer sees its weights.
-
-        Images lie in memory pixel by pixel, with their channels side by side: convolutions and poolings of the CPU and
-        of tensor cores are made for that. Weights that lie so make everything after them lie so.
-        """
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        """Change the layers of a model that has just been built; before the optimizer sees its weights."""
+        return model
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         """What training calls in the place of ``model``; once, when the processes have met.
@@ -72,9 +68,22 @@ class Placement:
         return value
 
 
-def lie_as_weights(optimizer: torch.optim.Optimizer) -> None:
-    """Lay what a loaded optimizer remembers of each weight in memory as the weight lies: fused kernels do not look."""
-    for weight, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
-                values[name] = torch.empty_like(weight).copy_(value)
+def for_kernels(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of another optimizer of the same weights, to be loaded by this one, which may use other kernels.
+
+    What it remembers of each weight is laid in memory as the weight lies: the fused kernels of the CPU do not look.
+    """
+    pairs = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    groups = [{**saved, "fused": group["fused"]} if "fused" in group else saved for saved, group in pairs]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    of_weights = {
+        number: {name: _lie_as(weights[number], value) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    return {**state, "param_groups": groups, "state": of_weights}
+
+
+def _lie_as(weight: Tensor, value: Any) -> Any:
+    if not isinstance(value, Tensor) or value.shape != weight.shape or value.stride() == weight.stride():
+        return value
+    return torch.empty_strided(weight.shape, weight.stride(), dtype=value.dtype, device=value.device).copy_(value)

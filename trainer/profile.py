@@ -125,9 +125,9 @@ class Profiled:
                 path.parent.mkdir(exist_ok=True)
                 files.write(path, lambda temporary: _export(profiler, temporary))
                 lines.append(f"trace: {path} (open it in https://ui.perfetto.dev)")
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # whatever the profiler cannot do
             log.warning("warning  no profile: %s", getattr(error, "strerror", None) or error)
-        self._written = True
+        self._written, self._profiler = True, None  # which has every operator of these steps
         for line in lines:
             log.info("profile  %s", line)
 

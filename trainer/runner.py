@@ -57,7 +57,8 @@ from trainer.spec import Spec
 log = logging.getLogger("trainer")
 
 MOST_SAMPLES = 64  # training images that a logger may show
-LEAST = 128  # samples in a batch of an evaluation: with more, the models here are hardly faster, and take more memory
+EVALUATED = 128  # samples of a batch: with more, the models here are hardly faster
+MOST_TIMES = 8  # as many as in training, which keeps what an evaluation does not
 MOST_VALUES = 2**20  # that a model reads in such a batch
 
 
@@ -365,6 +366,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     keep_freed_memory(settings.keep_freed_memory)
     seed_all(settings.seed)
     choose_kernels(settings.deterministic)
+    collect_garbage()  # with torch's compiler, all that takes long is imported
     here = processes().world
     share = Share(settings.micro_batch_size, here.rank, here.size)
     mistakes = Mistakes()
@@ -408,7 +410,6 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     scheduler = build(SCHEDULERS, settings.scheduler, Horizon(total_steps, len(loaders.train)))
     if loaders.val is None:
         _check_without_val(settings, scheduler)
-    collect_garbage()  # the command waits with it while it starts
     return Parts(
         placement=placement,
         precision=precision,
@@ -518,7 +519,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 def evaluation_batch_size(batch_size: int, spec: Spec) -> int:
     """That of training; or more, where that takes little memory: without a backward pass small ones only cost time."""
-    return max(batch_size, min(LEAST, MOST_VALUES // math.prod(spec.shape)))
+    return max(batch_size, min(EVALUATED, MOST_TIMES * batch_size, MOST_VALUES // math.prod(spec.shape)))
 
 
 def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) -> Monitor:

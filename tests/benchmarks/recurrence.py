@@ -20,8 +20,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from tests.benchmarks.speed import machine, print_table
 from trainer.allocator import keep_freed_memory
-from trainer.model._recurrent import Builtin
 from trainer.model.gru import PackedGRU, ResetBefore
+from trainer.model.lstm import PaddedLSTM
 
 HIDDEN = 128
 Layers = dict[str, tuple[nn.Module, Callable[[], Tensor]]]
@@ -41,7 +41,7 @@ def layers(steps: Tensor, lengths: Tensor | None) -> Layers:
     """Torch's GRU, and ours by its side; likewise the LSTM."""
     width = steps.shape[2]
     gru, lstm = nn.GRU(width, HIDDEN, batch_first=True), nn.LSTM(width, HIDDEN, batch_first=True)
-    after, long = PackedGRU(gru), Builtin(lstm)
+    after, long = PackedGRU(width, HIDDEN, batch_first=True), PaddedLSTM(width, HIDDEN, batch_first=True)
     before = ResetBefore(width, HIDDEN, 1, dropout=0.0, bidirectional=False)
     return {
         "torch.nn.GRU": (gru, lambda: packed(gru, steps, lengths)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.helpers import Cell, assert_close, defaults, double_model, last_state, make_spec
 from trainer.model import MODELS
-from trainer.model._recurrent import Builtin
+from trainer.model._recurrent import by_torch
 from trainer.model.gru import PackedGRU, ResetBefore
 from trainer.spec import Spec
 
@@ -32,7 +33,7 @@ def layers_of(reset_after: bool, width: int, hidden: int, layers: int, bidirecti
     torch.manual_seed(0)
     if not reset_after:
         return ResetBefore(width, hidden, layers, dropout=0.0, bidirectional=bidirectional).double()
-    return PackedGRU(nn.GRU(width, hidden, layers, batch_first=True, bidirectional=bidirectional)).double()
+    return PackedGRU(width, hidden, layers, batch_first=True, bidirectional=bidirectional).double()
 
 
 def reset_after_cell(w_in: Tensor, w_h: Tensor, b_in: Tensor, b_h: Tensor) -> Cell:
@@ -257,7 +258,7 @@ def test_steps_of_our_own_are_those_of_torch(layers: int, bidirectional: bool, l
     size = None if lengths is None else torch.tensor(lengths)
     weights = list(layer.parameters())
     results = []
-    for forward in (layer.forward, lambda steps, size: Builtin.forward(layer, steps, size)):
+    for forward in (layer.forward, lambda steps, size: by_torch(partial(nn.GRU.forward, layer), layer, steps, size)):
         steps = torch.randn(3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
         last = forward(steps, size)
         towards = torch.arange(last.numel(), dtype=torch.float64).view_as(last)

@@ -61,6 +61,8 @@ class Sharded(OfProcesses):
         pieces = dict(zip(before, model.parameters(), strict=True))
         for group in optimizer.param_groups:
             group["params"] = [pieces[weight] for weight in group["params"]]
+            if "fused" in group:
+                group["fused"] = False  # not every fused kernel knows pieces
         return model
 
     def exchanging(

@@ -55,7 +55,7 @@ def class_weights(weight: list[float] | str | None, spec: Spec) -> Tensor | None
 def size_of_classes(targets: Tensor, weight: Tensor | None) -> Tensor | int:
     """The sum of the samples' weights; that of a mixed one (batch, classes) is the mean of its classes' weights."""
     if weight is None:
-        return len(targets)
+        return targets.shape[0]
     return weight[targets].sum() if targets.ndim == 1 else (targets * weight).sum()
 
 

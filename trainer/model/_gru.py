@@ -7,7 +7,7 @@ as in ``torch.nn.utils.rnn.PackedSequence``, so that no step is computed for pad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -182,12 +182,15 @@ def last_states(states: Tensor, order: list[slice]) -> Tensor:
     """(batch, hidden): the state of each sample after the last of its steps."""
     parts, done = [], 0
     for rows in reversed(order):  # samples that have no later step, the longest first
-        parts.append(states[rows][done:])
-        done = max(done, rows.stop - rows.start)
+        if rows.stop - rows.start > done:
+            parts.append(states[rows][done:])
+            done = rows.stop - rows.start
     return torch.cat(parts)
 
 
-def walk_back(ctx: Any, states: Tensor, of_states: Tensor | None, of_last: Tensor | None) -> Any:
+def walk_back(
+    ctx: Any, states: Tensor, of_states: Tensor | None, of_last: Tensor | None
+) -> Iterator[tuple[slice, Tensor]]:
     """The steps in reverse, each with the gradient of its states, which its user turns into that of those before."""
     gradient = states.new_zeros(ctx.batch, states.shape[1]) if of_last is None else of_last.clone()
     for rows in reversed(ctx.order):

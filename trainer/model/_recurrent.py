@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from trainer.model._sequence import as_sequence, last_layer
 from trainer.spec import Spec
 
-Cell = Callable[[Tensor], tuple[Tensor, Tensor]]  # from steps to the states after each, and after each sample's last
+States = tuple[Tensor, Tensor]  # after each step, and after each sample's last
+Cell = Callable[[Tensor], States]
 
 
 class Recurrent(nn.Module):
@@ -53,8 +53,8 @@ class Recurrent(nn.Module):
         return outputs
 
 
-class Builtin(nn.Module):
-    """torch's own recurrent layers: cuDNN's on a GPU, oneDNN's LSTM on a CPU."""
+class Layers(nn.Module):
+    """Recurrent layers of torch's as the child ``layer``, which is called with (steps, lengths)."""
 
     def __init__(self, layer: nn.RNNBase) -> None:
         super().__init__()
@@ -62,19 +62,18 @@ class Builtin(nn.Module):
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
-        layer = self.layer
-        if lengths is None:
-            return _side_by_side(layer(steps)[1], layer)
-        if not layer.bidirectional:  # the padding comes after what counts
-            states: Tensor = layer(steps)[0]
-            return last_valid(states, lengths)
-        if (
-            isinstance(layer, nn.LSTM) and steps.device.type == "cpu"
-        ):  # oneDNN takes nothing packed, and is twice as fast
-            cells = by_direction(layer, partial(_lstm_cell, layer, lengths))
-            return through(steps, cells, layer.dropout * layer.training)
-        packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return _side_by_side(layer(packed)[1], layer)
+        last: Tensor = self.layer(steps, lengths)
+        return last
+
+
+def by_torch(forward: Callable[..., Any], layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
+    """The last valid states of layers, (batch, features), by their own ``forward``."""
+    if lengths is None:
+        return _side_by_side(forward(steps)[1], layer)
+    if not layer.bidirectional:  # the padding comes after what counts
+        return last_valid(forward(steps)[0], lengths)
+    packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return _side_by_side(forward(packed)[1], layer)
 
 
 def _side_by_side(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) -> Tensor:
@@ -125,7 +124,8 @@ def through(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -> T
         if depth > 0 and dropout > 0:
             steps = F.dropout(steps, dropout)
         states, last = zip(*(cell(steps) for cell in directions), strict=True)
-        steps = torch.cat(states, dim=-1) if len(states) > 1 else states[0]
+        if depth < len(cells) - 1:
+            steps = torch.cat(states, dim=-1) if len(states) > 1 else states[0]
     return torch.cat(last, dim=1) if len(last) > 1 else last[0]
 
 
@@ -135,18 +135,6 @@ def by_direction(layer: nn.RNNBase, make: Callable[[Sequence[Tensor], bool], Cel
     if not layer.bidirectional:
         return [[make(each, False)] for each in weights]
     return [[make(one, False), make(other, True)] for one, other in zip(weights[::2], weights[1::2], strict=True)]
-
-
-def _lstm_cell(layer: nn.LSTM, lengths: Tensor, weights: Sequence[Tensor], backwards: bool) -> Cell:
-    """One direction of one of torch's layers, over padded steps."""
-
-    def cell(steps: Tensor) -> tuple[Tensor, Tensor]:
-        read = turned(steps, lengths) if backwards else steps
-        zeros = read.new_zeros(1, len(read), layer.hidden_size)
-        states = torch.lstm(read, (zeros, zeros), list(weights), True, 1, 0.0, layer.training, False, True)[0]
-        return turned(states, lengths) if backwards else states, last_valid(states, lengths)
-
-    return cell
 
 
 def last_valid(states: Tensor, lengths: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
+import torch
 import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class CNN(nn.Module):
         for maps in channels:
             blocks.append(conv(width, maps, kernel_size, padding=kernel_size // 2))
             blocks += [batch_norm(maps)] if norm == "batch" else []
-            blocks += [pool(2), nn.ReLU()]  # as the other way round, but on a quarter of the values
+            blocks += [pool(2), nn.ReLU()]  # as the other way round, but on fewer values
             width, size = maps, [length // 2 for length in size]
         self.blocks = nn.Sequential(*blocks)
         self.global_pool = ("max" if spec.varying else "none") if global_pool == "auto" else global_pool
@@ -83,6 +84,9 @@ class CNN(nn.Module):
         features = width * math.prod(size[pooled:])
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout))
         self.out = last_layer(hidden, spec)
+        # Pixel by pixel, with the channels side by side, is how convolutions and poolings of a CPU and of tensor cores
+        # want images; weights that lie so make all that follows lie so.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """See the class."""
@@ -112,7 +116,9 @@ class CNN(nn.Module):
         for layer in self.blocks:
             if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ReLU):
                 maps = layer(maps)
-            elif isinstance(layer, nn.MaxPool1d | nn.MaxPool2d):  # with a ReLU to come, a zero is never the largest
+            elif isinstance(
+                layer, nn.MaxPool1d | nn.MaxPool2d
+            ):  # a ReLU follows: that a zero is larger changes nothing
                 maps = layer(keep(maps, valid_steps(lengths, maps.shape[2]), axis=2))
                 lengths = (lengths + 1) // 2
             else:

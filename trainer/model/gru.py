@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +11,19 @@ from torch import Tensor, nn
 
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
-from trainer.model._gru import States, reset_after_steps, reset_before_steps
-from trainer.model._recurrent import Builtin, Cell, Packed, Recurrent, by_direction, last_valid, through, turned
+from trainer.model._gru import reset_after_steps, reset_before_steps
+from trainer.model._recurrent import (
+    Cell,
+    Layers,
+    Packed,
+    Recurrent,
+    States,
+    by_direction,
+    by_torch,
+    last_valid,
+    through,
+    turned,
+)
 from trainer.spec import Spec
 
 
@@ -38,22 +48,21 @@ def gru(
         between = dropout if layers > 1 else 0.0
         if not reset_after:
             return ResetBefore(width, hidden, layers, dropout=between, bidirectional=bidirectional)
-        return PackedGRU(nn.GRU(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
+        return Layers(PackedGRU(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
 
     return Recurrent(spec, make, features=hidden * (1 + bidirectional), dropout=dropout, embedding=embedding)
 
 
-class PackedGRU(Builtin):
-    """torch's GRU; on a CPU with steps of our own, which are faster than torch's."""
+class PackedGRU(nn.GRU):
+    """torch's GRU, asked for its last states; on a CPU by steps of our own, which are faster than torch's."""
 
-    def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
+    def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
-        layer = self.layer
         if steps.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(steps, lengths)
+            return by_torch(super().forward, self, steps, lengths)
         packed = Packed.of(steps, lengths)
-        cells = by_direction(layer, partial(_reset_after_cell, packed.sizes))
-        return packed.in_order(through(packed.steps, cells, layer.dropout * layer.training))
+        cells = by_direction(self, partial(_reset_after_cell, packed.sizes))
+        return packed.in_order(through(packed.steps, cells, self.dropout * self.training))
 
 
 def _reset_after_cell(sizes: list[int], weights: Sequence[Tensor], backwards: bool) -> Cell:
@@ -88,14 +97,19 @@ class ResetBefore(nn.Module):
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
         dropout = self.dropout * self.training
-        if torch.compiler.is_compiling():
-            return through(steps, self._cells(lambda cell: partial(cell.padded, lengths)), dropout)
+        if steps.device.type != "cpu" or torch.compiler.is_compiling():
+            return through(steps, self._cells(lengths, None), dropout)
         packed = Packed.of(steps, lengths)
-        return packed.in_order(through(packed.steps, self._cells(lambda cell: partial(cell, packed.sizes)), dropout))
+        return packed.in_order(through(packed.steps, self._cells(None, packed.sizes), dropout))
 
-    def _cells(self, make: Callable[[_ResetBeforeCell], Callable[[bool, Tensor], States]]) -> list[list[Cell]]:
-        layers = cast(list[list[_ResetBeforeCell]], self.cells)
-        return [[partial(make(cell), way == 1) for way, cell in enumerate(layer)] for layer in layers]
+    def _cells(self, lengths: Tensor | None, sizes: list[int] | None) -> list[list[Cell]]:
+        return [
+            [
+                partial(cell, backwards=way == 1, lengths=lengths, sizes=sizes)
+                for way, cell in enumerate(layer.children())
+            ]
+            for layer in self.cells
+        ]
 
 
 class _ResetBeforeCell(nn.Module):
@@ -109,13 +123,20 @@ class _ResetBeforeCell(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as torch's recurrent layers
 
-    def forward(self, sizes: list[int], backwards: bool, steps: Tensor) -> States:
-        """Packed steps -> packed states, and the last ones."""
-        inputs = F.linear(steps, self.weight_ih, self.bias)
-        return reset_before_steps(inputs, self.weight_hh, sizes, backwards)
+    def forward(self, steps: Tensor, *, backwards: bool, lengths: Tensor | None, sizes: list[int] | None) -> States:
+        """The states after each step, and after each sample's last.
 
-    def padded(self, lengths: Tensor | None, backwards: bool, steps: Tensor) -> States:
-        """The same of (batch, steps, width), in operations that a compiler can follow."""
+        Args:
+            steps: (steps of all samples, width), packed, where ``sizes`` says how many samples have each; else
+                (batch, steps, width), padded to the longest of ``lengths``.
+            backwards: from each sample's last step to its first.
+        """
+        if sizes is None:
+            return self._padded(steps, backwards, lengths)
+        return reset_before_steps(F.linear(steps, self.weight_ih, self.bias), self.weight_hh, sizes, backwards)
+
+    def _padded(self, steps: Tensor, backwards: bool, lengths: Tensor | None) -> States:
+        """In operations that a compiler can follow, and that do not wait for a GPU."""
         hidden = self.weight_hh.shape[1]
         gate_weights, candidate_weights = self.weight_hh.split([2 * hidden, hidden])
         read = turned(steps, lengths) if backwards else steps

@@ -1,10 +1,26 @@
 """A long short-term memory network (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000)."""
 
-from torch import nn
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
 
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
-from trainer.model._recurrent import Builtin, Recurrent
+from trainer.model._recurrent import (
+    Cell,
+    Layers,
+    Recurrent,
+    States,
+    by_direction,
+    by_torch,
+    last_valid,
+    through,
+    turned,
+)
 from trainer.spec import Spec
 
 
@@ -26,6 +42,29 @@ def lstm(
 
     def make(width: int) -> nn.Module:
         between = dropout if layers > 1 else 0.0
-        return Builtin(nn.LSTM(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
+        return Layers(PaddedLSTM(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
 
     return Recurrent(spec, make, features=hidden * (1 + bidirectional), dropout=dropout, embedding=embedding)
+
+
+class PaddedLSTM(nn.LSTM):
+    """torch's LSTM, asked for its last states; on a CPU padded, as oneDNN is twice as fast and takes nothing packed."""
+
+    def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
+        """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        if lengths is None or not self.bidirectional or steps.device.type != "cpu":
+            return by_torch(super().forward, self, steps, lengths)
+        cells = by_direction(self, partial(_cell, self, lengths))
+        return through(steps, cells, self.dropout * self.training)
+
+
+def _cell(layer: nn.LSTM, lengths: Tensor, weights: Sequence[Tensor], backwards: bool) -> Cell:
+    """One direction of one layer, over padded steps."""
+
+    def cell(steps: Tensor) -> States:
+        read = turned(steps, lengths) if backwards else steps
+        zeros = read.new_zeros(1, len(read), layer.hidden_size)
+        states = torch.lstm(read, (zeros, zeros), list(weights), True, 1, 0.0, layer.training, False, True)[0]
+        return turned(states, lengths) if backwards else states, last_valid(states, lengths)
+
+    return cell
