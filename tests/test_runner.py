@@ -245,7 +245,7 @@ from trainer import config
 before = config.Settings.replace
 def replace(self, **changes):
     from torch.optim.optimizer import register_optimizer_step_pre_hook
-    heavy = ("torchvision", "tensorboard", "torch.utils.tensorboard", "torchmetrics", "torch.profiler.profiler")
+    heavy = ("torchvision", "tensorboard", "torch.utils.tensorboard", "torchmetrics", "trainer.profile")
     register_optimizer_step_pre_hook(lambda *_: print("there:", [name for name in heavy if name in sys.modules]))
     config.Settings.replace = before
     return before(self, **changes)

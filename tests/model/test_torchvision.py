@@ -60,6 +60,7 @@ def test_max_vit_can_be_built() -> None:
 def test_default_is_torchvisions_resnet18() -> None:
     model, theirs = build(image_spec(3, 32, 32, classes=7)).eval(), torchvision.models.resnet18(num_classes=7).eval()
     theirs.load_state_dict(dict(zip(theirs.state_dict(), model.state_dict().values(), strict=True)))
+    theirs.to(memory_format=torch.channels_last)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(model(images), theirs(images))

@@ -53,7 +53,7 @@ class Torchvision(nn.Module):
         self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()
         try:  # classifiers differ in the sizes they can read, and only they know: let it read one image
             self.network: nn.Module = builder(weights=None, **options)
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # see the cnn
+            self.network.to(memory_format=torch.channels_last)  # see the cnn
             with torch.no_grad():
                 self.eval()(torch.zeros(1, *spec.shape))
         except (AssertionError, RuntimeError) as error:
