@@ -54,11 +54,11 @@ def gru(
 
 
 class PackedGRU(nn.GRU):
-    """torch's GRU, asked for its last states; on a CPU by steps of our own, which are faster than torch's."""
+    """torch's GRU, asked for its last states; on a CPU trained by steps of our own, which are faster than torch's."""
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
-        if steps.device.type != "cpu" or torch.compiler.is_compiling():
+        if steps.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return by_torch(super().forward, self, steps, lengths)
         packed = Packed.of(steps, lengths)
         cells = by_direction(self, partial(_reset_after_cell, packed.sizes))
