@@ -95,7 +95,7 @@ class _ResetAfter(Function):
         turned = torch.cat([weight[2 * hidden :], weight[: 2 * hidden]])
         flat = factors.view(steps, -1)  # soon the gradients
         for rows, of_state in walk_back(ctx, states, of_states, of_last):
-            factors[rows] *= of_state.unsqueeze(1)
+            factors[rows].mul_(of_state.unsqueeze(1))
             of_state.mul_(update[rows]).addmm_(flat[rows, : 3 * hidden], turned)
         of_turned = flat[:, : 3 * hidden].t() @ before
         of_weight = torch.cat([of_turned[hidden:], of_turned[:hidden]])
@@ -144,7 +144,7 @@ class _ResetBefore(Function):
         tanh_backward(1 - update, candidates, grad_input=to_candidate)
         of_gates, of_candidate = weight[: 2 * hidden], weight[2 * hidden :]
         for rows, of_state in walk_back(ctx, states, of_states, of_last):
-            factors[rows] *= of_state.unsqueeze(1)
+            factors[rows].mul_(of_state.unsqueeze(1))
             of_kept = flat[rows, 2 * hidden :] @ of_candidate
             torch.mul(of_kept, to_reset[rows], out=flat[rows, :hidden])
             of_state.mul_(update[rows]).addcmul_(of_kept, reset[rows]).addmm_(flat[rows, : 2 * hidden], of_gates)
