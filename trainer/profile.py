@@ -88,6 +88,8 @@ class Profiled:
         """Those of the next ``steps`` batches that the profiler has to see; ``done`` came before."""
         skipped = min(SKIPPED, steps // 3)
         unrecorded = skipped + min(WARM_UP, max(0, steps - skipped - 1))
+        # a step ends where the next batch is asked for, and the last one of an epoch after its evaluation and its log
+        recorded = min(RECORDED, max(1, steps - unrecorded - 1))
 
         def action(step: int) -> ProfilerAction:
             if step < skipped:
@@ -97,7 +99,7 @@ class Profiled:
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self._device.type == "cuda")
         self._first = done + unrecorded + 1
         try:
-            for number, batch in enumerate(itertools.islice(batches, unrecorded + RECORDED)):
+            for number, batch in enumerate(itertools.islice(batches, unrecorded + recorded)):
                 with _without_notices() if number in (0, unrecorded) else contextlib.nullcontext():
                     # begun with the first batch in hand: no data worker is the child of a process that is recorded
                     if self._profiler is None:

@@ -79,7 +79,7 @@ def by_torch(forward: Callable[..., Any], layer: nn.RNNBase, steps: Tensor, leng
 def _side_by_side(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) -> Tensor:
     """What torch calls h_n, (layers * directions, batch, hidden) -> the last layer's, (batch, directions * hidden)."""
     states = last[0] if isinstance(last, tuple) else last
-    return torch.cat(list(states[-2:]), dim=1) if layer.bidirectional else states[-1]
+    return torch.cat(list(states[-1 - layer.bidirectional :]), dim=1)
 
 
 class Packed(NamedTuple):
