@@ -26,22 +26,24 @@ class Ema:
         self.model = copy.deepcopy(model).requires_grad_(False)
 
     @functools.cached_property
-    def _pairs(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
-        """Averages and weights, and what is copied; known once both models lie on the devices for good."""
-        pairs = list(zip(_tensors(self.model), _tensors(self._followed), strict=True))
-        floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        others = [pair for pair in pairs if not pair[0].is_floating_point()]
-        return [average for average, _ in floating], [weight for _, weight in floating], others
+    def _pairs(self) -> tuple[list[tuple[list[Tensor], list[Tensor]]], list[tuple[Tensor, Tensor]]]:
+        """Averages and weights, and what is copied; known once both models lie on the devices for good.
+
+        Weights may be pieces, and buffers never are, so they are averaged apart.
+        """
+        ours, theirs = self.model, self._followed
+        weights = list(zip(ours.parameters(), theirs.parameters(), strict=True))
+        buffers = list(zip(ours.buffers(), theirs.buffers(), strict=True))
+        groups = [[pair for pair in pairs if pair[0].is_floating_point()] for pairs in (weights, buffers)]
+        others = [pair for pair in [*weights, *buffers] if not pair[0].is_floating_point()]
+        return [([a for a, _ in group], [b for _, b in group]) for group in groups if group], others
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Follow the model after ``step`` optimizer steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, weights, others = self._pairs
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+        floating, others = self._pairs
+        for averages, followed in floating:
+            torch._foreach_lerp_(averages, followed, 1 - decay)
         for average, other in others:
             average.copy_(other)
-
-
-def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]

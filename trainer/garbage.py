@@ -1,10 +1,9 @@
-"""When Python looks for garbage: neither while a command starts nor when it ends.
+"""When Python looks for garbage: not while a command starts.
 
 torch and its compiler make hundreds of thousands of objects that stay. To look through them again and again while they
-are imported, and to take them apart before the process ends, takes longer than the first twenty steps of many models.
+are imported, and once more when the process ends, takes longer than the first twenty steps of many models.
 """
 
-import atexit
 import gc
 
 
@@ -12,21 +11,17 @@ class Command:
     """What this process does now."""
 
     waits = False
-    ends_quickly = False
 
 
 def wait_with_garbage() -> None:
-    """Until ``collect_garbage`` is called, and at the end of the process."""
+    """Until ``collect_garbage`` is called."""
     if gc.isenabled():
         gc.disable()
         Command.waits = True
-    if not Command.ends_quickly:
-        atexit.register(gc.freeze)
-        Command.ends_quickly = True
 
 
 def collect_garbage() -> None:
-    """From now on, as ever; but what has been imported meanwhile is not looked at."""
+    """From now on, as ever; but what has been imported meanwhile is not looked at, also at the end of the process."""
     if Command.waits:
         gc.freeze()
         gc.enable()

@@ -88,6 +88,7 @@ class Tape:
             before, self._memory = self._memory, rows.new_empty(2 * count, *rows.shape[1:])
             if before is not None:
                 self._memory[: self._count] = before[: self._count]
+        assert rows.dtype == self._memory.dtype
         self._memory[self._count : count] = rows
         self._count = count
 

@@ -84,7 +84,9 @@ def test_a_label_outside_the_classes_is_a_failed_run(train: Train, tmp_path: Pat
     assert "dataset=mnist: train sample 10 has label 10, outside 0 to 9 (10 of 60 labels are)" in line
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0\0\x08\x03\0\0\0\x3c", b"\0" * 100])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\0\0\x08\x03\0\0\0\x3c", b"\0" * 100, b"\0\0\x08\0\x05", b"\0\0\x08\x01\0\0\0\0"]
+)
 def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes) -> None:
     write_grey_set(tmp_path / "MNIST" / "raw")
     (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(damage)

@@ -135,3 +135,12 @@ def test_answer_ends_in_a_sigmoid_where_the_loss_wants_probabilities() -> None:
     logits, probabilities = map(build, specs)  # with the same seed
     samples = torch.randn(4, 6, 3, dtype=torch.float64)
     assert torch.equal(probabilities(samples), logits(samples).sigmoid())
+
+
+@directions
+def test_half_precision_is_float32_where_there_is_no_half(bidirectional: bool) -> None:
+    model = build(make_spec("sequence", (6, 3)), bidirectional=bidirectional).float()
+    samples = torch.randn(2, 6, 3)
+    with torch.autocast("cpu", torch.float16):
+        half = model(samples)
+    torch.testing.assert_close(half.float(), model(samples), rtol=0, atol=1e-2)

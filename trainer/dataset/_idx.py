@@ -51,12 +51,15 @@ def read_idx(file: Path) -> Tensor:
     content = bytearray(file.stat().st_size)
     with file.open("rb") as opened:
         opened.readinto(content)
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or content[3] == 0:
         raise ValueError(f"{file.name} is no IDX file of bytes")
     start = 4 + 4 * content[3]
     sizes = [int.from_bytes(content[place : place + 4], "big") for place in range(4, start, 4)]
     if len(content) < start or len(content) - start != math.prod(sizes):
-        raise ValueError(f"{file.name} should hold {' x '.join(map(str, sizes))} bytes, but holds {len(content)}")
+        wanted = " x ".join(map(str, sizes))
+        raise ValueError(f"{file.name} should hold {wanted} bytes after its first {start}, but is {len(content)} long")
+    if 0 in sizes:
+        raise ValueError(f"{file.name} holds nothing")
     return torch.frombuffer(content, dtype=torch.uint8, offset=start).view(sizes)
 
 

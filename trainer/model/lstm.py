@@ -52,6 +52,14 @@ class PaddedLSTM(nn.LSTM):
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        if (
+            steps.device.type == "cpu"
+            and torch.is_autocast_enabled("cpu")
+            and torch.get_autocast_dtype("cpu") == torch.half
+        ):
+            with torch.autocast("cpu", enabled=False):  # oneDNN's has no float16
+                last: Tensor = self(steps.float(), lengths)
+                return last
         if lengths is None or not self.bidirectional or steps.device.type != "cpu":
             return by_torch(super().forward, self, steps, lengths)
         cells = by_direction(self, partial(_cell, self, lengths))
