@@ -136,7 +136,7 @@ def test_torchrun_can_start_the_installed_command(train: Train, tmp_path: Path) 
         assert_same_training(train(*WORDS, *SIZES, f"model={model}", f"ema={ema}").run_dir, run_dir)
 
 
-@pytest.mark.parametrize("chosen", [("model=cnn", "model.norm=batch"), ("model=gru", "optimizer=sgd")], ids=" ".join)
+@pytest.mark.parametrize("chosen", [("model=cnn", "optimizer=adam"), ("model=gru", "optimizer=sgd")], ids=" ".join)
 def test_sharded_weights_train_as_whole_ones(train: Train, tmp_path: Path, chosen: tuple[str, str]) -> None:
     words = (*WORDS, "batch_size=67", "ema=0.9", "clip_norm=1.0", "accumulate=2", "epochs=2", *chosen)
     code, out, errors = run([*TRAIN, *words, "device=fsdp", "device.processes=2", "run_dir=run"], tmp_path)
