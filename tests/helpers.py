@@ -104,6 +104,26 @@ def last_state(sample: Tensor, layers: Sequence[Sequence[Cell]]) -> Tensor:
     return states[0][-1] if len(states) == 1 else torch.cat([states[0][-1], states[1][0]])
 
 
+def looked_into(look: str) -> str:
+    """A program that is the command, with a function ``look()`` of its code that is called before the run is imported.
+
+    Args:
+        look: its code.
+    """
+    return f"""
+import sys, cli
+from trainer import config
+{look}
+before = config.Settings.replace
+def replace(self, **changes):
+    look()
+    config.Settings.replace = before
+    return before(self, **changes)
+config.Settings.replace = replace
+sys.exit(cli.main())
+"""
+
+
 def loaders_of(data: Data, batch_size: int = 16, seed: int = 0, **keys: Any) -> Loaders:
     """Its loaders on the CPU: one process, nothing limited, unless ``keys`` say otherwise."""
     options: dict[str, Any] = {"limit_batches": None, "overfit_batches": None, "share": Share(batch_size), **keys}

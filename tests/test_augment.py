@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.helpers import loaders_of, torchvision_functional
+from trainer import augment
 from trainer.augment import OFF, Augment, erase, recolor, shift, turn
 from trainer.data import Data, Split, TensorSource
 from trainer.draws import Draws
@@ -85,6 +86,7 @@ def test_crop_and_flip_move_each_sample_as_by_hand(
     assert result.dtype == dtype and result.shape == images.shape and result.is_contiguous()
     wanted = [shifted_by_hand(*each, crop, flip) for each in zip(images, draws.tolist(), strict=True)]
     assert torch.equal(result, torch.stack(wanted))
+    assert torch.equal(augment._shift_by_pixels(images, draws, crop, flip), result)  # what mps does
 
 
 @pytest.mark.parametrize("crop", [1, 2, 3, 4, 7])

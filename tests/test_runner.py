@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import REPOSITORY, Train
 from tests.dataset.test_torchvision import write_grey_set
-from tests.helpers import make_spec
+from tests.helpers import looked_into, make_spec
 from tests.test_engine import make_engine
 from trainer import runner
 from trainer.environment import environment
@@ -239,25 +239,18 @@ def test_tf32_is_refused_where_there_is_none(train: Train) -> None:
 
 
 # Which of the packages that take their time are there in the first step.
-FIRST_STEP = """
-import sys, cli
-from trainer import config
-before = config.Settings.replace
-def replace(self, **changes):
+LOOK = """
+def look():
     from torch.optim.optimizer import register_optimizer_step_pre_hook
     heavy = ("torchvision", "tensorboard", "torch.utils.tensorboard", "torchmetrics", "trainer.profile")
     register_optimizer_step_pre_hook(lambda *_: print("there:", [name for name in heavy if name in sys.modules]))
-    config.Settings.replace = before
-    return before(self, **changes)
-config.Settings.replace = replace
-sys.exit(cli.main())
 """
 
 
 def test_the_first_step_waits_for_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     write_grey_set(tmp_path / "MNIST" / "raw")
     words = ["dataset=mnist", f"dataset.root={tmp_path}", "max_steps=1", "run_dir=run"]
-    command = [sys.executable, "-c", FIRST_STEP, *words]
+    command = [sys.executable, "-c", looked_into(LOOK), *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "there: []" in done.stdout.splitlines()
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))

@@ -19,18 +19,9 @@ OUTPUTS = Path("outputs")
 
 # What a run may go on with: nothing that is learned changes.
 TAKEN = (
-    *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "profile"),
-    *("run_dir", "resume"),
-    *(
-        "plugins",
-        "logger",
-        "checkpoint",
-        "keep_freed_memory",
-        "dataset.root",
-        "dataset.path",
-        "dataset.workers",
-        "dataset.in_memory",
-    ),
+    *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "run_dir", "resume"),
+    *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory"),
+    *("dataset.root", "dataset.path", "dataset.workers", "dataset.in_memory"),
     *("device.processes", "device.timeout", "device.max_restarts"),  # how many there are is said where they are known
 )
 # The same training, but in other kernels or another order of sums, so no longer bit for bit.

@@ -8,7 +8,6 @@ the working directory. Of the job ``linear`` they get all batches ready-made, as
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
+
+from trainer.allocator import keep_freed_memory
 
 BATCH, RATE, LOG_EVERY = 128, 1e-3, 50
 TUNED_EVALUATION = 250  # images of a batch
@@ -134,15 +135,6 @@ def tuned_network(job: str) -> nn.Module:
     return model
 
 
-def keep_freed_memory() -> None:
-    """Have glibc, where there is one, keep freed memory instead of handing it back to the system."""
-    max_mmaps, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(max_mmaps, 0)
-        mallopt(trim_threshold, -1)
-
-
 def read(root: Path, part: str, count: int | None = None) -> tuple[Tensor, Tensor]:
     """The first images of a part, normalised, and their labels."""
     images, labels = (
@@ -217,7 +209,7 @@ def loop(job: str, root: Path, count: int | None) -> float:
 def limit(job: str, root: Path, count: int | None, *, tuned: bool = False) -> float:
     """Nothing but the arithmetic: no loader, no bar, no log."""
     if tuned:
-        keep_freed_memory()
+        keep_freed_memory(True)
     model = tuned_network(job) if tuned else network(job)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=tuned or None)
     data = read(root, "train", count)

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import platform
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tests.benchmarks.speed import machine, print_table, spread
 from tests.helpers import loaders_of
 from trainer.allocator import keep_freed_memory
 from trainer.augment import OFF, Augment
@@ -119,13 +117,6 @@ def rate(batches: Iterable[Any], seconds: float) -> float:
     return epochs * SAMPLES / now
 
 
-def processor() -> str:
-    """Its name, where the system tells."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -144,20 +135,13 @@ def main() -> None:
             now = rate(batches, options.seconds)
             if number > 0:  # the first round warms up
                 rates[name].append(now)
-    print(f"{SAMPLES} images of 3 x {SIZE} x {SIZE} bytes, batches of {BATCH_SIZE}, {options.rounds} rounds;")
-    print(f"{processor()}, {options.threads} threads, freed memory {'kept' if kept else 'handed back'};")
-    print(f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}")
-    print("\n| way | images/s | ratio |\n|---|---|---|")
-    first = next(iter(rates.values()))
+    print(f"{machine()}; {options.threads} threads, freed memory {'kept' if kept else 'handed back'}")
+    print(f"{SAMPLES} images of 3 x {SIZE} x {SIZE} bytes, batches of {BATCH_SIZE}, {options.rounds} rounds\n")
+    first, table = next(iter(rates.values())), [["way", "images/s", "ratio"]]
     for name, values in rates.items():
         ratios = [value / base for value, base in zip(values, first, strict=True)]
-        print(f"| {name} | {spread(values, ',.0f')} | {spread(ratios, '.1f')} |")
-
-
-def spread(values: list[float], form: str) -> str:
-    """The median, the least and the most."""
-    low, middle, high = (format(number, form) for number in (min(values), statistics.median(values), max(values)))
-    return f"{middle} ({low}-{high})"
+        table.append([name, spread(values, 0), spread(ratios, 1)])
+    print_table(table)
 
 
 if __name__ == "__main__":

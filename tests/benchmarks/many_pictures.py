@@ -11,37 +11,18 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from tests.benchmarks._process import Run, run
+
 SIZE = 32  # pixels
 DIFFERENT = 300  # pictures; their files are copies
 CLASSES = 10
-COMMAND = (
-    sys.executable,
-    "-m",
-    "cli",
-    "max_steps=1",
-    "limit_batches=1",
-    "logger=none",
-    "device=cpu",
-    "device.threads=1",
-)
-
-
-class Cost(NamedTuple):
-    """Of a command."""
-
-    seconds: float
-    mebibytes: float
+COMMAND = ("-m", "cli", "max_steps=1", "limit_batches=1", "logger=none", "device=cpu", "device.threads=1")
 
 
 def make(folder: Path, count: int) -> None:
@@ -58,15 +39,12 @@ def make(folder: Path, count: int) -> None:
         (folder / f"class{number % CLASSES}" / f"{number}.{form}").write_bytes(content)
 
 
-def cost(*words: str) -> Cost:
+def cost(*words: str) -> Run:
     """Run a command that must not fail."""
-    started = time.perf_counter()
-    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        raise SystemExit(f"failed: {' '.join(words)}")
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return Cost(time.perf_counter() - started, usage.ru_maxrss / unit)
+    done = run([*COMMAND, *words], Path())
+    if done.code != 0:
+        raise SystemExit(f"failed: {' '.join(words)}\n{done.output[-1000:]}")
+    return done
 
 
 def main() -> None:
@@ -80,7 +58,7 @@ def main() -> None:
         cost("dataset=digits", runs)  # reads what is on the disk for the first time
         base = cost("dataset=digits", runs)
         print(f"{'digits':<28}{base.seconds:7.1f} s  {base.mebibytes:7.0f} MiB")
-        few = dict[str, Cost]()
+        few = dict[str, Run]()
         for number, name in ((count // 4, "quarter"), (count, "all")):
             make(folder / name, number)
             for in_memory in ("true", "false", "auto"):

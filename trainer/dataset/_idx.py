@@ -10,8 +10,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import RunError
-from trainer.data import Data, Split
-from trainer.dataset._images import ImageKeys, image_data, image_split
+from trainer.data import Data
+from trainer.dataset._images import ImageKeys, file_split, image_data
 from trainer.dataset._torchvision import download
 
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -38,7 +38,9 @@ def idx_images(
         tensors = [read_idx(file) for file in files]
     except (OSError, ValueError) as error:
         raise RunError(f"dataset={name}: cannot read the files in {where}: {error}") from error
-    train, test = (_split(name, where, *pair) for pair in (tensors[:2], tensors[2:]))
+    train, test = (
+        file_split(name, where, images.unsqueeze(1), labels) for images, labels in (tensors[:2], tensors[2:])
+    )
     return image_data(name, seed, classes, train, test, **keys)
 
 
@@ -61,9 +63,3 @@ def read_idx(file: Path) -> Tensor:
     if 0 in sizes:
         raise ValueError(f"{file.name} holds nothing")
     return torch.frombuffer(content, dtype=torch.uint8, offset=start).view(sizes)
-
-
-def _split(name: str, where: Path, images: Tensor, labels: Tensor) -> Split:
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-        raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")
-    return image_split(images.unsqueeze(1), labels)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.augment import Augment, AugmentKeys
+from trainer.config import RunError
 from trainer.data import Data, Normalise, Split, TensorSource, check_classes, class_counts, split_off
 from trainer.dataset._own import LoadKeys
 from trainer.mix import MixImages
@@ -63,6 +66,17 @@ def image_data(
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
     )
+
+
+def file_split(name: str, where: Path, images: Tensor, labels: Tensor) -> Split:
+    """As ``image_split``, of what files in ``where`` hold.
+
+    Raises:
+        RunError: there is not a label for each image.
+    """
+    if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
+        raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")
+    return image_split(images, labels)
 
 
 def image_split(images: Tensor, labels: Tensor) -> Split:

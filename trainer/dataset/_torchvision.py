@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, RunError
 from trainer.data import Data, Split
-from trainer.dataset._images import ImageKeys, image_data, image_split
+from trainer.dataset._images import ImageKeys, file_split, image_data
 
 
 def torchvision_images(
@@ -79,10 +79,7 @@ def download(name: str, class_name: str, root: str, where: Path, *, train: bool 
 def _split(name: str, where: Path, dataset: Any) -> Split:
     """The CIFARs hold (samples, height, width, 3) arrays."""
     images = torch.as_tensor(dataset.data).permute(0, 3, 1, 2).contiguous()
-    labels = torch.as_tensor(dataset.targets)
-    if len(images) != len(labels):
-        raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")
-    return image_split(images, labels)
+    return file_split(name, where, images, torch.as_tensor(dataset.targets))
 
 
 def _one_line(error: BaseException) -> str:

@@ -76,7 +76,7 @@ class OfProcesses(Placement):
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """With the layers of batch normalisation exchanged."""
-        return super().prepare(synchronized(model, self.device) if self.sync_batchnorm else model)
+        return synchronized(model, self.device) if self.sync_batchnorm else model
 
     def exchanging(
         self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool

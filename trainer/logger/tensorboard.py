@@ -111,8 +111,8 @@ class Tensorboard(Logger):
         return path.relative_to(self._folder).as_posix()
 
     def _writer(self, split: str) -> SummaryWriter:
-        from torch.utils.tensorboard import SummaryWriter  # 0.2 s, after the first steps
-
         if split not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter  # takes its time, which the first steps need not wait for
+
             self._writers[split] = SummaryWriter(str(self._folder / split))
         return self._writers[split]

@@ -137,6 +137,12 @@ def by_direction(layer: nn.RNNBase, make: Callable[[Sequence[Tensor], bool], Cel
     return [[make(one, False), make(other, True)] for one, other in zip(weights[::2], weights[1::2], strict=True)]
 
 
+def padded(forwards: Callable[[Tensor], Tensor], steps: Tensor, backwards: bool, lengths: Tensor | None) -> States:
+    """One direction of one layer over (batch, steps, width), by what reads them forwards and has a state after each."""
+    states = forwards(turned(steps, lengths) if backwards else steps)
+    return turned(states, lengths) if backwards else states, last_valid(states, lengths)
+
+
 def last_valid(states: Tensor, lengths: Tensor | None) -> Tensor:
     """(batch, steps, features) -> the features of each sample's last valid step, (batch, features)."""
     if lengths is None:

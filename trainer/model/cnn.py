@@ -116,9 +116,8 @@ class CNN(nn.Module):
         for layer in self.blocks:
             if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ReLU):
                 maps = layer(maps)
-            elif isinstance(
-                layer, nn.MaxPool1d | nn.MaxPool2d
-            ):  # a ReLU follows: that a zero is larger changes nothing
+            elif isinstance(layer, nn.MaxPool1d | nn.MaxPool2d):
+                # a ReLU follows, so that a zero of the padding that is larger than what counts changes nothing
                 maps = layer(keep(maps, valid_steps(lengths, maps.shape[2]), axis=2))
                 lengths = (lengths + 1) // 2
             else:

@@ -20,9 +20,8 @@ from trainer.model._recurrent import (
     States,
     by_direction,
     by_torch,
-    last_valid,
+    padded,
     through,
-    turned,
 )
 from trainer.spec import Spec
 
@@ -132,21 +131,19 @@ class _ResetBeforeCell(nn.Module):
             backwards: from each sample's last step to its first.
         """
         if sizes is None:
-            return self._padded(steps, backwards, lengths)
+            return padded(self._forwards, steps, backwards, lengths)
         return reset_before_steps(F.linear(steps, self.weight_ih, self.bias), self.weight_hh, sizes, backwards)
 
-    def _padded(self, steps: Tensor, backwards: bool, lengths: Tensor | None) -> States:
+    def _forwards(self, steps: Tensor) -> Tensor:
         """In operations that a compiler can follow, and that do not wait for a GPU."""
         hidden = self.weight_hh.shape[1]
         gate_weights, candidate_weights = self.weight_hh.split([2 * hidden, hidden])
-        read = turned(steps, lengths) if backwards else steps
-        inputs = F.linear(read, self.weight_ih, self.bias).unbind(1)
+        inputs = F.linear(steps, self.weight_ih, self.bias).unbind(1)
         state = inputs[0].new_zeros(len(steps), hidden)
-        each = []
+        states = []
         for step in inputs:
             reset, update = torch.sigmoid(step[:, : 2 * hidden] + F.linear(state, gate_weights)).chunk(2, dim=1)
             candidate = torch.tanh(step[:, 2 * hidden :] + F.linear(reset * state, candidate_weights))
             state = (1 - update) * candidate + update * state
-            each.append(state)
-        states = torch.stack(each, dim=1)
-        return turned(states, lengths) if backwards else states, last_valid(states, lengths)
+            states.append(state)
+        return torch.stack(states, dim=1)

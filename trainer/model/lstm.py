@@ -10,17 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
-from trainer.model._recurrent import (
-    Cell,
-    Layers,
-    Recurrent,
-    States,
-    by_direction,
-    by_torch,
-    last_valid,
-    through,
-    turned,
-)
+from trainer.model._recurrent import Cell, Layers, Recurrent, by_direction, by_torch, padded, through
 from trainer.spec import Spec
 
 
@@ -69,10 +59,9 @@ class PaddedLSTM(nn.LSTM):
 def _cell(layer: nn.LSTM, lengths: Tensor, weights: Sequence[Tensor], backwards: bool) -> Cell:
     """One direction of one layer, over padded steps."""
 
-    def cell(steps: Tensor) -> States:
-        read = turned(steps, lengths) if backwards else steps
-        zeros = read.new_zeros(1, len(read), layer.hidden_size)
-        states = torch.lstm(read, (zeros, zeros), list(weights), True, 1, 0.0, layer.training, False, True)[0]
-        return turned(states, lengths) if backwards else states, last_valid(states, lengths)
+    def forwards(steps: Tensor) -> Tensor:
+        zeros = steps.new_zeros(1, len(steps), layer.hidden_size)
+        states: Tensor = torch.lstm(steps, (zeros, zeros), list(weights), True, 1, 0.0, layer.training, False, True)[0]
+        return states
 
-    return cell
+    return lambda steps: padded(forwards, steps, backwards, lengths)
