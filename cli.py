@@ -11,7 +11,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
-from trainer.config import ConfigError, RunError
+from trainer.config import ConfigError, RunError, SweepError, on_one_line
 from trainer.garbage import collect_garbage, wait_with_garbage
 from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, ignore
 
@@ -85,6 +85,7 @@ def main(words: list[str] | None = None) -> int:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        from hydra_plugins import trainer_sweeps
         from trainer import options
         from trainer.composition import from_hydra
         from trainer.guard import compose_error, plain_list, without_asking_for_the_mode
@@ -99,6 +100,7 @@ def main(words: list[str] | None = None) -> int:
             sys.argv.append(f"hydra.sweep.dir={folder}")
         if here is not None and (sweep_dir := launch.noted("sweep_dir")) is not None:
             sys.argv.append(f"hydra.sweep.dir={sweep_dir}")
+        trainer_sweeps.register()
         if command.mode_is_known:
             stack.enter_context(without_asking_for_the_mode())
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
@@ -107,6 +109,8 @@ def main(words: list[str] | None = None) -> int:
         codes.append(report_stop(stopped))
     except BrokenPipeError:
         codes.append(1)
+    except SweepError as error:
+        codes.append(error.code)
     except Exception as error:  # jobs report their own, so this is about the command, whatever its type
         if interrupts.asked is not None:  # what a signal cut in two fails in ways of its own
             codes.append(report_stop(Stopped(interrupts.asked)))
@@ -132,8 +136,7 @@ def report(error: Exception, command: str = "train") -> int:
     """Print an error's lines and return the exit code: 2 for the user's mistakes, 1 for everything else."""
     problems = error.problems if isinstance(error, ConfigError) else [str(error)]
     for problem in problems:
-        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in problem)
-        print(f"{command}: error: {line}", file=sys.stderr)
+        print(f"{command}: error: {on_one_line(problem)}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 

@@ -291,6 +291,7 @@ class Progress:
         batch: batches of the present epoch done.
         evaluated: the step of the last evaluation.
         best: the best evaluation so far, and its step and epoch; empty before the first.
+        last: the last evaluation, and its step and epoch.
         waited: evaluations since.
         skipped: batches left out because their loss or gradient was no number.
         skipped_in_a_row: those of them that came last.
@@ -300,6 +301,7 @@ class Progress:
         self.step = self.epoch = self.batch = self.evaluated = self.waited = 0
         self.skipped = self.skipped_in_a_row = 0
         self.best: dict[str, Any] = {}
+        self.last: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Every field."""

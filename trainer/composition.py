@@ -81,16 +81,25 @@ def compose(*words: str, config_dir: str | Path | None = None) -> Settings:
 
 
 def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """Before the words of ``resume=last`` or ``resume=RUN`` those of that run.
+    """Before the words of ``resume=last`` or ``resume=RUN`` those of that run; of ``sweep=last`` those of that sweep.
 
     Raises:
-        ConfigError: there is no such run.
+        ConfigError: there is no such run or sweep.
     """
+    if is_sweep_again(words):
+        from trainer import sweep
+
+        return sweep.with_earlier_words(words)
     if not any(word.lstrip("+").startswith("resume=") for word in words):
         return list(words)
     from trainer import resume
 
     return resume.with_earlier_words(words, multirun=multirun)
+
+
+def is_sweep_again(words: Sequence[str]) -> bool:
+    """Whether a command goes on with an earlier sweep."""
+    return any(word.startswith("sweep=") for word in words)
 
 
 class Composer:
@@ -164,10 +173,12 @@ class Composer:
             except _FileError as error:
                 problems += [*error.problems, *self._without_files(kept, wanted)]
         if len(settings) > 1 and settings[0].fixed_run_dir and len({each.run_dir for each in settings}) == 1:
-            problems.append(f"run_dir: every run of a sweep has its own ({TYPED}); did you mean hydra.sweep.dir?")
+            problems.append(f"run_dir: every run of a sweep has its own ({TYPED}); did you mean sweep_dir?")
         fixed = [word for word in words if word.startswith("hydra.sweep.subdir=") and "${" not in word]
         if len(settings) > 1 and fixed:
             problems.append(f"{fixed[0]}: every run of a sweep has its own ({TYPED}), such as ${{hydra.job.num}}")
+        if len({str((each.sweep_dir, each.sweep)) for each in settings}) > 1:
+            problems.append(f"sweep: its keys and sweep_dir have one value for all runs ({TYPED})")
         problems += self._cannot_go_on(settings, multirun)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
@@ -181,7 +192,7 @@ class Composer:
         from trainer import resume
 
         if multirun:
-            key, place, same = "hydra.sweep.dir", self.sweep_dir, not _is_new_each_time(self.sweep_dir)
+            key, place, same = "sweep_dir", self.sweep_dir, not _is_new_each_time(self.sweep_dir)
         else:
             key, place, same = "run_dir", wanted[0].run_dir, wanted[0].fixed_run_dir
         if not same:
@@ -426,7 +437,9 @@ class Composer:
             else:
                 lay(plain, override, problems)
         plain["plugins"] = list(wanted)
-        self.sweep_dir = str(plain_config(config, "hydra")["sweep"]["dir"])
+        self.sweep_dir = str(plain_config(config, "hydra")["sweep"]["dir"]).replace(
+            "${sweep_dir}", str(plain["sweep_dir"])
+        )
         endless = too_large(plain)
         if problems or endless:
             raise ConfigError(*problems, *(endless or _also(plain, origins)))

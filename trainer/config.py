@@ -62,11 +62,35 @@ class RunError(Exception):
     """
 
 
+class SweepError(Exception):
+    """Some runs of a sweep did not end well, and each has been reported.
+
+    Args:
+        code: what the command ends with.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 # The keys under ``checkpoint``; their meaning stands in configs/train.yaml.
 CheckpointKeys = TypedDict(
     "CheckpointKeys",
     {"every_steps": PositiveInt | None, "keep": PositiveInt, "on_error": Literal["stop", "warn"], "async": bool},
 )
+
+
+# The keys under ``sweep``; they say how the runs of a sweep are done, not what a run learns.
+class SweepKeys(TypedDict):
+    """Their names and types."""
+
+    parallel: Processes
+    devices_per_job: NonNegativeInt | None
+    on_error: Literal["continue", "stop"]
+
+
+OF_SWEEPS = ("sweep_dir", "sweep")
 
 
 @dataclass(frozen=True)
@@ -105,6 +129,11 @@ class Settings:
     scheduler: Component
     device: Component
     logger: dict[str, Component]
+    # of a whole sweep: no run keeps them in its config.yaml
+    sweep_dir: str = ""
+    sweep: SweepKeys = dataclasses.field(
+        default_factory=lambda: SweepKeys(parallel=1, devices_per_job=None, on_error="continue")
+    )
     # not keys: what was typed, and whether the run directory is the same each time
     overrides: tuple[str, ...] = dataclasses.field(default=(), metadata={"key": False})
     fixed_run_dir: bool = dataclasses.field(default=False, metadata={"key": False})
@@ -116,7 +145,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, as in config.yaml."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name in keys_in(Settings)}
+        kept = keys_in(Settings).keys() - set(OF_SWEEPS)
+        return {name: value for name, value in dataclasses.asdict(self).items() if name in kept}
 
     def replace(self, **changes: Any) -> Settings:
         """The same with some keys changed."""
@@ -207,6 +237,19 @@ def check(
     return Settings(**values)
 
 
+def check_values(values: Mapping[str, Any], kind: Any, path: str) -> dict[str, Any]:
+    """Check the keys at ``path`` against those of a dataclass or TypedDict; returns their values.
+
+    Raises:
+        ConfigError: with every mistake found, one line each.
+    """
+    problems: list[str] = []
+    checked = _check_keys(values, keys_in(kind), path, lambda _: "", problems)
+    if problems:
+        raise ConfigError(*problems)
+    return checked
+
+
 def registry(group: str) -> Registry:
     """The registry of a group; needs no torch."""
     module = importlib.import_module(f"trainer.{group}")
@@ -216,6 +259,11 @@ def registry(group: str) -> Registry:
 def registries() -> dict[str, Registry]:
     """The registry of every group."""
     return {group: registry(group) for group in GROUPS}
+
+
+def on_one_line(text: str) -> str:
+    """A text without what would break a line or move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

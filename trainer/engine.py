@@ -316,8 +316,9 @@ class Engine:
             self.checkpoints.rank(self.monitor.score(values), progress.step)
         is_best = not progress.best or not values or self.is_better(values)
         progress.waited = 0 if is_best else progress.waited + 1
+        progress.last = {"step": progress.step, "epoch": epoch, **named}
         if is_best:
-            progress.best = {"step": progress.step, "epoch": epoch, **named}
+            progress.best = progress.last
         return is_best
 
     def is_better(self, values: dict[str, float]) -> bool:

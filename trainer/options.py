@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from trainer.composition import Composer, with_earlier_words
+from trainer.composition import Composer, is_sweep_again, with_earlier_words
 from trainer.config import KEYS_ELSEWHERE, ConfigError, Settings, keys_in, nearest, registry
 
 VERSIONS = ("torch", "hydra-core")
@@ -47,6 +47,7 @@ class Command:
         if (options.hydra_help or options.shell_completion or (options.info and nothing_typed)) and not problems:
             return False
         trains = not (options.help or options.cfg or options.info or problems)
+        options.multirun = options.multirun or is_sweep_again(self.words)
         multirun = options.multirun or "hydra.mode=MULTIRUN" in self.words
         try:
             self.words = with_earlier_words(self.words, multirun=multirun)

@@ -7,15 +7,14 @@ another length. What then differs from the run's config is taken or refused, by 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer import yamlfile
 from trainer.config import GROUPS, ConfigError, Settings, stands
 from trainer.rundir import CHECKPOINTS, CONFIG, OVERRIDES
-
-OUTPUTS = Path("outputs")
+from trainer.runs import NOT_TRAINED, OUTPUTS, flat
 
 # What a run may go on with: nothing that is learned changes.
 TAKEN = (
@@ -38,7 +37,7 @@ REASONS = {
 }
 WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=.*)?", flags=re.DOTALL)  # no package (@), which could hide a key
 # Words of a run that are not its own any more: where it was, and what only the command line may say.
-NOT_REPEATED = ("run_dir", "resume", "plugins", "dry_run", "hydra")
+NOT_REPEATED = (*NOT_TRAINED, "plugins")
 
 
 def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
@@ -51,10 +50,10 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
         ConfigError: there is no such run.
     """
     wanted = [word.partition("=")[2].strip("'\"") for word in words if _key(word) == "resume"]
-    if not wanted or wanted[-1] in ("auto", "null", "") or "," in wanted[-1]:
+    if not wanted or wanted[-1] in ("auto", "null", "") or ("," in wanted[-1] and not Path(wanted[-1]).is_dir()):
         return list(words)
     if multirun:
-        raise ConfigError(f"resume: {wanted[-1]}: the runs of a sweep go on with resume=auto and hydra.sweep.dir=…")
+        raise ConfigError(f"resume: {wanted[-1]}: a sweep goes on with sweep=last, sweep=FOLDER or the same sweep_dir")
     if any(_key(word) == "run_dir" for word in words):
         raise ConfigError("run_dir: a resumed run goes on in its own directory; leave run_dir out, or resume=auto")
     folder = find(wanted[-1])
@@ -66,9 +65,11 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
         )
     exchanged = {group for group in GROUPS if group in typed and typed[group] != config.get(group, {}).get("name")}
     left_out = {*NOT_REPEATED, *exchanged}  # the keys of an option that is exchanged are nobody's
-    earlier = [word for word in _words(folder) if _key(word) not in typed and _key(word).split(".")[0] not in left_out]
+    earlier = [
+        word for word in words_in(folder) if _key(word) not in typed and _key(word).split(".")[0] not in left_out
+    ]
     now = [word for word in words if _key(word) != "resume"]
-    path = _quoted(str(folder))
+    path = quoted(str(folder))
     return [*earlier, *now, f"run_dir={path}", f"resume={path}"]
 
 
@@ -108,16 +109,16 @@ def changes(settings: Settings) -> list[str]:
     if not goes_on(settings):
         return []
     folder = Path(settings.run_dir)
-    before, now = _flat(_read(folder / CONFIG)), _flat(settings.to_dict())
+    before, now = flat(_read(folder / CONFIG)), flat(settings.to_dict())
     different = [key for key in before if key in now and before[key] != now[key]]
     exchanged = {key.partition(".")[0] for key in different if key.endswith(".name")}
     problems, notes = [], []
     for key in different:
         group, _, leaf = key.partition(".")
-        if (group in exchanged and leaf != "name") or _in(key, TAKEN):
+        if (group in exchanged and leaf != "name") or is_in(key, TAKEN):
             continue
         shown, old, new = key.removesuffix(".name"), _shown(before[key]), _shown(now[key])
-        if _in(key, TO_ROUNDING):
+        if is_in(key, TO_ROUNDING):
             notes.append(f"{shown} was {old} and is {new}: the same training, no longer bit for bit")
         else:
             reason = stands(REASONS.get(group, "what was learned so far was learned with it"))
@@ -139,7 +140,8 @@ def check_links(folder: Path) -> None:
             raise ConfigError(f"resume: {path}: a link out of the run directory; a run writes only inside")
 
 
-def _in(key: str, keys: Sequence[str]) -> bool:
+def is_in(key: str, keys: Sequence[str]) -> bool:
+    """Whether a dotted key is one of these, or below one."""
     return any(key == each or key.startswith(f"{each}.") for each in keys)
 
 
@@ -147,7 +149,7 @@ def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
-def _words(folder: Path) -> list[str]:
+def words_in(folder: Path) -> list[str]:
     """What was typed for a run."""
     words = yamlfile.load(folder / OVERRIDES) if (folder / OVERRIDES).is_file() else []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -170,20 +172,12 @@ def _read(path: Path) -> dict[str, Any]:
     return config
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
 def _shown(value: Any) -> str:
     """A value as it is typed."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _quoted(path: str) -> str:
+def quoted(path: str) -> str:
     """A path as a value of Hydra's grammar."""
     if re.fullmatch(r"[\w./:+-]+", path):
         return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import logging
 import math
 import os
@@ -705,7 +706,9 @@ def _so_far(engine: Engine) -> dict[str, Any]:
     peak = recorder.peak_memory
     return {
         "monitor": f"val/{engine.monitor.name}",
+        "direction": "maximize" if engine.monitor.higher_is_better else "minimize",
         "best": progress.best,
+        "last": progress.last,
         "steps": progress.step,
         "epochs": progress.epoch,
         **({"skipped": progress.skipped} if engine.skipper is not None else {}),
@@ -748,7 +751,8 @@ def _conclude(engine: Engine, tested_step: int, results: Mapping[str, float], di
 
 def _environment(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> dict[str, Any]:
     found = environment(parts.placement.device, directory.path)
-    return {"seed": settings.seed, **found, "processes": group.size, "data": parts.fingerprint}
+    started = datetime.datetime.now().isoformat(timespec="seconds")
+    return {"started": started, "seed": settings.seed, **found, "processes": group.size, "data": parts.fingerprint}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
@@ -763,6 +767,11 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The best and the final metrics of a summary, for the table of hyper-parameters."""
-    best = {name.replace("val/", "best/"): value for name, value in summary["best"].items() if "/" in name}
-    return {**best, **{name: value for name, value in summary.items() if name.startswith("test/")}}
+    """The best, the last and the test metrics of a summary, for the table of hyper-parameters."""
+    found = {
+        name.replace("val/", f"{which}/"): value
+        for which in ("best", "last")
+        for name, value in summary[which].items()
+        if "/" in name
+    }
+    return {**found, **{name: value for name, value in summary.items() if name.startswith("test/")}}

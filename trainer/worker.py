@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import json
 import os
+import queue
 import shutil
+import signal
 import socket
 import sys
+import threading
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from trainer import files, plugins
-from trainer.config import ConfigError, registries
+from trainer.config import ConfigError, RunError, Settings, registries
 from trainer.garbage import wait_with_garbage
-from trainer.interrupt import Interrupts, Stopped
-from trainer.launch import JOB, RESULT, dismiss, settings_of, world
+from trainer.interrupt import Interrupts, Stopped, ignore
+from trainer.launch import JOB, RESULT, dismiss, launch, needed, settings_of, world
 
 
 def follow() -> int:
@@ -39,34 +46,179 @@ def work(place: str) -> int:
     job, command = json.loads((Path(place) / JOB).read_text()), os.getppid()
     sys.argv = job["argv"]
     _use_loopback()
-    result: dict[str, Any] = {}
     here = world()
     assert here is not None
     if here.rank > 0:
         return follow()
-    try:
+
+    def train() -> dict[str, Any]:
         with Interrupts() as interrupts:
             with interrupts.held:  # torch cannot be imported by half
                 from trainer import runner
 
             (Path(place) / RESULT).unlink(missing_ok=True)
-            settings = settings_of(job)
-            problems = plugins.declare(settings.plugins, registries(), load=True)
-            if problems:
-                raise ConfigError(*problems)
-            result = {"state": "finished", "summary": runner.run(settings).summary}
-    except ConfigError as error:
-        result = {"state": "refused", "problems": error.problems}
-    except Stopped as stopped:
-        result = {"state": "stopped", "signal": stopped.signal_number}
-    except Exception as error:
-        result = {"state": "failed", "message": str(error), "traceback": traceback.format_exc()}
+            return runner.run(_settings(job)).summary
+
+    result = result_of(train)
     code = int(result["state"] == "failed")
     files.write(Path(place) / RESULT, lambda path: path.write_text(json.dumps(result)))
     dismiss(code, final=False, stopped=result["state"] == "stopped")
     if os.getppid() != command:  # it was killed, and nobody else will
         shutil.rmtree(place, ignore_errors=True)
     return code
+
+
+def serve(cores: str) -> int:
+    """What each process of a sweep does: the jobs that standard input names, one after the other, until it ends.
+
+    How each has ended goes to standard output, a line each; what a job itself prints, to the file that it names. Where
+    the command is gone, so is this process, at once: what it has saved is enough to go on from.
+
+    Args:
+        cores: that it may use, by number, such as ``0,1``; none for all.
+    """
+    wait_with_garbage()
+    ignore()  # a signal is for the job that it comes in
+    _use_cores([int(core) for core in cores.split(",") if core])
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    jobs = _Jobs()
+    os.dup2(2, 1)
+    from trainer import runner
+
+    def train(job: dict[str, Any]) -> dict[str, Any]:
+        settings = _settings(job)
+        return launch(settings) if needed(settings) else runner.run(settings).summary
+
+    while (job := jobs.next()) is not None:
+        sys.argv = job["argv"]
+        with printing_to(Path(job["log"])):
+            result = result_of(functools.partial(jobs.do, job["number"], functools.partial(train, job)))
+            sys.stdout.flush()
+        answers.write(json.dumps(result) + "\n")
+        answers.flush()
+        gc.collect()  # a model in a cycle would stay while the next one trains
+    os._exit(0)  # nothing is left to be written, and torch takes its time to end
+
+
+class _Jobs:
+    """The jobs that standard input names, and the one under way, which it may ask to stop."""
+
+    def __init__(self) -> None:
+        self._waiting = queue.SimpleQueue[dict[str, Any] | None]()
+        self._lock = threading.Lock()
+        self._number: int | None = None  # of the job under way
+        self._stopped = set[int]()
+        threading.Thread(target=self._listen, name="jobs", daemon=True).start()
+
+    def next(self) -> dict[str, Any] | None:
+        """The next one; None where there are no more."""
+        return self._waiting.get()
+
+    def do(self, number: int, train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do a job, which can be asked to stop from here on.
+
+        Raises:
+            Stopped: it was, and all that ``train`` raises.
+        """
+        with listening():
+            try:
+                with self._lock:
+                    self._number = number
+                if number in self._stopped:
+                    raise Stopped(signal.SIGTERM)
+                return train()
+            finally:
+                with self._lock:
+                    self._number = None
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            message = json.loads(line)
+            if "stop" not in message:
+                self._waiting.put(message)
+                continue
+            with self._lock:
+                self._stopped.add(message["stop"])
+                if self._number == message["stop"]:
+                    os.kill(os.getpid(), signal.SIGTERM)
+        if self._number is not None:  # the command is gone
+            os._exit(1)
+        self._waiting.put(None)
+
+
+def _settings(job: dict[str, Any]) -> Settings:
+    """The settings of a job, its plugins imported.
+
+    Raises:
+        ConfigError: they cannot be.
+    """
+    settings = settings_of(job)
+    problems = plugins.declare(settings.plugins, registries(), load=True)
+    if problems:
+        raise ConfigError(*problems)
+    return settings
+
+
+def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """How a run has ended, for another process."""
+    try:
+        return {"state": "finished", "summary": train()}
+    except ConfigError as error:
+        return {"state": "refused", "problems": error.problems}
+    except Stopped as stopped:
+        return {"state": "stopped", "signal": stopped.signal_number}
+    except Exception as error:
+        return {"state": "failed", "message": str(error), "traceback": traceback.format_exc()}
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """Where a signal has come, an error of another kind is its consequence: what is cut in two fails in its own ways.
+
+    Raises:
+        Stopped: one has come.
+    """
+    with Interrupts() as interrupts:
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, RunError):
+                interrupts.check()
+            raise
+
+
+@contextlib.contextmanager
+def printing_to(log: Path) -> Iterator[None]:
+    """Let what is printed, by Python or by a library of C, go to the end of a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = os.dup(1), os.dup(2)
+    try:
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:  # a full disk; the run says so too
+        handle = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        for number, saved in enumerate(before, 1):
+            os.dup2(saved, number)
+            os.close(saved)
+        os.close(handle)
+
+
+def _use_cores(cores: list[int]) -> None:
+    """Before torch is imported, which makes a thread for each."""
+    if not cores:
+        return
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    else:
+        os.environ.setdefault("OMP_NUM_THREADS", str(len(cores)))
 
 
 def _use_loopback() -> None:

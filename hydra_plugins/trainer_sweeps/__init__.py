@@ -1,0 +1,300 @@
+"""The sweepers of ``train --multirun``, as plugins of Hydra: every combination (``grid``), and a search (``optuna``).
+
+Hydra composes the jobs; what they come to stands in ``trainer.sweep``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from trainer import search
+    from trainer.config import Settings
+    from trainer.sweep import Executor, Job, Outcome, Source
+
+LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default stands for this machine
+SUBDIR = "${hydra.job.num}"  # Hydra's default stands for a name that says what varies
+NOT_AGAIN = ("hydra.mode", "hydra.sweep.dir")  # words that a sweep which goes on has anew
+
+
+def register() -> None:
+    """Make the sweepers known where Hydra's search for plugins does not find them, as in an editable install."""
+    for sweeper in (GridSweeper, OptunaSweeper):
+        Plugins.instance().register(sweeper)
+
+
+class _Sweep(Sweeper):
+    """What both have in common."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
+    params: Mapping[str, str]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra hands over."""
+        self.hydra_context, self.config = hydra_context, config
+        self.is_local = config.hydra.launcher._target_ == LOCAL
+        if not self.is_local:
+            self.launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Of the sweep."""
+        return Path(str(self.config.hydra.sweep.dir))
+
+    def settings(self, words: Sequence[str]) -> Settings:
+        """Of one job, checked; its words are as they are typed."""
+        from trainer.composition import from_hydra
+
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, [*map(_for_hydra, words)])
+        return from_hydra(config, words)
+
+    def overrides(self, arguments: Sequence[str]) -> list[Override]:
+        """The words that jobs are made of: those of a file, and those typed."""
+        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        last = {word.lstrip("+~").partition("=")[0]: word for word in words}
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return list(parser.parse_overrides([*last.values()]))
+
+    def subdir(self) -> str | None:
+        """The user's own name for the folder of a run, with ``{number}``; None where there is none."""
+        pattern = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
+        return None if pattern == SUBDIR else str(pattern).replace(SUBDIR, "{number}")
+
+    @contextlib.contextmanager
+    def executor(self, first: Settings, at_once: int | None) -> Iterator[Executor]:
+        """What the jobs run in: the processes of ``torchrun``, processes of this machine, or one of Hydra's launchers.
+
+        Raises:
+            ConfigError: ``sweep.parallel`` asks for what cannot be.
+        """
+        from trainer import launch
+        from trainer.config import ConfigError
+
+        parallel = first.sweep["parallel"]
+        if not self.is_local:
+            if parallel > 1 and at_once is None:
+                raise ConfigError("sweep.parallel: a launcher of Hydra's has keys of its own for that; leave it out")
+            yield Launched(self.launcher, at_once)
+        elif launch.world() is not None:
+            if parallel > 1:
+                raise ConfigError("sweep.parallel: the processes of torchrun do one run after the other; leave it out")
+            from trainer.here import Here
+
+            yield Here(self.folder)
+        else:
+            from trainer.pool import LOGS, Pool, shares
+
+            pool = Pool(shares(first), self.folder / LOGS)
+            try:
+                yield pool
+            finally:
+                pool.close()
+
+    @contextlib.contextmanager
+    def concluded(
+        self, source: Source, jobs: Sequence[Job], outcomes: Mapping[int, Outcome], started: float
+    ) -> Iterator[None]:
+        """Print and save what has come of the jobs, at the end."""
+        from trainer import sweep
+
+        try:
+            yield
+        finally:
+            found = sweep.table(self.folder, jobs, outcomes, time.monotonic() - started)
+            sweep.conclude(found, source.lines())
+
+    @contextlib.contextmanager
+    def claimed(self, arguments: Sequence[str]) -> Iterator[None]:
+        """The folder, with the words that go on with this sweep."""
+        from trainer import launch, sweep
+
+        if launch.world() is not None:
+            launch.note("sweep_dir", str(self.folder))
+        of_hydra = [str(word) for word in self.config.hydra.overrides.hydra]
+        kept = [word for word in of_hydra if word.lstrip("+").partition("=")[0] not in NOT_AGAIN]
+        typed = [word.removeprefix("++") for word in arguments if not word.startswith("sweep_dir=")]
+        with sweep.claimed(self.folder, [*kept, *typed]):
+            yield
+
+    def run(self, source: Source, jobs: list[Job], total: int, first: Settings, at_once: int | None) -> None:
+        """Do the jobs, and conclude, whatever happens.
+
+        Args:
+            source: where they come from.
+            jobs: all that are known so far, those that are done too; ``source`` may add some.
+            total: how many there will be.
+            first: settings of one of them.
+            at_once: see ``executor``.
+
+        Raises:
+            ConfigError: see ``executor``.
+            SweepError: some have failed.
+        """
+        from trainer import runs, sweep
+        from trainer.config import SweepError
+
+        started = time.monotonic()
+        outcomes: dict[int, Outcome] = {}
+        with contextlib.ExitStack() as stack:
+            if not first.dry_run:
+                stack.enter_context(self.concluded(source, jobs, outcomes, started))
+            display = sweep.Display(total, [runs.read(job.folder) for job in jobs if sweep.is_done(job)])
+            stack.callback(display.close)
+            executor = stack.enter_context(self.executor(first, at_once))
+            sweep.drive(source, executor, display, outcomes, on_error=first.sweep["on_error"])
+        code = max((outcome.code for outcome in outcomes.values()), default=0)
+        if code:
+            raise SweepError(code)
+
+
+class GridSweeper(_Sweep):
+    """Every combination of the values that were typed.
+
+    Args:
+        max_batch_size: jobs that one of Hydra's launchers is handed at once; None for all.
+        params: words of a file.
+    """
+
+    def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None = None) -> None:
+        self.params, self._at_once = params or {}, max_batch_size
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Do what is left of them.
+
+        Raises:
+            ConfigError: the sweep cannot be done.
+            SweepError: some have failed.
+        """
+        from trainer import sweep
+
+        ((*combinations,),) = BasicSweeper.split_arguments(self.overrides(arguments), None)
+        words = [[word.removeprefix("++") for word in combination] for combination in combinations]
+        settings = [*map(self.settings, words)]
+        with self.claimed(arguments):
+            jobs = sweep.placed(list(zip(words, settings, strict=True)), self.folder, self.subdir())
+            left = [job for job in jobs if not sweep.is_done(job)]
+            self.run(sweep.Grid(left), jobs, len(jobs), settings[0], self._at_once)
+
+
+class OptunaSweeper(_Sweep):
+    """Values that Optuna proposes, from what has come of the runs before.
+
+    Args:
+        params: words of a file.
+        keys: the others of configs/hydra/sweeper/optuna.yaml.
+    """
+
+    def __init__(self, params: Mapping[str, str] | None = None, **keys: Any) -> None:
+        self.params, self._keys = params or {}, keys
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run trials until there are as many as wanted.
+
+        Raises:
+            ConfigError: the search cannot be done.
+            SweepError: some have failed.
+        """
+        from trainer import search
+
+        keys = search.keys_of({name: _plain(value) for name, value in self._keys.items()})
+        overrides = self.overrides(arguments)
+        space = {each.key_or_group: _choices(each) for each in overrides if each.is_sweep_override()}
+        fixed = [str(each.input_line).removeprefix("++") for each in overrides if not each.is_sweep_override()]
+        first = self.settings([*fixed, *(f"{key}={kind.first}" for key, kind in space.items())])
+        with self.claimed(arguments):
+            subdir, watched = self.subdir(), self.is_local
+            trials = search.Trials(
+                space, fixed, first, self.folder, self.settings, subdir=subdir, watched=watched, keys=keys
+            )
+            self.run(trials, trials.jobs, trials.total, first, first.sweep["parallel"])
+
+
+def _choices(override: Override) -> search.Choice | search.Between:
+    """What a key of a search may be."""
+    from trainer import search
+
+    value: Any = override.value()
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None and value.end is not None
+        return search.Between(value.start, value.end, log="log" in value.tags)
+    if isinstance(value, RangeSweep):
+        numbers: list[Any] = list(override.sweep_iterator())
+        if len(numbers) > 1 and all(isinstance(each, int | float) for each in numbers):
+            return search.Between(
+                min(numbers), max(numbers), step=abs(numbers[1] - numbers[0]), log="log" in value.tags
+            )
+    return search.Choice(tuple(override.sweep_string_iterator()))
+
+
+def _for_hydra(word: str) -> str:
+    """A word of a job as Hydra takes it: ``++``, as it does not know the keys that only a signature has."""
+    from trainer.config import GROUPS
+
+    key = word.partition("=")[0]
+    return word if key[0] in "+~" or key in (*GROUPS, "experiment") or key.startswith("hydra") else f"++{word}"
+
+
+def _plain(value: Any) -> Any:
+    """Plain containers."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+class Launched:
+    """One of Hydra's launchers, which is handed several jobs at once, and comes back when all have ended.
+
+    Args:
+        launcher: it.
+        at_once: how many; None for all.
+    """
+
+    def __init__(self, launcher: Launcher, at_once: int | None) -> None:
+        self._launcher = launcher
+        self._jobs: list[Job] = []
+        self.room = at_once or 2**31
+
+    def start(self, job: Job) -> None:
+        """Keep it for ``wait``."""
+        self._jobs.append(job)
+
+    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Launch what was kept; how each ended, its run directory says, wherever it ran."""
+        from trainer import resume, runs
+        from trainer.sweep import REFUSED, Outcome
+
+        jobs, self._jobs = self._jobs, []
+        words = [
+            [*map(_for_hydra, job.words), f"run_dir={resume.quoted(str(job.folder))}", "resume=auto"] for job in jobs
+        ]
+        self._launcher.launch(words, initial_job_idx=jobs[0].number if jobs else 0)
+        ended = []
+        for job in jobs:
+            run = runs.read(job.folder) if runs.is_run(job.folder) else None
+            if run is None:
+                outcome = Outcome(REFUSED, ("could not begin; its own output says why",), 2)
+            elif run.state == runs.FINISHED:
+                outcome = Outcome(runs.FINISHED, summary=run.summary)
+            else:
+                reason = str(run.summary.get("reason", "it has not said how it ended"))
+                outcome = Outcome(run.state, (reason,), 1, run.summary)
+            ended.append((job, outcome))
+        return ended
+
+    def stop(self, job: Job) -> None:
+        """A launcher waits for its jobs."""

@@ -1,0 +1,242 @@
+"""What stands in run directories: one run, all below a folder, and where each of them stands. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from trainer.config import ConfigError
+from trainer.rundir import CONFIG, ENVIRONMENT, LOCK, OVERRIDES, SUMMARY, read_json
+
+OUTPUTS = Path("outputs")
+METRICS = "metrics.jsonl"
+# What a word of these says belongs to the command and not to what is trained.
+NOT_TRAINED = ("run_dir", "resume", "sweep_dir", "sweep", "dry_run", "hydra")
+
+# How a run can stand. One that was killed is at work no more and has not said how it ended.
+FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED = "finished", "pruned", "stopped", "failed", "running", "killed"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, as far as it can be read.
+
+    Args:
+        path: the directory.
+        state: finished, pruned, stopped, failed, running or killed.
+        words: what was typed for it, without what says nothing of the training.
+        summary: what summary.json holds; nothing before the end.
+        started: when it began, in local time; a run that went on began when it first did.
+    """
+
+    path: Path
+    state: str
+    words: Sequence[str]
+    summary: Mapping[str, Any]
+    started: datetime
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """Each key of its config, dotted, and the value; ``model`` is the name of the model."""
+        return {key.removesuffix(".name"): value for key, value in flat(read_config(self.path)).items()}
+
+    @property
+    def monitor(self) -> str | None:
+        """The metric that says which run is better, such as ``val/accuracy``; None where it did not come that far."""
+        monitor = self.summary.get("monitor")
+        return monitor if isinstance(monitor, str) else None
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether more of it is better."""
+        return self.summary.get("direction") != "minimize"
+
+    @property
+    def best(self) -> float | None:
+        """The best value of it."""
+        return number(self.metrics.get(self.monitor or ""))
+
+    @property
+    def score(self) -> float:
+        """Larger for a better run, whichever way is better; minus infinity for one without a value."""
+        best = self.best
+        return float("-inf") if best is None else best if self.maximizes else -best
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The best val and the final test metrics by name, such as ``val/loss`` and ``test/accuracy``."""
+        best = self.summary.get("best")
+        named = {**(best if isinstance(best, dict) else {}), **self.summary}
+        return {name: value for name, value in named.items() if "/" in name and number(value) is not None}
+
+    def points(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl: ``{"step": …, "epoch": …, "train/loss": …}``; half a line is left out."""
+        return Follower(self.path).more()
+
+    def curve(self, name: str) -> list[tuple[int, float]]:
+        """(step, value) of every point of a curve such as ``val/loss``."""
+        points = ((point["step"], number(point.get(name))) for point in self.points())
+        return [(step, value) for step, value in points if value is not None]
+
+
+class Follower:
+    """The points of a run under way, as they come.
+
+    Args:
+        folder: the run directory, whether it is there yet or not.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._place = folder / METRICS, 0
+
+    def more(self) -> list[dict[str, Any]]:
+        """Those that were written since this was last asked."""
+        try:
+            if self._path.stat().st_size < self._place:  # a run that goes on cuts off what came after its checkpoint
+                self._place = 0
+            with self._path.open("rb") as file:
+                file.seek(self._place)
+                content = file.read()
+        except OSError:
+            return []
+        whole = content[: content.rfind(b"\n") + 1]
+        self._place += len(whole)
+        return _points(whole)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run stands in a folder."""
+    return (folder / CONFIG).is_file() and (folder / OVERRIDES).is_file()
+
+
+def read(folder: Path) -> Run:
+    """The run in a folder; what cannot be read counts as not there."""
+    summary = read_json(folder / SUMMARY)
+    state = summary.get("state")
+    if state not in (FINISHED, PRUNED, STOPPED, FAILED):
+        state = RUNNING if at_work(folder) else KILLED
+    started = read_json(folder / ENVIRONMENT).get("started")
+    try:
+        when = datetime.fromisoformat(str(started))
+    except ValueError:  # killed before it was written, or written by an earlier version
+        when = datetime.fromtimestamp((folder / CONFIG).stat().st_mtime)
+    return Run(folder, state, trained_words(_words(folder)), summary, when)
+
+
+def find(folder: Path) -> list[Run]:
+    """Every run in a folder and below it, the newest first."""
+    return sorted(map(read, _folders(folder)), key=lambda run: (run.started, str(run.path)), reverse=True)
+
+
+def named(names: Sequence[str]) -> list[Run]:
+    """The runs that are meant by names: a run directory, a folder of runs such as a sweep's, or ``last``.
+
+    Raises:
+        ConfigError: one means no run.
+    """
+    found: list[Run] = []
+    for name in names:
+        if name == "last":
+            runs = find(OUTPUTS)[:1]
+            missing = f"last: no run under {OUTPUTS}"
+        else:
+            runs = find(Path(name))
+            missing = f"{name}: {'no run in it' if Path(name).is_dir() else 'no such folder'}"
+        if not runs:
+            raise ConfigError(missing)
+        found += runs
+    return list({run.path.resolve(): run for run in found}.values())
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a process writes in a run directory now."""
+    lock = folder / LOCK
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # read-only, or without locks
+        return False
+
+
+def trained_words(words: Sequence[str]) -> list[str]:
+    """Words without those that say nothing of what is trained."""
+    return [word for word in words if word.lstrip("+~").partition("=")[0].split(".")[0] not in NOT_TRAINED]
+
+
+def values_of(words: Sequence[str]) -> dict[str, str]:
+    """Words by their keys: ``{"optimizer.lr": "1e-3"}``; where a key is there twice, the last one."""
+    parts = (word.lstrip("+~").partition("=") for word in words)
+    return {key: value for key, _, value in parts}
+
+
+def varied(words: Sequence[Sequence[str]]) -> list[str]:
+    """The keys whose values are not the same in the words of every run, in the order in which they were typed."""
+    values = [values_of(each) for each in words]
+    keys = dict.fromkeys(key for each in values for key in each)
+    return [key for key in keys if len({each.get(key) for each in values}) > 1]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config that a run has left, as plain containers; nothing where it cannot be read."""
+    found = _yaml(folder / CONFIG)
+    return found if isinstance(found, dict) else {}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def number(value: Any) -> float | None:
+    """A value of a file that others may have written, where it is a number."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _points(content: bytes) -> list[dict[str, Any]]:
+    """The lines that are points."""
+    found = []
+    for line in content.splitlines():
+        with contextlib.suppress(ValueError):
+            point = json.loads(line)
+            if isinstance(point, dict) and isinstance(point.get("step"), int):
+                found.append(point)
+    return found
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """The run directories in a folder; what stands inside one is no run."""
+    for path, folders, _ in os.walk(folder):
+        if is_run(Path(path)):
+            folders.clear()
+            yield Path(path)
+
+
+def _words(folder: Path) -> list[str]:
+    found = _yaml(folder / OVERRIDES)
+    return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []
+
+
+def _yaml(path: Path) -> Any:
+    """What a file of ours holds; libyaml reads a thousand of them in a second."""
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), loader)  # a safe one, of C where there is one
+    except (OSError, ValueError, yaml.YAMLError):
+        return None

@@ -1,0 +1,277 @@
+"""The answer of a sweep: a row for each run, seeds folded, the best with the command that repeats it. No torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer import files, runs
+from trainer.runs import Run
+
+CSV = "summary.csv"
+SEED = "seed"
+MOST_ROWS = 40  # that are printed; the file has all
+STATE = "state"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a sweep.
+
+    Args:
+        number: counted from 0, in the order of the sweep.
+        words: what is trained, as it would be typed.
+        state: as ``Run.state``, or ``refused`` for one that could not begin, or ``waiting``.
+        folder: the run directory, whether it is there or not.
+        reason: why it did not finish; empty for one that did.
+        run: what stands in the folder; None where nothing does.
+    """
+
+    number: int
+    words: tuple[str, ...]
+    state: str
+    folder: Path
+    reason: str = ""
+    run: Run | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The best value of the monitored metric; None for a run that has not ended well."""
+        return None if self.run is None or self.state != runs.FINISHED else self.run.best
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps."""
+        steps = None if self.run is None else self.run.summary.get("steps")
+        return steps if isinstance(steps, int) else None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it ran."""
+        return None if self.run is None else runs.number(self.run.summary.get("seconds"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs that differ in their seed alone.
+
+    Args:
+        values: of the other keys that vary, as typed.
+        rows: every run of it.
+    """
+
+    values: Mapping[str, str]
+    rows: tuple[Row, ...]
+
+    @property
+    def found(self) -> list[float]:
+        """The values of its runs that finished."""
+        return [row.value for row in self.rows if row.value is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """Of them; None where there are none."""
+        return statistics.fmean(self.found) if self.found else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Their standard deviation, with n - 1; None for less than two."""
+        return statistics.stdev(self.found) if len(self.found) > 1 else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sweep as it stands.
+
+    Args:
+        folder: of the sweep.
+        rows: a run each, by number.
+        took: seconds that the command took, or None where it is not known.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    took: float | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        """What varies, in the order in which it was typed."""
+        return runs.varied([row.words for row in self.rows])
+
+    @property
+    def monitor(self) -> str | None:
+        """The metric by which the runs are compared; None where they have none, or not the same."""
+        found = {row.run.monitor for row in self.rows if row.run is not None and row.run.monitor is not None}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether more of it is better."""
+        return all(row.run.maximizes for row in self.rows if row.run is not None and row.run.monitor is not None)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics that a run has, the monitored one first."""
+        names = dict.fromkeys(name for row in self.rows if row.run is not None for name in row.run.metrics)
+        return sorted(names, key=lambda name: (name != self.monitor, name.startswith("test/"), name))
+
+    @property
+    def groups(self) -> list[Group]:
+        """The runs folded over their seeds, the best first; each its own group where the seed does not vary."""
+        keys = [key for key in self.keys if key != SEED]
+        found: dict[tuple[str | None, ...], list[Row]] = {}
+        for row in self.rows:
+            values = runs.values_of(row.words)
+            found.setdefault(tuple(values.get(key) for key in keys), []).append(row)
+        groups = [
+            Group({key: value for key, value in zip(keys, values, strict=True) if value is not None}, tuple(rows))
+            for values, rows in found.items()
+        ]
+        sign = -1 if self.maximizes else 1
+        return sorted(groups, key=lambda group: math.inf if group.mean is None else sign * group.mean)
+
+    @property
+    def folds(self) -> bool:
+        """Whether there is more than one seed."""
+        return SEED in self.keys
+
+    @property
+    def best(self) -> Row | None:
+        """The best run of the best group; None where runs cannot be compared."""
+        groups = self.groups
+        if self.monitor is None or not groups or groups[0].mean is None:
+            return None
+        rows = [row for row in groups[0].rows if row.value is not None]
+        choose = max if self.maximizes else min
+        return choose(rows, key=lambda row: row.value or 0.0)
+
+    def values(self, row: Row) -> list[str]:
+        """Of what varies, what a run has; empty where it was not typed for it."""
+        found = runs.values_of(row.words)
+        return [found.get(key, "") for key in self.keys]
+
+    def count(self, state: str) -> int:
+        """How many runs are in a state."""
+        return sum(row.state == state for row in self.rows)
+
+
+def command(words: Iterable[str]) -> str:
+    """The command that trains with these words, for a shell."""
+    return " ".join(["train", *map(shlex.quote, words)])
+
+
+def write_csv(table: Table) -> Path:
+    """``summary.csv`` in the sweep's folder: whole numbers of digits, for a program; returns its path."""
+    keys, metrics = table.keys, table.metrics
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["number", *keys, *metrics, "steps", "seconds", STATE, "reason", "folder"])
+    for row in table.rows:
+        found: Mapping[str, float] = {} if row.run is None else row.run.metrics
+        shown = [found.get(name, "") for name in metrics]
+        rest = ["" if each is None else each for each in (row.steps, row.seconds)]
+        writer.writerow([row.number, *table.values(row), *shown, *rest, row.state, row.reason, row.folder.name])
+    path = table.folder / CSV
+    files.write(path, lambda file: file.write_text(text.getvalue(), encoding="utf-8"))
+    return path
+
+
+def as_text(table: Table) -> list[str]:
+    """The lines that are printed: the runs, the best first; the seeds folded; the best and its command."""
+    best, monitor = table.best, table.monitor
+    test = [name for name in table.metrics if monitor is not None and name == monitor.replace("val/", "test/")]
+    sign = -1 if table.maximizes else 1
+    rows = sorted(table.rows, key=lambda row: (row.value is None, sign * (row.value or 0.0), row.number))
+    head = ["", *table.keys, monitor or "metric", *test, "steps", "seconds", STATE, "folder"]
+    cells = []
+    for row in rows[:MOST_ROWS]:
+        found = {} if row.run is None else row.run.metrics
+        cells.append(
+            [
+                "*" if row is best else "",
+                *table.values(row),
+                figure(row.value if monitor else None),
+                *(figure(found.get(name)) for name in test),
+                "" if row.steps is None else f"{row.steps:,}",
+                "" if row.seconds is None else f"{row.seconds:.1f}",
+                row.state,
+                row.folder.name,
+            ]
+        )
+    left = {len(head) - 1, len(head) - 2, *(1 + at for at, key in enumerate(table.keys) if not _all_numbers(rows, key))}
+    lines = aligned(head, cells, left)
+    if len(rows) > MOST_ROWS:
+        lines.append(f"… and {len(rows) - MOST_ROWS} more in {CSV}")
+    if table.folds and monitor is not None:
+        keys = [key for key in table.keys if key != SEED]
+        folded = [
+            [*(group.values.get(key, "") for key in keys), *_folded(group), f"{len(group.found)} of {len(group.rows)}"]
+            for group in table.groups[:MOST_ROWS]
+        ]
+        names = [*keys, f"{monitor}, mean", "deviation", "seeds"]
+        left = {at for at, key in enumerate(keys) if not _all_numbers(rows, key)}
+        lines += ["", *aligned(names, folded, left)]
+    return [*lines, "", *conclusion(table)]
+
+
+def conclusion(table: Table) -> list[str]:
+    """How the runs ended, and the best with its command."""
+    states = dict.fromkeys(row.state for row in sorted(table.rows, key=lambda row: row.state != runs.FINISHED))
+    counts = ", ".join(f"{table.count(state)} {state}" for state in states)
+    took = "" if table.took is None else f" in {table.took:.1f} s"
+    lines = [f"runs     {len(table.rows)}{took}: {counts}"]
+    best = table.best
+    if best is not None:
+        lines.append(f"best     {what(table)}")
+        lines.append(f"again    {command(best.words)}")
+    return lines
+
+
+def what(table: Table) -> str:
+    """What is best and how good it is, in one line."""
+    best, group = table.best, table.groups[0]
+    if best is None:
+        return "nothing"
+    said = [f"{key}={value}" for key, value in group.values.items()] or [best.folder.name]
+    if table.folds:
+        spread = "" if group.deviation is None else f" ± {group.deviation:.4f}"
+        return f"{' '.join(said)}: {table.monitor} {figure(group.mean)}{spread} over {len(group.found)} seeds"
+    return f"{' '.join(said)}: {table.monitor} {figure(best.value)}"
+
+
+def figure(value: float | None) -> str:
+    """A metric as it is printed."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3e}"
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[int]) -> list[str]:
+    """Columns of text, to the right but for those in ``left``."""
+    widths = [max(len(name), *(len(row[at]) for row in rows), 0) if rows else len(name) for at, name in enumerate(head)]
+    left = set(left)
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if at in left else f"{cell:>{width}}"
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+def _folded(group: Group) -> list[str]:
+    return [figure(group.mean), "" if group.deviation is None else f"{group.deviation:.4f}"]
+
+
+def _all_numbers(rows: Sequence[Row], key: str) -> bool:
+    """Whether every value of a key is one."""
+    try:
+        return all(math.isfinite(float(runs.values_of(row.words).get(key, "nan"))) for row in rows)
+    except ValueError:
+        return False
