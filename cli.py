@@ -85,7 +85,6 @@ def main(words: list[str] | None = None) -> int:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from hydra_plugins import trainer_sweeps
         from trainer import options
         from trainer.composition import from_hydra
         from trainer.guard import compose_error, plain_list, without_asking_for_the_mode
@@ -100,7 +99,6 @@ def main(words: list[str] | None = None) -> int:
             sys.argv.append(f"hydra.sweep.dir={folder}")
         if here is not None and (sweep_dir := launch.noted("sweep_dir")) is not None:
             sys.argv.append(f"hydra.sweep.dir={sweep_dir}")
-        trainer_sweeps.register()
         if command.mode_is_known:
             stack.enter_context(without_asking_for_the_mode())
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()

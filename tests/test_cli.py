@@ -62,7 +62,7 @@ def test_a_sweep_makes_a_run_directory_for_each_job_and_goes_on_after_a_failed_o
     result = train("--multirun", "model.channels=[8,8,8,8],[8]", "seed=0,1", "max_steps=2", "logger=none")
     assert result.code == 2
     assert result.err.count("model.channels: 4 blocks halve the size 4 times") == 2
-    assert [path.name for path in result.run_dirs] == ["2", "3"]
+    assert [path.name for path in result.run_dirs] == ["2-channels=8-seed=0", "3-channels=8-seed=1"]
     assert all((path / "summary.json").is_file() for path in result.run_dirs)
 
 
@@ -121,7 +121,8 @@ def test_early_stopping_says_so(train: Train) -> None:
 def test_a_dry_run_of_a_sweep_keeps_nothing(train: Train) -> None:
     result = train("--multirun", "seed=0,1", "dry_run=true", "logger=none")
     assert result.code == 0, result.err
-    assert result.out.count("nothing is kept") == 2
+    assert "runs" not in result.out
+    assert result.out.splitlines()[-1].endswith("nothing is kept")
     assert list(result.folder.iterdir()) == []
 
 

@@ -60,6 +60,7 @@ def test_a_real_shell_completes_after_one_command(shell: str, tmp_path: Path) ->
             [BIN / "trainer", "completion"], env=home, capture_output=True, text=True, check=True, cwd=tmp_path
         )
         assert f"completion for {shell} is in" in done.stdout
+    (tmp_path / "outputs").mkdir()
     start = tmp_path / f".{shell}rc"
     assert shell == "fish" or start.read_text().count("# tab completion for train") == 1
     terminal = pexpect.spawn(shell, ["-i"], env=home, cwd=str(tmp_path), encoding="utf-8", dimensions=(50, 200))
@@ -69,7 +70,9 @@ def test_a_real_shell_completes_after_one_command(shell: str, tmp_path: Path) ->
             ("train model=lstm model.bid", "train model=lstm model.bidirectional="),
             ("train model.norm=bat", "train model.norm=batch"),
             ("train --multir", "train --multirun"),
-            ("trainer comp", "trainer completion"),
+            ("trainer compl", "trainer completion"),
+            ("trainer runs outp", "trainer runs outputs/"),
+            ("trainer compare outp", "trainer compare outputs/"),
         ]:
             terminal.send(f"{typed}\t")
             terminal.sendcontrol("a")  # to the start of the line, to print it instead of running it

@@ -60,8 +60,9 @@ def sweep(folder: Path) -> list[Path]:
     (day,) = (folder / "outputs" / "sweeps").iterdir()
     (place,) = day.iterdir()
     assert [path.name for path in (folder / "outputs").iterdir()] == ["sweeps"]
-    runs = sorted((path for path in place.iterdir() if path.is_dir()), key=lambda path: int(path.name))
-    assert {path.name for path in place.iterdir()} == {*(run.name for run in runs), "multirun.yaml"}
+    runs = sorted(path for path in place.iterdir() if path.is_dir() and path.name != "logs")
+    files = {"logs", "overrides.yaml", "summary.csv", "summary.html"}
+    assert {path.name for path in place.iterdir()} == {*(run.name for run in runs), *files}
     return runs
 
 
@@ -75,7 +76,9 @@ def test_two_processes_of_torchrun_train_as_one_does(train: Train, tmp_path: Pat
     for run_dir, model, ema in zip(runs, ("cnn", "cnn", "gru", "gru"), ("null", "0.9") * 2, strict=True):
         assert_one_of_everything(run_dir)
         assert_same_training(train(*WORDS, *SIZES, f"model={model}", f"ema={ema}").run_dir, run_dir)
-    assert out.count("device   ddp, 2 processes, cpu (1 thread), fp32") == len(runs) == 4
+    said = [log.read_text() for log in (runs[0].parent / "logs").iterdir()]
+    assert "".join(said).count("device   ddp, 2 processes, cpu (1 thread), fp32") == len(runs) == 4
+    assert out.count("val/accuracy 0.") >= 4
 
 
 def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Pat
         events = [path.parent.name for path in run_dir.rglob("events.out.tfevents.*")]
         assert sorted(events) == ["tensorboard", "test", "train", "val"]
         assert_same_training(train(*words, *options, f"optimizer.lr={rate}").run_dir, run_dir)
-    assert out.count("epoch 3/3") == 2
+    assert "2 finished" in out
 
 
 def test_three_processes_and_a_data_set_that_is_smaller(train: Train, tmp_path: Path) -> None:
@@ -237,7 +240,7 @@ def test_a_job_that_fails_on_one_rank_leaves_the_next_ones_right(folder: Path) -
     words = [*PLUGIN, "--multirun", "model.call=5,1000,6", "seed=1"]
     code, _, errors = run([*torchrun(2), CLI, *words], folder)
     assert code == 1
-    assert len(re.findall(rf"train: error: {REASON.format(1)}", errors)) == 2
+    assert len(re.findall(rf"train: error: [02]-call=[56]: {REASON.format(1)}", errors)) == 2
     runs = sweep(folder)
     assert [summary(each)["state"] for each in runs] == ["failed", "finished", "failed"]
     assert run([*torchrun(2), CLI, *PLUGIN, "model.call=1000", "seed=1", "run_dir=alone"], folder)[0] == 0

@@ -229,7 +229,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_data_workers_too_and_harms_nothing(fol
 def test_a_signal_ends_a_sweep_and_the_clock_only_its_job(train: Train) -> None:
     result = train("--multirun", "seed=0,1", "max_time=4s", "epochs=100000", "logger=none", "hydra.sweep.dir=sweep")
     assert result.code == TERMINATED
-    for job in ("0", "1"):
+    for job in ("0-seed=0", "1-seed=1"):
         assert '"stopped"' in (result.folder / "sweep" / job / "summary.json").read_text()
 
 

@@ -170,9 +170,9 @@ def test_a_schedule_that_stretches_is_said(again: Again) -> None:
                                     "mean here?"),
         (["resume=auto"], "resume: auto: needs a run_dir that is the same each time, not outputs/"),
         (["resume=here", "run_dir=other"], "run_dir: a resumed run goes on in its own directory; leave run_dir out"),
-        (["resume=here", "--multirun", "seed=0,1"], "resume: here: the runs of a sweep go on with resume=auto "
-                                                 "and hydra"),
-        (["resume=auto", "-m", "seed=0,1"], "resume: auto: needs a hydra.sweep.dir that is the same each time, not"),
+        (["resume=here", "--multirun", "seed=0,1"], "resume: here: a sweep goes on with sweep=last, sweep=FOLDER "
+                                                 "or the same sweep_dir"),
+        (["resume=auto", "-m", "seed=0,1"], "resume: auto: needs a sweep_dir that is the same each time, not"),
         (["run_dir=here"], "run_dir: here is there already; name another, or go on with it: resume=auto"),
         (["run_dir=docs", "resume=auto"], "run_dir: docs holds other things and no run; name another"),
         (["resume=here", "optimizer.lrr=1"], "optimizer.lrr: no such key (from the command line); did you mean"),

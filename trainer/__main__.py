@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# The commands that have a module of their own, with ``add_arguments`` and ``run``.
+COMMANDS = {
+    "data": ("survey_command", "look at a data set before training: numbers, bad files, a page of samples"),
+    "runs": ("runs_command", "list the runs below a folder: by config, metric, state and date"),
+    "compare": ("compare_command", "lay runs side by side: what was different, and what came of it"),
+}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -16,19 +26,22 @@ def main(words: list[str] | None = None) -> int:
     trains = not help_only and ("=" in words[0] or words[0].startswith("-"))
     if trains and "_ARGCOMPLETE" not in os.environ:
         return _train(words)
-    parser, data = _parsers()
-    if "_ARGCOMPLETE" in os.environ:
+    completes = "_ARGCOMPLETE" in os.environ
+    parser, own = _parsers(COMMANDS if completes else words[:1])
+    if completes:
         import argcomplete
 
         from trainer import completion
 
-        completion.offer(data)
+        completion.offer(own["data"])
+        completion.offer_folders(own["runs"])
+        completion.offer_folders(own["compare"])
         argcomplete.autocomplete(parser)
     if not words:
         parser.print_help()
         return 0
-    if words[0] == "data":  # only a parser without commands lets words and options alternate
-        return _data(data.parse_intermixed_args(words[1:]))
+    if words[0] in own:  # only a parser without commands lets words and options alternate
+        return _run(words[0], own[words[0]].parse_intermixed_args(words[1:]))
     arguments = parser.parse_args(words)
     if arguments.command == "completion":
         return _completion(arguments.shell, print_only=arguments.print)
@@ -41,12 +54,13 @@ def _train(words: list[str]) -> int:
     return cli.main(words)
 
 
-def _data(arguments: argparse.Namespace) -> int:
+def _run(command: str, arguments: argparse.Namespace) -> int:
+    """Run a command that has a module of its own, every mistake a line; returns its exit code."""
     import cli
-    from trainer import survey_command
 
     try:
-        return survey_command.run(arguments)
+        code: int = _module(command).run(arguments)
+        return code
     except KeyboardInterrupt as stopped:
         return cli.report_stop(stopped, "trainer")
     except BrokenPipeError:
@@ -80,19 +94,27 @@ def _completion(shell: str | None, *, print_only: bool) -> int:
     return 0
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """That of all, and that of ``data`` alone."""
-    from trainer import survey_command
+def _module(command: str) -> Any:
+    return importlib.import_module(f"trainer.{COMMANDS[command][0]}")
 
+
+def _parsers(filled: Iterable[str]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """That of all, and those of the commands with a module of their own.
+
+    Args:
+        filled: the commands whose arguments are wanted; what the others need is not imported.
+    """
     parser = _Parser(prog="trainer", description="Everything around train. Other words are handed to train.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands.add_parser("train", help="train a model; the same as the command train", add_help=False)
-    data = commands.add_parser("data", help="look at a data set before training: numbers, bad files, a page of samples")
-    survey_command.add_arguments(data)
+    own = {name: commands.add_parser(name, help=sentence) for name, (_, sentence) in COMMANDS.items()}
+    for name in filled:
+        if name in own:
+            _module(name).add_arguments(own[name])
     completion = commands.add_parser("completion", help="install tab completion for train and trainer")
     completion.add_argument("shell", nargs="?", help="bash, zsh or fish; by default the one of $SHELL")
     completion.add_argument("--print", action="store_true", help="print the script instead of installing it")
-    return parser, data
+    return parser, own
 
 
 class _Parser(argparse.ArgumentParser):

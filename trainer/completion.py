@@ -43,6 +43,13 @@ def offer(parser: argparse.ArgumentParser) -> None:
             setattr(action, "completer", DirectoriesCompleter())  # noqa: B010
 
 
+def offer_folders(parser: argparse.ArgumentParser) -> None:
+    """Let a parser complete its words as folders."""
+    for action in parser._actions:
+        if not action.option_strings:
+            setattr(action, "completer", DirectoriesCompleter())  # noqa: B010
+
+
 def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) -> dict[str, str]:
     """What a word that begins with ``prefix`` can become, each with its sentence.
 

@@ -23,10 +23,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins import trainer_sweeps
 from trainer import plugins, yamlfile
 from trainer.config import (
     GROUPS,
     MISSING,
+    OF_SWEEPS,
     ConfigError,
     Settings,
     check,
@@ -117,6 +119,7 @@ class Composer:
         for option, folder in (("--config-dir", extra_dir), ("--config-path", main_dir)):
             check_folder(option, folder)
         Plugins.instance()  # registers Hydra's sources
+        trainer_sweeps.register()
         setup_globals()
         search_path = create_config_search_path(str(Path(main_dir).absolute() if main_dir else our_dir()))
         if extra_dir is not None:
@@ -177,8 +180,11 @@ class Composer:
         fixed = [word for word in words if word.startswith("hydra.sweep.subdir=") and "${" not in word]
         if len(settings) > 1 and fixed:
             problems.append(f"{fixed[0]}: every run of a sweep has its own ({TYPED}), such as ${{hydra.job.num}}")
-        if len({str((each.sweep_dir, each.sweep)) for each in settings}) > 1:
-            problems.append(f"sweep: its keys and sweep_dir have one value for all runs ({TYPED})")
+        problems += [
+            f"{each.key_or_group}: has one value for all runs of a sweep ({TYPED})"
+            for each in rest
+            if each.is_sweep_override() and each.key_or_group.partition(".")[0] in OF_SWEEPS
+        ]
         problems += self._cannot_go_on(settings, multirun)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))

@@ -94,6 +94,34 @@ OF_SWEEPS = ("sweep_dir", "sweep")
 
 
 @dataclass(frozen=True)
+class SearchKeys:
+    """The keys of ``hydra/sweeper=optuna``, each typed as ``hydra.sweeper.n_trials=50``.
+
+    Args:
+        n_trials: runs in all, over every start of the command and every machine that shares the storage.
+        sampler: ``tpe``, ``random``, or ``nsga2`` for several objectives.
+        startup_trials: the first ones, of which nothing is learned yet, are drawn at random.
+        pruner: ``median`` stops a run that is worse than half of the others at its epoch; ``hyperband``; ``none``.
+        warmup_epochs: of each run, in which it is never stopped.
+        objectives: what is wanted of a run, as summary.json calls it: ``{val/loss: minimize}``,
+            ``{val/accuracy: maximize, seconds: minimize}``; null for the best of ``monitor``.
+        storage: null for ``study.log`` in the sweep's folder; another such file, or the URL of a database.
+        study_name: of the study in the storage.
+        seed: of what is proposed; the runs have their own.
+    """
+
+    n_trials: PositiveInt = 20
+    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    startup_trials: NonNegativeInt = 10
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    warmup_epochs: NonNegativeInt = 1
+    objectives: dict[str, Literal["maximize", "minimize"]] | None = None
+    storage: str | None = None
+    study_name: str = "sweep"
+    seed: NonNegativeInt = 0
+
+
+@dataclass(frozen=True)
 class Settings:
     """A whole checked config. The meaning and default of each key stand in configs/train.yaml."""
 
@@ -439,13 +467,21 @@ def keys_in(annotation: Any) -> dict[str, Parameter]:
     if not dataclasses.is_dataclass(annotation) and not typing.is_typeddict(annotation):
         return {}
     hints = typing.get_type_hints(annotation, include_extras=True)
+    defaults: dict[str, Any] = {}
     if dataclasses.is_dataclass(annotation):
-        hints = {
-            field.name: hints[field.name] for field in dataclasses.fields(annotation) if field.metadata.get("key", True)
-        }
+        fields = [field for field in dataclasses.fields(annotation) if field.metadata.get("key", True)]
+        hints = {field.name: hints[field.name] for field in fields}
+        made = dataclasses.MISSING
+        defaults = {field.name: field.default for field in fields if field.default is not made}
+        defaults |= {field.name: field.default_factory() for field in fields if field.default_factory is not made}
     # a key may be a keyword of Python, such as async, and a parameter may not
     allowed = {name: f"{name}_" if keyword.iskeyword(name) else name for name in hints}
-    return {name: Parameter(allowed[name], Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in hints.items()}
+    return {
+        name: Parameter(
+            allowed[name], Parameter.KEYWORD_ONLY, annotation=kind, default=defaults.get(name, Parameter.empty)
+        )
+        for name, kind in hints.items()
+    }
 
 
 def _shown(value: Any) -> str:

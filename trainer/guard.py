@@ -28,7 +28,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer import yamlfile
-from trainer.config import ConfigError, PositiveInt, describe, did_you_mean, fits, stands, unknown_key
+from trainer.config import (
+    ConfigError,
+    PositiveInt,
+    SearchKeys,
+    describe,
+    did_you_mean,
+    fits,
+    keys_in,
+    stands,
+    unknown_key,
+)
 from trainer.overrides import TYPED
 from trainer.yamlfile import config_dir, shown
 
@@ -40,14 +50,14 @@ HYDRA_TYPES: dict[str, Any] = {
     **dict.fromkeys(("sweep.dir", "sweep.subdir", "job.name", "mode"), str),
     "sweeper.max_batch_size": PositiveInt | None,
     "verbose": bool | str | list[str],
+    **{f"sweeper.{name}": key.annotation for name, key in keys_in(SearchKeys).items()},
     "sweeper": Literal["hydra/sweeper=…"],
     "launcher": Literal["hydra/launcher=…"],
 }
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
 HYDRA_KEYS_IN_FILES = (
     *("sweep.dir", "sweep.subdir", "job.name", "mode", "verbose", "sweeper.max_batch_size", "sweeper.params"),
-    *("sweeper.n_trials", "sweeper.sampler", "sweeper.startup_trials", "sweeper.pruner", "sweeper.warmup_epochs"),
-    *("sweeper.objectives", "sweeper.seed"),
+    *(f"sweeper.{key}" for key in keys_in(SearchKeys) if key not in ("storage", "study_name")),  # they write elsewhere
     *("launcher._target_", "sweeper._target_"),  # of an installed package: no file can bring one of its own
 )
 NOTED_BY_HYDRA = ("searchpath", "runtime.", "overrides.", "job.override_dirname", "job.config_name")
@@ -183,7 +193,7 @@ class CheckedSource(FileConfigSource):
                 if searchpath:
                     place = f"{shown(path)}, line {found.lines[searchpath[0]]}"
                     raise ConfigError(f"{searchpath[0]}: a file cannot set it ({place}); write it on the command line")
-            elif found.refused and path.parent.parent.name != "hydra":  # ours name our plugins there
+            elif found.refused:
                 raise AssertionError(found.refused)
         return super().load_config(config_path)
 

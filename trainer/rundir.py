@@ -163,7 +163,7 @@ class RunDirectory:
         """
         lock = FileLock(self.path / LOCK)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=0.5)  # who only looks whether a run is at work has it for a moment
         except Timeout as error:
             raise ConfigError(
                 f"run_dir: another run is at work in {self.path}; wait for its end, or stop it"

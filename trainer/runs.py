@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,7 +49,10 @@ class Run:
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """Each key of its config, dotted, and the value; ``model`` is the name of the model."""
-        return {key.removesuffix(".name"): value for key, value in flat(read_config(self.path)).items()}
+        try:
+            return {key.removesuffix(".name"): value for key, value in flat(read_config(self.path)).items()}
+        except RecursionError:  # an alias of YAML that holds itself
+            return {}
 
     @property
     def monitor(self) -> str | None:
@@ -59,7 +63,10 @@ class Run:
     @property
     def maximizes(self) -> bool:
         """Whether more of it is better."""
-        return self.summary.get("direction") != "minimize"
+        direction = self.summary.get("direction")
+        if direction in ("minimize", "maximize"):
+            return bool(direction == "maximize")
+        return more_is_better(self.monitor or "")  # written by an earlier version
 
     @property
     def best(self) -> float | None:
@@ -121,16 +128,11 @@ def is_run(folder: Path) -> bool:
 
 def read(folder: Path) -> Run:
     """The run in a folder; what cannot be read counts as not there."""
-    summary = read_json(folder / SUMMARY)
+    summary = _json(folder / SUMMARY)
     state = summary.get("state")
     if state not in (FINISHED, PRUNED, STOPPED, FAILED):
         state = RUNNING if at_work(folder) else KILLED
-    started = read_json(folder / ENVIRONMENT).get("started")
-    try:
-        when = datetime.fromisoformat(str(started))
-    except ValueError:  # killed before it was written, or written by an earlier version
-        when = datetime.fromtimestamp((folder / CONFIG).stat().st_mtime)
-    return Run(folder, state, trained_words(_words(folder)), summary, when)
+    return Run(folder, state, trained_words(_words(folder)), summary, _started(folder))
 
 
 def find(folder: Path) -> list[Run]:
@@ -168,13 +170,14 @@ def at_work(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # read-only, or without locks
+    except (OSError, NotImplementedError):  # read-only, or without locks
         return False
 
 
 def trained_words(words: Sequence[str]) -> list[str]:
     """Words without those that say nothing of what is trained."""
-    return [word for word in words if word.lstrip("+~").partition("=")[0].split(".")[0] not in NOT_TRAINED]
+    firsts = (re.split("[./=]", word.lstrip("+~"), maxsplit=1)[0] for word in words)
+    return [word for word, first in zip(words, firsts, strict=True) if first not in NOT_TRAINED]
 
 
 def values_of(words: Sequence[str]) -> dict[str, str]:
@@ -206,14 +209,24 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def number(value: Any) -> float | None:
     """A value of a file that others may have written, where it is a number."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # hundreds of digits
+        return None
+
+
+def more_is_better(metric: str) -> bool:
+    """Whether more of a metric is better, by its name alone."""
+    return not metric.endswith(("loss", "mae", "mse"))
 
 
 def _points(content: bytes) -> list[dict[str, Any]]:
     """The lines that are points."""
     found = []
     for line in content.splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             point = json.loads(line)
             if isinstance(point, dict) and isinstance(point.get("step"), int):
                 found.append(point)
@@ -222,10 +235,21 @@ def _points(content: bytes) -> list[dict[str, Any]]:
 
 def _folders(folder: Path) -> Iterator[Path]:
     """The run directories in a folder; what stands inside one is no run."""
-    for path, folders, _ in os.walk(folder):
-        if is_run(Path(path)):
+    for path, folders, names in os.walk(folder):
+        if CONFIG in names and OVERRIDES in names:
             folders.clear()
             yield Path(path)
+
+
+def _started(folder: Path) -> datetime:
+    """When a run began, in local time."""
+    with contextlib.suppress(ValueError, OverflowError):
+        when = datetime.fromisoformat(str(_json(folder / ENVIRONMENT).get("started")))
+        return when.astimezone().replace(tzinfo=None) if when.tzinfo else when  # the two kinds cannot be compared
+    try:  # killed before it was written, or written by an earlier version
+        return datetime.fromtimestamp((folder / CONFIG).stat().st_mtime)
+    except OSError:  # deleted just now
+        return datetime.min
 
 
 def _words(folder: Path) -> list[str]:
@@ -233,10 +257,18 @@ def _words(folder: Path) -> list[str]:
     return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []
 
 
+def _json(path: Path) -> dict[str, Any]:
+    """What a file of ours holds; nothing where it cannot be read."""
+    try:
+        return read_json(path)
+    except RecursionError:  # thousands of brackets
+        return {}
+
+
 def _yaml(path: Path) -> Any:
     """What a file of ours holds; libyaml reads a thousand of them in a second."""
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return yaml.load(path.read_text(encoding="utf-8"), loader)  # a safe one, of C where there is one
-    except (OSError, ValueError, yaml.YAMLError):
+    except Exception:  # not YAMLError alone: a tag such as !!int with nothing behind it is an IndexError
         return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer import rundir, runs, sweep
-from trainer.config import ConfigError, NonNegativeInt, PositiveInt, Settings, check_values
+from trainer.config import ConfigError, SearchKeys, Settings
 from trainer.runs import FINISHED, PRUNED, STOPPED
 from trainer.sweep import Job, Outcome
 from trainer.sweep_table import figure
@@ -23,23 +23,7 @@ if TYPE_CHECKING:
 
 STUDY = "study.log"  # a journal, which processes and machines can share over a network file system
 FOLDER = "folder"  # what a trial notes: whose it is
-SMALLER_IS_BETTER = ("loss", "mae", "mse", "rmse")
 VALUES = ("mse", "l1", "huber")  # losses of a regression, which is monitored by its loss
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The keys of configs/hydra/sweeper/optuna.yaml, where their meaning stands."""
-
-    n_trials: PositiveInt
-    sampler: Literal["tpe", "random", "nsga2"]
-    startup_trials: NonNegativeInt
-    pruner: Literal["median", "hyperband", "none"]
-    warmup_epochs: NonNegativeInt
-    objectives: dict[str, Literal["maximize", "minimize"]] | None
-    storage: str | None
-    study_name: str
-    seed: NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -100,7 +84,7 @@ class Trials:
         settings: from the words of a job to its settings.
         subdir: the user's own name for a run's folder, with ``{number}``.
         watched: the runs are on this machine, so that they can be stopped.
-        keys: those of the YAML.
+        keys: how to search.
 
     Raises:
         ConfigError: Optuna is not installed, a key is wrong, or the storage cannot be used.
@@ -116,7 +100,7 @@ class Trials:
         *,
         subdir: str | None,
         watched: bool,
-        keys: Keys,
+        keys: SearchKeys,
     ) -> None:
         self._space, self._fixed, self._folder, self._settings = space, fixed, folder, settings
         self._subdir, self._keys, self.total = subdir, keys, keys.n_trials
@@ -222,7 +206,7 @@ class Trials:
 
     def _job(self, number: int, params: Mapping[str, Any]) -> Job:
         """The job of a trial."""
-        tried = [f"{key}={_typed(params[key])}" for key in self._space]
+        tried = [f"{key}={_typed(params[key], kind)}" for key, kind in self._space.items()]
         words = (*self._fixed, *tried)
         name = sweep.name_of(number, len(str(self.total - 1)), list(self._space), words)
         folder = self._folder / (self._subdir.format(number=number) if self._subdir else name)
@@ -275,22 +259,13 @@ class Trials:
         return pruners.NopPruner()
 
 
-def keys_of(values: Mapping[str, Any]) -> Keys:
-    """The keys of the YAML, checked.
-
-    Raises:
-        ConfigError: with a line for each that is wrong.
-    """
-    return Keys(**check_values(values, Keys, "hydra.sweeper"))
-
-
 def monitored(settings: Settings) -> tuple[str, Literal["maximize", "minimize"]]:
     """The metric that a run is compared by, and which way, as far as its config says; see ``choose_monitor``."""
     metrics = settings.metrics or ["accuracy"]
     first = "accuracy" if "accuracy" in metrics else metrics[0]
     default = "val/loss" if settings.loss["name"] in VALUES else f"val/{first}"
     monitor = settings.monitor or default
-    return monitor, "minimize" if monitor.rpartition("/")[2] in SMALLER_IS_BETTER else "maximize"
+    return monitor, "maximize" if runs.more_is_better(monitor) else "minimize"
 
 
 def _value(summary: Mapping[str, Any], name: str) -> float | None:
@@ -298,9 +273,12 @@ def _value(summary: Mapping[str, Any], name: str) -> float | None:
     return runs.number({**summary["best"], **summary}.get(name))
 
 
-def _typed(value: Any) -> str:
-    """A value as a word has it."""
-    return repr(value) if isinstance(value, float) else str(value)
+def _typed(value: Any, kind: Choice | Between) -> str:
+    """A value as a word has it: a number with six digits, which is nearer than any run can tell."""
+    if not isinstance(value, float) or not isinstance(kind, Between):
+        return str(value)
+    short = f"{value:.6g}"
+    return short if kind.low <= float(short) <= kind.high else repr(value)
 
 
 def _optuna() -> Any:

@@ -407,6 +407,6 @@ def name_of(place: int, width: int, keys: Sequence[str], words: Sequence[str]) -
     values = runs.values_of(words)
     leaves = [key.rpartition(".")[2] for key in keys]
     short = [leaf if leaves.count(leaf) == 1 else key for leaf, key in zip(leaves, keys, strict=True)]
-    parts = [f"{name}={values[key]}" for name, key in zip(short, keys, strict=True) if key in values]
-    text = re.sub(r"[^\w.=+-]+", "_", "-".join([f"{place:0{width}d}", *parts]))
-    return text[:MOST_LETTERS].rstrip(".-_")
+    plain = {key: re.sub(r"[^\w.+-]+", "_", value).strip("_") for key, value in values.items()}
+    parts = [f"{name}={plain[key]}" for name, key in zip(short, keys, strict=True) if key in plain]
+    return "-".join([f"{place:0{width}d}", *parts])[:MOST_LETTERS].rstrip(".-_")

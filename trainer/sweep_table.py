@@ -151,6 +151,12 @@ class Table:
         choose = max if self.maximizes else min
         return choose(rows, key=lambda row: row.value or 0.0)
 
+    @property
+    def ordered(self) -> list[Row]:
+        """The best first, and those without a value last."""
+        sign = -1 if self.maximizes else 1
+        return sorted(self.rows, key=lambda row: (row.value is None, sign * (row.value or 0.0), row.number))
+
     def values(self, row: Row) -> list[str]:
         """Of what varies, what a run has; empty where it was not typed for it."""
         found = runs.values_of(row.words)
@@ -186,8 +192,7 @@ def as_text(table: Table) -> list[str]:
     """The lines that are printed: the runs, the best first; the seeds folded; the best and its command."""
     best, monitor = table.best, table.monitor
     test = [name for name in table.metrics if monitor is not None and name == monitor.replace("val/", "test/")]
-    sign = -1 if table.maximizes else 1
-    rows = sorted(table.rows, key=lambda row: (row.value is None, sign * (row.value or 0.0), row.number))
+    rows = table.ordered
     head = ["", *table.keys, monitor or "metric", *test, "steps", "seconds", STATE, "folder"]
     cells = []
     for row in rows[:MOST_ROWS]:
@@ -238,11 +243,12 @@ def what(table: Table) -> str:
     best, group = table.best, table.groups[0]
     if best is None:
         return "nothing"
-    said = [f"{key}={value}" for key, value in group.values.items()] or [best.folder.name]
+    said = " ".join(f"{key}={value}" for key, value in group.values.items())
     if table.folds:
         spread = "" if group.deviation is None else f" ± {group.deviation:.4f}"
-        return f"{' '.join(said)}: {table.monitor} {figure(group.mean)}{spread} over {len(group.found)} seeds"
-    return f"{' '.join(said)}: {table.monitor} {figure(best.value)}"
+        seeds = f"over {len(group.found)} seed{'s' * (len(group.found) > 1)}"
+        return f"{said + ': ' * bool(said)}{table.monitor} {figure(group.mean)}{spread} {seeds}"
+    return f"{said or best.folder.name}: {table.monitor} {figure(best.value)}"
 
 
 def figure(value: float | None) -> str:

@@ -6,12 +6,14 @@ Hydra composes the jobs; what they come to stands in ``trainer.sweep``.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
@@ -19,6 +21,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+
+from trainer.config import SearchKeys, check_values
 
 if TYPE_CHECKING:
     from trainer import search
@@ -31,9 +35,13 @@ NOT_AGAIN = ("hydra.mode", "hydra.sweep.dir")  # words that a sweep which goes o
 
 
 def register() -> None:
-    """Make the sweepers known where Hydra's search for plugins does not find them, as in an editable install."""
-    for sweeper in (GridSweeper, OptunaSweeper):
+    """Make the sweepers and their keys known, also where Hydra does not find them itself, as in an editable install."""
+    keys: dict[str, dict[str, Any]] = {"grid": {"max_batch_size": None}, "optuna": dataclasses.asdict(SearchKeys())}
+    for name, sweeper in (("grid", GridSweeper), ("optuna", OptunaSweeper)):
         Plugins.instance().register(sweeper)
+        target = f"{sweeper.__module__}.{sweeper.__name__}"
+        node = {"_target_": target, **keys[name], "params": None}
+        ConfigStore.instance().store(group="hydra/sweeper", name=name, node=node, provider="trainer")
 
 
 class _Sweep(Sweeper):
@@ -159,6 +167,8 @@ class _Sweep(Sweeper):
             stack.callback(display.close)
             executor = stack.enter_context(self.executor(first, at_once))
             sweep.drive(source, executor, display, outcomes, on_error=first.sweep["on_error"])
+        if first.dry_run:
+            sweep.say("dry run: a step, an evaluation, a checkpoint and a test of each; nothing is kept")
         code = max((outcome.code for outcome in outcomes.values()), default=0)
         if code:
             raise SweepError(code)
@@ -198,7 +208,7 @@ class OptunaSweeper(_Sweep):
 
     Args:
         params: words of a file.
-        keys: the others of configs/hydra/sweeper/optuna.yaml.
+        keys: those of ``SearchKeys``.
     """
 
     def __init__(self, params: Mapping[str, str] | None = None, **keys: Any) -> None:
@@ -213,7 +223,8 @@ class OptunaSweeper(_Sweep):
         """
         from trainer import search
 
-        keys = search.keys_of({name: _plain(value) for name, value in self._keys.items()})
+        values = {name: _plain(value) for name, value in self._keys.items()}
+        keys = SearchKeys(**check_values(values, SearchKeys, "hydra.sweeper"))
         overrides = self.overrides(arguments)
         space = {each.key_or_group: _choices(each) for each in overrides if each.is_sweep_override()}
         fixed = [str(each.input_line).removeprefix("++") for each in overrides if not each.is_sweep_override()]
@@ -280,13 +291,16 @@ class Launched:
 
         jobs, self._jobs = self._jobs, []
         words = [
-            [*map(_for_hydra, job.words), f"run_dir={resume.quoted(str(job.folder))}", "resume=auto"] for job in jobs
+            [*map(_for_hydra, job.words), f"hydra.sweep.subdir={resume.quoted(job.folder.name)}", "resume=auto"]
+            for job in jobs
         ]
         self._launcher.launch(words, initial_job_idx=jobs[0].number if jobs else 0)
         ended = []
         for job in jobs:
             run = runs.read(job.folder) if runs.is_run(job.folder) else None
             if run is None:
+                with contextlib.suppress(OSError):
+                    job.folder.rmdir()  # Hydra made it, and nothing came of it
                 outcome = Outcome(REFUSED, ("could not begin; its own output says why",), 2)
             elif run.state == runs.FINISHED:
                 outcome = Outcome(runs.FINISHED, summary=run.summary)

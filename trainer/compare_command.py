@@ -1,0 +1,201 @@
+"""The command ``trainer compare``: what was different between runs, and what came of it. No torch here."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer import runs
+from trainer.config import ConfigError, did_you_mean, on_one_line
+from trainer.rundir import ENVIRONMENT, read_json
+from trainer.runs import Run
+from trainer.sweep_table import aligned, figure
+
+PICTURE = "compare.png"
+PROGRAM = "trainer compare"  # tells a picture of ours
+MOST_COLUMNS = 6  # runs side by side; more of them have a row each
+KINDS = (".png", ".svg")
+OF_A_RUN = ("run_dir", "resume", "sweep_dir", "sweep")  # keys that are different between any two
+
+EPILOG = """\
+A RUN is a run directory, a folder of runs such as a sweep's, or last, the newest under outputs.
+examples:
+  trainer compare last outputs/2026-11-24/10-39-34-cnn-digits
+  trainer compare outputs/sweeps/2026-11-24/10-41-02-113355 --metric val/loss --picture losses.svg
+exit code: 0; 2 the command is wrong."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Lay runs side by side: config, versions, metrics, and their curves in one picture."
+    parser.epilog = EPILOG
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="at least two of them in all")
+    parser.add_argument("--metric", metavar="NAME", help="the curve to draw, such as train/loss; by default monitor's")
+    parser.add_argument("--picture", metavar="FILE", default=PICTURE, help="where it goes, .png or .svg (%(default)s)")
+    parser.add_argument("--no-picture", action="store_true", help="draw none")
+    parser.add_argument("--json", action="store_true", help="print all of it for a program, and draw nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the comparison, draw the curves, and return the exit code, 0.
+
+    Raises:
+        ConfigError: there are not two runs, no such metric, or another file stands where the picture goes.
+    """
+    found = runs.named(arguments.runs)
+    if len(found) < 2:
+        raise ConfigError(f"compare: needs two runs or more, or a folder with as many, got {len(found)}")
+    metric = _metric(found, arguments.metric)
+    if arguments.json:
+        print(json.dumps(as_dict(found, metric), ensure_ascii=False, indent=2))
+        return 0
+    picture = None if arguments.no_picture or metric is None else Path(arguments.picture)
+    if picture is not None:
+        _check_picture(picture)
+    print("\n".join(map(on_one_line, _lines(found))))
+    if picture is not None and metric is not None:
+        _draw(found, metric, picture)
+        print(f"picture  {picture}")
+    return 0
+
+
+def as_dict(found: Sequence[Run], metric: str | None) -> dict[str, Any]:
+    """All of it, for a program; the curves are those of ``metric``, lists of [step, value]."""
+    return {
+        "runs": [
+            {
+                "path": str(each.path),
+                "state": each.state,
+                "monitor": each.monitor,
+                "metrics": each.metrics,
+                "steps": each.summary.get("steps"),
+                "seconds": each.summary.get("seconds"),
+                "curve": [] if metric is None else [list(point) for point in each.curve(metric)],
+            }
+            for each in found
+        ],
+        "metric": metric,
+        "config": {row.name: list(row.values) for row in _different([_config(each) for each in found])},
+        "environment": {row.name: list(row.values) for row in _different([_environment(each) for each in found])},
+    }
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Something that every run has a value of; None where one has none."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+def _lines(found: Sequence[Run]) -> list[str]:
+    """What is printed: a column for each run, or of many a row."""
+    config = _different([_config(each) for each in found])
+    environment = _different([_environment(each) for each in found])
+    rows = [_Row("state", tuple(each.state for each in found)), *config, *environment]
+    cells = [(row.name, [_text(value) for value in row.values]) for row in rows]
+    names = dict.fromkeys(name for each in found for name in each.metrics)
+    monitors = {each.monitor for each in found if each.monitor is not None}
+    order = sorted(names, key=lambda name: (name not in monitors, name.startswith("test/"), name))
+    best = max(found, key=lambda each: each.score) if len(monitors) == 1 else None
+    for name in order:
+        marked = [best is each and name == each.monitor for each in found]
+        figures = [figure(each.metrics.get(name)) for each in found]
+        cells.append((name, [f"{text} *" if mark else text for text, mark in zip(figures, marked, strict=True)]))
+    steps, seconds = ([runs.number(each.summary.get(key)) for each in found] for key in ("steps", "seconds"))
+    cells.append(("steps", ["" if each is None else f"{each:,.0f}" for each in steps]))
+    cells.append(("seconds", ["" if each is None else f"{each:.1f}" for each in seconds]))
+    said = [] if config else ["config   the same"]
+    if len(found) > MOST_COLUMNS:
+        head = [*(name for name, _ in cells), "run"]
+        body = [[values[at] for _, values in cells] + [str(each.path)] for at, each in enumerate(found)]
+        return [*aligned(head, body, {0, len(head) - 1}), *said]
+    legend = [f"{number:<8} {each.path}" for number, each in enumerate(found, 1)]
+    head = ["", *(str(number) for number in range(1, len(found) + 1))]
+    return [*legend, "", *aligned(head, [[name, *values] for name, values in cells], {0}), *said]
+
+
+def _config(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.config.items() if key.partition(".")[0] not in OF_A_RUN}
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    """What it ran on."""
+    found = read_json(run.path / ENVIRONMENT)
+    git = found.get("git")
+    commit = git.get("commit", "")[:10] if isinstance(git, dict) else None
+    device, versions = found.get("device"), found.get("versions")
+    named = {f"version of {name}": version for name, version in (versions or {}).items()} if versions else {}
+    data = hashlib.sha256(json.dumps(found.get("data"), sort_keys=True).encode()).hexdigest()[:10]
+    kind = device.get("name") if isinstance(device, dict) else None
+    return {"python": found.get("python"), **named, "hardware": kind, "commit": commit, "data": data}
+
+
+def _different(each: Sequence[Mapping[str, Any]]) -> list[_Row]:
+    """The keys of which not all have the same value."""
+    keys = dict.fromkeys(key for found in each for key in found)
+    rows = [_Row(key, tuple(found.get(key) for found in each)) for key in keys]
+    return [row for row in rows if len({json.dumps(value, sort_keys=True, default=str) for value in row.values}) > 1]
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed, or not at all."""
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _metric(found: Sequence[Run], wanted: str | None) -> str | None:
+    """The curve to draw; None where no run has one.
+
+    Raises:
+        ConfigError: no run has the one that is wanted.
+    """
+    monitors = [each.monitor for each in found if each.monitor is not None]
+    if wanted is None and monitors:
+        return monitors[0]
+    known = dict.fromkeys(
+        name for each in found for point in each.points() for name in point if name not in ("step", "epoch")
+    )
+    if wanted is None:
+        return "val/loss" if "val/loss" in known else next(iter(known), None)
+    if wanted not in known:
+        near = did_you_mean(wanted, known) or ";"
+        raise ConfigError(f"--metric: {wanted}: no run has it{near} metrics: {', '.join(known) or 'none'}")
+    return wanted
+
+
+def _check_picture(path: Path) -> None:
+    """Raises ConfigError where a picture cannot be written, or something else stands there."""
+    if path.suffix.lower() not in KINDS:
+        raise ConfigError(f"--picture: {path}: must end in {' or '.join(KINDS)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--picture: {path}: {'is a folder' if path.is_dir() else 'there is no such folder'}")
+    if path.is_file():
+        with path.open("rb") as file:
+            if PROGRAM.encode() not in file.read(4000):
+                raise ConfigError(f"--picture: {path}: is there already, and none of this command; name another file")
+
+
+def _draw(found: Sequence[Run], metric: str, path: Path) -> None:
+    """The curves over each other."""
+    from trainer import plots
+
+    differing = runs.varied([each.words for each in found])
+    best = max(found, key=lambda each: each.score)
+    lines = []
+    for number, each in enumerate(found, 1):
+        values = runs.values_of(each.words)
+        said = " ".join(f"{key}={values[key]}" for key in differing if key in values) or each.path.name
+        name = f"{number}  {said}" if len(found) <= MOST_COLUMNS else said
+        lines.append(plots.Curve(name, each.curve(metric), stands_out=each is best))
+    plots.save(plots.curves(lines, metric, (9, 4.5)), path, PROGRAM)
