@@ -1,0 +1,153 @@
+"""The search: what Optuna proposes, what is stopped, and going on after a kill."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+optuna = pytest.importorskip("optuna")
+
+from tests.processes import TRAIN, run, started  # noqa: E402
+from tests.test_sweep import rows  # noqa: E402
+from trainer import compose, runs  # noqa: E402
+from trainer.search import Between, monitored  # noqa: E402
+
+SEARCH = ("hydra/sweeper=optuna", "logger=none", "epochs=4", "hydra.sweeper.startup_trials=3")
+SPACE = ("optimizer.lr=tag(log,interval(1e-5,1))", "model.hidden=int(interval(8,64))", "model.norm=none,batch")
+
+
+def search(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
+    ended, out, errors = run([*TRAIN, "-m", "sweep_dir=s", *SEARCH, *words], folder)
+    assert ended == code, errors
+    return out, errors
+
+
+def study(folder: Path) -> Any:
+    """The study that a search has left."""
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / "s" / "study.log"))
+    return optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))
+
+
+def params(folder: Path) -> list[tuple[str, ...]]:
+    return [(row["optimizer.lr"], row["model.hidden"], row["model.norm"], row["state"]) for row in rows(folder)]
+
+
+def test_a_search_tries_values_from_its_space_and_stops_what_is_worse(tmp_path: Path) -> None:
+    out, _ = search(tmp_path, *SPACE, "hydra.sweeper.n_trials=9")
+    tried = params(tmp_path)
+    assert len(tried) == 9
+    for rate, hidden, norm, _ in tried:
+        assert 1e-5 <= float(rate) <= 1
+        assert 8 <= int(hidden) <= 64
+        assert norm in ("none", "batch")
+    states = [trial.state.name for trial in study(tmp_path).trials]
+    pruned = [state for *_, state in tried].count("pruned")
+    assert pruned == states.count("PRUNED") > 0
+    assert f"{9 - pruned} finished, {pruned} pruned" in out
+    for row, trial in zip(rows(tmp_path), study(tmp_path).trials, strict=True):
+        assert float(row["optimizer.lr"]) == pytest.approx(trial.params["optimizer.lr"], rel=1e-5)
+        summary = runs.read(tmp_path / "s" / row["folder"]).summary
+        if row["state"] == "finished":
+            assert trial.value == summary["best"]["val/accuracy"]
+        else:
+            assert summary["reason"] == "the median pruner stopped it"
+            assert row["test/accuracy"] == "" or summary["state"] == "pruned"
+
+
+def test_the_same_search_proposes_the_same_and_goes_on_to_more(tmp_path: Path) -> None:
+    few = ["hydra.sweeper.pruner=none", "epochs=1", "limit_batches=4"]
+    search(tmp_path, *SPACE, *few, "hydra.sweeper.n_trials=6")
+    whole = params(tmp_path)
+    (tmp_path / "parts").mkdir()
+    search(tmp_path / "parts", *SPACE, *few, "hydra.sweeper.n_trials=4")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts" / "s").glob("*/summary.json")}
+    code, out, errors = run([*TRAIN, "sweep=s", "hydra.sweeper.n_trials=6"], tmp_path / "parts")
+    assert (code, errors) == (0, "")
+    assert params(tmp_path / "parts") == whole
+    assert "6/6" in out and "4/6" not in out
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
+def test_a_search_that_was_killed_goes_on_with_the_trial_under_way(tmp_path: Path) -> None:
+    words = [*SPACE[:2], "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=4", "epochs=30"]
+    command = [*TRAIN, "-m", "sweep_dir=s", *SEARCH, *words]
+    with started(command, tmp_path) as processes:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "s").glob("1-*/checkpoints/last.pt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        processes.command.kill()
+        assert processes.finish(30)[0] == -signal.SIGKILL
+        processes.until_none_is_left(10)
+    assert [trial.state.name for trial in study(tmp_path).trials] == ["COMPLETE", "RUNNING"]
+    code, _, errors = run(command, tmp_path)
+    assert (code, errors) == (0, "")
+    assert [trial.state.name for trial in study(tmp_path).trials] == ["COMPLETE"] * 4
+    assert [row["state"] for row in rows(tmp_path)] == ["finished"] * 4
+    (resumed,) = (tmp_path / "s" / "logs").glob("1-*")
+    assert "resume   after step" in resumed.read_text()
+
+
+def test_several_objectives_have_a_front_and_machines_share_a_storage(tmp_path: Path) -> None:
+    both = "hydra.sweeper.objectives={val/accuracy: maximize, steps: minimize}"
+    words = [*SPACE[:1], both, "hydra.sweeper.sampler=nsga2", "hydra.sweeper.storage=shared.log", "limit_batches=4"]
+    out, _ = search(tmp_path, *words, "hydra.sweeper.n_trials=2")
+    assert "front    " in out
+    code, _, errors = run(
+        [*TRAIN, "-m", "sweep_dir=other", *SEARCH, *words, "hydra.sweeper.n_trials=5", "sweep.parallel=2"], tmp_path
+    )
+    assert (code, errors) == (0, "")
+    assert sorted(path.name.partition("-")[0] for path in (tmp_path / "other").iterdir() if runs.is_run(path)) == [
+        "2", "3", "4",
+    ]  # fmt: skip
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "shared.log"))
+    shared = optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))
+    assert [len(trial.values) for trial in shared.trials] == [2] * 5
+
+
+def test_a_trial_that_fails_is_told_and_the_search_goes_on(tmp_path: Path) -> None:
+    out, errors = search(tmp_path, "model.channels=[8,8,8,8],[8]", "hydra.sweeper.n_trials=5", "epochs=1", code=2)
+    assert "model.channels: 4 blocks halve the size 4 times" in errors
+    states = {trial.params["model.channels"]: trial.state.name for trial in study(tmp_path).trials}
+    assert states == {"[8,8,8,8]": "FAIL", "[8]": "COMPLETE"}
+    assert "refused" in out
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials: must be a whole number, at least 1"),
+        ("hydra.sweeper.n_trail=3", "hydra.sweeper.n_trail: no such key (from the command line); did you mean "),
+        ("hydra.sweeper.sampler=tpee", "hydra.sweeper.sampler: must be one of tpe, random, nsga2, got 'tpee'"),
+        ("optimizer.lr=interval(-1,1)", "optimizer.lr: must be a number, greater than 0 and finite, got -1"),
+    ],
+)
+def test_a_mistake_is_a_line_and_nothing_is_written(tmp_path: Path, word: str, line: str) -> None:
+    _, errors = search(tmp_path, *SPACE[1:], word, code=2)
+    assert errors.startswith(f"train: error: {line}") and errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_objective_that_no_run_has_is_named(tmp_path: Path) -> None:
+    words = [*SPACE[:1], "hydra.sweeper.objectives={val/f2: maximize}", "hydra.sweeper.n_trials=1", "epochs=1"]
+    _, errors = search(tmp_path, *words, code=2)
+    assert "hydra.sweeper.objectives: val/f2: a run does not say it; it says " in errors
+
+
+def test_what_a_search_compares_is_what_a_run_would() -> None:
+    assert monitored(compose()) == ("val/accuracy", "maximize")
+    assert monitored(compose("monitor=val/loss")) == ("val/loss", "minimize")
+    assert monitored(compose("metrics=[f1]")) == ("val/f1", "maximize")
+    assert monitored(compose("loss=mse")) == ("val/loss", "minimize")
+
+
+def test_a_number_is_typed_with_six_digits_and_stays_in_its_interval() -> None:
+    from trainer.search import _typed
+
+    assert _typed(0.00123456789, Between(1e-4, 1.0)) == "0.00123457"
+    assert _typed(0.9999999, Between(0.0, 0.99999995)) == "0.9999999"
+    assert _typed(7, Between(1, 9)) == "7"
