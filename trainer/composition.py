@@ -61,6 +61,13 @@ FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError, Attribu
 
 
 SEARCHPATH = "hydra.searchpath"
+# Hydra's launchers that an extra of ours installs.
+LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+
+
+def _extra(name: str) -> str:
+    """How it is installed."""
+    return f"pip install 'trainer-cli[{name}]'"
 
 
 class _FileError(ConfigError):
@@ -267,7 +274,7 @@ class Composer:
         plain, problems = plain_config(config), list[str]()
         simple = [each for each in overrides if not self.is_group(each) and "." not in each.key_or_group]
         for override in simple:
-            lay(plain, override, problems)
+            lay(plain, variants(override)[0], problems)
         plain["plugins"] = list(wanted)
         return [*problems, *_also(plain, _Origins([], {each.key_or_group for each in simple}))]
 
@@ -402,7 +409,8 @@ class Composer:
             for option in several:
                 name = str(option).lower() if isinstance(option, bool | float | int) else option
                 if isinstance(name, str) and name not in names:
-                    return unknown_option(group, name, names)
+                    line = unknown_option(group, name, names)
+                    return f"{line}; it needs {_extra(LAUNCHERS[name])}" if name in LAUNCHERS else line
                 if not isinstance(name, str) and (name is not None or group != "experiment"):
                     got = "null" if name is None else repr(name)
                     near = "; did you mean logger=none?" if group == "logger" else ";"
@@ -486,6 +494,8 @@ class Composer:
         if found is None or file is None:
             return compose_error(error).problems[0]
         line = f"{shown(file)}: {found['reason'].strip()}"
+        if "hydra/launcher/submitit" in line:
+            return f"{line.rstrip('.')}; it needs {_extra('slurm')}"
         group = re.match(r"Could not find 'experiment/(\w+)/(\S+)'", found["reason"])
         return f"{line}; did you mean override /{group[1]}: {group[2]}?" if group else line
 

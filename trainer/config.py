@@ -165,6 +165,8 @@ class Settings:
     # not keys: what was typed, and whether the run directory is the same each time
     overrides: tuple[str, ...] = dataclasses.field(default=(), metadata={"key": False})
     fixed_run_dir: bool = dataclasses.field(default=False, metadata={"key": False})
+    # and which keys vary in the sweep that the run belongs to
+    varied: tuple[str, ...] = dataclasses.field(default=(), metadata={"key": False})
 
     @property
     def micro_batch_size(self) -> int:

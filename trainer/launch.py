@@ -124,13 +124,13 @@ def launch(settings: Settings) -> dict[str, Any]:
 def settings_of(job: dict[str, Any]) -> Settings:
     """The settings that ``as_job`` has written down."""
     values = dict(job["settings"])
-    overrides, fixed = tuple(values.pop("overrides")), values.pop("fixed_run_dir")
-    return Settings(**values, overrides=overrides, fixed_run_dir=fixed)
+    overrides, varied = (tuple(values.pop(name)) for name in ("overrides", "varied"))
+    return Settings(**values, overrides=overrides, varied=varied)
 
 
 def as_job(settings: Settings) -> dict[str, Any]:
     """Settings as plain containers, for another process."""
-    own = {"overrides": settings.overrides, "fixed_run_dir": settings.fixed_run_dir}
+    own = {name: getattr(settings, name) for name in ("overrides", "fixed_run_dir", "varied")}
     return {"settings": {**settings.to_dict(), **own}}
 
 

@@ -100,7 +100,8 @@ def against(
     figure, axes = _figure(size)
     kept = [(word, value, at == best) for at, (word, value) in enumerate(points) if math.isfinite(value)]
     numbers = [_number(word) for word, _, _ in kept]
-    if kept and all(number is not None for number in numbers):
+    are_numbers = bool(kept) and all(number is not None for number in numbers)
+    if are_numbers:
         across = [number for number in numbers if number is not None]
         _maybe_log(axes, "x", across)
     else:
@@ -119,7 +120,11 @@ def against(
     means = {place: [value for at, value in zip(across, values, strict=True) if at == place] for place in set(across)}
     if len(means) < len(across):
         places = sorted(means)
-        axes.plot(places, [math.fsum(means[at]) / len(means[at]) for at in places], color=QUIET, linewidth=1, zorder=1)
+        heights = [math.fsum(means[at]) / len(means[at]) for at in places]
+        if are_numbers:
+            axes.plot(places, heights, color=QUIET, linewidth=1, zorder=1)
+        else:  # between two words there is nothing
+            axes.scatter(places, heights, s=400, marker="_", color=QUIET, linewidths=1, zorder=1)
     for at, (_, value, is_best) in zip(across, kept, strict=True):
         if is_best:
             axes.scatter([at], [value], s=60, facecolors="none", edgecolors=COLORS[1], linewidths=1.8, zorder=3)

@@ -159,7 +159,7 @@ def run(settings: Settings) -> Outcome:
         }
         directory.write_json(SUMMARY, summary)
         for logger in loggers.values():
-            logger.finish(_flat(settings.to_dict()), _numbers(summary))
+            logger.finish(_hyperparameters(settings), _numbers(summary))
         _conclude(engine, tested_step, results, directory)
         return Outcome({**summary, "run_dir": settings.run_dir}, engine.evaluated.eval())
 
@@ -764,6 +764,12 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float
         elif value is not None:
             flat[prefix + key] = value if isinstance(value, bool | int | float) else str(value)
     return flat
+
+
+def _hyperparameters(settings: Settings) -> dict[str, bool | float | str]:
+    """For their table: in a sweep what varies, else every key, each group as the name of its option."""
+    every = {key.removesuffix(".name"): value for key, value in _flat(settings.to_dict()).items()}
+    return {key: every[key] for key in settings.varied if key in every} or every
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:

@@ -210,7 +210,8 @@ class Trials:
         words = (*self._fixed, *tried)
         name = sweep.name_of(number, len(str(self.total - 1)), list(self._space), words)
         folder = self._folder / (self._subdir.format(number=number) if self._subdir else name)
-        settings = self._settings(words).replace(run_dir=str(folder), fixed_run_dir=True, resume="auto")
+        settings = self._settings(words)
+        settings = settings.replace(run_dir=str(folder), fixed_run_dir=True, resume="auto", varied=tuple(self._space))
         return Job(number, words, settings, " ".join(tried))
 
     def _open(self) -> optuna.Study:

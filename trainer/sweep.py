@@ -301,7 +301,7 @@ def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir:
             path = folder / name
         own, values = _number(path), runs.values_of(words)
         label = " ".join(f"{key}={values[key]}" for key in keys if key in values)
-        at_home = settings.replace(run_dir=str(path), fixed_run_dir=True, resume="auto")
+        at_home = settings.replace(run_dir=str(path), fixed_run_dir=True, resume="auto", varied=tuple(keys))
         found.append(Job(position if own is None else own, tuple(words), at_home, label))
     return found
 
