@@ -58,6 +58,7 @@ def test_a_search_tries_values_from_its_space_and_stops_what_is_worse(tmp_path: 
             assert row["test/accuracy"] == "" or summary["state"] == "pruned"
 
 
+@pytest.mark.slow
 def test_the_same_search_proposes_the_same_and_goes_on_to_more(tmp_path: Path) -> None:
     few = ["hydra.sweeper.pruner=none", "epochs=1", "limit_batches=4"]
     search(tmp_path, *SPACE, *few, "hydra.sweeper.n_trials=6")

@@ -181,7 +181,9 @@ def test_on_error_stop_lets_the_others_save_first(folder: Path) -> None:
     assert (folder / "s" / "0-how=wait" / "checkpoints" / "last.pt").is_file()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, INTERRUPTED), pytest.param(signal.SIGTERM, TERMINATED, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_what_is_under_way_and_prints_the_table(folder: Path, number: int, code: int) -> None:
     words = [*TRAIN, "-m", "sweep_dir=s", "logger=none", "epochs=10000", "seed=0,1,2", "sweep.parallel=2"]
     with started(words, folder) as processes:
@@ -322,7 +324,7 @@ def test_sweeps_under_torchrun_go_on_too(folder: Path) -> None:
     assert all(digests(folder)[name] == digest for name, digest in before.items())
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_hydras_launchers_do_what_is_left_of_a_sweep(folder: Path, launcher: str) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     few = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else ["hydra.launcher.timeout_min=5"]
