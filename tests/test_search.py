@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -91,6 +92,32 @@ def test_a_search_that_was_killed_goes_on_with_the_trial_under_way(tmp_path: Pat
     assert [row["state"] for row in rows(tmp_path)] == ["finished"] * 4
     (resumed,) = (tmp_path / "s" / "logs").glob("1-*")
     assert "resume   after step" in resumed.read_text()
+
+
+def test_a_recipe_holds_a_search_and_the_best_is_repeated_with_it(tmp_path: Path) -> None:
+    (tmp_path / "my" / "experiment").mkdir(parents=True)
+    (tmp_path / "my" / "experiment" / "search.yaml").write_text("""\
+# @package _global_
+defaults:
+  - override /hydra/sweeper: optuna
+
+epochs: 1
+limit_batches: 3
+hydra:
+  sweeper:
+    n_trials: 2
+    params:
+      optimizer.lr: tag(log,interval(1e-4,1e-1))
+""")
+    words = ["--config-dir", "my", "experiment=search", "logger=none"]
+    code, out, errors = run([*TRAIN, "-m", "sweep_dir=s", *words], tmp_path)
+    assert (code, errors) == (0, "")
+    assert "2 finished" in out
+    (again,) = re.findall(r"^again    train (.+)$", out, flags=re.MULTILINE)
+    code, _, errors = run([*TRAIN, *again.split(), "run_dir=again"], tmp_path)
+    assert (code, errors) == (0, "")
+    best = max(runs.find(tmp_path / "s"), key=lambda each: each.score)
+    assert runs.read(tmp_path / "again").metrics == best.metrics
 
 
 def test_several_objectives_have_a_front_and_machines_share_a_storage(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.runs_on_disk import write_run
 from trainer import runs
 from trainer.sweep import table
 from trainer.sweep_page import page
-from trainer.sweep_table import Table, as_text, command, figure, write_csv
+from trainer.sweep_table import Row, Table, as_text, command, figure, write_csv
 
 VOID = {"meta", "path", "use", "rect", "br", "img"}
 
@@ -115,7 +115,9 @@ def test_a_page_of_any_sweep(tmp_path: Path, values: dict[tuple[str, ...], Any],
 
 
 def test_commands_and_figures_are_as_they_are_typed() -> None:
-    assert command(["model.channels=[8,16]", "a='b c'"]) == "train 'model.channels=[8,16]' 'a='\"'\"'b c'\"'\"''"
+    row = Row(0, ("model.channels=[8,16]", "a=b c"), "finished", Path("0"))
+    shown = "train --config-dir 'my configs' 'model.channels=[8,16]' 'a=b c'"
+    assert command(Table(Path(), (row,), options=("--config-dir", "my configs")), row) == shown
     assert [figure(each) for each in (None, 0.0, 0.98765, 1e-5, 123456.0)] == [
         "",
         "0.0000",

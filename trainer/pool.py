@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import rundir
+from trainer import rundir, runs
 from trainer.config import ConfigError, Settings
 from trainer.interrupt import INTERRUPTED, REASONS, TERMINATED
 from trainer.launch import SECONDS_TO_SAVE, as_job
@@ -76,6 +76,8 @@ class Pool:
                     found.append((job, _died(job, code)))
             elif job is not None:
                 found.append((job, outcome_of(json.loads(line))))
+        for job, outcome in found:
+            _note(job, outcome)
         return found
 
     def stop(self, job: Job) -> None:
@@ -242,7 +244,12 @@ def _died(job: Job, code: int) -> Outcome:
         message = f"was killed ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
     else:
         message = f"its process ended with code {code}"
-    if job.folder.is_dir() and (job.folder / rundir.CONFIG).is_file():
-        rundir.note_failure(job.folder, message)
+    if runs.is_run(job.folder):
         message += f" (the log: {job.folder / rundir.LOG})"
     return Outcome(FAILED, (message,), 1)
+
+
+def _note(job: Job, outcome: Outcome) -> None:
+    """Say in the run directory that it has failed, where what trained there could not."""
+    if outcome.state == FAILED and runs.is_run(job.folder) and runs.read(job.folder).state != FAILED:
+        rundir.note_failure(job.folder, outcome.problems[0])

@@ -315,7 +315,13 @@ def is_done(job: Job) -> bool:
     return runs.read(job.folder).state in (FINISHED, PRUNED) and same
 
 
-def table(folder: Path, jobs: Sequence[Job], outcomes: Mapping[int, Outcome], took: float | None = None) -> Table:
+def table(
+    folder: Path,
+    jobs: Sequence[Job],
+    outcomes: Mapping[int, Outcome],
+    took: float | None = None,
+    options: tuple[str, ...] = (),
+) -> Table:
     """What a sweep has come to: its jobs, and the runs that stand in its folder from another time."""
     rows = []
     for job in jobs:
@@ -331,7 +337,7 @@ def table(folder: Path, jobs: Sequence[Job], outcomes: Mapping[int, Outcome], to
     for run in sorted(others, key=lambda run: str(run.path)):
         reason = str(run.summary.get("reason", ""))
         rows.append(Row(_number(run.path) or 0, tuple(run.words), run.state, run.path, reason, run))
-    return Table(folder, tuple(sorted(rows, key=lambda row: row.number)), took)
+    return Table(folder, tuple(sorted(rows, key=lambda row: row.number)), took, options)
 
 
 def conclude(found: Table, lines: Sequence[str] = ()) -> None:

@@ -38,7 +38,7 @@ def page(table: Table) -> str:
     best = table.best
     if best is not None:
         answer = f"<p class=answer>Best: <b>{escape(what(table))}</b></p>"
-        answer += f"<code class=again>{escape(command(best.words))}</code>"
+        answer += f"<code class=again>{escape(command(table, best))}</code>"
     elif table.monitor is None and any(row.run is not None and row.run.monitor for row in table.rows):
         answer = "<p class=answer>The runs are compared by different metrics, so none is called the best.</p>"
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 import shlex
@@ -93,35 +94,37 @@ class Table:
         folder: of the sweep.
         rows: a run each, by number.
         took: seconds that the command took, or None where it is not known.
+        options: of the command, which a run of its own needs too, such as ``--config-dir``.
     """
 
     folder: Path
     rows: tuple[Row, ...]
     took: float | None = None
+    options: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def keys(self) -> list[str]:
         """What varies, in the order in which it was typed."""
         return runs.varied([row.words for row in self.rows])
 
-    @property
+    @functools.cached_property
     def monitor(self) -> str | None:
         """The metric by which the runs are compared; None where they have none, or not the same."""
         found = {row.run.monitor for row in self.rows if row.run is not None and row.run.monitor is not None}
         return found.pop() if len(found) == 1 else None
 
-    @property
+    @functools.cached_property
     def maximizes(self) -> bool:
         """Whether more of it is better."""
         return all(row.run.maximizes for row in self.rows if row.run is not None and row.run.monitor is not None)
 
-    @property
+    @functools.cached_property
     def metrics(self) -> list[str]:
         """The names of all metrics that a run has, the monitored one first."""
         names = dict.fromkeys(name for row in self.rows if row.run is not None for name in row.run.metrics)
         return sorted(names, key=lambda name: (name != self.monitor, name.startswith("test/"), name))
 
-    @property
+    @functools.cached_property
     def groups(self) -> list[Group]:
         """The runs folded over their seeds, the best first; each its own group where the seed does not vary."""
         keys = [key for key in self.keys if key != SEED]
@@ -136,12 +139,12 @@ class Table:
         sign = -1 if self.maximizes else 1
         return sorted(groups, key=lambda group: math.inf if group.mean is None else sign * group.mean)
 
-    @property
+    @functools.cached_property
     def folds(self) -> bool:
         """Whether there is more than one seed."""
         return SEED in self.keys
 
-    @property
+    @functools.cached_property
     def best(self) -> Row | None:
         """The best run of the best group; None where runs cannot be compared."""
         groups = self.groups
@@ -151,7 +154,7 @@ class Table:
         choose = max if self.maximizes else min
         return choose(rows, key=lambda row: row.value or 0.0)
 
-    @property
+    @functools.cached_property
     def ordered(self) -> list[Row]:
         """The best first, and those without a value last."""
         sign = -1 if self.maximizes else 1
@@ -167,9 +170,9 @@ class Table:
         return sum(row.state == state for row in self.rows)
 
 
-def command(words: Iterable[str]) -> str:
-    """The command that trains with these words, for a shell."""
-    return " ".join(["train", *map(shlex.quote, words)])
+def command(table: Table, row: Row) -> str:
+    """The command that trains a run again, for a shell."""
+    return " ".join(["train", *map(shlex.quote, [*table.options, *row.words])])
 
 
 def write_csv(table: Table) -> Path:
@@ -234,7 +237,7 @@ def conclusion(table: Table) -> list[str]:
     best = table.best
     if best is not None:
         lines.append(f"best     {what(table)}")
-        lines.append(f"again    {command(best.words)}")
+        lines.append(f"again    {command(table, best)}")
     return lines
 
 

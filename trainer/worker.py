@@ -167,8 +167,9 @@ def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"state": "refused", "problems": error.problems}
     except Stopped as stopped:
         return {"state": "stopped", "signal": stopped.signal_number}
-    except Exception as error:
-        return {"state": "failed", "message": str(error), "traceback": traceback.format_exc()}
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # a model may raise these too
+        message = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        return {"state": "failed", "message": message, "traceback": traceback.format_exc()}
 
 
 @contextlib.contextmanager

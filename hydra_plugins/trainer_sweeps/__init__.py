@@ -1,4 +1,4 @@
-"""The sweepers of ``train --multirun``, as plugins of Hydra: every combination (``grid``), and a search (``optuna``).
+"""The sweepers of ``train --multirun``, as plugins of Hydra: every combination (``basic``), and a search (``optuna``).
 
 Hydra composes the jobs; what they come to stands in ``trainer.sweep``.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,9 +36,13 @@ NOT_AGAIN = ("hydra.mode", "hydra.sweep.dir")  # words that a sweep which goes o
 
 
 def register() -> None:
-    """Make the sweepers and their keys known, also where Hydra does not find them itself, as in an editable install."""
-    keys: dict[str, dict[str, Any]] = {"grid": {"max_batch_size": None}, "optuna": dataclasses.asdict(SearchKeys())}
-    for name, sweeper in (("grid", GridSweeper), ("optuna", OptunaSweeper)):
+    """Make the sweepers and their keys known, also where Hydra does not find them itself, as in an editable install.
+
+    Ours takes the place of Hydra's ``basic``, which is its default and so needs no line in a file; a recipe could not
+    override such a line.
+    """
+    keys: dict[str, dict[str, Any]] = {"basic": {"max_batch_size": None}, "optuna": dataclasses.asdict(SearchKeys())}
+    for name, sweeper in (("basic", GridSweeper), ("optuna", OptunaSweeper)):
         Plugins.instance().register(sweeper)
         target = f"{sweeper.__module__}.{sweeper.__name__}"
         node = {"_target_": target, **keys[name], "params": None}
@@ -82,7 +87,7 @@ class _Sweep(Sweeper):
 
     def subdir(self) -> str | None:
         """The user's own name for the folder of a run, with ``{number}``; None where there is none."""
-        pattern = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
+        pattern = _plain(self.config.hydra.sweep)["subdir"]
         return None if pattern == SUBDIR else str(pattern).replace(SUBDIR, "{number}")
 
     @contextlib.contextmanager
@@ -125,7 +130,10 @@ class _Sweep(Sweeper):
         try:
             yield
         finally:
-            found = sweep.table(self.folder, jobs, outcomes, time.monotonic() - started)
+            sources = _plain(self.config.hydra.runtime.config_sources)
+            own = [os.path.relpath(each["path"]) for each in sources if each["provider"] == "command-line"]
+            options = ("--config-dir", *own) if own else ()
+            found = sweep.table(self.folder, jobs, outcomes, time.monotonic() - started, options)
             sweep.conclude(found, source.lines())
 
     @contextlib.contextmanager
@@ -135,7 +143,7 @@ class _Sweep(Sweeper):
 
         if launch.world() is not None:
             launch.note("sweep_dir", str(self.folder))
-        of_hydra = [str(word) for word in self.config.hydra.overrides.hydra]
+        of_hydra = _plain(self.config.hydra.overrides.hydra)
         kept = [word for word in of_hydra if word.lstrip("+").partition("=")[0] not in NOT_AGAIN]
         typed = [word.removeprefix("++") for word in arguments if not word.startswith("sweep_dir=")]
         with sweep.claimed(self.folder, [*kept, *typed]):
@@ -263,8 +271,8 @@ def _for_hydra(word: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Plain containers."""
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    """Plain containers, as they were typed."""
+    return OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
 
 
 class Launched:
