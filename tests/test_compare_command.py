@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.runs_on_disk import write_run
 from tests.test_sweep_page import summary
+from trainer import plots
 from trainer.__main__ import main
+from trainer.plots import Curve, curves
 
 Compare = Callable[..., tuple[int, str, str]]
 
@@ -97,3 +100,42 @@ def test_a_mistake_is_a_line(compare: Compare, words: list[str], line: str) -> N
     assert (code, out) == (2, "")
     assert errors.startswith(f"trainer: error: {line}") and errors.count("\n") == 1
     assert Path("taken.png").read_bytes() == b"mine"
+
+
+def test_runs_of_different_monitors_have_no_best_one(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(Path("d"), ["seed=2"], {"seed": 2}, summary(0.9, "loss"), [{"step": 1, "epoch": 1, "val/accuracy": 0.5}])
+    drawn: list[Curve] = []
+
+    def spied(lines: Sequence[Curve], metric: str, size: tuple[float, float]) -> Figure:
+        drawn.extend(lines)
+        return curves(lines, metric, size)
+
+    monkeypatch.setattr(plots, "curves", spied)
+    code, out, _ = compare("a", "d")
+    assert code == 0
+    assert "*" not in out and not any(line.stands_out for line in drawn) and len(drawn) == 2
+    drawn.clear()
+    compare("a", "b")
+    assert [line.stands_out for line in drawn] == [False, True]
+
+
+def test_what_they_ran_on_is_told_and_files_of_others_are_no_error(compare: Compare) -> None:
+    told = {"python": "3.12", "versions": {"torch": "2.9"}, "git": {"commit": "0123456789abcdef"}}
+    Path("a/environment.json").write_text(json.dumps(told), encoding="utf-8")
+    odd = {"python": "3.13", "versions": ["torch"], "git": {"commit": None}, "device": "cpu"}
+    Path("b/environment.json").write_text(json.dumps(odd), encoding="utf-8")
+    code, out, _ = compare("a", "b", "--no-picture")
+    assert code == 0
+    assert "version of torch" in out and "3.13" in out and "0123456789 " in out
+    Path("b/metrics.jsonl").write_text('{"step": 1, "epoch": 1, "val/accuracy": NaN}\n', encoding="utf-8")
+    code, out, _ = compare("a", "b", "--json")
+    assert code == 0
+    assert json.loads(out, parse_constant=lambda _: pytest.fail("no JSON"))["runs"][1]["curve"] == [[1, None]]
+
+
+def test_a_picture_is_the_same_for_the_same_runs(compare: Compare) -> None:
+    found = []
+    for _ in range(2):
+        assert compare("a", "b", "--picture", "curves.svg")[0] == 0
+        found.append(Path("curves.svg").read_bytes())
+    assert found[0] == found[1]

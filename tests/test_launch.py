@@ -52,7 +52,7 @@ def test_a_component_of_this_process_alone_is_refused(forgets: None) -> None:
 
 def test_settings_reach_another_process_as_they_are() -> None:
     settings = compose("model=gru", "optimizer.lr=1e-3", "logger=[tensorboard,csv]", "device=ddp", "device.processes=2")
-    assert settings_of(as_job(settings)) == settings
+    assert settings_of(as_job(settings)).replace(sweep_dir=settings.sweep_dir) == settings
 
 
 def test_who_is_alone_and_who_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,7 @@ def test_the_same_search_proposes_the_same_and_goes_on_to_more(tmp_path: Path) -
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_with_the_trial_under_way(tmp_path: Path) -> None:
     words = [*SPACE[:2], "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=4", "epochs=30"]
     command = [*TRAIN, "-m", "sweep_dir=s", *SEARCH, *words]
@@ -120,6 +121,7 @@ hydra:
     assert runs.read(tmp_path / "again").metrics == best.metrics
 
 
+@pytest.mark.slow
 def test_several_objectives_have_a_front_and_machines_share_a_storage(tmp_path: Path) -> None:
     both = "hydra.sweeper.objectives={val/accuracy: maximize, steps: minimize}"
     words = [*SPACE[:1], both, "hydra.sweeper.sampler=nsga2", "hydra.sweeper.storage=shared.log", "limit_batches=4"]

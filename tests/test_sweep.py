@@ -174,7 +174,7 @@ def test_on_error_stop_starts_no_more_and_the_same_command_goes_on(folder: Path)
 
 
 def test_on_error_stop_lets_the_others_save_first(folder: Path) -> None:
-    words = ["logger=none", "plugins=[fragile.py]", "model=fragile", "model.how=wait,raise", "model.at=30"]
+    words = ["logger=none", "plugins=[fragile.py]", "model=fragile", "model.how=wait,raise", "model.at=400"]
     code, _, _ = sweep(folder, *words, "sweep.parallel=2", "sweep.on_error=stop")
     assert code in (1, TERMINATED)
     assert [row["state"] for row in rows(folder)] == ["stopped", "failed"]
@@ -324,7 +324,8 @@ def test_sweeps_under_torchrun_go_on_too(folder: Path) -> None:
     assert all(digests(folder)[name] == digest for name, digest in before.items())
 
 
-@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_hydras_launchers_do_what_is_left_of_a_sweep(folder: Path, launcher: str) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     few = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else ["hydra.launcher.timeout_min=5"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
 
@@ -126,3 +128,16 @@ def test_commands_and_figures_are_as_they_are_typed() -> None:
         "1.235e+05",
     ]
     assert runs.varied([["a=1", "b=2"], ["a=1", "b=3", "c=1"]]) == ["b", "c"]
+
+
+def test_a_folder_is_led_to_where_it_stands_whatever_its_name(tmp_path: Path) -> None:
+    for name in ("below/a b", "c:d", "#%?", "e\udcff"):
+        try:
+            write_run(tmp_path / name, ["lr=1"], {}, summary(0.5))
+        except OSError:  # of a file system that takes letters alone
+            assert name == "e\udcff"
+    content = page(table(tmp_path, [], {}))
+    content.encode()
+    links = [link for link in Parser(content).links if not link.startswith("#")]
+    assert sorted(links)[:3] == ["%23%25%3F/", "below/a%20b/", "c%3Ad/"]
+    assert all((tmp_path / os.fsdecode(unquote_to_bytes(link))).is_dir() for link in links)

@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"compare: needs two runs or more, or a folder with as many, got {len(found)}")
     metric = _metric(found, arguments.metric)
     if arguments.json:
-        print(json.dumps(as_dict(found, metric), ensure_ascii=False, indent=2))
+        content = json.loads(json.dumps(as_dict(found, metric)), parse_constant=lambda _: None)  # nan is no JSON
+        print(json.dumps(content, ensure_ascii=False, indent=2))
         return 0
     picture = None if arguments.no_picture or metric is None else Path(arguments.picture)
     if picture is not None:
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join(map(on_one_line, _lines(found))))
     if picture is not None and metric is not None:
         _draw(found, metric, picture)
-        print(f"picture  {picture}")
+        print(on_one_line(f"picture  {picture}"))
     return 0
 
 
@@ -103,7 +104,7 @@ def _lines(found: Sequence[Run]) -> list[str]:
     names = dict.fromkeys(name for each in found for name in each.metrics)
     monitors = {each.monitor for each in found if each.monitor is not None}
     order = sorted(names, key=lambda name: (name not in monitors, name.startswith("test/"), name))
-    best = max(found, key=lambda each: each.score) if len(monitors) == 1 else None
+    best = _best(found)
     for name in order:
         marked = [best is each and name == each.monitor for each in found]
         figures = [figure(each.metrics.get(name)) for each in found]
@@ -121,6 +122,14 @@ def _lines(found: Sequence[Run]) -> list[str]:
     return [*legend, "", *aligned(head, [[name, *values] for name, values in cells], {0}), *said]
 
 
+def _best(found: Sequence[Run]) -> Run | None:
+    """The best of them; None where they have no metric in common that says which."""
+    if len({each.monitor for each in found if each.monitor is not None}) != 1:
+        return None
+    best = max(found, key=lambda each: each.score)
+    return None if best.best is None else best
+
+
 def _config(run: Run) -> dict[str, Any]:
     return {key: value for key, value in run.config.items() if key.partition(".")[0] not in OF_A_RUN}
 
@@ -129,9 +138,10 @@ def _environment(run: Run) -> dict[str, Any]:
     """What it ran on."""
     found = read_json(run.path / ENVIRONMENT)
     git = found.get("git")
-    commit = git.get("commit", "")[:10] if isinstance(git, dict) else None
+    commit = str(git.get("commit") or "")[:10] or None if isinstance(git, dict) else None
     device, versions = found.get("device"), found.get("versions")
-    named = {f"version of {name}": version for name, version in (versions or {}).items()} if versions else {}
+    versions = versions if isinstance(versions, dict) else {}
+    named = {f"version of {name}": version for name, version in versions.items()}
     data = hashlib.sha256(json.dumps(found.get("data"), sort_keys=True).encode()).hexdigest()[:10]
     kind = device.get("name") if isinstance(device, dict) else None
     return {"python": found.get("python"), **named, "hardware": kind, "commit": commit, "data": data}
@@ -191,7 +201,7 @@ def _draw(found: Sequence[Run], metric: str, path: Path) -> None:
     from trainer import plots
 
     differing = runs.varied([each.words for each in found])
-    best = max(found, key=lambda each: each.score)
+    best = _best(found)
     lines = []
     for number, each in enumerate(found, 1):
         values = runs.values_of(each.words)

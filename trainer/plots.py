@@ -8,14 +8,19 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.config import on_one_line
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito's colours, which those who see fewer can tell apart; then the same with dashes.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6570")
@@ -25,6 +30,8 @@ MOST_NAMED = 12  # lines that a legend names
 MOST_POINTS = 500  # of a line; longer ones are thinned
 MOST_WORDS = 12  # on an axis of words
 DECADES = 1  # that positive numbers have to span for a logarithmic axis
+LARGEST = 1e100  # that is drawn; no axis can be laid for numbers near the largest ones
+JITTER = 0.12  # by which dots of one word stand apart at most, where two words are 1 apart
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,11 @@ def curves(lines: Sequence[Curve], metric: str, size: tuple[float, float] = (7.2
     figure, axes = _figure(size)
     shown = [(line, _finite(line.points)) for line in lines]
     shown = [(line, points) for line, points in shown if points]
+    handles: list[Line2D] = []
     for number, (line, points) in enumerate(shown):
         family = number if line.family is None else line.family
-        axes.plot(
+        handles += axes.plot(
             *zip(*points, strict=True),
-            label=_cut(line.name),
             color=COLORS[family % len(COLORS)],
             linestyle=STYLES[family // len(COLORS) % len(STYLES)],
             linewidth=2.2 if line.stands_out else 1.1,
@@ -71,8 +78,8 @@ def curves(lines: Sequence[Curve], metric: str, size: tuple[float, float] = (7.2
     if "loss" in metric:
         _maybe_log(axes, "y", [value for _, points in shown for _, value in points])
     axes.set_xlabel("step")
-    axes.set_ylabel(metric)
-    handles, names = axes.get_legend_handles_labels()
+    axes.set_ylabel(_cut(metric))
+    names = [_cut(line.name) for line, _ in shown]  # not by label=, which hides a name that begins with _
     if len(handles) > MOST_NAMED:  # by family, the one that stands out first
         order = sorted(range(len(shown)), key=lambda at: not shown[at][0].stands_out)
         handles, names = [handles[at] for at in order[:1]], [names[at] for at in order[:1]]
@@ -98,7 +105,7 @@ def against(
         size: width and height in inches.
     """
     figure, axes = _figure(size)
-    kept = [(word, value, at == best) for at, (word, value) in enumerate(points) if math.isfinite(value)]
+    kept = [(word, value, at == best) for at, (word, value) in enumerate(points) if _is_drawn(value)]
     numbers = [_number(word) for word, _, _ in kept]
     are_numbers = bool(kept) and all(number is not None for number in numbers)
     if are_numbers:
@@ -116,7 +123,8 @@ def against(
                 label.set_horizontalalignment("right")
         axes.set_xlim(-0.6, max(len(words) - 0.4, 0.6))
     values = [value for _, value, _ in kept]
-    axes.scatter(across, values, s=22, color=COLORS[0], alpha=0.65, linewidths=0, zorder=2)
+    dots = across if are_numbers else _jittered(across)
+    axes.scatter(dots, values, s=22, color=COLORS[0], alpha=0.65, linewidths=0, zorder=2)
     means = {place: [value for at, value in zip(across, values, strict=True) if at == place] for place in set(across)}
     if len(means) < len(across):
         places = sorted(means)
@@ -125,24 +133,22 @@ def against(
             axes.plot(places, heights, color=QUIET, linewidth=1, zorder=1)
         else:  # between two words there is nothing
             axes.scatter(places, heights, s=400, marker="_", color=QUIET, linewidths=1, zorder=1)
-    for at, (_, value, is_best) in zip(across, kept, strict=True):
+    for at, (_, value, is_best) in zip(dots, kept, strict=True):
         if is_best:
             axes.scatter([at], [value], s=60, facecolors="none", edgecolors=COLORS[1], linewidths=1.8, zorder=3)
     if "loss" in metric:
         _maybe_log(axes, "y", values)
-    axes.set_xlabel(key)
-    axes.set_ylabel(metric)
+    axes.set_xlabel(_cut(key))
+    axes.set_ylabel(_cut(metric))
     return figure
 
 
 def as_svg(figure: Figure, title: str) -> str:
     """A picture as a part of a page: the same for the same numbers, and with names of its own for its parts."""
-    import matplotlib
-
-    safe = re.sub(r"\W+", "-", title)
+    title = on_one_line(title)
+    safe = f"{re.sub(r'[^A-Za-z0-9]+', '-', title)}-{zlib.crc32(title.encode()):x}"
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": safe}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    _write(figure, text, "svg", {"Date": None, "Creator": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -158,8 +164,17 @@ def save(figure: Figure, path: Path, program: str) -> None:
         OSError: it cannot be written.
         ValueError: the ending is of no kind of picture.
     """
-    name = "Software" if path.suffix.lower() == ".png" else "Creator"
-    figure.savefig(path, dpi=150, metadata={name: program})
+    is_png = path.suffix.lower() == ".png"
+    _write(figure, path, None, {"Software": program} if is_png else {"Creator": program, "Date": None})
+
+
+def _write(figure: Figure, file: Path | io.StringIO, kind: str | None, metadata: Mapping[str, str | None]) -> None:
+    """The same for the same numbers; a letter that the font lacks is no warning, and a browser has it."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trainer"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(file, format=kind, dpi=150, metadata=dict(metadata))
 
 
 def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
@@ -182,14 +197,30 @@ def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 def _maybe_log(axes: Axes, which: str, values: Sequence[float]) -> None:
     """A logarithmic axis, where numbers are positive and span enough for one."""
-    finite = [value for value in values if math.isfinite(value)]
-    if finite and min(finite) > 0 and math.log10(max(finite) / min(finite)) > DECADES - 1e-9:
+    if values and min(values) > 1 / LARGEST and math.log10(max(values) / min(values)) > DECADES - 1e-9:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    kept = [(step, value) for step, value in points if math.isfinite(step) and math.isfinite(value)]
-    return kept[:: math.ceil(len(kept) / MOST_POINTS) or 1]
+    kept = [(step, value) for step, value in points if _is_drawn(step) and _is_drawn(value)]
+    every = math.ceil(len(kept) / MOST_POINTS) or 1
+    return kept[(len(kept) - 1) % every :: every] if kept else []  # the last one stays
+
+
+def _is_drawn(value: float) -> bool:
+    """Whether there is a place for a number; an int of hundreds of digits is one that has none."""
+    return -LARGEST <= value <= LARGEST
+
+
+def _jittered(places: Sequence[float]) -> list[float]:
+    """Dots of one place side by side, the first in its middle; always the same."""
+    seen: dict[float, int] = {}
+    found = []
+    for place in places:
+        number = seen[place] = seen.get(place, -1) + 1
+        # multiples of the golden ratio, less whole numbers, lie evenly however many there are
+        found.append(place + JITTER * 2 * ((0.618034 * number + 0.5) % 1 - 0.5))
+    return found
 
 
 def _number(word: str) -> float | None:
@@ -197,11 +228,12 @@ def _number(word: str) -> float | None:
         number = float(word)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if _is_drawn(number) else None
 
 
 def _cut(text: str, most: int = 48) -> str:
     """A text that is drawn as it stands: a dollar would begin a formula."""
+    text = on_one_line(text)
     text = text if len(text) <= most else f"{text[: most - 1]}…"
     return text.replace("$", r"\$")
 

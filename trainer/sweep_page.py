@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
@@ -29,6 +30,7 @@ tr.best td { font-weight: 600; } tr.reason td { text-align: left; color: #5b6570
 .finished { color: #1b6e41; } .failed, .refused, .killed { color: #b3261e; } .stopped, .waiting { color: #8a5a00; }
 .pruned { color: #5b6570; } .pictures { display: flex; flex-wrap: wrap; gap: .75rem; align-items: flex-start; }
 .pictures svg { max-width: 100%; height: auto; } a { color: #0b5cad; }
+@media (max-width: 48rem) { .pictures { display: block; overflow-x: auto; } .pictures svg { max-width: none; } }
 """
 
 
@@ -40,20 +42,26 @@ def page(table: Table) -> str:
         answer = f"<p class=answer>Best: <b>{escape(what(table))}</b></p>"
         answer += f"<code class=again>{escape(command(table, best))}</code>"
     elif table.monitor is None and any(row.run is not None and row.run.monitor for row in table.rows):
-        answer = "<p class=answer>The runs are compared by different metrics, so none is called the best.</p>"
+        answer = "<p class=answer>The runs are compared by different metrics, so none is called the best, "
+        answer += "and no picture compares them.</p>"
     else:
         answer = "<p class=answer>No run has finished.</p>"
     states = dict.fromkeys(row.state for row in table.rows)
     counts = ", ".join(f"<span class={state}>{table.count(state)} {state}</span>" for state in states)
-    parts = [f"<h1>{title}</h1>", f"<p class=quiet>{len(table.rows)} runs: {counts}</p>", answer]
+    parts = [
+        f"<h1>{title}</h1>",
+        f"<p class=quiet>{len(table.rows)} run{'s' * (len(table.rows) != 1)}: {counts}</p>",
+        answer,
+    ]
     if table.folds and table.monitor is not None:
         parts.append(f"<h2>Over the seeds</h2>{_folded(table)}")
     parts += [_pictures(table), f"<h2>Runs</h2>{_runs(table)}"]
-    return (
+    content = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{MARK}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
+    return content.encode("utf-8", "replace").decode()  # a folder's name may hold bytes that are no letter
 
 
 def _folded(table: Table) -> str:
@@ -78,7 +86,8 @@ def _runs(table: Table) -> str:
         found = {} if row.run is None else row.run.metrics
         numbers = [figure(found.get(name)) for name in names]
         numbers += ["" if row.steps is None else f"{row.steps:,}", "" if row.seconds is None else f"{row.seconds:.1f}"]
-        link = f'<a href="{quote(row.folder.name)}/">{escape(row.folder.name)}</a>'
+        place = os.path.relpath(row.folder, table.folder)
+        link = f'<a href="{quote(os.fsencode(place))}/">{escape(row.folder.name)}</a>'
         folder = link if row.run is not None else escape(row.folder.name)
         css = " class=best" if row is best else ""
         state = f'<td class="text {row.state}">{row.state}</td><td class=text>{folder}</td>'
