@@ -302,7 +302,7 @@ class Crew:
                 f"device={name}: is for one process, and torchrun has started {self.world.size}; use device=ddp"
             )
         run_dir = self.noted(f"run_dir/{self._number + 1}")
-        if run_dir is not None:
+        if run_dir is not None and settings.resume is None:  # else it goes on anyway, as the runs of a sweep do
             settings = settings.replace(run_dir=run_dir, fixed_run_dir=True, resume="auto")
         return settings
 

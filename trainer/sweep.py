@@ -285,13 +285,16 @@ def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir:
         subdir: the user's own name for a run's folder, with ``{number}``; None for ours, which tells what varies.
     """
     keys = runs.varied([words for words, _ in jobs])
-    children = [path for path in folder.iterdir() if runs.is_run(path)] if folder.is_dir() else []
-    known = {_identity(runs.read_config(path), keys): path for path in children}
+    children = sorted(path for path in folder.iterdir() if runs.is_run(path)) if folder.is_dir() else []
+    known: dict[str, list[Path]] = {}  # of what is typed twice there are two
+    for path in children:
+        known.setdefault(_identity(runs.read_config(path), keys), []).append(path)
     taken = {number for path in children if (number := _number(path)) is not None}
     width = len(str(max(len(jobs) - 1, 0)))
     found = []
     for position, (words, settings) in enumerate(jobs):
-        path = known.get(_identity(settings.to_dict(), keys))
+        there = known.get(_identity(settings.to_dict(), keys))
+        path = there.pop(0) if there else None
         if path is None and settings.fixed_run_dir:  # each has a run_dir= of its own
             path = Path(settings.run_dir)
         if path is None:
