@@ -287,8 +287,8 @@ def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir:
     keys = runs.varied([words for words, _ in jobs])
     children = sorted(path for path in folder.iterdir() if runs.is_run(path)) if folder.is_dir() else []
     known: dict[str, list[Path]] = {}  # of what is typed twice there are two
-    for path in children:
-        known.setdefault(_identity(runs.read_config(path), keys), []).append(path)
+    for child in children:
+        known.setdefault(_identity(runs.read_config(child), keys), []).append(child)
     taken = {number for path in children if (number := _number(path)) is not None}
     width = len(str(max(len(jobs) - 1, 0)))
     found = []
