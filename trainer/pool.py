@@ -66,8 +66,10 @@ class Pool:
             try:
                 worker, life, line = self._said.get(timeout=left)
             except queue.Empty:
+                for dead in [worker for worker in self._workers if worker.job is not None and not worker.runs]:
+                    self._said.put((dead, dead.life, None))  # a child of it may hold its output open
                 break
-            if life != worker.life:
+            if life != worker.life or not worker.lives:
                 continue
             job, worker.job = worker.job, None
             if line is None:
@@ -172,6 +174,11 @@ class _Worker:
     def lives(self) -> bool:
         """Whether there is one."""
         return self._process is not None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def begin(self, said: queue.SimpleQueue[tuple[_Worker, int, str | None]]) -> None:
         """Start it; torch is imported at once. Its lines come through ``said``, and None when it is gone."""

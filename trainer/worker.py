@@ -89,7 +89,9 @@ def serve(cores: str) -> int:
         settings = _settings(job)
         return launch(settings) if needed(settings) else runner.run(settings).summary
 
+    folder = Path.cwd()
     while (job := jobs.next()) is not None:
+        os.chdir(folder)  # whatever the job before has done
         sys.argv = job["argv"]
         with printing_to(Path(job["log"])):
             result = result_of(functools.partial(jobs.do, job["number"], functools.partial(train, job)))
