@@ -162,6 +162,15 @@ def test_a_mistake_is_a_line_and_nothing_is_written(tmp_path: Path, word: str, l
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_trial_that_was_killed_while_it_was_proposed_is_proposed_again(tmp_path: Path) -> None:
+    words = [*SPACE[:1], "hydra.sweeper.pruner=none", "epochs=1", "limit_batches=3"]
+    search(tmp_path, *words, "hydra.sweeper.n_trials=1")
+    study(tmp_path).ask()  # and no more
+    search(tmp_path, *words, "hydra.sweeper.n_trials=2")
+    assert [trial.state.name for trial in study(tmp_path).trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert [row["state"] for row in rows(tmp_path)] == ["finished"] * 2
+
+
 def test_an_objective_that_no_run_has_is_named(tmp_path: Path) -> None:
     words = [*SPACE[:1], "hydra.sweeper.objectives={val/f2: maximize}", "hydra.sweeper.n_trials=1", "epochs=1"]
     _, errors = search(tmp_path, *words, code=2)

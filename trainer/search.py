@@ -122,12 +122,15 @@ class Trials:
                 if not trial.state.is_finished():  # the command was killed
                     self._trials[trial.number] = self._optuna.trial.Trial(self._study, trial._trial_id)
                     self._left.append(job)
+            elif FOLDER not in trial.user_attrs and keys.storage is None and not trial.state.is_finished():
+                # the command was killed while it was proposed; in a shared storage another one may be at it now
+                self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
 
     def next_job(self) -> Job | None:
         """One that was cut off, or a new one; None where there are as many as wanted."""
         if self._left:
             return self._left.pop(0)
-        number = len(self._study.get_trials(deepcopy=False))
+        number = sum(FOLDER in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
         if number >= self.total:
             return None
         self._study.sampler = self._sampler(number)
