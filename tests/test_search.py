@@ -166,6 +166,7 @@ def test_a_trial_that_was_killed_while_it_was_proposed_is_proposed_again(tmp_pat
     words = [*SPACE[:1], "hydra.sweeper.pruner=none", "epochs=1", "limit_batches=3"]
     search(tmp_path, *words, "hydra.sweeper.n_trials=1")
     study(tmp_path).ask()  # and no more
+    (tmp_path / "s" / "study.log.lock").symlink_to(tmp_path / "s" / "study.log")  # nor did it let go of the file
     search(tmp_path, *words, "hydra.sweeper.n_trials=2")
     assert [trial.state.name for trial in study(tmp_path).trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert [row["state"] for row in rows(tmp_path)] == ["finished"] * 2

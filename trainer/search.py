@@ -224,8 +224,11 @@ class Trials:
             if wanted is not None and "://" in wanted:
                 storage: Any = wanted
             else:
-                path = Path(wanted) if wanted else self._folder / STUDY
+                # absolute: of a lock that a killed command has left, Optuna looks through the link how old it is
+                path = (Path(wanted) if wanted else self._folder / STUDY).resolve()
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if wanted is None:  # this command alone is at work in the folder
+                    path.with_name(f"{STUDY}.lock").unlink(missing_ok=True)
                 storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(path)))
             study: optuna.Study = self._optuna.create_study(
                 storage=storage,
