@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import configs
+from trainer.__main__ import main
 from trainer.config import GROUPS, ConfigError
 from trainer.data import Data
 from trainer.loader import Loaders, Share, make_loaders
@@ -102,6 +103,17 @@ def last_state(sample: Tensor, layers: Sequence[Sequence[Cell]]) -> Tensor:
             states.append(cells[1](sample.flip(0)).flip(0))
         sample = torch.cat(states, dim=1)
     return states[0][-1] if len(states) == 1 else torch.cat([states[0][-1], states[1][0]])
+
+
+def told(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """The command ``trainer`` in this process: its exit code, output and errors."""
+    capfd.readouterr()
+    try:
+        code = main([*words])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capfd.readouterr()
+    return code, captured.out, captured.err
 
 
 def looked_into(look: str) -> str:

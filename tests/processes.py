@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +77,13 @@ class Processes:
             if f"RANK={rank}".encode() in environment and int(parent) == self.command.pid:
                 return number
         return None
+
+    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        """Raises AssertionError where the command ends, or the time is over, before the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline and self.command.poll() is None, self.finish()
+            time.sleep(0.02)
 
     def until_none_is_left(self, seconds: float = 20) -> None:
         """Raises AssertionError where one stays."""

@@ -10,10 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tests.helpers import told
 from tests.runs_on_disk import write_run
 from tests.test_sweep_page import summary
 from trainer import plots
-from trainer.__main__ import main
 from trainer.plots import Curve, curves
 
 Compare = Callable[..., tuple[int, str, str]]
@@ -30,10 +30,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     write_run(tmp_path / "c", ["seed=1"], {"seed": 1})
 
     def run(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main(["compare", *words])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
+        return told(capfd, "compare", *words)
 
     return run
 

@@ -307,10 +307,7 @@ def test_a_restart_goes_on_in_the_same_directory_to_the_same_result(folder: Path
 
 
 def wait_for(processes: Processes, path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not (path.exists() and path.stat().st_size > 0):
-        assert time.monotonic() < deadline and processes.command.poll() is None, processes.finish()
-        time.sleep(0.02)
+    processes.until(lambda: path.exists() and path.stat().st_size > 0)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import told
 from tests.runs_on_disk import write_run
 from trainer.__main__ import main
 
@@ -45,13 +46,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
     def run(*words: str, command: str = "runs") -> tuple[int, str, str]:
-        capfd.readouterr()
-        try:
-            code = main([command, *words])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
+        return told(capfd, command, *words)
 
     return run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +78,7 @@ def test_a_search_that_was_killed_goes_on_with_the_trial_under_way(tmp_path: Pat
     words = [*SPACE[:2], "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=4", "epochs=30"]
     command = [*TRAIN, "-m", "sweep_dir=s", *SEARCH, *words]
     with started(command, tmp_path) as processes:
-        deadline = time.monotonic() + 60
-        while not list((tmp_path / "s").glob("1-*/checkpoints/last.pt")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        processes.until(lambda: list((tmp_path / "s").glob("1-*/checkpoints/last.pt")))
         processes.command.kill()
         assert processes.finish(30)[0] == -signal.SIGKILL
         processes.until_none_is_left(10)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.__main__ import main
+from tests.helpers import told
 
 Look = Callable[..., tuple[int, str, str]]
 
@@ -28,13 +28,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     monkeypatch.setattr(sys, "argv", ["trainer"])
 
     def run(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        try:
-            code = main(["data", *words])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
+        return told(capfd, "data", *words)
 
     return run
 

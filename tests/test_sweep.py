@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,10 +110,7 @@ def test_a_sweep_ends_in_a_table_a_file_a_page_and_the_best_command(folder: Path
 def test_a_sweep_that_was_killed_ends_as_the_undisturbed_one_and_leaves_finished_runs_alone(folder: Path) -> None:
     words = [*FAST[:1], "seed=range(0,4)", "epochs=12", "checkpoint.every_steps=10"]
     with started([*TRAIN, "-m", "sweep_dir=s", *words], folder) as processes:
-        deadline = time.monotonic() + 60
-        while not list((folder / "s").glob("2-*/checkpoints/last.pt")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        processes.until(lambda: list((folder / "s").glob("2-*/checkpoints/last.pt")))
         processes.command.kill()
         assert processes.finish(30)[0] == -signal.SIGKILL
         processes.until_none_is_left(10)  # what trained ends with the command
@@ -187,10 +183,7 @@ def test_on_error_stop_lets_the_others_save_first(folder: Path) -> None:
 def test_a_signal_saves_what_is_under_way_and_prints_the_table(folder: Path, number: int, code: int) -> None:
     words = [*TRAIN, "-m", "sweep_dir=s", "logger=none", "epochs=10000", "seed=0,1,2", "sweep.parallel=2"]
     with started(words, folder) as processes:
-        deadline = time.monotonic() + 60
-        while len(list((folder / "s").glob("*/checkpoints/last.pt"))) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        processes.until(lambda: len(list((folder / "s").glob("*/checkpoints/last.pt"))) == 2)
         os.kill(processes.command.pid, number)
         ended, out, errors = processes.finish(60)
     assert ended == code
@@ -225,10 +218,7 @@ def test_sweep_last_is_the_newest_and_an_interrupted_sweep_of_a_file_goes_on_too
 def test_two_commands_cannot_do_one_sweep_at_once(folder: Path) -> None:
     words = [*TRAIN, "-m", "sweep_dir=s", "logger=none", "epochs=10000", "seed=0,1"]
     with started(words, folder) as processes:
-        deadline = time.monotonic() + 60
-        while not list((folder / "s").glob("*/config.yaml")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        processes.until(lambda: list((folder / "s").glob("*/config.yaml")))
         code, _, errors = run(words, folder)
         assert (code, errors) == (
             2,

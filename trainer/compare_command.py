@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import runs
+from trainer import files, runs
 from trainer.config import ConfigError, did_you_mean, on_one_line
 from trainer.rundir import ENVIRONMENT, read_json
 from trainer.runs import Run
-from trainer.sweep_table import aligned, figure
+from trainer.sweep_table import aligned, counted, figure, lasted
 
 PICTURE = "compare.png"
 PROGRAM = "trainer compare"  # tells a picture of ours
@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"compare: needs two runs or more, or a folder with as many, got {len(found)}")
     metric = _metric(found, arguments.metric)
     if arguments.json:
-        content = json.loads(json.dumps(as_dict(found, metric)), parse_constant=lambda _: None)  # nan is no JSON
-        print(json.dumps(content, ensure_ascii=False, indent=2))
+        print(json.dumps(runs.for_json(as_dict(found, metric)), ensure_ascii=False, indent=2))
         return 0
     picture = None if arguments.no_picture or metric is None else Path(arguments.picture)
     if picture is not None:
@@ -101,17 +100,14 @@ def _lines(found: Sequence[Run]) -> list[str]:
     environment = _different([_environment(each) for each in found])
     rows = [_Row("state", tuple(each.state for each in found)), *config, *environment]
     cells = [(row.name, [_text(value) for value in row.values]) for row in rows]
-    names = dict.fromkeys(name for each in found for name in each.metrics)
-    monitors = {each.monitor for each in found if each.monitor is not None}
-    order = sorted(names, key=lambda name: (name not in monitors, name.startswith("test/"), name))
     best = _best(found)
-    for name in order:
+    for name in runs.metric_names(found, {each.monitor for each in found}):
         marked = [best is each and name == each.monitor for each in found]
         figures = [figure(each.metrics.get(name)) for each in found]
         cells.append((name, [f"{text} *" if mark else text for text, mark in zip(figures, marked, strict=True)]))
     steps, seconds = ([runs.number(each.summary.get(key)) for each in found] for key in ("steps", "seconds"))
-    cells.append(("steps", ["" if each is None else f"{each:,.0f}" for each in steps]))
-    cells.append(("seconds", ["" if each is None else f"{each:.1f}" for each in seconds]))
+    cells.append(("steps", [counted(each) for each in steps]))
+    cells.append(("seconds", [lasted(each) for each in seconds]))
     said = [] if config else ["config   the same"]
     if len(found) > MOST_COLUMNS:
         head = [*(name for name, _ in cells), "run"]
@@ -188,12 +184,7 @@ def _check_picture(path: Path) -> None:
     """Raises ConfigError where a picture cannot be written, or something else stands there."""
     if path.suffix.lower() not in KINDS:
         raise ConfigError(f"--picture: {path}: must end in {' or '.join(KINDS)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--picture: {path}: {'is a folder' if path.is_dir() else 'there is no such folder'}")
-    if path.is_file():
-        with path.open("rb") as file:
-            if PROGRAM.encode() not in file.read(4000):
-                raise ConfigError(f"--picture: {path}: is there already, and none of this command; name another file")
+    files.check_ours("--picture", path, PROGRAM, within=4000, what="none")
 
 
 def _draw(found: Sequence[Run], metric: str, path: Path) -> None:

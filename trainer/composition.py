@@ -33,6 +33,7 @@ from trainer.config import (
     Settings,
     check,
     did_you_mean,
+    how_to_install,
     registries,
     stands,
     unknown_option,
@@ -63,11 +64,6 @@ FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError, Attribu
 SEARCHPATH = "hydra.searchpath"
 # Hydra's launchers that an extra of ours installs.
 LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
-
-
-def _extra(name: str) -> str:
-    """How it is installed."""
-    return f"pip install 'trainer-cli[{name}]'"
 
 
 class _FileError(ConfigError):
@@ -410,7 +406,7 @@ class Composer:
                 name = str(option).lower() if isinstance(option, bool | float | int) else option
                 if isinstance(name, str) and name not in names:
                     line = unknown_option(group, name, names)
-                    return f"{line}; it needs {_extra(LAUNCHERS[name])}" if name in LAUNCHERS else line
+                    return f"{line}; it needs {how_to_install(LAUNCHERS[name])}" if name in LAUNCHERS else line
                 if not isinstance(name, str) and (name is not None or group != "experiment"):
                     got = "null" if name is None else repr(name)
                     near = "; did you mean logger=none?" if group == "logger" else ";"
@@ -495,7 +491,7 @@ class Composer:
             return compose_error(error).problems[0]
         line = f"{shown(file)}: {found['reason'].strip()}"
         if "hydra/launcher/submitit" in line:
-            return f"{line.rstrip('.')}; it needs {_extra('slurm')}"
+            return f"{line.rstrip('.')}; it needs {how_to_install('slurm')}"
         group = re.match(r"Could not find 'experiment/(\w+)/(\S+)'", found["reason"])
         return f"{line}; did you mean override /{group[1]}: {group[2]}?" if group else line
 
@@ -589,9 +585,7 @@ def from_hydra(config: Any, words: Sequence[str]) -> Settings:
     """
     plain = plain_config(config)
     wanted = [plain["plugins"]] if isinstance(plain["plugins"], str) else plain["plugins"]
-    problems = plugins.declare(wanted, registries(), load=True)
-    if problems:
-        raise ConfigError(*problems)
+    plugins.require(wanted)
     plain["plugins"] = [*wanted, *plugins.from_environment()]
     return settle(plain).replace(overrides=tuple(words))
 

@@ -291,6 +291,16 @@ def registries() -> dict[str, Registry]:
     return {group: registry(group) for group in GROUPS}
 
 
+def key_of(word: str) -> str:
+    """The key of a word as it is typed: ``optimizer.lr`` of ``++optimizer.lr=1e-3``."""
+    return word.partition("=")[0].lstrip("+~")
+
+
+def how_to_install(extra: str) -> str:
+    """The command that brings what an optional part needs."""
+    return f"pip install 'trainer-cli[{extra}]'"
+
+
 def on_one_line(text: str) -> str:
     """A text without what would break a line or move a terminal's cursor."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

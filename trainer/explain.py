@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from trainer import signature, yamlfile
 from trainer.composition import Composer
-from trainer.config import GROUPS, MISSING, ConfigError, Settings, describe, keys_in, registry
+from trainer.config import GROUPS, MISSING, ConfigError, Settings, describe, key_of, keys_in, registry
 from trainer.yamlfile import config_dir, shown
 
 USAGE = """train: train a PyTorch model; configs choose its parts
@@ -44,7 +44,7 @@ OPTIONS = """Options:
 def explain(composer: Composer, words: Sequence[str]) -> str:
     """The help text for a command: of what its words are about, or of everything."""
     config = composer.composed(words)
-    wanted = {word.lstrip("+~").partition("=")[0].partition(".")[0] for word in words}
+    wanted = {key_of(word).partition(".")[0] for word in words}
     groups = [group for group in (*GROUPS, "experiment") if group in wanted]
     if not groups:
         return "\n\n".join([USAGE, _groups(composer, config), _keys(config), OPTIONS, EXAMPLES])

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer.config import ConfigError
+
 
 def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = None) -> None:
     """Write beside the old file, and put the new one in its place once it is on the disk whole.
@@ -32,6 +34,27 @@ def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)  # also where both were the same file, which replace leaves alone
+
+
+def check_ours(option: str, path: Path, mark: str, *, within: int, what: str) -> None:
+    """See that a command may write a file that its ``option`` names: nothing but one of its own is replaced.
+
+    Args:
+        option: such as ``--page``.
+        path: the file.
+        mark: what tells one of the command's own.
+        within: bytes from the beginning, in which the mark stands.
+        what: any other file is that "of this command", such as ``no page``.
+
+    Raises:
+        ConfigError: it cannot be written, or something else stands there.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"{option}: {path}: {'is a folder' if path.is_dir() else 'there is no such folder'}")
+    if path.is_file():
+        with path.open("rb") as file:
+            if mark.encode() not in file.read(within):
+                raise ConfigError(f"{option}: {path}: is there already, and {what} of this command; name another file")
 
 
 def link(source: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.interrupt import CLOCK, Stopped
-from trainer.pool import LOGS, outcome_of
+from trainer.pool import LOGS, log_of, outcome_of
 from trainer.runs import STOPPED
 from trainer.sweep import Job, Outcome
 from trainer.worker import listening, printing_to, result_of
@@ -39,8 +39,7 @@ class Here:
         ended = []
         while self._jobs:
             job = self._jobs.pop()
-            self._logs.mkdir(parents=True, exist_ok=True)
-            with printing_to(self._logs / f"{job.folder.name}.txt"):
+            with printing_to(log_of(job, self._logs)):
                 result = result_of(functools.partial(_train, job))
                 sys.stdout.flush()
             if result["state"] == STOPPED and result["signal"] != CLOCK:

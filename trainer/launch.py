@@ -172,6 +172,16 @@ def dismiss(code: int, *, final: bool, stopped: bool) -> None:
             crew.dismiss(code, final=final)
 
 
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def killed_by(name: str) -> str:
+    """What is said of a process that a signal has ended, by its name."""
+    return f"was killed ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
+
+
 class RemoteError(Exception):
     """The traceback of another process, as the cause of an error here."""
 
@@ -300,8 +310,7 @@ def _failed(failure: Any, result: dict[str, Any], place: Path) -> RunError:
         message = f"rank {next(iter(killed))} did not answer; {said.partition(' (the log')[0]}"
     elif killed and (not said or GONE in said):
         rank, first = next(iter(killed.items()))
-        advice = "; out of memory?" if first.signal_name() == "SIGKILL" else ""
-        message = f"rank {rank} was killed ({first.signal_name()}){advice}"
+        message = f"rank {rank} {killed_by(first.signal_name())}"
     elif "message" in result:
         return remote_error(said, result.get("traceback"))
     else:
@@ -324,8 +333,7 @@ def _environment(count: int, place: Path) -> Iterator[None]:
     before = dict(os.environ)
     os.environ[FOLDER] = str(place)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))  # read once, when torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(cores()) // count)))  # read once, when torch is imported
     try:
         yield
     finally:

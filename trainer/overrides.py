@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
 from trainer import yamlfile
-from trainer.config import GROUPS, Settings, keys_in, registries, unknown_key
+from trainer.config import GROUPS, Settings, key_of, keys_in, registries, unknown_key
 
 TYPED = "from the command line"
 MOST_JOBS = 256  # that are checked one by one
@@ -29,7 +29,7 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
         word = rest.pop(0)
         reasons = ["names code, and a config is data"] if TARGET.search(word) else yamlfile.refusals(word)
         if reasons:
-            key = word.partition("=")[0].lstrip("+~")
+            key = key_of(word)
             problems += [f"{key}: {reason} ({TYPED})" for reason in reasons]
         elif (override := _parsed(word, loader)) and (override.key_or_group in GROUPS or not _goes_on(rest)):
             yield override

@@ -10,8 +10,9 @@ import math
 import re
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,7 +155,7 @@ def as_svg(figure: Figure, title: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     names = set(re.findall(r'\bid="([^"]+)"', svg))
     svg = re.sub(r'(\bid="|url\(#|href="#)([^")]+)', lambda found: _own(found, names, safe), svg)
-    return svg.replace(">", f' role="img" aria-label="{_escaped(title)}">', 1)
+    return svg.replace(">", f' role="img" aria-label="{escape(title)}">', 1)
 
 
 def save(figure: Figure, path: Path, program: str) -> None:
@@ -238,9 +239,5 @@ def _cut(text: str, most: int = 48) -> str:
     return text.replace("$", r"\$")
 
 
-def _own(found: re.Match[str], names: Mapping[str, str] | set[str], prefix: str) -> str:
+def _own(found: re.Match[str], names: Collection[str], prefix: str) -> str:
     return f"{found[1]}{prefix}-{found[2]}" if found[2] in names else found[0]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from trainer import signature
+from trainer.config import ConfigError, registries
 from trainer.registry import ClashError, Registry, where
 from trainer.signature import Found
 
@@ -57,6 +58,17 @@ def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: 
         except (Exception, SystemExit) as error:  # whatever the user's code does when it is imported
             problems.append(f"{origin}: {word}: {where(error)}")
     return problems
+
+
+def require(wanted: Iterable[str]) -> None:
+    """Import the plugins of a run, in the process that trains it.
+
+    Raises:
+        ConfigError: some cannot be used; a line for each.
+    """
+    problems = declare(wanted, registries(), load=True)
+    if problems:
+        raise ConfigError(*problems)
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from typing import Any
 from trainer import rundir, runs
 from trainer.config import ConfigError, Settings
 from trainer.interrupt import INTERRUPTED, REASONS, TERMINATED
-from trainer.launch import SECONDS_TO_SAVE, as_job
+from trainer.launch import SECONDS_TO_SAVE, as_job, cores, killed_by
 from trainer.runs import FAILED, FINISHED, STOPPED
 from trainer.sweep import PACE, REFUSED, Job, Outcome
 
@@ -53,10 +53,9 @@ class Pool:
         worker = next(worker for worker in self._workers if worker.job is None)
         if not worker.lives:
             worker.begin(self._said)
-        self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs / f"{job.folder.name}.txt"
         worker.job = job
-        worker.tell({"number": job.number, "argv": sys.argv, **as_job(job.settings), "log": str(log)})
+        log = str(log_of(job, self._logs))
+        worker.tell({"number": job.number, "argv": sys.argv, **as_job(job.settings), "log": log})
 
     def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
         """The jobs that have ended, after at most so many seconds if none has."""
@@ -103,6 +102,12 @@ class Pool:
             worker.end()
 
 
+def log_of(job: Job, logs: Path) -> Path:
+    """The file for what a job prints, in a folder that is there from now on."""
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs / f"{job.folder.name}.txt"
+
+
 class Share:
     """What a process sees of the machine.
 
@@ -127,9 +132,9 @@ def shares(settings: Settings) -> list[Share]:
         processes = device.get("processes")
         wanted = processes if isinstance(processes, int) else 1
         wanted = wanted if count > 1 else 0
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    size = max(1, len(cores) // count)
-    parts = [[cores[(number * size + at) % len(cores)] for at in range(size)] for number in range(count)]
+    mine = cores()
+    size = max(1, len(mine) // count)
+    parts = [[mine[(number * size + at) % len(mine)] for at in range(size)] for number in range(count)]
     parts = parts if count > 1 else [[]]
     gpus = [] if device["name"] in ("cpu", "mps") or wanted == 0 else visible_gpus()
     if not gpus:
@@ -221,10 +226,9 @@ class _Worker:
 
     def end(self) -> int:
         """Wait until it is gone; returns its exit code, negative for a signal."""
+        self.close()
         process, self._process = self._process, None
-        assert process is not None and process.stdin is not None
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+        assert process is not None
         try:
             return process.wait(5)
         except subprocess.TimeoutExpired:
@@ -246,11 +250,7 @@ def outcome_of(result: dict[str, Any]) -> Outcome:
 
 def _died(job: Job, code: int) -> Outcome:
     """Of a job whose process is gone."""
-    if code < 0:
-        name = signal.Signals(-code).name
-        message = f"was killed ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
-    else:
-        message = f"its process ended with code {code}"
+    message = killed_by(signal.Signals(-code).name) if code < 0 else f"its process ended with code {code}"
     if runs.is_run(job.folder):
         message += f" (the log: {job.folder / rundir.LOG})"
     return Outcome(FAILED, (message,), 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import yamlfile
-from trainer.config import GROUPS, ConfigError, Settings, stands
+from trainer.config import GROUPS, ConfigError, Settings, key_of, stands
 from trainer.rundir import CHECKPOINTS, CONFIG, OVERRIDES
 from trainer.runs import NOT_TRAINED, OUTPUTS, flat
 
@@ -49,15 +49,15 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
     Raises:
         ConfigError: there is no such run.
     """
-    wanted = [word.partition("=")[2].strip("'\"") for word in words if _key(word) == "resume"]
+    wanted = [word.partition("=")[2].strip("'\"") for word in words if key_of(word) == "resume"]
     if not wanted or wanted[-1] in ("auto", "null", "") or ("," in wanted[-1] and not Path(wanted[-1]).is_dir()):
         return list(words)
     if multirun:
         raise ConfigError(f"resume: {wanted[-1]}: a sweep goes on with sweep=last, sweep=FOLDER or the same sweep_dir")
-    if any(_key(word) == "run_dir" for word in words):
+    if any(key_of(word) == "run_dir" for word in words):
         raise ConfigError("run_dir: a resumed run goes on in its own directory; leave run_dir out, or resume=auto")
     folder = find(wanted[-1])
-    typed, config = {_key(word): word.partition("=")[2] for word in words}, _read(folder / CONFIG)
+    typed, config = {key_of(word): word.partition("=")[2] for word in words}, _read(folder / CONFIG)
     if config.get("plugins") and "plugins" not in typed:
         code = ", ".join(map(str, config["plugins"]))
         raise ConfigError(
@@ -66,9 +66,9 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
     exchanged = {group for group in GROUPS if group in typed and typed[group] != config.get(group, {}).get("name")}
     left_out = {*NOT_REPEATED, *exchanged}  # the keys of an option that is exchanged are nobody's
     earlier = [
-        word for word in words_in(folder) if _key(word) not in typed and _key(word).split(".")[0] not in left_out
+        word for word in words_in(folder) if key_of(word) not in typed and key_of(word).split(".")[0] not in left_out
     ]
-    now = [word for word in words if _key(word) != "resume"]
+    now = [word for word in words if key_of(word) != "resume"]
     path = quoted(str(folder))
     return [*earlier, *now, f"run_dir={path}", f"resume={path}"]
 
@@ -143,10 +143,6 @@ def check_links(folder: Path) -> None:
 def is_in(key: str, keys: Sequence[str]) -> bool:
     """Whether a dotted key is one of these, or below one."""
     return any(key == each or key.startswith(f"{each}.") for each in keys)
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
 
 
 def words_in(folder: Path) -> list[str]:

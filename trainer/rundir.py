@@ -208,7 +208,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """What ``write_json`` has written; nothing where that cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # RecursionError: thousands of brackets
         return {}
     return content if isinstance(content, dict) else {}
 

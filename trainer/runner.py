@@ -28,7 +28,7 @@ from torch import nn
 from trainer import plugins, resume, survey
 from trainer.allocator import keep_freed_memory
 from trainer.checkpoint import BEST_WEIGHTS, Checkpoints, Following, Found
-from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registries, registry
+from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registry
 from trainer.data import Data
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
@@ -52,6 +52,7 @@ from trainer.plugins import load_metrics
 from trainer.record import Recorder
 from trainer.registry import LoadError, Registry
 from trainer.rundir import CHECKPOINTS, ENVIRONMENT, LOG, SUMMARY, RunDirectory
+from trainer.runs import flat
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
 
@@ -191,9 +192,7 @@ def _take_part(settings: Settings, crew: Crew) -> None:
         interrupts = stack.enter_context(Interrupts())
         try:
             stack.enter_context(watched_workers())
-            problems = plugins.declare(settings.plugins, registries(), load=True)
-            if problems:
-                raise ConfigError(*problems)
+            plugins.require(settings.plugins)
             parts = assemble(settings)
             stack.callback(parts.loaders.close)
             begun = crew.ready(parts.fingerprint, interrupts)
@@ -755,20 +754,13 @@ def _environment(settings: Settings, parts: Parts, directory: RunDirectory, grou
     return {"started": started, "seed": settings.seed, **found, "processes": group.size, "data": parts.fingerprint}
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``; nulls are left out, texts stay."""
-    flat: dict[str, bool | float | str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif value is not None:
-            flat[prefix + key] = value if isinstance(value, bool | int | float) else str(value)
-    return flat
-
-
 def _hyperparameters(settings: Settings) -> dict[str, bool | float | str]:
-    """For their table: in a sweep what varies, else every key, each group as the name of its option."""
-    every = {key.removesuffix(".name"): value for key, value in _flat(settings.to_dict()).items()}
+    """For their table: in a sweep what varies, else every key, each group as the name of its option; no nulls."""
+    every = {
+        key.removesuffix(".name"): value if isinstance(value, bool | int | float) else str(value)
+        for key, value in flat(settings.to_dict()).items()
+        if value is not None
+    }
     return {key: every[key] for key in settings.varied if key in every} or every
 
 

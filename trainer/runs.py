@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,10 +18,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError
+from trainer.logger._jsonl import FILE as METRICS
 from trainer.rundir import CONFIG, ENVIRONMENT, LOCK, OVERRIDES, SUMMARY, read_json
 
 OUTPUTS = Path("outputs")
-METRICS = "metrics.jsonl"
 # What a word of these says belongs to the command and not to what is trained.
 NOT_TRAINED = ("run_dir", "resume", "sweep_dir", "sweep", "dry_run", "hydra")
 
@@ -128,7 +129,7 @@ def is_run(folder: Path) -> bool:
 
 def read(folder: Path) -> Run:
     """The run in a folder; what cannot be read counts as not there."""
-    summary = _json(folder / SUMMARY)
+    summary = read_json(folder / SUMMARY)
     state = summary.get("state")
     if state not in (FINISHED, PRUNED, STOPPED, FAILED):
         state = RUNNING if at_work(folder) else KILLED
@@ -222,6 +223,28 @@ def more_is_better(metric: str) -> bool:
     return not metric.endswith(("loss", "mae", "mse"))
 
 
+def tested(monitor: str) -> str:
+    """The metric of the test that stands beside one of the validation."""
+    return monitor.replace("val/", "test/", 1)
+
+
+def metric_names(found: Iterable[Run], first: Collection[str | None]) -> list[str]:
+    """The names of all metrics that runs have: those of ``first``, then those of the validation, then of the test."""
+    names = dict.fromkeys(name for run in found for name in run.metrics)
+    return sorted(names, key=lambda name: (name not in first, name.startswith("test/"), name))
+
+
+def for_json(value: Any) -> Any:
+    """What JSON can hold of a value: it has no inf and nan, so null, and no dates, so their text."""
+    if isinstance(value, Mapping):
+        return {str(key): for_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_json(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
 def _points(content: bytes) -> list[dict[str, Any]]:
     """The lines that are points."""
     found = []
@@ -244,7 +267,7 @@ def _folders(folder: Path) -> Iterator[Path]:
 def _started(folder: Path) -> datetime:
     """When a run began, in local time."""
     with contextlib.suppress(ValueError, OverflowError):
-        when = datetime.fromisoformat(str(_json(folder / ENVIRONMENT).get("started")))
+        when = datetime.fromisoformat(str(read_json(folder / ENVIRONMENT).get("started")))
         return when.astimezone().replace(tzinfo=None) if when.tzinfo else when  # the two kinds cannot be compared
     try:  # killed before it was written, or written by an earlier version
         return datetime.fromtimestamp((folder / CONFIG).stat().st_mtime)
@@ -255,14 +278,6 @@ def _started(folder: Path) -> datetime:
 def _words(folder: Path) -> list[str]:
     found = _yaml(folder / OVERRIDES)
     return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """What a file of ours holds; nothing where it cannot be read."""
-    try:
-        return read_json(path)
-    except RecursionError:  # thousands of brackets
-        return {}
 
 
 def _yaml(path: Path) -> Any:

@@ -88,14 +88,14 @@ def as_dict(run: Run) -> dict[str, Any]:
         "state": run.state,
         "started": run.started.isoformat(timespec="seconds"),
         "words": list(run.words),
-        "config": _for_json(run.config),
-        "metrics": _for_json(run.metrics),
+        "config": runs.for_json(run.config),
+        "metrics": runs.for_json(run.metrics),
         "monitor": run.monitor,
         "direction": None if run.monitor is None else "maximize" if run.maximizes else "minimize",
-        "best": _for_json(run.best),
+        "best": runs.for_json(run.best),
         "steps": _count(run, "steps"),
         "epochs": _count(run, "epochs"),
-        "seconds": _for_json(_seconds(run)),
+        "seconds": runs.for_json(_seconds(run)),
         "reason": _reason(run),
     }
 
@@ -304,14 +304,9 @@ def _in_order(found: Sequence[Run], key: str | None, *, reverse: bool) -> list[R
 def _maximizes(found: Iterable[Run], metric: str) -> bool:
     """Whether more of a metric is better: as the runs say that were judged by it, else by its name."""
     for run in found:
-        if run.monitor is not None and metric in (run.monitor, _tested(run.monitor)):
+        if run.monitor is not None and metric in (run.monitor, runs.tested(run.monitor)):
             return run.maximizes
     return runs.more_is_better(metric)
-
-
-def _tested(monitor: str) -> str:
-    """The metric of the test that stands beside one of the validation."""
-    return monitor.replace("val/", "test/", 1)
 
 
 @dataclass(frozen=True)
@@ -337,7 +332,7 @@ def _usual_columns(found: Sequence[Run]) -> list[_Column]:
     name = names.pop() if len(names) == 1 else None
     best, test = list[str](), list[str]()
     for run in found:
-        tested = _tested(run.monitor or "")
+        tested = runs.tested(run.monitor or "")
         values = (run.best, runs.number(run.metrics.get(tested)) if tested != run.monitor else None)
         for cells, metric, value in zip((best, test), (run.monitor, tested), values, strict=True):
             named = "" if value is None or name is not None else f"{metric} "
@@ -347,7 +342,7 @@ def _usual_columns(found: Sequence[Run]) -> list[_Column]:
         _Column("state", [run.state for run in found], left=True),
         _Column("typed", _typed(found), left=True),
         _Column(f"best {name}" if name else "best", best, left=name is None),
-        _Column(_tested(name) if name else "test", test, left=name is None),
+        _Column(runs.tested(name) if name else "test", test, left=name is None),
         _Column("steps", [_cell("steps", run) for run in found]),
         _Column("seconds", [_cell("seconds", run) for run in found]),
         _path_column(found),
@@ -433,14 +428,3 @@ def _compare(one: Any, sign: str, other: Any) -> bool:
     if sign in ("<=", ">=") and one == other:
         return True
     return bool(one < other if sign[0] == "<" else one > other)
-
-
-def _for_json(value: Any) -> Any:
-    """What JSON can hold of a value: it has no inf and nan, so null, and no dates, so their text."""
-    if isinstance(value, Mapping):
-        return {str(key): _for_json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_for_json(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer import rundir, runs, sweep
-from trainer.config import ConfigError, SearchKeys, Settings
+from trainer.config import ConfigError, SearchKeys, Settings, how_to_install
 from trainer.runs import FINISHED, PRUNED, STOPPED
 from trainer.sweep import Job, Outcome
 from trainer.sweep_table import figure
@@ -213,8 +213,7 @@ class Trials:
         words = (*self._fixed, *tried)
         name = sweep.name_of(number, len(str(self.total - 1)), list(self._space), words)
         folder = self._folder / (self._subdir.format(number=number) if self._subdir else name)
-        settings = self._settings(words)
-        settings = settings.replace(run_dir=str(folder), fixed_run_dir=True, resume="auto", varied=tuple(self._space))
+        settings = sweep.at_home(self._settings(words), folder, tuple(self._space))
         return Job(number, words, settings, " ".join(tried))
 
     def _open(self) -> optuna.Study:
@@ -293,7 +292,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError("hydra/sweeper=optuna: needs Optuna: pip install 'trainer-cli[optuna]'") from error
+        raise ConfigError(f"hydra/sweeper=optuna: needs Optuna: {how_to_install('optuna')}") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna

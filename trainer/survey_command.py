@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer import files
 from trainer.composition import compose
 from trainer.config import ConfigError, RunError, Settings
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
     if page is not None:
-        _check_page(page)
+        files.check_ours("--page", page, 'content="trainer data"', within=500, what="no page")
     from trainer.data import Data, names_all
     from trainer.dataset import DATASETS
     from trainer.runner import build, seed_all
@@ -93,16 +94,6 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     except ConfigError as error:
         one = "several values, but one data set is looked at"
         raise ConfigError(*(line.replace("several values need --multirun", one) for line in error.problems)) from error
-
-
-def _check_page(page: Path) -> None:
-    """Raises ConfigError where a page cannot be written, or something else stands there."""
-    if page.is_dir() or not page.parent.is_dir():
-        raise ConfigError(f"--page: {page}: {'is a folder' if page.is_dir() else 'there is no such folder'}")
-    if page.is_file():
-        with page.open(encoding="utf-8", errors="replace") as file:
-            if 'content="trainer data"' not in file.read(500):
-                raise ConfigError(f"--page: {page}: is there already, and no page of this command; name another file")
 
 
 def _lines(data: Data, found: Survey) -> list[str]:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from trainer import files, resume, rundir, runs
-from trainer.config import ConfigError, Settings, did_you_mean, on_one_line
+from trainer.config import ConfigError, Settings, did_you_mean, key_of, on_one_line
 from trainer.runs import FINISHED, PRUNED, Run, number
 from trainer.sweep_table import Row, Table, as_text, figure, write_csv
 
@@ -192,8 +192,7 @@ class Display:
         self._ended += 1
         width = len(str(self._total))
         parts = [f"{self._ended:>{width}}/{self._total}", job.label or job.folder.name]
-        summary = outcome.summary
-        best = summary.get("best", {}).get(summary.get("monitor"))
+        summary, best = outcome.summary, _best(outcome.summary)
         if best is not None:
             parts.append(f"{summary['monitor']} {figure(best)}")
         if outcome.state != FINISHED:
@@ -230,7 +229,7 @@ class Display:
 
     def _is_best(self, summary: Mapping[str, Any], name: str) -> bool:
         """Take a finished run in; whether it is the best so far."""
-        best = number(summary.get("best", {}).get(summary.get("monitor")))
+        best = _best(summary)
         if best is None:
             return False
         score = -best if summary.get("direction") == "minimize" else best
@@ -238,6 +237,11 @@ class Display:
             return False
         self._score, self._best = score, f"best {summary['monitor']} {figure(best)} ({name})"
         return True
+
+
+def _best(summary: Mapping[str, Any]) -> float | None:
+    """The best value of the metric that a run is judged by."""
+    return number(summary.get("best", {}).get(summary.get("monitor")))
 
 
 def say(line: str, file: Any = None) -> None:
@@ -304,18 +308,23 @@ def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir:
             path = folder / name
         own, values = _number(path), runs.values_of(words)
         label = " ".join(f"{key}={values[key]}" for key in keys if key in values)
-        at_home = settings.replace(run_dir=str(path), fixed_run_dir=True, resume="auto", varied=tuple(keys))
-        found.append(Job(position if own is None else own, tuple(words), at_home, label))
+        number = position if own is None else own
+        found.append(Job(number, tuple(words), at_home(settings, path, tuple(keys)), label))
     return found
 
 
-def is_done(job: Job) -> bool:
-    """Whether a run is finished, or was given up, and nothing that is typed now would lengthen it."""
+def at_home(settings: Settings, folder: Path, varied: tuple[str, ...]) -> Settings:
+    """The settings of a job whose run directory is ``folder``, where it goes on if something is there."""
+    return settings.replace(run_dir=str(folder), fixed_run_dir=True, resume="auto", varied=varied)
+
+
+def done(job: Job) -> Run | None:
+    """A run that is finished, or was given up, and that nothing typed now would lengthen; None for any other."""
     if not runs.is_run(job.folder):
-        return False
-    config = runs.read_config(job.folder)
+        return None
+    run, config = runs.read(job.folder), runs.read_config(job.folder)
     same = all(config.get(key) == getattr(job.settings, key) for key in LENGTH)
-    return runs.read(job.folder).state in (FINISHED, PRUNED) and same
+    return run if run.state in (FINISHED, PRUNED) and same else None
 
 
 def table(
@@ -370,11 +379,11 @@ def with_earlier_words(words: Sequence[str]) -> list[str]:
         raise ConfigError("sweep_dir: a sweep goes on in its own folder; leave sweep_dir out, or sweep=")
     folder = _find(wanted[-1])
     earlier = resume.words_in(folder)
-    typed = {word.lstrip("+~").partition("=")[0] for word in words}
+    typed = {key_of(word) for word in words}
     code = [word for word in earlier if word.startswith("plugins=")]
     if code and "plugins" not in typed:
         raise ConfigError(f"sweep: {folder} has components of {code[0]}; if you trust them, name them again")
-    kept = [word for word in earlier if word.lstrip("+~").partition("=")[0] not in {*typed, "plugins"}]
+    kept = [word for word in earlier if key_of(word) not in {*typed, "plugins"}]
     now = [word for word in words if not word.startswith("sweep=")]
     return [*kept, *now, f"sweep_dir={resume.quoted(str(folder))}"]
 

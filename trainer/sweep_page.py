@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from trainer import plots, runs
 from trainer.plots import Curve
-from trainer.sweep_table import SEED, Row, Table, command, figure, what
+from trainer.sweep_table import SEED, Row, Table, command, counted, figure, lasted, what
 
 PAGE = "summary.html"
 MARK = '<meta name="generator" content="trainer sweep">'
@@ -65,7 +65,7 @@ def page(table: Table) -> str:
 
 
 def _folded(table: Table) -> str:
-    keys = [key for key in table.keys if key != SEED]
+    keys = table.group_keys
     rows = []
     for number, group in enumerate(table.groups):
         deviation = "" if group.deviation is None else f"± {group.deviation:.4f}"
@@ -83,9 +83,7 @@ def _runs(table: Table) -> str:
     best, names = table.best, table.metrics
     rows = []
     for row in table.ordered:
-        found = {} if row.run is None else row.run.metrics
-        numbers = [figure(found.get(name)) for name in names]
-        numbers += ["" if row.steps is None else f"{row.steps:,}", "" if row.seconds is None else f"{row.seconds:.1f}"]
+        numbers = [*(figure(row.metrics.get(name)) for name in names), counted(row.steps), lasted(row.seconds)]
         place = os.path.relpath(row.folder, table.folder)
         link = f'<a href="{quote(os.fsencode(place))}/">{escape(row.folder.name)}</a>'
         folder = link if row.run is not None else escape(row.folder.name)

@@ -47,6 +47,11 @@ class Row:
         return None if self.run is None or self.state != runs.FINISHED else self.run.best
 
     @property
+    def metrics(self) -> Mapping[str, float]:
+        """As ``Run.metrics``."""
+        return {} if self.run is None else self.run.metrics
+
+    @property
     def steps(self) -> int | None:
         """Optimizer steps."""
         steps = None if self.run is None else self.run.summary.get("steps")
@@ -108,6 +113,11 @@ class Table:
         return runs.varied([row.words for row in self.rows])
 
     @functools.cached_property
+    def group_keys(self) -> list[str]:
+        """What varies besides the seed."""
+        return [key for key in self.keys if key != SEED]
+
+    @functools.cached_property
     def monitor(self) -> str | None:
         """The metric by which the runs are compared; None where they have none, or not the same."""
         found = {row.run.monitor for row in self.rows if row.run is not None and row.run.monitor is not None}
@@ -121,13 +131,12 @@ class Table:
     @functools.cached_property
     def metrics(self) -> list[str]:
         """The names of all metrics that a run has, the monitored one first."""
-        names = dict.fromkeys(name for row in self.rows if row.run is not None for name in row.run.metrics)
-        return sorted(names, key=lambda name: (name != self.monitor, name.startswith("test/"), name))
+        return runs.metric_names([row.run for row in self.rows if row.run is not None], [self.monitor])
 
     @functools.cached_property
     def groups(self) -> list[Group]:
         """The runs folded over their seeds, the best first; each its own group where the seed does not vary."""
-        keys = [key for key in self.keys if key != SEED]
+        keys = self.group_keys
         found: dict[tuple[str | None, ...], list[Row]] = {}
         for row in self.rows:
             values = runs.values_of(row.words)
@@ -182,8 +191,7 @@ def write_csv(table: Table) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["number", *keys, *metrics, "steps", "seconds", STATE, "reason", "folder"])
     for row in table.rows:
-        found: Mapping[str, float] = {} if row.run is None else row.run.metrics
-        shown = [found.get(name, "") for name in metrics]
+        shown = [row.metrics.get(name, "") for name in metrics]
         rest = ["" if each is None else each for each in (row.steps, row.seconds)]
         writer.writerow([row.number, *table.values(row), *shown, *rest, row.state, row.reason, row.folder.name])
     path = table.folder / CSV
@@ -194,20 +202,19 @@ def write_csv(table: Table) -> Path:
 def as_text(table: Table) -> list[str]:
     """The lines that are printed: the runs, the best first; the seeds folded; the best and its command."""
     best, monitor = table.best, table.monitor
-    test = [name for name in table.metrics if monitor is not None and name == monitor.replace("val/", "test/")]
+    test = [name for name in table.metrics if monitor is not None and name == runs.tested(monitor)]
     rows = table.ordered
     head = ["", *table.keys, monitor or "metric", *test, "steps", "seconds", STATE, "folder"]
     cells = []
     for row in rows[:MOST_ROWS]:
-        found = {} if row.run is None else row.run.metrics
         cells.append(
             [
                 "*" if row is best else "",
                 *table.values(row),
                 figure(row.value if monitor else None),
-                *(figure(found.get(name)) for name in test),
-                "" if row.steps is None else f"{row.steps:,}",
-                "" if row.seconds is None else f"{row.seconds:.1f}",
+                *(figure(row.metrics.get(name)) for name in test),
+                counted(row.steps),
+                lasted(row.seconds),
                 row.state,
                 row.folder.name,
             ]
@@ -217,7 +224,7 @@ def as_text(table: Table) -> list[str]:
     if len(rows) > MOST_ROWS:
         lines.append(f"… and {len(rows) - MOST_ROWS} more in {CSV}")
     if table.folds and monitor is not None:
-        keys = [key for key in table.keys if key != SEED]
+        keys = table.group_keys
         folded = [
             [*(group.values.get(key, "") for key in keys), *_folded(group), f"{len(group.found)} of {len(group.rows)}"]
             for group in table.groups[:MOST_ROWS]
@@ -259,6 +266,16 @@ def figure(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3e}"
+
+
+def counted(number: float | None) -> str:
+    """How many, as it is printed."""
+    return "" if number is None else f"{number:,.0f}"
+
+
+def lasted(seconds: float | None) -> str:
+    """How long, as it is printed."""
+    return "" if seconds is None else f"{seconds:.1f}"
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[int]) -> list[str]:

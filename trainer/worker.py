@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import files, plugins
-from trainer.config import ConfigError, RunError, Settings, registries
+from trainer.config import ConfigError, RunError, Settings
 from trainer.garbage import wait_with_garbage
 from trainer.interrupt import Interrupts, Stopped, ignore
 from trainer.launch import JOB, RESULT, dismiss, launch, needed, settings_of, world
@@ -155,9 +155,7 @@ def _settings(job: dict[str, Any]) -> Settings:
         ConfigError: they cannot be.
     """
     settings = settings_of(job)
-    problems = plugins.declare(settings.plugins, registries(), load=True)
-    if problems:
-        raise ConfigError(*problems)
+    plugins.require(settings.plugins)
     return settings
 
 

@@ -23,11 +23,12 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.config import SearchKeys, check_values
+from trainer.config import GROUPS, SearchKeys, check_values, key_of
 
 if TYPE_CHECKING:
     from trainer import search
     from trainer.config import Settings
+    from trainer.runs import Run
     from trainer.sweep import Executor, Job, Outcome, Source
 
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default stands for this machine
@@ -81,7 +82,7 @@ class _Sweep(Sweeper):
     def overrides(self, arguments: Sequence[str]) -> list[Override]:
         """The words that jobs are made of: those of a file, and those typed."""
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        last = {word.lstrip("+~").partition("=")[0]: word for word in words}
+        last = {key_of(word): word for word in words}
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         return list(parser.parse_overrides([*last.values()]))
 
@@ -144,17 +145,20 @@ class _Sweep(Sweeper):
         if launch.world() is not None:
             launch.note("sweep_dir", str(self.folder))
         of_hydra = _plain(self.config.hydra.overrides.hydra)
-        kept = [word for word in of_hydra if word.lstrip("+").partition("=")[0] not in NOT_AGAIN]
+        kept = [word for word in of_hydra if key_of(word) not in NOT_AGAIN]
         typed = [word.removeprefix("++") for word in arguments if not word.startswith("sweep_dir=")]
         with sweep.claimed(self.folder, [*kept, *typed]):
             yield
 
-    def run(self, source: Source, jobs: list[Job], total: int, first: Settings, at_once: int | None) -> None:
+    def run(
+        self, source: Source, jobs: list[Job], done: Sequence[Run], total: int, first: Settings, at_once: int | None
+    ) -> None:
         """Do the jobs, and conclude, whatever happens.
 
         Args:
             source: where they come from.
             jobs: all that are known so far, those that are done too; ``source`` may add some.
+            done: the runs of those.
             total: how many there will be.
             first: settings of one of them.
             at_once: see ``executor``.
@@ -163,7 +167,7 @@ class _Sweep(Sweeper):
             ConfigError: see ``executor``.
             SweepError: some have failed.
         """
-        from trainer import runs, sweep
+        from trainer import sweep
         from trainer.config import SweepError
 
         started = time.monotonic()
@@ -171,7 +175,7 @@ class _Sweep(Sweeper):
         with contextlib.ExitStack() as stack:
             if not first.dry_run:
                 stack.enter_context(self.concluded(source, jobs, outcomes, started))
-            display = sweep.Display(total, [runs.read(job.folder) for job in jobs if sweep.is_done(job)])
+            display = sweep.Display(total, done)
             stack.callback(display.close)
             executor = stack.enter_context(self.executor(first, at_once))
             sweep.drive(source, executor, display, outcomes, on_error=first.sweep["on_error"])
@@ -207,8 +211,10 @@ class GridSweeper(_Sweep):
         settings = [*map(self.settings, words)]
         with self.claimed(arguments):
             jobs = sweep.placed(list(zip(words, settings, strict=True)), self.folder, self.subdir())
-            left = [job for job in jobs if not sweep.is_done(job)]
-            self.run(sweep.Grid(left), jobs, len(jobs), settings[0], self._at_once)
+            found = [sweep.done(job) for job in jobs]
+            left = [job for job, run in zip(jobs, found, strict=True) if run is None]
+            done = [run for run in found if run is not None]
+            self.run(sweep.Grid(left), jobs, done, len(jobs), settings[0], self._at_once)
 
 
 class OptunaSweeper(_Sweep):
@@ -229,7 +235,7 @@ class OptunaSweeper(_Sweep):
             ConfigError: the search cannot be done.
             SweepError: some have failed.
         """
-        from trainer import search
+        from trainer import search, sweep
 
         values = {name: _plain(value) for name, value in self._keys.items()}
         keys = SearchKeys(**check_values(values, SearchKeys, "hydra.sweeper"))
@@ -242,7 +248,8 @@ class OptunaSweeper(_Sweep):
             trials = search.Trials(
                 space, fixed, first, self.folder, self.settings, subdir=subdir, watched=watched, keys=keys
             )
-            self.run(trials, trials.jobs, trials.total, first, first.sweep["parallel"])
+            done = [run for job in trials.jobs if (run := sweep.done(job)) is not None]
+            self.run(trials, trials.jobs, done, trials.total, first, first.sweep["parallel"])
 
 
 def _choices(override: Override) -> search.Choice | search.Between:
@@ -264,8 +271,6 @@ def _choices(override: Override) -> search.Choice | search.Between:
 
 def _for_hydra(word: str) -> str:
     """A word of a job as Hydra takes it: ``++``, as it does not know the keys that only a signature has."""
-    from trainer.config import GROUPS
-
     key = word.partition("=")[0]
     return word if key[0] in "+~" or key in (*GROUPS, "experiment") or key.startswith("hydra") else f"++{word}"
 

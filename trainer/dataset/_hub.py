@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.config import ConfigError, did_you_mean
+from trainer.config import ConfigError, did_you_mean, how_to_install
 from trainer.dataset._own import SPLITS, roots
 from trainer.dataset._tables import listed
 
@@ -47,9 +47,7 @@ def load(path: str | dict[Any, str] | None, config: str | None) -> dict[str, Any
     try:
         import datasets
     except ImportError as error:
-        raise ConfigError(
-            f"dataset={NAME}: needs datasets ({error}): pip install 'trainer-cli[huggingface]'"
-        ) from error
+        raise ConfigError(f"dataset={NAME}: needs datasets ({error}): {how_to_install('huggingface')}") from error
     datasets.disable_progress_bars()
     for name in ("datasets", "huggingface_hub"):  # they tell of every attempt to reach a network
         logging.getLogger(name).setLevel(logging.CRITICAL)

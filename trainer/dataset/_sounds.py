@@ -27,7 +27,7 @@ from trainer.audio import (
     read_header,
     read_wave,
 )
-from trainer.config import ConfigError, PositiveFloat
+from trainer.config import ConfigError, PositiveFloat, how_to_install
 from trainer.data import Data, Features, Normalise, RaggedSource, Source, Split, class_counts
 from trainer.dataset._own import FileSource, Item, OwnKeys, Problems, classify, divide, fits, read_all
 from trainer.spec import Spec
@@ -186,7 +186,7 @@ def _need_libraries(dataset: str) -> None:
         try:
             importlib.import_module(name)
         except (ImportError, OSError) as error:  # OSError: libsndfile itself is missing
-            raise ConfigError(f"dataset={dataset}: needs {name} ({error}): pip install 'trainer-cli[audio]'") from error
+            raise ConfigError(f"dataset={dataset}: needs {name} ({error}): {how_to_install('audio')}") from error
 
 
 def _headed(files: Sequence[Item], opener: Opener, problems: Problems) -> list[Item]:
