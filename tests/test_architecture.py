@@ -63,8 +63,8 @@ def test_arrows_never_point_up(path: Path) -> None:
 
 def test_what_answers_at_once_needs_no_torch() -> None:
     names = "__init__ __main__ compare_command completion composition config explain guard launch options overrides"
-    names += " plots plugins pool registry runs runs_command search signature spec survey_command sweep sweep_page"
-    names += " sweep_table worker yamlfile"
+    names += " plots plugins pool registry runs runs_command search signature spec survey_command sweep sweep_folder"
+    names += " sweep_page sweep_table worker yamlfile"
     light = [
         "cli.py",
         "hydra_plugins/trainer_sweeps/__init__.py",

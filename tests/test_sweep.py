@@ -17,8 +17,9 @@ from tests.conftest import REPOSITORY
 from tests.processes import TRAIN, run, started, torchrun
 from trainer import runs
 from trainer.config import ConfigError
+from trainer.guard import is_data
 from trainer.interrupt import INTERRUPTED, TERMINATED
-from trainer.sweep import name_of, with_earlier_words
+from trainer.sweep_folder import name_of, with_earlier_words
 
 FAST = ("logger=none", "epochs=1", "limit_batches=3")
 PLUGIN = """\
@@ -254,20 +255,20 @@ def test_gpus_are_shared_out_and_too_few_of_them_are_a_mistake(folder: Path, mon
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,2,3")
     words = ("sweep.parallel=2",)
-    assert [share.devices for share in shares(compose(*words))] == [["GPU-a"], ["GPU-b"]]
-    two = shares(compose(*words, "device=ddp", "device.processes=2"))
+    assert [share.devices for share in shares([compose(*words)])] == [["GPU-a"], ["GPU-b"]]
+    two = shares([compose(*words, "device=ddp", "device.processes=2")])
     assert [share.devices for share in two] == [["GPU-a", "GPU-b"], ["2", "3"]]
-    assert [share.devices for share in shares(compose(*words, "sweep.devices_per_job=0"))] == [None, None]
-    assert [share.devices for share in shares(compose(*words, "device=cpu"))] == [None, None]
-    assert [share.devices for share in shares(compose())] == [None]
+    assert [share.devices for share in shares([compose(*words, "sweep.devices_per_job=0")])] == [None, None]
+    assert [share.devices for share in shares([compose(*words, "device=cpu")])] == [None, None]
+    assert [share.devices for share in shares([compose()])] == [None]
     with pytest.raises(ConfigError, match=r"5 jobs at once with 1 of CUDA's devices each need 5, and 4 are there"):
-        shares(compose("sweep.parallel=5"))
+        shares([compose("sweep.parallel=5")])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     program = folder / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA (UUID: a)'\necho 'GPU 1: NVIDIA (UUID: b)'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
-    assert [share.devices for share in shares(compose(*words))] == [["0"], ["1"]]
+    assert [share.devices for share in shares([compose(*words)])] == [["0"], ["1"]]
 
 
 def test_cores_are_divided_equally_so_that_no_run_depends_on_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,9 +276,9 @@ def test_cores_are_divided_equally_so_that_no_run_depends_on_its_process(monkeyp
     from trainer.pool import shares
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert [share.cores for share in shares(compose("sweep.parallel=3", "device=cpu"))] == [(0, 1), (2, 3), (4, 5)]
-    assert [share.cores for share in shares(compose("device=cpu"))] == [()]
-    assert [len(share.cores) for share in shares(compose("sweep.parallel=9", "device=cpu"))] == [1] * 9
+    assert [share.cores for share in shares([compose("sweep.parallel=3", "device=cpu")])] == [(0, 1), (2, 3), (4, 5)]
+    assert [share.cores for share in shares([compose("device=cpu")])] == [()]
+    assert [len(share.cores) for share in shares([compose("sweep.parallel=9", "device=cpu")])] == [1] * 9
 
 
 def test_the_name_of_a_run_says_what_varies_in_letters_that_no_shell_minds() -> None:
@@ -296,11 +297,11 @@ def test_the_words_of_a_sweep_come_before_those_typed_now(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "overrides.yaml").write_text('["seed=0,1", "epochs=3", "hydra/sweeper=optuna"]')
-    words = with_earlier_words(["sweep=s", "epochs=4"])
+    words = with_earlier_words(["sweep=s", "epochs=4"], is_data)
     assert words == ["seed=0,1", "hydra/sweeper=optuna", "epochs=4", "sweep_dir=s"]
     (tmp_path / "s" / "overrides.yaml").write_text('["seed=0,1", "plugins=[mine.py]"]')
     with pytest.raises(ConfigError, match="if you trust them, name them again"):
-        with_earlier_words(["sweep=s"])
+        with_earlier_words(["sweep=s"], is_data)
 
 
 @pytest.mark.slow

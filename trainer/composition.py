@@ -48,6 +48,7 @@ from trainer.guard import (
     checked_sources,
     compose_error,
     first_line,
+    is_data,
     leaves,
     plain_config,
     too_large,
@@ -92,9 +93,9 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
         ConfigError: there is no such run or sweep.
     """
     if is_sweep_again(words):
-        from trainer import sweep
+        from trainer import sweep_folder
 
-        return sweep.with_earlier_words(words)
+        return sweep_folder.with_earlier_words(words, is_data)
     if not any(word.lstrip("+").startswith("resume=") for word in words):
         return list(words)
     from trainer import resume

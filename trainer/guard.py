@@ -76,6 +76,11 @@ REFUSED = {
 }
 
 
+def is_data(key: str) -> bool:
+    """Whether what is said about Hydra by a key such as ``hydra.sweeper.n_trials`` may stand in a file too."""
+    return key in HYDRA_GROUPS or key.removeprefix("hydra.").startswith(HYDRA_KEYS_IN_FILES)
+
+
 class OfHydra:
     """What may be said about Hydra itself."""
 
@@ -124,8 +129,7 @@ class OfHydra:
         now = leaves(plain_config(self._config, "hydra"), "hydra")
         problems: dict[str, str] = {}
         for key, value in now.items():
-            local = key.removeprefix("hydra.")
-            allowed = local.startswith((*NOTED_BY_HYDRA, *HYDRA_KEYS_IN_FILES))
+            allowed = is_data(key) or key.removeprefix("hydra.").startswith(NOTED_BY_HYDRA)
             if (key not in ours or ours[key] != value) and not allowed:
                 top = ".".join(key.split(".")[:2])
                 line = f"{top}: a file cannot set it{stands(self._origins(key))}"

@@ -50,6 +50,9 @@ class Here:
     def stop(self, job: Job) -> None:
         """Nothing is under way while this is asked."""
 
+    def close(self) -> None:
+        """Nothing is under way here either."""
+
 
 def _train(job: Job) -> dict[str, Any]:
     with listening():

@@ -177,6 +177,14 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
+def signal_name(number: int) -> str:
+    """``SIGKILL`` of 9; those for real time have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def killed_by(name: str) -> str:
     """What is said of a process that a signal has ended, by its name."""
     return f"was killed ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
@@ -294,7 +302,7 @@ class _Failures(logging.Handler):
         found = re.search(r"exitcode: (-?\d+)\) local_rank: (\d+)", record.getMessage())
         if found:
             code, rank = map(int, found.groups())
-            how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"has ended with code {code}"
+            how = f"was killed ({signal_name(-code)})" if code < 0 else f"has ended with code {code}"
             self._path.write_text(f"rank {rank} {how}")
 
 
@@ -316,7 +324,7 @@ def _failed(failure: Any, result: dict[str, Any], place: Path) -> RunError:
     else:
         message = f"rank {rank}: {said}" if said else f"rank {rank} ended with code {first.exitcode}"
     if run_dir is not None and run_dir.is_dir():
-        rundir.note_failure(run_dir, message)
+        rundir.note_end(run_dir, "failed", message)
         message += f" (the log: {run_dir / rundir.LOG})"
     return remote_error(message, result.get("traceback"))
 

@@ -22,7 +22,7 @@ from typing import Any
 from trainer import rundir, runs
 from trainer.config import ConfigError, Settings
 from trainer.interrupt import INTERRUPTED, REASONS, TERMINATED
-from trainer.launch import SECONDS_TO_SAVE, as_job, cores, killed_by
+from trainer.launch import SECONDS_TO_SAVE, as_job, cores, killed_by, signal_name
 from trainer.runs import FAILED, FINISHED, STOPPED
 from trainer.sweep import PACE, REFUSED, Job, Outcome
 
@@ -76,7 +76,10 @@ class Pool:
                 if job is not None:
                     found.append((job, _died(job, code)))
             elif job is not None:
-                found.append((job, outcome_of(json.loads(line))))
+                outcome = outcome_of(json.loads(line))
+                found.append((job, outcome))
+                if outcome.state == FAILED:
+                    worker.end()  # nobody knows what it has left behind; CUDA, for one, works no more in it
         for job, outcome in found:
             _note(job, outcome)
         return found
@@ -97,7 +100,7 @@ class Pool:
             self.wait(PACE)
         alive = [worker for worker in self._workers if worker.lives]
         for worker in alive:
-            worker.close()
+            worker.let_go()
         for worker in alive:
             worker.end()
 
@@ -105,7 +108,8 @@ class Pool:
 def log_of(job: Job, logs: Path) -> Path:
     """The file for what a job prints, in a folder that is there from now on."""
     logs.mkdir(parents=True, exist_ok=True)
-    return logs / f"{job.folder.name}.txt"
+    own = job.folder.parent == logs.parent  # else two may have one name
+    return logs / f"{job.folder.name if own else f'{job.number}-{job.folder.name}'}.txt"
 
 
 class Share:
@@ -120,23 +124,27 @@ class Share:
         self.cores, self.devices = tuple(cores), devices
 
 
-def shares(settings: Settings) -> list[Share]:
+def shares(jobs: Sequence[Settings]) -> list[Share]:
     """The machine in as many equal parts as there are jobs at once.
+
+    Args:
+        jobs: the settings of those that any part may be given.
 
     Raises:
         ConfigError: there are not enough GPUs.
     """
-    count, wanted = settings.sweep["parallel"], settings.sweep["devices_per_job"]
-    device = settings.device
+    count, wanted = jobs[0].sweep["parallel"], jobs[0].sweep["devices_per_job"]
+    devices = [job.device for job in jobs]
     if wanted is None:
-        processes = device.get("processes")
-        wanted = processes if isinstance(processes, int) else 1
+        processes = [device.get("processes", 1) for device in devices]
+        wanted = max(number if isinstance(number, int) else 1 for number in processes)
         wanted = wanted if count > 1 else 0
     mine = cores()
     size = max(1, len(mine) // count)
     parts = [[mine[(number * size + at) % len(mine)] for at in range(size)] for number in range(count)]
     parts = parts if count > 1 else [[]]
-    gpus = [] if device["name"] in ("cpu", "mps") or wanted == 0 else visible_gpus()
+    without = all(device["name"] in ("cpu", "mps") for device in devices)
+    gpus = [] if without or wanted == 0 else visible_gpus()
     if not gpus:
         return [Share(part) for part in parts]
     if count * wanted > len(gpus):
@@ -214,19 +222,20 @@ class _Worker:
     def tell(self, message: dict[str, Any]) -> None:
         """Hand it a job, or ask it to stop one. That it is gone is said by ``begin``'s None."""
         assert self._process is not None and self._process.stdin is not None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """Let it end; a run that it may still be at is cut off."""
         assert self._process is not None and self._process.stdin is not None
+        self.tell({"end": True})
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
     def end(self) -> int:
         """Wait until it is gone; returns its exit code, negative for a signal."""
-        self.close()
+        self.let_go()
         process, self._process = self._process, None
         assert process is not None
         try:
@@ -250,7 +259,7 @@ def outcome_of(result: dict[str, Any]) -> Outcome:
 
 def _died(job: Job, code: int) -> Outcome:
     """Of a job whose process is gone."""
-    message = killed_by(signal.Signals(-code).name) if code < 0 else f"its process ended with code {code}"
+    message = killed_by(signal_name(-code)) if code < 0 else f"its process ended with code {code}"
     if runs.is_run(job.folder):
         message += f" (the log: {job.folder / rundir.LOG})"
     return Outcome(FAILED, (message,), 1)
@@ -259,4 +268,4 @@ def _died(job: Job, code: int) -> Outcome:
 def _note(job: Job, outcome: Outcome) -> None:
     """Say in the run directory that it has failed, where what trained there could not."""
     if outcome.state == FAILED and runs.is_run(job.folder) and runs.read(job.folder).state != FAILED:
-        rundir.note_failure(job.folder, outcome.problems[0])
+        rundir.note_end(job.folder, FAILED, outcome.problems[0])

@@ -190,12 +190,13 @@ class RunDirectory:
                 return path
 
 
-def note_failure(path: Path, message: str) -> None:
-    """Say in a run directory why the run ended, where the process that wrote there cannot any more."""
+def note_end(path: Path, state: str, reason: str) -> None:
+    """Say in a run directory how and why the run ended, where the process that wrote there cannot, or did not know."""
     with contextlib.suppress(OSError):
-        write_json(path / SUMMARY, {**read_json(path / SUMMARY), "state": "failed", "reason": message})
+        write_json(path / SUMMARY, {**read_json(path / SUMMARY), "state": state, "reason": reason})
         with contextlib.closing(_log_file(path)) as file:
-            file.handle(log.makeRecord("trainer", logging.ERROR, "", 0, message, (), None))
+            level = logging.ERROR if state == "failed" else logging.INFO
+            file.handle(log.makeRecord("trainer", level, "", 0, f"{state}: {reason}", (), None))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

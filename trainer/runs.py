@@ -209,13 +209,14 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def number(value: Any) -> float | None:
-    """A value of a file that others may have written, where it is a number."""
+    """A value of a file that others may have written, where it is a number; NaN is none."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
-        return float(value)
+        found = float(value)
     except OverflowError:  # hundreds of digits
         return None
+    return None if math.isnan(found) else found
 
 
 def more_is_better(metric: str) -> bool:

@@ -1,19 +1,21 @@
 """A search: Optuna proposes values, a run tries them, and one not worth going on is stopped. No torch, no Hydra.
 
-Each trial of the study is a run directory with its number. What is proposed for a trial is a function of the seed, its
-number and the trials before it, so that a search that was killed and goes on proposes what it would have.
+Each trial of the study has a run directory; one that is tried again is another trial with the same one. What is
+proposed for a trial is a function of the seed, its number and the trials before it, so that a search that was killed
+and goes on proposes what it would have.
 """
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer import rundir, runs, sweep
-from trainer.config import ConfigError, SearchKeys, Settings, how_to_install
+from trainer import resume, rundir, runs, sweep_folder
+from trainer.config import GROUPS, ConfigError, SearchKeys, Settings, did_you_mean, how_to_install
 from trainer.runs import FINISHED, PRUNED, STOPPED
 from trainer.sweep import Job, Outcome
 from trainer.sweep_table import figure
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     import optuna
 
 STUDY = "study.log"  # a journal, which processes and machines can share over a network file system
-FOLDER = "folder"  # what a trial notes: whose it is
+FOLDER, SWEEP = "folder", "sweep"  # what a trial notes: the name of its run directory, and the sweep that this is in
+SEARCH = "search"  # what a study notes: what its trials have in common
+MEASURED = ("steps", "epochs", "seconds", "samples_per_second", "peak_memory_mib")  # of a run, beside its metrics
 VALUES = ("mse", "l1", "huber")  # losses of a regression, which is monitored by its loss
 
 
@@ -32,10 +36,16 @@ class Choice:
 
     words: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return ",".join(self.words)
+
     @property
-    def first(self) -> str:
+    def sample(self) -> str:
         """One of them."""
         return self.words[0]
+
+    def check(self) -> None:
+        """Whatever they are, one can be drawn."""
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """Optuna's name for it."""
@@ -60,16 +70,36 @@ class Between:
     log: bool = False
 
     @property
-    def first(self) -> str:
-        """One of them, as it is typed."""
-        return repr(self.low)
+    def is_whole(self) -> bool:
+        """Whether a number between is a whole one."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def __str__(self) -> str:
+        ends = f"{self.low},{self.high}"
+        text = f"interval({ends})" if self.step is None else f"range({ends},{self.step})"
+        return f"tag(log,{text})" if self.log else text
+
+    @property
+    def sample(self) -> str:
+        """One of them, as it is typed; where they need not be whole, one that is not."""
+        whole = self.is_whole or self.step is not None
+        return repr(self.low) if whole else f"{self.low + 0.381966 * (self.high - self.low):.6g}"
+
+    def check(self) -> None:
+        """Raises ValueError where nothing can be drawn from it."""
+        if self.low >= self.high:
+            raise ValueError(f"its first number has to be less than its second, {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"by its logarithm a number is drawn above 0, not from {self.low}")
+        if self.log and self.step is not None:
+            raise ValueError("a range is not drawn by its logarithm; write tag(log,interval(…))")
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """Optuna's name for it."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return IntDistribution(self.low, self.high, log=self.log, step=int(self.step or 1))
+        if self.is_whole:
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
 
@@ -82,7 +112,7 @@ class Trials:
         first: settings of any of them.
         folder: of the sweep.
         settings: from the words of a job to its settings.
-        subdir: the user's own name for a run's folder, with ``{number}``.
+        subdir: the user's own name for a run's folder, with ``sweep_folder.NUMBER``.
         watched: the runs are on this machine, so that they can be stopped.
         keys: how to search.
 
@@ -104,40 +134,75 @@ class Trials:
     ) -> None:
         self._space, self._fixed, self._folder, self._settings = space, fixed, folder, settings
         self._subdir, self._keys, self.total = subdir, keys, keys.n_trials
-        monitor, direction = monitored(first)
-        self.objectives = keys.objectives or {monitor: direction}
+        self.objectives = _objectives(first, keys)
         (self._metric, *others) = self.objectives
         self._watched = watched and not others and self._metric.startswith("val/") and keys.pruner != "none"
         self._optuna = _optuna()
-        self._study = self._open()
-        self._trials: dict[int, optuna.trial.Trial] = {}
+        self._study = self._open(_in_common(space, fixed, first, self.objectives))
+        self._trials: dict[int, optuna.trial.Trial] = {}  # the last one of each job
         self._followers: dict[int, runs.Follower] = {}
         self._given_up = set[int]()
         self.jobs: list[Job] = []
         self._left: list[Job] = []
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """What is there from another time: those that were cut off go on, and those that failed are tried again."""
+        state = self._optuna.trial.TrialState
+        last: dict[str, optuna.trial.FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
-            if trial.user_attrs.get(FOLDER) == str(folder.resolve()):
-                job = self._job(trial.number, trial.params)
-                self.jobs.append(job)
-                if not trial.state.is_finished():  # the command was killed
-                    self._trials[trial.number] = self._optuna.trial.Trial(self._study, trial._trial_id)
-                    self._left.append(job)
-            elif FOLDER not in trial.user_attrs and keys.storage is None and not trial.state.is_finished():
+            if self._is_ours(trial):
+                name = trial.user_attrs[FOLDER]
+                if name not in last:
+                    self.jobs.append(self._job(trial.number, name, trial.params))
+                last[name] = trial
+            elif FOLDER not in trial.user_attrs and self._keys.storage is None and not trial.state.is_finished():
                 # the command was killed while it was proposed; in a shared storage another one may be at it now
-                self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+                self._study.tell(trial.number, state=state.FAIL)
+        for job in self.jobs:
+            trial, run = last[job.folder.name], sweep_folder.done(job)
+            if trial.state == state.FAIL and run is None:
+                again = self._optuna.trial.create_trial(
+                    state=state.RUNNING,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    user_attrs=trial.user_attrs,
+                )
+                self._study.add_trial(again)
+                trial = next(
+                    each
+                    for each in reversed(self._study.get_trials(deepcopy=False))
+                    if self._is_ours(each) and each.user_attrs[FOLDER] == job.folder.name
+                )
+            if trial.state.is_finished():
+                continue
+            self._trials[job.number] = self._optuna.trial.Trial(self._study, trial._trial_id)
+            if run is None:
+                self._left.append(job)
+            else:  # the command was killed before it had told
+                self.gives_up(job)
+                self._tell(job, run.state, run.summary)
+
+    def _is_ours(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether a trial of a storage is one of this sweep."""
+        whose = trial.user_attrs.get(SWEEP)
+        return FOLDER in trial.user_attrs and (self._keys.storage is None or whose == str(self._folder.resolve()))
 
     def next_job(self) -> Job | None:
         """One that was cut off, or a new one; None where there are as many as wanted."""
         if self._left:
             return self._left.pop(0)
-        number = sum(FOLDER in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
+        attributes = [trial.user_attrs for trial in self._study.get_trials(deepcopy=False)]
+        number = len({(each.get(SWEEP), each[FOLDER]) for each in attributes if FOLDER in each})
         if number >= self.total:
             return None
         self._study.sampler = self._sampler(number)
         trial = self._study.ask({key: kind.distribution() for key, kind in self._space.items()})
-        trial.set_user_attr(FOLDER, str(self._folder.resolve()))
+        name = self._name(trial.number, trial.params)
+        trial.set_user_attr(SWEEP, str(self._folder.resolve()))
+        trial.set_user_attr(FOLDER, name)
         self._trials[trial.number] = trial
-        self.jobs.append(self._job(trial.number, trial.params))
+        self.jobs.append(self._job(trial.number, name, trial.params))
         return self.jobs[-1]
 
     def gives_up(self, job: Job) -> bool:
@@ -152,79 +217,104 @@ class Trials:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a run that goes on reports what it has before
                 trial.report(value, epoch)
-            if trial.should_prune():
+            if epoch < job.settings.epochs and trial.should_prune():
                 self._given_up.add(job.number)
                 return True
         return False
 
     def ended(self, job: Job, outcome: Outcome) -> Outcome:
-        """Tell the study."""
-        trial, state = self._trials[job.number], self._optuna.trial.TrialState
-        self.gives_up(job)  # by its last evaluations, so that the answer does not depend on who was faster
-        if outcome.state in (FINISHED, STOPPED) and job.number in self._given_up:
-            self._study.tell(trial, state=state.PRUNED)
-            reason = f"the {self._keys.pruner} pruner stopped it"
-            summary = {**rundir.read_json(job.folder / rundir.SUMMARY), "state": PRUNED, "reason": reason}
-            rundir.write_json(job.folder / rundir.SUMMARY, summary)
-            return Outcome(PRUNED, summary=summary)
+        """Tell the study.
+
+        Raises:
+            ConfigError: what is searched for is not what runs have.
+        """
+        self.gives_up(job)  # by its last evaluations, so that the study does not depend on who was faster
+        if outcome.state == STOPPED and job.number in self._given_up and not outcome.out_of_time:
+            rundir.note_end(job.folder, PRUNED, f"the {self._keys.pruner} pruner stopped it")
+            outcome = Outcome(PRUNED, summary=rundir.read_json(job.folder / rundir.SUMMARY))
         if outcome.state == FINISHED:
-            found = {name: _value(outcome.summary, name) for name in self.objectives}
-            values = [value for value in found.values() if value is not None]
-            missing = [name for name, value in found.items() if value is None]
-            if missing:
-                self._study.tell(trial, state=state.FAIL)
-            else:
-                self._study.tell(trial, values, state=state.COMPLETE)
-            return self._checked(outcome, missing)
-        if outcome.state != STOPPED:  # one that was asked to end goes on when the search does
-            self._study.tell(trial, state=state.FAIL)
+            self._check(outcome.summary)
+        if outcome.state != STOPPED:
+            self._tell(job, outcome.state, outcome.summary)
+        elif outcome.out_of_time:  # its share of the time is over, and this is what came of it
+            self._tell(job, FINISHED, rundir.read_json(job.folder / rundir.SUMMARY))
         return outcome
+
+    def _tell(self, job: Job, state: str, summary: Mapping[str, Any]) -> None:
+        """Tell the study how a run has ended: with values, where it has them all."""
+        trial, states = self._trials[job.number], self._optuna.trial.TrialState
+        found = _numbers(summary)
+        values = [value for name in self.objectives if (value := runs.number(found.get(name))) is not None]
+        if state == PRUNED or (state == FINISHED and job.number in self._given_up):  # one may be faster than its end
+            self._study.tell(trial, state=states.PRUNED)
+        elif state == FINISHED and len(values) == len(self.objectives):
+            self._study.tell(trial, values, state=states.COMPLETE)
+        else:
+            self._study.tell(trial, state=states.FAIL)
 
     def lines(self) -> list[str]:
         """What is said of a search beside the table: of several objectives, the runs that none is better than."""
         if len(self.objectives) == 1:
             return []
-        best = {trial.number: trial.values for trial in self._study.best_trials}
+        best = {trial.user_attrs[FOLDER]: trial.values for trial in self._study.best_trials if self._is_ours(trial)}
         return [
-            f"front    {job.folder.name}: "
-            + ", ".join(
-                f"{name} {figure(value)}" for name, value in zip(self.objectives, best[job.number], strict=True)
-            )
-            for job in self.jobs
-            if job.number in best
+            f"front    {name}: "
+            + ", ".join(f"{metric} {figure(value)}" for metric, value in zip(self.objectives, values, strict=True))
+            for name, values in best.items()
         ]
 
-    def _checked(self, outcome: Outcome, missing: Sequence[str]) -> Outcome:
-        """The outcome of a run that finished; a mistake in what is searched for is one of the command."""
-        if missing:
-            known = [name for name, value in outcome.summary.items() if runs.number(value) is not None]
-            known += [name for name in outcome.summary["best"] if "/" in name]
-            line = f"hydra.sweeper.objectives: {missing[0]}: a run does not say it; it says {', '.join(sorted(known))}"
-            return outcome._replace(problems=(line,), code=2)
-        wanted, monitor = self.objectives.get(outcome.summary["monitor"]), outcome.summary["monitor"]
-        if wanted is not None and self._keys.objectives is None and wanted != outcome.summary["direction"]:
-            line = f"monitor: {monitor}: is to be {outcome.summary['direction']}d"
-            return outcome._replace(problems=(f"{line}; say so: 'hydra.sweeper.objectives={{{monitor}: …}}'",), code=2)
-        return outcome
+    def _check(self, summary: Mapping[str, Any]) -> None:
+        """A mistake in what is searched for is one of the command, and nothing was found by it.
 
-    def _job(self, number: int, params: Mapping[str, Any]) -> Job:
+        Raises:
+            ConfigError: a run that finished has no such number, or a better one is not what the search takes for it.
+        """
+        found, monitor, problems = _numbers(summary), summary["monitor"], list[str]()
+        known = [*(name for name in found if "/" in name), *MEASURED]
+        for name in self.objectives:
+            if name not in found:
+                near = did_you_mean(name, known) or ";"
+                problems.append(f"hydra.sweeper.objectives: {name}: no run has it{near} a run has {', '.join(known)}")
+        if self._keys.objectives is None and self.objectives.get(monitor, summary["direction"]) != summary["direction"]:
+            say = f"'hydra.sweeper.objectives={{{monitor}: {summary['direction']}}}'"
+            problems.append(f"monitor: {monitor}: is to be {summary['direction']}d; say so: {say}")
+        if problems and self._keys.storage is None:
+            self._optuna.delete_study(study_name=self._keys.study_name, storage=self._study._storage)
+        if problems:
+            raise ConfigError(*problems)
+
+    def _name(self, number: int, params: Mapping[str, Any]) -> str:
+        """Of the folder of a new trial."""
+        if self._subdir:
+            return self._subdir.replace(sweep_folder.NUMBER, str(number))
+        return sweep_folder.name_of(number, len(str(self.total - 1)), list(self._space), self._words(params))
+
+    def _words(self, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What is tried in a trial."""
+        return tuple(f"{key}={_typed(params[key], kind)}" for key, kind in self._space.items())
+
+    def _job(self, number: int, name: str, params: Mapping[str, Any]) -> Job:
         """The job of a trial."""
-        tried = [f"{key}={_typed(params[key], kind)}" for key, kind in self._space.items()]
+        tried = self._words(params)
         words = (*self._fixed, *tried)
-        name = sweep.name_of(number, len(str(self.total - 1)), list(self._space), words)
-        folder = self._folder / (self._subdir.format(number=number) if self._subdir else name)
-        settings = sweep.at_home(self._settings(words), folder, tuple(self._space))
+        settings = sweep_folder.at_home(self._settings(words), self._folder / name, tuple(self._space))
         return Job(number, words, settings, " ".join(tried))
 
-    def _open(self) -> optuna.Study:
-        """The study, new or as it was left."""
+    def _open(self, in_common: Mapping[str, Mapping[str, str]]) -> optuna.Study:
+        """The study, new or as it was left.
+
+        Raises:
+            ConfigError: it cannot be opened, or it is that of another search.
+        """
         storages, wanted = self._optuna.storages, self._keys.storage
+        where = wanted or self._folder / STUDY
         try:
             if wanted is not None and "://" in wanted:
                 storage: Any = wanted
             else:
                 # absolute: of a lock that a killed command has left, Optuna looks through the link how old it is
                 path = (Path(wanted) if wanted else self._folder / STUDY).resolve()
+                _check_journal(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if wanted is None:  # this command alone is at work in the folder
                     path.with_name(f"{STUDY}.lock").unlink(missing_ok=True)
@@ -236,11 +326,22 @@ class Trials:
                 pruner=self._pruner(),
                 load_if_exists=True,
             )
-            return study
+            if SEARCH not in study.user_attrs and not study.get_trials(deepcopy=False):
+                study.set_user_attr(SEARCH, {name: dict(values) for name, values in in_common.items()})
+            problems = _others(study.user_attrs.get(SEARCH, in_common), in_common)
+            directions = [direction.name.lower() for direction in study.directions]
         except Exception as error:  # whatever a database's driver raises
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"hydra.sweeper.storage: {where}: {' '.join(str(error).split())[:200]}") from error
+        if not problems and directions != [*self.objectives.values()]:
+            problems = [f"hydra.sweeper.objectives: are to be {', '.join(directions)}d"]
+        if problems:
+            own = "sweep_dir" if wanted is None else "hydra.sweeper.study_name"
             raise ConfigError(
-                f"hydra.sweeper.storage: {wanted or STUDY}: {' '.join(str(error).split())[:200]}"
-            ) from error
+                *(f"{line} in the search of {where}; another search needs another {own}" for line in problems)
+            )
+        return study
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """What proposes the trial with this number."""
@@ -274,9 +375,79 @@ def monitored(settings: Settings) -> tuple[str, Literal["maximize", "minimize"]]
     return monitor, "maximize" if runs.more_is_better(monitor) else "minimize"
 
 
-def _value(summary: Mapping[str, Any], name: str) -> float | None:
-    """An objective of a run that finished."""
-    return runs.number({**summary["best"], **summary}.get(name))
+def _objectives(first: Settings, keys: SearchKeys) -> dict[str, Literal["maximize", "minimize"]]:
+    """What is searched for, and which way.
+
+    Raises:
+        ConfigError: no run can have it.
+    """
+    if keys.objectives is None:
+        monitor, direction = monitored(first)
+        return {monitor: direction}
+    if not keys.objectives:
+        raise ConfigError("hydra.sweeper.objectives: is empty; leave it out for the best of monitor")
+    known = [*MEASURED, *(f"{split}/{name}" for split in ("val", "test") for name in ("loss", *(first.metrics or ())))]
+    for name in keys.objectives:
+        if name not in known and (first.metrics is not None or not name.startswith(("val/", "test/"))):
+            near = did_you_mean(name, known) or ";"
+            raise ConfigError(f"hydra.sweeper.objectives: {name}: no run has it{near} a run has {', '.join(known)}")
+    return keys.objectives
+
+
+def _in_common(
+    space: Mapping[str, Choice | Between], fixed: Sequence[str], first: Settings, objectives: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """What all trials of a search have, so that their results can be compared: objectives, space, and other keys.
+
+    A recipe or a component that is searched has keys of its own; of these, what is typed for all trials.
+    """
+    may_change = [*runs.NOT_TRAINED, *resume.TO_ROUNDING, *(k for k in resume.TAKEN if k not in sweep_folder.LENGTH)]
+    typed = {key: value for key, value in runs.values_of(runs.trained_words(fixed)).items() if key not in GROUPS}
+    config = {} if "experiment" in space else runs.flat(first.to_dict())
+    config = {key: value for key, value in config.items() if not resume.is_in(key, list(space))}
+    config |= {key: value for key, value in typed.items() if key not in config}
+    kept = {key.removesuffix(".name"): value for key, value in config.items() if not resume.is_in(key, may_change)}
+    return {
+        "objectives": dict(objectives),
+        "space": {key: str(kind) for key, kind in space.items()},
+        "config": {key: each if isinstance(each, str) else json.dumps(each) for key, each in kept.items()},
+    }
+
+
+def _others(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A line for each thing that is another one in the search that is there; of its config what both versions know."""
+    wanted = [json.dumps(each["objectives"]) for each in (before, now)]
+    problems = [f"hydra.sweeper.objectives: are {wanted[0]} and not {wanted[1]}"] * (wanted[0] != wanted[1])
+    for key in dict.fromkeys([*before["space"], *now["space"]]):
+        old, new = before["space"].get(key, "one value"), now["space"].get(key, "one value")
+        problems += [f"{key}: has {old} and not {new}"] * (old != new)
+    both = [key for key in before["config"] if key in now["config"]]
+    problems += [
+        f"{key}: is {before['config'][key]} and not {now['config'][key]}"
+        for key in both
+        if before["config"][key] != now["config"][key]
+    ]
+    return problems
+
+
+def _check_journal(path: Path) -> None:
+    """Raises ConfigError where a file is there that Optuna has not written; it would write at its end."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        line = file.readline(100_000)
+    try:
+        is_journal = not line or "op_code" in json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        is_journal = False
+    if not is_journal:
+        raise ConfigError(f"hydra.sweeper.storage: {path}: is a file of another kind; name a new one, or a study.log")
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What a summary says of a run by its names, the best val metrics among it."""
+    best = summary.get("best")
+    return {**(best if isinstance(best, dict) else {}), **summary}
 
 
 def _typed(value: Any, kind: Choice | Between) -> str:

@@ -1,13 +1,14 @@
-"""A sweep: the runs it is made of, where each stands, and doing what is left of them. No torch, no Hydra."""
+"""A sweep: the runs it is made of, doing what is left of them, and what they come to. No torch, no Hydra."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import re
+import shlex
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,16 +16,15 @@ from typing import Any, NamedTuple, Protocol
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from trainer import files, resume, rundir, runs
-from trainer.config import ConfigError, Settings, did_you_mean, key_of, on_one_line
-from trainer.runs import FINISHED, PRUNED, Run, number
+from trainer import files, rundir, runs
+from trainer.config import ConfigError, Settings, on_one_line
+from trainer.interrupt import CLOCK, REASONS
+from trainer.runs import FAILED, FINISHED, STOPPED, Run, number
 from trainer.sweep_table import Row, Table, as_text, figure, write_csv
 
-SWEEPS = runs.OUTPUTS / "sweeps"
-LENGTH = ("epochs", "max_steps", "patience")  # a finished run that is now to be of another length goes on
 REFUSED, WAITING = "refused", "waiting"
 PACE = 0.1  # seconds between two looks at the runs under way
-MOST_LETTERS = 100  # of a run directory's name
+MOST_OF_THE_TIME = 0.02  # that the table takes, which is saved while runs are under way
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Job:
     """One run of a sweep.
 
     Args:
-        number: in the sweep, from 0.
+        number: no other of the sweep has it; of a grid the place in it, of a search that of the trial.
         words: what was typed for it alone, one value for each key.
         settings: with its run directory, and ``resume=auto``.
         label: what varies, for a line on the terminal.
@@ -64,6 +64,11 @@ class Outcome(NamedTuple):
     code: int = 0
     summary: Mapping[str, Any] = {}
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether it ended as ``max_time`` was over."""
+        return self.state == STOPPED and CLOCK is not None and self.summary.get("reason") == REASONS[CLOCK]
+
 
 class Executor(Protocol):
     """What jobs run in."""
@@ -83,6 +88,10 @@ class Executor(Protocol):
 
     def stop(self, job: Job) -> None:
         """Ask a job to save and end."""
+        ...
+
+    def close(self) -> None:
+        """End all; the runs under way are saved first."""
         ...
 
 
@@ -151,7 +160,8 @@ def drive(source: Source, executor: Executor, display: Display, outcomes: dict[i
             del running[job.number]
             outcomes[job.number] = source.ended(job, outcome)
             display.ended(job, outcomes[job.number])
-            if outcomes[job.number].code and on_error == "stop" and not stopping:
+            failed = outcomes[job.number].code and outcomes[job.number].state in (FAILED, REFUSED)
+            if failed and on_error == "stop" and not stopping:
                 stopping = True
                 for other in running.values():
                     executor.stop(other)
@@ -167,13 +177,15 @@ class Display:
     Args:
         total: how many runs there are in all.
         done: those that were finished before.
+        save: keeps the table of what has ended, for the case that the command is killed.
     """
 
-    def __init__(self, total: int, done: Sequence[Run]) -> None:
+    def __init__(self, total: int, done: Sequence[Run], save: Callable[[], None]) -> None:
         self._total, self._ended, self._best = total, len(done), ""
+        self._save, self._saved, self._saving = save, float("-inf"), 0.0
         self._score = float("-inf")
         for run in done:
-            self._is_best(run.summary, run.path.name)
+            self._is_best(run.summary)
         self._bar = tqdm(
             total=total,
             initial=len(done),
@@ -199,10 +211,15 @@ class Display:
             parts.append(outcome.state)
         if (seconds := number(summary.get("seconds"))) is not None:
             parts.append(f"{seconds:.1f} s")
-        is_best = outcome.state == FINISHED and self._is_best(summary, job.folder.name)
+        is_best = outcome.state == FINISHED and self._is_best(summary)
         say("  ".join(parts) + "  * best" * is_best)
         for problem in outcome.problems:
             say(f"train: error: {job.folder.name}: {on_one_line(problem)}", file=sys.stderr)
+        began = time.monotonic()
+        if self._saving < MOST_OF_THE_TIME * (began - self._saved):
+            self._save()
+            self._saved = time.monotonic()
+            self._saving = self._saved - began
         self.refresh(())
 
     def refresh(self, running: Collection[Job]) -> None:
@@ -227,7 +244,7 @@ class Display:
             share = min(1.0, max(steps, (point.get("epoch", 1) - 1) / job.settings.epochs))
         return follower, share
 
-    def _is_best(self, summary: Mapping[str, Any], name: str) -> bool:
+    def _is_best(self, summary: Mapping[str, Any]) -> bool:
         """Take a finished run in; whether it is the best so far."""
         best = _best(summary)
         if best is None:
@@ -235,7 +252,7 @@ class Display:
         score = -best if summary.get("direction") == "minimize" else best
         if score <= self._score:
             return False
-        self._score, self._best = score, f"best {summary['monitor']} {figure(best)} ({name})"
+        self._score, self._best = score, f"best {figure(best)}"
         return True
 
 
@@ -253,78 +270,49 @@ def say(line: str, file: Any = None) -> None:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, words: Sequence[str]) -> Iterator[None]:
-    """The folder of a sweep for this command alone, with the words that go on with it.
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder of a sweep for this command alone.
 
     Raises:
         ConfigError: another command is at work there, or it cannot be made.
     """
+    if (folder / rundir.CONFIG).exists():
+        raise ConfigError(f"sweep_dir: {folder} is a run; name the folder of a sweep, or another one")
+    lock: FileLock | None = None
     try:
-        if (folder / rundir.CONFIG).exists():
-            raise ConfigError(f"sweep_dir: {folder} is a run; name the folder of a sweep, or another one")
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / rundir.LOCK)
         lock.acquire(blocking=False)
     except Timeout as error:
         raise ConfigError(f"sweep_dir: another sweep is at work in {folder}; wait for its end, or stop it") from error
+    except FileExistsError as error:
+        raise ConfigError(f"sweep_dir: {folder} is a file, or stands below one; name a folder") from error
+    except NotImplementedError:  # a disk without locks, as some network file systems are
+        lock = None
     except OSError as error:
         raise ConfigError(f"sweep_dir: cannot make {folder}: {error.strerror}") from error
     try:
-        text = json.dumps(list(words), ensure_ascii=False, indent=0)  # which is YAML too
-        files.write(folder / rundir.OVERRIDES, lambda path: path.write_text(text + "\n", encoding="utf-8"))
         yield
     finally:
-        (folder / rundir.LOCK).unlink(missing_ok=True)
-        lock.release()
+        with contextlib.suppress(OSError):
+            (folder / rundir.LOCK).unlink(missing_ok=True)
+        if lock is not None:
+            lock.release()
+        with contextlib.suppress(OSError):  # nothing came of it
+            folder.rmdir()
 
 
-def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir: str | None = None) -> list[Job]:
-    """Give every job of a sweep its run directory; one that was begun before has it already.
+def remember(folder: Path, words: Sequence[str]) -> None:
+    """Keep the words that go on with a sweep.
 
-    Which that is, its config says: a sweep that is typed again may have more values, in another order.
-
-    Args:
-        jobs: the words of each, with one value for each key, and its settings.
-        folder: of the sweep.
-        subdir: the user's own name for a run's folder, with ``{number}``; None for ours, which tells what varies.
+    Raises:
+        ConfigError: they cannot be written.
     """
-    keys = runs.varied([words for words, _ in jobs])
-    children = sorted(path for path in folder.iterdir() if runs.is_run(path)) if folder.is_dir() else []
-    known: dict[str, list[Path]] = {}  # of what is typed twice there are two
-    for child in children:
-        known.setdefault(_identity(runs.read_config(child), keys), []).append(child)
-    taken = {number for path in children if (number := _number(path)) is not None}
-    width = len(str(max(len(jobs) - 1, 0)))
-    found = []
-    for position, (words, settings) in enumerate(jobs):
-        there = known.get(_identity(settings.to_dict(), keys))
-        path = there.pop(0) if there else None
-        if path is None and settings.fixed_run_dir:  # each has a run_dir= of its own
-            path = Path(settings.run_dir)
-        if path is None:
-            place = position if position not in taken else max(taken) + 1
-            taken.add(place)
-            name = subdir.format(number=place) if subdir else name_of(place, width, keys, words)
-            path = folder / name
-        own, values = _number(path), runs.values_of(words)
-        label = " ".join(f"{key}={values[key]}" for key in keys if key in values)
-        number = position if own is None else own
-        found.append(Job(number, tuple(words), at_home(settings, path, tuple(keys)), label))
-    return found
-
-
-def at_home(settings: Settings, folder: Path, varied: tuple[str, ...]) -> Settings:
-    """The settings of a job whose run directory is ``folder``, where it goes on if something is there."""
-    return settings.replace(run_dir=str(folder), fixed_run_dir=True, resume="auto", varied=varied)
-
-
-def done(job: Job) -> Run | None:
-    """A run that is finished, or was given up, and that nothing typed now would lengthen; None for any other."""
-    if not runs.is_run(job.folder):
-        return None
-    run, config = runs.read(job.folder), runs.read_config(job.folder)
-    same = all(config.get(key) == getattr(job.settings, key) for key in LENGTH)
-    return run if run.state in (FINISHED, PRUNED) and same else None
+    text = json.dumps(list(words), ensure_ascii=False, indent=0)  # which is YAML too
+    try:
+        files.write(folder / rundir.OVERRIDES, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"sweep_dir: cannot write in {folder}: {error.strerror}") from error
 
 
 def table(
@@ -343,13 +331,35 @@ def table(
         reason = "" if run is None else str(run.summary.get("reason", ""))
         if outcome is not None and outcome.problems:
             reason = outcome.problems[0]
-        rows.append(Row(job.number, tuple(runs.trained_words(job.words)), state, job.folder, reason, run))
+        rows.append(
+            Row(
+                _place(folder, job.folder, job.number),
+                tuple(runs.trained_words(job.words)),
+                state,
+                job.folder,
+                reason,
+                run,
+            )
+        )
     ours = {job.folder.resolve() for job in jobs}
     others = [run for run in runs.find(folder) if run.path.resolve() not in ours] if folder.is_dir() else []
-    for run in sorted(others, key=lambda run: str(run.path)):
+    above = max((job.number for job in jobs), default=-1) + 1
+    for place, run in enumerate(sorted(others, key=lambda run: str(run.path)), above):
         reason = str(run.summary.get("reason", ""))
-        rows.append(Row(_number(run.path) or 0, tuple(run.words), run.state, run.path, reason, run))
+        rows.append(Row(_place(folder, run.path, place), tuple(run.words), run.state, run.path, reason, run))
     return Table(folder, tuple(sorted(rows, key=lambda row: row.number)), took, options)
+
+
+def _place(folder: Path, run: Path, otherwise: int) -> int:
+    """The number that a run's folder begins with; that of the job where it has a name of the user's own."""
+    found = re.match(r"\d+", run.name) if run.parent == folder else None
+    return int(found[0]) if found else otherwise
+
+
+def save_csv(found: Table) -> None:
+    """Save the table for a program; a full disk ends no sweep."""
+    with contextlib.suppress(OSError):
+        write_csv(found)
 
 
 def conclude(found: Table, lines: Sequence[str] = ()) -> None:
@@ -360,71 +370,10 @@ def conclude(found: Table, lines: Sequence[str] = ()) -> None:
     try:
         write_csv(found)
         files.write(found.folder / PAGE, lambda path: path.write_text(page(found), encoding="utf-8"))
-    except OSError as error:
-        say(f"train: warning: {found.folder}: {error.strerror}", file=sys.stderr)
+    except Exception as error:  # a picture that cannot be drawn takes nothing of what has been trained
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        say(f"train: warning: {found.folder}: {on_one_line(reason)}", file=sys.stderr)
         return
     say(f"page     {found.folder / PAGE}")
     if any((row.folder / "tensorboard").is_dir() for row in found.rows):
-        say(f"next     tensorboard --logdir {found.folder}")
-
-
-def with_earlier_words(words: Sequence[str]) -> list[str]:
-    """The words of the sweep that ``sweep=last`` or ``sweep=FOLDER`` goes on with, and after them those typed now.
-
-    Raises:
-        ConfigError: there is no such sweep.
-    """
-    wanted = [word.partition("=")[2].strip("'\"") for word in words if word.startswith("sweep=")]
-    if any(word.partition("=")[0] in ("sweep_dir", "hydra.sweep.dir") for word in words):
-        raise ConfigError("sweep_dir: a sweep goes on in its own folder; leave sweep_dir out, or sweep=")
-    folder = _find(wanted[-1])
-    earlier = resume.words_in(folder)
-    typed = {key_of(word) for word in words}
-    code = [word for word in earlier if word.startswith("plugins=")]
-    if code and "plugins" not in typed:
-        raise ConfigError(f"sweep: {folder} has components of {code[0]}; if you trust them, name them again")
-    kept = [word for word in earlier if key_of(word) not in {*typed, "plugins"}]
-    now = [word for word in words if not word.startswith("sweep=")]
-    return [*kept, *now, f"sweep_dir={resume.quoted(str(folder))}"]
-
-
-def _find(name: str) -> Path:
-    """The folder that ``sweep=NAME`` means.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name == "last":
-        folders = [path.parent for path in SWEEPS.glob(f"*/*/{rundir.OVERRIDES}")]
-        if not folders:
-            raise ConfigError(f"sweep=last: no sweep under {SWEEPS}")
-        return max(folders, key=lambda folder: (folder / rundir.OVERRIDES).stat().st_mtime)
-    folder = Path(name)
-    if not (folder / rundir.OVERRIDES).is_file() or runs.is_run(folder):
-        near = f"; did you mean {folder.parent}?" if (folder.parent / rundir.OVERRIDES).is_file() else ""
-        near = near or did_you_mean(name, ["last"])
-        keys = "; keys: sweep.parallel, sweep.devices_per_job, sweep.on_error"
-        raise ConfigError(f"sweep: {name}: no folder of a sweep{near or keys}")
-    return folder
-
-
-def _identity(config: Mapping[str, Any], varied: Sequence[str]) -> str:
-    """What a run learns, so that one that goes on is known again: its config without what may change meanwhile."""
-    free = [key for key in (*resume.TAKEN, *resume.TO_ROUNDING) if key not in varied]
-    kept = {key: value for key, value in runs.flat(config).items() if not resume.is_in(key, free)}
-    return json.dumps(kept, sort_keys=True, default=str)
-
-
-def _number(path: Path) -> int | None:
-    found = re.match(r"\d+", path.name)
-    return int(found[0]) if found else None
-
-
-def name_of(place: int, width: int, keys: Sequence[str], words: Sequence[str]) -> str:
-    """``03-lr=0.001-seed=1``: the number, and what varies, in letters that no shell minds."""
-    values = runs.values_of(words)
-    leaves = [key.rpartition(".")[2] for key in keys]
-    short = [leaf if leaves.count(leaf) == 1 else key for leaf, key in zip(leaves, keys, strict=True)]
-    plain = {key: re.sub(r"[^\w.+-]+", "_", value).strip("_") for key, value in values.items()}
-    parts = [f"{name}={plain[key]}" for name, key in zip(short, keys, strict=True) if key in plain]
-    return "-".join([f"{place:0{width}d}", *parts])[:MOST_LETTERS].rstrip(".-_")
+        say(f"next     tensorboard --logdir {shlex.quote(str(found.folder))}")

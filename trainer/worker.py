@@ -69,7 +69,7 @@ def work(place: str) -> int:
 
 
 def serve(cores: str) -> int:
-    """What each process of a sweep does: the jobs that standard input names, one after the other, until it ends.
+    """What each process of a sweep does: the jobs that standard input names, one after the other, until it says so.
 
     How each has ended goes to standard output, a line each; what a job itself prints, to the file that it names. Where
     the command is gone, so is this process, at once: what it has saved is enough to go on from.
@@ -83,13 +83,15 @@ def serve(cores: str) -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     jobs = _Jobs()
     os.dup2(2, 1)
+    import torch
+
     from trainer import runner
 
     def train(job: dict[str, Any]) -> dict[str, Any]:
         settings = _settings(job)
         return launch(settings) if needed(settings) else runner.run(settings).summary
 
-    folder = Path.cwd()
+    folder, threads = Path.cwd(), torch.get_num_threads()
     while (job := jobs.next()) is not None:
         os.chdir(folder)  # whatever the job before has done
         sys.argv = job["argv"]
@@ -98,8 +100,23 @@ def serve(cores: str) -> int:
             sys.stdout.flush()
         answers.write(json.dumps(result) + "\n")
         answers.flush()
-        gc.collect()  # a model in a cycle would stay while the next one trains
+        _forget(threads)
     os._exit(0)  # nothing is left to be written, and torch takes its time to end
+
+
+def _forget(threads: int) -> None:
+    """Let the next run begin as the first did: with its number of threads, and the memory of the one before."""
+    import torch
+
+    torch.set_num_threads(threads)
+    gc.collect()  # a model in a cycle would stay while the next one trains
+    if torch.cuda.is_initialized():
+        with contextlib.suppress(RuntimeError):  # of a GPU that works no more; this process is not given another run
+            torch.cuda.empty_cache()
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+    with contextlib.suppress(OSError):  # Linux alone has it: the most memory so far is what there is now
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 class _Jobs:
@@ -136,16 +153,17 @@ class _Jobs:
     def _listen(self) -> None:
         for line in sys.stdin:
             message = json.loads(line)
-            if "stop" not in message:
+            if "stop" in message:
+                with self._lock:
+                    self._stopped.add(message["stop"])
+                    if self._number == message["stop"]:
+                        os.kill(os.getpid(), signal.SIGTERM)
+            elif "end" not in message:
                 self._waiting.put(message)
-                continue
-            with self._lock:
-                self._stopped.add(message["stop"])
-                if self._number == message["stop"]:
-                    os.kill(os.getpid(), signal.SIGTERM)
-        if self._number is not None:  # the command is gone
-            os._exit(1)
-        self._waiting.put(None)
+            elif self._number is None:
+                self._waiting.put(None)
+                return
+        os._exit(1)  # the command is gone, or waits no longer
 
 
 def _settings(job: dict[str, Any]) -> Settings:

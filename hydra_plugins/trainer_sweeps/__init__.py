@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trainer.config import Settings
     from trainer.runs import Run
     from trainer.sweep import Executor, Job, Outcome, Source
+    from trainer.sweep_table import Table
 
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default stands for this machine
 SUBDIR = "${hydra.job.num}"  # Hydra's default stands for a name that says what varies
@@ -87,13 +88,32 @@ class _Sweep(Sweeper):
         return list(parser.parse_overrides([*last.values()]))
 
     def subdir(self) -> str | None:
-        """The user's own name for the folder of a run, with ``{number}``; None where there is none."""
-        pattern = _plain(self.config.hydra.sweep)["subdir"]
-        return None if pattern == SUBDIR else str(pattern).replace(SUBDIR, "{number}")
+        """The user's own name for the folder of a run, with ``NUMBER``; None where there is none.
 
-    @contextlib.contextmanager
-    def executor(self, first: Settings, at_once: int | None) -> Iterator[Executor]:
+        Raises:
+            ConfigError: it is made of what is not known here, or leads out of the sweep's folder.
+        """
+        from trainer.config import ConfigError
+        from trainer.sweep_folder import NUMBER
+
+        pattern = str(_plain(self.config.hydra.sweep)["subdir"])
+        if pattern == SUBDIR:
+            return None
+        name = pattern.replace(SUBDIR, NUMBER)
+        if "${" in name:
+            raise ConfigError(
+                f"hydra.sweep.subdir: {pattern}: only {SUBDIR} can stand in it; without it a name says what varies"
+            )
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ConfigError(f"hydra.sweep.subdir: {pattern}: must be a folder in that of the sweep")
+        return name
+
+    def executor(self, jobs: Sequence[Settings], at_once: int | None) -> Executor:
         """What the jobs run in: the processes of ``torchrun``, processes of this machine, or one of Hydra's launchers.
+
+        Args:
+            jobs: their settings, as far as they are known.
+            at_once: how many a launcher is handed; None for all.
 
         Raises:
             ConfigError: ``sweep.parallel`` asks for what cannot be.
@@ -101,45 +121,23 @@ class _Sweep(Sweeper):
         from trainer import launch
         from trainer.config import ConfigError
 
-        parallel = first.sweep["parallel"]
+        parallel = jobs[0].sweep["parallel"]
         if not self.is_local:
             if parallel > 1 and at_once is None:
                 raise ConfigError("sweep.parallel: a launcher of Hydra's has keys of its own for that; leave it out")
-            yield Launched(self.launcher, at_once)
-        elif launch.world() is not None:
+            return Launched(self.launcher, at_once)
+        if launch.world() is not None:
             if parallel > 1:
                 raise ConfigError("sweep.parallel: the processes of torchrun do one run after the other; leave it out")
             from trainer.here import Here
 
-            yield Here(self.folder)
-        else:
-            from trainer.pool import LOGS, Pool, shares
+            return Here(self.folder)
+        from trainer.pool import LOGS, Pool, shares
 
-            pool = Pool(shares(first), self.folder / LOGS)
-            try:
-                yield pool
-            finally:
-                pool.close()
+        return Pool(shares(jobs), self.folder / LOGS)
 
-    @contextlib.contextmanager
-    def concluded(
-        self, source: Source, jobs: Sequence[Job], outcomes: Mapping[int, Outcome], started: float
-    ) -> Iterator[None]:
-        """Print and save what has come of the jobs, at the end."""
-        from trainer import sweep
-
-        try:
-            yield
-        finally:
-            sources = _plain(self.config.hydra.runtime.config_sources)
-            own = [os.path.relpath(each["path"]) for each in sources if each["provider"] == "command-line"]
-            options = ("--config-dir", *own) if own else ()
-            found = sweep.table(self.folder, jobs, outcomes, time.monotonic() - started, options)
-            sweep.conclude(found, source.lines())
-
-    @contextlib.contextmanager
-    def claimed(self, arguments: Sequence[str]) -> Iterator[None]:
-        """The folder, with the words that go on with this sweep."""
+    def remember(self, arguments: Sequence[str]) -> None:
+        """Keep the words that go on with this sweep."""
         from trainer import launch, sweep
 
         if launch.world() is not None:
@@ -147,24 +145,22 @@ class _Sweep(Sweeper):
         of_hydra = _plain(self.config.hydra.overrides.hydra)
         kept = [word for word in of_hydra if key_of(word) not in NOT_AGAIN]
         typed = [word.removeprefix("++") for word in arguments if not word.startswith("sweep_dir=")]
-        with sweep.claimed(self.folder, [*kept, *typed]):
-            yield
+        sweep.remember(self.folder, [*kept, *typed])
 
     def run(
-        self, source: Source, jobs: list[Job], done: Sequence[Run], total: int, first: Settings, at_once: int | None
+        self, source: Source, executor: Executor, jobs: list[Job], done: Sequence[Run], total: int, first: Settings
     ) -> None:
         """Do the jobs, and conclude, whatever happens.
 
         Args:
             source: where they come from.
+            executor: what they run in.
             jobs: all that are known so far, those that are done too; ``source`` may add some.
             done: the runs of those.
             total: how many there will be.
-            first: settings of one of them.
-            at_once: see ``executor``.
+            first: the settings of one of them.
 
         Raises:
-            ConfigError: see ``executor``.
             SweepError: some have failed.
         """
         from trainer import sweep
@@ -172,12 +168,19 @@ class _Sweep(Sweeper):
 
         started = time.monotonic()
         outcomes: dict[int, Outcome] = {}
+        sources = _plain(self.config.hydra.runtime.config_sources)
+        own = [os.path.relpath(each["path"]) for each in sources if each["provider"] == "command-line"]
+        options = ("--config-dir", *own) if own else ()
+
+        def table() -> Table:
+            return sweep.table(self.folder, jobs, outcomes, time.monotonic() - started, options)
+
         with contextlib.ExitStack() as stack:
             if not first.dry_run:
-                stack.enter_context(self.concluded(source, jobs, outcomes, started))
-            display = sweep.Display(total, done)
+                stack.callback(lambda: sweep.conclude(table(), source.lines()))
+            display = sweep.Display(total, done, lambda: None if first.dry_run else sweep.save_csv(table()))
             stack.callback(display.close)
-            executor = stack.enter_context(self.executor(first, at_once))
+            stack.callback(executor.close)
             sweep.drive(source, executor, display, outcomes, on_error=first.sweep["on_error"])
         if first.dry_run:
             sweep.say("dry run: a step, an evaluation, a checkpoint and a test of each; nothing is kept")
@@ -204,17 +207,22 @@ class GridSweeper(_Sweep):
             ConfigError: the sweep cannot be done.
             SweepError: some have failed.
         """
-        from trainer import sweep
+        from trainer import sweep, sweep_folder
 
-        ((*combinations,),) = BasicSweeper.split_arguments(self.overrides(arguments), None)
+        overrides = self.overrides(arguments)
+        _check_values(overrides)
+        ((*combinations,),) = BasicSweeper.split_arguments(overrides, None)
         words = [[word.removeprefix("++") for word in combination] for combination in combinations]
         settings = [*map(self.settings, words)]
-        with self.claimed(arguments):
-            jobs = sweep.placed(list(zip(words, settings, strict=True)), self.folder, self.subdir())
-            found = [sweep.done(job) for job in jobs]
+        subdir, executor = self.subdir(), self.executor(settings, self._at_once)
+        with sweep.claimed(self.folder):
+            self.remember(arguments)
+            jobs = sweep_folder.placed(list(zip(words, settings, strict=True)), self.folder, subdir)
+            found = [sweep_folder.done(job) for job in jobs]
             left = [job for job, run in zip(jobs, found, strict=True) if run is None]
-            done = [run for run in found if run is not None]
-            self.run(sweep.Grid(left), jobs, done, len(jobs), settings[0], self._at_once)
+            self.run(
+                sweep.Grid(left), executor, jobs, [run for run in found if run is not None], len(jobs), settings[0]
+            )
 
 
 class OptunaSweeper(_Sweep):
@@ -235,25 +243,57 @@ class OptunaSweeper(_Sweep):
             ConfigError: the search cannot be done.
             SweepError: some have failed.
         """
-        from trainer import search, sweep
+        from trainer import search, sweep, sweep_folder
+        from trainer.config import ConfigError
 
         values = {name: _plain(value) for name, value in self._keys.items()}
         keys = SearchKeys(**check_values(values, SearchKeys, "hydra.sweeper"))
         overrides = self.overrides(arguments)
         space = {each.key_or_group: _choices(each) for each in overrides if each.is_sweep_override()}
         fixed = [str(each.input_line).removeprefix("++") for each in overrides if not each.is_sweep_override()]
-        first = self.settings([*fixed, *(f"{key}={kind.first}" for key, kind in space.items())])
-        with self.claimed(arguments):
-            subdir, watched = self.subdir(), self.is_local
+        if not space:
+            raise ConfigError(
+                "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
+            )
+        first = self.settings([*fixed, *(f"{key}={kind.sample}" for key, kind in space.items())])
+        subdir, watched = self.subdir(), self.is_local
+        executor = self.executor([first], first.sweep["parallel"])
+        with sweep.claimed(self.folder):
             trials = search.Trials(
                 space, fixed, first, self.folder, self.settings, subdir=subdir, watched=watched, keys=keys
             )
-            done = [run for job in trials.jobs if (run := sweep.done(job)) is not None]
-            self.run(trials, trials.jobs, done, trials.total, first, first.sweep["parallel"])
+            self.remember(arguments)
+            done = [run for job in trials.jobs if (run := sweep_folder.done(job)) is not None]
+            self.run(trials, executor, trials.jobs, done, trials.total, first)
+
+
+def _check_values(overrides: Sequence[Override]) -> None:
+    """Raises ConfigError where a key has no values that could be counted."""
+    from trainer.config import ConfigError
+
+    for each in overrides:
+        if each.is_sweep_override() and isinstance(each.value(), IntervalSweep):
+            word = str(each.input_line).removeprefix("++")
+            raise ConfigError(f"{word}: an interval is searched: add hydra/sweeper=optuna, or give values, 1,2,3")
 
 
 def _choices(override: Override) -> search.Choice | search.Between:
-    """What a key of a search may be."""
+    """What a key of a search may be.
+
+    Raises:
+        ConfigError: nothing can be drawn from it.
+    """
+    from trainer.config import ConfigError
+
+    found = _drawn_from(override)
+    try:
+        found.check()
+    except ValueError as error:
+        raise ConfigError(f"{str(override.input_line).removeprefix('++')}: {error}") from error
+    return found
+
+
+def _drawn_from(override: Override) -> search.Choice | search.Between:
     from trainer import search
 
     value: Any = override.value()
@@ -325,3 +365,6 @@ class Launched:
 
     def stop(self, job: Job) -> None:
         """A launcher waits for its jobs."""
+
+    def close(self) -> None:
+        """And so none is under way."""

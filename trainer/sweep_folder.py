@@ -1,0 +1,200 @@
+"""The folder of a sweep: which run stands where in it, and the words that go on with it. No torch, no Hydra."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer import resume, rundir, runs
+from trainer.config import ConfigError, Settings, did_you_mean, key_of
+from trainer.runs import FINISHED, PRUNED, Run
+from trainer.sweep import Job
+
+SWEEPS = runs.OUTPUTS / "sweeps"
+LENGTH = ("epochs", "max_steps", "patience")  # a finished run that is now to be of another length goes on
+FREE = (*resume.TAKEN, *resume.TO_ROUNDING)  # keys that may be others when a run goes on
+NUMBER = "{number}"  # in a name that the user has for the folders of runs
+MOST_BYTES = 100  # of the name of a run's folder; a disk takes 255, and a file in it has a longer name
+
+
+def with_earlier_words(words: Sequence[str], is_data: Callable[[str], bool]) -> list[str]:
+    """The words of the sweep that ``sweep=last`` or ``sweep=FOLDER`` goes on with, and after them those typed now.
+
+    Args:
+        words: that were typed now.
+        is_data: whether what a key of Hydra's says is taken from a folder, which may be a stranger's.
+
+    Raises:
+        ConfigError: there is no such sweep, or it has words that have to be typed again.
+    """
+    wanted = [word.partition("=")[2].strip("'\"") for word in words if word.startswith("sweep=")]
+    if any(word.partition("=")[0] in ("sweep_dir", "hydra.sweep.dir") for word in words):
+        raise ConfigError("sweep_dir: a sweep goes on in its own folder; leave sweep_dir out, or sweep=")
+    folder = _find(wanted[-1])
+    typed = {key_of(word) for word in words}
+    earlier = [word for word in resume.words_in(folder) if key_of(word) not in typed]
+    code = [word for word in earlier if key_of(word) == "plugins"]
+    if code:
+        raise ConfigError(f"sweep: {folder} has components of {code[0]}; if you trust them, name them again")
+    keys = {key_of(word): word for word in earlier}
+    foreign = [word for key, word in keys.items() if key == "run_dir" or (key.startswith("hydra") and not is_data(key))]
+    if foreign:
+        again = " ".join(map(shlex.quote, foreign))
+        raise ConfigError(f"sweep: {folder} was made with {again}; if you trust it, type that again")
+    now = [word for word in words if not word.startswith("sweep=")]
+    return [*earlier, *now, f"sweep_dir={resume.quoted(str(folder))}"]
+
+
+def _find(name: str) -> Path:
+    """The folder that ``sweep=NAME`` means.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name == "last":
+        folders = [path.parent for path in SWEEPS.glob(f"*/*/{rundir.OVERRIDES}")]
+        if not folders:
+            raise ConfigError(f"sweep=last: no sweep under {SWEEPS}; one with a sweep_dir is named, sweep=FOLDER")
+        return max(folders, key=lambda folder: (folder / rundir.OVERRIDES).stat().st_mtime)
+    folder = Path(name)
+    if not (folder / rundir.OVERRIDES).is_file() or runs.is_run(folder):
+        near = f"; did you mean {folder.parent}?" if (folder.parent / rundir.OVERRIDES).is_file() else ""
+        near = near or did_you_mean(name, ["last"])
+        keys = "; keys: sweep.parallel, sweep.devices_per_job, sweep.on_error"
+        raise ConfigError(f"sweep: {name}: no folder of a sweep{near or keys}")
+    return folder
+
+
+def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir: str | None = None) -> list[Job]:
+    """Give every job of a sweep its run directory; one that was begun before has it already.
+
+    Which that is, its config says: a sweep that is typed again may have more values, in another order.
+
+    Args:
+        jobs: the words of each, with one value for each key, and its settings.
+        folder: of the sweep.
+        subdir: the user's own name for a run's folder, with ``NUMBER``; None for ours, which tells what varies.
+    """
+    keys = runs.varied([words for words, _ in jobs])
+    configs = [_plain(settings.to_dict()) for _, settings in jobs]
+    standing = _Standing(folder, _different(configs))
+    width = len(str(max(len(jobs) - 1, 0)))
+    found = []
+    for number, ((words, settings), config) in enumerate(zip(jobs, configs, strict=True)):
+        path = standing.take(config)
+        if path is None and settings.fixed_run_dir:  # each has a run_dir= of its own
+            path = Path(settings.run_dir)
+        if path is None:
+            names = (
+                subdir.replace(NUMBER, str(place)) if subdir else name_of(place, width, keys, words)
+                for place in standing.places(number)
+            )
+            path = next(folder / name for name in names if standing.is_free(folder / name))
+        values = runs.values_of(words)
+        label = " ".join(f"{key}={values[key]}" for key in keys if key in values)
+        found.append(Job(number, tuple(words), at_home(settings, path, tuple(keys)), label))
+    return found
+
+
+class _Standing:
+    """The runs that stand in a sweep's folder from another time; a job finds its own by what it learns.
+
+    Args:
+        folder: of the sweep.
+        varied: the keys of a config in which the jobs of now differ; they tell runs apart, whatever they are.
+    """
+
+    def __init__(self, folder: Path, varied: Sequence[str]) -> None:
+        self._varied = varied
+        paths = sorted(path for path in folder.iterdir() if runs.is_run(path)) if folder.is_dir() else []
+        self._taken, self._numbers = set(paths), {int(found[0]) for p in paths if (found := re.match(r"\d+", p.name))}
+        self._left: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+        for path in paths:
+            config = _plain(runs.read_config(path))
+            self._left.setdefault(self._told_apart(config), []).append((path, config))
+
+    def take(self, config: Mapping[str, Any]) -> Path | None:
+        """The run that learns the same and is nobody else's yet; None where there is none, or which is not clear.
+
+        Keys that only one of the two has are those of another version of this program.
+        """
+        left = self._left.get(self._told_apart(config), [])
+        found = [(path, other) for path, other in left if _same(config, other, free=FREE, but=self._varied)]
+        equal = [each for each in found if _same(config, each[1])]
+        if not equal and any(not _same(found[0][1], other) for _, other in found):
+            return None  # of several lengths, say, and this one is of none of them
+        for each in [*equal, *found][:1]:
+            left.remove(each)
+            return each[0]
+        return None
+
+    def places(self, first: int) -> Iterator[int]:
+        """Numbers for a folder that is not there yet."""
+        place = first if first not in self._numbers else max(self._numbers) + 1
+        while True:
+            self._numbers.add(place)
+            yield place
+            place = max(self._numbers) + 1
+
+    def is_free(self, path: Path) -> bool:
+        """Whether no run has a folder; from now on one has."""
+        free = path not in self._taken
+        self._taken.add(path)
+        return free
+
+    def _told_apart(self, config: Mapping[str, Any]) -> str:
+        return json.dumps([config.get(key) for key in self._varied])
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config by dotted keys, as YAML and JSON have the values, without what says nothing of the training."""
+    values = {key: value for key, value in runs.flat(config).items() if not resume.is_in(key, runs.NOT_TRAINED)}
+    found: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return found
+
+
+def _different(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that not all have, or not with the same value."""
+    first = configs[0] if configs else {}
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if any(key not in each or each[key] != first.get(key) for each in configs)]
+
+
+def _same(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, free: Sequence[str] = (), but: Sequence[str] = ()
+) -> bool:
+    """Whether the keys that both have are the same, where they are not ``free``; ``but`` some of these are not."""
+    return all(
+        value == other[key]
+        for key, value in one.items()
+        if key in other and (key in but or not resume.is_in(key, free))
+    )
+
+
+def name_of(place: int, width: int, keys: Sequence[str], words: Sequence[str]) -> str:
+    """``03-lr=0.001-seed=1``: the number, and what varies, in letters that no shell minds."""
+    values = runs.values_of(words)
+    leaves = [key.rpartition(".")[2] for key in keys]
+    short = [leaf if leaves.count(leaf) == 1 else key for leaf, key in zip(leaves, keys, strict=True)]
+    plain = {key: re.sub(r"[^\w.+-]+", "_", value).strip("_") for key, value in values.items()}
+    parts = [f"{name}={plain[key]}" for name, key in zip(short, keys, strict=True) if key in plain]
+    name = "-".join([f"{place:0{width}d}", *parts]).encode()[:MOST_BYTES]
+    return name.decode(errors="ignore").rstrip(".-_")
+
+
+def at_home(settings: Settings, folder: Path, varied: tuple[str, ...]) -> Settings:
+    """The settings of a job whose run directory is ``folder``, where it goes on if something is there."""
+    return settings.replace(run_dir=str(folder), fixed_run_dir=True, resume="auto", varied=varied)
+
+
+def done(job: Job) -> Run | None:
+    """A run that is finished, or was given up, and that nothing typed now would lengthen; None for any other."""
+    if not runs.is_run(job.folder):
+        return None
+    run, config = runs.read(job.folder), runs.read_config(job.folder)
+    same = all(config.get(key) == getattr(job.settings, key) for key in LENGTH)
+    return run if run.state in (FINISHED, PRUNED) and same else None
