@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests import kills
 from tests.conftest import REPOSITORY, Result
 from trainer import compose, run
 from trainer.config import ConfigError
-from trainer.interrupt import Stopped
+from trainer.interrupt import TERMINATED, Stopped
 from trainer.resume import with_earlier_words
 
 SMALL = ("model.channels=[8]", "model.hidden=16", "batch_size=128", "logger=none")
@@ -368,9 +369,17 @@ def test_the_second_of_two_at_once_is_refused_and_a_dead_one_holds_nothing(tmp_p
         first.kill()
         first.wait()
     last = subprocess.run(
+        [*words, "max_time=1s"], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
+    assert (last.returncode, last.stderr) == (TERMINATED, "train: max_time is over\n")
+    fewer = subprocess.run(
         [*words, "epochs=1"], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
     )
-    assert last.returncode == 0, last.stderr
+    assert fewer.returncode == 2
+    assert re.fullmatch(
+        r"train: error: epochs: the run here has made \d+ and cannot become 1; start another run\n", fewer.stderr
+    )
+    assert yaml.safe_load((tmp_path / "here" / "config.yaml").read_text())["epochs"] == 100000
 
 
 def test_from_python_a_run_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

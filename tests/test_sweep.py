@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import os
 import re
 import signal
@@ -11,15 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from tests.conftest import REPOSITORY
 from tests.processes import TRAIN, run, started, torchrun
 from trainer import runs
 from trainer.config import ConfigError
-from trainer.guard import is_data
 from trainer.interrupt import INTERRUPTED, TERMINATED
-from trainer.sweep_folder import name_of, with_earlier_words
 
 FAST = ("logger=none", "epochs=1", "limit_batches=3")
 PLUGIN = """\
@@ -240,6 +240,14 @@ def test_two_commands_cannot_do_one_sweep_at_once(folder: Path) -> None:
         (["-m", "sweep.on_error=ignore", "seed=0,1"], "sweep.on_error: must be one of continue, stop, got 'ignore'"),
         (["-m", "sweep.parallel=1,2"], "sweep.parallel: has one value for all runs of a sweep"),
         (["-m", "sweep.parallel=0", "seed=0,1"], "sweep.parallel: must be a whole number, at least 1"),
+        (["sweep.parallel=2"], "sweep.parallel: is a key of a sweep (from the command line); add -m"),
+        (["sweep_dir=s"], "sweep_dir: is a key of a sweep (from the command line); add -m; a run's is run_dir"),
+        (["-m", "optimizer.lr=interval(1,2)"], "optimizer.lr=interval(1,2): an interval is searched"),
+        (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): is searched with --multirun"),
+        (["-m", "seed=1,2", "hydra.sweeper.n_trials=3"], "hydra.sweeper.n_trials: is a key of a search"),
+        (["-m", "seed=1,2", "hydra.sweep.subdir=${hydra.job.override_dirname}"], "hydra.sweep.subdir: "
+                                                "${hydra.job.override_dirname}: only ${hydra.job.num} can stand in it"),
+        (["-m", "seed=1,2", "hydra.sweep.subdir=../${hydra.job.num}"], "hydra.sweep.subdir: ../${hydra.job.num}: "),
     ],
 )  # fmt: skip
 def test_a_mistake_is_a_line_and_nothing_is_written(tmp_path: Path, words: Sequence[str], line: str) -> None:
@@ -281,27 +289,42 @@ def test_cores_are_divided_equally_so_that_no_run_depends_on_its_process(monkeyp
     assert [len(share.cores) for share in shares([compose("sweep.parallel=9", "device=cpu")])] == [1] * 9
 
 
-def test_the_name_of_a_run_says_what_varies_in_letters_that_no_shell_minds() -> None:
-    words = ("model.channels=[8,16]", "optimizer.lr=1e-3", "dataset.path='a b/$c'", "seed=1")
-    name = name_of(3, 2, ["model.channels", "optimizer.lr", "dataset.path", "seed"], words)
-    assert name == "03-channels=8_16-lr=1e-3-path=a_b_c-seed=1"
-    assert re.fullmatch(r"[\w.=+-]+", name)
-    assert (
-        name_of(0, 1, ["model.width", "loss.width"], ("model.width=1", "loss.width=2"))
-        == "0-model.width=1-loss.width=2"
-    )
-    assert len(name_of(0, 1, ["a"], ("a=" + "x" * 400,))) <= 100
+def test_runs_that_the_user_has_named_do_not_lose_each_other(folder: Path) -> None:
+    code, out, errors = sweep(folder, *FAST, "run_dir=o/1a,o/1b,p/1a", "sweep.parallel=2")
+    assert (code, errors) == (0, "")
+    assert "3 finished" in out
+    assert [runs.read(folder / name).state for name in ("o/1a", "o/1b", "p/1a")] == ["finished"] * 3
+    assert len(list((folder / "s" / "logs").iterdir())) == 3
 
 
-def test_the_words_of_a_sweep_come_before_those_typed_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "overrides.yaml").write_text('["seed=0,1", "epochs=3", "hydra/sweeper=optuna"]')
-    words = with_earlier_words(["sweep=s", "epochs=4"], is_data)
-    assert words == ["seed=0,1", "hydra/sweeper=optuna", "epochs=4", "sweep_dir=s"]
-    (tmp_path / "s" / "overrides.yaml").write_text('["seed=0,1", "plugins=[mine.py]"]')
-    with pytest.raises(ConfigError, match="if you trust them, name them again"):
-        with_earlier_words(["sweep=s"], is_data)
+def test_each_run_begins_as_the_first_one_of_its_process(folder: Path) -> None:
+    words = ["device=cpu", "device.threads=1,null", "plugins=[fragile.py]", "model=fragile", "model.how=raise,train"]
+    code, _, _ = sweep(folder, *FAST, *words)
+    assert code == 1
+    threads = {
+        path.parent.name.partition("-how")[0]: json.loads(path.read_text())["device"]["threads"]
+        for path in (folder / "s").glob("*train/environment.json")
+    }
+    assert threads == {"1-threads=1": 1, "3-threads=null": torch.get_num_threads()}
+
+
+def test_the_table_is_there_when_the_command_is_killed(folder: Path) -> None:
+    words = ["logger=none", "epochs=10", "seed=range(0,50)"]
+    with started([*TRAIN, "-m", "sweep_dir=s", *words], folder) as processes:
+        processes.until(lambda: list((folder / "s").glob("03-*/config.yaml")))
+        processes.command.kill()
+        processes.finish(30)
+        processes.until_none_is_left(10)
+    states = [row["state"] for row in rows(folder)]
+    assert len(states) == 50 and states[0] == "finished" and states[-1] == "waiting"
+
+
+def test_no_process_outlives_a_command_that_is_killed_while_it_starts(folder: Path) -> None:
+    with started([*TRAIN, "-m", "sweep_dir=s", "logger=none", "epochs=10000", "seed=0,1"], folder) as processes:
+        processes.until((folder / "s" / "logs").is_dir)  # a process is there, and imports torch
+        processes.command.kill()
+        processes.finish(30)
+        processes.until_none_is_left(10)
 
 
 @pytest.mark.slow

@@ -69,7 +69,8 @@ def test_seeds_are_folded_and_the_best_mean_wins_not_the_best_run(tmp_path: Path
     assert [group.deviation for group in found.groups] == pytest.approx([0.0707106781, 0.3464823228])
     assert found.best is not None and found.best.words == ("lr=2", "seed=0")
     text = "\n".join(as_text(found))
-    assert "best     lr=2: val/accuracy 0.8500 ± 0.0707 over 2 seeds\nagain    train lr=2 seed=0" in text
+    said = "best     lr=2: val/accuracy 0.8500 ± 0.0707 over 2 seeds, test/accuracy 0.8500"
+    assert f"{said}\nagain    train lr=2 seed=0" in text
 
 
 def test_less_is_better_where_the_monitor_is_a_loss(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class Composer:
             self.loader = Loader(search_path)
         self.reading = Reading()
         self._folders: list[Path] = []  # those of hydra.searchpath
-        self.sweep_dir = ""
+        self.sweep_dir, self.is_sweep = "", False
         self._composed: dict[tuple[str, ...], tuple[Any, Reading]] = {}
         if self.file(self.name) is None:
             names = [name for name in self.loader.get_group_options("") if not name.startswith("_")]
@@ -167,7 +167,8 @@ class Composer:
             if len(problems) == right:  # else they may be those of a plugin that cannot be used
                 problems += options
             try:
-                if multirun or self._sweeps(kept):
+                self.is_sweep = multirun or self._sweeps(kept)
+                if self.is_sweep:
                     swept = self._swept_in_files(kept, problems)
                     kept += self._without_wrong_options(swept, True, problems)
                 for job in jobs(kept):

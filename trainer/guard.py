@@ -112,6 +112,8 @@ class OfHydra:
         except (OmegaConfBaseException, ValueError) as error:
             parent, _, leaf = key.rpartition(".")
             node = OmegaConf.select(self._config, parent)
+            if local.removeprefix("sweeper.") in keys_in(SearchKeys):
+                return [f"{key}: is a key of a search ({TYPED}); add hydra/sweeper=optuna"]
             if isinstance(node, Mapping) and leaf not in node:
                 return [unknown_key(key, [str(name) for name in node if name != "_target_"], TYPED)]
             return [f"{key}: {first_line(error)} ({TYPED})"]

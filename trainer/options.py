@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from hydra._internal.utils import get_args_parser
 
 from trainer.composition import Composer, is_sweep_again, with_earlier_words
-from trainer.config import KEYS_ELSEWHERE, ConfigError, Settings, keys_in, nearest, registry
+from trainer.config import KEYS_ELSEWHERE, OF_SWEEPS, ConfigError, Settings, key_of, keys_in, nearest, registry
 
 VERSIONS = ("torch", "hydra-core")
 
@@ -53,6 +53,12 @@ class Command:
             self.words = with_earlier_words(self.words, multirun=multirun)
             composer = Composer(options.config_dir, options.config_path, options.config_name)
             composer.check(self.words, multirun=multirun, trains=trains)
+            problems += [
+                f"{key}: is a key of a sweep (from the command line); add -m"
+                + "; a run's is run_dir" * (key == "sweep_dir")
+                for key in dict.fromkeys(key_of(word) for word in self.words)
+                if trains and not composer.is_sweep and key.partition(".")[0] in OF_SWEEPS
+            ]
         except ConfigError as error:
             problems += error.problems
         if problems:

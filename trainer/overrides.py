@@ -71,6 +71,8 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
         advice = "write key=value; a value with a space needs quotes: 'key=a b'"
     elif key != key.strip() or not key:
         advice = "write key=value, without a space"
+    elif value.startswith("log("):
+        advice = f"write {key}=tag(log,{value.removeprefix('log(')}"
     elif re.search(r"(^|[\[,])~", value):
         at_home = re.sub(r"(^|[\[,])~", r"\1$HOME", value)
         advice = f"write {key}={at_home}"
@@ -128,6 +130,8 @@ def values(override: Override) -> list[Any]:
 def needs_multirun(override: Override, group: bool) -> str:
     """The line for a sweep that is none."""
     word = str(override.input_line)
+    if isinstance(override.value(), IntervalSweep):
+        return f"{word}: is searched with --multirun hydra/sweeper=optuna"
     key, _, value = word.partition("=")
     as_list = "" if group and key != "logger" else f"; for a list write {key}=[{value}]"
     return f"{word}: several values need --multirun{as_list}"

@@ -14,7 +14,7 @@ from typing import Any
 from trainer import yamlfile
 from trainer.config import GROUPS, ConfigError, Settings, key_of, stands
 from trainer.rundir import CHECKPOINTS, CONFIG, OVERRIDES
-from trainer.runs import NOT_TRAINED, OUTPUTS, flat
+from trainer.runs import NOT_TRAINED, OUTPUTS, as_typed, flat
 
 # What a run may go on with: nothing that is learned changes.
 TAKEN = (
@@ -117,7 +117,7 @@ def changes(settings: Settings) -> list[str]:
         group, _, leaf = key.partition(".")
         if (group in exchanged and leaf != "name") or is_in(key, TAKEN):
             continue
-        shown, old, new = key.removesuffix(".name"), _shown(before[key]), _shown(now[key])
+        shown, old, new = key.removesuffix(".name"), as_typed(before[key]), as_typed(now[key])
         if is_in(key, TO_ROUNDING):
             notes.append(f"{shown} was {old} and is {new}: the same training, no longer bit for bit")
         else:
@@ -166,11 +166,6 @@ def _read(path: Path) -> dict[str, Any]:
     ):
         raise ConfigError(f"{path}: damaged: must hold the keys and values of a run")
     return config
-
-
-def _shown(value: Any) -> str:
-    """A value as it is typed."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def quoted(path: str) -> str:

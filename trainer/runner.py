@@ -51,7 +51,7 @@ from trainer.placement import Placement
 from trainer.plugins import load_metrics
 from trainer.record import Recorder
 from trainer.registry import LoadError, Registry
-from trainer.rundir import CHECKPOINTS, ENVIRONMENT, LOG, SUMMARY, RunDirectory
+from trainer.rundir import CHECKPOINTS, CONFIG, ENVIRONMENT, LOG, SUMMARY, RunDirectory
 from trainer.runs import flat
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
@@ -253,14 +253,19 @@ def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) 
             raise ConfigError(
                 f"resume: {folder} has trained, but its checkpoints are gone; bring them back, or start another run"
             )
-        log.info("resume   no checkpoint in %s yet: starting", folder)
+        if (folder / CONFIG).exists() or not settings.varied:  # in a sweep a run starts, as a rule
+            log.info("resume   no checkpoint in %s yet: starting", folder)
         return None
     if found.state.get("fingerprint") != parts.fingerprint:
         raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with")
     step, total, progress = (found.state.get(name) for name in ("step", "total_steps", "progress"))
-    batch = progress.get("batch") if isinstance(progress, dict) else None
-    if not (isinstance(step, int) and isinstance(total, int) and batch in range(len(parts.loaders.train) + 1)):
+    numbers = isinstance(step, int) and isinstance(total, int)
+    if not (numbers and isinstance(progress, dict) and progress.get("batch") in range(len(parts.loaders.train) + 1)):
         raise ConfigError(f"resume: {folder / CHECKPOINTS / found.name} is no checkpoint of this version")
+    made = {"epochs": (progress.get("epoch"), settings.epochs), "max_steps": (step, settings.max_steps)}
+    for key, (count, limit) in made.items():
+        if limit is not None and count is not None and count > limit:
+            raise ConfigError(f"{key}: the run {folder} has made {count} and cannot become {limit}; start another run")
     try:
         parts.model.load_state_dict(found.state["model"])
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:

@@ -209,14 +209,26 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def number(value: Any) -> float | None:
-    """A value of a file that others may have written, where it is a number; NaN is none."""
+    """A value of a file that others may have written, where it is a number."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
-        found = float(value)
+        return float(value)
     except OverflowError:  # hundreds of digits
         return None
-    return None if math.isnan(found) else found
+
+
+def comparable(value: Any) -> float | None:
+    """The same, where it can be said to be more or less than another, which NaN cannot."""
+    found = number(value)
+    return None if found is None or math.isnan(found) else found
+
+
+def as_typed(value: Any) -> str:
+    """A value of a config as a word has it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return f"[{', '.join(map(as_typed, value))}]" if isinstance(value, list) else str(value)
 
 
 def more_is_better(metric: str) -> bool:

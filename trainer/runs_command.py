@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         wanted = f" with {' '.join(each.typed for each in conditions)} (of {len(there):,})" if there else ""
         print(on_one_line(f"no run under {folder}{wanted}"))
     else:
-        lines = _table(_chosen_columns(shown, columns) if columns else _usual_columns(shown))
+        lines = _table(_chosen_columns(shown, columns) if columns else _usual_columns(shown, arguments.sort))
         more = [f"… and {len(found) - len(shown):,} more"] if len(found) > len(shown) else []
         print("\n".join([*lines, *more]))
     return 0
@@ -326,8 +326,8 @@ def _table(columns: Sequence[_Column]) -> list[str]:
     return aligned([on_one_line(column.head) for column in columns], list(zip(*cells, strict=True)), left)
 
 
-def _usual_columns(found: Sequence[Run]) -> list[_Column]:
-    """When, how it ended, what was typed, how good it is, how long it took and where it is."""
+def _usual_columns(found: Sequence[Run], sort: str | None) -> list[_Column]:
+    """When, how it ended, what was typed, how good it is, what it is sorted by, how long it took, where it is."""
     names = {run.monitor for run in found if run.best is not None}
     name = names.pop() if len(names) == 1 else None
     best, test = list[str](), list[str]()
@@ -337,12 +337,15 @@ def _usual_columns(found: Sequence[Run]) -> list[_Column]:
         for cells, metric, value in zip((best, test), (run.monitor, tested), values, strict=True):
             named = "" if value is None or name is not None else f"{metric} "
             cells.append(f"{named}{figure(value)}")
+    there = {*FACTS, *([name, runs.tested(name)] if name else [])} - {"epochs"}
+    by = [] if sort is None or _plain_key(sort) in there else _chosen_columns(found, [sort])[:-1]
     return [
         _Column("started", [_cell("started", run) for run in found], left=True),
         _Column("state", [run.state for run in found], left=True),
         _Column("typed", _typed(found), left=True),
         _Column(f"best {name}" if name else "best", best, left=name is None),
         _Column(runs.tested(name) if name else "test", test, left=name is None),
+        *by,
         _Column("steps", [_cell("steps", run) for run in found]),
         _Column("seconds", [_cell("seconds", run) for run in found]),
         _path_column(found),
@@ -387,14 +390,7 @@ def _cell(key: str, run: Run) -> str:
         return f"{value:,}"
     if key == "seconds":
         return f"{value:.1f}"
-    return figure(value) if key == "best" or "/" in key else _text(value)
-
-
-def _text(value: Any) -> str:
-    """A value of a config as it is typed."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    return f"[{', '.join(map(_text, value))}]" if isinstance(value, list) else str(value)
+    return figure(value) if key == "best" or "/" in key else runs.as_typed(value)
 
 
 def _as_typed(text: str) -> Any:
@@ -412,7 +408,7 @@ def _canonical(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_canonical, value))}]"
     if isinstance(value, bool) or value is None:
-        return _text(value)
+        return runs.as_typed(value)
     for kind in (int, float):  # the digits of a large seed do not fit into a float
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             if isinstance(value, str) or kind(value) == value:

@@ -81,9 +81,8 @@ class Between:
 
     @property
     def sample(self) -> str:
-        """One of them, as it is typed; where they need not be whole, one that is not."""
-        whole = self.is_whole or self.step is not None
-        return repr(self.low) if whole else f"{self.low + 0.381966 * (self.high - self.low):.6g}"
+        """One of them, as it is typed."""
+        return repr(self.low)
 
     def check(self) -> None:
         """Raises ValueError where nothing can be drawn from it."""
@@ -244,7 +243,7 @@ class Trials:
         """Tell the study how a run has ended: with values, where it has them all."""
         trial, states = self._trials[job.number], self._optuna.trial.TrialState
         found = _numbers(summary)
-        values = [value for name in self.objectives if (value := runs.number(found.get(name))) is not None]
+        values = [value for name in self.objectives if (value := runs.comparable(found.get(name))) is not None]
         if state == PRUNED or (state == FINISHED and job.number in self._given_up):  # one may be faster than its end
             self._study.tell(trial, state=states.PRUNED)
         elif state == FINISHED and len(values) == len(self.objectives):

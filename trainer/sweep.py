@@ -258,7 +258,7 @@ class Display:
 
 def _best(summary: Mapping[str, Any]) -> float | None:
     """The best value of the metric that a run is judged by."""
-    return number(summary.get("best", {}).get(summary.get("monitor")))
+    return runs.comparable(summary.get("best", {}).get(summary.get("monitor")))
 
 
 def say(line: str, file: Any = None) -> None:

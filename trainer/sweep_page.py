@@ -41,7 +41,7 @@ def page(table: Table) -> str:
     if best is not None:
         answer = f"<p class=answer>Best: <b>{escape(what(table))}</b></p>"
         answer += f"<code class=again>{escape(command(table, best))}</code>"
-    elif table.monitor is None and any(row.run is not None and row.run.monitor for row in table.rows):
+    elif len(table.monitors) > 1:
         answer = "<p class=answer>The runs are compared by different metrics, so none is called the best, "
         answer += "and no picture compares them.</p>"
     else:
@@ -73,7 +73,7 @@ def _folded(table: Table) -> str:
         css = " class=best" if number == 0 and group.mean is not None else ""
         rows.append(
             f"<tr{css}>{_cells(cells, text=True)}"
-            f"{_cells([figure(group.mean), deviation, f'{len(group.found)} of {len(group.rows)}'])}</tr>"
+            f"{_cells([figure(group.mean), deviation, f'{len(group.found)} of {group.num_seeds}'])}</tr>"
         )
     head = _cells(keys, "th", text=True) + _cells([f"{table.monitor}, mean", "deviation", "seeds"], "th")
     return _table(head, rows)

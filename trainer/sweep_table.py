@@ -41,6 +41,17 @@ class Row:
     reason: str = ""
     run: Run | None = None
 
+    @functools.cached_property
+    def typed(self) -> Mapping[str, str]:
+        """What its words say by key."""
+        return runs.values_of(self.words)
+
+    def of(self, key: str) -> str | None:
+        """What it has for a key; of a run that another command has made, what its config says. None for nothing."""
+        if key in self.typed or self.run is None or key not in self.run.config:
+            return self.typed.get(key)
+        return runs.as_typed(self.run.config[key])
+
     @property
     def value(self) -> float | None:
         """The best value of the monitored metric; None for a run that has not ended well."""
@@ -76,9 +87,20 @@ class Group:
     rows: tuple[Row, ...]
 
     @property
+    def num_seeds(self) -> int:
+        """How many seeds it has; what was run twice counts once."""
+        return len({row.of(SEED) for row in self.rows})
+
+    @property
     def found(self) -> list[float]:
-        """The values of its runs that finished."""
-        return [row.value for row in self.rows if row.value is not None]
+        """The values of its runs that finished, one for each seed."""
+        return [*{row.of(SEED): row.value for row in self.rows if row.value is not None}.values()]
+
+    def mean_of(self, metric: str) -> float | None:
+        """The mean of another metric over the same runs; None where one has none."""
+        found = {row.of(SEED): row.metrics.get(metric) for row in self.rows if row.value is not None}
+        values = [value for value in found.values() if value is not None]
+        return statistics.fmean(values) if values and len(values) == len(found) else None
 
     @property
     def mean(self) -> float | None:
@@ -118,10 +140,15 @@ class Table:
         return [key for key in self.keys if key != SEED]
 
     @functools.cached_property
+    def monitors(self) -> list[str]:
+        """The metrics by which runs are judged."""
+        found = (row.run.monitor for row in self.rows if row.run is not None)
+        return sorted({monitor for monitor in found if monitor is not None})
+
+    @property
     def monitor(self) -> str | None:
         """The metric by which the runs are compared; None where they have none, or not the same."""
-        found = {row.run.monitor for row in self.rows if row.run is not None and row.run.monitor is not None}
-        return found.pop() if len(found) == 1 else None
+        return self.monitors[0] if len(self.monitors) == 1 else None
 
     @functools.cached_property
     def maximizes(self) -> bool:
@@ -139,8 +166,7 @@ class Table:
         keys = self.group_keys
         found: dict[tuple[str | None, ...], list[Row]] = {}
         for row in self.rows:
-            values = runs.values_of(row.words)
-            found.setdefault(tuple(values.get(key) for key in keys), []).append(row)
+            found.setdefault(tuple(row.of(key) for key in keys), []).append(row)
         groups = [
             Group({key: value for key, value in zip(keys, values, strict=True) if value is not None}, tuple(rows))
             for values, rows in found.items()
@@ -165,14 +191,15 @@ class Table:
 
     @functools.cached_property
     def ordered(self) -> list[Row]:
-        """The best first, and those without a value last."""
+        """The best first, and those without a value last; by number where they cannot be compared."""
+        if self.monitor is None:
+            return list(self.rows)
         sign = -1 if self.maximizes else 1
         return sorted(self.rows, key=lambda row: (row.value is None, sign * (row.value or 0.0), row.number))
 
     def values(self, row: Row) -> list[str]:
-        """Of what varies, what a run has; empty where it was not typed for it."""
-        found = runs.values_of(row.words)
-        return [found.get(key, "") for key in self.keys]
+        """Of what varies, what a run has; empty where it has no such key."""
+        return [row.of(key) or "" for key in self.keys]
 
     def count(self, state: str) -> int:
         """How many runs are in a state."""
@@ -226,7 +253,7 @@ def as_text(table: Table) -> list[str]:
     if table.folds and monitor is not None:
         keys = table.group_keys
         folded = [
-            [*(group.values.get(key, "") for key in keys), *_folded(group), f"{len(group.found)} of {len(group.rows)}"]
+            [*(group.values.get(key, "") for key in keys), *_folded(group), f"{len(group.found)} of {group.num_seeds}"]
             for group in table.groups[:MOST_ROWS]
         ]
         names = [*keys, f"{monitor}, mean", "deviation", "seeds"]
@@ -243,8 +270,11 @@ def conclusion(table: Table) -> list[str]:
     lines = [f"runs     {len(table.rows)}{took}: {counts}"]
     best = table.best
     if best is not None:
-        lines.append(f"best     {what(table)}")
+        more = sum(group.mean == table.groups[0].mean for group in table.groups) - 1
+        lines.append(f"best     {what(table)}" + f"; {more} more as good" * (more > 0))
         lines.append(f"again    {command(table, best)}")
+    elif len(table.monitors) > 1:
+        lines.append(f"best     none is called so: the runs are judged by {' and '.join(table.monitors)}")
     return lines
 
 
@@ -257,8 +287,12 @@ def what(table: Table) -> str:
     if table.folds:
         spread = "" if group.deviation is None else f" ± {group.deviation:.4f}"
         seeds = f"over {len(group.found)} seed{'s' * (len(group.found) > 1)}"
-        return f"{said + ': ' * bool(said)}{table.monitor} {figure(group.mean)}{spread} {seeds}"
-    return f"{said or best.folder.name}: {table.monitor} {figure(best.value)}"
+        answer = f"{said + ': ' * bool(said)}{table.monitor} {figure(group.mean)}{spread} {seeds}"
+    else:
+        answer = f"{said or best.folder.name}: {table.monitor} {figure(best.value)}"
+    tested = runs.tested(table.monitor or "")
+    test = group.mean_of(tested) if tested != table.monitor else None
+    return answer if test is None else f"{answer}, {tested} {figure(test)}"
 
 
 def figure(value: float | None) -> str:
@@ -298,6 +332,6 @@ def _folded(group: Group) -> list[str]:
 def _all_numbers(rows: Sequence[Row], key: str) -> bool:
     """Whether every value of a key is one."""
     try:
-        return all(math.isfinite(float(runs.values_of(row.words).get(key, "nan"))) for row in rows)
+        return all(math.isfinite(float(row.of(key) or "nan")) for row in rows)
     except ValueError:
         return False
