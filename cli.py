@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import ConfigError, RunError, SweepError, on_one_line
@@ -39,9 +40,10 @@ def main(words: list[str] | None = None) -> int:
             settings = from_hydra(config, command.as_typed(plain_list(hydra_config.overrides.task)))
             if sweep and not settings.fixed_run_dir:
                 run_dir = os.path.relpath(hydra_config.runtime.output_dir)
-                settings = settings.replace(run_dir=run_dir, fixed_run_dir=True)
-                if here is not None:
-                    launch.note("sweep_dir", hydra_config.sweep.dir)
+                from trainer.sweep_folder import varied_in
+
+                varied = varied_in(Path(hydra_config.sweep.dir), settings.overrides)
+                settings = settings.replace(run_dir=run_dir, fixed_run_dir=True, varied=varied)
             if launch.needed(settings):
                 return score(launch.launch(settings))
             from trainer.runner import run  # torch, 1.5 s: only once the config has proved right

@@ -108,8 +108,9 @@ class Pool:
 def log_of(job: Job, logs: Path) -> Path:
     """The file for what a job prints, in a folder that is there from now on."""
     logs.mkdir(parents=True, exist_ok=True)
-    own = job.folder.parent == logs.parent  # else two may have one name
-    return logs / f"{job.folder.name if own else f'{job.number}-{job.folder.name}'}.txt"
+    inside = job.folder.is_relative_to(logs.parent)  # else two may have one name
+    name = "-".join(job.folder.relative_to(logs.parent).parts) if inside else f"{job.number}-{job.folder.name}"
+    return logs / f"{name}.txt"
 
 
 class Share:

@@ -138,7 +138,7 @@ def read(folder: Path) -> Run:
 
 def find(folder: Path) -> list[Run]:
     """Every run in a folder and below it, the newest first."""
-    return sorted(map(read, _folders(folder)), key=lambda run: (run.started, str(run.path)), reverse=True)
+    return sorted(map(read, folders(folder)), key=lambda run: (run.started, str(run.path)), reverse=True)
 
 
 def named(names: Sequence[str]) -> list[Run]:
@@ -269,11 +269,11 @@ def _points(content: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def folders(folder: Path) -> Iterator[Path]:
     """The run directories in a folder; what stands inside one is no run."""
-    for path, folders, names in os.walk(folder):
+    for path, below, names in os.walk(folder):
         if CONFIG in names and OVERRIDES in names:
-            folders.clear()
+            below.clear()
             yield Path(path)
 
 

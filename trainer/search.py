@@ -158,29 +158,32 @@ class Trials:
             elif FOLDER not in trial.user_attrs and self._keys.storage is None and not trial.state.is_finished():
                 # the command was killed while it was proposed; in a shared storage another one may be at it now
                 self._study.tell(trial.number, state=state.FAIL)
-        for job in self.jobs:
-            trial, run = last[job.folder.name], sweep_folder.done(job)
+        for job, trial in zip(self.jobs, last.values(), strict=True):
+            run = sweep_folder.done(job)
             if trial.state == state.FAIL and run is None:
-                again = self._optuna.trial.create_trial(
-                    state=state.RUNNING,
-                    params=trial.params,
-                    distributions=trial.distributions,
-                    user_attrs=trial.user_attrs,
-                )
-                self._study.add_trial(again)
-                trial = next(
-                    each
-                    for each in reversed(self._study.get_trials(deepcopy=False))
-                    if self._is_ours(each) and each.user_attrs[FOLDER] == job.folder.name
-                )
-            if trial.state.is_finished():
+                self._trials[job.number] = self._again(trial)
+            elif not trial.state.is_finished():
+                self._trials[job.number] = self._optuna.trial.Trial(self._study, trial._trial_id)
+            else:
                 continue
-            self._trials[job.number] = self._optuna.trial.Trial(self._study, trial._trial_id)
             if run is None:
                 self._left.append(job)
             else:  # the command was killed before it had told
                 self.gives_up(job)
                 self._tell(job, run.state, run.summary)
+
+    def _again(self, failed: optuna.trial.FrozenTrial) -> optuna.trial.Trial:
+        """A new trial of what was tried in one that failed, as a study takes no second answer."""
+        again = self._optuna.trial.create_trial(
+            state=self._optuna.trial.TrialState.RUNNING,
+            params=failed.params,
+            distributions=failed.distributions,
+            user_attrs=failed.user_attrs,
+        )
+        self._study.add_trial(again)
+        same = [each for each in self._study.get_trials(deepcopy=False) if each.user_attrs == failed.user_attrs]
+        trial: optuna.trial.Trial = self._optuna.trial.Trial(self._study, same[-1]._trial_id)
+        return trial
 
     def _is_ours(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether a trial of a storage is one of this sweep."""

@@ -110,7 +110,7 @@ class _Standing:
 
     def __init__(self, folder: Path, varied: Sequence[str]) -> None:
         self._varied = varied
-        paths = sorted(path for path in folder.iterdir() if runs.is_run(path)) if folder.is_dir() else []
+        paths = sorted(runs.folders(folder))
         self._taken, self._numbers = set(paths), {int(found[0]) for p in paths if (found := re.match(r"\d+", p.name))}
         self._left: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
         for path in paths:
@@ -189,6 +189,12 @@ def name_of(place: int, width: int, keys: Sequence[str], words: Sequence[str]) -
 def at_home(settings: Settings, folder: Path, varied: tuple[str, ...]) -> Settings:
     """The settings of a job whose run directory is ``folder``, where it goes on if something is there."""
     return settings.replace(run_dir=str(folder), fixed_run_dir=True, resume="auto", varied=varied)
+
+
+def varied_in(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
+    """The keys that vary in the sweep of a folder, as seen from the words of one of its jobs."""
+    own, typed = runs.values_of(words), runs.values_of(runs.trained_words(resume.words_in(folder)))
+    return tuple(key for key, values in typed.items() if own.get(key, values) != values)
 
 
 def done(job: Job) -> Run | None:
