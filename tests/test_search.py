@@ -18,9 +18,9 @@ from tests.conftest import REPOSITORY  # noqa: E402
 from tests.processes import TRAIN, run, started  # noqa: E402
 from tests.test_sweep import rows  # noqa: E402
 from trainer import compose, runs  # noqa: E402
-from trainer.config import SearchKeys  # noqa: E402
+from trainer.config import ConfigError, SearchKeys  # noqa: E402
 from trainer.interrupt import REASONS  # noqa: E402
-from trainer.search import Between, Trials, monitored  # noqa: E402
+from trainer.search import Between, Choice, Trials, monitored  # noqa: E402
 from trainer.sweep import Job, Outcome  # noqa: E402
 
 SEARCH = ("hydra/sweeper=optuna", "logger=none", "epochs=4", "hydra.sweeper.startup_trials=3")
@@ -197,6 +197,7 @@ def test_a_search_goes_on_with_more_trials_and_as_no_other(tmp_path: Path) -> No
         "epochs=2": "epochs: is 1 and not 2 in the search of s/study.log",
         "model=gru": "model: is cnn and not gru in the search of s/study.log",
         "optimizer.lr=interval(1e-5,1)": "optimizer.lr: has tag(log,interval(1e-05,1.0)) and not interval(1e-05,1.0) ",
+        "scheduler=cosine": "scheduler: is constant and not cosine in the search of s/study.log",
         "model.hidden=8,16": "model.hidden: has one value and not 8,16 in the search of s/study.log",
     }.items():
         _, errors = search(tmp_path, *words, other, code=2)
@@ -258,7 +259,7 @@ def test_what_max_time_has_ended_counts_with_what_came_of_it(tmp_path: Path) -> 
         leave(job)
         (job.folder / "summary.json").write_text(json.dumps({"state": "stopped", "best": best}))
         outcome = Outcome("stopped", (), 143, {"reason": REASONS[signal.SIGALRM]})
-        assert outcome.out_of_time and found.ended(job, outcome) == outcome
+        assert outcome.out_of_time and found.ended(job, outcome) == outcome._replace(code=0)
     assert [(trial.state.name, trial.values) for trial in found._study.trials] == [("COMPLETE", [0.25]), ("FAIL", None)]
 
 
@@ -283,6 +284,44 @@ def test_a_run_that_was_faster_than_the_pruner_stays_finished(tmp_path: Path) ->
     pruned = found.ended(job, Outcome("stopped", (), 143, {"reason": REASONS[signal.SIGTERM]}))
     assert (pruned.state, pruned.code, pruned.summary["reason"]) == ("pruned", 0, "the median pruner stopped it")
     assert "pruned: the median pruner stopped it" in (job.folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("../elsewhere", 0.5), ("/elsewhere", 0.5), ("0", 7.0), ("0", "../../evil"), (["0"], 0.5)]
+)
+def test_a_study_of_a_stranger_leads_nowhere_else(tmp_path: Path, name: Any, rate: Any) -> None:
+    first = trials(tmp_path, n_trials=2)
+    distributions = optuna.distributions
+    kind = (
+        distributions.FloatDistribution(0, 9)
+        if isinstance(rate, float)
+        else distributions.CategoricalDistribution([rate])
+    )
+    first._study.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params={"optimizer.lr": rate},
+            distributions={"optimizer.lr": kind},
+            user_attrs={"folder": name, "sweep": "here"},
+        )
+    )
+    with pytest.raises(ConfigError, match="trial 0 of the study is none of this search"):
+        trials(tmp_path, n_trials=2)
+
+
+def test_what_is_typed_for_a_component_that_is_searched_stays(tmp_path: Path) -> None:
+    space = {"model": Choice(("cnn", "gru"))}
+
+    def found(*words: str) -> Trials:
+        return Trials(
+            space, words, compose(*words), tmp_path, lambda typed: compose(*typed), subdir=None, watched=True,
+            keys=SearchKeys(),
+        )  # fmt: skip
+
+    found("model.dropout=0.5")
+    found("model.dropout=0.5", "log_every=3")
+    with pytest.raises(ConfigError, match=r"model\.dropout: is 0\.5 and not left out in the search of"):
+        found()
 
 
 def test_a_command_that_was_killed_before_it_told_tells_it_now(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_on_error_stop_starts_no_more_and_the_same_command_goes_on(folder: Path)
 def test_on_error_stop_lets_the_others_save_first(folder: Path) -> None:
     words = ["logger=none", "plugins=[fragile.py]", "model=fragile", "model.how=wait,raise", "model.at=400"]
     code, _, _ = sweep(folder, *words, "sweep.parallel=2", "sweep.on_error=stop")
-    assert code in (1, TERMINATED)
+    assert code == 1
     assert [row["state"] for row in rows(folder)] == ["stopped", "failed"]
     assert (folder / "s" / "0-how=wait" / "checkpoints" / "last.pt").is_file()
 
@@ -295,6 +295,25 @@ def test_runs_that_the_user_has_named_do_not_lose_each_other(folder: Path) -> No
     assert "3 finished" in out
     assert [runs.read(folder / name).state for name in ("o/1a", "o/1b", "p/1a")] == ["finished"] * 3
     assert len(list((folder / "s" / "logs").iterdir())) == 3
+
+
+def test_two_runs_with_one_folder_are_refused_and_nothing_is_trained(folder: Path) -> None:
+    code, _, errors = sweep(folder, *FAST, "seed=0,1", "run_dir=o/a,o/b")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert errors.startswith(
+        "train: error: run_dir: o/a is that of seed=0 run_dir=o/a and of seed=1 run_dir=o/a; every"
+    )
+    assert not (folder / "s").exists() and not (folder / "o").exists()
+
+
+def test_a_run_of_another_is_never_taken_for_ones_own(folder: Path) -> None:
+    words = [*FAST, "optimizer.lr=1e-3,1e-2", "run_dir=o/${optimizer.lr}"]
+    assert sweep(folder, *words, "seed=0")[0] == 0
+    code, out, errors = sweep(folder, *words, "seed=1")
+    assert code == 2
+    assert errors.count("seed: is 0 in the run o/") == 2
+    assert "2 refused" in out and "best" not in out
+    assert all("val/accuracy" not in row for row in rows(folder))
 
 
 def test_each_run_begins_as_the_first_one_of_its_process(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,9 @@ def test_one_run_may_become_longer_and_is_done_again_only_then(tmp_path: Path) -
     (longer,) = placed([(["seed=1", "epochs=9"], compose("seed=1", "epochs=9"))], tmp_path)
     assert same.folder == longer.folder == tmp_path / "0-seed=1"
     assert done(same) is not None and done(longer) is None
+    (other,) = placed([(["seed=2", "epochs=5"], compose("seed=2", "epochs=5"))], tmp_path)
+    theirs = replace(other, settings=other.settings.replace(run_dir=str(tmp_path / "0-seed=1")))
+    assert done(theirs) is None
 
 
 def test_what_is_typed_twice_has_two_folders_and_a_name_of_ones_own_is_never_taken(tmp_path: Path) -> None:
@@ -119,6 +123,19 @@ def test_the_words_of_a_sweep_come_before_those_typed_now(tmp_path: Path, monkey
     (tmp_path / "s" / "overrides.yaml").write_text('["seed=0,1", "plugins=[mine.py]"]')
     with pytest.raises(ConfigError, match="if you trust them, name them again"):
         with_earlier_words(["sweep=s"], is_data)
+
+
+def test_a_sweep_goes_on_in_its_own_folder_whatever_stands_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jörg").mkdir()
+    words = ["hydra.sweep.dir=elsewhere", "sweep_dir=elsewhere", "hydra.mode=RUN", "seed=0,1"]
+    (tmp_path / "jörg" / "overrides.yaml").write_text(json.dumps(words))
+    assert with_earlier_words(["sweep=jörg"], is_data) == ["seed=0,1", 'sweep_dir="jörg"']
+    (tmp_path / "jörg" / "logs").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match="a link out of the folder; a sweep writes only inside"):
+        names(tmp_path / "jörg", ["seed=0"])
 
 
 @pytest.mark.parametrize(

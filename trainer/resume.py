@@ -170,7 +170,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def quoted(path: str) -> str:
     """A path as a value of Hydra's grammar."""
-    if re.fullmatch(r"[\w./:+-]+", path):
+    if re.fullmatch(r"[\w./:+-]+", path, re.ASCII):
         return path
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -197,6 +197,10 @@ def varied(words: Sequence[Sequence[str]]) -> list[str]:
 def read_config(folder: Path) -> dict[str, Any]:
     """The config that a run has left, as plain containers; nothing where it cannot be read."""
     found = _yaml(folder / CONFIG)
+    try:
+        json.dumps(found, default=str, skipkeys=True)
+    except (RecursionError, ValueError):  # an alias of YAML that holds itself
+        return {}
     return found if isinstance(found, dict) else {}
 
 

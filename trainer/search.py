@@ -8,6 +8,7 @@ and goes on proposes what it would have.
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 STUDY = "study.log"  # a journal, which processes and machines can share over a network file system
 FOLDER, SWEEP = "folder", "sweep"  # what a trial notes: the name of its run directory, and the sweep that this is in
 SEARCH = "search"  # what a study notes: what its trials have in common
+MOST_TRIES = 4  # of opening a database that others may be making, a second apart
 MEASURED = ("steps", "epochs", "seconds", "samples_per_second", "peak_memory_mib")  # of a run, beside its metrics
 VALUES = ("mse", "l1", "huber")  # losses of a regression, which is monitored by its loss
 
@@ -38,6 +40,9 @@ class Choice:
 
     def __str__(self) -> str:
         return ",".join(self.words)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.words
 
     @property
     def sample(self) -> str:
@@ -73,6 +78,9 @@ class Between:
     def is_whole(self) -> bool:
         """Whether a number between is a whole one."""
         return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         ends = f"{self.low},{self.high}"
@@ -140,7 +148,7 @@ class Trials:
         self._study = self._open(_in_common(space, fixed, first, self.objectives))
         self._trials: dict[int, optuna.trial.Trial] = {}  # the last one of each job
         self._followers: dict[int, runs.Follower] = {}
-        self._given_up = set[int]()
+        self._given_up, self._is_wrong = set[int](), False
         self.jobs: list[Job] = []
         self._left: list[Job] = []
         self._take_up()
@@ -151,7 +159,7 @@ class Trials:
         last: dict[str, optuna.trial.FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
             if self._is_ours(trial):
-                name = trial.user_attrs[FOLDER]
+                name = self._checked(trial)
                 if name not in last:
                     self.jobs.append(self._job(trial.number, name, trial.params))
                 last[name] = trial
@@ -171,6 +179,19 @@ class Trials:
             else:  # the command was killed before it had told
                 self.gives_up(job)
                 self._tell(job, run.state, run.summary)
+
+    def _checked(self, trial: optuna.trial.FrozenTrial) -> str:
+        """The name of a trial's folder; the storage may be a stranger's, and lead elsewhere.
+
+        Raises:
+            ConfigError: that name, or what was tried, is not one of this search.
+        """
+        name, path = trial.user_attrs[FOLDER], Path(str(trial.user_attrs[FOLDER]))
+        inside = isinstance(name, str) and not path.is_absolute() and ".." not in path.parts
+        same = trial.params.keys() == self._space.keys()
+        if not (inside and same and all(trial.params[key] in kind for key, kind in self._space.items())):
+            raise ConfigError(f"hydra.sweeper.storage: trial {trial.number} of the study is none of this search")
+        return str(name)
 
     def _again(self, failed: optuna.trial.FrozenTrial) -> optuna.trial.Trial:
         """A new trial of what was tried in one that failed, as a study takes no second answer."""
@@ -240,6 +261,7 @@ class Trials:
             self._tell(job, outcome.state, outcome.summary)
         elif outcome.out_of_time:  # its share of the time is over, and this is what came of it
             self._tell(job, FINISHED, rundir.read_json(job.folder / rundir.SUMMARY))
+            return outcome._replace(code=0)
         return outcome
 
     def _tell(self, job: Job, state: str, summary: Mapping[str, Any]) -> None:
@@ -255,8 +277,8 @@ class Trials:
             self._study.tell(trial, state=states.FAIL)
 
     def lines(self) -> list[str]:
-        """What is said of a search beside the table: of several objectives, the runs that none is better than."""
-        if len(self.objectives) == 1:
+        """What is said of a search beside the table: of objectives of its own, the runs that none is better than."""
+        if self._is_wrong or (len(self.objectives) == 1 and self._keys.objectives is None):
             return []
         best = {trial.user_attrs[FOLDER]: trial.values for trial in self._study.best_trials if self._is_ours(trial)}
         return [
@@ -281,6 +303,7 @@ class Trials:
             say = f"'hydra.sweeper.objectives={{{monitor}: {summary['direction']}}}'"
             problems.append(f"monitor: {monitor}: is to be {summary['direction']}d; say so: {say}")
         if problems and self._keys.storage is None:
+            self._is_wrong = True
             self._optuna.delete_study(study_name=self._keys.study_name, storage=self._study._storage)
         if problems:
             raise ConfigError(*problems)
@@ -321,13 +344,7 @@ class Trials:
                 if wanted is None:  # this command alone is at work in the folder
                     path.with_name(f"{STUDY}.lock").unlink(missing_ok=True)
                 storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(path)))
-            study: optuna.Study = self._optuna.create_study(
-                storage=storage,
-                study_name=self._keys.study_name,
-                directions=list(self.objectives.values()),
-                pruner=self._pruner(),
-                load_if_exists=True,
-            )
+            study = self._create(storage)
             if SEARCH not in study.user_attrs and not study.get_trials(deepcopy=False):
                 study.set_user_attr(SEARCH, {name: dict(values) for name, values in in_common.items()})
             problems = _others(study.user_attrs.get(SEARCH, in_common), in_common)
@@ -344,6 +361,24 @@ class Trials:
                 *(f"{line} in the search of {where}; another search needs another {own}" for line in problems)
             )
         return study
+
+    def _create(self, storage: Any) -> optuna.Study:
+        """The study, which another machine may be about to make at this moment."""
+        for left in reversed(range(MOST_TRIES)):
+            try:
+                study: optuna.Study = self._optuna.create_study(
+                    storage=storage,
+                    study_name=self._keys.study_name,
+                    directions=list(self.objectives.values()),
+                    pruner=self._pruner(),
+                    load_if_exists=True,
+                )
+                return study
+            except Exception:  # whatever a database's driver raises
+                if left == 0 or not isinstance(storage, str):
+                    raise
+                time.sleep(1)
+        raise AssertionError
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """What proposes the trial with this number."""
@@ -407,11 +442,12 @@ def _in_common(
     typed = {key: value for key, value in runs.values_of(runs.trained_words(fixed)).items() if key not in GROUPS}
     config = {} if "experiment" in space else runs.flat(first.to_dict())
     config = {key: value for key, value in config.items() if not resume.is_in(key, list(space))}
-    config |= {key: value for key, value in typed.items() if key not in config}
+    beside = {key: value for key, value in typed.items() if key not in config and not resume.is_in(key, may_change)}
     kept = {key.removesuffix(".name"): value for key, value in config.items() if not resume.is_in(key, may_change)}
     return {
         "objectives": dict(objectives),
         "space": {key: str(kind) for key, kind in space.items()},
+        "beside": beside,
         "config": {key: each if isinstance(each, str) else json.dumps(each) for key, each in kept.items()},
     }
 
@@ -423,6 +459,9 @@ def _others(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[s
     for key in dict.fromkeys([*before["space"], *now["space"]]):
         old, new = before["space"].get(key, "one value"), now["space"].get(key, "one value")
         problems += [f"{key}: has {old} and not {new}"] * (old != new)
+    for key in dict.fromkeys([*before["beside"], *now["beside"]]):
+        old, new = (each["beside"].get(key, "left out") for each in (before, now))
+        problems += [f"{key}: is {old} and not {new}"] * (old != new)
     both = [key for key in before["config"] if key in now["config"]]
     problems += [
         f"{key}: is {before['config'][key]} and not {now['config'][key]}"

@@ -149,7 +149,7 @@ def drive(source: Source, executor: Executor, display: Display, outcomes: dict[i
         on_error: ``continue`` or ``stop``.
     """
     running: dict[int, Job] = {}
-    stopping = False
+    stopping, asked = False, set[int]()
     while True:
         while not stopping and len(running) < executor.room and (job := source.next_job()) is not None:
             running[job.number] = job
@@ -158,12 +158,14 @@ def drive(source: Source, executor: Executor, display: Display, outcomes: dict[i
             return
         for job, outcome in executor.wait(PACE):
             del running[job.number]
-            outcomes[job.number] = source.ended(job, outcome)
+            theirs = job.number in asked and outcome.state == STOPPED  # another's failure has stopped it
+            outcomes[job.number] = source.ended(job, outcome._replace(code=0) if theirs else outcome)
             display.ended(job, outcomes[job.number])
             failed = outcomes[job.number].code and outcomes[job.number].state in (FAILED, REFUSED)
             if failed and on_error == "stop" and not stopping:
                 stopping = True
                 for other in running.values():
+                    asked.add(other.number)
                     executor.stop(other)
         for job in running.values():
             if source.gives_up(job):
@@ -258,14 +260,15 @@ class Display:
 
 def _best(summary: Mapping[str, Any]) -> float | None:
     """The best value of the metric that a run is judged by."""
-    return runs.comparable(summary.get("best", {}).get(summary.get("monitor")))
+    best, monitor = summary.get("best"), summary.get("monitor")
+    return runs.comparable(best.get(monitor)) if isinstance(best, dict) and isinstance(monitor, str) else None
 
 
 def say(line: str, file: Any = None) -> None:
     """A line above the bar; a terminal that is closed ends no sweep."""
     file = file or sys.stdout
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        tqdm.write(line, file=file)
+        tqdm.write("\n".join(map(on_one_line, line.split("\n"))), file=file)  # a file may hold what moves a cursor
         file.flush()
 
 
@@ -323,17 +326,20 @@ def table(
     options: tuple[str, ...] = (),
 ) -> Table:
     """What a sweep has come to: its jobs, and the runs that stand in its folder from another time."""
-    rows = []
+    rows, places = list[Row](), {job.number: _place(folder, job.folder, job.number) for job in jobs}
+    if len({*places.values()}) < len(jobs):  # names of the user's own may begin alike
+        places = {number: number for number in places}
     for job in jobs:
-        run = runs.read(job.folder) if runs.is_run(job.folder) else None
         outcome = outcomes.get(job.number)
+        refused = outcome is not None and outcome.state == REFUSED  # so what stands there is not its own
+        run = runs.read(job.folder) if runs.is_run(job.folder) and not refused else None
         state = run.state if run is not None else WAITING if outcome is None else outcome.state
         reason = "" if run is None else str(run.summary.get("reason", ""))
         if outcome is not None and outcome.problems:
             reason = outcome.problems[0]
         rows.append(
             Row(
-                _place(folder, job.folder, job.number),
+                places[job.number],
                 tuple(runs.trained_words(job.words)),
                 state,
                 job.folder,

@@ -17,6 +17,7 @@ from trainer.sweep import Job
 SWEEPS = runs.OUTPUTS / "sweeps"
 LENGTH = ("epochs", "max_steps", "patience")  # a finished run that is now to be of another length goes on
 FREE = (*resume.TAKEN, *resume.TO_ROUNDING)  # keys that may be others when a run goes on
+HAS_ANEW = ("hydra.mode", "hydra.sweep.dir", "sweep_dir")  # words that a sweep which goes on has anew
 NUMBER = "{number}"  # in a name that the user has for the folders of runs
 MOST_BYTES = 100  # of the name of a run's folder; a disk takes 255, and a file in it has a longer name
 
@@ -36,7 +37,7 @@ def with_earlier_words(words: Sequence[str], is_data: Callable[[str], bool]) -> 
         raise ConfigError("sweep_dir: a sweep goes on in its own folder; leave sweep_dir out, or sweep=")
     folder = _find(wanted[-1])
     typed = {key_of(word) for word in words}
-    earlier = [word for word in resume.words_in(folder) if key_of(word) not in typed]
+    earlier = [word for word in resume.words_in(folder) if key_of(word) not in {*typed, *HAS_ANEW}]
     code = [word for word in earlier if key_of(word) == "plugins"]
     if code:
         raise ConfigError(f"sweep: {folder} has components of {code[0]}; if you trust them, name them again")
@@ -78,7 +79,11 @@ def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir:
         jobs: the words of each, with one value for each key, and its settings.
         folder: of the sweep.
         subdir: the user's own name for a run's folder, with ``NUMBER``; None for ours, which tells what varies.
+
+    Raises:
+        ConfigError: two have one run directory, or one of the folder's leads out of it.
     """
+    _check_links(folder)
     keys = runs.varied([words for words, _ in jobs])
     configs = [_plain(settings.to_dict()) for _, settings in jobs]
     standing = _Standing(folder, _different(configs))
@@ -97,7 +102,22 @@ def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir:
         values = runs.values_of(words)
         label = " ".join(f"{key}={values[key]}" for key in keys if key in values)
         found.append(Job(number, tuple(words), at_home(settings, path, tuple(keys)), label))
+    owners: dict[Path, Job] = {}
+    for job in found:
+        other = owners.setdefault(job.folder, job)
+        if other is not job:
+            raise ConfigError(
+                f"run_dir: {job.folder} is that of {other.label} and of {job.label}; every run has its own"
+            )
     return found
+
+
+def _check_links(folder: Path) -> None:
+    """Raises ConfigError where something in the folder of a sweep, which may be a stranger's, leads out of it."""
+    inside = folder.resolve()
+    for path in folder.rglob("*") if folder.is_dir() else ():
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise ConfigError(f"sweep_dir: {path}: a link out of the folder; a sweep writes only inside")
 
 
 class _Standing:
@@ -153,7 +173,7 @@ class _Standing:
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config by dotted keys, as YAML and JSON have the values, without what says nothing of the training."""
     values = {key: value for key, value in runs.flat(config).items() if not resume.is_in(key, runs.NOT_TRAINED)}
-    found: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    found: dict[str, Any] = json.loads(json.dumps(runs.for_json(values)))
     return found
 
 
@@ -201,6 +221,6 @@ def done(job: Job) -> Run | None:
     """A run that is finished, or was given up, and that nothing typed now would lengthen; None for any other."""
     if not runs.is_run(job.folder):
         return None
-    run, config = runs.read(job.folder), runs.read_config(job.folder)
-    same = all(config.get(key) == getattr(job.settings, key) for key in LENGTH)
+    run, config, wanted = runs.read(job.folder), _plain(runs.read_config(job.folder)), _plain(job.settings.to_dict())
+    same = all(config.get(key) == wanted[key] for key in LENGTH) and _same(wanted, config, free=FREE)
     return run if run.state in (FINISHED, PRUNED) and same else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer import files, runs
+from trainer.interrupt import CLOCK, REASONS
 from trainer.runs import Run
 
 CSV = "summary.csv"
@@ -54,8 +55,9 @@ class Row:
 
     @property
     def value(self) -> float | None:
-        """The best value of the monitored metric; None for a run that has not ended well."""
-        return None if self.run is None or self.state != runs.FINISHED else self.run.best
+        """The best value of the monitored metric; None for a run that has not come to the end of its steps or time."""
+        ended = self.state == runs.FINISHED or (self.state == runs.STOPPED and self.reason == REASONS.get(CLOCK or 0))
+        return self.run.best if self.run is not None and ended else None
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -304,7 +306,7 @@ def figure(value: float | None) -> str:
 
 def counted(number: float | None) -> str:
     """How many, as it is printed."""
-    return "" if number is None else f"{number:,.0f}"
+    return "" if number is None else f"{number:,}" if isinstance(number, int) else f"{number:,.0f}"
 
 
 def lasted(seconds: float | None) -> str:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,6 +46,7 @@ def work(place: str) -> int:
     wait_with_garbage()
     job, command = json.loads((Path(place) / JOB).read_text()), os.getppid()
     sys.argv = job["argv"]
+    threading.Thread(target=_end_with, args=(command, place), name="command", daemon=True).start()
     _use_loopback()
     here = world()
     assert here is not None
@@ -66,6 +68,16 @@ def work(place: str) -> int:
     if os.getppid() != command:  # it was killed, and nobody else will
         shutil.rmtree(place, ignore_errors=True)
     return code
+
+
+def _end_with(command: int, place: str) -> None:
+    """End this process when the command that started it is gone, until it has met the others; then they see to that."""
+    while os.getppid() == command:
+        time.sleep(0.5)
+    distributed = sys.modules.get("trainer.distributed")
+    if distributed is None or not hasattr(distributed, "have_met") or not distributed.have_met():
+        shutil.rmtree(place, ignore_errors=True)
+        os._exit(1)
 
 
 def serve(cores: str) -> int:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default stands for this machine
 SUBDIR = "${hydra.job.num}"  # Hydra's default stands for a name that says what varies
-NOT_AGAIN = ("hydra.mode", "hydra.sweep.dir")  # words that a sweep which goes on has anew
 
 
 def register() -> None:
@@ -139,12 +138,13 @@ class _Sweep(Sweeper):
     def remember(self, arguments: Sequence[str]) -> None:
         """Keep the words that go on with this sweep."""
         from trainer import launch, sweep
+        from trainer.sweep_folder import HAS_ANEW
 
         if launch.world() is not None:
             launch.note("sweep_dir", str(self.folder))
         of_hydra = _plain(self.config.hydra.overrides.hydra)
-        kept = [word for word in of_hydra if key_of(word) not in NOT_AGAIN]
-        typed = [word.removeprefix("++") for word in arguments if not word.startswith("sweep_dir=")]
+        kept = [word for word in of_hydra if key_of(word) not in HAS_ANEW]
+        typed = [word.removeprefix("++") for word in arguments if key_of(word) not in HAS_ANEW]
         sweep.remember(self.folder, [*kept, *typed])
 
     def run(
@@ -216,8 +216,8 @@ class GridSweeper(_Sweep):
         settings = [*map(self.settings, words)]
         subdir, executor = self.subdir(), self.executor(settings, self._at_once)
         with sweep.claimed(self.folder):
-            self.remember(arguments)
             jobs = sweep_folder.placed(list(zip(words, settings, strict=True)), self.folder, subdir)
+            self.remember(arguments)
             found = [sweep_folder.done(job) for job in jobs]
             left = [job for job, run in zip(jobs, found, strict=True) if run is None]
             self.run(
@@ -243,7 +243,7 @@ class OptunaSweeper(_Sweep):
             ConfigError: the search cannot be done.
             SweepError: some have failed.
         """
-        from trainer import search, sweep, sweep_folder
+        from trainer import launch, search, sweep, sweep_folder
         from trainer.config import ConfigError
 
         values = {name: _plain(value) for name, value in self._keys.items()}
@@ -256,7 +256,7 @@ class OptunaSweeper(_Sweep):
                 "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
             )
         first = self.settings([*fixed, *(f"{key}={kind.sample}" for key, kind in space.items())])
-        subdir, watched = self.subdir(), self.is_local
+        subdir, watched = self.subdir(), self.is_local and launch.world() is None
         executor = self.executor([first], first.sweep["parallel"])
         with sweep.claimed(self.folder):
             trials = search.Trials(
