@@ -33,7 +33,7 @@ def test_every_key_of_a_run_has_a_sentence_and_stands_in_the_help(train: Train) 
                 assert f"\n  {full} " in text
     for group, name in COMPONENTS:
         assert f" {name} " in text, (group, name)
-    assert text.count("\n  train") == 6, "six examples"
+    assert text.count("\n  train") == 7, "seven examples"
 
 
 @pytest.mark.parametrize(("group", "name"), COMPONENTS)

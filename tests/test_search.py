@@ -167,6 +167,7 @@ def test_a_trial_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
         ("optimizer.lr=interval(1,1e-3)", "optimizer.lr=interval(1,1e-3): its first number has to be less than its"),
         ("optimizer.weight_decay=tag(log,interval(0,1))", "optimizer.weight_decay=tag(log,interval(0,1)): by its "),
         ("epochs=tag(log,range(1,9,2))", "epochs=tag(log,range(1,9,2)): a range is not drawn by its logarithm"),
+        ("hydra.sweeper.objectives={val/loss: minimize}", "hydra.sweeper.objectives: val/loss: is not what runs are "),
         ("hydra.sweeper.objectives={second: minimize}", "hydra.sweeper.objectives: second: no run has it; did you "),
         ("hydra.sweeper.storage=cli.py", "hydra.sweeper.storage: "),
     ],
@@ -350,7 +351,12 @@ def test_a_trial_that_was_killed_while_it_was_proposed_is_proposed_again(tmp_pat
 
 
 def test_an_objective_that_no_run_has_is_named(tmp_path: Path) -> None:
-    words = [*SPACE[:1], "hydra.sweeper.objectives={val/f2: maximize}", "hydra.sweeper.n_trials=1", "epochs=1"]
+    words = [
+        *SPACE[:1],
+        "hydra.sweeper.objectives={val/f2: maximize, steps: minimize}",
+        "hydra.sweeper.n_trials=1",
+        "epochs=1",
+    ]
     _, errors = search(tmp_path, *words, code=2)
     assert "hydra.sweeper.objectives: val/f2: no run has it; a run has val/loss, val/accuracy, " in errors
 

@@ -205,6 +205,11 @@ def test_a_sweep_takes_more_values_and_more_epochs_the_second_time(folder: Path)
     code, out, _ = run([*TRAIN, "sweep=s", "epochs=2"], folder)
     assert code == 0
     assert [row["steps"] for row in rows(folder)] == ["6", "6", "6"]
+    typed = (folder / "s" / "overrides.yaml").read_bytes()
+    code, out, errors = run([*TRAIN, "sweep=s", "epochs=1"], folder)
+    assert (code, out, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith("train: error: epochs: the run s/")
+    assert (folder / "s" / "overrides.yaml").read_bytes() == typed
     assert yaml.safe_load((folder / "s" / "overrides.yaml").read_text())[-1] == "epochs=2"
 
 

@@ -141,7 +141,7 @@ def test_a_sweep_goes_on_in_its_own_folder_whatever_stands_in_it(
 @pytest.mark.parametrize(
     "word",
     [
-        "hydra.sweeper.storage=/home/me/.bashrc", "hydra.launcher.additional_parameters={wrap: rm}", "run_dir=a,b",
+        "hydra.sweeper.storage=/elsewhere/.bashrc", "hydra.launcher.additional_parameters={wrap: rm}", "run_dir=a,b",
         "+hydra.launcher.setup=[rm]", "hydra.searchpath=[file://elsewhere]", "hydra.sweeper.study_name=x",
     ],
 )  # fmt: skip

@@ -27,16 +27,15 @@ EXAMPLES = """Examples:
   train model=gru epochs=30 optimizer.lr=3e-3               another model, another length, another learning rate
   train model=lstm --help                                   what the keys of a model mean
   train dataset=mnist dataset.root=data scheduler=onecycle  your copy of MNIST, or a new one
-  train --multirun optimizer.lr=1e-3,3e-3 seed=0,1,2        six runs, and a table of them
-  train sweep=last                                          goes on with the last sweep that was cut off
-  train -m hydra/sweeper=optuna 'optimizer.lr=tag(log,interval(1e-4,1e-1))' hydra.sweeper.n_trials=30
-                                                            a search for the best value
+  train --multirun optimizer.lr=1e-3,3e-3 seed=0,1,2        six runs and a table
+  train sweep=last                                          the last sweep goes on
   train device=ddp device.processes=4                       four processes, one run"""
 
 OPTIONS = """Options:
   -h, --help           this text; with group=option the keys of that option
   -c, --cfg job        print the config that the command makes, and stop
-  -m, --multirun       a run for each combination of values separated by commas
+  -m, --multirun       a run for each combination of values separated by commas;
+                       with hydra/sweeper=optuna, a search in interval(1,2)
   -cd, --config-dir D  a folder of YAML files of your own beside ours
   -i, --info           how the config is put together
   --version            versions

@@ -144,7 +144,7 @@ class Trials:
         self.objectives = _objectives(first, keys)
         (self._metric, *others) = self.objectives
         self._watched = watched and not others and self._metric.startswith("val/") and keys.pruner != "none"
-        self._optuna = _optuna()
+        self._optuna = find_optuna()
         self._study = self._open(_in_common(space, fixed, first, self.objectives))
         self._trials: dict[int, optuna.trial.Trial] = {}  # the last one of each job
         self._followers: dict[int, runs.Follower] = {}
@@ -423,6 +423,11 @@ def _objectives(first: Settings, keys: SearchKeys) -> dict[str, Literal["maximiz
         return {monitor: direction}
     if not keys.objectives:
         raise ConfigError("hydra.sweeper.objectives: is empty; leave it out for the best of monitor")
+    monitor = monitored(first)[0]
+    if len(keys.objectives) == 1 and (name := next(iter(keys.objectives))).startswith("val/") and name != monitor:
+        raise ConfigError(
+            f"hydra.sweeper.objectives: {name}: is not what runs are judged by, {monitor}; say monitor={name}"
+        )
     known = [*MEASURED, *(f"{split}/{name}" for split in ("val", "test") for name in ("loss", *(first.metrics or ())))]
     for name in keys.objectives:
         if name not in known and (first.metrics is not None or not name.startswith(("val/", "test/"))):
@@ -499,8 +504,8 @@ def _typed(value: Any, kind: Choice | Between) -> str:
     return short if kind.low <= float(short) <= kind.high else repr(value)
 
 
-def _optuna() -> Any:
-    """Raises ConfigError where it is not installed."""
+def find_optuna() -> Any:
+    """Optuna, which says little. Raises ConfigError where it is not installed."""
     try:
         import optuna
     except ImportError as error:

@@ -211,6 +211,24 @@ def at_home(settings: Settings, folder: Path, varied: tuple[str, ...]) -> Settin
     return settings.replace(run_dir=str(folder), fixed_run_dir=True, resume="auto", varied=varied)
 
 
+def check_lengths(jobs: Sequence[Job]) -> None:
+    """Raises ConfigError where a run that finished has made more than it is to make now."""
+    for job in jobs:
+        run = runs.read(job.folder) if runs.is_run(job.folder) else None
+        if run is None or run.state != FINISHED:
+            continue
+        for key, name, limit in (
+            ("epochs", "epochs", job.settings.epochs),
+            ("max_steps", "steps", job.settings.max_steps),
+        ):
+            made = runs.number(run.summary.get(name))
+            if made is not None and limit is not None and made > limit:
+                raise ConfigError(
+                    f"{key}: the run {job.folder} has made {made:.0f} and cannot become {limit}; another sweep needs "
+                    "another sweep_dir"
+                )
+
+
 def varied_in(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
     """The keys that vary in the sweep of a folder, as seen from the words of one of its jobs."""
     own, typed = runs.values_of(words), runs.values_of(runs.trained_words(resume.words_in(folder)))

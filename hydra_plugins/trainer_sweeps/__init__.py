@@ -217,6 +217,7 @@ class GridSweeper(_Sweep):
         subdir, executor = self.subdir(), self.executor(settings, self._at_once)
         with sweep.claimed(self.folder):
             jobs = sweep_folder.placed(list(zip(words, settings, strict=True)), self.folder, subdir)
+            sweep_folder.check_lengths(jobs)
             self.remember(arguments)
             found = [sweep_folder.done(job) for job in jobs]
             left = [job for job, run in zip(jobs, found, strict=True) if run is None]
@@ -256,6 +257,7 @@ class OptunaSweeper(_Sweep):
                 "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
             )
         first = self.settings([*fixed, *(f"{key}={kind.sample}" for key, kind in space.items())])
+        search.find_optuna()
         subdir, watched = self.subdir(), self.is_local and launch.world() is None
         executor = self.executor([first], first.sweep["parallel"])
         with sweep.claimed(self.folder):
