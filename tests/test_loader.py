@@ -332,6 +332,7 @@ def test_a_data_worker_that_fails_ends_the_run_with_its_own_error(tmp_path: Path
     command = [sys.executable, str(REPOSITORY / "cli.py"), *words]
     started = time.monotonic()
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert result.stderr.count("\n") == 1, result.stderr
     (line,) = result.stderr.splitlines()
     assert result.returncode == 1
     assert time.monotonic() - started < 30  # no worker is waited for
