@@ -134,10 +134,15 @@ def check_links(folder: Path) -> None:
     Raises:
         ConfigError: something in it is a link out of it.
     """
+    if (path := link_out_of(folder)) is not None:
+        raise ConfigError(f"resume: {path}: a link out of the run directory; a run writes only inside")
+
+
+def link_out_of(folder: Path) -> Path | None:
+    """The first link below a folder that leads out of it; None where there is none."""
     inside = folder.resolve()
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise ConfigError(f"resume: {path}: a link out of the run directory; a run writes only inside")
+    links = (path for path in folder.rglob("*") if path.is_symlink())
+    return next((path for path in links if not path.resolve().is_relative_to(inside)), None)
 
 
 def is_in(key: str, keys: Sequence[str]) -> bool:

@@ -186,8 +186,8 @@ class Trials:
         Raises:
             ConfigError: that name, or what was tried, is not one of this search.
         """
-        name, path = trial.user_attrs[FOLDER], Path(str(trial.user_attrs[FOLDER]))
-        inside = isinstance(name, str) and not path.is_absolute() and ".." not in path.parts
+        name = trial.user_attrs[FOLDER]
+        inside = isinstance(name, str) and sweep_folder.stays_inside(name)
         same = trial.params.keys() == self._space.keys()
         if not (inside and same and all(trial.params[key] in kind for key, kind in self._space.items())):
             raise ConfigError(f"hydra.sweeper.storage: trial {trial.number} of the study is none of this search")

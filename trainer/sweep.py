@@ -337,16 +337,8 @@ def table(
         reason = "" if run is None else str(run.summary.get("reason", ""))
         if outcome is not None and outcome.problems:
             reason = outcome.problems[0]
-        rows.append(
-            Row(
-                places[job.number],
-                tuple(runs.trained_words(job.words)),
-                state,
-                job.folder,
-                reason,
-                run,
-            )
-        )
+        words = tuple(runs.trained_words(job.words))
+        rows.append(Row(places[job.number], words, state, job.folder, reason, run))
     ours = {job.folder.resolve() for job in jobs}
     others = [run for run in runs.find(folder) if run.path.resolve() not in ours] if folder.is_dir() else []
     above = max((job.number for job in jobs), default=-1) + 1

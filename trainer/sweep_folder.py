@@ -83,7 +83,8 @@ def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir:
     Raises:
         ConfigError: two have one run directory, or one of the folder's leads out of it.
     """
-    _check_links(folder)
+    if folder.is_dir() and (link := resume.link_out_of(folder)) is not None:  # it may be a stranger's
+        raise ConfigError(f"sweep_dir: {link}: a link out of the folder; a sweep writes only inside")
     keys = runs.varied([words for words, _ in jobs])
     configs = [_plain(settings.to_dict()) for _, settings in jobs]
     standing = _Standing(folder, _different(configs))
@@ -110,14 +111,6 @@ def placed(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir:
                 f"run_dir: {job.folder} is that of {other.label} and of {job.label}; every run has its own"
             )
     return found
-
-
-def _check_links(folder: Path) -> None:
-    """Raises ConfigError where something in the folder of a sweep, which may be a stranger's, leads out of it."""
-    inside = folder.resolve()
-    for path in folder.rglob("*") if folder.is_dir() else ():
-        if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise ConfigError(f"sweep_dir: {path}: a link out of the folder; a sweep writes only inside")
 
 
 class _Standing:
@@ -173,7 +166,7 @@ class _Standing:
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config by dotted keys, as YAML and JSON have the values, without what says nothing of the training."""
     values = {key: value for key, value in runs.flat(config).items() if not resume.is_in(key, runs.NOT_TRAINED)}
-    found: dict[str, Any] = json.loads(json.dumps(runs.for_json(values)))
+    found: dict[str, Any] = runs.for_json(values)
     return found
 
 
@@ -193,6 +186,11 @@ def _same(
         for key, value in one.items()
         if key in other and (key in but or not resume.is_in(key, free))
     )
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a name of a run's folder is one below that of its sweep."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def name_of(place: int, width: int, keys: Sequence[str], words: Sequence[str]) -> str:

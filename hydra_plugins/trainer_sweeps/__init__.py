@@ -93,7 +93,7 @@ class _Sweep(Sweeper):
             ConfigError: it is made of what is not known here, or leads out of the sweep's folder.
         """
         from trainer.config import ConfigError
-        from trainer.sweep_folder import NUMBER
+        from trainer.sweep_folder import NUMBER, stays_inside
 
         pattern = str(_plain(self.config.hydra.sweep)["subdir"])
         if pattern == SUBDIR:
@@ -103,7 +103,7 @@ class _Sweep(Sweeper):
             raise ConfigError(
                 f"hydra.sweep.subdir: {pattern}: only {SUBDIR} can stand in it; without it a name says what varies"
             )
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        if not stays_inside(name):
             raise ConfigError(f"hydra.sweep.subdir: {pattern}: must be a folder in that of the sweep")
         return name
 
@@ -251,7 +251,7 @@ class OptunaSweeper(_Sweep):
         keys = SearchKeys(**check_values(values, SearchKeys, "hydra.sweeper"))
         overrides = self.overrides(arguments)
         space = {each.key_or_group: _choices(each) for each in overrides if each.is_sweep_override()}
-        fixed = [str(each.input_line).removeprefix("++") for each in overrides if not each.is_sweep_override()]
+        fixed = [_as_typed(each) for each in overrides if not each.is_sweep_override()]
         if not space:
             raise ConfigError(
                 "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
@@ -275,8 +275,9 @@ def _check_values(overrides: Sequence[Override]) -> None:
 
     for each in overrides:
         if each.is_sweep_override() and isinstance(each.value(), IntervalSweep):
-            word = str(each.input_line).removeprefix("++")
-            raise ConfigError(f"{word}: an interval is searched: add hydra/sweeper=optuna, or give values, 1,2,3")
+            raise ConfigError(
+                f"{_as_typed(each)}: an interval is searched: add hydra/sweeper=optuna, or give values, 1,2,3"
+            )
 
 
 def _choices(override: Override) -> search.Choice | search.Between:
@@ -291,7 +292,7 @@ def _choices(override: Override) -> search.Choice | search.Between:
     try:
         found.check()
     except ValueError as error:
-        raise ConfigError(f"{str(override.input_line).removeprefix('++')}: {error}") from error
+        raise ConfigError(f"{_as_typed(override)}: {error}") from error
     return found
 
 
@@ -309,6 +310,11 @@ def _drawn_from(override: Override) -> search.Choice | search.Between:
                 min(numbers), max(numbers), step=abs(numbers[1] - numbers[0]), log="log" in value.tags
             )
     return search.Choice(tuple(override.sweep_string_iterator()))
+
+
+def _as_typed(override: Override) -> str:
+    """The word without the ``++`` of ``_for_hydra``."""
+    return str(override.input_line).removeprefix("++")
 
 
 def _for_hydra(word: str) -> str:
