@@ -14,6 +14,12 @@ COMMANDS = {
     "data": ("survey_command", "look at a data set before training: numbers, bad files, a page of samples"),
     "runs": ("runs_command", "list the runs below a folder: by config, metric, state and date"),
     "compare": ("compare_command", "lay runs side by side: what was different, and what came of it"),
+    "evaluate": ("evaluate_command", "measure a run, or several as one, on any split or data set"),
+    "predict": ("predict_command", "what a run says of new files, as CSV or JSON lines"),
+    "explain": ("explain_command", "why it says so: a page with what counted in each file"),
+    "export": ("export_command", "make a run's model a file for other programs: ONNX, torch.export, safetensors"),
+    "report": ("report_command", "one page about a run: result, curves, mistakes, how to repeat it"),
+    "reproduce": ("reproduce_command", "run it again, and say whether the same came out"),
 }
 
 
@@ -34,8 +40,8 @@ def main(words: list[str] | None = None) -> int:
         from trainer import completion
 
         completion.offer(own["data"])
-        completion.offer_folders(own["runs"])
-        completion.offer_folders(own["compare"])
+        for name in own.keys() - {"data"}:
+            completion.offer_folders(own[name])
         argcomplete.autocomplete(parser)
     if not words:
         parser.print_help()
@@ -57,6 +63,7 @@ def _train(words: list[str]) -> int:
 def _run(command: str, arguments: argparse.Namespace) -> int:
     """Run a command that has a module of its own, every mistake a line; returns its exit code."""
     import cli
+    from trainer.config import ConfigError, RunError
 
     try:
         code: int = _module(command).run(arguments)
@@ -68,10 +75,19 @@ def _run(command: str, arguments: argparse.Namespace) -> int:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        cli.report(error, "trainer")
-        return 2
+        if not isinstance(error, ConfigError | RunError):
+            error = RunError(_in_words(error))
+        return cli.report(error, "trainer")
     finally:
         cli.leave_a_broken_pipe()
+
+
+def _in_words(error: Exception) -> str:
+    """What the system says of a file; of all else, that nobody has expected, where there is more to see."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else error.strerror
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{text} (HYDRA_FULL_ERROR=1 shows the traceback)"
 
 
 def _completion(shell: str | None, *, print_only: bool) -> int:

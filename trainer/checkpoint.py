@@ -190,7 +190,7 @@ class Checkpoints:
         for name in names:
             path = self._folder / name
             try:
-                return Found(name, _read(path), damaged), damaged
+                return Found(name, read(path), damaged), damaged
             except DamagedError as error:
                 damaged.append(f"{path} cannot be used: {error}")
         return None, damaged
@@ -352,7 +352,7 @@ def _dump(state: dict[str, Any], path: Path) -> None:
         file.write(_MARK + digest)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
@@ -373,7 +373,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (DamagedError, MemoryError):
         raise
     except PermissionError as error:  # it may be as good as any
-        raise ConfigError(f"resume: {path}: {error.strerror}") from error
+        raise ConfigError(f"{path}: {error.strerror}") from error
     except OSError as error:
         raise DamagedError(str(error.strerror)) from error
     except Exception as error:

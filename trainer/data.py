@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
@@ -22,6 +22,9 @@ from trainer.spec import Kind, Spec, Task
 
 # Whether a data set names every bad sample, a warning each, and refuses none: for who looks at it and does not train.
 names_all: ContextVar[bool] = ContextVar("names_all", default=False)
+# What ``Data.preprocessing`` said of the data that a run was trained on. With it a data set is read as those were:
+# nothing is learned from its own samples, not even which classes there are.
+learned: ContextVar[Mapping[str, Any] | None] = ContextVar("learned", default=None)
 BAD_SAMPLE = "bad sample: "  # what such a warning begins with
 
 Inputs = tuple[Tensor, ...]  # what a model is called with: (inputs,), or (inputs, lengths) where steps vary
@@ -375,12 +378,36 @@ class Data:
             "varying": spec.varying,
             "task": spec.task,
             "classes": list(spec.classes),
+            "counts": list(spec.counts),
+            "target_mean": list(spec.target_mean),
+            "target_std": list(spec.target_std),
+            "num_tokens": spec.vocabulary,
             "features": None if self.features is None else self.features.preprocessing(),
             "normalise": None
             if norm is None
             else {"mean": norm.mean.tolist(), "std": norm.std.tolist(), "axis": norm.axis},
             **self.preprocess,
         }
+
+
+def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:
+    """The spec that ``Data.preprocessing`` tells of; ``num_outputs`` is open again.
+
+    Raises:
+        KeyError: it is that of an earlier version.
+    """
+    return Spec(
+        dataset=dataset,
+        kind=preprocessing["kind"],
+        shape=tuple(preprocessing["shape"]),
+        task=preprocessing["task"],
+        classes=tuple(preprocessing["classes"]),
+        counts=tuple(preprocessing["counts"]),
+        target_mean=tuple(preprocessing["target_mean"]),
+        target_std=tuple(preprocessing["target_std"]),
+        vocabulary=preprocessing["num_tokens"],
+        varying=preprocessing["varying"],
+    )
 
 
 def generator(*key: int | str) -> torch.Generator:

@@ -57,7 +57,7 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
     if any(key_of(word) == "run_dir" for word in words):
         raise ConfigError("run_dir: a resumed run goes on in its own directory; leave run_dir out, or resume=auto")
     folder = find(wanted[-1])
-    typed, config = {key_of(word): word.partition("=")[2] for word in words}, _read(folder / CONFIG)
+    typed, config = {key_of(word): word.partition("=")[2] for word in words}, read(folder / CONFIG)
     if config.get("plugins") and "plugins" not in typed:
         code = ", ".join(map(str, config["plugins"]))
         raise ConfigError(
@@ -109,7 +109,7 @@ def changes(settings: Settings) -> list[str]:
     if not goes_on(settings):
         return []
     folder = Path(settings.run_dir)
-    before, now = flat(_read(folder / CONFIG)), flat(settings.to_dict())
+    before, now = flat(read(folder / CONFIG)), flat(settings.to_dict())
     different = [key for key in before if key in now and before[key] != now[key]]
     exchanged = {key.partition(".")[0] for key in different if key.endswith(".name")}
     problems, notes = [], []
@@ -161,7 +161,7 @@ def words_in(folder: Path) -> list[str]:
     return words
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """A config that a run has left."""
     config = yamlfile.load(path)
     if not (

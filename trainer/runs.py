@@ -161,6 +161,18 @@ def named(names: Sequence[str]) -> list[Run]:
     return list({run.path.resolve(): run for run in found}.values())
 
 
+def one(name: str) -> Run:
+    """The one run that a name means.
+
+    Raises:
+        ConfigError: it means none, or several.
+    """
+    found = named([name])
+    if len(found) > 1:
+        raise ConfigError(f"{name}: holds {len(found)} runs; name one of them, such as {found[0].path}")
+    return found[0]
+
+
 def at_work(folder: Path) -> bool:
     """Whether a process writes in a run directory now."""
     lock = folder / LOCK

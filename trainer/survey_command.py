@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,8 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, print, write the page, and return the exit code: 1 where something is to be acted on.
 
     Raises:
-        ConfigError: a mistake in the words, or data that cannot be used.
-        RunError: the data cannot be read.
+        ConfigError: a mistake in the words, or data that cannot be used or read.
     """
     settings = _settings(arguments)
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
@@ -70,13 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         found = survey(data, settings)
         if page is not None:
             page.write_text(make_page(data, found, settings.seed), encoding="utf-8")
-    except (ConfigError, RunError):
-        raise
-    except OSError as error:
-        raise RunError(f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error)) from error
-    except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RunError(f"{text} (HYDRA_FULL_ERROR=1 shows the traceback)") from error
+    except RunError as error:  # 1 says that something was found
+        raise ConfigError(str(error)) from error
     finally:
         names_all.reset(token)
     if arguments.json:

@@ -13,8 +13,17 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError
-from trainer.data import Data, Normalise, RaggedSource, TensorSource, class_counts
-from trainer.dataset._own import OwnKeys, Problems, divide, fits, natural, need_classes, need_samples
+from trainer.data import Data, Normalise, RaggedSource, TensorSource, class_counts, learned
+from trainer.dataset._own import (
+    OwnKeys,
+    Problems,
+    divide,
+    fits,
+    known_classes,
+    natural,
+    need_classes,
+    need_samples,
+)
 from trainer.dataset._tables import to_float
 from trainer.spec import Kind, Spec, Task
 
@@ -99,7 +108,7 @@ def find_classes(
         order = sorted(used, key=lambda code: natural(texts[code]))
     trained = np.isin(splits, ("", "train"))
     known = {names[code] for code in np.unique(codes[trained & (codes >= 0)]).tolist()}
-    classes = tuple(dict.fromkeys(names[code] for code in order if names[code] in known))
+    classes = known_classes() or tuple(dict.fromkeys(names[code] for code in order if names[code] in known))
     need_classes(dataset, classes)
     number = {name: number for number, name in enumerate(classes)}
     table = np.full(len(texts) + 1, -1)  # its last stands for none
@@ -142,7 +151,7 @@ def array_data(
     """
     need_samples(dataset, splits)
     train, val, test = divide(dataset, seed, source, splits, keys)
-    _fill(dataset, source, train.positions, columns)
+    fill = _fill(dataset, source, train.positions, columns)
     spec = Spec(
         dataset=dataset,
         kind=kind,
@@ -169,7 +178,7 @@ def array_data(
         balanced=keys["sampler"] == "balanced",
         preprocess={
             "columns": list(columns),
-            "targets": {"mean": list(spec.target_mean), "std": list(spec.target_std)},
+            "fill": fill,
         },
         warnings=warnings,
         places=places,
@@ -182,16 +191,23 @@ def _shape(source: TensorSource | RaggedSource) -> tuple[int, ...]:
     return tuple(source.inputs[0].shape[1:])
 
 
-def _fill(dataset: str, source: TensorSource | RaggedSource, trained: Tensor, columns: Sequence[str]) -> None:
-    """Put the mean that a column has in train in the place of each missing number."""
+def _fill(
+    dataset: str, source: TensorSource | RaggedSource, trained: Tensor, columns: Sequence[str]
+) -> list[float] | None:
+    """Put the mean that a column has in train in the place of each missing number, and tell these means."""
     values = source.values if isinstance(source, RaggedSource) else source.inputs[0]
+    known = learned.get()
     if not (values.is_floating_point() and values.isnan().any()):
-        return
+        return None if known is None else known["fill"]
     rows = values.view(-1, values.shape[-1])
-    lengths = source.lengths if isinstance(source, RaggedSource) else torch.tensor(len(rows) // len(values))
-    in_train = torch.zeros(len(source.targets), dtype=torch.bool).index_fill_(0, trained, True)
-    mean = rows[in_train.repeat_interleave(lengths)].double().nanmean(0)
+    if known is not None:  # where none was missing, that is how they were normalised
+        mean = torch.tensor(known["fill"] or known["normalise"]["mean"])
+    else:
+        lengths = source.lengths if isinstance(source, RaggedSource) else torch.tensor(len(rows) // len(values))
+        in_train = torch.zeros(len(source.targets), dtype=torch.bool).index_fill_(0, trained, True)
+        mean = rows[in_train.repeat_interleave(lengths)].double().nanmean(0)
     if mean.isnan().any():
         column = int(mean.isnan().nonzero()[0])
         raise ConfigError(f"dataset={dataset}: no sample of train has a number in {columns[column]}")
     rows.copy_(torch.where(rows.isnan(), mean.float(), rows))
+    return mean.float().tolist()

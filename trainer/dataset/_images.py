@@ -65,6 +65,7 @@ def image_data(
         in_memory=keys["in_memory"] is not False,  # they are whole tensors
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
+        preprocess={"top": top},
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError, did_you_mean
-from trainer.data import BAD_SAMPLE, Inputs, Source, Split, names_all, split_off
+from trainer.data import BAD_SAMPLE, Inputs, Source, Split, learned, names_all, split_off
 
 MOST_NAMED = 5  # bad samples that a message names
 # The share of the free memory that samples may fill, of all processes of a machine together.
@@ -150,7 +150,7 @@ def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Pro
                 raise ConfigError(f"dataset.path: {parent}: has no class folders in it")
             for folder in classes:
                 empty = True
-                for file in _files(folder):
+                for file in files_below(folder):
                     empty = False
                     yield Item(split, folder.name, os.fspath(file), file)
                 if empty:
@@ -165,14 +165,14 @@ def folders_in(parent: Path) -> list[Path]:
     )
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Every file in a folder and the folders in it, sorted, without hidden ones."""
     entries = sorted(os.scandir(folder), key=lambda entry: natural(entry.name))
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "Thumbs.db":
             continue
         if entry.is_dir(follow_symlinks=False):  # a link may lead back here, or to another class
-            yield from _files(Path(entry.path))
+            yield from files_below(Path(entry.path))
         else:
             yield Path(entry.path)
 
@@ -215,7 +215,7 @@ def classify(dataset: str, items: Sequence[Item], problems: Problems) -> tuple[l
     if not items:
         raise ConfigError("; ".join([f"dataset={dataset}: no samples in dataset.path", *problems.settle()]))
     train = "train" if any(item.split for item in items) else ""
-    classes = tuple(sorted({item.label for item in items if item.split == train}, key=natural))
+    classes = known_classes() or tuple(sorted({item.label for item in items if item.split == train}, key=natural))
     numbers = {label: number for number, label in enumerate(classes)}
     unknown: dict[tuple[str, str], list[Item]] = {}
     kept = []
@@ -225,9 +225,16 @@ def classify(dataset: str, items: Sequence[Item], problems: Problems) -> tuple[l
         else:
             unknown.setdefault((item.split, item.label), []).append(item)
     for (split, label), some in unknown.items():
-        problems.add(some[0].place, f"class {label} is in {split} ({len(some)} samples) but not in train")
+        where = f"in {split}" if split else "here"
+        problems.add(some[0].place, f"class {label} is {where} ({len(some)} samples) but not in train")
     need_classes(dataset, classes)
     return kept, classes, torch.tensor([numbers[item.label] for item in kept], dtype=torch.int64)
+
+
+def known_classes() -> tuple[str, ...]:
+    """Those of the run that the samples are read for; none where they are to be learned from."""
+    known = learned.get()
+    return () if known is None else tuple(known["classes"])
 
 
 def need_samples(dataset: str, items: Sequence[object]) -> None:
@@ -266,12 +273,17 @@ def divide(
         raise ConfigError(f"dataset={dataset}: no samples in train")
     parts = {name: Split(source, positions) for name, positions in given.items()}
     train, val, test = parts["train"], parts.get("val"), parts.get("test")
-    if test is None:
-        train, test = split_off(train, keys["test_fraction"], keys["test_seed"], key="test")
-    if test is None:
-        raise ConfigError("dataset.test_fraction: must be greater than 0, as there is no test split, got 0")
-    if val is None:
-        train, val = split_off(train, keys["val_fraction"], seed)
+    try:
+        if test is None:
+            train, test = split_off(train, keys["test_fraction"], keys["test_seed"], key="test")
+        if test is None:
+            raise ConfigError("dataset.test_fraction: must be greater than 0, as there is no test split, got 0")
+        if val is None:
+            train, val = split_off(train, keys["val_fraction"], seed)
+    except ConfigError:
+        if learned.get() is None:
+            raise
+        return parts["train"], None, parts["train"]  # too few to be cut, and nobody learns of them
     return train, val, test
 
 

@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 
 from trainer.augment import Augment, AugmentKeys
 from trainer.config import PositiveInt, RunError
-from trainer.data import Data, Normalise, TensorSource, class_counts, names_all
+from trainer.data import Data, Normalise, TensorSource, class_counts, learned, names_all
 from trainer.dataset._own import (
     FileSource,
     Item,
@@ -33,10 +33,15 @@ from trainer.dataset._own import (
     read_all,
 )
 from trainer.mix import MixImages
+from trainer.pictures import TOP
 from trainer.spec import Spec
 
 # What is read, whatever else the installed Pillow knows: some formats start other programs.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".dib", ".webp", ".avif"),
+    *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jpx"),
+)
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes
 # So many pictures are looked at for their size and mode, and as many of train for the normalisation.
 SOME = 1024
@@ -248,7 +253,8 @@ def picture_data(
             *warnings,
             "pictures have 16 bits, of which the upper 8 are kept; where they use only the lower, save them with 8",
         )
-    form, resized = choose_form(looks, keys["size"], keys["mode"])
+    known = learned.get()
+    form, resized = choose_form(looks, keys["size"], keys["mode"]) if known is None else (Form(*known["shape"]), ())
     read = PictureReader(opened, places, form)
     images = None
     if fits(keys["in_memory"], len(items) * math.prod(form)):
@@ -289,6 +295,7 @@ def picture_data(
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
         identity=identity(items, name, form),
+        preprocess={"top": TOP},
         warnings=warnings + resized,
         places=places,
     )

@@ -28,7 +28,7 @@ from trainer.audio import (
     read_wave,
 )
 from trainer.config import ConfigError, PositiveFloat, how_to_install
-from trainer.data import Data, Features, Normalise, RaggedSource, Source, Split, class_counts
+from trainer.data import Data, Features, Normalise, RaggedSource, Source, Split, class_counts, learned
 from trainer.dataset._own import FileSource, Item, OwnKeys, Problems, classify, divide, fits, read_all
 from trainer.spec import Spec
 
@@ -78,12 +78,13 @@ def sound_data(
         ConfigError: bad files with ``on_error=stop``, less than two classes, keys that do not fit the sounds or each
             other, or a library is missing.
     """
-    _need_libraries(dataset)
+    need_libraries(dataset)
     headed = _headed(files, opener, problems)
     if not headed:
         classify(dataset, headed, problems)  # which says why
 
-    rate = keys["sample_rate"] or _usual_rate(headed)
+    known = learned.get()
+    rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(headed)
     hop, window = _samples("hop", keys["hop"], rate), _samples("window", keys["window"], rate)
     read = make_features(keys["features"], sample_rate=rate, hop=hop, window=window, bands=keys["bands"])
     augment_waves, augment_features = augmentations(keys["augment"], rate)
@@ -91,7 +92,7 @@ def sound_data(
         raise ConfigError("dataset.augment: time_mask and freq_mask need dataset.features=logmel, got raw")
     most = None if keys["max_seconds"] is None else max(1, round(keys["max_seconds"] * rate))
 
-    fine = any(item.content.head.fine for item in headed)
+    fine = any(item.content.head.fine for item in headed) if known is None else known["fine"]
     in_memory = fits(keys["in_memory"], _num_bytes(headed, rate, most, fine=fine))
 
     def waves(some: Sequence[Item], most: int | None) -> _Waves:
@@ -101,7 +102,8 @@ def sound_data(
     readable = _read(headed, waves(headed, most), problems, keep=in_memory)
     sounds, classes, targets = classify(dataset, readable, problems)
     warnings += problems.settle()
-    longest = max(sound.content.length for sound in sounds if sound.split in ("", "train"))
+    trained = (sound.content.length for sound in sounds if sound.split in ("", "train"))
+    longest = max(trained) if known is None else known["max_samples"]
     cut = sum(sound.content.length > longest for sound in sounds)
     if cut:
         warnings += (
@@ -138,7 +140,7 @@ def sound_data(
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
         identity=_identity(sounds, rate, longest, fine),
-        preprocess={"sample_rate": rate, "max_samples": longest},
+        preprocess={"sample_rate": rate, "max_samples": longest, "fine": fine},
         warnings=warnings,
         places=[sound.place for sound in sounds],
     )
@@ -180,7 +182,7 @@ class _Waves:
         return read_wave(self.open(position), self.rate, self.most, fine=self.fine, place=self.places[position])
 
 
-def _need_libraries(dataset: str) -> None:
+def need_libraries(dataset: str) -> None:
     """Raises ConfigError where what reads sounds is missing."""
     for name in ("soundfile", "soxr"):
         try:

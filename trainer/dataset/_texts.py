@@ -104,14 +104,14 @@ def _file(split: str, file: Path, columns: Columns, encoding: str, problems: Pro
             "with a text a line, or of class folders with a text a file; dataset.delimiter reads any file as a table"
         )
     for place, text, label in rows:
-        if _is_text(text, place, encoding, problems):
+        if is_text(text, place, encoding, problems):
             if label.strip():
                 yield Item(split, label.strip(), place, text)
             else:
                 problems.add(place, "no label")
 
 
-def _is_text(text: str, place: str, encoding: str, problems: Problems) -> bool:
+def is_text(text: str, place: str, encoding: str, problems: Problems) -> bool:
     """Whether it is one that can be used; else a problem."""
     wrong = ESCAPED.search(text)
     if wrong is not None:
@@ -126,7 +126,7 @@ def _is_text(text: str, place: str, encoding: str, problems: Problems) -> bool:
     return False
 
 
-def _read(file: Path, encoding: str) -> str:
+def read_text(file: Path, encoding: str) -> str:
     """The text of a file; a byte that is none stands in it escaped, so that its line can be named."""
     try:
         content = file.read_bytes().decode(encoding, errors="surrogateescape")
@@ -140,11 +140,11 @@ def _read(file: Path, encoding: str) -> str:
 def _lines_of_class(split: str, file: Path, encoding: str, problems: Problems) -> Iterator[Item]:
     """A file ``<class>.txt``: each line that is not blank is a sample."""
     empty = True
-    for number, line in enumerate(_read(file, encoding).split("\n"), 1):
+    for number, line in enumerate(read_text(file, encoding).split("\n"), 1):
         text = line.strip()
         if text:
             empty = False
-            if _is_text(text, f"{file}:{number}", encoding, problems):
+            if is_text(text, f"{file}:{number}", encoding, problems):
                 yield Item(split, file.stem, f"{file}:{number}", text)
     if empty:
         problems.add(file, "a class without a line")
@@ -153,14 +153,14 @@ def _lines_of_class(split: str, file: Path, encoding: str, problems: Problems) -
 def _documents(dataset: str, split: str, folder: Path, encoding: str, problems: Problems) -> Iterator[Item]:
     """Class folders with one text in each file."""
     for item in class_folders(dataset, {"train": str(folder)}, problems):
-        text = _read(item.content, encoding)
-        if _is_text(text, item.place, encoding, problems):
+        text = read_text(item.content, encoding)
+        if is_text(text, item.place, encoding, problems):
             yield Item(split, item.label, item.place, text)
 
 
 def _json_rows(file: Path, columns: Columns, encoding: str, problems: Problems) -> Iterator[Row]:
     rows: list[tuple[str, dict[str, Any]]] = []
-    for number, line in enumerate(_read(file, encoding).split("\n"), 1):
+    for number, line in enumerate(read_text(file, encoding).split("\n"), 1):
         place = f"{file}:{number}"
         if not line.strip():
             continue
@@ -175,7 +175,7 @@ def _json_rows(file: Path, columns: Columns, encoding: str, problems: Problems) 
             problems.add(place, f"must be an object with keys, got {type(row).__name__}")
     if not rows:
         return
-    cells = [[_shown(value) for value in row.values()] for _, row in rows[:LOOKED_AT]]
+    cells = [[as_text(value) for value in row.values()] for _, row in rows[:LOOKED_AT]]
     names = list(dict.fromkeys(name for _, row in rows[:LOOKED_AT] for name in row))
     texts, target = _pick(file, columns, names, cells, named=True)
     for place, row in rows:
@@ -183,7 +183,7 @@ def _json_rows(file: Path, columns: Columns, encoding: str, problems: Problems) 
         if missing:
             problems.add(place, f"no {missing[0]}; keys: {', '.join(row)}")
         else:
-            yield Row(place, " ".join(_shown(row[name]) for name in texts), _shown(row[target]))
+            yield Row(place, " ".join(as_text(row[name]) for name in texts), as_text(row[target]))
 
 
 def _table_rows(file: Path, columns: Columns, encoding: str, problems: Problems) -> Iterator[Row]:
@@ -191,7 +191,7 @@ def _table_rows(file: Path, columns: Columns, encoding: str, problems: Problems)
     csv.field_size_limit(sys.maxsize)
     # quotes are no part of the format of tabs (IANA text/tab-separated-values): there they are signs like others
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(_read(file, encoding), newline=""), delimiter=delimiter, quoting=quoting)
+    reader = csv.reader(io.StringIO(read_text(file, encoding), newline=""), delimiter=delimiter, quoting=quoting)
     rows: list[tuple[str, list[str]]] = []
     line = 1
     for cells in reader:
@@ -273,6 +273,6 @@ def _pick(
     return texts, target
 
 
-def _shown(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value of JSON as a text or a label."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)

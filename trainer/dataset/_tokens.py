@@ -6,9 +6,10 @@ import dataclasses
 import re
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, UnitInterval
-from trainer.data import Data, Inputs, RaggedSource, class_counts, valid_steps
+from trainer.data import Data, Inputs, RaggedSource, class_counts, learned, valid_steps
 from trainer.dataset._own import Item, OwnKeys, Problems, classify, divide
 from trainer.draws import Draws
 from trainer.spec import Spec
@@ -57,6 +58,12 @@ class Tokenizer:
     tokens: Literal["words", "characters"]
     lowercase: bool
     max_length: int | None
+
+    @classmethod
+    def of(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
+        """That of a run, as its ``Data.preprocessing`` has it; what is longer than all it was made for is cut off."""
+        longest = preprocessing["shape"][0]
+        return cls(preprocessing["tokens"], preprocessing["lowercase"], preprocessing["max_length"] or longest)
 
     def __call__(self, text: str) -> list[str]:
         """The tokens of a text, at most ``max_length``; at least one, if it is only blanks a blank."""
@@ -102,13 +109,17 @@ class Encoded:
         counts = np.bincount(self.numbers[seen], minlength=len(self.tokens))
         frequent = np.flatnonzero(counts >= min_count).tolist()
         known = sorted(frequent, key=lambda number: (-counts[number], self.tokens[number]))[:most]
-        table = np.full(len(self.tokens), UNKNOWN, dtype=np.int32)
-        table[known] = np.arange(len(NAMES), len(NAMES) + len(known))
+        unknown = 1 - float(counts[known].sum() / counts.sum())
+        return self.use([*NAMES, *(self.tokens[number] for number in known)]), unknown
+
+    def use(self, vocabulary: list[str]) -> list[str]:
+        """Make the numbers those of a vocabulary, which is returned; what it does not have is unknown."""
+        numbers = {token: number for number, token in enumerate(vocabulary) if number >= len(NAMES)}
+        table = np.array([numbers.get(token, UNKNOWN) for token in self.tokens], dtype=np.int32)
         for start in range(0, len(self.numbers), CHUNK):  # in place: the numbers may stand on the disk
             part = self.numbers[start : start + CHUNK]
             part[:] = table[part]
-        unknown = 1 - float(counts[known].sum() / counts.sum())
-        return [*NAMES, *(self.tokens[number] for number in known)], unknown
+        return vocabulary
 
 
 def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, **keys: Unpack[Keys]) -> Data:
@@ -117,7 +128,8 @@ def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, 
     Raises:
         ConfigError: bad samples are to be refused, or nothing is left of a split.
     """
-    tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"])
+    known = learned.get()
+    tokenizer = Tokenizer.of(known) if known else Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"])
     in_memory = keys["in_memory"] is not False
     items: list[Item] = []
 
@@ -134,7 +146,10 @@ def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, 
     source = RaggedSource(torch.from_numpy(encoded.numbers), encoded.lengths, targets)
     train, val, test = divide(name, seed, source, [item.split for item in kept], keys)
     counted = torch.zeros(len(kept), dtype=torch.bool).index_fill_(0, train.positions, True)
-    vocabulary, unknown = encoded.choose(counted, most=keys["vocabulary"], min_count=keys["min_count"])
+    if known is None:
+        vocabulary, unknown = encoded.choose(counted, most=keys["vocabulary"], min_count=keys["min_count"])
+    else:
+        vocabulary, unknown = encoded.use(known["vocabulary"]), 0.0
     if unknown > MOST_UNKNOWN:
         warnings += (
             f"{100 * unknown:.0f} % of the tokens of train are unknown, seen less than {keys['min_count']} times "
@@ -160,7 +175,11 @@ def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, 
         in_memory=in_memory,
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
-        preprocess={"vocabulary": vocabulary, **dataclasses.asdict(tokenizer)},
+        preprocess={
+            "vocabulary": vocabulary,
+            **dataclasses.asdict(tokenizer),
+            "unit": "file" if Path(kept[0].place).is_file() else "line",  # a text is a whole file, or a line of one
+        },
         warnings=warnings,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
-from trainer.data import Data, RaggedSource, TensorSource
+from trainer.data import Data, RaggedSource, TensorSource, learned
 from trainer.dataset import DATASETS
 from trainer.dataset._arrays import MOST_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
 from trainer.dataset._own import Problems, need_samples, roots
@@ -47,10 +47,13 @@ def csv(
     problems = Problems("csv", keys["on_error"])
     layouts = {split: look(file, delimiter, header, encoding) for split, file in roots("csv", keys["path"]).items()}
     first = layouts.get("train", next(iter(layouts.values())))
+    known = learned.get()
+    if known is not None:  # by their names, wherever they stand in another file
+        features, ignore = known["columns"], []
     chosen, warnings = _choose(first, target, features, ignore, group_by)
     rows, texts = _read(layouts, first, chosen, missing=missing == "mean")
     names = [first.names[column] for column in chosen.targets]
-    task = _check_targets(keys["task"], names, rows, texts)
+    task = _check_targets(keys["task"] if known is None else known["task"], names, rows, texts)
 
     samples = _settled(rows, names, texts, problems)
     warnings += problems.settle()
@@ -311,6 +314,7 @@ def _source(
         step = np.arange(len(order)) - np.repeat(lengths.cumsum() - lengths, lengths)
         order, lengths = order[step < max_length], lengths.clip(max=max_length)
     values = torch.from_numpy(numbers[order])
-    if (lengths == lengths[0]).all():
+    known = learned.get()
+    if (lengths == lengths[0]).all() and not (known is not None and known["varying"]):
         return TensorSource((values.view(len(samples), lengths[0], -1),), targets)
     return RaggedSource(values, torch.from_numpy(lengths), targets)

@@ -10,12 +10,7 @@ from typing_extensions import Unpack
 from trainer.data import Data
 from trainer.dataset import DATASETS
 from trainer.dataset._own import Item, Problems, class_folders, roots, with_suffix
-from trainer.dataset._pictures import PictureKeys, picture_data
-
-SUFFIXES = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".dib", ".webp", ".avif"),
-    *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jpx"),
-)
+from trainer.dataset._pictures import SUFFIXES, PictureKeys, picture_data
 
 
 @DATASETS.register

@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, did_you_mean
-from trainer.data import Data, RaggedSource, TensorSource
+from trainer.data import Data, RaggedSource, TensorSource, learned
 from trainer.dataset import DATASETS
 from trainer.dataset._arrays import ArrayKeys, Places, Targets, array_data, find_classes
 from trainer.dataset._own import SPLITS, Problems, need_samples, roots
@@ -53,7 +53,8 @@ def npz(
     values = _shaped(found, channels, arrays)
     steps = _find_lengths(values, arrays, problems)
     _drop_bad_inputs(values, steps, arrays, problems)
-    task, answers = _find_task(keys["task"], arrays, problems)
+    known = learned.get()
+    task, answers = _find_task(keys["task"] if known is None else known["task"], arrays, problems)
     good = arrays.good
     warnings = problems.settle()
     need_samples("npz", np.flatnonzero(good).tolist())

@@ -1,0 +1,430 @@
+"""New samples for a model that has trained: files, folders, rows, lines, read as those of its run were.
+
+Each is read when it is needed, some ahead of the others by a few threads, and a bad one is a sample with its error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.audio import SUFFIXES as SOUNDS
+from trainer.audio import read_wave
+from trainer.config import ConfigError, RunError, did_you_mean
+from trainer.data import Inputs
+from trainer.dataset import _own, _pictures, _sounds, _tables, _texts, _tokens
+from trainer.pictures import TOP
+from trainer.trained import Trained
+
+STDIN = "-"
+AHEAD = 4  # batches that are read ahead
+ARRAYS = (".npz", ".npy")
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".data")
+
+Read = Callable[[], Inputs]
+Value = TypeVar("Value")
+
+
+class Sample(NamedTuple):
+    """A sample that was read, or not.
+
+    Args:
+        name: where it stands: a file, ``file:line``, or the number of a line of standard input.
+        inputs: raw, without the axis of the batch, and the number of its steps where these vary; None for a bad one.
+        error: why it cannot be used; empty for a good one.
+        shown: what one who looks at it wants to see: a text; else None.
+    """
+
+    name: str
+    inputs: Inputs | None
+    error: str = ""
+    shown: str | None = None
+
+
+class _Waiting(NamedTuple):
+    """A sample that is still to be read, or is known to be bad."""
+
+    name: str
+    read: Read | None
+    error: str = ""
+    shown: str | None = None
+
+
+def kind_of(trained: Trained) -> str:
+    """What a run reads: pictures, sounds, texts, rows or arrays."""
+    learned, spec = trained.learned, trained.spec
+    if spec.kind == "tokens":
+        return "texts" if "vocabulary" in learned else "arrays"
+    if learned.get("sample_rate") is not None:
+        return "sounds"
+    if spec.kind == "image":
+        return "pictures" if learned.get("top") is not None else "arrays"
+    return "rows" if learned.get("columns") else "arrays"
+
+
+def samples(trained: Trained, words: Sequence[str], batch_size: int) -> Iterator[Sample]:
+    """Every sample that the words name, in their order.
+
+    Args:
+        trained: says how they are read.
+        words: files, folders, and ``-`` for standard input.
+        batch_size: how many are wanted at a time.
+
+    Raises:
+        ConfigError: the run reads nothing of the kind.
+    """
+    for_kind: dict[str, Callable[[Trained, Sequence[str]], Iterator[_Waiting]]] = {
+        "pictures": _picture_files,
+        "sounds": _sound_files,
+        "texts": _text_lines,
+        "rows": _table_rows,
+        "arrays": _array_rows,
+    }
+    waiting = for_kind[kind_of(trained)](trained, words)
+    yield from _read_ahead(_finish, waiting, AHEAD * batch_size)
+
+
+def batches(found: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    """So many samples at a time."""
+    some: list[Sample] = []
+    for sample in found:
+        some.append(sample)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def collate(trained: Trained, good: Sequence[Sample]) -> Inputs:
+    """A batch of samples that were read, as ``Trained.read`` takes it; padded with zeros where their steps vary."""
+    first = [sample.inputs[0] for sample in good if sample.inputs is not None]
+    if not trained.spec.varying:
+        return (torch.stack(first),)
+    return torch.nn.utils.rnn.pad_sequence(first, batch_first=True), torch.tensor([len(each) for each in first])
+
+
+def _finish(waiting: _Waiting) -> Sample:
+    if waiting.read is None:
+        return Sample(waiting.name, None, waiting.error, waiting.shown)
+    try:
+        return Sample(waiting.name, waiting.read(), shown=waiting.shown)
+    except Exception as error:  # whatever a bad file does to what reads it
+        text = " ".join(str(error).split()) or type(error).__name__
+        text = text.removeprefix(f"{waiting.name}: ").removeprefix("cannot be read: ")
+        return Sample(waiting.name, None, text, waiting.shown)
+
+
+def _read_ahead(do: Callable[[_Waiting], Value], items: Iterable[_Waiting], window: int) -> Iterator[Value]:
+    """``do`` of every item, in order, by a few threads, so many items ahead of who asks."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        ahead: deque[Future[Value]] = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(do, item))
+                if len(ahead) > window:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for each in ahead:
+                each.cancel()
+
+
+# ---- files
+
+
+def _files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Iterator[tuple[str, Path | None, str]]:
+    """(name, file, error) of every file that is meant: of folders those whose names end so.
+
+    Of standard input each line is a file. A file that is named is read whatever its name.
+    """
+    for word in words:
+        if word == STDIN:
+            for line in sys.stdin:
+                if line.strip():
+                    yield from _files([line.strip()], suffixes, noun)
+            continue
+        path = Path(word).expanduser()
+        if path.is_dir():
+            found = [file for file in _own.files_below(path) if file.suffix.lower() in suffixes]
+            if not found:
+                yield word, None, f"a folder without a {noun}"
+            yield from ((os.fspath(file), file, "") for file in found)
+        elif path.exists():
+            yield word, path, ""
+        else:
+            yield word, None, _not_there(path)
+
+
+def _not_there(path: Path) -> str:
+    beside: list[str] = []
+    with contextlib.suppress(OSError):
+        beside = [each.name for each in path.parent.iterdir()]
+    return f"no such file or folder{did_you_mean(path.name, beside)}".rstrip(";")
+
+
+def _picture_files(trained: Trained, words: Sequence[str]) -> Iterator[_Waiting]:
+    form = _pictures.Form(*trained.spec.shape)
+    brightness = trained.learned["top"] / TOP
+    for name, file, error in _files(words, _pictures.SUFFIXES, "picture"):
+        if file is None:
+            yield _Waiting(name, None, error)
+        else:
+            reader = _pictures.PictureReader((os.fspath(file),).__getitem__, [name], form)
+            yield _Waiting(name, partial(_picture, reader, brightness))
+
+
+def _picture(reader: _pictures.PictureReader, brightness: float) -> Inputs:
+    """In the units of the run's own pictures."""
+    pixels = reader(0)
+    return (pixels if brightness == 1 else pixels * brightness,)
+
+
+def _sound_files(trained: Trained, words: Sequence[str]) -> Iterator[_Waiting]:
+    _sounds.need_libraries(trained.spec.dataset)
+    for name, file, error in _files(words, SOUNDS, "sound"):
+        yield _Waiting(name, None if file is None else partial(_sound, trained.learned, file), error)
+
+
+def _sound(learned: Any, file: Path) -> Inputs:
+    return (read_wave(file, learned["sample_rate"], learned["max_samples"], fine=learned["fine"]),)
+
+
+# ---- texts
+
+
+def _text_lines(trained: Trained, words: Sequence[str]) -> Iterator[_Waiting]:
+    tokenizer = _tokens.Tokenizer.of(trained.learned)
+    numbers = {token: number for number, token in enumerate(trained.learned["vocabulary"])}
+    for place, text, error in _texts_of(trained, words):
+        if not error and not text.strip():
+            error = "no text"
+        read = None if error else partial(_tokens_of, tokenizer, numbers, text)
+        yield _Waiting(place, read, error, text or None)
+
+
+def _tokens_of(tokenizer: _tokens.Tokenizer, numbers: dict[str, int], text: str) -> Inputs:
+    found = [numbers.get(token, _tokens.UNKNOWN) for token in tokenizer(text)]
+    return (torch.tensor(found, dtype=torch.int32),)
+
+
+def _texts_of(trained: Trained, words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """(place, text, error) of every text: lines, whole files, or the rows of a table, as the run had them."""
+    whole = trained.learned.get("unit") == "file"
+    encoding = str(trained.settings.dataset.get("encoding", "utf-8"))
+    suffixes = (_texts.DOCUMENT, *_texts.TABLES, *_texts.LINES_OF_JSON)
+    for word in words:
+        if word == STDIN:
+            for number, line in enumerate(sys.stdin, 1):
+                if line.strip():
+                    yield str(number), line.strip(), ""
+            continue
+        for name, file, error in _files([word], suffixes, "text"):
+            if file is None:
+                yield name, "", error
+                continue
+            try:
+                if file.suffix.lower() in (*_texts.TABLES, *_texts.LINES_OF_JSON):
+                    yield from _rows_of_texts(trained, file, encoding)
+                    continue
+                text = _texts.read_text(file, encoding)
+            except ConfigError as wrong:
+                yield name, "", str(wrong).removeprefix(f"dataset.path: {file}: ")
+                continue
+            lines = [(name, text)] if whole else [(f"{name}:{at}", line) for at, line in enumerate(text.split("\n"), 1)]
+            for place, line in lines:
+                if whole or line.strip():
+                    problems = _own.Problems(trained.spec.dataset, "skip")
+                    _texts.is_text(line, "", encoding, problems)
+                    yield place, line.strip(), (problems.found or [""])[0].removeprefix(": ")
+
+
+def _rows_of_texts(trained: Trained, file: Path, encoding: str) -> Iterator[tuple[str, str, str]]:
+    """(place, text, error) of each row of a table or of lines of JSON."""
+    content = _texts.read_text(file, encoding)
+    rows: list[tuple[str, dict[str, str], str]] = []
+    if file.suffix.lower() in _texts.LINES_OF_JSON:
+        for number, line in enumerate(content.split("\n"), 1):
+            if line.strip():
+                rows.append((f"{file}:{number}", *_json_row(line)))
+    else:
+        delimiter = trained.settings.dataset.get("delimiter") or _texts.TABLES[file.suffix.lower()]
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting)
+        cells = [(reader.line_num, row) for row in reader if row]
+        header = trained.settings.dataset.get("header", "auto")
+        names = [cell.strip() for cell in cells[0][1]] if cells else []
+        if header is False or (header == "auto" and not _text_columns(trained, names)):
+            names = [str(number) for number in range(len(names))]
+        else:
+            cells = cells[1:]
+        for number, row in cells:
+            wrong = "" if len(row) == len(names) else f"{len(row)} columns instead of {len(names)}"
+            rows.append((f"{file}:{number}", dict(zip(names, row, strict=False)), wrong))
+    names = [*dict.fromkeys(name for _, row, _ in rows for name in row)]
+    chosen = _text_columns(trained, names) or (names if len(names) == 1 else [])
+    if rows and not chosen:
+        yield str(file), "", f"which column holds the text? dataset.input=NAME says so; columns: {', '.join(names)}"
+        return
+    for place, row_of, wrong in rows:
+        missing = [name for name in chosen if name not in row_of]
+        wrong = wrong or (f"no {missing[0]}" if missing else "")
+        yield place, "" if wrong else " ".join(row_of[name] for name in chosen), wrong
+
+
+def _json_row(line: str) -> tuple[dict[str, str], str]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return {}, f"no JSON: {error}"
+    if not isinstance(row, dict):
+        return {}, f"must be an object with keys, got {type(row).__name__}"
+    return {name: _texts.as_text(value) for name, value in row.items()}, ""
+
+
+def _text_columns(trained: Trained, names: Sequence[str]) -> list[str]:
+    """Those of a table's columns that hold the text, as the run was told, or as they are usually called."""
+    asked = trained.settings.dataset.get("input")
+    if asked is not None:
+        wanted = [str(each) for each in (asked if isinstance(asked, list) else [asked])]
+        return wanted if {*wanted} <= {*names} else []
+    lower = {name.lower(): name for name in reversed(names)}
+    return [lower[name] for name in _texts.TEXT_NAMES if name in lower][:1]
+
+
+# ---- numbers
+
+
+def _table_rows(trained: Trained, words: Sequence[str]) -> Iterator[_Waiting]:
+    for name, file, error in _tables_of(words):
+        if file is None:
+            yield _Waiting(name, None, error)
+            continue
+        try:
+            yield from _rows(trained, name, file)
+        except ConfigError as wrong:
+            shown = str(wrong).replace(f"dataset.path: {file}: ", "").replace(str(file), name)
+            yield _Waiting(name, None, shown)
+
+
+def _tables_of(words: Sequence[str]) -> Iterator[tuple[str, Path | None, str]]:
+    """As ``_files``; standard input is a table itself, kept in a file while it is read, as it is read twice."""
+    for word in words:
+        if word != STDIN:
+            yield from _files([word], TABLES, "table")
+            continue
+        with tempfile.NamedTemporaryFile("wb", suffix=".csv") as kept:
+            shutil.copyfileobj(sys.stdin.buffer, kept)
+            kept.flush()
+            yield STDIN, Path(kept.name), ""
+
+
+def _rows(trained: Trained, name: str, file: Path) -> Iterator[_Waiting]:
+    """The samples of a table: its rows, or, with ``group_by``, the rows that are alike there."""
+    keys, columns = trained.settings.dataset, trained.learned["columns"]
+    layout = _tables.look(file, keys.get("delimiter"), keys.get("header", "auto"), str(keys.get("encoding", "utf-8")))
+    by_name = all(column in layout.names for column in columns)
+    if not by_name and (layout.header or len(layout.names) != len(columns)):
+        missing = next((column for column in columns if column not in layout.names), columns[0])
+        raise ConfigError(f"has no column {missing}; columns: {_tables.listed(layout.names)}")
+    numbers = [layout.names.index(column) for column in columns] if by_name else [*range(len(columns))]
+    group_by, most = keys.get("group_by"), keys.get("max_length")
+    own: dict[str, int] = {}
+    grouping = [] if group_by is None else [(layout.find("group_by", group_by), own)]
+    table = _tables.read(layout, numbers, grouping, missing=keys.get("missing") == "mean")
+    fill = trained.learned["fill"] or trained.learned["normalise"]["mean"]
+    values = np.where(np.isnan(table.numbers), np.array(fill, dtype=np.float32), table.numbers)
+    if group_by is None:
+        for row, line in enumerate(table.lines.tolist()):
+            wrong = table.faults.get(row, "")
+            yield _Waiting(f"{name}:{line}", None if wrong else partial(_tensor, values[row]), wrong)
+        return
+    groups = table.texts[-1]
+    for text, number in own.items():
+        rows = np.flatnonzero(groups == number)
+        wrong = next((table.faults[row] for row in rows.tolist() if row in table.faults), "")
+        steps = values[rows[:most]]
+        wrong = wrong or _wrong_shape(trained, steps)
+        yield _Waiting(f"{name}: {text}", None if wrong else partial(_tensor, steps), wrong)
+
+
+def _tensor(values: Any) -> Inputs:
+    return (torch.from_numpy(np.ascontiguousarray(values)),)
+
+
+def _wrong_shape(trained: Trained, sample: Any) -> str:
+    """Why an array is no sample of the run; empty where it is."""
+    shape, wanted = tuple(sample.shape), trained.spec.shape
+    there = (1, *wanted[1:]) if trained.spec.varying else wanted
+    if trained.spec.varying and shape[1:] == wanted[1:] and 1 <= shape[0] <= wanted[0]:
+        return ""
+    if shape == wanted:
+        return ""
+    least = f"{'×'.join(map(str, there))} to " if trained.spec.varying else ""
+    return f"is {'×'.join(map(str, shape))}; the run reads {least}{'×'.join(map(str, wanted))}"
+
+
+def _array_rows(trained: Trained, words: Sequence[str]) -> Iterator[_Waiting]:
+    for name, file, error in _files(words, ARRAYS, "file of arrays"):
+        if file is None:
+            yield _Waiting(name, None, error)
+            continue
+        try:
+            key, values, lengths = _arrays(trained, file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, RunError) as wrong:
+            text = str(wrong) if isinstance(wrong, RunError) else "no .npz or .npy file, as numpy writes them"
+            yield _Waiting(name, None, text)
+            continue
+        for row, sample in enumerate(values):
+            steps = sample if lengths is None else sample[: lengths[row]]
+            reason = _wrong_shape(trained, steps)
+            if not reason and not np.isfinite(steps).all():
+                reason = "holds a number that is not finite"
+            yield _Waiting(f"{name}: {key}[{row}]", None if reason else partial(_tensor, steps), reason)
+
+
+def _arrays(trained: Trained, file: Path) -> tuple[str, Any, Any]:
+    """The name of the array of inputs, itself as raw samples, and the lengths where there are some.
+
+    Raises:
+        RunError: it is not there, or holds no numbers.
+    """
+    spec, keys = trained.spec, trained.settings.dataset
+    found = np.load(file, allow_pickle=False)
+    arrays = {name: found[name] for name in found.files} if hasattr(found, "files") else {file.stem: found}
+    wanted = str(keys.get("inputs", "x"))
+    key = wanted if wanted in arrays else f"{wanted}_test" if f"{wanted}_test" in arrays else ""
+    key = key or (next(iter(arrays)) if len(arrays) == 1 else "")
+    if not key:
+        raise RunError(f"has no array {wanted}; arrays: {', '.join(arrays)}")
+    values = arrays[key]
+    if values.dtype.kind not in "biuf":
+        raise RunError(f"{key} must hold numbers, got {values.dtype}")
+    if values.ndim == len(spec.shape):  # one channel, or steps of one number
+        values = values[:, None] if spec.kind == "image" else values[..., None]
+    if spec.kind == "image" and values.shape[1:] != spec.shape and values.ndim == 4:
+        values = np.moveaxis(values, 3, 1)
+    if spec.kind == "tokens":
+        values = values.astype(np.int64)
+    elif not (spec.kind == "image" and values.dtype == np.uint8):
+        values = values.astype(np.float32)
+    lengths = arrays.get(str(keys.get("lengths")))
+    return key, values, lengths
