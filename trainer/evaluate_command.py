@@ -19,9 +19,9 @@ MOST_ROWS = 20  # classes of a table on a terminal; of more, the worst
 MOST_PAIRS = 5  # classes that were taken for each other
 
 EPILOG = """\
-A RUN is a run directory, a folder of runs such as a sweep's, or last. Several runs answer as one, with the mean of their
-probabilities. A WORD is as for train, about what may be otherwise now: dataset.path=… (the data have moved, or are
-others), dataset=…, device=cpu, batch_size=…, precision=…, plugins=[…].
+A RUN is a run directory, a folder of runs such as a sweep's, or last. Several runs answer as one, with the mean of
+their probabilities. A WORD is as for train, about what may be otherwise now: dataset.path=… (the data have moved, or
+are others), dataset=…, device=cpu, batch_size=…, precision=…, plugins=[…].
 examples:
   trainer evaluate last
   trainer evaluate last --split val --metrics accuracy,top3,auroc,ece

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.scores import PerClass, check, compute, names, per_class
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.metrics import Sums, choose
 from trainer.plugins import load_metrics
+from trainer.scores import PerClass, check, compute, names, per_class
 from trainer.spec import Spec
 from trainer.trained import Answers, Trained, answers
 

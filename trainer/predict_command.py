@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainer.spec import Spec
     from trainer.trained import Trained
 
+SIMILAR = 8  # batches whose samples are sorted by length, so that little is computed for padding
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 EPILOG = """\
@@ -65,13 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
     if output is not None:
         files.check_ours("--output", output, "input" if kind == "csv" else '{"input"', within=9, what="no output")
     found = runs.one(arguments.run)
-    from trainer.runner import evaluation_batch_size
     from trainer.trained import notes, open_run
 
     trained = open_run(found, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
         print(f"trainer: warning: {line}", file=sys.stderr)
-    size = size or evaluation_batch_size(trained.settings.batch_size, trained.spec)
+    size = size or trained.batch_size
     started = time.perf_counter()
     with _opened(output) as file:
         write = _writer(kind, file, trained.spec)
@@ -123,13 +123,12 @@ def _predict(trained: Trained, names: Sequence[str], size: int, write: Row, *, s
     counts = [0, 0]
     found = reading.samples(trained, names, size)
     bar = tqdm(found, unit=" samples", disable=None if shows_bar else True, leave=False, file=sys.stderr)
-    for some in reading.batches(bar, size):
-        good = [sample for sample in some if sample.inputs is not None]
-        scores = iter(trained.scores(reading.collate(trained, good)).tolist() if good else ())
-        for sample in some:
-            is_good = sample.inputs is not None
-            counts[not is_good] += 1
-            write(sample, next(scores) if is_good else None)
+    at_once = size * (SIMILAR if trained.spec.varying else 1)
+    for some in reading.batches(bar, at_once):
+        scores = reading.scores(trained, some, size)
+        for sample, answer in zip(some, scores, strict=True):
+            counts[answer is None] += 1
+            write(sample, answer)
     return counts[0], counts[1]
 
 
@@ -143,18 +142,12 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> Row:
         return write_json
     rows = csv.writer(file, lineterminator="\n")
     regression = spec.task == "regression"
-    rows.writerow(
-        [
-            "input",
-            *(spec.classes if regression else ("prediction", "probability", *(f"p_{each}" for each in spec.classes))),
-        ]
-        + ["error"]
-    )
-    width = len(spec.classes) + (0 if regression else 2)
+    answers = spec.classes if regression else ("prediction", "probability", *(f"p_{name}" for name in spec.classes))
+    rows.writerow(["input", *answers, "error"])
 
     def write(sample: Sample, scores: Sequence[float] | None) -> None:
         if scores is None:
-            rows.writerow([sample.name, *[""] * width, sample.error])
+            rows.writerow([sample.name, *[""] * len(answers), sample.error])
             return
         values = [f"{value:.6g}" for value in scores]
         if regression:

@@ -115,10 +115,29 @@ def batches(found: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
 
 def collate(trained: Trained, good: Sequence[Sample]) -> Inputs:
     """A batch of samples that were read, as ``Trained.read`` takes it; padded with zeros where their steps vary."""
-    first = [sample.inputs[0] for sample in good if sample.inputs is not None]
+    first = [_first(sample) for sample in good]
     if not trained.spec.varying:
         return (torch.stack(first),)
     return torch.nn.utils.rnn.pad_sequence(first, batch_first=True), torch.tensor([len(each) for each in first])
+
+
+def scores(trained: Trained, some: Sequence[Sample], batch_size: int) -> list[list[float] | None]:
+    """The scores of each sample, None for a bad one; so many at a time, those of similar length together."""
+    found: list[list[float] | None] = [None] * len(some)
+    good = [at for at, sample in enumerate(some) if sample.inputs is not None]
+    if trained.spec.varying:
+        good.sort(key=lambda at: len(_first(some[at])))
+    for start in range(0, len(good), batch_size):
+        batch = good[start : start + batch_size]
+        answers = trained.scores(collate(trained, [some[at] for at in batch])).tolist()
+        for at, answer in zip(batch, answers, strict=True):
+            found[at] = answer
+    return found
+
+
+def _first(sample: Sample) -> Tensor:
+    assert sample.inputs is not None
+    return sample.inputs[0]
 
 
 def _finish(waiting: _Waiting) -> Sample:
@@ -215,15 +234,19 @@ def _text_lines(trained: Trained, words: Sequence[str]) -> Iterator[_Waiting]:
     tokenizer = _tokens.Tokenizer.of(trained.learned)
     numbers = {token: number for number, token in enumerate(trained.learned["vocabulary"])}
     for place, text, error in _texts_of(trained, words):
-        if not error and not text.strip():
-            error = "no text"
-        read = None if error else partial(_tokens_of, tokenizer, numbers, text)
-        yield _Waiting(place, read, error, text or None)
+        reason = error or ("" if text.strip() else "no text")
+        read = None if reason else partial(_tokens_of, tokenizer, numbers, text)
+        yield _Waiting(place, read, reason, text or None)
 
 
 def _tokens_of(tokenizer: _tokens.Tokenizer, numbers: dict[str, int], text: str) -> Inputs:
     found = [numbers.get(token, _tokens.UNKNOWN) for token in tokenizer(text)]
     return (torch.tensor(found, dtype=torch.int32),)
+
+
+def tokens_of(trained: Trained, text: str) -> list[str]:
+    """The tokens of a text, as a run that reads texts cuts it; at most as many as it reads."""
+    return _tokens.Tokenizer.of(trained.learned)(text)
 
 
 def _texts_of(trained: Trained, words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -286,8 +309,8 @@ def _rows_of_texts(trained: Trained, file: Path, encoding: str) -> Iterator[tupl
         return
     for place, row_of, wrong in rows:
         missing = [name for name in chosen if name not in row_of]
-        wrong = wrong or (f"no {missing[0]}" if missing else "")
-        yield place, "" if wrong else " ".join(row_of[name] for name in chosen), wrong
+        reason = wrong or (f"no {missing[0]}" if missing else "")
+        yield place, "" if reason else " ".join(row_of[name] for name in chosen), reason
 
 
 def _json_row(line: str) -> tuple[dict[str, str], str]:

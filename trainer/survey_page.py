@@ -164,12 +164,31 @@ def _drawn(data: Data, survey: Survey, split: Split, seed: int | None) -> list[s
     ]
     if seed is not None and data.mix is not None:
         captions = [_shares(data, target) for target in targets]
-    draw = {"image": _images, "spectrogram": _spectrograms, "sequence": _lines, "table": _bars, "tokens": _texts}
-    drawn = draw[data.spec.kind](data, survey, inputs)
     return [
         f"<figure>{each}{f'<figcaption>{escape(caption)}</figcaption>' if caption else ''}</figure>"
-        for each, caption in zip(drawn, captions, strict=True)
+        for each, caption in zip(drawn(data, inputs, shades(survey)), captions, strict=True)
     ]
+
+
+Shades = tuple[float, float]  # raw values that are drawn black and white
+
+
+def shades(raw: Survey | Tensor) -> Shades:
+    """Of pictures: those of bytes, or else of the values there are."""
+    if isinstance(raw, Tensor):
+        least, most = map(float, raw.aminmax())
+        name = str(raw.dtype).removeprefix("torch.")
+    else:
+        least, most, name = raw.least, raw.most, raw.dtype
+    return (0.0, 255.0) if name == "uint8" and most > 127 else (min(least, 0.0), most)
+
+
+def drawn(data: Data, inputs: Inputs, shades: Shades) -> list[str]:
+    """Each sample of a batch, as a model reads it, as HTML."""
+    if data.spec.kind == "image":
+        return _images(data, inputs, shades)
+    draw = {"spectrogram": _spectrograms, "sequence": _lines, "table": _bars, "tokens": _texts}
+    return draw[data.spec.kind](data, inputs)
 
 
 def _read(data: Data, split: Split, seed: int | None) -> tuple[Inputs, Tensor]:
@@ -193,13 +212,12 @@ def _shares(data: Data, target: Tensor) -> str:
     return ", ".join(f"{data.spec.classes[at]} {float(target[at]):.2f}" for at in largest if target[at] > 0)
 
 
-def _images(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
+def _images(data: Data, inputs: Inputs, shades: Shades) -> list[str]:
     """Pictures, in the range that the raw pixels have."""
     values = inputs[0].float()
     if data.normalise is not None:
         values = values * data.normalise.std.view(-1, 1, 1) + data.normalise.mean.view(-1, 1, 1)
-    is_8_bit = survey.dtype == "uint8" and survey.most > 127
-    low, high = (0.0, 255.0) if is_8_bit else (min(survey.least, 0.0), survey.most)
+    low, high = shades
     levels = ((values - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
     levels = levels[:, :3] if levels.shape[1] >= 3 else levels[:, :1]
     drawn = []
@@ -207,11 +225,11 @@ def _images(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
         picture = Image.fromarray(each[:, :, 0] if each.shape[2] == 1 else np.ascontiguousarray(each))
         small = max(picture.size) <= 64
         picture.thumbnail((MOST_PIXELS, MOST_PIXELS))
-        drawn.append(_png(picture, "small" if small else ""))
+        drawn.append(png(picture, "small" if small else ""))
     return drawn
 
 
-def _spectrograms(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
+def _spectrograms(data: Data, inputs: Inputs) -> list[str]:
     """Time to the right, low bands at the bottom, loud is dark."""
     values = inputs[0].float()
     lengths = inputs[1].tolist() if len(inputs) > 1 else [values.shape[2]] * len(values)
@@ -222,18 +240,19 @@ def _spectrograms(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
         picture = Image.fromarray(np.ascontiguousarray(each[0, :length].t().flip(0).numpy()))
         if picture.width > MOST_STEPS:
             picture = picture.resize((MOST_STEPS, picture.height))
-        drawn.append(_png(picture, "sound"))
+        drawn.append(png(picture, "sound"))
     return drawn
 
 
-def _png(picture: Image.Image, css: str) -> str:
+def png(picture: Image.Image, css: str) -> str:
+    """A picture in the page, with a class of its style."""
     with io.BytesIO() as file:
         picture.save(file, "PNG", optimize=True)
         content = base64.b64encode(file.getvalue()).decode()
     return f'<img class="{css}" alt="" src="data:image/png;base64,{content}">'
 
 
-def _lines(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
+def _lines(data: Data, inputs: Inputs) -> list[str]:
     """A line for each column; of a wave in steps one line."""
     values = inputs[0].float()
     lengths = inputs[1].tolist() if len(inputs) > 1 else [values.shape[1]] * len(values)
@@ -241,11 +260,11 @@ def _lines(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
     drawn = []
     for each, length in zip(values, lengths, strict=True):
         columns = each[:length].reshape(-1, 1) if is_wave else each[:length, :MOST_LINES]
-        drawn.append(_plot(columns.numpy(), 240, 70))
+        drawn.append(plot(columns.numpy(), 240, 70))
     return drawn
 
 
-def _plot(columns: NDArray[np.float32], width: int, height: int) -> str:
+def plot(columns: NDArray[np.float32], width: int, height: int) -> str:
     """(steps, lines) as SVG; long ones as their lowest and highest values."""
     columns = np.nan_to_num(columns)
     if len(columns) > MOST_POINTS:
@@ -264,7 +283,7 @@ def _plot(columns: NDArray[np.float32], width: int, height: int) -> str:
     return f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}">{title}{lines}</svg>'
 
 
-def _bars(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
+def _bars(data: Data, inputs: Inputs) -> list[str]:
     """A bar for each column, up or down from zero, in deviations from the mean where they are normalised."""
     values = inputs[0].float()[:, :MOST_BARS].nan_to_num()
     most = max(float(values.abs().max()), 1e-12)
@@ -283,7 +302,7 @@ def _bars(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
     return drawn
 
 
-def _texts(data: Data, survey: Survey, inputs: Inputs) -> list[str]:
+def _texts(data: Data, inputs: Inputs) -> list[str]:
     """The words again; those that are not in the vocabulary are marked."""
     tokens, *lengths = inputs
     cut = tuple(each.clamp_max(MOST_TOKENS) for each in lengths)

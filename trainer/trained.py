@@ -105,6 +105,9 @@ class Trained:
         name = self.settings.dataset["name"]
         try:
             found = build(DATASETS, self.settings.dataset, self.settings.seed)
+        except ConfigError as error:
+            where = "; if they have moved, dataset.path=… says where they are"
+            raise ConfigError(*(f"{line}{where * (': no such file' in line)}" for line in error.problems)) from error
         except KeyError as error:
             raise ConfigError(f"{self.checkpoint}: was written by an earlier version, which kept no {error}") from error
         finally:
@@ -117,8 +120,8 @@ class Trained:
             theirs, ours = (", ".join(each.classes[:5]) for each in (found.spec, self.spec))
             raise ConfigError(f"dataset={name}: has the classes {theirs}, …; the run {self.run.path} has {ours}, …")
         spec = dataclasses.replace(self.spec, dataset=name)
-        top, its_top = self.learned.get("top"), found.preprocess.get("top")
-        normalise = self.normalise if top == its_top or None in (top, its_top) else self._scaled(its_top / top)
+        top, its_top = (each.get("top") or 1 for each in (self.learned, found.preprocess))
+        normalise = self.normalise if top == its_top else self._scaled(its_top / top)
         found = dataclasses.replace(found, spec=spec, normalise=normalise, features=self.features)
         found.check()
         return found
@@ -128,6 +131,11 @@ class Trained:
         if self.normalise is None:
             return None
         return dataclasses.replace(self.normalise, mean=self.normalise.mean * factor, std=self.normalise.std * factor)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples at a time, as in a run's evaluation."""
+        return evaluation_batch_size(self.settings.batch_size, self.spec)
 
     def loader(self, data: Data, split: Split) -> Loader:
         """The batches of a split, as those of a run's evaluation."""
@@ -140,7 +148,7 @@ class Trained:
             limit_batches=settings.limit_batches,
             overfit_batches=None,
             share=Share(settings.micro_batch_size),
-            evaluation_batch_size=evaluation_batch_size(settings.batch_size, self.spec),
+            evaluation_batch_size=self.batch_size,
         ).test
 
 
@@ -266,7 +274,7 @@ def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     if not file.is_file():
         ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""
         near = f"; --checkpoint {others[0]} is there" if others else ""
-        raise ConfigError(f"{run.path}: has no {file.name}, the run has {run.state}{ended}{near}")
+        raise ConfigError(f"{run.path}: has no {CHECKPOINTS}/{file.name} ({run.state}{ended}){near}")
     try:
         state = read(file)
     except DamagedError as error:

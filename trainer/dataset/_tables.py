@@ -172,7 +172,7 @@ def read(
         layout.file,
         np.concatenate([part.lines for part in parts]),
         np.concatenate([part.numbers for part in parts]),
-        np.concatenate([part.texts for part in parts], axis=1),
+        np.concatenate([part.texts for part in parts], axis=-1),
         faults,
     )
 

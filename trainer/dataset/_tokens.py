@@ -181,6 +181,7 @@ def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, 
             "unit": "file" if Path(kept[0].place).is_file() else "line",  # a text is a whole file, or a line of one
         },
         warnings=warnings,
+        places=[item.place for item in kept],
     )
 
 
