@@ -197,14 +197,10 @@ def test_values_and_labels_have_a_column_each(tmp_path: Path, capsys: pytest.Cap
     np.savez(tmp_path / "bad.npz", x=bad)
     np.savez(tmp_path / "wide.npz", x=np.zeros((1, 4)))
     (tmp_path / "no.npz").write_text("x")
-    errors = [row["error"] for row in rows(capsys, tmp_path / "v", *sorted(tmp_path.glob("[bnw]*.npz")), code=1)]
-    assert errors == [
-        "",
-        "holds a number that is not finite",
-        "",
-        "no .npz or .npy file, as numpy writes them",
-        "is 4; the run reads 3",
-    ]
+    files = sorted(tmp_path.glob("[bnw]*.npz"))
+    errors = [row["error"] for row in rows(capsys, tmp_path / "v", *files, code=1)]
+    not_one, wide = "no .npz or .npy file, as numpy writes them", "is 4; the run reads 3"
+    assert errors == ["", "holds a number that is not finite", "", not_one, wide]
 
 
 def test_a_whole_file_is_a_text_where_it_was_one_in_training(

@@ -112,6 +112,7 @@ def test_the_terminal_shows_a_block_a_line_for_each_epoch_and_the_end(train: Tra
         "test",
         "run",
         "next",
+        "next",
     ]
     assert lines[0] == "model    cnn, 53,002 parameters"
     assert lines[1] == "data     digits: image 1×8×8, 10 classes; train 1,298, val 229, test 270"
@@ -120,6 +121,7 @@ def test_the_terminal_shows_a_block_a_line_for_each_epoch_and_the_end(train: Tra
     assert re.search(r"  \d+\.\d s  [\d,.]+/s  data \d+ %  \* best$", lines[4])
     assert max(map(len, lines[4:6])) <= 110
     assert lines[8].startswith("next     tensorboard --logdir outputs/")
+    assert lines[9].startswith("next     trainer report outputs/")
 
 
 def test_a_pipe_gets_neither_bar_nor_colour(train: Train) -> None:

@@ -5,6 +5,12 @@ From Python the same in three lines:
     from trainer import compose, run
 
     summary, model = run(compose("model=cnn", "epochs=3"))
+
+and later, from the run directory alone:
+
+    from trainer import load
+
+    trained = load("outputs/2026-11-25/04-46-47-cnn-digits")
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,9 +20,10 @@ if TYPE_CHECKING:
     from trainer.config import ConfigError as ConfigError
     from trainer.config import RunError as RunError
     from trainer.runner import run as run
+    from trainer.trained import load as load
 
 __version__ = "0.1.0"
-__all__ = ["ConfigError", "RunError", "compose", "run"]
+__all__ = ["ConfigError", "RunError", "compose", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from trainer.runner import run
 
         return run
+    if name == "load":
+        from trainer.trained import load
+
+        return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

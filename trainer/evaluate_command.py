@@ -140,7 +140,7 @@ def _confusion(measured: Measured) -> list[str]:
     pairs = []
     for at in wrong.argsort(descending=True, stable=True)[:MOST_PAIRS].tolist():
         if wrong[at] > 0:
-            pairs.append(f"{names[at // len(names)]} for {names[at % len(names)]} {int(wrong[at])}")
+            pairs.append(f"{names[at // len(names)]} for {names[at % len(names)]} ({int(wrong[at])}×)")
     return [
         *lines,
         f"mistaken {int(wrong.sum()):,} of {int(sums.sum()):,}" + (f": {', '.join(pairs)}" if pairs else ""),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,11 +36,11 @@ from trainer.trained import Trained
 
 STDIN = "-"
 AHEAD = 4  # batches that are read ahead
+TOGETHER = 32  # samples that a thread is handed at once: small ones are read in the time that handing over takes
 ARRAYS = (".npz", ".npy")
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".data")
 
 Read = Callable[[], Inputs]
-Value = TypeVar("Value")
 
 
 class Sample(NamedTuple):
@@ -98,7 +99,7 @@ def samples(trained: Trained, words: Sequence[str], batch_size: int) -> Iterator
         "arrays": _array_rows,
     }
     waiting = for_kind[kind_of(trained)](trained, words)
-    yield from _read_ahead(_finish, waiting, AHEAD * batch_size)
+    yield from _read_ahead(waiting, AHEAD * batch_size)
 
 
 def batches(found: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
@@ -151,20 +152,25 @@ def _finish(waiting: _Waiting) -> Sample:
         return Sample(waiting.name, None, text, waiting.shown)
 
 
-def _read_ahead(do: Callable[[_Waiting], Value], items: Iterable[_Waiting], window: int) -> Iterator[Value]:
-    """``do`` of every item, in order, by a few threads, so many items ahead of who asks."""
+def _read_ahead(items: Iterable[_Waiting], window: int) -> Iterator[Sample]:
+    """Every item read, in order, by a few threads, about so many ahead of who asks."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        ahead: deque[Future[Value]] = deque()
+        ahead: deque[Future[list[Sample]]] = deque()
+        rest = iter(items)
         try:
-            for item in items:
-                ahead.append(pool.submit(do, item))
-                if len(ahead) > window:
-                    yield ahead.popleft().result()
+            while some := list(itertools.islice(rest, TOGETHER)):
+                ahead.append(pool.submit(_finish_all, some))
+                if len(ahead) * TOGETHER > window:
+                    yield from ahead.popleft().result()
             while ahead:
-                yield ahead.popleft().result()
+                yield from ahead.popleft().result()
         finally:
             for each in ahead:
                 each.cancel()
+
+
+def _finish_all(some: Sequence[_Waiting]) -> list[Sample]:
+    return [_finish(each) for each in some]
 
 
 # ---- files

@@ -171,7 +171,7 @@ def _mistakes(trained: Trained, measured: Measured, order: Tensor, why: Sequence
         return []
     data = measured.data
     raw = _raw(measured, order)
-    drawn = survey_page.drawn(data, trained.read(raw), survey_page.shades(raw[0]))
+    drawn = [""] * len(order) if why else survey_page.drawn(data, trained.read(raw), survey_page.shades(raw[0]))
     if data.features is not None:
         drawn = [picture + _heard(trained, sound) for picture, sound in zip(drawn, _each(raw), strict=True)]
     found = []

@@ -751,6 +751,7 @@ def _conclude(engine: Engine, tested_step: int, results: Mapping[str, float], di
     log.info("run      %s", directory.path)
     if "tensorboard" in engine.settings.logger:
         log.info("next     tensorboard --logdir %s", directory.path)
+    log.info("next     trainer report %s", directory.path)
 
 
 def _environment(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> dict[str, Any]:

@@ -219,9 +219,10 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
 
     file, state = _state(run, checkpoint)
     settings = again(run.path, words)
-    choose_kernels(settings.deterministic)
     device = build(DEVICES, settings.device)
     device = device.device if isinstance(device, Placement) else device
+    if device.type != "cpu":  # where all that is asked of a model repeats itself; and torch takes a second to say so
+        choose_kernels(settings.deterministic)
     precision = choose_precision(settings.precision, device)
     allow_tf32(precision == "tf32")
     learned = state["data"]
