@@ -344,3 +344,23 @@ def test_pooled_steps_are_the_valid_ones(kind: str, global_pool: str) -> None:
             assert maps.shape[2] == steps
             pooled = maps.amax(2) if global_pool == "max" else maps.mean(2)
             assert_close(model(inputs, lengths)[row], model.out(model.head(pooled))[0])
+
+
+@pytest.mark.parametrize("kind", VARYING)
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_of_normalised_steps_are_those_of_small_differences(kind: str, training: bool) -> None:
+    spec = VARYING[kind]
+    if spec.kind == "tokens":
+        pytest.skip("tokens have no numbers to change a little")
+    model = varying_model(spec, "batch", "auto").train(training)
+    inputs, lengths = padded_batch(spec)
+
+    def answer(factor: Tensor) -> Tensor:
+        outputs: Tensor = model(inputs * factor, lengths)
+        return outputs.square().sum()
+
+    at, step = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), 1e-6
+    (found,) = torch.autograd.grad(answer(at), at)
+    with torch.no_grad():
+        expected = (answer(at + step) - answer(at - step)) / (2 * step)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)

@@ -107,9 +107,12 @@ class CNN(nn.Module):
 
     def _padded(self, signal: Tensor) -> Tensor:
         """(batch, width, steps, …) with zeros to a whole number of steps after the last pooling, or to all."""
-        steps = signal.shape[2]
+        steps, below = signal.shape[2], [0, 0] * (signal.ndim - 3)
+        if torch.compiler.is_exporting() and self.global_pool != "none":
+            # by a number that is the same for all, as a file cannot compute one; what is left over is dropped
+            return F.pad(signal, [*below, 0, 2 * self.smallest - 1])
         wanted = self.steps if self.global_pool == "none" else -(-steps // self.smallest) * self.smallest
-        return F.pad(signal, [0, 0] * (signal.ndim - 3) + [0, wanted - steps])
+        return F.pad(signal, [*below, 0, wanted - steps])
 
     def _blocks(self, maps: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The blocks, with zeros as padding before each; the maps and how many of their steps are valid, (batch,)."""
@@ -118,16 +121,29 @@ class CNN(nn.Module):
                 maps = layer(maps)
             elif isinstance(layer, nn.MaxPool1d | nn.MaxPool2d):
                 # a ReLU follows, so that a zero of the padding that is larger than what counts changes nothing
-                maps = layer(keep(maps, valid_steps(lengths, maps.shape[2]), axis=2))
+                maps = _pooled(layer, keep(maps, valid_steps(lengths, maps.shape[2]), axis=2))
                 lengths = (lengths + 1) // 2
             else:
                 maps = _over_valid(layer, maps, valid_steps(lengths, maps.shape[2]))
         return maps, lengths
 
 
+def _pooled(pool: nn.Module, maps: Tensor) -> Tensor:
+    """(batch, channels, steps, …) by a pooling that halves the steps."""
+    if torch.compiler.is_exporting() and maps.ndim == 3:  # torch's own of signals would fix how many steps there are
+        return F.max_pool2d(maps.unsqueeze(3), (2, 1)).squeeze(3)
+    pooled: Tensor = pool(maps)
+    return pooled
+
+
 def _over_valid(norm: nn.Module, maps: Tensor, valid: Tensor) -> Tensor:
     """Batch normalisation of (batch, channels, steps, …) over the steps that are ``valid``, (batch, steps)."""
+    if torch.compiler.is_exporting():  # by fixed numbers, so that padding does not count; how much there is, is open
+        everywhere: Tensor = norm(maps)
+        return everywhere
     by_step = maps.transpose(1, 2)  # (batch, steps, channels, …)
     some = by_step[valid]
-    normal = norm(some if some.ndim == 2 else some.unsqueeze(-1)).view_as(some)
+    # the axis in the middle: with one at the end torch takes channels that lie side by side for both layouts at once,
+    # and its backward pass is wrong (2.13, CPU)
+    normal = norm(some if some.ndim == 2 else some.unsqueeze(2)).view_as(some)
     return by_step.clone().index_put_((valid,), normal).transpose(1, 2)

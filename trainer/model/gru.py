@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
+from trainer.model._exported import Direction, directions_of, exported_states
 from trainer.model._gru import reset_after_steps, reset_before_steps
 from trainer.model._recurrent import (
     Cell,
@@ -57,6 +58,8 @@ class PackedGRU(nn.GRU):
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        if torch.compiler.is_exporting():
+            return exported_states("gru", directions_of(self), steps, lengths)
         if steps.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return by_torch(super().forward, self, steps, lengths)
         packed = Packed.of(steps, lengths)
@@ -95,6 +98,12 @@ class ResetBefore(nn.Module):
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        if torch.compiler.is_exporting():
+            layers = [
+                [Direction(cell.weight_ih, cell.weight_hh, cell.bias) for cell in layer.children()]
+                for layer in self.cells
+            ]
+            return exported_states("gru_before", layers, steps, lengths)
         dropout = self.dropout * self.training
         if steps.device.type != "cpu" or torch.compiler.is_compiling():
             return through(steps, self._cells(lengths, None), dropout)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
+from trainer.model._exported import directions_of, exported_states
 from trainer.model._recurrent import Cell, Layers, Recurrent, by_direction, by_torch, padded, through
 from trainer.spec import Spec
 
@@ -42,6 +43,8 @@ class PaddedLSTM(nn.LSTM):
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        if torch.compiler.is_exporting():
+            return exported_states("lstm", directions_of(self), steps, lengths)
         if (
             steps.device.type == "cpu"
             and torch.is_autocast_enabled("cpu")
