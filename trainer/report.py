@@ -58,7 +58,8 @@ table.confusion th { max-width: 7rem; overflow: hidden; text-overflow: ellipsis;
 table.confusion tr > :first-child { text-align: right; color: var(--quiet); }
 .mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .9rem; }
 .mistake { border: 1px solid var(--line); border-radius: 6px; padding: .6rem .75rem; min-width: 0; overflow: hidden; }
-.mistake p { overflow-wrap: anywhere; } .mistake figure > svg, .mistake > svg { width: 100%; } .mistake .place { font-size: .8rem; color: var(--quiet); }
+.mistake p { overflow-wrap: anywhere; } .mistake figure > svg, .mistake > svg { width: 100%; }
+.mistake .place { font-size: .8rem; color: var(--quiet); }
 .mistake audio { width: 100%; height: 2rem; margin-top: .3rem; }
 code.again, pre { display: block; background: #f4f6f8; border: 1px solid var(--line); border-radius: 4px;
   padding: .5rem .75rem; margin: .4rem 0; overflow-x: auto; } code.again { white-space: pre; user-select: all; }

@@ -99,10 +99,7 @@ class ResetBefore(nn.Module):
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
         if torch.compiler.is_exporting():
-            layers = [
-                [Direction(cell.weight_ih, cell.weight_hh, cell.bias) for cell in layer.children()]
-                for layer in self.cells
-            ]
+            layers = [[Direction(*cell.parameters()) for cell in layer.children()] for layer in self.cells]
             return exported_states("gru_before", layers, steps, lengths)
         dropout = self.dropout * self.training
         if steps.device.type != "cpu" or torch.compiler.is_compiling():
