@@ -40,6 +40,7 @@ class Whole(nn.Module):
         self.model, self.loss = model, cast(nn.Module, loss)
         self.features = None if features is None else _features(features)
         self.step_axis = spec.step_axis
+        self.raw_axis = spec.step_axis if features is None else 1
         self.normalised = normalise is not None
         if normalise is not None:
             shape = [1] * (len(spec.shape) + 1)
@@ -49,6 +50,8 @@ class Whole(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Raw samples, and lengths (batch,) int64 where they vary, -> scores (batch, classes, labels or values)."""
+        if lengths is not None:  # whatever stands behind a sample
+            inputs = keep(inputs, valid_steps(lengths, inputs.shape[self.raw_axis]), self.raw_axis)
         if self.features is not None:
             inputs, lengths = self.features(inputs, lengths)
         if self.normalised:
@@ -120,5 +123,6 @@ class ExportedRawSteps(nn.Module):
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, samples) and lengths -> (batch, steps, hop) and lengths in steps."""
         padded = F.pad(waves, [0, 2 * self.hop - 1])
-        steps = padded.shape[1] // self.hop
-        return padded[:, : steps * self.hop].unflatten(1, (steps, self.hop)), (lengths + self.hop - 1) // self.hop
+        starts = torch.arange(padded.shape[1] // self.hop, device=waves.device) * self.hop
+        places = starts[:, None] + torch.arange(self.hop, device=waves.device)
+        return padded[:, places], (lengths + self.hop - 1) // self.hop
