@@ -28,7 +28,6 @@ from trainer.runs import for_json
 from trainer.trained import Trained
 
 MARK = "trainer-cli export 1"  # stands in every file, and tells one of ours
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 TOLERANCE = 1e-5  # of a probability, or in standard deviations of a value
 MOST_CHECKED = 64  # samples
