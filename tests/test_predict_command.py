@@ -221,6 +221,7 @@ def test_weights_of_a_failed_run_are_used_with_a_warning(
 ) -> None:
     shutil.copytree(made.run("cnn", "table"), tmp_path / "run")
     (tmp_path / "run" / "summary.json").write_text(json.dumps({"state": "failed", "reason": "a wall"}))
+    capsys.readouterr()
     assert main(["predict", str(tmp_path / "run"), str(made.folder / "table.csv")]) == 0
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 121

@@ -9,10 +9,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.made import KINDS, Made, made
 from trainer import compose, run
 from trainer.__main__ import main
+from trainer.trained import load
 
 __all__ = ["made"]
 
@@ -66,7 +68,7 @@ def test_the_numbers_are_those_of_the_run_and_the_worst_mistake_is_first(
     summary = json.loads((folder / "summary.json").read_text())
     page, _ = report(capsys, folder, "-o", tmp_path / "page.html", "--no-explanations")
     assert f"<b>{summary['test/accuracy']:.4f}</b><span>test/accuracy</span>" in page
-    sure = [float(each) for each in re.findall(r"said <b>\S+ [\d.]+ \(\S+ ([\d.]+)\)</b>", page)]
+    sure = [float(each) for each in re.findall(r"is <b>\S+ \(([\d.]+)\)</b>, said", page)]
     assert sure == sorted(sure)
     assert len(sure) == min(12, round((1 - summary["test/accuracy"]) * 15))
     assert re.search(r"pictures/\d/\d+\.png", page)
@@ -127,3 +129,19 @@ def test_another_file_is_not_replaced(made: Made, tmp_path: Path, capsys: pytest
     assert main(["report", str(made.run("cnn", "table")), "-o", str(tmp_path / "mine.html")]) == 2
     assert "no page of this command" in capsys.readouterr().err
     assert (tmp_path / "mine.html").read_text() == "precious"
+
+
+def test_the_samples_of_a_run_with_a_limit_are_those_that_were_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["limit_batches=1", "batch_size=32", "epochs=1", "optimizer.lr=1e-6", "logger=none"]
+    run(compose(*words, f"run_dir={tmp_path / 'run'}", "device=cpu"))
+    page, _ = report(capsys, tmp_path / "run", "--mistakes", 40)
+    said = re.findall(r"said <b>(\d) \([\d.]+\)</b>", page)
+    explained = re.findall(r"against</span> <b>(\d)</b>|against <b>(\d)</b>", page)
+    trained = load(str(tmp_path / "run"))
+    source = trained.data().test.source
+    places = [int(each) for each in re.findall(r"<p class=place>sample (\d+)</p>", page)]
+    answers = trained.scores(source.fetch(torch.tensor(places))).argmax(1).tolist()
+    assert [int(each) for each in said] == answers
+    assert not explained or len(explained) == len(said)

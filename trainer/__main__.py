@@ -48,6 +48,13 @@ def main(words: list[str] | None = None) -> int:
         return 0
     if words[0] in own:  # only a parser without commands lets words and options alternate
         return _run(words[0], own[words[0]].parse_intermixed_args(words[1:]))
+    known = ["train", *COMMANDS, "completion"]
+    if words[0] not in known and not help_only:
+        from trainer.config import did_you_mean
+
+        near = did_you_mean(words[0], known) or ";"
+        print(f"trainer: error: {words[0]}: no such command{near} commands: {', '.join(known)}", file=sys.stderr)
+        return 2
     arguments = parser.parse_args(words)
     if arguments.command == "completion":
         return _completion(arguments.shell, print_only=arguments.print)

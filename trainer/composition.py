@@ -563,7 +563,7 @@ def settle(
 
 
 # What may be otherwise when a run is looked at again: not what was trained, or how.
-AFTERWARDS = ("dataset", "device", "batch_size", "precision", "plugins")
+AFTERWARDS = ("dataset", "device", "batch_size", "limit_batches", "precision", "plugins")
 
 
 def again(folder: Path, words: Sequence[str]) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import runs
@@ -21,7 +22,7 @@ MOST_PAIRS = 5  # classes that were taken for each other
 EPILOG = """\
 A RUN is a run directory, a folder of runs such as a sweep's, or last. Several runs answer as one, with the mean of
 their probabilities. A WORD is as for train, about what may be otherwise now: dataset.path=… (the data have moved, or
-are others), dataset=…, device=cpu, batch_size=…, precision=…, plugins=[…].
+are others), dataset=…, device=cpu, batch_size=…, limit_batches=…, precision=…, plugins=[…].
 examples:
   trainer evaluate last
   trainer evaluate last --split val --metrics accuracy,top3,auroc,ece
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Measure a run on any split of its data, or on others, by its own preprocessing."
     parser.epilog = EPILOG
-    parser.add_argument("words", nargs="+", metavar="RUN|WORD", help="one or more runs, and what is otherwise now")
+    parser.add_argument("words", nargs="*", metavar="RUN|WORD", help="one or more runs, and what is otherwise now")
     parser.add_argument("--split", help="train, val, test or all (test; of other data all)")
     parser.add_argument("--metrics", metavar="NAME,NAME", help="these alone; topK, auroc and ece too")
     add_checkpoint(parser)
@@ -46,10 +47,18 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="C", default="best", help="best, last or a file (%(default)s)")
 
 
+def need_both(command: str, run: str | None, names: Sequence[str]) -> None:
+    """Raises ConfigError where the run or the files of a command are missing, with what was probably meant."""
+    if run is None:
+        raise ConfigError(f"{command}: needs a RUN and a FILE, as in trainer {command} last FILE")
+    if not names and not (run == "last" or Path(run).is_dir()):
+        raise ConfigError(f"{command}: {run}: is no run; did you mean trainer {command} last {run}?")
+    if not names:
+        raise ConfigError(f"{command}: needs a FILE behind the RUN: a file, a folder, or - for standard input")
+
+
 def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names, and words such as ``device=cpu``; a folder may well be called ``lr=0.1``."""
-    from pathlib import Path
-
     is_word = {word: "=" in word and not Path(word).exists() for word in words}
     return [word for word in words if not is_word[word]], [word for word in words if is_word[word]]
 
@@ -91,6 +100,9 @@ def _lines(models: Sequence[Trained], measured: Measured) -> list[str]:
     own = "" if measured.own else "; not the samples of the run"
     lines.append(f"data     {measured.data.spec}; {measured.split} {len(measured.targets):,}{own}")
     lines += [f"warning  {line}" for line in measured.data.warnings]
+    if measured.num_left_out:
+        limit = f"limit_batches={models[0].settings.limit_batches} of the run leaves out"
+        lines.append(f"warning  {limit} {measured.num_left_out:,} samples; limit_batches=null takes all")
     as_one = f"{len(models)} runs as one: " if len(models) > 1 else ""
     values = [f"{name} {value:.4f}" for name, value in measured.values.items()]
     lines.append(f"{measured.split:<8} {as_one}{'  '.join(values)}")

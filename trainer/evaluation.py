@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import ConfigError
-from trainer.data import Data, Split
+from trainer.data import Data, Inputs, Split
 from trainer.metrics import Sums, choose
 from trainer.plugins import load_metrics
 from trainer.scores import PerClass, check, compute, names, per_class
@@ -29,7 +29,7 @@ class Measured:
         own: whether these are the samples that the run was trained with, or split off from.
         spec: the data's.
         data: the data set of the first model.
-        part: the samples, in order.
+        positions: (samples,) int64 of the samples in their source.
         answers: of the one model; None where several answer as one.
         scores: (samples, classes or labels) probabilities, or (samples, values).
         targets: as in ``Source``.
@@ -41,7 +41,7 @@ class Measured:
     own: bool
     spec: Spec
     data: Data
-    part: Split
+    positions: Tensor
     answers: Answers | None
     scores: Tensor
     targets: Tensor
@@ -67,6 +67,15 @@ class Measured:
             found["confusion"] = self.sums.tolist()
         return found
 
+    @property
+    def num_left_out(self) -> int:
+        """Samples of the split that were not looked at, as the run has a limit."""
+        return len(_part(self.data, self.split)) - len(self.targets)
+
+    def raw(self, order: Tensor) -> Inputs:
+        """Some of the samples, by their numbers, as the source has them."""
+        return _part(self.data, self.split).source.fetch(self.positions[order])
+
     def of_classes(self) -> PerClass:
         """What became of each class or label."""
         return per_class(self.sums, self.scores, self.targets)
@@ -88,21 +97,22 @@ def measure(models: Sequence[Trained], split: str | None, metrics: Sequence[str]
         if (other.spec.task, other.spec.classes) != (first.spec.task, first.spec.classes):
             raise ConfigError(f"{other.run.path}: answers {other.spec}, but {first.run.path} {first.spec}")
     load_metrics([*(metrics or ()), *(first.settings.metrics or ())])
-    found: tuple[Data, Split, str, bool] | None = None
+    found: tuple[Data, str, bool] | None = None
     parts: list[Answers] = []
     loss = 0.0
     for model in models:
         data = model.data()
         own = data.fingerprint() == model.fingerprint
         name = split or ("test" if own else "all")
-        part = _part(data, name)
-        given, loss = answers(model, data, part)
+        # a run's limit is that of its own evaluations; of other samples all are meant
+        limited = own and name in ("val", "test")
+        given, loss = answers(model, data, _part(data, name), limited=limited)
         parts.append(given)
         if found is not None and not torch.equal(given.targets, parts[0].targets):
             raise ConfigError(f"{model.run.path}: its {name} has other samples than that of {first.run.path}")
-        found = found or (data, part, name, own)
+        found = found or (data, name, own)
     assert found is not None
-    data, part, name, own = found
+    data, name, own = found
     one = len(models) == 1
     mixed = torch.stack(
         [model.loss.scores(each.outputs.to(model.device)).cpu() for model, each in zip(models, parts, strict=True)]
@@ -112,7 +122,16 @@ def measure(models: Sequence[Trained], split: str | None, metrics: Sequence[str]
     values = _values(first, sums, probabilities, targets, metrics)
     values = {"loss": loss if one else _loss(first, probabilities, targets), **values}
     return Measured(
-        name, own, data.spec, data, part, parts[0] if one else None, probabilities, targets, sums.total, values
+        split=name,
+        own=own,
+        spec=data.spec,
+        data=data,
+        positions=parts[0].positions,
+        answers=parts[0] if one else None,
+        scores=probabilities,
+        targets=targets,
+        sums=sums.total,
+        values=values,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer import files, runs
 from trainer.config import ConfigError, did_you_mean, on_one_line
-from trainer.evaluate_command import add_checkpoint, parted
+from trainer.evaluate_command import add_checkpoint, need_both, parted
 
 if TYPE_CHECKING:
     from trainer.attribution import Attribution
@@ -68,10 +68,12 @@ Explained = tuple["Sample", "Attribution | None", str]  # what was read, what co
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Tell what counted in files for what a run says of them, in lines and as a page."
+    parser.description = (
+        "Tell what counted in files for what a run says of them: a page, and of texts and tables lines."
+    )
     parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="a run directory, or last")
-    parser.add_argument("words", nargs="+", metavar="FILE|WORD", help="what to explain, and what is otherwise now")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
+    parser.add_argument("words", nargs="*", metavar="FILE|WORD", help="what to explain, and what is otherwise now")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"the page ({PAGE}), of at most {MOST_SAMPLES} samples")
     add_checkpoint(parser)
     parser.add_argument("--target", metavar="CLASS", help="the class, label or value (that with the highest score)")
@@ -86,8 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: a mistake in the words, a run that cannot be used, or Captum is missing.
     """
     names, words = parted(arguments.words)
-    if not names:
-        raise ConfigError("explain: needs a FILE, a folder, or - for standard input")
+    need_both("explain", arguments.run, names)
     steps = _steps(arguments.steps)
     page = None if arguments.json and arguments.output is None else Path(arguments.output or PAGE)
     if page is not None:
@@ -108,11 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(line, flush=True)
         if page is not None and len(cards) < MOST_SAMPLES:
             cards.append(_card(trained, sample, attribution, figure))
-    if page is not None:
+    if page is not None and good:
         content = _page(trained, cards, good + bad).encode("utf-8", "replace")  # names may hold bytes of no letter
         files.write(page, lambda path: path.write_bytes(content))
-        more = f", the first {MOST_SAMPLES} of them" if good + bad > MOST_SAMPLES else ""
-        print(f"{page}: {min(good + bad, MOST_SAMPLES):,} samples{more}", file=sys.stderr)
+        more = f", the first {MOST_SAMPLES} samples on it" if good + bad > MOST_SAMPLES else ""
+        print(f"{page}: {good:,} explained{more}", file=sys.stderr)
     if bad:
         print(f"trainer: {bad:,} of {good + bad:,} could not be read", file=sys.stderr)
     return int(bad > 0)

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Make a run's model a file for other programs, and check that it answers as the model does."
     parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="a run directory, or last")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
     parser.add_argument("words", nargs="*", metavar="WORD", help="what is otherwise now")
     parser.add_argument("--format", metavar="F,F", help="onnx, torch, safetensors; several with commas (onnx)")
     parser.add_argument(
@@ -61,8 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         RunError: the model cannot be exported, or a file answers otherwise.
     """
     names, words = parted(arguments.words)
-    if names:
-        raise ConfigError(f"export: {names[0]}: one RUN at a time")
+    if arguments.run is None or names:
+        got = f", got {names[0]} too" if names else ", as in trainer export last"
+        raise ConfigError(f"export: needs one RUN{got}")
     output = None if arguments.output is None else Path(arguments.output)
     forms = _formats(arguments.format, output)
     tolerance = _tolerance(arguments.tolerance)

@@ -73,7 +73,7 @@ def _features(features: Features) -> nn.Module:
 class ExportedLogMel(nn.Module):
     """``LogMel`` for waves of any length, with some frames of padding more, which the lengths do not count.
 
-    For ``torch.export`` by torch's own Fourier transform, to the same bits. For ONNX as a convolution with the cosines
+    For ``torch.export`` by torch's own Fourier transform, as in training. For ONNX as a convolution with the cosines
     and sines of the frequencies that a band has: any program that reads ONNX has that, and in float32 it lies nearer
     to the exact sums than ONNX's own transform.
     """

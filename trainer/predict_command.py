@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from trainer import files, runs
 from trainer.config import ConfigError
-from trainer.evaluate_command import add_checkpoint, parted
+from trainer.evaluate_command import add_checkpoint, need_both, parted
 
 if TYPE_CHECKING:
     from trainer.reading import Sample
@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Say of new files what a run says, by its own preprocessing: classes and probabilities."
     parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="a run directory, or last")
-    parser.add_argument("words", nargs="+", metavar="FILE|WORD", help="what to predict, and what is otherwise now")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
+    parser.add_argument("words", nargs="*", metavar="FILE|WORD", help="what to predict, and what is otherwise now")
     parser.add_argument("-o", "--output", metavar="FILE", help="write there, by its suffix CSV or JSON lines")
     parser.add_argument("--format", choices=["csv", "jsonl"], help="csv or jsonl (csv)")
     parser.add_argument("--batch-size", metavar="N", help="samples at a time (those of the run's evaluation)")
@@ -58,8 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: a mistake in the words, or a run that cannot be used.
     """
     names, words = parted(arguments.words)
-    if not names:
-        raise ConfigError("predict: needs a FILE, a folder, or - for standard input")
+    need_both("predict", arguments.run, names)
     output = None if arguments.output is None else Path(arguments.output)
     kind = _format(arguments.format, output)
     size = _batch_size(arguments.batch_size)

@@ -278,6 +278,9 @@ def _texts_of(trained: Trained, words: Sequence[str]) -> Iterator[tuple[str, str
             except ConfigError as wrong:
                 yield name, "", str(wrong).removeprefix(f"dataset.path: {file}: ")
                 continue
+            if "\0" in text:
+                yield name, "", "is no text"
+                continue
             lines = [(name, text)] if whole else [(f"{name}:{at}", line) for at, line in enumerate(text.split("\n"), 1)]
             for place, line in lines:
                 if whole or line.strip():

@@ -52,6 +52,7 @@ h3 { font-size: .95rem; margin: 1rem 0 .25rem; } p { margin: .25rem 0; } a { col
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 td, th { padding: .2rem .9rem .2rem 0; text-align: right; font-weight: 400; white-space: nowrap; }
 th { color: var(--quiet); border-bottom: 1px solid #d5dadf; } td:first-child, th:first-child { text-align: left; }
+table.words td:first-child { white-space: nowrap; }
 table.words td { text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 table.confusion td, table.confusion th { padding: .25rem .5rem; text-align: center; min-width: 1.6rem; border: 0; }
 table.confusion th { max-width: 7rem; overflow: hidden; text-overflow: ellipsis; }
@@ -115,11 +116,11 @@ def look(run: Run, words: Sequence[str], *, checkpoint: str, split: str, mistake
         trained = open_run(run, checkpoint=checkpoint, words=words)
         lines = list(notes(trained))
     except (ConfigError, RunError) as error:
-        return Looked(None, None, (), None, [f"the page is without mistakes: {each}" for each in _problems(error)])
+        return Looked(None, None, (), None, [f"the mistakes are not shown: {each}" for each in _problems(error)])
     try:
         measured = measure([trained], split, None)
     except (ConfigError, RunError) as error:
-        problems = [f"the page is without mistakes: {each}" for each in _problems(error)]
+        problems = [f"the mistakes are not shown: {each}" for each in _problems(error)]
         return Looked(trained, None, (), None, [*lines, *problems])
     if not measured.own:
         lines.append("the samples are not those that the run was trained with")
@@ -150,18 +151,13 @@ def _worst(measured: Measured, count: int) -> tuple[Tensor, int | None]:
     return order[: min(count, num_wrong)], num_wrong
 
 
-def _raw(measured: Measured, order: Tensor) -> Inputs:
-    """The samples as the source has them."""
-    return measured.part.source.fetch(measured.part.positions[order])
-
-
 def _explained(trained: Trained, measured: Measured, order: Tensor) -> tuple[list[str], list[str]]:
     """Why it said what it said of some samples, as HTML; or a line that says why not."""
     try:
         from trainer.attribution import attribute
         from trainer.heat import figures
 
-        inputs = _raw(measured, order)
+        inputs = measured.raw(order)
         return figures(trained, inputs, attribute(trained, inputs)), []
     except (ConfigError, RunError) as error:
         return [], [f"the page is without explanations: {each}" for each in _problems(error)]
@@ -171,13 +167,13 @@ def _mistakes(trained: Trained, measured: Measured, order: Tensor, why: Sequence
     if not len(order):
         return []
     data = measured.data
-    raw = _raw(measured, order)
+    raw = measured.raw(order)
     drawn = [""] * len(order) if why else survey_page.drawn(data, trained.read(raw), survey_page.shades(raw[0]))
     if data.features is not None:
         drawn = [picture + _heard(trained, sound) for picture, sound in zip(drawn, _each(raw), strict=True)]
     found = []
     for number, at in enumerate(order.tolist()):
-        position = int(measured.part.positions[at])
+        position = int(measured.positions[at])
         place = str(data.places[position]) if data.places is not None else f"sample {position}"
         is_, said = _said(measured, at)
         found.append(Mistake(place, is_, said, drawn[number], why[number] if why else ""))
@@ -193,10 +189,8 @@ def _said(measured: Measured, at: int) -> tuple[str, str]:
     """What a sample is, and what was said of it."""
     names, said, target = measured.spec.classes, measured.scores[at], measured.targets[at]
     if measured.spec.task == "classification":
-        best = int(said.argmax())
-        return names[
-            int(target)
-        ], f"{names[best]} {float(said[best]):.2f} ({names[int(target)]} {float(said[target]):.2f})"
+        best, own = int(said.argmax()), int(target)
+        return f"{names[own]} ({float(said[own]):.2f})", f"{names[best]} ({float(said[best]):.2f})"
     if measured.spec.task == "multilabel":
         are = [name for name, value in zip(names, target, strict=True) if value > 0.5]
         told = [f"{name} {float(value):.2f}" for name, value in zip(names, said, strict=True) if value > 0.5]

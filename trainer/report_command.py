@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "One page about a run: result, curves, mistakes and why, config, how to repeat it."
     parser.epilog = EPILOG
-    parser.add_argument("words", nargs="+", metavar="RUN|WORD", help="the run, and what is otherwise now")
+    parser.add_argument("words", nargs="*", metavar="RUN|WORD", help="the run, and what is otherwise now")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"where the page goes (RUN/{PAGE})")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="what is looked at (test)")
     parser.add_argument("--mistakes", metavar="N", default=str(MISTAKES), help="so many of the worst (%(default)s)")

@@ -90,9 +90,14 @@ class Trained:
         return outputs.float()
 
     @torch.inference_mode()
-    def scores(self, inputs: Inputs) -> Tensor:
-        """(batch, classes or labels) probabilities, or (batch, values), of raw samples; float32 on the CPU."""
-        return self.loss.scores(self.outputs(self.read(inputs))).cpu()
+    def scores(self, inputs: Inputs | Tensor) -> Tensor:
+        """(batch, classes or labels) probabilities, or (batch, values); float32 on the CPU.
+
+        Args:
+            inputs: a batch of raw samples; where their steps vary a pair of it, padded, and (batch,) lengths.
+        """
+        batch = (inputs,) if isinstance(inputs, Tensor) else inputs
+        return self.loss.scores(self.outputs(self.read(batch))).cpu()
 
     def data(self) -> Data:
         """The data set of the settings, read as the run reads: its classes, its vocabulary, its normalisation.
@@ -137,15 +142,15 @@ class Trained:
         """Samples at a time, as in a run's evaluation."""
         return evaluation_batch_size(self.settings.batch_size, self.spec)
 
-    def loader(self, data: Data, split: Split) -> Loader:
-        """The batches of a split, as those of a run's evaluation."""
+    def loader(self, data: Data, split: Split, *, limited: bool) -> Loader:
+        """The batches of a split, as those of a run's evaluation; with its limit of them, or all."""
         settings = self.settings
         return make_loaders(
             dataclasses.replace(data, test=split, val=None, balanced=False),
             self.device,
             seed=settings.seed,
             batch_size=settings.batch_size,
-            limit_batches=settings.limit_batches,
+            limit_batches=settings.limit_batches if limited else None,
             overfit_batches=None,
             share=Share(settings.micro_batch_size),
             evaluation_batch_size=self.batch_size,
@@ -167,9 +172,13 @@ class Answers(NamedTuple):
 
 
 @torch.inference_mode()
-def answers(trained: Trained, data: Data, split: Split) -> tuple[Answers, float]:
-    """All outputs for a split, and the mean loss, summed as a run's evaluation sums it."""
-    loader, spec = trained.loader(data, split), trained.spec
+def answers(trained: Trained, data: Data, split: Split, *, limited: bool = False) -> tuple[Answers, float]:
+    """All outputs for a split, and the mean loss, summed as a run's evaluation sums it.
+
+    Args:
+        limited: no more batches than the run's ``limit_batches``.
+    """
+    loader, spec = trained.loader(data, split, limited=limited), trained.spec
     from trainer.metrics import Sums
 
     sums = Sums(spec, trained.device, trained.loss.scores)
