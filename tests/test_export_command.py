@@ -38,7 +38,7 @@ print(json.dumps({"scores": scores.tolist(), "about": session.get_modelmeta().cu
 """
 
 MATRIX = [(model, kind) for model in MODELS for kind in KINDS]
-QUICK = {("cnn", "image", "onnx"), ("gru", "sequence", "torch"), ("lstm", "audio", "onnx"), ("cnn", "table", "torch")}
+QUICK = {("cnn", "image", "onnx"), ("gru", "sequence", "torch")}  # the others take minutes
 FORMS = [
     pytest.param(model, kind, form, marks=[] if (model, kind, form) in QUICK else [pytest.mark.slow])
     for model, kind in MATRIX
