@@ -214,3 +214,14 @@ def test_texts_of_a_kind_of_their_own_stay_what_they_were(tmp_path: Path) -> Non
     trained = load(str(tmp_path / "run"))
     assert trained.learned["unit"] == "line"
     assert trained.data().fingerprint() == trained.fingerprint
+
+
+def test_runs_that_were_asked_about_other_samples_are_no_ensemble(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*pictures(tmp_path / "pictures", 80), "model.channels=[4]", "epochs=1", "logger=none"]
+    for seed in (1, 2):
+        run(compose(*words, f"seed={seed}", f"run_dir={tmp_path / str(seed)}"))
+    names = [tmp_path / "1", tmp_path / "2"]
+    assert numbers(capsys, *names)["samples"] > 0  # the test split does not depend on the seed
+    assert "has other samples than that of" in refused(capsys, *names, "--split", "val")

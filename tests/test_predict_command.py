@@ -247,3 +247,25 @@ def test_many_batches_keep_their_order(made: Made, capsys: pytest.CaptureFixture
     found = rows(capsys, made.run("cnn", "image"), *files, "--batch-size", 4)
     assert [row["input"] for row in found] == [str(file) for file in files]
     assert torch.tensor([float(row["probability"]) for row in found]).isfinite().all()
+
+
+def test_a_file_that_is_read_or_only_begins_alike_is_not_replaced(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.run("gru", "text")
+    (tmp_path / "data.jsonl").write_text('{"input": "a good film", "label": "pos"}\n')
+    (tmp_path / "data.csv").write_text("input,label\ndull,neg\n")
+    (tmp_path / "other.txt").write_text("dull\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "data.csv")
+    for name in ("data.jsonl", "data.csv", "link.csv"):
+        before = (tmp_path / name).read_text()
+        refused(capsys, folder, tmp_path / "other.txt", "-o", tmp_path / name)
+        refused(capsys, folder, tmp_path / name, "-o", tmp_path / name)
+        assert (tmp_path / name).read_text() == before
+
+
+def test_a_name_that_no_system_has_is_a_row(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strange = [str(tmp_path / ("x" * 5000)), "~nobody-at-all/x.png"]
+    found = rows(capsys, made.run("cnn", "image"), *strange, code=1)
+    assert [row["input"] for row in found] == strange
+    assert all(row["error"] for row in found)

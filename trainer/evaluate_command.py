@@ -59,8 +59,15 @@ def need_both(command: str, run: str | None, names: Sequence[str]) -> None:
 
 def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names, and words such as ``device=cpu``; a folder may well be called ``lr=0.1``."""
-    is_word = {word: "=" in word and not Path(word).exists() for word in words}
+    is_word = {word: "=" in word and not _exists(word) for word in words}
     return [word for word in words if not is_word[word]], [word for word in words if is_word[word]]
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # too long, a null byte
+        return False
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -108,7 +108,7 @@ def measure(models: Sequence[Trained], split: str | None, metrics: Sequence[str]
         limited = own and name in ("val", "test")
         given, loss = answers(model, data, _part(data, name), limited=limited)
         parts.append(given)
-        if found is not None and not torch.equal(given.targets, parts[0].targets):
+        if found is not None and not _are_same(found[0], data, parts[0], given):
             raise ConfigError(f"{model.run.path}: its {name} has other samples than that of {first.run.path}")
         found = found or (data, name, own)
     assert found is not None
@@ -133,6 +133,17 @@ def measure(models: Sequence[Trained], split: str | None, metrics: Sequence[str]
         sums=sums.total,
         values=values,
     )
+
+
+def _are_same(one: Data, other: Data, first: Answers, second: Answers) -> bool:
+    """Whether the same samples were asked about, in the same order."""
+    if not (torch.equal(first.positions, second.positions) and torch.equal(first.targets, second.targets)):
+        return False
+    if (one.places is None) != (other.places is None):
+        return False
+    if one.places is not None and other.places is not None:
+        return all(one.places[at] == other.places[at] for at in first.positions.tolist())
+    return one.spec.dataset == other.spec.dataset
 
 
 def _part(data: Data, name: str) -> Split:

@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     need_captum()
     trained = open_run(found, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
-        print(f"trainer: warning: {line}", file=sys.stderr)
+        print(f"trainer: warning: {on_one_line(line)}", file=sys.stderr)
     asked = Asked(_target(trained, arguments.target), steps)
     cards, good, bad = list[str](), 0, 0
     for sample, attribution, figure in _explained(trained, names, asked, draws=page is not None):

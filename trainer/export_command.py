@@ -72,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{foreign[0]}: a file is made on the CPU, in fp32")
     found = runs.one(arguments.run)
     folder = found.path / "export"
+    if output is None and not folder.resolve().is_relative_to(found.path.resolve()):
+        raise ConfigError(f"{folder}: is a link out of the run directory; say -o FILE")
     paths = {form: output or folder / f"model{FORMATS[form]}" for form in forms}
     from trainer import export
     from trainer.trained import notes, open_run

@@ -51,6 +51,8 @@ def check_ours(option: str, path: Path, mark: str, *, within: int, what: str) ->
     """
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"{option}: {path}: {'is a folder' if path.is_dir() else 'there is no such folder'}")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ConfigError(f"{option}: {path}: is a link, a device or a pipe; name a file")
     if path.is_file():
         with path.open("rb") as file:
             if mark.encode() not in file.read(within):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from trainer import files, runs
-from trainer.config import ConfigError
+from trainer.config import ConfigError, on_one_line
 from trainer.evaluate_command import add_checkpoint, need_both, parted
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from trainer.trained import Trained
 
 SIMILAR = 8  # batches whose samples are sorted by length, so that little is computed for padding
+# the keys that a line of JSON has
+ANSWERS = [
+    {"input", "error"},
+    {"input", "values"},
+    {"input", "prediction", "probabilities"},
+    {"input", "prediction", "probability", "probabilities"},
+]
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 EPILOG = """\
@@ -63,13 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
     kind = _format(arguments.format, output)
     size = _batch_size(arguments.batch_size)
     if output is not None:
-        files.check_ours("--output", output, "input" if kind == "csv" else '{"input"', within=9, what="no output")
+        _check_output(output, kind, names)
     found = runs.one(arguments.run)
     from trainer.trained import notes, open_run
 
     trained = open_run(found, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
-        print(f"trainer: warning: {line}", file=sys.stderr)
+        print(f"trainer: warning: {on_one_line(line)}", file=sys.stderr)
     size = size or trained.batch_size
     started = time.perf_counter()
     with _opened(output) as file:
@@ -101,12 +108,44 @@ def _batch_size(typed: str | None) -> int | None:
     return int(typed)
 
 
+def _check_output(output: Path, kind: str, names: Sequence[str]) -> None:
+    """See that nothing but what this command wrote is replaced, and none of the files that are to be read.
+
+    Raises:
+        ConfigError: it would be.
+    """
+    files.check_ours("--output", output, "input", within=9, what="no output")
+    if not output.is_file():
+        return
+    given = [Path(name) for name in names if name != "-"]
+    if any(
+        each.exists() and (each.samefile(output) or output.resolve().is_relative_to(each.resolve())) for each in given
+    ):
+        raise ConfigError(f"--output: {output}: is among what is to be read; name another file")
+    with output.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    if not _is_ours(first, kind):
+        raise ConfigError(f"--output: {output}: is there already, and no output of this command; name another file")
+
+
+def _is_ours(first: str, kind: str) -> bool:
+    """Whether a file begins as one that this command has written."""
+    if kind == "csv":
+        head = next(csv.reader([first]), [])
+        return len(head) > 2 and head[0] == "input" and head[-1] == "error"
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and set(row) in ANSWERS
+
+
 @contextlib.contextmanager
 def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
         return
-    with output.open("w", encoding="utf-8", newline="") as file:
+    with output.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:  # names may be no UTF-8
         yield file
 
 
@@ -136,7 +175,8 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> Row:
     if kind == "jsonl":
 
         def write_json(sample: Sample, scores: Sequence[float] | None) -> None:
-            file.write(json.dumps({"input": sample.name, **_as_dict(sample, scores, spec)}, ensure_ascii=False) + "\n")
+            name = sample.name.encode("utf-8", "replace").decode()  # JSON has no bytes that are no letter
+            file.write(json.dumps({"input": name, **_as_dict(sample, scores, spec)}, ensure_ascii=False) + "\n")
 
         return write_json
     rows = csv.writer(file, lineterminator="\n")
@@ -148,10 +188,10 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> Row:
         if scores is None:
             rows.writerow([sample.name, *[""] * len(answers), sample.error])
             return
-        values = [f"{value:.6g}" for value in scores]
-        if regression:
-            rows.writerow([sample.name, *values, ""])
+        if regression:  # all that a float32 has
+            rows.writerow([sample.name, *(f"{value:.9g}" for value in scores), ""])
             return
+        values = [f"{value:.6g}" for value in scores]
         named = _answer(scores, spec)
         rows.writerow([sample.name, ";".join(named), f"{max(scores):.6g}", *values, ""])
 
@@ -168,7 +208,8 @@ def _answer(scores: Sequence[float], spec: Spec) -> list[str]:
 def _as_dict(sample: Sample, scores: Sequence[float] | None, spec: Spec) -> dict[str, Any]:
     if scores is None:
         return {"error": sample.error}
-    rounded = {name: float(f"{score:.6g}") for name, score in zip(spec.classes, scores, strict=True)}
+    digits = 9 if spec.task == "regression" else 6
+    rounded = {name: float(f"{score:.{digits}g}") for name, score in zip(spec.classes, scores, strict=True)}
     if spec.task == "regression":
         return {"values": rounded}
     named = _answer(scores, spec)

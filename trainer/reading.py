@@ -187,13 +187,18 @@ def _files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Iterator
                 if line.strip():
                     yield from _files([line.strip()], suffixes, noun)
             continue
-        path = Path(word).expanduser()
-        if path.is_dir():
+        try:
+            path = Path(word).expanduser()
+            is_folder, is_there = path.is_dir(), path.exists()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, ~nobody
+            yield word, None, getattr(error, "strerror", None) or str(error)
+            continue
+        if is_folder:
             found = [file for file in _own.files_below(path) if file.suffix.lower() in suffixes]
             if not found:
                 yield word, None, f"a folder without a {noun}"
             yield from ((os.fspath(file), file, "") for file in found)
-        elif path.exists():
+        elif is_there:
             yield word, path, ""
         else:
             yield word, None, _not_there(path)
@@ -299,6 +304,7 @@ def _rows_of_texts(trained: Trained, file: Path, encoding: str) -> Iterator[tupl
                 rows.append((f"{file}:{number}", *_json_row(line)))
     else:
         delimiter = trained.settings.dataset.get("delimiter") or _texts.TABLES[file.suffix.lower()]
+        csv.field_size_limit(sys.maxsize)
         quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
         reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting)
         cells = [(reader.line_num, row) for row in reader if row]

@@ -221,7 +221,7 @@ def _heard(trained: Trained, sound: Tensor) -> str:
 def page(run: Run, looked: Looked) -> str:
     """A whole HTML page that needs nothing else."""
     config, environment = runs.read_config(run.path), read_json(run.path / ENVIRONMENT)
-    names = [str((config.get(group) or {}).get("name", "?")) for group in ("model", "dataset")]
+    names = [str(runs.flat(config).get(f"{group}.name", "?")) for group in ("model", "dataset")]
     title = f"{names[0]} on {names[1]}"
     reason = run.summary.get("reason")
     sections = [
@@ -387,7 +387,14 @@ def _wrong(looked: Looked) -> str:
 
 
 def _repeat(run: Run, config: Mapping[str, Any]) -> str:
-    words = [*run.words, *(f"plugins=[{','.join(map(str, config['plugins']))}]" for _ in [0] if config.get("plugins"))]
+    words = [
+        *run.words,
+        *(
+            f"plugins=[{','.join(map(str, config['plugins']))}]"
+            for _ in [0]
+            if isinstance(config.get("plugins"), list) and config["plugins"]
+        ),
+    ]
     path = shlex.quote(str(run.path))
     lines = {
         "The same training": shlex.join(["train", *words]),
