@@ -269,3 +269,31 @@ def test_a_name_that_no_system_has_is_a_row(made: Made, tmp_path: Path, capsys: 
     found = rows(capsys, made.run("cnn", "image"), *strange, code=1)
     assert [row["input"] for row in found] == strange
     assert all(row["error"] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "sign", "keys"),
+    [
+        ("table.csv", ",", ["dataset.input=1", "dataset.target=2"]),
+        ("table.txt", "|", ['dataset.delimiter="|"']),
+        ("table.csv", ",", ["dataset.input=1", "dataset.target=2", "dataset.header=true"]),
+    ],
+)
+def test_a_table_of_texts_is_read_as_in_training(
+    tmp_path: Path, name: str, sign: str, keys: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [sign.join(("id", "text", "label"))]
+    lines += [sign.join((str(at), f"{'good' if at % 2 else 'bad'} film {at}", "ny"[at % 2])) for at in range(40)]
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    words = ["dataset=text", f"dataset.path={tmp_path / name}", *keys, "epochs=1", "logger=none"]
+    run(compose("model=gru", "model.hidden=8", *words, f"run_dir={tmp_path / 'run'}"))
+    trained = load(str(tmp_path / "run"))
+    data = trained.data()
+    given, _ = answers(trained, data, data.test)
+    found = {row["input"]: row for row in rows(capsys, tmp_path / "run", tmp_path / name)}
+    assert len(found) == 40
+    assert f"{tmp_path / name}:1" not in found
+    assert data.places is not None
+    for position, scores in zip(given.positions.tolist(), trained.loss.scores(given.outputs), strict=True):
+        row = found[str(data.places[position])]
+        assert [float(row["p_n"]), float(row["p_y"])] == pytest.approx(scores.tolist(), abs=2e-6)

@@ -276,7 +276,8 @@ def _texts_of(trained: Trained, words: Sequence[str]) -> Iterator[tuple[str, str
                 yield name, "", error
                 continue
             try:
-                if file.suffix.lower() in (*_texts.TABLES, *_texts.LINES_OF_JSON):
+                is_table = file.suffix.lower() in (*_texts.TABLES, *_texts.LINES_OF_JSON)
+                if is_table or trained.settings.dataset.get("delimiter") is not None:  # then any file is one
                     yield from _rows_of_texts(trained, file, encoding)
                     continue
                 text = _texts.read_text(file, encoding)
@@ -310,7 +311,7 @@ def _rows_of_texts(trained: Trained, file: Path, encoding: str) -> Iterator[tupl
         cells = [(reader.line_num, row) for row in reader if row]
         header = trained.settings.dataset.get("header", "auto")
         names = [cell.strip() for cell in cells[0][1]] if cells else []
-        if header is False or (header == "auto" and not _text_columns(trained, names)):
+        if header is False or (header == "auto" and not _names_columns(trained, names)):
             names = [str(number) for number in range(len(names))]
         else:
             cells = cells[1:]
@@ -342,10 +343,26 @@ def _text_columns(trained: Trained, names: Sequence[str]) -> list[str]:
     """Those of a table's columns that hold the text, as the run was told, or as they are usually called."""
     asked = trained.settings.dataset.get("input")
     if asked is not None:
-        wanted = [str(each) for each in (asked if isinstance(asked, list) else [asked])]
-        return wanted if {*wanted} <= {*names} else []
+        wanted = [_column(each, names) for each in (asked if isinstance(asked, list) else [asked])]
+        return [name for name in wanted if name is not None] if None not in wanted else []
     lower = {name.lower(): name for name in reversed(names)}
     return [lower[name] for name in _texts.TEXT_NAMES if name in lower][:1]
+
+
+def _column(asked: str | int, names: Sequence[str]) -> str | None:
+    """The name of a column that is asked for by its name or, from 0, by its number; None where there is none."""
+    if isinstance(asked, int):
+        return names[asked] if 0 <= asked < len(names) else None
+    return asked if asked in names else None
+
+
+def _names_columns(trained: Trained, first: Sequence[str]) -> bool:
+    """Whether the first line of a table names its columns, by what training goes by."""
+    keys = trained.settings.dataset
+    asked = keys.get("input")
+    typed = [*(asked if isinstance(asked, list) else [asked]), keys.get("target")]
+    usual = {cell.strip().lower() for cell in first} & {*_texts.TEXT_NAMES, *_texts.LABEL_NAMES}
+    return bool(usual) or any(isinstance(each, str) and each in first for each in typed)
 
 
 # ---- numbers
