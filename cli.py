@@ -12,14 +12,15 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.config import ConfigError, RunError, SweepError, on_one_line
-from trainer.garbage import collect_garbage, wait_with_garbage
-from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, ignore
+from trainer.config import ConfigError, RunError, SweepError
+from trainer.config.errors import on_one_line
+from trainer.memory import collect_garbage, wait_with_garbage
+from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped, ignore
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from trainer.launch import World
+    from trainer.processes.world import World
 
 
 def main(words: list[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(words: list[str] | None = None) -> int:
             settings = from_hydra(config, command.as_typed(plain_list(hydra_config.overrides.task)))
             if sweep and not settings.fixed_run_dir:
                 run_dir = os.path.relpath(hydra_config.runtime.output_dir)
-                from trainer.sweep_folder import varied_in
+                from trainer.sweep.folder import varied_in
 
                 varied = varied_in(Path(hydra_config.sweep.dir), settings.overrides)
                 settings = settings.replace(run_dir=run_dir, fixed_run_dir=True, varied=varied)
@@ -74,23 +75,27 @@ def main(words: list[str] | None = None) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing them
     try:
         stack.enter_context(interrupts)  # and only then what takes its time
-        from trainer import launch, worker
+        from trainer import worker
+        from trainer.processes import launch
+        from trainer.processes.leader import dismiss, noted
+        from trainer.processes.world import world
 
-        here = launch.world()
+        here = world()
         if here is not None and here.rank > 0:
             codes.append(worker.follow())
             return codes[-1]
-        if here is not None and (code := launch.noted("ended")) is not None:
+        if here is not None and (code := noted("ended")) is not None:
             codes.append(code)
             return int(code)
         import hydra
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from trainer import options
-        from trainer.composition import from_hydra
-        from trainer.guard import compose_error, plain_list, without_asking_for_the_mode
-        from trainer.yamlfile import config_dir
+        import hydra_plugins.trainer_sweeps
+        from trainer.compose import options
+        from trainer.compose.composer import from_hydra
+        from trainer.compose.safety import compose_error, plain_list, without_asking_for_the_mode
+        from trainer.config.yaml_file import config_dir
 
         command = options.parse(sys.argv[1:] if words is None else words)
         if command.answer():
@@ -99,10 +104,11 @@ def main(words: list[str] | None = None) -> int:
         if command.is_dry_sweep():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
             sys.argv.append(f"hydra.sweep.dir={folder}")
-        if here is not None and (sweep_dir := launch.noted("sweep_dir")) is not None:
+        if here is not None and (sweep_dir := noted("sweep_dir")) is not None:
             sys.argv.append(f"hydra.sweep.dir={sweep_dir}")
         if command.mode_is_known:
             stack.enter_context(without_asking_for_the_mode())
+        hydra_plugins.trainer_sweeps.register()
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt as stopped:
         timed_out = getattr(stopped, "by_clock", False)
@@ -127,7 +133,7 @@ def main(words: list[str] | None = None) -> int:
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
         if here is not None and here.rank == 0:
             code = max(codes)
-            launch.dismiss(code, final=code == 2 or timed_out, stopped=code >= INTERRUPTED)
+            dismiss(code, final=code == 2 or timed_out, stopped=code >= INTERRUPTED)
         leave_a_broken_pipe()
     return max(codes)
 

@@ -18,8 +18,8 @@ import torch
 from hydra.core.config_store import ConfigStore
 
 import cli
-from trainer import plugins
-from trainer.config import registries
+from trainer.compose import plugins
+from trainer.config.registry import registries
 from trainer.metrics import METRICS
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -16,7 +16,7 @@ import configs
 from trainer.__main__ import main
 from trainer.config import GROUPS, ConfigError
 from trainer.data import Data
-from trainer.loader import Loaders, Share, make_loaders
+from trainer.data.loader import Loaders, Share, make_loaders
 from trainer.spec import Kind, Spec, Task
 
 CONFIGS = Path(configs.__file__).parent
@@ -79,7 +79,7 @@ def double_model(module: nn.Module) -> nn.Module:
 
 def torchvision_functional() -> Any:
     """The operations of torchvision on single pictures."""
-    importlib.import_module("trainer.vision")  # makes it possible to import torchvision
+    importlib.import_module("trainer.data.torchvision_import")  # makes it possible to import torchvision
     return importlib.import_module("torchvision.transforms.v2.functional")
 
 

@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests import kills
+from tests.config.test_check import plain_config
 from tests.conftest import Result, Train
-from tests.test_config import plain_config
-from trainer import runner
-from trainer.augment import OFF
-from trainer.config import RunError, check
+from trainer import build, runner
+from trainer.config import RunError
+from trainer.config.check import check
+from trainer.data.augment_images import OFF
+from trainer.data.loader import Order
 from trainer.dataset.digits import digits
-from trainer.distributed import Group
 from trainer.engine import Engine
-from trainer.interrupt import Interrupts
-from trainer.loader import Order
-from trainer.rundir import RunDirectory
+from trainer.processes.group import Group
+from trainer.processes.signals import Interrupts
+from trainer.runs.directory import RunDirectory
 
 QUIET = ("logger=none", "log_every=1")
 
@@ -65,7 +66,7 @@ def make_engine(tmp_path: Path, **changes: Any) -> Engine:
     """An engine as ``run`` makes it, on digits."""
     settings = check({**plain_config(), **changes, "logger": {}, "run_dir": str(tmp_path / "run")})
     directory = RunDirectory(settings.run_dir, fixed=True)
-    parts = runner.assemble(settings)
+    parts = build.assemble(settings)
     checkpoints = runner._checkpoints(settings, parts, (), directory, 1)
     engine = runner._make_engine(settings, parts, {}, checkpoints, Interrupts(), 0.0, Group())
     directory.close()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import trainer.vision  # noqa: F401  torchmetrics imports torchvision, which this makes importable
+import trainer.data.torchvision_import  # noqa: F401  torchmetrics imports torchvision, which this makes importable
 from tests.helpers import table_spec
 from trainer import metrics
 from trainer.config import ConfigError
@@ -214,7 +214,7 @@ def test_sums_that_are_looked_at_in_between_end_in_the_same_bits(task: Task, mon
     losses = torch.rand(40)
     ends = []
     for every, most in ((1, 2**17), (3, 2**17), (100, 2**17), (100, 11), (100, 60)):
-        monkeypatch.setattr(metrics, "MOST_WAITING", most)
+        monkeypatch.setattr(metrics, "MAX_WAITING", most)
         sums = Sums(make_spec(task), CPU, as_they_are)
         for number, (loss, batch) in enumerate(zip(losses, batches, strict=True)):
             sums.update(loss, 7, *batch)

@@ -18,9 +18,9 @@ from tests.conftest import REPOSITORY, Train
 from tests.dataset.test_torchvision import write_grey_set
 from tests.helpers import looked_into, make_spec
 from tests.test_engine import make_engine
-from trainer import runner
-from trainer.environment import environment
+from trainer.build import evaluation_batch_size
 from trainer.metrics import Sums
+from trainer.runs.environment import environment
 
 
 def test_a_run_directory_holds_what_the_interface_promises(train: Train) -> None:
@@ -133,7 +133,7 @@ def test_a_pipe_gets_neither_bar_nor_colour(train: Train) -> None:
 def test_two_runs_of_the_same_second_have_two_directories(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "cli.py"), "max_steps=2", "logger=none", "run_dir=same-second"]
     program = (
-        "import sys; from trainer.rundir import RunDirectory\n"
+        "import sys; from trainer.runs.directory import RunDirectory\n"
         "d = RunDirectory(sys.argv[1], fixed=False); d.claim({}, []); print(d.path)"
     )
     wanted = tmp_path / "outputs" / "12-00-00-cnn-digits"
@@ -217,10 +217,10 @@ def test_metrics_and_monitor_are_chosen_by_name(train: Train, words: tuple[str, 
 
 def test_small_batches_of_training_are_larger_ones_of_an_evaluation(tmp_path: Path) -> None:
     small, large = make_spec("image", (1, 8, 8)), make_spec("image", (3, 224, 224))
-    assert runner.evaluation_batch_size(16, small) == 128
-    assert runner.evaluation_batch_size(1000, small) == 1000
-    assert runner.evaluation_batch_size(2, large) == 6  # of 150,528 values each
-    assert runner.evaluation_batch_size(32, large) == 32
+    assert evaluation_batch_size(16, small) == 128
+    assert evaluation_batch_size(1000, small) == 1000
+    assert evaluation_batch_size(2, large) == 6  # of 150,528 values each
+    assert evaluation_batch_size(32, large) == 32
     engine = make_engine(tmp_path, batch_size=16)
     assert engine.loaders.val is not None and len(engine.loaders.val) == 2  # 229 samples
     at_once = engine.evaluate(engine.loaders.val).compute(engine.metrics)
@@ -244,7 +244,7 @@ def test_tf32_is_refused_where_there_is_none(train: Train) -> None:
 LOOK = """
 def look():
     from torch.optim.optimizer import register_optimizer_step_pre_hook
-    heavy = ("torchvision", "tensorboard", "torch.utils.tensorboard", "torchmetrics", "trainer.profile")
+    heavy = ("torchvision", "tensorboard", "torch.utils.tensorboard", "torchmetrics", "trainer.profiler")
     register_optimizer_step_pre_hook(lambda *_: print("there:", [name for name in heavy if name in sys.modules]))
 """
 

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import torch
 
-from tests.processes import CLI, TRAIN, Processes, points, run, started, state, summary
+from tests.shell import CLI, TRAIN, Processes, points, run, started, state, summary
 
 CABLE = "cable"  # the network interface, on both machines
 PORT = 29500

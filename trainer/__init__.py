@@ -16,11 +16,10 @@ and later, from the run directory alone:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.composition import compose as compose
-    from trainer.config import ConfigError as ConfigError
-    from trainer.config import RunError as RunError
+    from trainer.commands.opened_run import load
+    from trainer.compose.composer import compose
+    from trainer.config import ConfigError, RunError
     from trainer.runner import run as run
-    from trainer.trained import load as load
 
 __version__ = "0.1.0"
 __all__ = ["ConfigError", "RunError", "compose", "load", "run"]
@@ -29,19 +28,19 @@ __all__ = ["ConfigError", "RunError", "compose", "load", "run"]
 def __getattr__(name: str) -> Any:
     """Import what is asked for, when it is: ``import trainer`` alone costs nothing."""
     if name == "compose":
-        from trainer.composition import compose
+        from trainer.compose.composer import compose
 
         return compose
     if name in ("ConfigError", "RunError"):
-        from trainer import config
+        from trainer.config import settings
 
-        return getattr(config, name)
+        return getattr(settings, name)
     if name == "run":
         from trainer.runner import run
 
         return run
     if name == "load":
-        from trainer.trained import load
+        from trainer.commands.opened_run import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

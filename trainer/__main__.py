@@ -11,15 +11,15 @@ from typing import Any
 
 # The commands that have a module of their own, with ``add_arguments`` and ``run``.
 COMMANDS = {
-    "data": ("survey_command", "look at a data set before training: numbers, bad files, a page of samples"),
-    "runs": ("runs_command", "list the runs below a folder: by config, metric, state and date"),
-    "compare": ("compare_command", "lay runs side by side: what was different, and what came of it"),
-    "evaluate": ("evaluate_command", "measure a run, or several as one, on any split or data set"),
-    "predict": ("predict_command", "what a run says of new files, as CSV or JSON lines"),
-    "explain": ("explain_command", "why it says so: a page with what counted in each file"),
-    "export": ("export_command", "make a run's model a file for other programs: ONNX, torch.export, safetensors"),
-    "report": ("report_command", "one page about a run: result, curves, mistakes, how to repeat it"),
-    "reproduce": ("reproduce_command", "run it again, and say whether the same came out"),
+    "data": ("data.command", "look at a data set before training: numbers, bad files, a page of samples"),
+    "runs": ("runs", "list the runs below a folder: by config, metric, state and date"),
+    "compare": ("compare", "lay runs side by side: what was different, and what came of it"),
+    "evaluate": ("evaluate.command", "measure a run, or several as one, on any split or data set"),
+    "predict": ("predict.command", "what a run says of new files, as CSV or JSON lines"),
+    "explain": ("explain.command", "why it says so: a page with what counted in each file"),
+    "export": ("export.command", "make a run's model a file for other programs: ONNX, torch.export, safetensors"),
+    "report": ("report.command", "one page about a run: result, curves, mistakes, how to repeat it"),
+    "reproduce": ("reproduce.command", "run it again, and say whether the same came out"),
 }
 
 
@@ -37,7 +37,7 @@ def main(words: list[str] | None = None) -> int:
     if completes:
         import argcomplete
 
-        from trainer import completion
+        from trainer.compose import completion
 
         completion.offer(own["data"])
         for name in own.keys() - {"data"}:
@@ -50,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
         return _run(words[0], own[words[0]].parse_intermixed_args(words[1:]))
     known = ["train", *COMMANDS, "completion"]
     if words[0] not in known and not help_only:
-        from trainer.config import did_you_mean
+        from trainer.config.messages import did_you_mean
 
         near = did_you_mean(words[0], known) or ";"
         print(f"trainer: error: {words[0]}: no such command{near} commands: {', '.join(known)}", file=sys.stderr)
@@ -98,7 +98,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _completion(shell: str | None, *, print_only: bool) -> int:
-    from trainer import completion
+    from trainer.compose import completion
 
     shell = shell or os.path.basename(os.environ.get("SHELL", ""))  # noqa: PTH119
     if shell not in completion.SHELLS:
@@ -118,7 +118,7 @@ def _completion(shell: str | None, *, print_only: bool) -> int:
 
 
 def _module(command: str) -> Any:
-    return importlib.import_module(f"trainer.{COMMANDS[command][0]}")
+    return importlib.import_module(f"trainer.commands.{COMMANDS[command][0]}")
 
 
 def _parsers(filled: Iterable[str]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:

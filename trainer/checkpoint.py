@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from trainer import files
 from trainer.config import ConfigError, RunError
+from trainer.runs import atomic_files
 
 log = logging.getLogger("trainer")
 
@@ -218,7 +218,7 @@ class Checkpoints:
         """
         separate = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
         try:
-            files.write(self._folder / BEST_WEIGHTS, lambda path: path.write_bytes(save(separate)))
+            atomic_files.write(self._folder / BEST_WEIGHTS, lambda path: path.write_bytes(save(separate)))
         except Exception as error:
             self._failed(BEST_WEIGHTS, error)
 
@@ -226,9 +226,9 @@ class Checkpoints:
         """Write a state, and keep it as its rank says."""
         try:
             for path in self._before():
-                files.sync(path)
+                atomic_files.sync(path)
             self._folder.mkdir(exist_ok=True)
-            files.write(self._folder / LAST, lambda path: _dump(state, path), keep_as=self._folder / PREVIOUS)
+            atomic_files.write(self._folder / LAST, lambda path: _dump(state, path), keep_as=self._folder / PREVIOUS)
             self._link_best(state["step"], kept, best)
         except Exception as error:
             self._failed(LAST, error)
@@ -245,7 +245,7 @@ class Checkpoints:
             self._link(LAST, BEST)
 
     def _link(self, source: str, name: str) -> None:
-        files.write(self._folder / name, lambda path: files.link(self._folder / source, path))
+        atomic_files.write(self._folder / name, lambda path: atomic_files.link(self._folder / source, path))
 
     def _failed(self, name: str, error: Exception) -> None:
         """Stop or go on, as the config says."""

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.averaging import Ema
 from trainer.checkpoint import Checkpoints, Following, Progress, RandomStates, Stateful
-from trainer.config import RunError, Settings
-from trainer.distributed import Group
-from trainer.ema import Ema
-from trainer.interrupt import Interrupts, Stopped
-from trainer.loader import Batch, Loader, Loaders
+from trainer.config import NotFiniteError, RunError, Settings
+from trainer.data.loader import Batch, Loader, Loaders
+from trainer.device._placement import Placement, for_kernels
 from trainer.loss import Loss
-from trainer.metrics import Metric, Sums, Tape
-from trainer.nonfinite import NotFiniteError, Skipper
-from trainer.placement import Placement, for_kernels
-from trainer.record import Recorder
+from trainer.metrics import Metric, Sums
+from trainer.nonfinite import Skipper
+from trainer.processes.group import Group
+from trainer.processes.signals import Interrupts, Stopped
+from trainer.recorder import Recorder, Window
 from trainer.scheduler import Scheduler
 from trainer.spec import Spec
 
@@ -101,7 +101,9 @@ class Engine:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.window = Window(Sums(self.spec, self.device, self.loss.scores), self.group)
         self.epoch_sums = Sums(self.spec, self.device, self.loss.scores)
-        self.skipper = Skipper(self) if settings.on_nonfinite == "skip" else None
+        self.skipper: Skipper | None = None
+        if settings.on_nonfinite == "skip":
+            self.skipper = Skipper(self.model, self.window, self.progress, self.group, self.scaler, self.loaders.train)
 
     @property
     def state(self) -> dict[str, Stateful]:
@@ -348,46 +350,3 @@ class Engine:
         values = self.window.close(self.metrics, self.epoch_sums)
         lr = self.optimizer.param_groups[0]["lr"]
         self.recorder.log_training(values, lr, float(self.window.gradient_norm), self.progress.step)
-
-
-class Window:
-    """What has happened since the last point of the training curve, kept on the device until it is closed."""
-
-    def __init__(self, sums: Sums, group: Group) -> None:
-        self.sums = sums
-        self.losses, self.steps = Tape(), list[int]()  # since they were looked at, and whose they are
-        self.gradient_norm = torch.zeros(())
-        self._group = group
-
-    def add(self, step: int, loss: Tensor, size: Tensor | int, outputs: Tensor, part: Batch) -> None:
-        """Take in a micro-batch of optimizer step ``step``."""
-        if part.counts:
-            self.losses.append(loss.view(1))
-            self.steps.append(step)
-            self.sums.update(loss, size, outputs, part.targets)
-
-    def check_finite(self) -> None:
-        """Waits for the device, and for the other processes.
-
-        Raises:
-            RunError: a loss is not finite, in any process, naming its step.
-        """
-        losses = self.losses.take().tolist()
-        wrong = [(step, loss) for step, loss in zip(self.steps, losses, strict=True) if not math.isfinite(loss)]
-        self.steps.clear()
-        step, loss = min(self._group.gather(*(wrong[0] if wrong else (math.inf, 0))), key=lambda first: first[0])
-        if step < math.inf:
-            raise NotFiniteError(f"the loss is {loss} at step {int(step)}", int(step))
-
-    def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
-        """The window's means, its sums added to the epoch's; then begin anew. Waits for the device.
-
-        Raises:
-            RunError: a loss is not finite, naming its step.
-        """
-        self.check_finite()
-        self._group.add(self.sums)
-        values = self.sums.compute(metrics)
-        epoch_sums.add(self.sums)
-        self.sums.reset()
-        return values

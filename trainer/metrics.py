@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.config import ConfigError, did_you_mean
-from trainer.registry import identity
+from trainer.config import ConfigError
+from trainer.config.messages import did_you_mean
+from trainer.config.registry import identity
 from trainer.spec import Spec, Task
 
 
@@ -58,10 +59,10 @@ def metric(
     return register
 
 
-MOST_WAITING = 2**17  # values of outputs, or losses, that are kept to be summed
+MAX_WAITING = 2**17  # values of outputs, or losses, that are kept to be summed
 
 
-class Tape:
+class RowBuffer:
     """A tensor that grows by rows and begins anew, always in the same memory.
 
     Kept one by one, small tensors would lie between large ones that come and go, and the memory would fall to pieces.
@@ -82,7 +83,7 @@ class Tape:
         self._count = min(self._count, start)
 
     def append(self, rows: Tensor) -> None:
-        """Tape (n, …) like those before."""
+        """RowBuffer (n, …) like those before."""
         count = self._count + rows.shape[0]
         if self._memory is None or count > self._memory.shape[0]:
             before, self._memory = self._memory, rows.new_empty(2 * count, *rows.shape[1:])
@@ -121,8 +122,8 @@ class Sums:
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
         self._loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
-        self._outputs, self._targets, self._losses = Tape(), Tape(), Tape()  # what is not summed yet
-        self._sizes, self._weights = list[int | None](), Tape()  # None: the size is a tensor, among the weights
+        self._outputs, self._targets, self._losses = RowBuffer(), RowBuffer(), RowBuffer()  # what is not summed yet
+        self._sizes, self._weights = list[int | None](), RowBuffer()  # None: the size is a tensor, among the weights
 
     def update(self, loss: Tensor, size: Tensor | int, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch, without waiting for the device; but for once in a hundred thousand.
@@ -141,9 +142,9 @@ class Sums:
         self._outputs.append(outputs)
         self._targets.append(targets)
         # those of values are no whole numbers, so when they are added up would change their bits
-        if len(self._outputs) * outputs.shape[1] > MOST_WAITING or self.task == "regression":
+        if len(self._outputs) * outputs.shape[1] > MAX_WAITING or self.task == "regression":
             self._sum_answers()
-        if len(self._sizes) > MOST_WAITING:
+        if len(self._sizes) > MAX_WAITING:
             self._sum_losses()
 
     @property

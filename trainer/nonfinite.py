@@ -7,52 +7,55 @@ with every layer watched, which costs nothing before.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from trainer.checkpoint import Progress
 from trainer.config import RunError
-
-if TYPE_CHECKING:
-    from trainer.engine import Engine
+from trainer.data.loader import Loader
+from trainer.processes.group import Group
+from trainer.recorder import Window
 
 log = logging.getLogger("trainer")
 
-MOST_IN_A_ROW = 50  # batches left out, after which nothing is learned any more
-MOST_NAMED = 16  # sample numbers in a message
-
-
-class NotFiniteError(RunError):
-    """A loss, a gradient or a weight is no number.
-
-    Args:
-        message: what, and in which step.
-        step: the first one known to be wrong, counted from 1; an earlier one may have begun it.
-    """
-
-    def __init__(self, message: str, step: int) -> None:
-        super().__init__(message)
-        self.step = step
+MAX_IN_A_ROW = 50  # batches left out, after which nothing is learned any more
+MAX_NAMED = 16  # sample numbers in a message
 
 
 class Skipper:
-    """Leaves out a batch whose loss or gradient is no number; waits for the device in every step."""
+    """Skip a batch whose loss or gradient is NaN or infinite; this waits for the device in every step.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        model: whose buffers a step changes.
+        window: the losses and sums since the last point of the training curve.
+        progress: the count of steps, and of those skipped.
+        group: the processes that train the model.
+        scaler: looks for infinite gradients itself where it is enabled.
+        loader: the training data, which knows the sample numbers of a batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        window: Window,
+        progress: Progress,
+        group: Group,
+        scaler: torch.amp.GradScaler,
+        loader: Loader,
+    ) -> None:
+        self._model, self._window, self._progress = model, window, progress
+        self._group, self._scaler, self._loader = group, scaler, loader
         self._before: list[tuple[Tensor, Tensor]] = []
         self._num_losses = 0
         self.tells = True  # the user, of each batch
 
     def remember(self) -> None:
         """What a step changes besides the weights: the statistics of the model's buffers, the sums of the window."""
-        window = self._engine.window
-        changed = [*self._engine.model.buffers(), *window.sums.state_dict().values()]
+        window = self._window
+        changed = [*self._model.buffers(), *window.sums.state_dict().values()]
         self._before = [(tensor, tensor.clone()) for tensor in changed]
         self._num_losses, self._norm = len(window.losses), window.gradient_norm
 
@@ -62,13 +65,13 @@ class Skipper:
         Raises:
             RunError: that was the last of too many in a row.
         """
-        engine, window, progress = self._engine, self._engine.window, self._engine.progress
+        window, progress = self._window, self._progress
         values = window.losses[self._num_losses :]
         num_losses = len(values)
-        if not engine.scaler.is_enabled():  # which looks at the gradient itself, and finds inf in its normal course
+        if not self._scaler.is_enabled():  # which looks at the gradient itself, and finds inf in its normal course
             values = torch.cat([values.to(window.gradient_norm), window.gradient_norm.view(1)])
         here = [math.isfinite(value) for value in values.tolist()]
-        losses_are, gradient_is = zip(*engine.group.gather(all(here[:num_losses]), all(here[num_losses:])), strict=True)
+        losses_are, gradient_is = zip(*self._group.gather(all(here[:num_losses]), all(here[num_losses:])), strict=True)
         if all(losses_are) and all(gradient_is):
             progress.skipped_in_a_row = 0
             return False
@@ -79,139 +82,18 @@ class Skipper:
         for tensor, before in self._before:
             tensor.copy_(before)
         progress.skipped, progress.skipped_in_a_row = progress.skipped + 1, progress.skipped_in_a_row + 1
-        positions = engine.loaders.train.positions(progress.epoch, progress.batch - 1)
+        positions = self._loader.positions(progress.epoch, progress.batch - 1)
         what = "gradient" if all(losses_are) else "loss"
         if self.tells:
-            samples = _samples(positions.tolist())
+            samples = describe_samples(positions.tolist())
             log.warning("warning  step %d left out, its %s is no number: %s", progress.step, what, samples)
-        if progress.skipped_in_a_row == MOST_IN_A_ROW:
-            raise RunError(f"at step {progress.step} the last {MOST_IN_A_ROW} batches had to be left out: no {what}")
+        if progress.skipped_in_a_row == MAX_IN_A_ROW:
+            raise RunError(f"at step {progress.step} the last {MAX_IN_A_ROW} batches had to be left out: no {what}")
         return True
 
 
-def explain(error: NotFiniteError, engine: Engine) -> RunError:
-    """Find where it began.
-
-    Args:
-        error: what was seen.
-        engine: another one for the same run, in the state of the last good checkpoint; it is used up.
-    """
-    progress, first = engine.progress, engine.progress.step + 1
-    if progress.batch == len(engine.loaders.train):
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-    if engine.skipper is not None:
-        engine.skipper.tells = False
-    log.info("wrong    %s; repeating it from step %d on to see where it began", error, first)
-    with torch.compiler.set_stance("force_eager"):
-        for batch in engine.loaders.train.epoch(progress.epoch, progress.batch):
-            if progress.step >= error.step:
-                break
-            positions = engine.loaders.train.positions(progress.epoch, progress.batch)
-            skipped = progress.skipped
-            with _watched(engine, positions) as search:
-                wrong = _rows(batch.inputs[0])
-                if wrong.any():
-                    search.note("in the data itself", positions[wrong.cpu()])
-                engine.train_step(batch)
-                search.look_at_losses()
-            if progress.skipped > skipped:
-                continue
-            for name, parameter in engine.model.named_parameters():
-                if not parameter.isfinite().all():
-                    where = f"in {name}, which a finite gradient moved too far: a smaller optimizer.lr?"
-                    search.note(where, positions)
-            if search.place is not None:
-                where, samples = search.place.words, search.place.positions.tolist()
-                log.info("wrong    step %d, %s: samples %s", progress.step, where, samples)
-                return RunError(f"{error}; it began at step {progress.step} {where}; {_samples(samples)}")
-    return RunError(str(error))
-
-
-class Place(NamedTuple):
-    """Where a step went wrong: in words, and the positions of the samples that it is known of."""
-
-    words: str
-    positions: Tensor
-
-
-class Search:
-    """Looks for the first place in one step; those noted later follow from it.
-
-    Args:
-        engine: that takes the step.
-        positions: of the samples of its batch.
-    """
-
-    def __init__(self, engine: Engine, positions: Tensor) -> None:
-        self._engine, self._positions = engine, positions
-        self._num_losses = len(engine.window.losses)
-        self.part = -1  # the micro-batch under way
-        self.place: Place | None = None
-
-    def note(self, words: str, positions: Tensor) -> None:
-        """Here it is wrong."""
-        self.place = self.place or Place(words, positions)
-
-    def of_part(self, part: int) -> Tensor:
-        """The positions of a micro-batch."""
-        size = self._engine.settings.micro_batch_size
-        return self._positions[part * size : (part + 1) * size]
-
-    def look_at_losses(self) -> None:
-        """Note the first loss of the step that is no number."""
-        losses = self._engine.window.losses[self._num_losses :]
-        wrong = (~losses.isfinite()).nonzero().flatten().tolist()
-        if wrong:
-            self.note("in the loss, of finite outputs", self.of_part(wrong[0]))
-
-
-@contextlib.contextmanager
-def _watched(engine: Engine, positions: Tensor) -> Iterator[Search]:
-    """Looks at every layer, loss and gradient of a step on the samples at ``positions``."""
-    search = Search(engine, positions)
-
-    def before_forward(*_: Any) -> None:
-        search.look_at_losses()  # of the micro-batch before
-        search.part += 1
-
-    def after_forward(name: str) -> Any:
-        def look(module: nn.Module, inputs: Any, output: Any) -> None:
-            outputs = output if isinstance(output, list | tuple) else [output]
-            tensors = [each for each in outputs if isinstance(each, Tensor) and each.is_floating_point()]
-            wrong = [rows.cpu() for rows in map(_rows, tensors) if rows.any()]
-            if wrong:
-                part = search.of_part(search.part)
-                samples = part[wrong[0]] if len(wrong[0]) == len(part) else part
-                search.note(f"in the output of {name} ({type(module).__name__})", samples)
-
-        return look
-
-    def before_update(*_: Any) -> None:
-        search.look_at_losses()
-        wrong = [
-            name for name, p in engine.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
-        ]
-        if wrong:
-            search.note(f"in the gradient of {wrong[-1]}, of a finite loss", positions)
-
-    leaves = [(name, module) for name, module in engine.model.named_modules() if not [*module.children()]]
-    handles: list[Any] = [engine.model.register_forward_pre_hook(before_forward)]
-    handles += [module.register_forward_hook(after_forward(name)) for name, module in leaves]
-    handles.append(engine.optimizer.register_step_pre_hook(before_update))
-    try:
-        yield search
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _rows(tensor: Tensor) -> Tensor:
-    """(batch, …) -> (batch,) bool: which rows hold what is no number."""
-    return ~tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else ~tensor.isfinite()
-
-
-def _samples(numbers: list[int]) -> str:
+def describe_samples(numbers: list[int]) -> str:
     """Numbers of samples in words; they count the training data from 0."""
-    some = ", ".join(map(str, numbers[:MOST_NAMED]))
-    more = f", … ({len(numbers)} in all)" if len(numbers) > MOST_NAMED else ""
+    some = ", ".join(map(str, numbers[:MAX_NAMED]))
+    more = f", … ({len(numbers)} in all)" if len(numbers) > MAX_NAMED else ""
     return f"sample{'s' * (len(numbers) > 1)} {some}{more}"

@@ -3,84 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import datetime
 import logging
 import math
 import os
-import random
-import re
 import sys
 import tempfile
 import time
-import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trainer import plugins, resume, survey
-from trainer.allocator import keep_freed_memory
+from trainer.build import Parts, assemble, build
 from trainer.checkpoint import BEST_WEIGHTS, Checkpoints, Following, Found
-from trainer.config import GROUPS, Component, ConfigError, RunError, Settings, did_you_mean, registry
-from trainer.data import Data
-from trainer.dataset import DATASETS
-from trainer.device import DEVICES
-from trainer.distributed import Crew, Group, LostError, processes
-from trainer.engine import Engine, Monitor
-from trainer.environment import environment
-from trainer.garbage import collect_garbage
-from trainer.interrupt import INTERRUPTED, Interrupts, Stopped, seconds
-from trainer.launch import last_failure, launch, needed
-from trainer.loader import Loaders, Share, make_loaders, watched_workers
+from trainer.compose import plugins
+from trainer.config import ConfigError, NotFiniteError, RunError, Settings
+from trainer.data.loader import watched_workers
+from trainer.engine import Engine
+from trainer.find_nonfinite import explain
 from trainer.logger import LOGGERS, Logger
-from trainer.logger._jsonl import FILE as METRICS_FILE
 from trainer.logger._jsonl import JSONL
-from trainer.loss import LOSSES, Loss
-from trainer.metrics import Metric, Sums, choose
-from trainer.model import MODELS
-from trainer.nonfinite import NotFiniteError, explain
-from trainer.optimizer import OPTIMIZERS
-from trainer.placement import Placement
-from trainer.plugins import load_metrics
-from trainer.record import Recorder
-from trainer.registry import LoadError, Registry
-from trainer.rundir import CHECKPOINTS, CONFIG, ENVIRONMENT, LOG, SUMMARY, RunDirectory
-from trainer.runs import flat
+from trainer.metrics import Sums
+from trainer.processes.group import Group
+from trainer.processes.launch import launch, needed
+from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped, seconds
+from trainer.processes.team import LostError, Team, processes
+from trainer.processes.world import last_failure
+from trainer.recorder import Recorder
+from trainer.reporting import (
+    announce,
+    conclude,
+    describe_environment,
+    final_metrics,
+    hyperparameters,
+    message_of,
+    one_line,
+    reported,
+    show_samples,
+    summary_so_far,
+)
+from trainer.runs import resume
+from trainer.runs.directory import CHECKPOINTS, CONFIG, ENVIRONMENT, SUMMARY, RunDirectory
+from trainer.runs.directory import METRICS as METRICS_FILE
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
-from trainer.spec import Spec
 
 log = logging.getLogger("trainer")
-
-MOST_SAMPLES = 64  # training images that a logger may show
-EVALUATED = 128  # samples of a batch: with more, the models here are hardly faster
-MOST_TIMES = 8  # as many as in training, which keeps what an evaluation does not
-MOST_VALUES = 2**20  # that a model reads in such a batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What a config builds."""
-
-    placement: Placement
-    precision: str
-    data: Data
-    spec: Spec
-    loaders: Loaders
-    loss: Loss
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: Scheduler
-    total_steps: int
-    metrics: dict[str, Metric]
-    monitor: Monitor
-    fingerprint: dict[str, Any]
 
 
 class Outcome(NamedTuple):
@@ -114,7 +85,7 @@ def run(settings: Settings) -> Outcome:
         interrupts = stack.enter_context(Interrupts(settings.max_time))
         fixed = settings.fixed_run_dir or settings.dry_run
         directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
-        stack.enter_context(_reported(directory, settings, crew.world.size))
+        stack.enter_context(reported(directory, settings, crew.world.size))
         stack.enter_context(watched_workers())
         stack.enter_context(crew.leading(settings))
         notes = resume.changes(settings)
@@ -136,22 +107,22 @@ def run(settings: Settings) -> Outcome:
                 crew.group(parts.placement.device, interrupts) as group,
                 closing(_make_engine(settings, parts, loggers, checkpoints, interrupts, started, group)) as engine,
             ):
-                _announce(settings, parts, directory, group)
+                announce(settings, parts, directory, group)
                 if crew.world.attempt > 0 and settings.resume is not None:
                     again, most = crew.world.attempt, crew.world.most_attempts
                     log.info("restart  %d of %d, after %s", again, most, last_failure())
                 state = group.broadcast(None if found is None else found.state)
                 if found is None or state is None:
                     engine.recorder.load_state_dict({})  # what a run killed before its first checkpoint has left
-                    directory.write_json(ENVIRONMENT, _environment(settings, parts, directory, group))
-                    _show_samples(parts, loggers.values())
+                    directory.write_json(ENVIRONMENT, describe_environment(settings, parts, directory, group))
+                    show_samples(parts, loggers.values())
                 else:
                     _go_on(engine, found, checkpoints, directory, parts, notes)
                 with _profiled(engine, directory.path):
                     engine.fit()
                 tested_step, results = _test(engine, checkpoints, loggers.values())
         finally:
-            directory.so_far = {} if engine is None else _so_far(engine)
+            directory.so_far = {} if engine is None else summary_so_far(engine)
         summary = {
             "state": "finished",
             **directory.so_far,
@@ -160,15 +131,15 @@ def run(settings: Settings) -> Outcome:
         }
         directory.write_json(SUMMARY, summary)
         for logger in loggers.values():
-            logger.finish(_hyperparameters(settings), _numbers(summary))
-        _conclude(engine, tested_step, results, directory)
+            logger.finish(hyperparameters(settings), final_metrics(summary))
+        conclude(engine, tested_step, results, directory)
         return Outcome({**summary, "run_dir": settings.run_dir}, engine.evaluated.eval())
 
 
 def follow() -> int:
     """Take part in every job of the process that leads, until there are no more; returns the code to end with."""
     crew = processes()
-    assert isinstance(crew, Crew)
+    assert isinstance(crew, Team)
     _be_quiet()
     try:
         while not isinstance(settings := crew.next_job(), int):
@@ -181,7 +152,7 @@ def follow() -> int:
     return settings
 
 
-def _take_part(settings: Settings, crew: Crew) -> None:
+def _take_part(settings: Settings, crew: Team) -> None:
     """A follower's part in a job. What goes wrong, the leader hears, and reports.
 
     Raises:
@@ -216,7 +187,7 @@ def _take_part(settings: Settings, crew: Crew) -> None:
                 raise
         except Exception as error:
             if isinstance(error, LostError) or interrupts.asked is None:
-                crew.fail(_one_line(error), error)
+                crew.fail(one_line(error), error)
             else:  # torchrun ends all, as one has failed
                 interrupts.check()
 
@@ -292,10 +263,10 @@ def _go_on(
         notes = [*notes, *_new_schedule(engine.settings, parts, found), *_new_processes(engine.group, found)]
         done = engine.is_done()
     except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
-        raise RunError(f"the checkpoint {found.name} does not fit this version: {_message(error)}") from error
+        raise RunError(f"the checkpoint {found.name} does not fit this version: {message_of(error)}") from error
     progress = engine.progress
     checkpoints.adopt(found, progress.best.get("step"))
-    now = _environment(engine.settings, parts, directory, engine.group)
+    now = describe_environment(engine.settings, parts, directory, engine.group)
     before = directory.read_json(ENVIRONMENT) or now
     earlier = before.get("resumed")
     other = {name: value for name, value in now.items() if before.get(name) != value}
@@ -351,240 +322,6 @@ def _explained(settings: Settings, checkpoints: Checkpoints, interrupts: Interru
             log.debug("cannot find where it began", exc_info=failed)
             raise error from failed
         raise explained from error
-
-
-def _show_samples(parts: Parts, loggers: Iterable[Logger]) -> None:
-    if parts.spec.kind == "image":
-        for logger in loggers:
-            logger.log_samples(parts.data.train.head(MOST_SAMPLES))
-
-
-def assemble(settings: Settings, *, alone: bool = False) -> Parts:
-    """Build everything a config names, in the order in which one thing needs another; writes nothing.
-
-    Args:
-        alone: this process does what otherwise several do.
-
-    Raises:
-        ConfigError: some of it cannot work together; with every mistake that can be seen.
-    """
-    keep_freed_memory(settings.keep_freed_memory)
-    seed_all(settings.seed)
-    choose_kernels(settings.deterministic)
-    collect_garbage()  # with torch's compiler, all that takes long is imported
-    here = processes().world
-    share = Share(settings.micro_batch_size, here.rank, here.size)
-    mistakes = Mistakes()
-    with mistakes:
-        placement = build(DEVICES, settings.device)
-        if isinstance(placement, torch.device):
-            placement = Placement(placement)
-        if alone and placement.processes:
-            placement = Placement(placement.device)
-            share = Share(max(1, settings.micro_batch_size // here.size))
-        precision = choose_precision(settings.precision, placement.device)
-        allow_tf32(precision == "tf32")
-    with mistakes:
-        data = build(DATASETS, settings.dataset, settings.seed)
-        if not isinstance(data, Data):
-            raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
-        data.check()
-        with mistakes:
-            load_metrics([*(settings.metrics or ()), settings.monitor or ""])
-            metrics = choose(settings.metrics, data.spec)
-            monitor = choose_monitor(settings.monitor, metrics, data.spec)
-        loss = build(LOSSES, settings.loss, data.spec)
-        spec = dataclasses.replace(data.spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
-        model = build(MODELS, settings.model, spec)
-    mistakes.stop()
-    loaders = make_loaders(
-        data,
-        placement.device,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        limit_batches=settings.limit_batches,
-        overfit_batches=settings.overfit_batches,
-        share=share,
-        evaluation_batch_size=evaluation_batch_size(settings.batch_size, spec),
-    )
-    model, loss = placement.prepare(model).to(placement.device), loss.to(placement.device)
-    optimizer = build(OPTIMIZERS, settings.optimizer, [p for p in model.parameters() if p.requires_grad])
-    total_steps = settings.epochs * len(loaders.train)
-    if settings.max_steps is not None:
-        total_steps = min(total_steps, settings.max_steps)
-    scheduler = build(SCHEDULERS, settings.scheduler, Horizon(total_steps, len(loaders.train)))
-    if loaders.val is None:
-        _check_without_val(settings, scheduler)
-    return Parts(
-        placement=placement,
-        precision=precision,
-        data=data,
-        spec=spec,
-        loaders=loaders,
-        loss=loss,
-        model=model,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        total_steps=total_steps,
-        metrics=metrics,
-        monitor=monitor,
-        fingerprint=data.fingerprint(),
-    )
-
-
-class Mistakes:
-    """Collects the mistakes of steps that do not need each other: ``with mistakes:`` around each, then ``stop``."""
-
-    def __init__(self) -> None:
-        self._problems: list[str] = []
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: object) -> bool:
-        if isinstance(error, ConfigError):
-            self._problems += error.problems
-        return isinstance(error, ConfigError)
-
-    def stop(self) -> None:
-        """Raises ConfigError with everything that was collected, if there was anything."""
-        if self._problems:
-            raise ConfigError(*self._problems)
-
-
-def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
-    """Raises ConfigError for every key that would silently do nothing without a val split."""
-    useless = {
-        "patience": settings.patience is not None,
-        "monitor": settings.monitor is not None,
-        "checkpoint.keep": settings.checkpoint["keep"] > 1,
-        f"scheduler={settings.scheduler['name']}": scheduler.observes,
-    }
-    problems = [f"{key}: needs a val split, but dataset.val_fraction is 0" for key, used in useless.items() if used]
-    if problems:
-        raise ConfigError(*problems)
-
-
-def build(registry: Registry, config: Component, *runtime: Any) -> Any:
-    """Build a component; a ValueError of its constructor is about the config, so it says which group.
-
-    Raises:
-        ConfigError: the component refuses its keys.
-    """
-    try:
-        return registry.build(config, *runtime)
-    except LoadError as error:
-        raise ConfigError(str(error)) from error
-    except ValueError as error:
-        raise ConfigError(f"{registry.group}={config['name']}: {error}") from error
-    except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
-        if not re.search("memory|overflow|too large|must be less than", str(error), flags=re.IGNORECASE):
-            raise
-        line = str(error).strip().splitlines()[0]
-        raise ConfigError(f"{registry.group}={config['name']}: its keys make it too large: {line}") from error
-
-
-def seed_all(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def choose_kernels(deterministic: bool) -> None:
-    """Choose between repeatable and fastest kernels."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with it
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # a debugging aid that costs time in every step
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = not deterministic
-
-
-def allow_tf32(allowed: bool) -> None:
-    """Whether a GPU rounds float32 to 10 bits of mantissa before it multiplies; torch's convolutions do by default."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """``auto`` is bf16 on a GPU that computes in it, else fp32.
-
-    Raises:
-        ConfigError: the device does not have the precision.
-    """
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "auto":
-        return "bf16" if native else "fp32"
-    if precision == "bf16" and device.type == "cuda" and not native:
-        raise ConfigError("precision: this GPU does not compute in bf16; use fp16 or fp32")
-    if precision == "tf32" and not native:
-        raise ConfigError("precision: tf32 is how NVIDIA's GPUs since Ampere multiply float32; use fp32")
-    return precision
-
-
-def evaluation_batch_size(batch_size: int, spec: Spec) -> int:
-    """That of training; or more, where that takes little memory: without a backward pass small ones only cost time."""
-    return max(batch_size, min(EVALUATED, MOST_TIMES * batch_size, MOST_VALUES // math.prod(spec.shape)))
-
-
-def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) -> Monitor:
-    """The val metric that says which weights are best; by default accuracy, else the first metric; for values the loss.
-
-    Raises:
-        ConfigError: no metric yields it.
-    """
-    known = {"val/loss": False, **{f"val/{key}": metric.higher_is_better for key, metric in metrics.items()}}
-    if name is None:
-        preferred = [name for name in ("accuracy", *metrics) if name in metrics and spec.task != "regression"]
-        name = f"val/{[*preferred, 'loss'][0]}"
-    if name not in known:
-        hint = did_you_mean(name, known) or ";"
-        raise ConfigError(f"monitor: {name}: no metric yields it{hint} metrics: {', '.join(known)}")
-    return Monitor(name.removeprefix("val/"), known[name])
-
-
-@contextlib.contextmanager
-def _reported(directory: RunDirectory, settings: Settings, num_processes: int) -> Iterator[RunDirectory]:
-    """Turn whatever goes wrong into one line and a record in the run directory."""
-    try:
-        yield directory
-    except ConfigError:
-        raise
-    except KeyboardInterrupt as stopped:
-        if directory.claimed or num_processes == 1:  # at the start it may be that another process has failed
-            log.info("stopped  %s", stopped or "interrupted")
-        if directory.claimed and not settings.dry_run:
-            log.info("next     train resume=%s", directory.path)
-        directory.end("stopped", str(stopped) or "interrupted")
-        raise
-    except Exception as error:
-        message = _one_line(error)
-        if num_processes > 1 and not isinstance(error, RunError):
-            message = f"rank 0: {message}"
-        if directory.claimed and not directory.path.is_dir():
-            message = f"the run directory {directory.path} is gone: {message}"
-        directory.fail(settings.to_dict(), settings.overrides, message, error)
-        kept = directory.path.is_dir() and directory.claimed and not settings.dry_run
-        where = f"the log: {directory.path / LOG}" if kept else "HYDRA_FULL_ERROR=1 shows the traceback"
-        raise RunError(f"{message} ({where})") from error
-    finally:
-        directory.close()
-
-
-def _one_line(error: Exception) -> str:
-    """What went wrong, for the terminal, with the place in the user's own code; the log has the rest."""
-    files = [registry(group).file(name) for group in GROUPS for name in registry(group).own()]
-    own = {file.resolve() for file in files if file is not None}
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() in own]
-    place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
-    return _message(error) + place
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else error.strerror
-    text = " ".join(str(error).split())
-    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 @contextlib.contextmanager
@@ -666,7 +403,7 @@ def _profiled(engine: Engine, run_dir: Path) -> Iterator[None]:
     if not settings.profile:
         yield
         return
-    from trainer.profile import Profiled  # only for those who want it
+    from trainer.profiler import Profiled  # only for those who want it
 
     folder = None if settings.dry_run else run_dir
     with Profiled(engine.loaders.train, engine.total_steps, engine.device, folder) as train:
@@ -702,80 +439,3 @@ def _evaluate_best(engine: Engine, weights: dict[str, Any] | None) -> Sums:
     assert state is not None
     engine.placement.whole(engine.evaluated).load_state_dict(state)
     return engine.evaluate(engine.loaders.test)
-
-
-def _so_far(engine: Engine) -> dict[str, Any]:
-    """What summary.json says of a run, however it ends."""
-    recorder, progress = engine.recorder, engine.progress
-    peak = recorder.peak_memory
-    return {
-        "monitor": f"val/{engine.monitor.name}",
-        "direction": "maximize" if engine.monitor.higher_is_better else "minimize",
-        "best": progress.best,
-        "last": progress.last,
-        "steps": progress.step,
-        "epochs": progress.epoch,
-        **({"skipped": progress.skipped} if engine.skipper is not None else {}),
-        "seconds": round(recorder.seconds, 3),
-        "samples_per_second": round(recorder.samples / max(recorder.training_seconds, 1e-9), 1),
-        **({} if peak is None else {"peak_memory_mib": round(peak, 1)}),
-    }
-
-
-def _announce(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> None:
-    """The block at the start, and what is wrong with the data."""
-    parameters = sum(parameter.numel() for parameter in parts.model.parameters())
-    sizes = ", ".join(f"{name} {len(split):,}" for name, split in parts.data.splits().items())
-    count = torch.get_num_threads()
-    device = parts.placement.device
-    threads = f" ({count} thread{'s' * (count > 1)})" if device.type == "cpu" else ""
-    many = f"{settings.device['name']}, {group.size} processes, " if parts.placement.processes else ""
-    log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
-    log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
-    log.info("device   %s%s%s, %s", many, device, threads, parts.precision)
-    if not settings.dry_run:
-        log.info("run      %s", directory.path)
-    for line in survey.at_start(parts.data, settings):
-        log.warning("warning  %s", line)
-
-
-def _conclude(engine: Engine, tested_step: int, results: Mapping[str, float], directory: RunDirectory) -> None:
-    """The lines at the end."""
-    metrics = "  ".join(f"{name} {value:.4f}" for name, value in results.items())
-    best = engine.progress.best
-    whose = f"epoch {best['epoch']}" if tested_step == best["step"] else f"step {tested_step}"
-    log.info("test     %s  (weights of %s)", metrics, whose)
-    if engine.settings.dry_run:
-        log.info("dry run: a step, an evaluation, a checkpoint and a test went well; nothing is kept")
-        return
-    log.info("run      %s", directory.path)
-    if "tensorboard" in engine.settings.logger:
-        log.info("next     tensorboard --logdir %s", directory.path)
-    log.info("next     trainer report %s", directory.path)
-
-
-def _environment(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> dict[str, Any]:
-    found = environment(parts.placement.device, directory.path)
-    started = datetime.datetime.now().isoformat(timespec="seconds")
-    return {"started": started, "seed": settings.seed, **found, "processes": group.size, "data": parts.fingerprint}
-
-
-def _hyperparameters(settings: Settings) -> dict[str, bool | float | str]:
-    """For their table: in a sweep what varies, else every key, each group as the name of its option; no nulls."""
-    every = {
-        key.removesuffix(".name"): value if isinstance(value, bool | int | float) else str(value)
-        for key, value in flat(settings.to_dict()).items()
-        if value is not None
-    }
-    return {key: every[key] for key in settings.varied if key in every} or every
-
-
-def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The best, the last and the test metrics of a summary, for the table of hyper-parameters."""
-    found = {
-        name.replace("val/", f"{which}/"): value
-        for which in ("best", "last")
-        for name, value in summary[which].items()
-        if "/" in name
-    }
-    return {**found, **{name: value for name, value in summary.items() if name.startswith("test/")}}

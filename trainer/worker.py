@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer import files, plugins
+from trainer.compose import plugins
 from trainer.config import ConfigError, RunError, Settings
-from trainer.garbage import wait_with_garbage
-from trainer.interrupt import Interrupts, Stopped, ignore
-from trainer.launch import JOB, RESULT, dismiss, launch, needed, settings_of, world
+from trainer.memory import wait_with_garbage
+from trainer.processes.launch import launch, needed
+from trainer.processes.leader import dismiss
+from trainer.processes.signals import Interrupts, Stopped, ignore
+from trainer.processes.world import JOB, RESULT, settings_of, world
+from trainer.runs import atomic_files
 
 
 def follow() -> int:
@@ -63,7 +66,7 @@ def work(place: str) -> int:
 
     result = result_of(train)
     code = int(result["state"] == "failed")
-    files.write(Path(place) / RESULT, lambda path: path.write_text(json.dumps(result)))
+    atomic_files.write(Path(place) / RESULT, lambda path: path.write_text(json.dumps(result)))
     dismiss(code, final=False, stopped=result["state"] == "stopped")
     if os.getppid() != command:  # it was killed, and nobody else will
         shutil.rmtree(place, ignore_errors=True)
@@ -74,8 +77,8 @@ def _end_with(command: int, place: str) -> None:
     """End this process when the command that started it is gone, until it has met the others; then they see to that."""
     while os.getppid() == command:
         time.sleep(0.5)
-    distributed = sys.modules.get("trainer.distributed")
-    if distributed is None or not hasattr(distributed, "have_met") or not distributed.have_met():
+    team = sys.modules.get("trainer.processes.team")
+    if team is None or not hasattr(team, "have_met") or not team.have_met():
         shutil.rmtree(place, ignore_errors=True)
         os._exit(1)
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from trainer.allocator import keep_freed_memory
+from trainer.memory import keep_freed_memory
 
 BATCH, RATE, LOG_EVERY = 128, 1e-3, 50
 TUNED_EVALUATION = 250  # images of a batch
@@ -168,7 +168,7 @@ def usual_loaders(job: str, root: Path, count: int | None) -> tuple[Pairs, Pairs
     """Train and test as in torchvision's examples."""
     if job == "linear":
         return ReadyMade(*read(root, "train", count)), ReadyMade(*read(root, "t10k"))
-    from trainer.vision import torchvision
+    from trainer.data.torchvision_import import torchvision
 
     transforms = torchvision.transforms
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
@@ -230,7 +230,7 @@ def limit_tuned(job: str, root: Path, count: int | None) -> float:
 
 def lightning(job: str, root: Path, count: int | None) -> float:
     """A LightningModule and a Trainer with its bar, its checkpoint and TensorBoard, which it logs to every 50 steps."""
-    from trainer.vision import torchvision  # noqa: F401, I001  # so that it can be imported by what comes next
+    from trainer.data.torchvision_import import torchvision  # noqa: F401, I001  # so that it can be imported by what comes next
     import lightning as L
     from lightning.pytorch.loggers import TensorBoardLogger
 

@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.benchmarks.speed import machine, print_table, spread
 from tests.helpers import loaders_of
-from trainer.allocator import keep_freed_memory
-from trainer.augment import OFF, Augment
 from trainer.data import Data, Normalise, Split, TensorSource
-from trainer.mix import MixImages
+from trainer.data.augment_images import OFF, Augment
+from trainer.data.mixup import MixImages
+from trainer.data.torchvision_import import torchvision
+from trainer.memory import keep_freed_memory
 from trainer.spec import Spec
-from trainer.vision import torchvision
 
 SAMPLES, BATCH_SIZE, SIZE, CLASSES = 12800, 128, 32, 10
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)  # of channels from 0 to 1

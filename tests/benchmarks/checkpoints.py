@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer import compose
+from trainer.build import assemble
 from trainer.checkpoint import LAST, Checkpoints, Following
-from trainer.distributed import Group
-from trainer.interrupt import Interrupts
-from trainer.loader import Batch, Loader
-from trainer.rundir import RunDirectory
-from trainer.runner import _make_engine, assemble
+from trainer.data.loader import Batch, Loader
+from trainer.processes.group import Group
+from trainer.processes.signals import Interrupts
+from trainer.runner import _make_engine
+from trainer.runs.directory import RunDirectory
 
 STEPS = 50
 COMMON = ("dataset=synthetic", "dataset.shape=[1,28,28]", "dataset.samples=12800", "batch_size=128", "epochs=1000")

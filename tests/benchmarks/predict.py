@@ -106,7 +106,7 @@ def _module(name: str) -> list[str]:
 def _write_pictures(folder: Path, root: str, count: int) -> None:
     from PIL import Image
 
-    from trainer.vision import torchvision
+    from trainer.data.torchvision_import import torchvision
 
     pictures = torchvision.datasets.MNIST(root, train=False).data
     folder.mkdir()

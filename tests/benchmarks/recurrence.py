@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from tests.benchmarks.speed import machine, print_table
-from trainer.allocator import keep_freed_memory
+from trainer.memory import keep_freed_memory
 from trainer.model.gru import PackedGRU, ResetBefore
 from trainer.model.lstm import PaddedLSTM
 

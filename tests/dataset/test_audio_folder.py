@@ -13,12 +13,12 @@ import soundfile
 import torch
 
 from tests.conftest import Train
+from tests.data.test_audio import bad_file
 from tests.helpers import defaults, loaders_of
-from tests.test_audio import bad_file
 from trainer.config import ConfigError, RunError
 from trainer.data import Data, RaggedSource
+from trainer.data.readers.files import FileSource
 from trainer.dataset import DATASETS
-from trainer.dataset._own import FileSource
 
 LOUD = {"shift": 0.01, "noise": 0.1, "time_mask": 3, "freq_mask": 2}
 

@@ -6,8 +6,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.dataset import make_digits
-from trainer.augment import OFF
 from trainer.data import Data
+from trainer.data.augment_images import OFF
 from trainer.dataset.digits import FILE, digits
 
 

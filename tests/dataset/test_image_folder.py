@@ -16,7 +16,8 @@ from tests.conftest import Train
 from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError, RunError
 from trainer.data import Data
-from trainer.dataset import DATASETS, _pictures
+from trainer.data.readers import pictures
+from trainer.dataset import DATASETS
 
 CPU = torch.device("cpu")
 
@@ -231,7 +232,7 @@ def test_in_memory_and_streamed_give_the_same_batches_bit_for_bit(tmp_path: Path
 def test_what_fits_is_in_memory_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"a": 5, "b": 5})
     assert build(tmp_path).in_memory
-    monkeypatch.setattr("trainer.dataset._own.MEMORY_SHARE", 1e-12)
+    monkeypatch.setattr("trainer.data.readers.files.MEMORY_SHARE", 1e-12)
     assert not build(tmp_path).in_memory
 
 
@@ -240,7 +241,7 @@ def test_the_normalisation_is_that_of_training_pictures_evenly_drawn(
 ) -> None:
     pixels = write(tmp_path / "train", {"a": 10, "b": 10}, mode="RGB")
     write(tmp_path / "test", {"a": 1, "b": 1}, mode="RGB")
-    monkeypatch.setattr(_pictures, "SOME", 7)
+    monkeypatch.setattr(pictures, "SOME", 7)
     for in_memory in (True, False):
         normalise = build(tmp_path, val_fraction=0.0, in_memory=in_memory).normalise
         assert normalise is not None
@@ -409,7 +410,7 @@ def test_names_that_are_no_utf_8_are_read_too(tmp_path: Path) -> None:
     write(tmp_path, {"a": 5, "b": 5})
     odd = bytes(tmp_path / "a") + b"/caf\xe9.png"
     (tmp_path / "a" / "0.png").rename(Path(odd.decode("utf-8", "surrogateescape")))
-    names = _pictures.Names([str(path) for path in (tmp_path / "a").iterdir()])
+    names = pictures.Names([str(path) for path in (tmp_path / "a").iterdir()])
     assert sorted(pickle.loads(pickle.dumps(names))) == sorted(map(str, (tmp_path / "a").iterdir()))
     data = build(tmp_path, in_memory=False)
     assert data.train.source.fetch(torch.arange(10))[0].shape == (10, 1, 6, 8)

@@ -14,9 +14,9 @@ from tests.conftest import Train
 from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError
 from trainer.data import Data, Split
-from trainer.dataset._tokens import Drop, Tokenizer
+from trainer.data.random_numbers import SampleRandom
+from trainer.data.readers.tokens import Drop, Tokenizer
 from trainer.dataset.text import text
-from trainer.draws import Draws
 
 GOOD, BAD = "a good and funny film", "a bad and boring film"
 
@@ -139,7 +139,7 @@ def test_a_text_is_cut_into_words_and_signs_or_characters(keys: dict[str, Any], 
 
 
 def test_texts_on_the_disk_give_the_same_batches_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.dataset._tokens.CHUNK", 7)  # the file is written in many parts
+    monkeypatch.setattr("trainer.data.readers.tokens.CHUNK", 7)  # the file is written in many parts
     path = write_lines(tmp_path / "d", pos=[f"{GOOD} {n}" * (1 + n % 3) for n in range(20)], neg=[BAD] * 20)
     augment = {"drop": 0.3}
     resident, streamed = load(path, augment=augment), load(path, augment=augment, in_memory=False, workers=2)
@@ -159,12 +159,12 @@ def test_texts_on_the_disk_give_the_same_batches_bit_for_bit(tmp_path: Path, mon
 def test_dropped_tokens_are_unknown_and_padding_stays() -> None:
     tokens, lengths = torch.full((500, 20), 7), torch.full((500,), 15)
     tokens[:, 15:] = 0
-    changed, same = Drop(0.25)((tokens, lengths), Draws(torch.arange(500), 0))
+    changed, same = Drop(0.25)((tokens, lengths), SampleRandom(torch.arange(500), 0))
     assert torch.equal(same, lengths)
     assert set(changed[:, :15].unique().tolist()) == {1, 7}
     assert set(changed[:, 15:].unique().tolist()) == {0}
     assert (changed == 1).sum() / (500 * 15) == pytest.approx(0.25, abs=0.02)
-    shorter, _ = Drop(0.25)((tokens[:, :17], lengths), Draws(torch.arange(500), 0))
+    shorter, _ = Drop(0.25)((tokens[:, :17], lengths), SampleRandom(torch.arange(500), 0))
     assert torch.equal(shorter, changed[:, :17])  # whatever it is padded to
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tests.conftest import Train
-from trainer.augment import OFF
 from trainer.config import RunError
 from trainer.data import Data
+from trainer.data.augment_images import OFF
+from trainer.data.torchvision_import import torchvision
 from trainer.dataset import DATASETS
-from trainer.vision import torchvision
 
 KEYS: dict[str, Any] = {"val_fraction": 0.1, "sampler": "shuffle", "in_memory": True, "workers": 0, "augment": OFF}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.processes import TRAIN, points, run, state
+from tests.shell import TRAIN, points, run, state
 
 pytestmark = [
     pytest.mark.gpu,

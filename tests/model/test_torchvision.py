@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from tests.helpers import defaults, image_spec, make_spec
 from trainer.config import ConfigError
+from trainer.data.torchvision_import import torchvision
 from trainer.model import MODELS
 from trainer.spec import Spec
-from trainer.vision import torchvision
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 from torch import Tensor
 from typing_extensions import Unpack
 
-from trainer.augment import Augment, AugmentKeys
 from trainer.config import RunError
-from trainer.data import Data, Normalise, Split, TensorSource, check_classes, class_counts, split_off
-from trainer.dataset._own import LoadKeys
-from trainer.mix import MixImages
-from trainer.pictures import TOP
+from trainer.data import Data, Normalise, Split, TensorSource, split_off
+from trainer.data.augment_images import Augment, AugmentKeys
+from trainer.data.data import check_classes, class_counts
+from trainer.data.image_ops import TOP
+from trainer.data.mixup import MixImages
+from trainer.data.readers.files import LoadKeys
 from trainer.spec import Spec
 
 

@@ -34,7 +34,7 @@ def torchvision_images(
 
 
 def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tuple[Split, tuple[str, ...]]:
-    from trainer.vision import torchvision
+    from trainer.data.torchvision_import import torchvision
 
     dataset_class = getattr(torchvision.datasets, class_name)
     where = Path(root) / folder
@@ -60,7 +60,7 @@ def download(name: str, class_name: str, root: str, where: Path, *, train: bool 
     Raises:
         ConfigError: it cannot be fetched.
     """
-    from trainer.vision import torchvision
+    from trainer.data.torchvision_import import torchvision
 
     missing = [path for path in (where, *where.parents) if not path.exists()]
     place = hashlib.sha256(str(where.resolve()).encode()).hexdigest()[:16]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing_extensions import Unpack
 
-from trainer.audio import SUFFIXES
 from trainer.data import Data
+from trainer.data.audio import SUFFIXES
+from trainer.data.readers.files import Problems, class_folders, with_suffix
+from trainer.data.readers.sounds import SoundKeys, sound_data
 from trainer.dataset import DATASETS
-from trainer.dataset._own import Problems, class_folders, with_suffix
-from trainer.dataset._sounds import SoundKeys, sound_data
 
 NAME = "audio_folder"
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
-from trainer.data import Data, RaggedSource, TensorSource, learned
+from trainer.data import Data, RaggedSource, TensorSource
+from trainer.data.data import learned
+from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
+from trainer.data.readers.files import Problems, need_samples, roots
+from trainer.data.readers.tables import MISSING, Column, Layout, Table, listed, look, read, to_float
 from trainer.dataset import DATASETS
-from trainer.dataset._arrays import MOST_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
-from trainer.dataset._own import Problems, need_samples, roots
-from trainer.dataset._tables import MISSING, Column, Layout, Table, listed, look, read, to_float
 from trainer.spec import Kind, Task
 
 
@@ -245,7 +246,7 @@ def _check_targets(task: Literal["auto"] | Task, names: Sequence[str], rows: _Ro
         if len(names) > 1:
             task = "multilabel" if mostly.all() and np.isin(seen, (0, 1)).all() else "regression"
         else:
-            few = len(seen) <= MOST_CLASSES and bool((seen == np.floor(seen)).all())
+            few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
             task = "classification" if few or not mostly.all() else "regression"
     if task == "classification":
         if len(names) > 1:

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Unpack
 
-from trainer import audio
-from trainer.audio import AudioAugmentKeys
-from trainer.augment import AugmentKeys
 from trainer.config import ConfigError
-from trainer.data import Data, RaggedSource, TensorSource
-from trainer.dataset import DATASETS, _hub
-from trainer.dataset._arrays import MOST_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
-from trainer.dataset._hub import NAME, Columns
-from trainer.dataset._own import Item, OwnKeys, Problems, need_samples
-from trainer.dataset._pictures import File, FormKeys, Names, PictureKeys, picture_data
-from trainer.dataset._sounds import SoundKeys, WaveKeys, sound_data
-from trainer.dataset._tokens import Keys as TextKeys
-from trainer.dataset._tokens import TextAugmentKeys, TokenKeys, token_data
+from trainer.data import Data, RaggedSource, TensorSource, audio
+from trainer.data.audio import AudioAugmentKeys
+from trainer.data.augment_images import AugmentKeys
+from trainer.data.readers import hub
+from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
+from trainer.data.readers.files import Item, OwnKeys, Problems, need_samples
+from trainer.data.readers.hub import NAME, Columns
+from trainer.data.readers.pictures import File, FormKeys, Names, PictureKeys, picture_data
+from trainer.data.readers.sounds import SoundKeys, WaveKeys, sound_data
+from trainer.data.readers.tokens import Keys as TextKeys
+from trainer.data.readers.tokens import TextAugmentKeys, TokenKeys, token_data
+from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
 
 
@@ -57,8 +57,8 @@ def huggingface(
     Raises:
         ConfigError: there is no such set or column, ``datasets`` is missing, or samples are bad.
     """
-    parts = _hub.load(keys["path"], config)
-    columns = _hub.choose(_train(parts).features, input, target)
+    parts = hub.load(keys["path"], config)
+    columns = hub.choose(_train(parts).features, input, target)
     _check_keys(columns, parts, keys)
     problems = Problems(NAME, keys["on_error"])
     # the readers look at their own keys alone
@@ -86,7 +86,7 @@ def _check_keys(columns: Columns, parts: dict[str, Any], keys: EveryKeys) -> Non
             problems.append(f"dataset.task: must be classification for {columns.holds}, got {keys['task']}")
         target = columns.targets[0]
         feature = _train(parts).features[target]
-        if len(columns.targets) > 1 or _hub.what(feature) not in ("texts", "numbers") or _holds_fractions(feature):
+        if len(columns.targets) > 1 or hub.what(feature) not in ("texts", "numbers") or _holds_fractions(feature):
             problems.append(f"dataset.target: must be one column of classes for {columns.holds}, got {target}")
     if problems:
         raise ConfigError(*problems)
@@ -97,14 +97,14 @@ def _train(parts: dict[str, Any]) -> Any:
 
 
 def _holds_fractions(feature: Any) -> bool:
-    return getattr(feature, "dtype", None) in _hub.FRACTIONS
+    return getattr(feature, "dtype", None) in hub.FRACTIONS
 
 
 def _rows(keys: OwnKeys, parts: dict[str, Any], target: str, problems: Problems) -> Iterator[tuple[str, int, str, str]]:
     """The split, the number, the class and the place of every row that has a class."""
     for split, part in parts.items():
-        for row, label in enumerate(_hub.labels(part, target)):
-            place = _hub.place(keys["path"], split, row)
+        for row, label in enumerate(hub.labels(part, target)):
+            place = hub.place(keys["path"], split, row)
             if label:
                 yield split, row, label, place
             else:
@@ -246,7 +246,7 @@ def _numbers(seed: int, parts: dict[str, Any], columns: Columns, problems: Probl
     rows = np.concatenate([np.arange(len(part)) for part in parts.values()])
 
     def place(row: int) -> str:
-        return _hub.place(keys["path"], splits[row], int(rows[row]))
+        return hub.place(keys["path"], splits[row], int(rows[row]))
 
     good = np.ones(len(splits), dtype=bool)
 
@@ -266,7 +266,7 @@ def _numbers(seed: int, parts: dict[str, Any], columns: Columns, problems: Probl
         drop(~np.all(np.isfinite(answers), axis=1), f"{', '.join(columns.targets)}: is no finite number")
     if columns.holds == "lists":
         name = columns.inputs[0]
-        values, lengths = _hub.lists(parts.values(), name)
+        values, lengths = hub.lists(parts.values(), name)
         drop(lengths == 0, f"{name}: is empty")
         of = np.repeat(np.arange(len(splits)), lengths)
         drop(
@@ -310,7 +310,7 @@ def _source(
     if columns.holds == "numbers":
         return "table", TensorSource((values,), targets.values)
     alike = len(lengths.unique()) == 1
-    if alike and _hub.depth(train.features[columns.inputs[0]]) == 1:
+    if alike and hub.depth(train.features[columns.inputs[0]]) == 1:
         return "table", TensorSource((values.view(len(lengths), -1),), targets.values)
     if alike:
         return "sequence", TensorSource((values.view(len(lengths), -1, values.shape[1]),), targets.values)
@@ -324,14 +324,14 @@ def _find_task(parts: dict[str, Any], targets: list[str], task: Literal["auto"] 
         ConfigError: the targets are not what the task needs.
     """
     features = [_train(parts).features[name] for name in targets]
-    kinds = {_hub.what(feature) for feature in features}
+    kinds = {hub.what(feature) for feature in features}
     if not kinds <= {"texts", "numbers"}:
         raise ConfigError(f"dataset.target: {', '.join(targets)}: must hold classes or numbers")
-    has_classes = any(feature.dtype in (*_hub.TEXTS, "bool") or _hub.class_names(feature) for feature in features)
+    has_classes = any(feature.dtype in (*hub.TEXTS, "bool") or hub.class_names(feature) for feature in features)
     if task == "auto" and len(targets) > 1:
         task = "multilabel" if np.isin(_table(parts, targets), (0, 1)).all() else "regression"
     elif task == "auto":
-        few = len(np.unique(_texts_of(parts, targets[0]))) <= MOST_CLASSES
+        few = len(np.unique(_texts_of(parts, targets[0]))) <= MAX_CLASSES
         fractions = any(_holds_fractions(feature) for feature in features)
         task = "classification" if has_classes or (few and not fractions) else "regression"
     if task == "classification" and len(targets) > 1:
@@ -345,7 +345,7 @@ def _find_task(parts: dict[str, Any], targets: list[str], task: Literal["auto"] 
 
 def _texts_of(parts: dict[str, Any], name: str) -> NDArray[np.str_]:
     """(rows,) the class of each row of all splits, empty where there is none."""
-    return np.array([label for part in parts.values() for label in _hub.labels(part, name)], dtype=np.str_)
+    return np.array([label for part in parts.values() for label in hub.labels(part, name)], dtype=np.str_)
 
 
 def _table(parts: dict[str, Any], names: Sequence[str]) -> NDArray[np.float32]:

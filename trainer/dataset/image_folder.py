@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing_extensions import Unpack
 
 from trainer.data import Data
+from trainer.data.readers.files import Item, Problems, class_folders, roots, with_suffix
+from trainer.data.readers.pictures import SUFFIXES, PictureKeys, picture_data
 from trainer.dataset import DATASETS
-from trainer.dataset._own import Item, Problems, class_folders, roots, with_suffix
-from trainer.dataset._pictures import SUFFIXES, PictureKeys, picture_data
 
 
 @DATASETS.register

@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Unpack
 
-from trainer.config import ConfigError, did_you_mean
-from trainer.data import Data, RaggedSource, TensorSource, learned
+from trainer.config import ConfigError
+from trainer.config.messages import did_you_mean
+from trainer.data import Data, RaggedSource, TensorSource
+from trainer.data.data import learned
+from trainer.data.readers.arrays import ArrayKeys, Places, Targets, array_data, find_classes
+from trainer.data.readers.files import SPLITS, Problems, need_samples, roots
+from trainer.data.readers.tables import listed
 from trainer.dataset import DATASETS
-from trainer.dataset._arrays import ArrayKeys, Places, Targets, array_data, find_classes
-from trainer.dataset._own import SPLITS, Problems, need_samples, roots
-from trainer.dataset._tables import listed
 from trainer.spec import Kind, Task
 
 Array = NDArray[Any]
-MOST_CHANNELS = 4  # of a picture, by which the axis of the channels is found
+MAX_CHANNELS = 4  # of a picture, by which the axis of the channels is found
 
 
 @DATASETS.register
@@ -260,7 +262,7 @@ def _shaped(kind: Kind, channels: Literal["auto", "first", "last"], arrays: _Arr
     if kind == "image" and inputs.ndim == 3:
         inputs = inputs[:, None]
     elif kind == "image":
-        first, last = (inputs.shape[axis] <= MOST_CHANNELS for axis in (1, 3))
+        first, last = (inputs.shape[axis] <= MAX_CHANNELS for axis in (1, 3))
         if channels == "auto" and first == last:
             raise ConfigError(f"dataset.channels: auto: cannot be told for shape {inputs.shape}; must be first or last")
         if channels == "last" or (channels == "auto" and last):

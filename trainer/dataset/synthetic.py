@@ -11,9 +11,10 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, NonNegativeFloat, PositiveInt
-from trainer.data import Data, RaggedSource, Split, TensorSource, class_counts, generator, split_off, valid_steps
+from trainer.data import Data, RaggedSource, Split, TensorSource, split_off
+from trainer.data.data import class_counts, generator, valid_steps
+from trainer.data.readers.files import LoadKeys
 from trainer.dataset import DATASETS
-from trainer.dataset._own import LoadKeys
 from trainer.spec import Kind, Spec, Task
 
 DIMENSIONS = {"image": 3, "spectrogram": 3, "sequence": 2, "tokens": 1, "table": 1}

@@ -7,10 +7,10 @@ from typing import Literal
 from typing_extensions import Unpack
 
 from trainer.data import Data
+from trainer.data.readers.files import Problems
+from trainer.data.readers.texts import Column, Columns, find_texts
+from trainer.data.readers.tokens import Keys, token_data
 from trainer.dataset import DATASETS
-from trainer.dataset._own import Problems
-from trainer.dataset._texts import Column, Columns, find_texts
-from trainer.dataset._tokens import Keys, token_data
 
 
 @DATASETS.register

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer import distributed
 from trainer.config import ConfigError
-from trainer.launch import world
-from trainer.placement import Placement
+from trainer.device._placement import Placement
+from trainer.processes.group import differentiable_sum
+from trainer.processes.world import world
 
 
 def device_of_this_process(processes: int | Literal["auto"], threads: int | None) -> torch.device:
@@ -121,10 +121,10 @@ def _normalised(module: _BatchNorm, inputs: Tensor) -> Tensor:
     shape = [1, -1, *[1] * (inputs.ndim - 2)]
     counts = float(Counting.here)
     here = torch.cat([values.sum(axes), values.new_tensor([inputs.numel() / inputs.shape[1]])]) * counts
-    total, count = distributed.differentiable_sum(here).split([inputs.shape[1], 1])
+    total, count = differentiable_sum(here).split([inputs.shape[1], 1])
     mean = total / count
     centred = values - mean.view(shape)
-    variance = distributed.differentiable_sum(centred.square().sum(axes) * counts) / count
+    variance = differentiable_sum(centred.square().sum(axes) * counts) / count
     outputs = centred * (variance + module.eps).rsqrt().view(shape)
     with torch.no_grad():
         _follow(module, mean, variance * (count / (count - 1).clamp_min(1)))

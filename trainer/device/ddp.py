@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
+from trainer.device._placement import Placement
 from trainer.device._processes import OfProcesses, device_of_this_process
-from trainer.placement import Placement
 
 
 @DEVICES.register

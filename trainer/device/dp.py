@@ -9,7 +9,7 @@ from torch import nn
 
 from trainer.config import ConfigError
 from trainer.device import DEVICES
-from trainer.placement import Placement
+from trainer.device._placement import Placement
 
 
 @DEVICES.register

@@ -15,9 +15,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
+from trainer.device._placement import Placement, Stateful
 from trainer.device._processes import OfProcesses, device_of_this_process
-from trainer.launch import world
-from trainer.placement import Placement, Stateful
+from trainer.processes.world import world
 
 
 @DEVICES.register

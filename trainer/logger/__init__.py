@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.registry import Registry
+from trainer.config.registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-MARGIN, FONT_SIZE, MOST_NAMED = 90, 13, 40
+MARGIN, FONT_SIZE, MAX_NAMED = 90, 13, 40
 
 
 def draw_confusion(counts: Tensor, classes: Sequence[str]) -> Tensor:
@@ -23,7 +23,7 @@ def draw_confusion(counts: Tensor, classes: Sequence[str]) -> Tensor:
         (3, height, width) uint8.
     """
     num_classes = len(classes)
-    cell = 34 if num_classes <= MOST_NAMED else max(1, 1200 // num_classes)
+    cell = 34 if num_classes <= MAX_NAMED else max(1, 1200 // num_classes)
     shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
     size = num_classes * cell + MARGIN + 10
     picture = Image.new("RGB", (size, size), "white")
@@ -34,7 +34,7 @@ def draw_confusion(counts: Tensor, classes: Sequence[str]) -> Tensor:
             share, left, top = float(shares[true, guess]), MARGIN + guess * cell, MARGIN + true * cell
             shade = tuple(round(255 + (end - 255) * share) for end in (8, 64, 129))
             draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=shade)
-            if num_classes <= MOST_NAMED and counts[true, guess]:
+            if num_classes <= MAX_NAMED and counts[true, guess]:
                 colour = "white" if share > 0.5 else "black"
                 draw.text(
                     (left + cell / 2, top + cell / 2),
@@ -44,7 +44,7 @@ def draw_confusion(counts: Tensor, classes: Sequence[str]) -> Tensor:
                     anchor="mm",
                 )
     draw.text((MARGIN, 8), "columns: predicted   rows: true", fill="black", font=font)
-    if num_classes <= MOST_NAMED:
+    if num_classes <= MAX_NAMED:
         for number, name in enumerate(classes):
             middle = MARGIN + number * cell + cell / 2
             draw.text((MARGIN - 6, middle), name[:11], fill="black", font=font, anchor="rm")

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.logger import Logger
+from trainer.runs.directory import METRICS
 
 log = logging.getLogger("trainer")
-
-FILE = "metrics.jsonl"
 
 
 class JSONL(Logger):
@@ -26,7 +25,7 @@ class JSONL(Logger):
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / FILE
+        self._path = run_dir / METRICS
         self._file = self._path.open("ab", buffering=0)
         self._pending = b""
 

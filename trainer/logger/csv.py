@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from trainer import files
 from trainer.logger import LOGGERS, Logger
+from trainer.runs import atomic_files
 
 log = logging.getLogger("trainer")
 
@@ -96,5 +96,5 @@ class CSV(Logger):
                 writer.writeheader()
                 writer.writerows(self._rows)
 
-        files.write(self._path, fill)
+        atomic_files.write(self._path, fill)
         self._whole = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from trainer.registry import Registry
+from trainer.config.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor

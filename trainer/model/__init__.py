@@ -4,6 +4,6 @@
 steps of the samples vary; it returns (batch, ``spec.num_outputs``).
 """
 
-from trainer.registry import Registry
+from trainer.config.registry import Registry
 
 MODELS = Registry("model", __path__)

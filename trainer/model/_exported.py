@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.data import valid_steps
+from trainer.data.data import valid_steps
 
 # How torch orders the gates in its weights, and where ONNX looks for each of them: i o f c, and z r h.
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "gru_before": (1, 0, 2)}

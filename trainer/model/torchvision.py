@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
-from trainer.config import ConfigError, unknown_option
+from trainer.config import ConfigError
+from trainer.config.messages import unknown_option
 from trainer.model import MODELS
 from trainer.spec import Spec
 
@@ -33,7 +34,7 @@ class Torchvision(nn.Module):
     """
 
     def __init__(self, spec: Spec, *, arch: str, size: Annotated[int, Meta(ge=8)] | None) -> None:
-        from trainer.vision import torchvision
+        from trainer.data.torchvision_import import torchvision
 
         super().__init__()
         if spec.kind not in ("image", "spectrogram") or spec.shape[0] not in (1, 3):

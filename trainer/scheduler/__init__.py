@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from trainer.registry import Registry
+from trainer.config.registry import Registry
 
 SCHEDULERS = Registry("scheduler", __path__)
 

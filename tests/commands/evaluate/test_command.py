@@ -1,0 +1,227 @@
+"""``trainer evaluate``: the numbers of a run from its directory alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from tests.made import KINDS, MODELS, Made, made, pictures, table, texts
+from trainer import compose, run
+from trainer.__main__ import main
+from trainer.commands.opened_run import answers, load
+
+__all__ = ["made"]
+
+
+def numbers(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    """What ``trainer evaluate … --json`` prints."""
+    capsys.readouterr()
+    code = main(["evaluate", *map(str, words), "--json"])
+    out = capsys.readouterr()
+    assert code == 0, out.err
+    found: dict[str, Any] = json.loads(out.out)
+    return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line of a command that is wrong."""
+    capsys.readouterr()
+    assert main(["evaluate", *map(str, words)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_numbers_of_the_summary_come_out_to_the_last_digit(
+    made: Made, model: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.run(model, kind)
+    summary = json.loads((folder / "summary.json").read_text())
+    found = numbers(capsys, folder)
+    assert found["own_data"]
+    assert {name: found["metrics"][name] for name in ("test/loss", "test/accuracy")} == {
+        name: summary[name] for name in ("test/loss", "test/accuracy")
+    }
+    assert main(["evaluate", str(folder)]) == 0
+    assert "equal    to the last digit with summary.json" in capsys.readouterr().out
+    best = numbers(capsys, folder, "--split", "val")["metrics"]
+    assert best["val/loss"] == pytest.approx(summary["best"]["val/loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dataset.task=regression", "loss=mse"],
+        ["dataset.task=multilabel", "loss=bce"],
+        ["dataset.classes=2", "loss=bce_prob", "ema=0.9"],
+        ["loss.weight=balanced", "loss.label_smoothing=0.1", "metrics=[f1,recall]"],
+        ["dataset.kind=tokens", "dataset.shape=[9]", "dataset.min_steps=3", "limit_batches=2"],
+    ],
+    ids=lambda words: words[-1],
+)
+def test_every_task_loss_and_average_comes_out_again(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [f"run_dir={tmp_path / 'run'}", "logger=none", "epochs=2", "device=cpu"]
+    data = ["dataset=synthetic", "dataset.kind=table", "dataset.shape=[6]", "dataset.samples=90"]
+    summary = run(compose("model=gru", *data, "dataset.test_samples=40", *words, *small)).summary
+    found = numbers(capsys, tmp_path / "run")["metrics"]
+    tested = {name: value for name, value in summary.items() if name.startswith("test/")}
+    assert {name: found[name] for name in tested} == tested
+
+
+def test_other_data_are_read_with_the_classes_and_words_of_the_run(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.run("cnn", "text")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "good.txt").write_text("a charming film\nzebra moving\n")  # one class only, and a new word
+    found = numbers(capsys, folder, f"dataset.path={tmp_path / 'new'}")
+    assert (found["split"], found["samples"], found["own_data"]) == ("all", 2, False)
+    assert [each["samples"] for each in found["classes"]] == [0, 2]
+    trained = load(str(folder), words=[f"dataset.path={tmp_path / 'new'}"])
+    given, _ = answers(trained, data := trained.data(), data.test)
+    vocabulary = trained.learned["vocabulary"]
+    numbers_ = [vocabulary.index(word) if word in vocabulary else 1 for word in ("a", "charming", "film")]
+    expected = trained.scores((torch.tensor([numbers_]), torch.tensor([3])))
+    torch.testing.assert_close(trained.loss.scores(given.outputs)[:1], expected)
+    (tmp_path / "new" / "ugly.txt").write_text("what\n")
+    assert "class ugly is here (1 samples) but not in train" in refused(
+        capsys, folder, f"dataset.path={tmp_path / 'new'}"
+    )
+
+
+def test_columns_are_found_by_their_names_and_gaps_filled_as_in_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = table(tmp_path / "table.csv")
+    run(compose("model=gru", *words, "dataset.missing=mean", f"run_dir={tmp_path / 'run'}", "logger=none", "epochs=1"))
+    (tmp_path / "other.csv").write_text("kind,d,c,b,a\nx,100,0,0,0\nz,100,,-2,2\n")
+    trained = load(str(tmp_path / "run"), words=[f"dataset.path={tmp_path / 'other.csv'}"])
+    data = trained.data()
+    (values,) = data.test.source.fetch(torch.arange(2))
+    mean = trained.learned["normalise"]["mean"]
+    assert values[0].tolist() == [0, 0, 0, 100]
+    assert values[1].tolist() == pytest.approx([2, -2, mean[2], 100])
+    assert numbers(capsys, tmp_path / "run", f"dataset.path={tmp_path / 'other.csv'}")["samples"] == 2
+
+
+def test_data_that_have_moved_are_told_where_and_are_known_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(compose(*pictures(tmp_path / "here", 60), "model.channels=[8]", f"run_dir={tmp_path / 'run'}", "epochs=1"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    line = refused(capsys, tmp_path / "run")
+    assert "no such file or folder" in line
+    assert "dataset.path=… says where they are" in line
+    assert main(["evaluate", str(tmp_path / "run"), f"dataset.path={tmp_path / 'there'}"]) == 0
+    assert "equal    to the last digit" in capsys.readouterr().out
+
+
+def test_several_runs_answer_with_the_mean_of_their_probabilities(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [made.run(model, "table") for model in MODELS]
+    found = numbers(capsys, *folders)
+    models = [load(str(folder)) for folder in folders]
+    outputs = [answers(model, data := model.data(), data.test)[0] for model in models]
+    mean = torch.stack([m.loss.scores(a.outputs) for m, a in zip(models, outputs, strict=True)]).mean(0)
+    targets = outputs[0].targets
+    assert found["metrics"]["test/accuracy"] == float((mean.argmax(1) == targets).double().mean())
+    loss = -mean.gather(1, targets[:, None]).log().mean()
+    assert found["metrics"]["test/loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert "answers" in refused(capsys, folders[0], made.run("cnn", "text"))
+
+
+def test_the_confusion_matrix_and_the_classes_agree_with_the_answers(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = numbers(capsys, made.run("lstm", "image"), "--split", "all", "--metrics", "accuracy,top2,auroc,ece")
+    confusion = torch.tensor(found["confusion"])
+    assert confusion.sum() == found["samples"] == 150
+    assert list(found["metrics"]) == ["all/loss", "all/accuracy", "all/top2", "all/auroc", "all/ece"]
+    assert found["metrics"]["all/accuracy"] == float(confusion.double().trace() / 150)
+    assert [each["samples"] for each in found["classes"]] == confusion.sum(1).tolist()
+
+
+def test_the_last_checkpoint_and_a_file_may_be_asked_for(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.run("gru", "table")
+    last = numbers(capsys, folder, "--checkpoint", "last")
+    named = numbers(capsys, folder, "--checkpoint", folder / "checkpoints" / "last.pt")
+    assert last["metrics"] == named["metrics"]
+    assert "no such file; best, last or a file" in refused(capsys, folder, "--checkpoint", "lats")
+
+
+def test_what_cannot_be_evaluated_is_one_line(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made.run("cnn", "image")
+    monkeypatch.chdir(tmp_path)
+    assert "nope: no such folder" in refused(capsys, "nope")
+    assert "last: no run under outputs" in refused(capsys, "last")
+    assert "would be another run" in refused(capsys, folder, "optimizer.lr=1")
+    assert "did you mean dataset.path?" in refused(capsys, folder, "dataset.pth=x")
+    assert "did you mean accuracy?" in refused(capsys, folder, "--metrics", "acuracy")
+    assert "--split: must be one of" in refused(capsys, folder, "--split", "tset")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    content = bytearray((damaged / "checkpoints" / "best.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / "checkpoints" / "best.pt").write_bytes(bytes(content))
+    assert "its checksum does not fit" in refused(capsys, damaged)
+    assert numbers(capsys, damaged, "--checkpoint", "last")["samples"] > 0
+    config = (damaged / "config.yaml").read_text()
+    (damaged / "config.yaml").write_text("model: [")
+    assert "config.yaml" in refused(capsys, damaged, "--checkpoint", "last")
+    (damaged / "config.yaml").write_text(config)
+    shutil.rmtree(damaged / "checkpoints")
+    assert "has no checkpoints/best.pt (finished)" in refused(capsys, damaged)
+
+
+def test_a_failed_run_says_why_it_has_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from trainer import RunError
+
+    with pytest.raises(RunError):
+        run(compose("optimizer=sgd", "optimizer.lr=1e20", f"run_dir={tmp_path / 'run'}", "logger=none"))
+    line = refused(capsys, tmp_path / "run")
+    assert "has no checkpoints/best.pt (failed: the loss is nan" in line
+
+
+def test_a_run_of_a_plugin_needs_it_named_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forgets: None
+) -> None:
+    (tmp_path / "mine_after.py").write_text((REPOSITORY / "examples" / "iris" / "flowers.py").read_text())
+    monkeypatch.chdir(tmp_path)
+    words = ["plugins=[mine_after.py]", "model=perceptron", "dataset=synthetic", "dataset.kind=table"]
+    run(compose(*words, "dataset.shape=[4]", "epochs=1", f"run_dir={tmp_path / 'run'}", "logger=none"))
+    assert "if you trust it, name it again: plugins=[mine_after.py]" in refused(capsys, "run")
+    assert "no_such.py" in refused(capsys, "run", "plugins=[no_such.py]")
+    assert numbers(capsys, "run", "plugins=[mine_after.py]")["samples"] > 0
+
+
+def test_texts_of_a_kind_of_their_own_stay_what_they_were(tmp_path: Path) -> None:
+    words = texts(tmp_path / "texts", 20)
+    run(compose("model=cnn", "model.channels=[8]", *words, "epochs=1", f"run_dir={tmp_path / 'run'}", "logger=none"))
+    trained = load(str(tmp_path / "run"))
+    assert trained.learned["unit"] == "line"
+    assert trained.data().fingerprint() == trained.fingerprint
+
+
+def test_runs_that_were_asked_about_other_samples_are_no_ensemble(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*pictures(tmp_path / "pictures", 80), "model.channels=[4]", "epochs=1", "logger=none"]
+    for seed in (1, 2):
+        run(compose(*words, f"seed={seed}", f"run_dir={tmp_path / str(seed)}"))
+    names = [tmp_path / "1", tmp_path / "2"]
+    assert numbers(capsys, *names)["samples"] > 0  # the test split does not depend on the seed
+    assert "has other samples than that of" in refused(capsys, *names, "--split", "val")

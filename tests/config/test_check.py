@@ -1,0 +1,82 @@
+"""The check of the whole config."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pytest
+from msgspec import Meta
+from omegaconf import OmegaConf
+
+from tests.conftest import REPOSITORY
+from trainer.config import GROUPS, Betas, ConfigError, PositiveFloat, PositiveInt, Settings
+from trainer.config.check import check
+from trainer.config.messages import describe
+
+
+def plain_config() -> dict[str, Any]:
+    """configs/train.yaml with its default options, composed by hand."""
+    configs = REPOSITORY / "configs"
+    root = OmegaConf.to_container(OmegaConf.load(configs / "train.yaml"), resolve=False)
+    assert isinstance(root, dict)
+    chosen = {key: option for default in root.pop("defaults")[1:] for key, option in default.items()}
+    del root["hydra"]
+    for group in GROUPS:
+        option = chosen[group][0] if group == "logger" else chosen[group]
+        config = OmegaConf.to_container(OmegaConf.load(configs / group / f"{option}.yaml"))
+        root[group] = {option: config} if group == "logger" else config
+    return {**root, "run_dir": "somewhere"}
+
+
+def test_the_default_config_passes_and_comes_back_the_same() -> None:
+    settings = check(plain_config())
+    assert isinstance(settings, Settings)
+    assert settings.optimizer["betas"] == [0.9, 0.999]
+    again = check(settings.to_dict())
+    assert again.replace(sweep_dir=settings.sweep_dir) == settings  # a run keeps nothing of its sweep
+
+
+def test_a_whole_number_serves_as_a_number() -> None:
+    config = plain_config()
+    config["optimizer"]["lr"] = 1
+    assert check(config).optimizer["lr"] == 1.0
+    assert isinstance(check(config).optimizer["lr"], float)
+
+
+def test_every_mistake_is_found_at_once_and_what_was_typed_is_said() -> None:
+    config = plain_config()
+    config["epochs"] = "many"
+    config["checkpoint"]["kep"] = 2
+    config["model"]["hidden"] = -1
+    config["dataset"]["augment"]["flip"] = 3
+    del config["seed"]
+    config["scheduler"]["name"] = "cosin"
+    with pytest.raises(ConfigError) as caught:
+        check(config, lambda key: "from the command line" if key == "model.hidden" else "")
+    assert sorted(caught.value.problems) == sorted(
+        [
+            "epochs: must be a whole number, at least 1, got 'many'",
+            "checkpoint.kep: no such key; did you mean checkpoint.keep? keys: every_steps, keep, on_error, async",
+            "model.hidden: must be a whole number, at least 1, got -1 (from the command line)",
+            "dataset.augment.flip: must be true or false, got 3",
+            "seed: missing; a whole number, at least 0",
+            "scheduler=cosin: no such option; did you mean cosine? options: "
+            "constant, cosine, exponential, linear, multistep, onecycle, plateau, step",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (PositiveInt, "a whole number, at least 1"),
+        (PositiveFloat | None, "a number, greater than 0 and finite, or null"),
+        (Annotated[float, Meta(ge=0, lt=1)], "a number, at least 0 and less than 1"),
+        (Literal["none", "batch"], "one of none, batch"),
+        (list[str], "a list, each item a text"),
+        (Betas, "a list, each item a number, at least 0 and less than 1, 2 of them"),
+        (bool, "true or false"),
+    ],
+)
+def test_types_are_described_in_words(annotation: Any, words: str) -> None:
+    assert describe(annotation) == words

@@ -1,0 +1,69 @@
+"""YAML files: lines, comments, and what no config may hold."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from trainer.config import ConfigError, yaml_file
+
+
+def read(folder: Path, text: str) -> yaml_file.YamlFile:
+    (folder / "some.yaml").write_text(text)
+    return yaml_file.read(folder / "some.yaml")
+
+
+def test_keys_have_lines_and_comments(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        "# @package _global_\n# First.\n# Second.\nname: cnn\nnested:   # a mapping\n  # about what follows\n"
+        "  one: '# no comment'  # a comment\n  two: [1,\n    2]  # after a list\nlast: a#b\n",
+    )
+    assert found.header == "First.\nSecond."
+    assert found.lines == {"name": 4, "nested": 5, "nested.one": 7, "nested.two": 8, "last": 10}
+    assert found.comments == {"nested": "a mapping", "nested.one": "a comment", "nested.two": "after a list"}
+    assert found.refused == []
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("${model.hidden}", None),
+        ("outputs/${now:%Y}/${hydra.job.num}", None),
+        ("${oc.env:HOME}/${oc.env:SLURM_JOB_ID}/${oc.env:TRAINER_DATA,data}", None),
+        ("$5 and {braces}", None),
+        ("${oc.env:SECRET}", "${oc.env:SECRET} is not read"),
+        ("${oc.env: HOMES}", "is not read"),
+        ("${oc.decode:x}", "${oc.decode:…} is not taken"),
+        ("${ oc.decode : x}", "is not taken"),
+        ("${oc.select:x}", "is not taken"),
+        ("${env:HOME}", "is not taken"),
+        ("${hydra:runtime.cwd}", "is not taken"),
+        ("${now:}", "needs a format"),
+        ("${a.${b}}", "inside an interpolation"),
+        ("${${b}:x}", "inside an interpolation"),
+    ],
+)
+def test_an_interpolation_reads_only_what_is_listed(value: str, reason: str | None) -> None:
+    found = yaml_file.refusals(value)
+    assert (found == []) if reason is None else (reason in found[0])
+
+
+def test_a_bomb_is_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 40)]
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="line 4: its anchors make more than 10,000 values"):
+        read(tmp_path, "\n".join(lines))
+    assert time.monotonic() - started < 10  # written out it would have 10^40 values
+
+
+def test_anchors_that_stay_small_are_fine(tmp_path: Path) -> None:
+    assert "b" in read(tmp_path, "a: &a [1, 2]\nb: *a\n").lines
+
+
+def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        yaml_file.read(tmp_path / "nowhere.yaml")

@@ -1,0 +1,379 @@
+"""Batches: two paths, one order, any position."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from tests.helpers import defaults, loaders_of
+from trainer.config import RunError
+from trainer.data import Data, Split, TensorSource
+from trainer.data.augment_images import OFF, Augment, AugmentKeys
+from trainer.data.loader import Batch, Loader, Order, Share, watched_workers
+from trainer.data.mixup import MixImages
+from trainer.dataset import DATASETS
+from trainer.dataset.digits import digits
+from trainer.spec import Spec
+
+CPU = torch.device("cpu")
+AUGMENT: AugmentKeys = {**OFF, "crop": 1, "flip": True, "rotate": 15.0, "scale": 0.1}
+EVERYTHING: AugmentKeys = {**AUGMENT, "erase": 0.3, "color": 0.2, "policy": "rand", "mixup": 0.4, "cutmix": 1.0}
+
+
+def made(kind: Any, shape: list[int], **keys: Any) -> Data:
+    small = {"classes": 3, "samples": 101, "test_samples": 17, "vocabulary": 20, "val_fraction": 0.2}
+    data: Data = DATASETS.build(defaults("dataset", "synthetic", kind=kind, shape=shape, **small, **keys), 0)
+    return data
+
+
+def mixed_images() -> Data:
+    data = digits(0, val_fraction=0.15, sampler="balanced", in_memory=True, workers=0, augment=EVERYTHING)
+    return dataclasses.replace(data, train=data.train.take(torch.arange(210)))
+
+
+DATA: dict[str, Callable[[], Data]] = {
+    "augmented images": lambda: digits(
+        0, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=AUGMENT
+    ),
+    "mixed images": mixed_images,
+    "images": lambda: made("image", [3, 9, 7]),
+    "sequences": lambda: made("sequence", [12, 2], min_steps=3),
+    "tokens": lambda: made("tokens", [12], min_steps=1),
+    "tables": lambda: made("table", [5]),
+    "labels": lambda: made("table", [5], task="multilabel"),
+    "values": lambda: made("sequence", [5, 2], task="regression"),
+}
+
+
+def same(left: list[Batch], right: list[Batch]) -> bool:
+    pairs = zip(left, right, strict=True)
+    return all(
+        torch.equal(a, b)
+        for one, two in pairs
+        for a, b in zip((*one.inputs, one.targets), (*two.inputs, two.targets), strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_both_paths_give_the_same_batches_bit_for_bit(kind: str, workers: int) -> None:
+    data = DATA[kind]()
+    resident, streamed = loaders_of(data), loaders_of(dataclasses.replace(data, in_memory=False, workers=workers))
+    for split in ("train", "val", "test"):
+        for epoch in (0, 3):
+            left, right = (list(getattr(each, split).epoch(epoch)) for each in (resident, streamed))
+            assert same(left, right)
+            assert len(left) == len(getattr(resident, split)) == len(getattr(streamed, split))
+
+
+@pytest.mark.parametrize("kind", ["augmented images", "mixed images"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_an_epoch_can_start_in_the_middle(in_memory: bool, kind: str) -> None:
+    data = dataclasses.replace(DATA[kind](), in_memory=in_memory)
+    loader: Loader = loaders_of(data).train
+    assert same(list(loader.epoch(2))[5:], list(loader.epoch(2, 5)))
+
+
+def test_every_epoch_has_every_sample_once_in_another_order() -> None:
+    positions = torch.arange(100, 200)
+    order = Order(positions, 16, 0, None)
+    first, second = (torch.cat(order.batches(epoch, 0, CPU)) for epoch in (0, 1))
+    assert torch.equal(first.sort().values, positions)
+    assert torch.equal(second.sort().values, positions)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, torch.cat(Order(positions, 16, 0, None).batches(0, 0, CPU)))
+    assert not torch.equal(first, torch.cat(Order(positions, 16, 1, None).batches(0, 0, CPU)))
+
+
+def test_the_order_does_not_touch_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    for in_memory in (True, False):
+        list(loaders_of(dataclasses.replace(DATA["augmented images"](), in_memory=in_memory)).train.epoch())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("kind", ["augmented images", "mixed images"])
+def test_val_and_test_are_neither_shuffled_nor_augmented(kind: str) -> None:
+    loaders = loaders_of(DATA[kind]())
+    assert loaders.val is not None
+    for loader in (loaders.val, loaders.test):
+        assert same(list(loader.epoch(0)), list(loader.epoch(1)))
+        assert all(batch.targets.dtype == torch.int64 for batch in loader.epoch())
+
+
+def test_augmentation_changes_from_epoch_to_epoch() -> None:
+    data = DATA["augmented images"]()
+    few = dataclasses.replace(data, train=data.train.take(torch.arange(8)))
+    one, two = (
+        torch.cat([b.inputs[0].flatten(1).sum(1).sort().values for b in loaders_of(few).train.epoch(e)]) for e in (0, 1)
+    )
+    assert not torch.equal(one, two)
+
+
+def test_overfitting_repeats_the_same_plain_batches() -> None:
+    loaders = loaders_of(DATA["augmented images"](), overfit_batches=2)
+    assert len(loaders.train) == 2
+    assert loaders.val is loaders.train
+    assert same(list(loaders.train.epoch(0)), list(loaders.train.epoch(7)))
+
+
+def test_a_batch_splits_into_parts_with_all_its_inputs() -> None:
+    batch = next(loaders_of(DATA["sequences"](), batch_size=10, share=Share(4)).train.epoch())
+    parts = list(batch.split())
+    assert [len(part.targets) for part in parts] == [4, 4, 2]
+    assert torch.equal(torch.cat([part.inputs[1] for part in parts]), batch.inputs[1])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("kind", ["augmented images", "mixed images"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_shares_of_all_processes_are_the_micro_batches(processes: int, in_memory: bool, kind: str) -> None:
+    data = dataclasses.replace(DATA[kind](), in_memory=in_memory)
+    alone = list(loaders_of(data, 64, share=Share(25)).train.epoch(1))  # the last one has 18 samples
+    shares = [list(loaders_of(data, 64, share=Share(25, rank, processes)).train.epoch(1)) for rank in range(processes)]
+    for number, whole in enumerate(alone):
+        parts = [list(each[number].split()) for each in shares]
+        assert all(torch.equal(each[number].whole, whole.targets) for each in shares)
+        for micro, pieces in zip(whole.split(), zip(*parts, strict=True), strict=True):
+            counted = [piece for piece in pieces if piece.counts]
+            assert torch.equal(torch.cat([piece.inputs[0] for piece in counted]), micro.inputs[0])
+            assert torch.equal(torch.cat([piece.targets for piece in counted]), micro.targets)
+            sizes = [piece.sizes[0] for piece in pieces]
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_process_without_a_sample_of_its_own_has_one_that_does_not_count() -> None:
+    data = DATA["tables"]()
+    few = dataclasses.replace(data, train=data.train.take(torch.arange(2)))
+    (batch,) = loaders_of(few, share=Share(16, 2, 3)).train.epoch()
+    assert (len(batch.targets), batch.sizes, batch.counts, len(batch.whole)) == (1, (0,), False, 2)
+    (test,) = loaders_of(dataclasses.replace(few, test=few.train), share=Share(16, 1, 3)).test.epoch()
+    assert (len(test.targets), test.sizes, test.counts) == (1, (1,), True)
+
+
+# Mixing: every sample is a class of its own, and an image of its number, so that an image says what is in it
+
+
+def numbered(samples: int = 60, *, mixup: float = 1.0, cutmix: float = 0.0, **keys: Any) -> Data:
+    images = torch.arange(samples).float().view(-1, 1, 1, 1).expand(-1, 1, 16, 16)
+    whole = Split.all(TensorSource((images,), torch.arange(samples)))
+    spec = Spec("numbered", "image", (1, 16, 16), "classification", tuple(map(str, range(samples))))
+    mix = MixImages(mixup=mixup, cutmix=cutmix, height=16, width=16)
+    train, held = whole.take(torch.arange(0, samples, 2)), whole.take(torch.arange(1, samples, 2))
+    return Data(spec, train, None, held, mix=mix, **keys)
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_targets_are_the_shares_of_what_is_in_the_image(in_memory: bool, mixup: float, cutmix: float) -> None:
+    data = numbered(mixup=mixup, cutmix=cutmix, in_memory=in_memory)
+    loader = loaders_of(data, 7).train
+    for number, batch in enumerate(loader.epoch(2)):
+        (images,), targets = batch.inputs, batch.targets
+        assert targets.dtype == torch.float32 and targets.shape == (len(images), 60)
+        assert torch.equal(targets, batch.whole)
+        torch.testing.assert_close(targets.sum(1), torch.ones(len(images)))
+        torch.testing.assert_close(images.mean((1, 2, 3)), targets @ torch.arange(60.0), rtol=0, atol=1e-4)
+        own = loader.positions(2, number)
+        for target, position in zip(targets, own.tolist(), strict=True):
+            (others,) = [[each for each in target.nonzero().flatten().tolist() if each != position]]
+            assert len(others) <= 1
+            assert all(other % 2 == 0 for other in others)  # of the training samples alone
+
+
+def test_partners_change_from_epoch_to_epoch_and_are_any_sample() -> None:
+    loader = loaders_of(numbered(), 60).train
+    partners: dict[int, set[int]] = {}
+    for epoch in range(40):
+        (batch,) = loader.epoch(epoch)
+        for target, position in zip(batch.targets, loader.positions(epoch, 0).tolist(), strict=True):
+            partners.setdefault(position, set()).update(target.nonzero().flatten().tolist())
+    assert set(partners) == set(range(0, 60, 2))
+    assert all(len(found) > 12 for found in partners.values())  # 40 draws of 30 give 22 different ones
+    assert set.union(*partners.values()) == set(range(0, 60, 2))
+
+
+def test_labels_are_mixed_as_they_are() -> None:
+    labels = (torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    images = labels.mean(1).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+    split = Split.all(TensorSource((images,), labels))
+    mix = MixImages(mixup=1.0, cutmix=0.0, height=4, width=4)
+    data = Data(Spec("labels", "image", (1, 4, 4), "multilabel", ("a", "b", "c")), split, None, split, mix=mix)
+    for batch in loaders_of(data, 16).train.epoch():
+        assert batch.targets.shape[1] == 3
+        torch.testing.assert_close(batch.inputs[0].mean((1, 2, 3)), batch.targets.mean(1))
+    assert bool(((batch.targets > 0) & (batch.targets < 1)).any())
+
+
+def test_partners_are_augmented_as_they_are_themselves() -> None:
+    keys: AugmentKeys = {**OFF, "crop": 3}
+    plain = dataclasses.replace(numbered(), augment=Augment(keys), mix=None)
+    alone = {}
+    loader = loaders_of(plain, 60).train
+    for batch in loader.epoch(4):
+        alone = dict(zip(loader.positions(4, 0).tolist(), batch.inputs[0], strict=True))
+    loader = loaders_of(dataclasses.replace(plain, mix=numbered().mix), 60).train
+    (batch,) = loader.epoch(4)
+    for image, target in zip(batch.inputs[0], batch.targets, strict=True):
+        wanted = sum(float(target[each]) * alone[each] for each in target.nonzero().flatten().tolist())
+        torch.testing.assert_close(image, wanted, rtol=0, atol=1e-4)
+
+
+# Orders: balanced, and of similar lengths
+
+
+def test_balanced_draws_have_every_class_as_often() -> None:
+    targets = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+    split = Split.all(TensorSource((torch.arange(1000.0)[:, None],), targets))
+    spec = Spec("unbalanced", "table", (1,), "classification", ("often", "seldom", "hardly", "never"))
+    loader = loaders_of(Data(spec, split, None, split, balanced=True), 100).train
+    seen = torch.cat([batch.inputs[0][:, 0].long() for epoch in range(9) for batch in loader.epoch(epoch)])
+    assert len(seen) == 9000
+    counts = targets[seen].bincount()
+    assert float((counts - 3000).abs().max()) < 5 * 45  # a standard deviation of 44.7
+    hardly = seen[targets[seen] == 2].bincount(minlength=1000)[990:]
+    assert float((hardly - hardly.float().mean()).abs().max()) < 5 * 18  # each of them as often
+    again = torch.cat([batch.inputs[0][:, 0].long() for batch in loader.epoch(0)])
+    assert torch.equal(seen[:1000], again) and not torch.equal(seen[1000:2000], again)
+
+
+def test_what_has_no_weight_is_never_drawn() -> None:
+    weights = torch.tensor([0.0, 2.0, 0.0, 1.0, 0.0])
+    order = Order(torch.arange(10, 15), 5, 0, None, weights=weights)
+    drawn = torch.cat([batch for epoch in range(600) for batch in order.batches(epoch, 0, CPU)])
+    assert drawn.unique().tolist() == [11, 13]
+    assert abs(int((drawn == 11).sum()) - 2000) < 5 * 26  # of 3000, a standard deviation of 25.8
+
+
+def test_similar_lengths_come_together_and_batches_in_any_order() -> None:
+    size, lengths = 8, torch.randint(1, 500, (8 * 70 + 3,), generator=torch.Generator().manual_seed(0))
+    order = Order(torch.arange(len(lengths)), size, 0, None, lengths=lengths)
+    batches = order.batches(1, 0, CPU)
+    assert [len(batch) for batch in batches] == [8] * 70 + [3]
+    assert torch.equal(torch.cat(batches).sort().values, torch.arange(len(lengths)))
+    shuffled = torch.cat(Order(torch.arange(len(lengths)), size, 0, None).batches(1, 0, CPU))  # the same shuffle
+    wanted = set()
+    for some in (shuffled[: 50 * size], shuffled[50 * size : 70 * size]):
+        by_length = sorted(some.tolist(), key=lambda position: int(lengths[position]))
+        wanted |= {tuple(sorted(int(lengths[p]) for p in by_length[n : n + size])) for n in range(0, len(some), size)}
+    assert {tuple(sorted(lengths[batch].tolist())) for batch in batches[:-1]} == wanted
+    assert torch.equal(batches[-1], shuffled[-3:])
+    longest = torch.stack([lengths[batch].max() for batch in batches[:-1]])
+    assert not torch.equal(longest, longest.sort().values)
+    padding = sum(int(lengths[b].max() * len(b) - lengths[b].sum()) for b in batches)
+    unsorted = sum(int(lengths[b].max() * len(b) - lengths[b].sum()) for b in shuffled.split(size))
+    assert padding < unsorted / 5
+
+
+def test_similar_lengths_are_a_function_of_seed_and_epoch_and_an_evaluation_goes_by_length() -> None:
+    lengths = torch.randint(1, 50, (100,), generator=torch.Generator().manual_seed(0))
+    one, again, other, later = (
+        torch.cat(Order(torch.arange(100), 8, seed, None, lengths=lengths).batches(epoch, 0, CPU))
+        for seed, epoch in ((0, 0), (0, 0), (1, 0), (0, 1))
+    )
+    assert torch.equal(one, again) and not torch.equal(one, other) and not torch.equal(one, later)
+    evaluated = torch.cat(Order(torch.arange(100), 8, None, None, lengths=lengths).batches(0, 0, CPU))
+    assert torch.equal(evaluated, lengths.argsort(stable=True))
+    assert torch.equal(torch.cat(Order(torch.arange(100), 8, None, None).batches(0, 0, CPU)), torch.arange(100))
+
+
+def test_fewer_samples_than_a_batch_have_lengths_too() -> None:
+    (batch,) = Order(torch.arange(3), 8, 0, None, lengths=torch.tensor([5, 1, 2])).batches(0, 0, CPU)
+    assert batch.sort().values.tolist() == [0, 1, 2]
+
+
+DEAD = "a data worker failed: DataLoader worker "
+FAILING = '''
+import dataclasses, os, signal
+
+from trainer.augment import OFF
+from trainer.data import Data, Split
+from trainer.dataset import DATASETS
+from trainer.dataset.digits import digits
+
+PARENT = os.getpid()
+
+
+@DATASETS.register
+def failing(seed: int, *, how: str) -> Data:
+    """Digits whose data workers fail."""
+    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=2, augment=OFF)
+    whole, bad = data.train.source, int(data.train.positions[5])
+
+    class Source:
+        targets = whole.targets
+
+        def fetch(self, positions):
+            if bad in positions and os.getpid() != PARENT:
+                if how == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if how == "left":
+                    os._exit(3)
+                raise ValueError("picture 5 is torn")
+            return whole.fetch(positions)
+
+    return dataclasses.replace(data, train=Split(Source(), data.train.positions))
+'''
+
+
+@pytest.mark.parametrize("how", ["raises", "killed", "left"])
+def test_a_data_worker_that_fails_ends_the_run_with_its_own_error(tmp_path: Path, how: str) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    words = ["plugins=[failing.py]", "dataset=failing", f"dataset.how={how}", "logger=none", "epochs=2"]
+    command = [sys.executable, str(REPOSITORY / "cli.py"), *words]
+    started = time.monotonic()
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert result.stderr.count("\n") == 1, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert time.monotonic() - started < 30  # no worker is waited for
+    if how == "raises":
+        place = FAILING[: FAILING.index("raise ValueError")].count("\n") + 1
+        reason = f"ValueError: picture 5 is torn in {tmp_path}/failing.py, line {place}"
+        assert line.startswith(f"train: error: a data worker failed: {reason} (the log: ")
+    else:
+        assert line.startswith(f"train: error: {DEAD}")
+        assert "Traceback" not in line
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionRefusedError(111, "Connection refused")])
+def test_a_connection_that_breaks_while_a_batch_is_fetched_is_a_dead_workers(error: Exception) -> None:
+    with pytest.raises(RunError, match=f"{DEAD}ended before its batch was read"), watched_workers(fetching=True):
+        raise error
+    with pytest.raises(type(error)), watched_workers():  # then it is a data set's own
+        raise error
+
+
+def test_a_worker_may_be_found_dead_anywhere() -> None:
+    text = "DataLoader worker (pid 7) exited unexpectedly with exit code 3. Details are lost due to multiprocessing."
+    found = rf"{DEAD}\(pid 7\) exited unexpectedly with exit code 3; out of memory\?"
+    with pytest.raises(RunError, match=found), watched_workers():
+        raise RuntimeError(text)
+
+
+def test_a_sample_that_is_drawn_again_is_augmented_anew() -> None:
+    data = DATA["augmented images"]()
+    few = dataclasses.replace(data, train=data.train.take(torch.arange(3)), balanced=True, workers=0)
+    rare = dataclasses.replace(few, train=Split(few.train.source, few.train.positions.repeat(20)))
+    resident, streamed = (loaders_of(dataclasses.replace(rare, in_memory=value), 64).train for value in (True, False))
+    ((one,), (two,)) = list(resident.epoch()), list(streamed.epoch())
+    assert torch.equal(one.inputs[0], two.inputs[0])
+    assert len(one.inputs[0].flatten(1).unique(dim=0)) > 50
+
+
+def test_limited_batches_of_an_evaluation_are_of_the_whole_split() -> None:
+    data = DATA["tables"]()
+    order = data.test.targets.argsort(stable=True)
+    by_class = dataclasses.replace(data, test=data.test.take(order))
+    limited = torch.cat([batch.targets for batch in loaders_of(by_class, batch_size=8, limit_batches=2).test.epoch()])
+    assert len(limited) == 16
+    assert set(limited.tolist()) == set(data.test.targets.tolist())

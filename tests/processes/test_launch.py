@@ -1,0 +1,86 @@
+"""Processes that the command starts: from Python too, and what it needs to know before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.conftest import REPOSITORY
+from trainer import compose, run
+from trainer.config import ConfigError
+from trainer.device._placement import Placement
+from trainer.model import MODELS
+from trainer.processes.launch import launch, needed
+from trainer.processes.signals import REASONS
+from trainer.processes.world import as_job, settings_of, world
+from trainer.spec import Spec
+
+
+def test_from_python_the_model_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("TRAINER_JOB", "OMP_NUM_THREADS", "TORCH_CPP_LOG_LEVEL")
+
+    def surroundings() -> object:
+        return [os.environ.get(name) for name in names], [signal.getsignal(number) for number in REASONS]
+
+    before = surroundings()
+    words = ("model.norm=batch", "epochs=1", "logger=none", "run_dir=run")
+    summary, model = run(compose(*words, "device=ddp", "device.processes=2"))
+    assert (summary["state"], summary["run_dir"], model.training) == ("finished", "run", False)
+    best = load_file(tmp_path / "run" / "checkpoints" / "best.safetensors")
+    assert all(torch.equal(best[name], weight) for name, weight in model.state_dict().items())
+    assert surroundings() == before
+
+
+def test_a_component_of_this_process_alone_is_refused(forgets: None) -> None:
+    @MODELS.register
+    class OfANotebook(nn.Module):
+        def __init__(self, spec: Spec) -> None:
+            super().__init__()
+
+    settings = compose("model=of_a_notebook", "device=ddp", "device.processes=2")
+    with pytest.raises(ConfigError, match=r"model=of_a_notebook: is known to this process only; device=ddp needs"):
+        launch(settings)
+
+
+def test_settings_reach_another_process_as_they_are() -> None:
+    settings = compose("model=gru", "optimizer.lr=1e-3", "logger=[tensorboard,csv]", "device=ddp", "device.processes=2")
+    assert settings_of(as_job(settings)).replace(sweep_dir=settings.sweep_dir) == settings
+
+
+def test_who_is_alone_and_who_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    ddp = compose("device=ddp")
+    assert world() is None and needed(ddp) and not needed(compose("device=cpu"))
+    variables = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "29500", "LOCAL_RANK": "0"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    here = world()
+    assert here is not None and (here.rank, here.size, here.local_rank, here.hosted) == (1, 4, 0, False)
+    assert not needed(ddp)
+    monkeypatch.setenv("RANK", "one")
+    with pytest.raises(ConfigError, match="RANK, WORLD_SIZE and MASTER_PORT must be numbers"):
+        world()
+
+
+def test_the_command_needs_no_torch_before_it_starts_processes() -> None:
+    code = "import sys, cli, trainer.processes.launch; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_placement_is_the_model_as_it_is() -> None:
+    model = nn.Linear(2, 2)
+    placement = Placement(torch.device("cpu"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert placement.prepare(model) is model and placement.wrap(model, None, optimizer) is model
+    assert placement.whole(model) is model and placement.whole(optimizer) is optimizer

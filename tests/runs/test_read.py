@@ -1,0 +1,206 @@
+"""What stands in run directories: every state, what is found where, and files that are damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from tests.runs_on_disk import write_run
+from trainer.config import ConfigError
+from trainer.runs.read import Follower, as_number, find_runs, read_run, runs_named, trained_words, varied_keys
+
+BEST = {"step": 5, "epoch": 1, "val/loss": 0.5, "val/accuracy": 0.75}
+SUMMARY = {
+    "state": "finished",
+    "monitor": "val/accuracy",
+    "direction": "maximize",
+    "best": BEST,
+    "steps": 7,
+    "epochs": 2,
+    "seconds": 1.5,
+    "test/loss": 0.25,
+    "test/accuracy": 0.625,
+}
+
+
+def made(folder: Path, summary: Any = SUMMARY, words: Sequence[str] = ("seed=1",), started: str = "2026-07-01") -> Path:
+    """A run that began on a day; without a summary it was killed."""
+    points = [{"step": 1, "epoch": 1, "train/loss": 2.0}, {"step": 2, "epoch": 1, "train/loss": 1.0, "val/loss": 0.5}]
+    write_run(folder, list(words), {"seed": 1, "model": {"name": "gru", "hidden": 8}}, summary, points)
+    (folder / "environment.json").write_text(json.dumps({"started": f"{started}T10:00:00"}))
+    return folder
+
+
+@pytest.mark.parametrize("state", ["finished", "pruned", "stopped", "failed"])
+def test_a_run_stands_as_it_has_said_at_its_end(tmp_path: Path, state: str) -> None:
+    assert read_run(made(tmp_path / "run", {"state": state})).state == state
+
+
+def test_a_run_without_an_end_is_running_while_it_holds_its_lock(tmp_path: Path) -> None:
+    folder = made(tmp_path / "run", None)
+    assert read_run(folder).state == "killed"
+    with FileLock(folder / ".lock"):
+        assert read_run(folder).state == "running"
+    (folder / ".lock").touch()  # what a killed one leaves
+    assert read_run(folder).state == "killed"
+
+
+def test_a_run_tells_what_it_was_and_what_came_of_it(tmp_path: Path) -> None:
+    run = read_run(made(tmp_path / "run", words=["seed=1", "run_dir=x", "+optimizer.lr=1"]))
+    assert run.config == {"seed": 1, "model": "gru", "model.hidden": 8}
+    assert run.words == ["seed=1", "+optimizer.lr=1"]
+    assert (run.monitor, run.maximizes, run.best, run.score) == ("val/accuracy", True, 0.75, 0.75)
+    assert run.metrics == {"val/loss": 0.5, "val/accuracy": 0.75, "test/loss": 0.25, "test/accuracy": 0.625}
+    assert run.started == datetime(2026, 7, 1, 10)
+    assert run.curve("train/loss") == [(1, 2.0), (2, 1.0)]
+    assert run.curve("val/loss") == [(2, 0.5)]
+    less = {"monitor": "val/loss", "best": BEST}
+    for summary in ({**less, "direction": "minimize"}, less):
+        run = read_run(made(tmp_path / "less", {"state": "finished", **summary}))
+        assert (run.maximizes, run.best, run.score) == (False, 0.5, -0.5)
+    run = read_run(made(tmp_path / "none", None))
+    assert (run.monitor, run.best, run.score, run.metrics) == (None, None, float("-inf"), {})
+
+
+def test_find_lists_the_newest_first_and_looks_into_no_run(tmp_path: Path) -> None:
+    old = made(tmp_path / "a" / "old", started="2026-06-01")
+    new = made(tmp_path / "b" / "deep" / "new", started="2026-07-03")
+    same = [made(tmp_path / name) for name in ("x", "y")]
+    made(old / "inside")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.yaml").touch()
+    assert [run.path for run in find_runs(tmp_path)] == [new, same[1], same[0], old]
+    assert [run.path for run in find_runs(old)] == [old]
+    assert find_runs(tmp_path / "nowhere") == []
+
+
+def test_times_of_two_zones_are_in_order(tmp_path: Path) -> None:
+    made(tmp_path / "a", started="2026-07-01")
+    aware = made(tmp_path / "b")
+    (aware / "environment.json").write_text('{"started": "2026-07-03T10:00:00+02:00"}')
+    assert [run.path.name for run in find_runs(tmp_path)] == ["b", "a"]
+    assert read_run(aware).started.tzinfo is None
+
+
+DEEP = "[" * 200_000
+DAMAGED = {
+    "config.yaml": [
+        "",
+        "\0",
+        "a: [",
+        "- a",
+        "!!int ''",
+        "a: !!timestamp x",
+        "a: &a {b: *a}",
+        "1: {2: 3}",
+        "? [a]\n: b",
+    ],
+    "overrides.yaml": ["", "a: b", "[1, null, [a], seed=1", "- 1\n- {a: b}\n- seed=1", "!!bool maybe", "\x1b"],
+    "environment.json": [
+        "",
+        "[]",
+        '{"started": 3}',
+        '{"started": "9999-12-31T23:59:59-12:00"}',
+        '{"started": {}}',
+        DEEP,
+    ],
+    "summary.json": [
+        *("", "[]", "3", DEEP, '{"state": ["finished"]}', '{"state": "finished", "best": "no"}', '{"best": [1]}'),
+        '{"state": "finished", "monitor": 3, "direction": []}',
+        '{"state": "finished", "monitor": "val/loss", "best": {"val/loss": "low", "val/mae": null, "val/r2": true}}',
+        '{"state": "finished", "monitor": "val/loss", "best": {"val/loss": 1' + "0" * 400 + "}}",
+        '{"state": "finished", "monitor": "val/loss", "best": {"val/loss": NaN}, "steps": "x", "seconds": {}}',
+    ],
+    "metrics.jsonl": ["", "[1]\n{}\n3\n", '{"step": "x"}\n', f"{DEEP}\n", '{"step": 1, "train/loss": "x"}\n'],
+}
+
+
+@pytest.mark.parametrize(("name", "at"), [(name, at) for name, texts in DAMAGED.items() for at in range(len(texts))])
+def test_damaged_files_count_as_not_there(tmp_path: Path, name: str, at: int) -> None:
+    folder = made(tmp_path / "run")
+    (folder / name).write_text(DAMAGED[name][at])
+    (run,) = find_runs(tmp_path)
+    assert run.state in ("finished", "killed")
+    assert all(isinstance(word, str) for word in run.words)
+    assert isinstance(run.config, dict)
+    assert isinstance(run.score, float)
+    assert isinstance(run.started, datetime)
+    assert all(as_number(value) is not None for value in run.metrics.values())
+    assert all(isinstance(value, float) for _, value in run.curve("train/loss"))
+
+
+@pytest.mark.parametrize("name", list(DAMAGED))
+def test_files_that_are_no_text_or_folders_count_as_not_there(tmp_path: Path, name: str) -> None:
+    folder = made(tmp_path / "run")
+    (folder / name).write_bytes(b"\xff\xfe\x00\x80")
+    (run,) = find_runs(tmp_path)
+    assert (run.config, run.points(), run.best) is not None
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    for run in find_runs(tmp_path):
+        assert (run.config, run.points(), run.best) is not None
+
+
+def test_half_a_line_is_left_out_until_it_is_whole(tmp_path: Path) -> None:
+    file = made(tmp_path / "run") / "metrics.jsonl"
+    follower = Follower(tmp_path / "run")
+    with file.open("a") as stream:
+        stream.write('{"step": 3, "train/')
+    assert [point["step"] for point in follower.more()] == [1, 2]
+    assert [point["step"] for point in read_run(tmp_path / "run").points()] == [1, 2]
+    with file.open("a") as stream:
+        stream.write('loss": 0.5}\n')
+    assert follower.more() == [{"step": 3, "train/loss": 0.5}]
+    assert follower.more() == []
+    file.write_text('{"step": 1}\n')  # a run that goes on from its checkpoint
+    assert follower.more() == [{"step": 1}]
+    assert Follower(tmp_path / "nowhere").more() == []
+
+
+def test_a_name_is_a_run_a_folder_of_runs_or_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^last: no run under outputs$"):
+        runs_named(["last"])
+    sweep = Path("outputs/sweep")
+    made(sweep / "0", started="2026-07-01")
+    made(sweep / "1", started="2026-07-02")
+    made(Path("elsewhere/a"), started="2026-07-03")
+    assert [str(run.path) for run in runs_named(["last"])] == ["outputs/sweep/1"]
+    assert [str(run.path) for run in runs_named(["elsewhere/a", "outputs/sweep"])] == [
+        *("elsewhere/a", "outputs/sweep/1", "outputs/sweep/0"),
+    ]
+    assert len(runs_named(["last", "outputs/sweep/1", str(sweep.resolve())])) == 2  # each run once
+    with pytest.raises(ConfigError, match=r"^nowhere: no such folder$"):
+        runs_named(["last", "nowhere"])
+    Path("empty").mkdir()
+    with pytest.raises(ConfigError, match=r"^empty: no run in it$"):
+        runs_named(["empty"])
+
+
+def test_the_words_that_vary_are_in_the_order_in_which_they_were_typed() -> None:
+    assert varied_keys([["model=gru", "seed=0", "lr=1"], ["lr=1", "model=gru", "seed=1"]]) == ["seed"]
+    assert varied_keys([["b=1", "a=1"], ["a=2", "c=3"]]) == ["b", "a", "c"]
+    assert varied_keys([["+a=1"], ["a=1"]]) == []
+    assert varied_keys([["a=1", "a=2"], ["a=2"]]) == []  # the last one counts
+    assert varied_keys([["a=1"]]) == varied_keys([]) == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("run_dir=x", "resume=last", "sweep_dir=y", "sweep.parallel=2", "dry_run=true", "hydra.job.name=x"),
+        *("hydra/launcher=joblib", "+hydra.verbose=true", "~sweep"),
+    ],
+)
+def test_words_of_the_command_are_not_trained(word: str) -> None:
+    assert trained_words(["model=gru", word, "~scheduler", "resumed=1"]) == [
+        "model=gru",
+        "~scheduler",
+        "resumed=1",
+    ]

@@ -1,0 +1,405 @@
+"""Going on with a run: exactly, into the same directory, and only with what may be other."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import cli
+from tests import kills
+from tests.conftest import REPOSITORY, Result
+from trainer import compose, run
+from trainer.config import ConfigError
+from trainer.processes.signals import TERMINATED, Stopped
+from trainer.runs.resume import with_earlier_words
+
+SMALL = ("model.channels=[8]", "model.hidden=16", "batch_size=128", "logger=none")
+Again = Callable[..., Result]
+
+
+@pytest.fixture
+def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Again:
+    """``again("epochs=3", …)``: the command in this process, each call in the same folder."""
+
+    def call(*words: str) -> Result:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["train", *words])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        capfd.readouterr()
+        code = cli.main()
+        captured = capfd.readouterr()
+        return Result(code, captured.out, captured.err, tmp_path)
+
+    return call
+
+
+def state(folder: Path, name: str = "last.pt") -> dict[str, object]:
+    loaded: dict[str, object] = torch.load(folder / "checkpoints" / name, weights_only=True)
+    return {name: kills.plain(loaded[name]) for name in ("model", "optimizer", "progress", "random", "step")}
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("model.dropout=0.3", "ema=0.9", "dataset.augment.crop=1"), ("scheduler=plateau",)]
+)
+def test_raising_the_epochs_of_a_finished_run_ends_as_if_they_had_been_asked_for_at_once(
+    again: Again, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    assert again(*SMALL, *more, "run_dir=whole", "epochs=3").code == 0
+    assert again(*SMALL, *more, "run_dir=parts", "epochs=1").code == 0
+    for epochs in (2, 3):
+        assert again(*SMALL, *more, "run_dir=parts", "resume=auto", f"epochs={epochs}").code == 0
+    assert state(tmp_path / "parts") == state(tmp_path / "whole")
+    assert kills.lines(tmp_path / "parts" / "metrics.jsonl") == kills.lines(tmp_path / "whole" / "metrics.jsonl")
+
+
+def test_a_run_knows_its_own_words(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=a run", "epochs=1", "seed=4").code == 0
+    result = again("resume='a run'", "epochs=2")
+    assert result.code == 0, result.err
+    config = yaml.safe_load((tmp_path / "a run" / "config.yaml").read_text())
+    assert (config["epochs"], config["seed"], config["model"]["hidden"]) == (2, 4, 16)
+    words = yaml.safe_load((tmp_path / "a run" / "overrides.yaml").read_text())
+    assert [word for word in words if word.startswith(("seed", "epochs"))] == ["seed=4", "epochs=2"]
+    resumed = json.loads((tmp_path / "a run" / "environment.json").read_text())["resumed"]
+    assert [each["step"] for each in resumed] == [11]
+
+
+def test_last_is_the_newest_run_under_outputs(again: Again, tmp_path: Path) -> None:
+    assert again("resume=last").err == "train: error: resume=last: no run under outputs\n"
+    for seed in (1, 2):
+        assert again(*SMALL, "max_steps=3", f"seed={seed}").code == 0
+    newest = max(tmp_path.glob("outputs/*/*"), key=lambda path: path.stat().st_mtime)
+    result = again("resume=last", "max_steps=5")
+    assert result.code == 0
+    assert json.loads((newest / "summary.json").read_text())["steps"] == 5
+    assert len(list(tmp_path.glob("outputs/*/*"))) == 2
+
+
+def test_auto_starts_where_nothing_is_and_a_finished_run_stays_as_it_is(again: Again, tmp_path: Path) -> None:
+    words = (*SMALL, "run_dir=here", "resume=auto", "max_steps=4")
+    first = again(*words)
+    assert (first.code, "resume   no checkpoint in here yet: starting" in first.out) == (0, True)
+    lines, results = (
+        kills.lines(tmp_path / "here" / "metrics.jsonl"),
+        json.loads((tmp_path / "here" / "summary.json").read_text()),
+    )
+    second = again(*words)
+    assert (second.code, "resume   nothing left to train after step 4; more epochs= would go on" in second.out) == (
+        0,
+        True,
+    )
+    assert kills.lines(tmp_path / "here" / "metrics.jsonl") == lines
+    repeated = json.loads((tmp_path / "here" / "summary.json").read_text())
+    timing = ("seconds", *kills.TIMING)
+    assert {name: repeated[name] for name in results if name not in timing} == {
+        name: results[name] for name in results if name not in timing
+    }
+    assert repeated["seconds"] >= results["seconds"]
+
+
+def test_max_steps_in_the_middle_of_an_epoch_is_gone_on_from(again: Again, tmp_path: Path) -> None:
+    words = (*SMALL, "log_every=1")
+    assert again(*words, "run_dir=parts", "max_steps=5").code == 0
+    assert again("resume=parts", "max_steps=22").code == 0
+    assert again(*words, "run_dir=whole", "max_steps=22").code == 0
+    assert state(tmp_path / "parts")["model"] == state(tmp_path / "whole")["model"]
+    losses = [[line["train/loss"] for line in kills.lines(tmp_path / name / "metrics.jsonl") if "train/loss" in line]
+              for name in ("parts", "whole")]  # fmt: skip
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("model=gru", "model: is cnn in the run here and cannot become gru (its weights fit no other)"),
+        ("model.hidden=32", "model.hidden: is 16 in the run here and cannot become 32 (its weights fit no other)"),
+        ("dataset=synthetic", "dataset: is digits in the run here and cannot become synthetic"),
+        ("batch_size=64", "batch_size: is 128 in the run here and cannot become 64 (the position in the epoch is"),
+        ("seed=1", "seed: is 0 in the run here and cannot become 1 (the order of the samples follows from it)"),
+        ("optimizer.lr=0.5", "optimizer.lr: is 0.001 in the run here and cannot become 0.5"),
+        ("ema=0.5", "ema: is null in the run here and cannot become 0.5"),
+        ("scheduler=cosine", "scheduler: is constant in the run here and cannot become cosine"),
+        ("precision=bf16", "precision: is auto in the run here and cannot become bf16"),
+    ],
+)
+@pytest.mark.parametrize("how", ["auto", "named"])
+def test_what_would_be_another_training_is_refused_and_nothing_written(
+    again: Again, tmp_path: Path, word: str, line: str, how: str
+) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=2").code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    words = [*SMALL, "run_dir=here", "resume=auto"] if how == "auto" else ["resume=here"]
+    if how == "auto" and word.startswith("model"):
+        words = [each for each in words if not each.startswith("model." if word == "model=gru" else "model.hidden")]
+    words = [each for each in words if each.partition("=")[0] != word.partition("=")[0]]
+    result = again(*words, word, "epochs=30")
+    assert result.code == 2
+    assert result.err.startswith(f"train: error: {line}"), result.err
+    assert all("start another run" in each for each in result.err.splitlines())
+    assert {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()} == before
+
+
+def test_what_only_rounds_differently_is_taken_and_said(again: Again) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=2").code == 0
+    result = again("resume=here", "max_steps=3", "accumulate=2", "log_every=1", "patience=7")
+    assert result.code == 0, result.err
+    assert "resume   accumulate was 1 and is 2: the same training, no longer bit for bit" in result.out
+
+
+def test_a_schedule_that_stretches_is_said(again: Again) -> None:
+    assert again(*SMALL, "run_dir=here", "epochs=1", "scheduler=onecycle").code == 0
+    result = again("resume=here", "epochs=2")
+    assert "resume   scheduler=onecycle stretches over 22 steps now instead of 11" in result.out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["resume=nowhere"], "resume: nowhere: no run directory, it has no config.yaml"),
+        (["resume=here/checkpoints"], "resume: here/checkpoints: no run directory, it has no config.yaml; did you "
+                                    "mean here?"),
+        (["resume=auto"], "resume: auto: needs a run_dir that is the same each time, not outputs/"),
+        (["resume=here", "run_dir=other"], "run_dir: a resumed run goes on in its own directory; leave run_dir out"),
+        (["resume=here", "--multirun", "seed=0,1"], "resume: here: a sweep goes on with sweep=last, sweep=FOLDER "
+                                                 "or the same sweep_dir"),
+        (["resume=auto", "-m", "seed=0,1"], "resume: auto: needs a sweep_dir that is the same each time, not"),
+        (["run_dir=here"], "run_dir: here is there already; name another, or go on with it: resume=auto"),
+        (["run_dir=docs", "resume=auto"], "run_dir: docs holds other things and no run; name another"),
+        (["resume=here", "optimizer.lrr=1"], "optimizer.lrr: no such key (from the command line); did you mean"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_gone_on_with_is_a_line(again: Again, tmp_path: Path, words: list[str], line: str) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "thesis.tex").write_text("mine")
+    result = again(*words)
+    assert result.code == 2
+    assert result.err.startswith(f"train: error: {line}"), result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_changed_data_is_refused(again: Again, tmp_path: Path) -> None:
+    path = tmp_path / "here" / "checkpoints" / "last.pt"
+    assert again(*SMALL, "run_dir=here", "max_steps=1", "dataset=synthetic", "dataset.samples=64").code == 0
+    from trainer.checkpoint import _dump
+
+    changed = torch.load(path, weights_only=True)
+    changed["fingerprint"]["sha256"] = "0" * 64
+    path.unlink()
+    _dump(changed, path)
+    result = again("resume=here", "max_steps=2")
+    assert (result.code, result.err) == (
+        2, "train: error: dataset: the samples are not those that the run here was started with\n",
+    )  # fmt: skip
+
+
+def test_code_is_never_taken_from_a_run_directory(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    config = tmp_path / "here" / "config.yaml"
+    (tmp_path / "evil.py").write_text("open('ran', 'w')")
+    config.write_text(config.read_text().replace("plugins: []", "plugins: [evil.py]"))
+    result = again("resume=here")
+    assert (result.code, not (tmp_path / "ran").exists()) == (2, True)
+    assert "has components of evil.py; if you trust it, name it again" in result.err
+    words = tmp_path / "here" / "overrides.yaml"
+    config.write_text(config.read_text().replace("plugins: [evil.py]", "plugins: []"))
+    words.write_text("- plugins=[evil.py]\n- hydra.searchpath=[evil]\n- +hydra.callbacks.x._target_=os.system\n")
+    assert again("resume=here").code == 2  # the model's keys are gone from the words, so it is another model
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_is_written_through_a_link_out_of_the_run_directory(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    outside = tmp_path / "precious"
+    outside.write_text("mine")
+    (tmp_path / "here" / "metrics.jsonl").unlink()
+    (tmp_path / "here" / "metrics.jsonl").symlink_to(outside)
+    result = again("resume=here", "max_steps=2")
+    assert (result.code, outside.read_text()) == (2, "mine")
+    assert (
+        result.err
+        == "train: error: resume: here/metrics.jsonl: a link out of the run directory; a run writes only inside\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "plugins@_global_=[evil.py]",
+        "+plugins@=[evil.py]",
+        "--config-dir=evil",
+        "hydra.launcher@x._target_=os.system",
+        "",
+    ],
+)
+def test_a_word_that_could_hide_a_key_is_refused(again: Again, tmp_path: Path, word: str) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    (tmp_path / "evil.py").write_text("open('ran', 'w')")
+    (tmp_path / "here" / "overrides.yaml").write_text(yaml.safe_dump([*SMALL, word]))
+    result = again("resume=here")
+    assert (result.code, (tmp_path / "ran").exists()) == (2, False)
+    assert result.err == f"train: error: here/overrides.yaml: {word}: no word that a run is started with\n"
+
+
+def test_the_settings_of_a_repository_that_is_a_run_directory_are_not_followed(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    for words in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path / 'ran'}; false"]):
+        subprocess.run(["git", *words], cwd=tmp_path / "here", check=True)
+    (tmp_path / "here" / "here").symlink_to(".")
+    commit = "git add config.yaml && git -c user.name=x -c user.email=x commit -qm x"
+    subprocess.run(commit, shell=True, cwd=tmp_path / "here", check=True)
+    (tmp_path / "ran").unlink(missing_ok=True)
+    words = [sys.executable, str(REPOSITORY / "cli.py"), "resume=.", "max_steps=2"]
+    done = subprocess.run(words, cwd=tmp_path / "here", capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
+
+
+def test_a_logger_that_is_left_out_for_once_keeps_what_it_has(again: Again, tmp_path: Path) -> None:
+    with_all = [*SMALL[:-1], "run_dir=here", "resume=auto", "logger=[tensorboard,csv]"]
+    assert again(*with_all, "epochs=1").code == 0
+    assert again(*SMALL, "run_dir=here", "resume=auto", "epochs=2").code == 0
+    assert again(*with_all, "epochs=3").code == 0
+    steps = {step for _, step, _ in kills.points(tmp_path / "here" / "tensorboard")["val"]}
+    assert steps == {11, 33}
+    assert [row[0] for row in kills.without_timing((tmp_path / "here" / "metrics.csv").read_text())] == [
+        *("step", "11", "11", "33", "33", "33")
+    ]  # fmt: skip
+
+
+def test_a_finished_run_without_its_checkpoints_is_no_new_one(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    before = (tmp_path / "here" / "metrics.jsonl").read_bytes()
+    shutil.rmtree(tmp_path / "here" / "checkpoints")
+    for words in (["resume=here"], [*SMALL, "run_dir=here", "resume=auto", "seed=5"]):
+        result = again(*words)
+        assert result.err.startswith("train: error: resume: here has trained, but its checkpoints are gone")
+    assert (tmp_path / "here" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("metrics.jsonl", '{"step": 2, "ep', "warning  here/metrics.jsonl is shorter than it was: points are missing"),
+        ("metrics.csv", "\x00,b\n1,2,3,4", "warning  here/metrics.csv is not what it was: points are missing"),
+        ("tensorboard", None, "warning  event files in here/tensorboard are gone or shorter than they were"),
+        ("environment.json", '{"resumed": 5}', "resume   after step 2"),
+        ("environment.json", "garbage", "resume   after step 2"),
+        ("summary.json", "garbage", "resume   after step 2"),
+    ],
+)
+def test_damage_to_what_is_written_beside_is_said_and_ends_nothing(
+    again: Again, tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    words = (*SMALL[:-1], "logger=[tensorboard,csv]", "log_every=1", "run_dir=here", "resume=auto")
+    assert again(*words, "max_steps=2").code == 0
+    shutil.rmtree(tmp_path / "here" / name) if content is None else (tmp_path / "here" / name).write_text(content)
+    result = again(*words, "max_steps=4")
+    assert (result.code, said in result.out) == (0, True), (result.out, result.err)
+    assert [line["step"] for line in kills.lines(tmp_path / "here" / "metrics.jsonl")][-2:] == [4, 4]
+    assert (
+        json.loads((tmp_path / "here" / "environment.json").read_text()).get("seed") == 0 or content == '{"resumed": 5}'
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state["progress"].update(batch=10**9),
+        lambda state: state.update(step="2"),
+        lambda state: state.pop("total_steps"),
+        lambda state: state.update(progress=[]),
+    ],
+)
+def test_a_whole_checkpoint_of_something_else_is_refused(
+    again: Again, tmp_path: Path, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    from trainer.checkpoint import _dump
+
+    assert again(*SMALL, "run_dir=here", "max_steps=2").code == 0
+    path = tmp_path / "here" / "checkpoints" / "last.pt"
+    changed = torch.load(path, weights_only=True)
+    spoil(changed)
+    path.unlink()
+    _dump(changed, path)
+    result = again("resume=here", "max_steps=3")
+    line = "train: error: resume: here/checkpoints/last.pt is no checkpoint of this version\n"
+    assert (result.code, result.err) == (2, line)
+
+
+def test_a_run_killed_before_its_config_was_there_starts_again(again: Again, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    for name in (".lock", "train.log", "overrides.yaml", ".config.yaml.tmp"):
+        (tmp_path / "here" / name).write_text("")
+    assert again(*SMALL, "run_dir=here", "resume=auto", "max_steps=1").code == 0
+
+
+def test_a_moved_run_goes_on_where_it_is_now(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    (tmp_path / "there").mkdir()
+    shutil.move(tmp_path / "here", tmp_path / "there" / "run")
+    assert again("resume=there/run", "max_steps=2").code == 0
+    assert json.loads((tmp_path / "there" / "run" / "summary.json").read_text())["steps"] == 2
+    assert not (tmp_path / "here").exists()
+
+
+def test_the_second_of_two_at_once_is_refused_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    words = [sys.executable, str(REPOSITORY / "cli.py"), *SMALL, "run_dir=here", "resume=auto", "epochs=100000"]
+    words += ["dataset.in_memory=false", "dataset.workers=2"]  # whose processes outlive it for a while
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, env=environment)
+    try:
+        while not (tmp_path / "here" / "checkpoints" / "last.pt").exists():
+            assert first.poll() is None
+        second = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+        assert (second.returncode, second.stderr) == (
+            2, "train: error: run_dir: another run is at work in here; wait for its end, or stop it\n",
+        )  # fmt: skip
+    finally:
+        first.kill()
+        first.wait()
+    last = subprocess.run(
+        [*words, "max_time=1s"], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
+    assert (last.returncode, last.stderr) == (TERMINATED, "train: max_time is over\n")
+    fewer = subprocess.run(
+        [*words, "epochs=1"], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
+    assert fewer.returncode == 2
+    assert re.fullmatch(
+        r"train: error: epochs: the run here has made \d+ and cannot become 1; start another run\n", fewer.stderr
+    )
+    assert yaml.safe_load((tmp_path / "here" / "config.yaml").read_text())["epochs"] == 100000
+
+
+def test_from_python_a_run_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(compose(*SMALL, "run_dir=here", "max_steps=2"))
+    summary, _ = run(compose("resume=here", "max_steps=3"))
+    assert summary["steps"] == 3
+    with pytest.raises(ConfigError, match="seed: is 0 in the run here and cannot become 1"):
+        compose("resume=here", "seed=1")
+    with pytest.raises(Stopped):
+        run(compose("resume=here", "max_steps=null", "epochs=1000000", "max_time=1s"))
+
+
+def test_words_that_name_no_run_stay_as_they_are() -> None:
+    for words in (["model=gru"], ["resume=auto", "run_dir=x"], ["resume=null"]):
+        assert with_earlier_words(words) == words
+
+
+def test_of_an_option_that_is_exchanged_the_keys_are_left_out(again: Again) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
+    result = again("resume=here", "model=gru")
+    assert result.err.startswith("train: error: model: is cnn in the run here and cannot become gru")
+    assert len(result.err.splitlines()) == 1

@@ -1,0 +1,170 @@
+"""What the terminal shows."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from trainer.logger import Logger
+from trainer.recorder import Recorder
+
+COMMAND = [sys.executable, str(REPOSITORY / "cli.py"), "logger=none"]
+
+
+def test_a_terminal_gets_a_bar_that_goes_away(tmp_path: Path) -> None:
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen([*COMMAND, "epochs=2"], cwd=tmp_path, stdout=inside, stderr=inside)
+    os.close(inside)
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # how a pseudo-terminal says that the other side is gone
+            break
+        if not part:
+            break
+        shown += part
+    os.close(terminal)
+    assert process.wait(timeout=60) == 0
+    text = shown.decode()
+    assert "epoch 1/2:" in text
+    assert "batch/s" in text
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if "* best" in line]
+    assert len(lines) == 2
+    assert [line.split("\r")[-1].split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_ctrl_c_ends_with_130_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "epochs=1000", "run_dir=here"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "here" / "checkpoints" / "best.pt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors == "train: interrupted\n"
+    assert (tmp_path / "here" / "summary.json").read_text().count('"stopped"') == 1
+    assert (tmp_path / "here" / "checkpoints" / "last.pt").exists()
+
+
+class Points(Logger):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, float]] = []
+
+    def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
+        self.points.append({"step": step, **values})
+
+
+def test_the_throughput_counts_training_time_alone() -> None:
+    listener = Points()
+    recorder = Recorder({"listener": listener}, num_epochs=2, monitor="accuracy")
+    for epoch in (1, 2):
+        recorder.start_epoch(epoch, 1, 0)
+        recorder.count_step(100)
+        time.sleep(0.05)
+        recorder.log_training({"loss": 1.0}, lr=0.1, gradient_norm=2.0, step=epoch)
+        time.sleep(0.3)  # an evaluation
+        recorder.end_epoch({"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, epoch, is_best=True)
+    rates = [point["samples_per_second"] for point in listener.points if "samples_per_second" in point]
+    assert len(rates) == 2
+    assert all(500 < rate < 2100 for rate in rates)
+    assert recorder.samples == 200
+
+
+def slow(seconds: float, closed: list[float]) -> Generator[int, None, None]:
+    """Numbers that are waited for."""
+    try:
+        for number in range(100):
+            time.sleep(seconds)
+            yield number
+    finally:
+        closed.append(seconds)
+
+
+def test_an_epoch_says_how_fast_it_was_and_how_long_it_waited_for_data() -> None:
+    listener, closed = Points(), list[float]()
+    recorder = Recorder({"listener": listener}, num_epochs=3, monitor="accuracy")
+    for epoch, wait in ((1, 0.03), (2, 0.0)):
+        recorder.start_epoch(epoch, 4, 0)
+        for number in recorder.waiting_for(slow(wait, closed), 4):
+            time.sleep(0.01)
+            recorder.count_step(10)
+            if number % 2 == 1:
+                recorder.log_training({"loss": 1.0}, lr=0.1, gradient_norm=2.0, step=number + 1)
+        assert closed == [0.03, 0.0][:epoch]  # at once, and not when the next epoch begins
+        time.sleep(0.2)  # an evaluation
+        recorder.end_epoch({"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5} if epoch == 1 else {}, 4, is_best=True)
+    first, second = [point for point in listener.points if "epoch/data_wait" in point]
+    assert first["val/loss"] == 1.0 and "val/loss" not in second  # one point, with a val split and without
+    assert 0.6 < first["epoch/data_wait"] < 0.9  # of 0.16 seconds 0.12, on a machine that does nothing else
+    assert second["epoch/data_wait"] < 0.1
+    assert 100 < first["epoch/samples_per_second"] <= 250
+    assert first["epoch/samples_per_second"] < second["epoch/samples_per_second"] <= 1000
+    assert all(20 < point["epoch/peak_memory_mib"] < 50_000 for point in (first, second))
+    assert recorder.peak_memory == second["epoch/peak_memory_mib"]
+
+
+def test_an_epoch_of_which_only_the_evaluation_is_left_has_no_rates() -> None:
+    listener = Points()
+    recorder = Recorder({"listener": listener}, num_epochs=1, monitor="accuracy")
+    recorder.start_epoch(1, 4, 4)
+    assert list(recorder.waiting_for(slow(0, []), 0)) == []
+    recorder.end_epoch({"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 4, is_best=False)
+    (point,) = listener.points
+    assert point.keys() - {"epoch/peak_memory_mib"} == {"step", "val/loss", "val/accuracy"}
+
+
+def test_loaders_with_too_few_batches_end_the_epoch() -> None:
+    recorder = Recorder({}, num_epochs=1, monitor="accuracy")
+    recorder.start_epoch(1, 4, 0)
+    assert list(recorder.waiting_for((number for number in range(3)), 4)) == [0, 1, 2]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_memory_of_an_epoch_is_that_of_its_tensors_on_the_gpu() -> None:
+    listener, device = Points(), torch.device("cuda")
+    recorder = Recorder({"listener": listener}, num_epochs=2, monitor="accuracy", device=device)
+    for epoch, mebibytes in ((1, 64), (2, 16)):
+        recorder.start_epoch(epoch, 1, 0)
+        torch.empty(mebibytes * 2**20, dtype=torch.uint8, device=device)
+        recorder.end_epoch({"loss": 1.0}, {}, epoch, is_best=True)
+    first, second = (point["epoch/peak_memory_mib"] for point in listener.points)
+    assert first - second == 48
+    assert recorder.peak_memory == first
+
+
+def test_a_reader_that_leaves_early_changes_nothing(tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} {REPOSITORY / 'cli.py'} logger=none epochs=2 run_dir=here | head -1; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["model    cnn, 53,002 parameters", "0"]
+    assert done.stderr == ""
+    assert "finished" in (tmp_path / "here" / "summary.json").read_text()
+    command = f"{sys.executable} {REPOSITORY / 'cli.py'} --help | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

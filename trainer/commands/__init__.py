@@ -1,0 +1,1 @@
+"""The command ``trainer``: what looks at data before a run, and at runs afterwards."""

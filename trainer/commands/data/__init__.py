@@ -1,0 +1,1 @@
+"""``trainer data``: check a data set before training."""

@@ -1,0 +1,1 @@
+"""``trainer evaluate``: measure a run on any split or data set."""

@@ -1,0 +1,1 @@
+"""``trainer explain``: attribute a prediction to the parts of its input."""

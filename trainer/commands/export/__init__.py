@@ -1,0 +1,1 @@
+"""``trainer export``: write the model of a run for other programs."""

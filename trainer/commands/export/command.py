@@ -1,0 +1,169 @@
+"""The command ``trainer export``: makes a run's model a file for other programs. No torch here."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.commands._arguments import add_checkpoint, parted
+from trainer.config import ConfigError
+from trainer.config.errors import on_one_line
+from trainer.config.messages import did_you_mean
+from trainer.runs.read import run_named
+
+if TYPE_CHECKING:
+    from trainer.commands.export.formats import Exported
+    from trainer.commands.opened_run import OpenedRun
+
+FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+MAX_NAMES = 5  # of classes and columns that are shown
+ON_CPU = ("device=cpu", "precision=fp32")
+
+EPILOG = """\
+A RUN is a run directory, or last. The formats: onnx (a file for onnxruntime and others), torch (a .pt2 for
+torch.export.load), safetensors (weights, and a .json that says what they belong to). The first two take raw samples
+(pixels, numbers, waves, numbers of tokens) and answer with probabilities or values: all preprocessing that is
+arithmetic is in the file, class names, vocabulary and the rest in its metadata. Batches are of any size, and samples
+of any length where they varied in training. Before a file is kept its own runtime answers from it for samples of the
+run's test data, as the model must.
+A WORD is as for train, about what may be otherwise now: dataset.path=… (the data have moved), plugins=[…].
+examples:
+  trainer export last
+  trainer export outputs/2026-11-25/04-46-47-cnn-digits --format onnx,torch,safetensors
+  trainer export last -o digits.pt2
+exit code: 0 done, 1 it cannot be exported or answers otherwise, 2 the command is wrong, or the run cannot be used."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Make a run's model a file for other programs, and check that it answers as the model does."
+    parser.epilog = EPILOG
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="what is otherwise now")
+    parser.add_argument("--format", metavar="F,F", help="onnx, torch, safetensors; several with commas (onnx)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write there (RUN/export/model.onnx, .pt2, .safetensors)"
+    )
+    parser.add_argument(
+        "--tolerance", metavar="T", default="1e-5", help="the largest difference that is none (%(default)s)"
+    )
+    add_checkpoint(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, print, and return the exit code, 0.
+
+    Raises:
+        ConfigError: a mistake in the words, a run or data that cannot be used, a library is missing.
+        RunError: the model cannot be exported, or a file answers otherwise.
+    """
+    names, words = parted(arguments.words)
+    if arguments.run is None or names:
+        got = f", got {names[0]} too" if names else ", as in trainer export last"
+        raise ConfigError(f"export: needs one RUN{got}")
+    output = None if arguments.output is None else Path(arguments.output)
+    forms = _formats(arguments.format, output)
+    tolerance = _tolerance(arguments.tolerance)
+    foreign = [word for word in words if word.split("=")[0] in ("device", "precision") and word not in ON_CPU]
+    if foreign:
+        raise ConfigError(f"{foreign[0]}: a file is made on the CPU, in fp32")
+    found = run_named(arguments.run)
+    folder = found.path / "export"
+    if output is None and not folder.resolve().is_relative_to(found.path.resolve()):
+        raise ConfigError(f"{folder}: is a link out of the run directory; say -o FILE")
+    paths = {form: output or folder / f"model{FORMATS[form]}" for form in forms}
+    from trainer.commands.export import formats
+    from trainer.commands.opened_run import notes, open_run
+
+    for form in forms:
+        formats.need_libraries(form)
+    trained = open_run(
+        found, checkpoint=arguments.checkpoint, words=[*{**dict.fromkeys(words), **dict.fromkeys(ON_CPU)}]
+    )
+    _print(f"run      {found.path}  (weights of step {trained.step})")
+    for line in (*notes(trained), *_otherwise(trained)):
+        _print(f"warning  {line}")
+    batches = formats.check_batches(trained, trained.data())
+    with _folder(folder if output is None else None):
+        for form, path in paths.items():
+            formats.check_place(path, form)
+        for form, path in paths.items():
+            _report(trained, formats.export(trained, batches, form, path, tolerance))
+    return 0
+
+
+def _formats(typed: str | None, output: Path | None) -> list[str]:
+    by_name = None if output is None else {suffix: form for form, suffix in FORMATS.items()}.get(output.suffix.lower())
+    if typed is None:
+        if output is not None and by_name is None:
+            raise ConfigError(f"--output: {output}: must end in {', '.join(FORMATS.values())}, or say --format")
+        return [by_name or "onnx"]
+    forms = list(dict.fromkeys(each.strip() for each in typed.split(",") if each.strip()))
+    for form in forms:
+        if form not in FORMATS:
+            near = did_you_mean(form, FORMATS) or ";"
+            raise ConfigError(f"--format: {form}: no such format{near} formats: {', '.join(FORMATS)}")
+    if not forms:
+        raise ConfigError(f"--format: names none; formats: {', '.join(FORMATS)}")
+    if output is not None and len(forms) > 1:
+        raise ConfigError(f"--output: {output}: one file cannot be {' and '.join(forms)}; leave it out")
+    if by_name not in (None, forms[0]):
+        raise ConfigError(f"--output: {output}: ends as {by_name} does, but --format is {forms[0]}")
+    return forms
+
+
+def _tolerance(typed: str) -> float:
+    try:
+        value = float(typed)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ConfigError(f"--tolerance: must be a number of at least 0, got {typed}")
+    return value
+
+
+def _otherwise(trained: OpenedRun) -> list[str]:
+    """What the run computed in, where that is not what a file computes in."""
+    precision = trained.run.config.get("precision")
+    if precision in (None, "auto", "fp32"):
+        return []
+    return [f"the run computed in {precision}; the file computes in fp32"]
+
+
+@contextlib.contextmanager
+def _folder(path: Path | None) -> Iterator[None]:
+    """A folder that is there; it goes again where nothing was put into it."""
+    if path is None:
+        yield
+        return
+    path.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def _report(trained: OpenedRun, found: Exported) -> None:
+    from trainer.commands.export.formats import inputs_of
+
+    spec = trained.spec
+    opset = "" if found.opset is None else f", opset {found.opset}"
+    _print(f"export   {found.path}  ({found.form}, {found.size / 2**10:,.0f} KiB{opset})")
+    if found.form != "safetensors":
+        for each in inputs_of(trained):
+            _print(f"{each['name']:<8} {each['dtype']} ({', '.join(map(str, each['shape']))}), {each['meaning']}")
+        noun = "values" if spec.task == "regression" else "probabilities"
+        classes = ", ".join(spec.classes[:MAX_NAMES]) + ", …" * (len(spec.classes) > MAX_NAMES)
+        _print(f"outputs  scores float32 (batch, {len(spec.classes)}): {noun} of {classes}")
+    unit = " standard deviations" if spec.task == "regression" and spec.target_std else ""
+    _print(f"checked  {found.samples:,} samples in {found.runtime}: largest difference {found.difference:.1e}{unit}")
+
+
+def _print(line: str) -> None:
+    print(on_one_line(line))

@@ -1,0 +1,314 @@
+"""A run that has trained, opened again: its model with the weights of a checkpoint, and what repeats its preprocessing.
+
+Everything comes from the run directory; of the data set it needs nothing, but for ``OpenedRun.data``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainer.build import allow_tf32, build, choose_kernels, choose_precision, evaluation_batch_size, seed_all
+from trainer.checkpoint import BEST, LAST, DamagedError, read
+from trainer.config import ConfigError, RunError, Settings
+from trainer.data import Data, Normalise, Split, data
+from trainer.data.audio import make_features
+from trainer.data.data import Features, Inputs, keep, spec_of, valid_steps
+from trainer.data.loader import Loader, Share, make_loaders
+from trainer.dataset import DATASETS
+from trainer.device import DEVICES
+from trainer.device._placement import Placement
+from trainer.engine import DTYPES
+from trainer.loss import LOSSES, Loss
+from trainer.model import MODELS
+from trainer.runs.directory import CHECKPOINTS
+from trainer.runs.read import FINISHED, Run, run_named
+from trainer.spec import Spec
+
+log = logging.getLogger("trainer")
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun:
+    """A model that answers as in its run.
+
+    Args:
+        run: where it was trained.
+        settings: the run's own, with what was typed otherwise now.
+        step, epoch: where its weights are from; None where the checkpoint does not say.
+        checkpoint: the file of the weights.
+        learned: what ``Data.preprocessing`` said of the training data.
+        fingerprint: of the training data.
+        spec: what it reads and answers.
+        model: in evaluation mode, on the device.
+        loss: what turns outputs into scores.
+        normalise, features: as in ``Data``, on the device.
+        device: where it computes.
+        precision: fp32, tf32, bf16 or fp16.
+    """
+
+    run: Run
+    settings: Settings
+    step: int
+    epoch: int | None
+    checkpoint: Path
+    learned: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    spec: Spec
+    model: nn.Module
+    loss: Loss
+    normalise: Normalise | None
+    features: Features | None
+    device: torch.device
+    precision: str
+
+    def read(self, inputs: Inputs) -> Inputs:
+        """What the model reads of a batch of raw samples, which may lie on another device."""
+        inputs = tuple(tensor.to(self.device) for tensor in inputs)
+        if self.features is not None:
+            inputs = self.features(inputs)
+        if self.normalise is None:
+            return inputs
+        first, lengths = self.normalise(inputs[0]), inputs[1:]
+        if lengths:  # padding is zeros to a model, whatever it was before
+            axis = self.spec.step_axis
+            first = keep(first, valid_steps(lengths[0], first.shape[axis]), axis)
+        return first, *lengths
+
+    def outputs(self, inputs: Inputs) -> Tensor:
+        """The model's (batch, num_outputs) float32 of what ``read`` returns."""
+        precision = DTYPES.get(self.precision)
+        with torch.autocast(self.device.type, precision, enabled=precision is not None):
+            outputs: Tensor = self.model(*inputs)
+        return outputs.float()
+
+    @torch.inference_mode()
+    def scores(self, inputs: Inputs | Tensor) -> Tensor:
+        """(batch, classes or labels) probabilities, or (batch, values); float32 on the CPU.
+
+        Args:
+            inputs: a batch of raw samples; where their steps vary a pair of it, padded, and (batch,) lengths.
+        """
+        batch = (inputs,) if isinstance(inputs, Tensor) else inputs
+        return self.loss.scores(self.outputs(self.read(batch))).cpu()
+
+    def data(self) -> Data:
+        """The data set of the settings, read as the run reads: its classes, its vocabulary, its normalisation.
+
+        Raises:
+            ConfigError: it is not there, or cannot be read so.
+        """
+        seed_all(self.settings.seed)
+        token = data.learned.set(self.learned)
+        name = self.settings.dataset["name"]
+        try:
+            found = build(DATASETS, self.settings.dataset, self.settings.seed)
+        except ConfigError as error:
+            where = "; if they have moved, dataset.path=… says where they are"
+            raise ConfigError(*(f"{line}{where * (': no such file' in line)}" for line in error.problems)) from error
+        except KeyError as error:
+            raise ConfigError(f"{self.checkpoint}: was written by an earlier version, which kept no {error}") from error
+        finally:
+            data.learned.reset(token)
+        if not isinstance(found, Data):
+            raise ConfigError(f"dataset={name}: has to return a Data, got {type(found).__name__}")
+        if found.spec.kind != self.spec.kind or found.spec.task != self.spec.task:
+            raise ConfigError(f"dataset={name}: is {found.spec}; the run {self.run.path} reads {self.spec}")
+        if found.spec.classes != self.spec.classes:
+            theirs, ours = (", ".join(each.classes[:5]) for each in (found.spec, self.spec))
+            raise ConfigError(f"dataset={name}: has the classes {theirs}, …; the run {self.run.path} has {ours}, …")
+        spec = dataclasses.replace(self.spec, dataset=name)
+        top, its_top = (each.get("top") or 1 for each in (self.learned, found.preprocess))
+        normalise = self.normalise if top == its_top else self._scaled(its_top / top)
+        found = dataclasses.replace(found, spec=spec, normalise=normalise, features=self.features)
+        found.check()
+        return found
+
+    def _scaled(self, factor: float) -> Normalise | None:
+        """Its normalisation, of samples that are so many times as large."""
+        if self.normalise is None:
+            return None
+        return dataclasses.replace(self.normalise, mean=self.normalise.mean * factor, std=self.normalise.std * factor)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples at a time, as in a run's evaluation."""
+        return evaluation_batch_size(self.settings.batch_size, self.spec)
+
+    def loader(self, data: Data, split: Split, *, limited: bool) -> Loader:
+        """The batches of a split, as those of a run's evaluation; with its limit of them, or all."""
+        settings = self.settings
+        return make_loaders(
+            dataclasses.replace(data, test=split, val=None, balanced=False),
+            self.device,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            limit_batches=settings.limit_batches if limited else None,
+            overfit_batches=None,
+            share=Share(settings.micro_batch_size),
+            evaluation_batch_size=self.batch_size,
+        ).test
+
+
+class Answers(NamedTuple):
+    """What a model says of a split, sample by sample in the split's order, on the CPU.
+
+    Args:
+        outputs: (samples, num_outputs) float32.
+        targets: as in ``Source``.
+        positions: (samples,) int64 in the split's source.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    positions: Tensor
+
+
+@torch.inference_mode()
+def answers(trained: OpenedRun, data: Data, split: Split, *, limited: bool = False) -> tuple[Answers, float]:
+    """All outputs for a split, and the mean loss, summed as a run's evaluation sums it.
+
+    Args:
+        limited: no more batches than the run's ``limit_batches``.
+    """
+    loader, spec = trained.loader(data, split, limited=limited), trained.spec
+    from trainer.metrics import Sums
+
+    sums = Sums(spec, trained.device, trained.loss.scores)
+    outputs, targets, positions = list[Tensor](), list[Tensor](), list[Tensor]()
+    try:
+        for number, batch in enumerate(loader.epoch()):
+            found = trained.outputs(batch.inputs)
+            if found.shape != (len(batch.targets), spec.num_outputs):
+                raise RunError(f"the model returned {tuple(found.shape)} for a batch of {len(batch.targets)}")
+            loss = trained.loss(found, batch.targets)
+            sums.update(loss, trained.loss.size(batch.targets), found, batch.targets)
+            outputs.append(found.cpu())
+            targets.append(batch.targets.cpu())
+            positions.append(loader.positions(0, number))
+    finally:
+        loader.close()
+    places = torch.cat(positions)
+    order = _order(split, places)
+    mean = sums.compute({})["loss"]
+    return Answers(torch.cat(outputs)[order], torch.cat(targets)[order], places[order]), mean
+
+
+def _order(split: Split, places: Tensor) -> Tensor:
+    """Where each sample of a split stands among those read, which may be less."""
+    rank = torch.empty(int(split.positions.max()) + 1, dtype=torch.int64)
+    rank[split.positions] = torch.arange(len(split))
+    return rank[places].argsort(stable=True)
+
+
+def load(name: str, *, checkpoint: str = "best", words: Sequence[str] = ()) -> OpenedRun:
+    """Open the run that a name means, with the weights of a checkpoint.
+
+    Args:
+        name: a run directory, or ``last``.
+        checkpoint: best, last, or a file.
+        words: what is otherwise now, such as ``dataset.path=…``, ``device=cpu`` or ``plugins=[…]``.
+
+    Raises:
+        ConfigError: there is no such run or checkpoint, or a word is not for a run that has trained.
+    """
+    return open_run(run_named(name), checkpoint=checkpoint, words=words)
+
+
+def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -> OpenedRun:
+    """The same of a run that has been found."""
+    from trainer.compose.reopen import again
+
+    file, state = _state(run, checkpoint)
+    settings = again(run.path, words)
+    device = build(DEVICES, settings.device)
+    device = device.device if isinstance(device, Placement) else device
+    if device.type != "cpu":  # where all that is asked of a model repeats itself; and torch takes a second to say so
+        choose_kernels(settings.deterministic)
+    precision = choose_precision(settings.precision, device)
+    allow_tf32(precision == "tf32")
+    learned = state["data"]
+    try:
+        spec = spec_of(learned, settings.dataset["name"])
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{file}: was written by an earlier version, which kept no {error}; train again") from error
+    loss = build(LOSSES, settings.loss, spec)
+    spec = dataclasses.replace(spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
+    model = build(MODELS, settings.model, spec)
+    weights = state.get("ema") if settings.ema is not None else state["model"]
+    try:
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{file}: does not fit the model of {run.path}: {reason}") from error
+    progress = state.get("progress", {})
+    return OpenedRun(
+        run=run,
+        settings=settings,
+        step=state["step"],
+        epoch=progress.get("last", {}).get("epoch") if progress.get("last", {}).get("step") == state["step"] else None,
+        checkpoint=file,
+        learned=learned,
+        fingerprint=state.get("fingerprint") or {},
+        spec=spec,
+        model=model.to(device).eval().requires_grad_(False),
+        loss=loss.to(device),
+        normalise=_normalise(learned, device),
+        features=_features(learned, device),
+        device=device,
+        precision=precision,
+    )
+
+
+def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a checkpoint, and what is in it.
+
+    Raises:
+        ConfigError: it is not there, or damaged.
+    """
+    folder = run.path / CHECKPOINTS
+    named = {"best": folder / BEST, "last": folder / LAST}
+    file = named.get(checkpoint) or next(
+        (each for each in (Path(checkpoint), folder / checkpoint) if each.exists()), None
+    )
+    others = [name for name, path in named.items() if path.is_file() and path != file]
+    if file is None:
+        raise ConfigError(f"--checkpoint: {checkpoint}: no such file; best, last or a file")
+    if not file.is_file():
+        ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""
+        near = f"; --checkpoint {others[0]} is there" if others else ""
+        raise ConfigError(f"{run.path}: has no {CHECKPOINTS}/{file.name} ({run.state}{ended}){near}")
+    try:
+        state = read(file)
+    except DamagedError as error:
+        near = f"; --checkpoint {others[0]} may be whole" if others else ""
+        raise ConfigError(f"{file}: cannot be used: {error}{near}") from error
+    if not all(name in state for name in ("data", "model", "step")) or not isinstance(state["data"], dict):
+        raise ConfigError(f"{file}: is no checkpoint of this version")
+    return file, state
+
+
+def _normalise(learned: Mapping[str, Any], device: torch.device) -> Normalise | None:
+    found = learned.get("normalise")
+    if found is None:
+        return None
+    return Normalise(torch.tensor(found["mean"]), torch.tensor(found["std"]), found["axis"]).to(device)
+
+
+def _features(learned: Mapping[str, Any], device: torch.device) -> Features | None:
+    found = learned.get("features")
+    return None if found is None else make_features(**found).to(device)
+
+
+def notes(trained: OpenedRun) -> Iterator[str]:
+    """A line for what one has to know of the run before its answers are trusted."""
+    run = trained.run
+    if run.state != FINISHED:
+        ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""
+        yield f"{run.path}: the run has not finished ({run.state}{ended}); these are its weights of step {trained.step}"

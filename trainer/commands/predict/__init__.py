@@ -1,0 +1,1 @@
+"""``trainer predict``: predict new files with a run."""

@@ -1,0 +1,1 @@
+"""``trainer report``: write one page about a run."""

@@ -1,0 +1,225 @@
+"""The options of ``train``: Hydra's own, parsed by Hydra's parser, with our answers and our messages. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from trainer.compose.composer import Composer, is_sweep_again, with_earlier_words
+from trainer.config import ConfigError, Settings
+from trainer.config.messages import KEYS_ELSEWHERE, nearest
+from trainer.config.registry import registry
+from trainer.config.settings import OF_SWEEPS, key_of
+from trainer.config.signature import keys_in
+
+VERSIONS = ("torch", "hydra-core")
+
+
+class Command:
+    """A command line in its parts.
+
+    Args:
+        options: what Hydra's parser found, and ``version``.
+        problems: a line for each option that is wrong.
+    """
+
+    def __init__(self, options: argparse.Namespace, problems: Sequence[str]) -> None:
+        self.options = options
+        self.words: list[str] = options.overrides
+        self._problems = problems
+        self._for_hydra = self.words
+        self.mode_is_known = False  # whether it is a sweep; else Hydra asks the files
+
+    def answer(self) -> bool:
+        """Check the command, and answer it where it does not train: help and version. Says whether that was all.
+
+        Raises:
+            ConfigError: with every mistake, one line each.
+        """
+        options, problems = self.options, list(self._problems)
+        if options.version and not problems:
+            print(version())
+            return True
+        nothing_typed = not (self.words or options.config_dir or options.config_path or options.config_name)
+        if (options.hydra_help or options.shell_completion or (options.info and nothing_typed)) and not problems:
+            return False
+        trains = not (options.help or options.cfg or options.info or problems)
+        options.multirun = options.multirun or is_sweep_again(self.words)
+        multirun = options.multirun or "hydra.mode=MULTIRUN" in self.words
+        try:
+            self.words = with_earlier_words(self.words, multirun=multirun)
+            composer = Composer(options.config_dir, options.config_path, options.config_name)
+            composer.check(self.words, multirun=multirun, trains=trains)
+            problems += [
+                f"{key}: is a key of a sweep (from the command line); add -m"
+                + "; a run's is run_dir" * (key == "sweep_dir")
+                for key in dict.fromkeys(key_of(word) for word in self.words)
+                if trains and not composer.is_sweep and key.partition(".")[0] in OF_SWEEPS
+            ]
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
+        if options.help:
+            from trainer.compose.help import explain
+
+            print(explain(composer, self.words))
+            return True
+        if options.package and not composer.has(options.package, self.words):
+            raise ConfigError(f"--package: {options.package}: no such part of the config")
+        self._for_hydra = composer.for_hydra(self.words)
+        self.mode_is_known = not (composer.reading.foreign or any("hydra.mode" in word for word in self.words))
+        return False
+
+    def is_dry_sweep(self) -> bool:
+        """Whether this is a sweep of which nothing is to be kept."""
+        return bool(self.options.multirun and "dry_run=true" in self.words)
+
+    def for_hydra(self) -> list[str]:
+        """The checked command line as Hydra takes it."""
+        options = self.options
+        flags = [f"--{name.replace('_', '-')}" for name in _FLAGS if getattr(options, name)]
+        for name in ("cfg", "package", "config_path", "config_name", "config_dir", "info"):
+            if getattr(options, name) is not None:
+                value = str(getattr(options, name))
+                # Hydra takes this one as relative to the program
+                value = os.path.abspath(value) if name == "config_path" else value  # noqa: PTH100
+                flags += [f"--{name.replace('_', '-')}", value]
+        return [*flags, *self._for_hydra]
+
+    def as_typed(self, words: Iterable[str]) -> list[str]:
+        """A job's words without the ``++`` that Hydra was given."""
+        keys = {word.partition("=")[0] for word in set(self._for_hydra) - set(self.words)}
+        return [word.removeprefix("++") if word.partition("=")[0] in keys else word for word in words]
+
+
+_FLAGS = ("hydra_help", "resolve", "run", "multirun", "shell_completion")
+
+
+def parse(words: Sequence[str]) -> Command:
+    """Take a command line apart.
+
+    Raises:
+        ConfigError: an option is unknown or misused, one line each.
+    """
+    _mend_argparse()
+    parser = get_args_parser()
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            parser._handle_conflict_resolve(None, [("--version", action)])  # type: ignore[arg-type]
+    parser.add_argument("--version", action="store_true", help="print the versions")
+    if "_ARGCOMPLETE" in os.environ:
+        from trainer.compose import completion
+
+        completion.answer(parser)
+    parser.error = _error  # type: ignore[method-assign]
+    words, problems = _without_unknown(words, parser)
+    options = parser.parse_intermixed_args(words)
+    chosen = [f"--{name}" for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(options, name)]
+    if len(chosen) > 1:
+        problems.append(f"{' and '.join(chosen).replace('_', '-')}: only one of them at a time")
+    without = [name for name in ("resolve", "package") if getattr(options, name) and not options.cfg]
+    problems += [f"--{name}: needs --cfg job" for name in without]
+    return Command(options, problems)
+
+
+def version() -> str:
+    """``trainer-cli 0.1.0 (torch 2.13.0, hydra-core 1.3.8, Python 3.11.7)``."""
+    from trainer import __version__
+
+    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
+    return f"trainer-cli {__version__} ({others}, Python {sys.version.split()[0]})"
+
+
+def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """The words that the parser knows, and a line for each option that it does not."""
+    known = {option: action for action in parser._actions for option in action.option_strings}
+    kept: list[str] = []
+    problems: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        option, _, value = word.partition("=")
+        long = [name for name in known if option.startswith("--") and name.startswith(option)]
+        if not option.startswith("-") or option == "-" or re.fullmatch(r"-\d.*", option):
+            kept.append(word)
+        elif option == "--experimental-rerun":
+            problems.append(
+                f"{option}: reads a file that can be code, and a config is data; train from config.yaml's keys"
+            )
+            del rest[: not value and len(rest) > 0]
+        elif option in known or len(long) == 1:
+            action = known[option if option in known else long[0]]
+            kept.append(word)
+            if action.dest == "info" and not value and (not rest or rest[0] not in (action.choices or ())):
+                kept[-1] = f"{word}=all" if word.startswith("--") else f"{word}all"
+            elif action.nargs is None and not isinstance(action, argparse._StoreTrueAction) and not value:
+                if not rest or not rest[0]:
+                    problems.append(f"{word}: needs a value")
+                    kept.pop()
+                    del rest[:1]
+                else:
+                    kept.append(rest.pop(0))
+        else:
+            takes = not value and bool(rest) and not rest[0].startswith("-") and "=" not in rest[0]
+            problems.append(_unknown(option, value or (rest.pop(0) if takes else ""), known))
+    return kept, problems
+
+
+def _unknown(option: str, value: str, known: Iterable[str]) -> str:
+    """The line for an option that does not exist: a key in disguise, or a misspelling."""
+    name, keys = option.lstrip("-").replace("-", "_"), _keys()
+    near = nearest(option, known)
+    if name in keys:
+        return f"{option}: no such option; keys have no dashes: write {keys[name]}={value or '…'}"
+    if near:
+        return f"{option}: no such option; did you mean {near}? train --help lists them"
+    key = nearest(name, keys)
+    if key:
+        return f"{option}: no such option; did you mean {keys[key]}={value or '…'}? train --help lists the keys"
+    return f"{option}: no such option; options: {', '.join(name for name in known if name.startswith('--'))}"
+
+
+def _keys() -> dict[str, str]:
+    """Every key that could be meant by a bare name, with its full name."""
+    below = {
+        key: f"{group}.{key}"
+        for group in ("dataset", "model", "optimizer")
+        for name in registry(group).names()
+        for key in registry(group).keys(name)
+    }
+    return {**below, **{key: key for key in keys_in(Settings)}, "gpu": KEYS_ELSEWHERE["gpu"]}
+
+
+def _error(message: str) -> NoReturn:
+    """What argparse says of a misused option, in our form."""
+    found = re.match(r"argument ([^:]*): invalid choice: (.*) \(choose from (.*)\)", message)
+    if found:
+        option, value, allowed = found.groups()
+        allowed = allowed.replace("'", "")
+        raise ConfigError(f"{option.split('/')[0]}: must be one of {allowed}, got {value}")
+    found = re.match(r"argument ([^:]*): ignored explicit argument (.*)", message)
+    if found:
+        raise ConfigError(f"{found[1].split('/')[0]}: takes no value, got {found[2]}")
+    raise ConfigError(re.sub(r"^argument ([^:/]*)[^:]*:", r"\1:", message))
+
+
+def _mend_argparse() -> None:
+    """Let Hydra 1.3 run on Python 3.14, whose argparse wants a help text where Hydra has an object."""
+    check: Any = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        return
+
+    def lenient(self: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if action.help is not None and not isinstance(action.help, str):
+            action.help = "Install or uninstall shell completion"
+        check(self, action)
+
+    argparse.ArgumentParser._check_help = lenient  # type: ignore[attr-defined]

@@ -1,0 +1,172 @@
+"""The words of a command line: read as Hydra's overrides, taken apart into jobs, and laid over a config."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
+
+from trainer.config import GROUPS, Settings, yaml_file
+from trainer.config.messages import unknown_key
+from trainer.config.registry import registries
+from trainer.config.settings import key_of
+from trainer.config.signature import keys_in
+
+TYPED = "from the command line"
+MAX_JOBS = 256  # that are checked one by one
+MAX_VALUES = 1_000  # of one key that are checked
+TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
+
+
+def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> Iterator[Override]:
+    """Every word that is an override; a line for each that is not."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        reasons = ["names code, and a config is data"] if TARGET.search(word) else yaml_file.refusals(word)
+        if reasons:
+            key = key_of(word)
+            problems += [f"{key}: {reason} ({TYPED})" for reason in reasons]
+        elif (override := _parsed(word, loader)) and (override.key_or_group in GROUPS or not _goes_on(rest)):
+            yield override
+        else:
+            problems.append(_unreadable(word, rest, loader))
+
+
+def _parsed(word: str, loader: ConfigLoader) -> Override | None:
+    try:
+        (override,) = OverridesParser.create(loader).parse_overrides([word])
+    except (HydraException, ValueError, RecursionError):
+        return None
+    return override if override.key_or_group else None
+
+
+def _goes_on(rest: Sequence[str]) -> bool:
+    """Whether the next word belongs to this one: no override, and no name of a key or an option either."""
+    if not rest or "=" in rest[0] or rest[0].startswith("~"):
+        return False
+    components = [(each, name) for each in registries().values() for name in each.names()]
+    names = {name for _, name in components} | {key for each, name in components for key in each.keys(name)}
+    return rest[0] not in names | keys_in(Settings).keys()
+
+
+def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
+    """The line for a word that is no override, with what was probably meant; takes what belongs to it."""
+    for count in range(1, min(len(rest), 8) + 1):
+        joined = " ".join([word, *rest[:count]])
+        mended = re.sub(r"^([\w.]+)\s*[=:\s]\s*", r"\1=", joined)
+        if re.search(r"=.", mended) and not re.search(r"\s[\w.]+=", mended) and _parsed(mended, loader):
+            del rest[:count]
+            quoted = f"'{mended}'" if " " in mended else mended
+            return f"{joined}: cannot be read; write {quoted}"
+    key, equals, value = word.partition("=")
+    groups = [group for group in GROUPS if word in registries()[group].names()]
+    if groups:
+        advice = f"did you mean {groups[0]}={word}?"
+    elif not equals:
+        advice = "write key=value; a value with a space needs quotes: 'key=a b'"
+    elif key != key.strip() or not key:
+        advice = "write key=value, without a space"
+    elif value.startswith("log("):
+        advice = f"write {key}=tag(log,{value.removeprefix('log(')}"
+    elif re.search(r"(^|[\[,])~", value):
+        at_home = re.sub(r"(^|[\[,])~", r"\1$HOME", value)
+        advice = f"write {key}={at_home}"
+    elif value.endswith(","):
+        advice = "a comma is left over at its end"
+    elif any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
+        advice = "a bracket is not closed"
+    elif value.count("'") % 2 or value.count('"') % 2:
+        advice = "a quote is not closed"
+    else:
+        advice = f"quote the value twice where it is a text: '{key}=\"{value}\"'"
+    return f"{word}: cannot be read; {advice}"
+
+
+def jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
+    """Every job of a sweep; of a large one every value once, each with the first ones of the others."""
+    choices = [variants(each) for each in overrides]
+    if math.prod(map(len, choices)) <= MAX_JOBS:
+        yield from map(list, itertools.product(*choices))
+        return
+    first = [each[0] for each in choices]
+    yield first
+    for place, others in enumerate(choices):
+        for other in others[1:]:
+            yield [*first[:place], other, *first[place + 1 :]]
+
+
+def variants(override: Override) -> list[Override]:
+    """A sweep as one word for each of its values; of very many the first and the last, of an interval its ends."""
+    if not override.is_sweep_override():
+        return [override]
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        texts = [str(value.start), str(value.end)]
+    else:
+        texts = list(override.sweep_string_iterator())
+        texts = [*texts[: MAX_VALUES - 1], *texts[MAX_VALUES - 1 :][-1:]]
+    prefix = str(override.input_line).partition("=")[0]
+    return list(OverridesParser.create(override.config_loader).parse_overrides([f"{prefix}={text}" for text in texts]))
+
+
+def without_values(override: Override) -> str | None:
+    """The line for a sweep that cannot be made, or makes nothing."""
+    try:
+        return None if variants(override) else f"{override.input_line}: gives no values ({TYPED})"
+    except (HydraException, ValueError, TypeError, IndexError, AttributeError) as error:
+        return f"{override.input_line}: cannot be swept ({TYPED}): {str(error).splitlines()[0]}"
+
+
+def values(override: Override) -> list[Any]:
+    """The values that a word gives a key: one, or those of a sweep."""
+    return [each.value() for each in variants(override)]
+
+
+def needs_multirun(override: Override, group: bool) -> str:
+    """The line for a sweep that is none."""
+    word = str(override.input_line)
+    if isinstance(override.value(), IntervalSweep):
+        return f"{word}: is searched with --multirun hydra/sweeper=optuna"
+    key, _, value = word.partition("=")
+    as_list = "" if group and key != "logger" else f"; for a list write {key}=[{value}]"
+    return f"{word}: several values need --multirun{as_list}"
+
+
+def lay(plain: dict[str, Any], override: Override, problems: list[str]) -> None:
+    """Lay one typed value over a config; whether the key exists is for ``check`` to say."""
+    key, value = override.key_or_group, override.value()
+    *parents, leaf = key.split(".")
+    node: Any = plain
+    for count, name in enumerate(parents):
+        if isinstance(node, list):
+            node = node[int(name)] if name.isdecimal() and int(name) < len(node) else None
+        else:
+            node = node.setdefault(name, {})
+        if not isinstance(node, dict | list):
+            above = ".".join(parents[: count + 1])
+            problems.append(f"{key}: no such key ({TYPED}); {above} has no keys of its own")
+            return
+    if isinstance(node, list):
+        if leaf.isdecimal() and int(leaf) < len(node):
+            node[int(leaf)] = value
+        else:
+            problems.append(f"{key}: no such item ({TYPED}); {'.'.join(parents)} has {len(node)} of them")
+    elif override.is_delete():
+        if leaf in node:
+            del node[leaf]
+        else:
+            problems.append(unknown_key(key, node, TYPED))
+    elif override.is_add() and leaf in node and not isinstance(value, dict | list):
+        problems.append(f"+{key}: is there already; write {str(override.input_line).lstrip('+')}")
+    elif isinstance(value, dict) and isinstance(node.get(leaf), dict):
+        node[leaf] = {**node[leaf], **value}
+    else:
+        node[leaf] = value

@@ -1,0 +1,182 @@
+"""The user's own components: files and modules named with ``plugins``, and entry points of installed packages.
+
+A plugin is read first, so that its components are known without importing it, and imported when one is needed. An
+installed package names its module in its metadata, under any name:
+
+    [project.entry-points."trainer.plugins"]
+    my_package = "my_package.components"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from trainer.config import ConfigError, signature
+from trainer.config.registry import ClashError, Registry, registries, where
+from trainer.config.signature import Found
+
+VARIABLE = "TRAINER_PLUGINS"
+ENTRY_POINTS = "trainer.plugins"
+
+# The metrics that plugins bring, by name; what imports their file.
+_metrics: dict[str, tuple[Found, Callable[[], object]]] = {}
+
+
+def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: bool) -> list[str]:
+    """Make the components of plugins known: those ``wanted``, of the environment and of installed packages.
+
+    Args:
+        wanted: files (``my_models.py``) and modules (``my_package.models``).
+        registries: the registry of each group.
+        load: import what is wanted or in the environment now; what installed packages have waits until it is used.
+
+    Returns:
+        a line for each plugin that cannot be used.
+    """
+    problems: list[str] = []
+    named = [(word, "plugins", load) for word in wanted] + [(word, VARIABLE, load) for word in from_environment()]
+    installed = _installed()
+    for word, origin, now in [*named, *((word, origin, False) for word, origin in installed)]:
+        try:
+            _declare(word, registries, now)
+        except _NotFoundError as error:
+            if (word, origin) in installed:
+                _warn(f"{origin}: {error}")
+            else:
+                problems.append(f"{origin}: {error}")
+        except ClashError as error:
+            problems.append(str(error))
+        except (Exception, SystemExit) as error:  # whatever the user's code does when it is imported
+            problems.append(f"{origin}: {word}: {where(error)}")
+    return problems
+
+
+def require(wanted: Iterable[str]) -> None:
+    """Import the plugins of a run, in the process that trains it.
+
+    Raises:
+        ConfigError: some cannot be used; a line for each.
+    """
+    problems = declare(wanted, registries(), load=True)
+    if problems:
+        raise ConfigError(*problems)
+
+
+@functools.cache
+def _installed() -> list[tuple[str, str]]:
+    """The modules of installed packages, each with its package; the metadata are read once."""
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return [
+        (point.value.partition(":")[0], f"the package {point.dist.name if point.dist else point.name}")
+        for point in points
+    ]
+
+
+@functools.cache
+def _warn(line: str) -> None:
+    """Say once that a package is broken; it must not stop what does not need it."""
+    print(f"train: warning: {line}", file=sys.stderr)
+
+
+def from_environment() -> list[str]:
+    """The plugins that the environment names, separated as PATH is."""
+    return [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
+
+
+def load_metrics(names: Iterable[str]) -> None:
+    """Import the plugins that register these metrics."""
+    for name in names:
+        found = _metrics.get(name.rpartition("/")[2])
+        if found is not None:
+            found[1]()
+
+
+_used: set[str] = set()  # plugins that registered something when they were imported
+
+
+class _NotFoundError(Exception):
+    """There is no such file or module."""
+
+
+def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
+    file, load = _locate(word)
+    load = functools.cache(load)
+    symbols = {_symbol(registry): group for group, registry in registries.items()}
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    found = [component for path in files for component in signature.components(path, symbols)]
+    names = [(each.group, each.name) for each in found if each.group != "metric"]  # a metric has one for each task
+    twice = [each for each in found if names.count((each.group, each.name)) > 1]
+    if twice:
+        places = ", ".join(f"line {each.line}" for each in twice)
+        raise ClashError(f"{twice[0].group}={twice[0].name}: registered twice, in {twice[0].file}, {places}")
+    for component in found:
+        if component.group == "metric":
+            _metrics[component.name] = component, load
+        else:
+            registries[component.group].declare(component, load)
+    if not found:
+        _load_unread(word, registries, load)
+    elif now or any("register(" in path.read_text(encoding="utf-8") for path in files):
+        load()
+
+
+def _load_unread(word: str, registries: Mapping[str, Registry], load: Callable[[], object]) -> None:
+    """Import what shows no component; it may register some in a way that cannot be read."""
+    from_before = {group: set(registry.own()) for group, registry in registries.items()}
+    load()
+    if word not in _used and from_before == {group: set(registry.own()) for group, registry in registries.items()}:
+        raise _NotFoundError(f"{word}: registers nothing; a component stands under a decorator, @MODELS.register")
+    _used.add(word)
+
+
+def _symbol(registry: Registry) -> str:
+    """What a group's package calls its registry: ``MODELS``."""
+    module = importlib.import_module(f"trainer.{registry.group}")
+    return next(name for name, value in vars(module).items() if value is registry)
+
+
+def _locate(word: str) -> tuple[Path, Callable[[], object]]:
+    """The file of a plugin and what imports it."""
+    if word.endswith(".py") or os.sep in word:
+        file = Path(word).expanduser()
+        if not file.is_file():
+            raise _NotFoundError(f"{word}: no such file")
+        return file, lambda: _import_file(file)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # as python -m does; last, so that nothing is shadowed
+    importlib.invalidate_caches()
+    try:
+        return signature.find_module(word), lambda: importlib.import_module(word)
+    except (ImportError, ValueError, AttributeError):
+        near = f"; did you mean {word}.py?" if Path(f"{word}.py").is_file() else ""
+        raise _NotFoundError(f"{word}: no such module, and no file that ends in .py{near}") from None
+
+
+def _import_file(file: Path) -> None:
+    """Import a file under its own name, so that its classes can be pickled; its neighbours can be imported by it."""
+    name, place = file.stem, file.resolve()
+    known = sys.modules.get(name)
+    if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == place:
+        return
+    with contextlib.suppress(ImportError):
+        if known is not None or signature.find_module(name).resolve() != place:
+            raise _NotFoundError(f"{file}: a module called {name} is there already; rename the file")
+    if str(place.parent) not in sys.path:
+        sys.path.append(str(place.parent))
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

@@ -1,0 +1,324 @@
+"""What no config may do: name code, read what is not listed, or grow without bound; and what it may say about Hydra.
+
+A file is read by ``CheckedSource`` before Hydra sees it; what a command or a file says under ``hydra`` by ``OfHydra``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
+from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trainer.compose.overrides import TYPED
+from trainer.config import ConfigError, PositiveInt, yaml_file
+from trainer.config.check import fits
+from trainer.config.messages import describe, did_you_mean, from_where, unknown_key
+from trainer.config.settings import SearchKeys
+from trainer.config.signature import keys_in
+from trainer.config.yaml_file import config_dir, shown
+
+MAX_CHARACTERS = 10_000  # of a value with its interpolations written out
+
+# What may be said about Hydra itself on the command line, and what in a file.
+HYDRA_KEYS = ("sweep.dir", "sweep.subdir", "sweeper", "launcher", "job.name", "mode", "verbose", "searchpath")
+HYDRA_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("sweep.dir", "sweep.subdir", "job.name", "mode"), str),
+    "sweeper.max_batch_size": PositiveInt | None,
+    "verbose": bool | str | list[str],
+    **{f"sweeper.{name}": key.annotation for name, key in keys_in(SearchKeys).items()},
+    "sweeper": Literal["hydra/sweeper=…"],
+    "launcher": Literal["hydra/launcher=…"],
+}
+HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
+HYDRA_KEYS_IN_FILES = (
+    *("sweep.dir", "sweep.subdir", "job.name", "mode", "verbose", "sweeper.max_batch_size", "sweeper.params"),
+    *(f"sweeper.{key}" for key in keys_in(SearchKeys) if key not in ("storage", "study_name")),  # they write elsewhere
+    *("launcher._target_", "sweeper._target_"),  # of an installed package: no file can bring one of its own
+)
+NOTED_BY_HYDRA = ("searchpath", "runtime.", "overrides.", "job.override_dirname", "job.config_name")
+REFUSED = {
+    "hydra.run.dir": "the run directory is run_dir; write run_dir=…",
+    "hydra.output_subdir": "config.yaml and overrides.yaml stand in the run directory itself",
+    "hydra.job.chdir": "a run does not change the working directory",
+    "hydra.job.env_set": "is set in the shell: NAME=value train …",
+    "hydra.job.env_copy": "is set in the shell: NAME=value train …",
+    "hydra.callbacks": "callbacks are code, and a config is data",
+    "hydra.job_logging": "a run keeps its own log, train.log",
+    "hydra.hydra_logging": "a run keeps its own log, train.log",
+    "hydra.launcher.setup": "shell commands are code, and a config is data",
+    "hydra.launcher.python": "programs are code, and a config is data",
+    "hydra.sweeper.custom_search_space": "names code, and a config is data",
+}
+
+
+def is_data(key: str) -> bool:
+    """Whether what is said about Hydra by a key such as ``hydra.sweeper.n_trials`` may stand in a file too."""
+    return key in HYDRA_GROUPS or key.removeprefix("hydra.").startswith(HYDRA_KEYS_IN_FILES)
+
+
+class OfHydra:
+    """What may be said about Hydra itself."""
+
+    def __init__(self, config: Any, origins: Callable[[str], str]) -> None:
+        self._config, self._origins = config, origins
+
+    def typed(self, override: Override) -> list[str]:
+        """The lines for a word ``hydra.…`` that is not taken."""
+        key = override.key_or_group
+        if key == "hydra.searchpath":
+            return []
+        for refused, reason in REFUSED.items():
+            if f"{key}.".startswith(f"{refused}."):
+                return [f"{key}: {reason} ({TYPED})"]
+        local = key.removeprefix("hydra.")
+        if not any(f"{local}.".startswith(f"{allowed}.") for allowed in HYDRA_KEYS):
+            known = [f"hydra.{allowed}" for allowed in HYDRA_KEYS]
+            return [f"{key}: no such key ({TYPED}){did_you_mean(key, known) or ';'} keys: {', '.join(known)}"]
+        if override.is_delete():
+            return [f"{key}: cannot be taken away ({TYPED})"]
+        if local.startswith("sweeper.params"):
+            return [
+                f"{key}: values to sweep over are typed as they are, {key.removeprefix('hydra.sweeper.params.')}=1,2"
+            ]
+        if local in HYDRA_TYPES and not fits(HYDRA_TYPES[local], override.value()):
+            return [f"{key}: must be {describe(HYDRA_TYPES[local])}, got {override.value()!r} ({TYPED})"]
+        try:
+            OmegaConf.update(self._config, key, override.value())
+        except (OmegaConfBaseException, ValueError) as error:
+            parent, _, leaf = key.rpartition(".")
+            node = OmegaConf.select(self._config, parent)
+            if local.removeprefix("sweeper.") in keys_in(SearchKeys):
+                return [f"{key}: is a key of a search ({TYPED}); add hydra/sweeper=optuna"]
+            if isinstance(node, Mapping) and leaf not in node:
+                return [unknown_key(key, [str(name) for name in node if name != "_target_"], TYPED)]
+            return [f"{key}: {first_line(error)} ({TYPED})"]
+        return []
+
+    def from_files(self) -> list[str]:
+        """The lines for what the user's files say about Hydra that only the command line may."""
+        choices = OmegaConf.to_container(self._config.hydra.runtime.choices)
+        assert isinstance(choices, dict)
+        words = tuple(f"{group}={choices[group]}" for group in HYDRA_GROUPS)
+        try:
+            ours = _without_files(words)
+        except (HydraException, OmegaConfBaseException):
+            return [f"{' '.join(words)}: only what Hydra and installed packages bring is taken, not a file"]
+        now = leaves(plain_config(self._config, "hydra"), "hydra")
+        problems: dict[str, str] = {}
+        for key, value in now.items():
+            allowed = is_data(key) or key.removeprefix("hydra.").startswith(NOTED_BY_HYDRA)
+            if (key not in ours or ours[key] != value) and not allowed:
+                top = ".".join(key.split(".")[:2])
+                line = f"{top}: a file cannot set it{from_where(self._origins(key))}"
+                names = ", ".join(f"hydra.{name}" for name in HYDRA_KEYS_IN_FILES if "_target_" not in name)
+                problems[top] = f"{line}; of Hydra's keys a file sets only {names}"
+        return list(problems.values())
+
+
+@functools.cache
+def _without_files(words: tuple[str, ...]) -> dict[str, Any]:
+    """What Hydra's own part is where no file of the user's own is read; asked for every job of a sweep."""
+    loader = ConfigLoaderImpl(create_config_search_path(str(config_dir())))
+    return leaves(plain_config(loader.load_configuration("train", list(words), RunMode.RUN), "hydra"), "hydra")
+
+
+@dataclass
+class Reading:
+    """What was noted while files were read.
+
+    Args:
+        foreign: some are the user's own.
+        refused: a line for each thing in them that is not taken.
+        places: what was composed, in its order: ``model/cnn`` and where its keys stand, ``model``.
+    """
+
+    foreign: bool = False
+    refused: list[str] = field(default_factory=list)
+    places: list[tuple[str, str]] = field(default_factory=list)
+
+
+class HasReading(Protocol):
+    """What files are read for."""
+
+    reading: Reading
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader, which remembers what it composed last."""
+
+    defaults: Sequence[ResultDefault] = ()
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        self.defaults = defaults
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+
+class CheckedSource(FileConfigSource):
+    """Hydra's reader of files, which first looks whether a file is data and nothing else."""
+
+    owner: HasReading
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read ``model/cnn``.
+
+        Raises:
+            ConfigError: it is no YAML, or adds folders; what else is refused is noted.
+        """
+        path = Path(self.path) / self._normalize_file_name(config_path)
+        if path.is_file():
+            found = yaml_file.read(path)
+            if not path.resolve().is_relative_to(config_dir()):
+                self.owner.reading.foreign = True
+                self.owner.reading.refused += [line for line in found.refused if line not in self.owner.reading.refused]
+                searchpath = [key for key in found.lines if key.rpartition(".")[2] == "searchpath"]
+                if searchpath:
+                    place = f"{shown(path)}, line {found.lines[searchpath[0]]}"
+                    raise ConfigError(f"{searchpath[0]}: a file cannot set it ({place}); write it on the command line")
+            elif found.refused:
+                raise AssertionError(found.refused)
+        return super().load_config(config_path)
+
+
+@contextlib.contextmanager
+def checked_sources(owner: HasReading) -> Iterator[None]:
+    """Let Hydra read files through ``CheckedSource``, here and nowhere else in the process."""
+    types = SourcesRegistry.instance().types
+    before = types["file"]
+    types["file"] = type("CheckedSource", (CheckedSource,), {"owner": owner})
+    try:
+        yield
+    finally:
+        types["file"] = before
+
+
+@contextlib.contextmanager
+def without_asking_for_the_mode() -> Iterator[None]:
+    """Spare Hydra a composition that only asks whether a file makes a sweep of the command, where none does."""
+    before = Hydra.get_mode
+    Hydra.get_mode = lambda self, config_name, overrides: None  # type: ignore[method-assign]  # what is typed decides
+    try:
+        yield
+    finally:
+        Hydra.get_mode = before  # type: ignore[method-assign]
+
+
+def check_folder(option: str, folder: str | None) -> None:
+    """Raises ConfigError unless it is a folder; a package would be imported."""
+    if folder is None:
+        return
+    if "://" in folder and not folder.startswith("file://"):
+        raise ConfigError(f"{option}: {folder} is code, and a config is data; name a folder")
+    path = Path(folder.removeprefix("file://"))
+    if not path.is_dir():
+        above = path.parent.iterdir() if path.parent.is_dir() else ()
+        siblings = [str(path.with_name(each.name)) for each in above if each.is_dir()]
+        raise ConfigError(f"{option}: {folder}: no such folder{did_you_mean(str(path), siblings)}")
+
+
+def too_large(plain: Mapping[str, Any]) -> list[str]:
+    """The line for an interpolation that grows without bound, or into itself.
+
+    Each value is measured once, with what it refers to counted in, so the time is that of reading the config.
+    """
+    texts = leaves(plain)
+    sizes: dict[str, float] = {}
+
+    def size(key: str) -> float:
+        if key in sizes:
+            return sizes[key]
+        sizes[key] = float("inf")  # met again inside itself
+        if key not in texts:
+            below = [name for name in texts if name.startswith(f"{key}.")]
+            sizes[key] = sum(size(name) for name in below)
+        else:
+            text = str(texts[key])
+            references = re.findall(r"\$\{([^${}:]*)\}", text)
+            sizes[key] = len(text) + sum(size(_absolute(key, reference)) for reference in references)
+        return sizes[key]
+
+    for key in texts:
+        try:
+            if size(key) > MAX_CHARACTERS:
+                endless = size(key) == float("inf")
+                reason = "refers to itself" if endless else f"grows beyond {MAX_CHARACTERS:,} characters"
+                return [f"{key}: {reason} through its interpolations"]
+        except RecursionError:
+            return [f"{key}: its interpolations are nested too deeply"]
+    return []
+
+
+def _absolute(key: str, reference: str) -> str:
+    """``${..lr}`` in ``a.b.c`` is ``a.lr``."""
+    reference = re.sub(r"\[([^\]]*)\]", r".\1", reference.strip())
+    dots = len(reference) - len(reference.lstrip("."))
+    if not dots:
+        return reference
+    base = key.split(".")[:-dots]
+    return ".".join([*base, reference[dots:]]) if reference[dots:] else ".".join(base)
+
+
+def compose_error(error: Exception) -> ConfigError:
+    """What Hydra or OmegaConf has to say, in one line."""
+    if isinstance(error, ConfigError):
+        return error
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    key = getattr(cause, "full_key", None)
+    if isinstance(cause, OmegaConfBaseException) and key:
+        return ConfigError(f"{key}: {first_line(cause.msg or cause)}")
+    if isinstance(error, OSError) and error.filename:
+        return ConfigError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, RecursionError):
+        return ConfigError("a config refers to itself")
+    return ConfigError(first_line(error))
+
+
+def plain_config(config: Any, part: str | None = None) -> dict[str, Any]:
+    """Plain containers, unresolved; without Hydra's own part, or that part alone."""
+    chosen = config[part] if part else OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    plain = OmegaConf.to_container(chosen, resolve=False, throw_on_missing=False)
+    assert isinstance(plain, dict)
+    if part is None:
+        plain.setdefault("logger", {})  # logger=[]
+    return {str(key): value for key, value in plain.items()}
+
+
+def plain_list(config: Any) -> list[str]:
+    """The words of a ListConfig as they were typed, unresolved."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, list)
+    return plain
+
+
+def leaves(node: Any, path: str = "") -> dict[str, Any]:
+    """Every value of nested containers by its dotted key."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
+    if items is None:
+        return {path: node}
+    found: dict[str, Any] = {}
+    for key, value in items:
+        found |= leaves(value, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def first_line(message: object) -> str:
+    """The first line that says something."""
+    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+    return lines[0] if lines else type(message).__name__

@@ -1,0 +1,183 @@
+"""The wording of messages about keys, options and types, with the nearest right one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from trainer.config.signature import keys_in
+from trainer.config.types import FINITE, LARGEST
+
+# What other programs call a key or an option.
+KEYS_ELSEWHERE = {
+    "learning_rate": "optimizer.lr",
+    "wd": "optimizer.weight_decay",
+    "momentum": "optimizer.momentum",
+    "bs": "batch_size",
+    "num_epochs": "epochs",
+    "steps": "max_steps",
+    "gpu": "device=cuda",
+    "gpus": "device=ddp",
+    "num_gpus": "device.processes",
+    "nproc": "device.processes",
+    "nproc_per_node": "device.processes",
+    "world_size": "device.processes",
+    "num_processes": "device.processes",
+    "net": "model",
+    "arch": "model.arch",
+    "network": "model",
+    "opt": "optimizer",
+    "data": "dataset",
+    "amp": "precision",
+    "early_stopping": "patience",
+    "grad_clip": "clip_norm",
+    "output_dir": "run_dir",
+    "resume_from": "resume",
+    "resume_from_checkpoint": "resume",
+    "ckpt_path": "resume",
+    "timeout": "max_time",
+    "time_limit": "max_time",
+    "workers": "dataset.workers",
+}
+NAMES_ELSEWHERE = {
+    "model": {"rnn": "gru", "conv": "cnn"},
+    "dataset": {
+        **dict.fromkeys(("folder", "images", "pictures"), "image_folder"),
+        **dict.fromkeys(("audio", "sounds", "speech", "wav"), "audio_folder"),
+        **dict.fromkeys(("texts", "jsonl", "sentences"), "text"),
+        **dict.fromkeys(("table", "tsv", "tabular"), "csv"),
+        **dict.fromkeys(("numpy", "npy"), "npz"),
+        **dict.fromkeys(("hf", "datasets"), "huggingface"),
+    },
+    "loss": {
+        "ce": "cross_entropy",
+        "nll": "cross_entropy",
+        "mae": "l1",
+        "smooth_l1": "huber",
+        "bce_with_logits": "bce",
+    },
+    "optimizer": {"momentum": "sgd"},
+    "scheduler": {"none": "constant", "null": "constant", "one_cycle": "onecycle", "reduce_on_plateau": "plateau"},
+    "device": {"gpu": "cuda", "distributed": "ddp", "data_parallel": "dp", "fsdp2": "fsdp"},
+    "logger": {"tb": "tensorboard", "null": "none"},
+}
+
+
+def how_to_install(extra: str) -> str:
+    """The command that brings what an optional part needs."""
+    return f"pip install 'trainer-cli[{extra}]'"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` was probably meant to be."""
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """``; did you mean optimizer.lr?`` where something known is near, else nothing."""
+    near = nearest(word, known)
+    return f"; did you mean {prefix}{near}?" if near else ""
+
+
+def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | None = None) -> str:
+    """The line for a key that does not exist; ``hint`` stands for the nearest one where it is known better."""
+    parent, _, leaf = key.rpartition(".")
+    known = [str(name) for name in known if name not in ("name", "hydra")]
+    near = hint or did_you_mean(leaf, known, f"{parent}." if parent else "")
+    return f"{key}: no such key{from_where(origin)}{near or ';'} keys: {', '.join(known) or 'none'}"
+
+
+def unknown_option(group: str, name: str, options: Iterable[str], origin: str = "") -> str:
+    """The line for an option that a group does not have."""
+    options = list(options)
+    word = name.lower().removesuffix(".yaml").removesuffix("_loss")
+    near = NAMES_ELSEWHERE.get(group, {}).get(word.replace("-", "_"))
+    hint = f"; did you mean {near}?" if near else did_you_mean(word, options)
+    if group == "model" and not hint and word.startswith(_FAMILIES):
+        hint = f"; did you mean model=torchvision model.arch={name}?"
+    listed = ", ".join(options) or "none"
+    if len(options) > MAX_LISTED:
+        closest = difflib.get_close_matches(word, options, n=10, cutoff=0.3) or options[:10]
+        listed = f"{', '.join(closest)}, … ({len(options)} in all)"
+    return f"{group}={name}: no such option{from_where(origin)}{hint or ';'} options: {listed}"
+
+
+MAX_LISTED = 40  # options in a message
+
+# How the names of torchvision's architectures begin.
+_FAMILIES = (
+    *("alexnet", "convnext", "densenet", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet", "mobilenet"),
+    *("regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit", "wide_resnet"),
+)
+
+
+def from_where(origin: str) -> str:
+    """`` (from the command line)``: an origin as a message has it; nothing where there is none."""
+    return f" ({origin})" if origin else ""
+
+
+def shown_value(value: Any) -> str:
+    """A value as a config has it, at most about a line of it."""
+    text = (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    )
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+    Any: "anything",
+}
+
+
+def describe(annotation: Any) -> str:
+    """A type in words: ``a number, at least 0 and less than 1, or null``."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        limits = " and ".join(limit for meta in arguments[1:] if isinstance(meta, Meta) for limit in _limits(meta))
+        return f"{describe(arguments[0])}, {limits}" if limits else describe(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return ", or ".join(describe(argument) for argument in arguments)
+    if origin is Literal:
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
+    if origin is list or annotation is list:
+        return f"a list, each item {describe(arguments[0])}" if arguments else "a list"
+    if keys_in(annotation):
+        return "a mapping"
+    return _NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def choices(annotation: Any) -> list[str]:
+    """The words a value can be, where they are few: of a ``Literal``, a bool, null."""
+    if typing.get_origin(annotation) is Literal:
+        return [str(argument) for argument in typing.get_args(annotation)]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+        return [word for argument in typing.get_args(annotation) for word in choices(argument)]
+    return {bool: ["true", "false"], type(None): ["null"]}.get(annotation, [])
+
+
+def _limits(meta: Meta) -> list[str]:
+    """Bounds and lengths in words."""
+    bounds = [("at least", meta.ge), ("greater than", meta.gt), ("at most", meta.le), ("less than", meta.lt)]
+    known = [(words, bound) for words, bound in bounds if bound is not None and bound != LARGEST]
+    found = ["finite" if bound == FINITE else f"{words} {bound}" for words, bound in known]
+    if meta.min_length is not None and meta.min_length == meta.max_length:
+        found.append(f"{meta.min_length} of them")
+    else:
+        found += [f"at least {meta.min_length} of them"] * (meta.min_length is not None)
+        found += [f"at most {meta.max_length} of them"] * (meta.max_length is not None)
+    if meta.description is not None:
+        found.append(meta.description)
+    elif meta.pattern is not None:
+        found.append(f"of the form {meta.pattern}")
+    return found

@@ -1,0 +1,339 @@
+"""The keys of a component, read from its source without running it: a check or a help text needs no torch.
+
+What a component registers and which typed keyword-only parameters it has are plain to see in its file. Where they are
+not (a base class elsewhere, a type that is computed), ``UnreadableError`` says so, and the caller imports it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import keyword
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from inspect import Parameter
+from pathlib import Path
+from typing import Any
+
+import typing_extensions
+
+# What may be imported to understand a type; everything else is read.
+LIGHT = {
+    "typing",
+    "typing_extensions",
+    "collections.abc",
+    "msgspec",
+    "pathlib",
+    "trainer.config",
+    "trainer.config.types",
+    "trainer.spec",
+}
+
+
+class MisplacedError(Exception):
+    """A parameter looks like a key and does not stand where keys do."""
+
+
+class UnreadableError(Exception):
+    """The source does not show what was asked for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A component that a file registers.
+
+    Args:
+        group: such as ``model``; ``metric`` for a metric.
+        name: what a config calls it.
+        file, line: where it stands.
+        doc: its docstring.
+    """
+
+    group: str
+    name: str
+    file: Path
+    line: int
+    doc: str
+
+
+def components(file: Path, registries: Mapping[str, str]) -> list[Found]:
+    """Every component that ``file`` registers with a decorator at its top level.
+
+    Args:
+        file: a Python file.
+        registries: the group of each registry's name: ``{"MODELS": "model", …}``.
+
+    Raises:
+        SyntaxError: it is no Python.
+        OSError: it cannot be read.
+    """
+    source = _source(file)
+    return [
+        Found(group, name, file, node.lineno, ast.get_docstring(node) or "")
+        for node in source.tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        for group, name in source.registered(node, registries)
+    ]
+
+
+def keys(file: Path, name: str) -> dict[str, Parameter]:
+    """The keyword-only parameters of the component called ``name``, each with its type and its default.
+
+    Raises:
+        UnreadableError: they cannot be read without running the file.
+    """
+    try:
+        source = _source(file)
+        definitions = [node for node in source.tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        named = [node for node in definitions if snake_case(node.name) == name]
+        if len(named) == 1:  # of two groups' components of one name, only the decorator says which is which
+            return dict(source.parameters(named[0]))
+    except (UnreadableError, MisplacedError):
+        raise
+    except Exception as error:  # a type that needs more than was read
+        raise UnreadableError(f"{file}: {error}") from error
+    raise UnreadableError(f"{file} shows no {name}")
+
+
+def keys_of(component: Callable[..., Any]) -> dict[str, Parameter]:
+    """The same of a component that is imported."""
+    function = component.__init__ if inspect.isclass(component) else component
+    try:
+        hints = typing_extensions.get_type_hints(function, include_extras=True)
+    except NameError:  # of a parameter that is no key, perhaps: a name that only type checkers import
+        names = {**vars(inspect.getmodule(component)), "Any": Any}
+        keys = {
+            p.name: p.annotation for p in inspect.signature(component).parameters.values() if p.kind is p.KEYWORD_ONLY
+        }
+        hints = {key: eval(kind, names) if isinstance(kind, str) else kind for key, kind in keys.items()}
+    found: dict[str, Parameter] = {}
+    for parameter in inspect.signature(component).parameters.values():
+        annotation = hints.get(parameter.name, _type_of(parameter.default))
+        if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and parameter.default is not Parameter.empty:
+            raise _misplaced(parameter.name)
+        if parameter.kind is Parameter.KEYWORD_ONLY:
+            found[parameter.name] = parameter.replace(annotation=annotation)
+        elif parameter.kind is Parameter.VAR_KEYWORD:
+            found |= _unpacked(annotation)
+    return found
+
+
+def sentences(doc: str) -> tuple[str, dict[str, str]]:
+    """The first paragraph of a docstring, and what its ``Args:`` say of each key."""
+    first, _, rest = inspect.cleandoc(doc).partition("\n\n")
+    _, _, arguments = rest.partition("Args:\n")
+    arguments = re.split(r"\n(?=\S)", arguments)[0]
+    found = re.findall(r"^ {4}(\w+)[^:\n]*: (.*(?:\n {5,}.*)*)", arguments, flags=re.MULTILINE)
+    return " ".join(first.split()), {name: " ".join(text.split()).rstrip(".") for name, text in found}
+
+
+def snake_case(name: str) -> str:
+    """``CrossEntropy`` -> ``cross_entropy``, ``BCEProb`` -> ``bce_prob``, ``GRU`` -> ``gru``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def find_module(name: str) -> Path:
+    """The file of a module or package, without importing anything.
+
+    Raises:
+        ModuleNotFoundError: there is none.
+    """
+    path, spec = None, None
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), path)
+        if spec is None and count == 1:  # a finder of its own provides it, as editable installs do
+            spec = importlib.util.find_spec(name.partition(".")[0])
+        if spec is None:
+            break
+        path = list(spec.submodule_search_locations or [])
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return Path(spec.origin)
+
+
+def _unpacked(annotation: Any) -> dict[str, Parameter]:
+    """The parameters that ``**keys: Unpack[SomeTypedDict]`` stands for; none for other ``**keys``."""
+    if typing_extensions.get_origin(annotation) is not typing_extensions.Unpack:
+        return {}
+    (keys_type,) = typing_extensions.get_args(annotation)
+    hints = typing_extensions.get_type_hints(keys_type, include_extras=True)
+    return {name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in hints.items()}
+
+
+def _source(file: Path) -> _Source:
+    return _read(file, file.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _read(file: Path, changed: int) -> _Source:
+    return _Source(file)
+
+
+class _Source:
+    """A parsed file, and what its names mean."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.tree = ast.parse(file.read_bytes(), filename=str(file))
+        self.imported: dict[str, tuple[str, str | None]] = {}  # name -> module, attribute
+        self.assigned: dict[str, ast.expr] = {}
+        self.classes: dict[str, ast.ClassDef] = {}
+        for node in self.tree.body:
+            if isinstance(node, ast.ImportFrom):
+                module = self._absolute(node)
+                self.imported |= {alias.asname or alias.name: (module, alias.name) for alias in node.names}
+            elif isinstance(node, ast.Import):
+                self.imported |= {alias.asname or alias.name: (alias.name, None) for alias in node.names}
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                self.assigned[node.targets[0].id] = node.value
+            elif isinstance(node, ast.ClassDef):
+                self.classes[node.name] = node
+
+    def registered(
+        self, node: ast.FunctionDef | ast.ClassDef, registries: Mapping[str, str]
+    ) -> Iterator[tuple[str, str]]:
+        """``(group, name)`` for ``@MODELS.register`` and ``@metric("name", …)`` above a definition."""
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Attribute) and decorator.attr == "register":
+                registry = ast.unparse(decorator.value).rpartition(".")[2]
+                original = self.imported.get(registry, ("", None))[1] or registry
+                if original in registries:
+                    yield registries[original], snake_case(node.name)
+            elif isinstance(decorator, ast.Call) and ast.unparse(decorator.func).rpartition(".")[2] == "metric":
+                name = decorator.args[0] if decorator.args else None
+                if isinstance(name, ast.Constant):
+                    yield "metric", str(name.value)
+
+    def parameters(self, node: ast.FunctionDef | ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
+        for decorator in node.decorator_list:
+            if not (isinstance(decorator, ast.Attribute) and decorator.attr == "register"):
+                raise UnreadableError(f"{self.file}: {node.name} is changed by {ast.unparse(decorator)}")
+        if isinstance(node, ast.ClassDef):
+            init = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+            if not init:
+                yield from self._inherited(node)
+                return
+            node = init[0]
+        if node.args.defaults:
+            raise _misplaced(node.args.args[-len(node.args.defaults)].arg)
+        for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+            value = Parameter.empty if default is None else self.value(default)
+            annotation = _type_of(value) if argument.annotation is None else self.annotation(argument.annotation)
+            yield argument.arg, Parameter(argument.arg, Parameter.KEYWORD_ONLY, default=value, annotation=annotation)
+        if node.args.kwarg is not None and node.args.kwarg.annotation is not None:
+            yield from _unpacked(self.annotation(node.args.kwarg.annotation)).items()
+
+    def _inherited(self, node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
+        """The parameters of the ``__init__`` of a base class."""
+        for base in node.bases:
+            if not isinstance(base, ast.Name):
+                if ast.unparse(base) in ("nn.Module", "torch.nn.Module"):
+                    continue
+                raise UnreadableError(f"{self.file}: {node.name} takes its parameters from {ast.unparse(base)}")
+            source, name = self, base.id
+            if name in self.imported:
+                module, attribute = self.imported[name]
+                source, name = _source(find_module(module)), attribute or name
+            if name not in source.classes:
+                raise UnreadableError(f"{self.file}: {node.name} takes its parameters from {base.id}")
+            yield from source.parameters(source.classes[name])
+
+    def annotation(self, expression: ast.expr) -> Any:
+        """A type, which may stand in quotes."""
+        if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
+            expression = ast.parse(expression.value, mode="eval").body
+        return self.value(expression)
+
+    def value(self, expression: ast.expr) -> Any:
+        """What an expression of types and constants is worth."""
+        scope = {name: self.meaning(name) for name in _names(expression)}
+        code = compile(ast.Expression(expression), str(self.file), "eval")
+        return eval(code, {name: value for name, value in scope.items() if value is not _BUILTIN})
+
+    def meaning(self, name: str) -> Any:
+        if name in self.classes:
+            return self._typed_dict(self.classes[name])
+        if name in self.assigned:
+            return self.value(self.assigned[name])
+        if name in self.imported:
+            module, attribute = self.imported[name]
+            if module in LIGHT:
+                loaded = importlib.import_module(module)
+                return loaded if attribute is None else getattr(loaded, attribute)
+            if attribute is None:
+                raise UnreadableError(f"{self.file}: {name} is not read")
+            return _source(find_module(module)).meaning(attribute)
+        return _BUILTIN
+
+    def _typed_dict(self, node: ast.ClassDef) -> Any:
+        fields: dict[str, Any] = {}
+        for base in node.bases:
+            if ast.unparse(base).rpartition(".")[2] == "TypedDict":
+                continue
+            if not isinstance(base, ast.Name) or not typing.is_typeddict(found := self.meaning(base.id)):
+                raise UnreadableError(f"{self.file}: {node.name} is no TypedDict")
+            fields |= typing_extensions.get_type_hints(found, include_extras=True)
+        if not node.bases:
+            raise UnreadableError(f"{self.file}: {node.name} is no TypedDict")
+        for part in node.body:
+            if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+                fields[part.target.id] = self.annotation(part.annotation)
+        return typing.TypedDict(node.name, fields)  # type: ignore[operator]
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        """The module of ``from … import``; of a relative one within its package."""
+        if not node.level:
+            return node.module or ""
+        folder = self.file.parent
+        package: list[str] = []
+        while (folder / "__init__.py").is_file():
+            package.insert(0, folder.name)
+            folder = folder.parent
+        package = package[: len(package) - node.level + 1]
+        return ".".join([*package, *([node.module] if node.module else [])])
+
+
+_BUILTIN = object()
+
+
+def _type_of(default: Any) -> Any:
+    """The type of a key without one: that of its default, where that is a plain value."""
+    return type(default) if type(default) in (bool, int, float, str, list) else Any
+
+
+def _misplaced(name: str) -> MisplacedError:
+    return MisplacedError(f"{name} has a default and stands before the *; keys stand behind it: (…, *, {name}=…)")
+
+
+def _names(expression: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+
+
+def keys_in(annotation: Any) -> dict[str, Parameter]:
+    """The keys of a dataclass or TypedDict; nothing for other types."""
+    if not dataclasses.is_dataclass(annotation) and not typing.is_typeddict(annotation):
+        return {}
+    hints = typing.get_type_hints(annotation, include_extras=True)
+    defaults: dict[str, Any] = {}
+    if dataclasses.is_dataclass(annotation):
+        fields = [field for field in dataclasses.fields(annotation) if field.metadata.get("key", True)]
+        hints = {field.name: hints[field.name] for field in fields}
+        made = dataclasses.MISSING
+        defaults = {field.name: field.default for field in fields if field.default is not made}
+        defaults |= {field.name: field.default_factory() for field in fields if field.default_factory is not made}
+    # a key may be a keyword of Python, such as async, and a parameter may not
+    allowed = {name: f"{name}_" if keyword.iskeyword(name) else name for name in hints}
+    return {
+        name: Parameter(
+            allowed[name], Parameter.KEYWORD_ONLY, annotation=kind, default=defaults.get(name, Parameter.empty)
+        )
+        for name, kind in hints.items()
+    }

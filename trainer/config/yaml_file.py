@@ -1,0 +1,238 @@
+"""YAML files as their reader sees them: where each key stands, the sentence beside it, and what no config may hold.
+
+A config is data. A file may not name code (``_target_``), read what the documentation does not list, or grow without
+bound through anchors; each is refused with its line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.config.errors import ConfigError
+
+MAX_BYTES = 1_000_000  # of a file
+MAX_NODES = 10_000  # what a file may grow to, its anchors written out
+
+# What ${name:…} may compute, and which variables of the environment ${oc.env:NAME} may read.
+RESOLVERS = {"now", "oc.env"}
+VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
+_RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
+_NESTED = re.compile(r"\$\{[^}]*\$\{")
+
+
+def config_dir() -> Path:
+    """The folder of YAML files: inside the installed package, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def shown(path: Path) -> str:
+    """A file as the user knows it."""
+    with contextlib.suppress(ValueError):
+        return f"configs/{path.resolve().relative_to(config_dir())}"
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
+
+
+@dataclass
+class YamlFile:
+    """What a file says beside its values.
+
+    Args:
+        lines: the line of each dotted key, counted from 1.
+        comments: the sentence that stands beside a key.
+        header: the sentences above the first key.
+        refused: lines about what no config may hold.
+    """
+
+    lines: dict[str, int] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
+    header: str = ""
+    refused: list[str] = field(default_factory=list)
+
+
+def read(path: Path) -> YamlFile:
+    """Read a file; once, as long as it does not change.
+
+    Raises:
+        ConfigError: it is no YAML, or not one that can be read; with the line.
+    """
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+
+
+def load(path: Path) -> Any:
+    """The values of a file that a run has left, as plain containers.
+
+    Raises:
+        ConfigError: it is no YAML, or not one that can be read; with the line.
+    """
+    try:
+        text = _text(path)
+        _root(text, path)
+        return yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{shown(path)}: {' '.join(str(error).split())}") from error
+
+
+def refusals(text: str) -> list[str]:
+    """What is wrong with the interpolations in a value: code, the environment, or one inside another."""
+    if "${" not in text:
+        return []
+    if _NESTED.search(text):
+        return ["an interpolation inside an interpolation is not taken"]
+    found = []
+    for name, argument in _RESOLVER.findall(text):
+        if name not in RESOLVERS:
+            found.append(f"${{{name}:…}} is not taken; known: {', '.join(sorted(RESOLVERS))}")
+        elif name == "now" and not argument:
+            found.append("${now:} needs a format, such as ${now:%Y-%m-%d}")
+        elif name == "oc.env" and not VARIABLES.fullmatch(argument.strip()):
+            allowed = "HOME, USER, TMPDIR, SCRATCH, SLURM_… and TRAINER_…"
+            found.append(f"${{oc.env:{argument.strip()}}} is not read; a config reads only {allowed}")
+    return found
+
+
+@functools.lru_cache(maxsize=512)
+def _read(path: Path, changed: int) -> YamlFile:
+    text = _text(path)
+    root, lines = _root(text, path), text.splitlines()
+    found = YamlFile(header=_header(lines))
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{shown(path)}, line {root.start_mark.line + 1}: must hold keys and values")
+    if root is not None:
+        _walk(root, "", lines, path, found)
+    return found
+
+
+def _text(path: Path) -> str:
+    """What a file holds."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{shown(path)}: has more than {MAX_BYTES:,} bytes")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{shown(path)}: no UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _root(text: str, path: Path) -> yaml.Node | None:
+    """The nodes of a YAML text that does not grow without bound."""
+    lines = text.splitlines()
+    try:
+        root: yaml.Node | None = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        _check_size(root, path)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{shown(path)}{_fault(error, lines)}") from error
+    return root
+
+
+def _fault(error: yaml.YAMLError | RecursionError, lines: list[str]) -> str:
+    """Why a text of these lines cannot be read, as it stands behind the file's name."""
+    problem = getattr(error, "problem", None) or ""
+    if isinstance(error, RecursionError) or "nesting depth" in problem:  # of which only newer PyYAMLs keep count
+        return ": nested too deeply"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f": no YAML: {' '.join(str(error).split())}"
+    mark = error.problem_mark or error.context_mark
+    row = mark.line if mark is not None else 0
+    tab = row < len(lines) and lines[row][: len(lines[row]) - len(lines[row].lstrip())].count("\t")
+    return f", line {row + 1}: no YAML: {'a tab; YAML indents with spaces' if tab else error.problem}"
+
+
+def _check_size(root: yaml.Node | None, path: Path) -> None:
+    """Raises ConfigError where anchors repeat each other into more than a config can need, or hold themselves."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = MAX_NODES + 1  # met again inside itself
+            sizes[id(node)] = 1 + sum(size(child) for child in _children(node))
+            if sizes[id(node)] > MAX_NODES:
+                line = node.start_mark.line + 1
+                raise ConfigError(f"{shown(path)}, line {line}: its anchors make more than {MAX_NODES:,} values")
+        return sizes[id(node)]
+
+    if root is not None:
+        size(root)
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield key
+            yield value
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: YamlFile) -> None:
+    """Note every key with its line and sentence, and what has to be refused.
+
+    Raises:
+        ConfigError: a key stands twice, or a tag asks for an object.
+    """
+    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise ConfigError(f"{shown(path)}, line {node.start_mark.line + 1}: {tag} names code, and a config is data")
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag.rpartition(":")[2] not in ("str", "merge"):
+                raise ConfigError(f"{shown(path)}, line {key.start_mark.line + 1}: no YAML: a key has to be a word")
+            name = str(key.value)
+            full, line = f"{parent}.{name}" if parent else name, key.start_mark.line + 1
+            if full in found.lines and name != "<<" and "<<" not in full:
+                raise ConfigError(f"{shown(path)}, line {line}: {full} stands twice, first in line {found.lines[full]}")
+            found.lines[full] = line
+            if name.startswith("_target_") or name == "custom_search_space":
+                found.refused.append(f"{full}: names code, and a config is data ({shown(path)}, line {line})")
+            comment = _comment(value, lines)
+            if comment:
+                found.comments[full] = comment
+            _walk(value, full, lines, path, found)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _walk(item, f"{parent}.{number}", lines, path, found)
+    elif isinstance(node, yaml.ScalarNode):
+        line = node.start_mark.line + 1
+        reasons = refusals(str(node.value))
+        if parent.startswith("defaults.") and "${" in str(node.value):
+            reasons = ["an interpolation in a defaults list is not taken"]
+        found.refused += [f"{parent}: {reason} ({shown(path)}, line {line})" for reason in reasons]
+
+
+def _comment(value: yaml.Node, lines: list[str]) -> str:
+    """The comment after a value, or after the key of a mapping."""
+    mark = value.start_mark if isinstance(value, yaml.MappingNode) and not value.flow_style else value.end_mark
+    if isinstance(value, yaml.MappingNode) and not value.flow_style:
+        row = mark.line - 1
+        while row > 0 and lines[row].lstrip().startswith("#"):
+            row -= 1
+        _, _, comment = lines[row].partition(" #")
+    else:
+        _, _, comment = lines[mark.line][mark.column :].partition("#") if mark.line < len(lines) else ("", "", "")
+    return comment.strip()
+
+
+def _header(lines: list[str]) -> str:
+    """The comment block at the top, without Hydra's ``@package``."""
+    block: list[str] = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            block.append(line.lstrip("#").strip())
+    return "\n".join(block)

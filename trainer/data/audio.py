@@ -1,0 +1,371 @@
+"""Sound: waves read from files, what a model reads of them, and augmentation, in batch and with draws of its own."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from msgspec import Meta
+from torch import Tensor
+
+from trainer.config import ConfigError, NonNegativeInt, RunError
+from trainer.data.data import Inputs, keep, valid_steps
+from trainer.data.random_numbers import SampleRandom
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
+# Coded with more than 16 bits; of all others an int16 keeps what can be heard, in half the memory.
+FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
+FULL_SCALE = 2**15  # of an int16
+FLOOR = 1e-8  # of the power, below which nothing is told apart: 80 dB below full scale
+CHUNK = 2**20  # values of waves that are worked on at once: bounds the memory of what is between, and fits caches
+
+File = Path | bytes  # what a sound is read from: a file, or all that is in one
+FeatureName = Literal["logmel", "raw"]
+Milliseconds = Annotated[float, Meta(gt=0, le=1000)]
+
+
+class Header(NamedTuple):
+    """What the head of a file says.
+
+    Args:
+        rate: samples a second.
+        frames: how many there are, of each channel.
+        fine: whether they have more than 16 bits.
+    """
+
+    rate: int
+    frames: int
+    fine: bool
+
+
+def read_header(file: File, place: str = "") -> Header:
+    """What the head of a sound file says; reads no samples.
+
+    Args:
+        file: of any kind that libsndfile reads.
+        place: where it stands, for messages, where it is no path.
+
+    Raises:
+        RunError: it is no sound, has no samples, or a wav ends before it should.
+    """
+    import soundfile
+
+    place = place or _name(file)
+    try:
+        head = soundfile.info(_opened(file))
+        start, size = _start(file)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise RunError(f"{place}: no sound that can be read ({_reason(error)})") from error
+    if head.frames == 0:
+        raise RunError(f"{place}: a sound without a sample")
+    if start[:4] == b"RIFF":  # of a wav that is cut off libsndfile reads what is left, and says nothing
+        wanted = int.from_bytes(start[4:], "little") + 8
+        if size + 1 < wanted < 2**31:  # more is what a program says that could not know it when it began to write
+            raise RunError(f"{place}: cut off: {size} of {wanted} bytes")
+    return Header(head.samplerate, head.frames, head.subtype in FINE)
+
+
+def _name(file: File) -> str:
+    return "a sound" if isinstance(file, bytes) else str(file)
+
+
+def _opened(file: File) -> Path | io.BytesIO:
+    return io.BytesIO(file) if isinstance(file, bytes) else file
+
+
+def _start(file: File) -> tuple[bytes, int]:
+    """The first 8 bytes of a file, and how many it has."""
+    if isinstance(file, bytes):
+        return file[:8], len(file)
+    with file.open("rb") as opened:
+        return opened.read(8), file.stat().st_size
+
+
+def read_wave(file: File, rate: int, most: int | None, *, fine: bool, place: str = "") -> Tensor:
+    """The sound of a file: the mean of its channels, resampled.
+
+    Args:
+        file: of any kind that libsndfile reads.
+        rate: samples a second of the result.
+        most: samples of the result; what lies behind them is cut off.
+        fine: keep more than 16 bits.
+        place: where it stands, for messages, where it is no path.
+
+    Returns:
+        (steps,) float32 where ``fine``, 1 being full scale, else int16.
+
+    Raises:
+        RunError: it is no sound, has no samples, ends before it should, or holds NaN or infinity.
+    """
+    import soundfile
+
+    place = place or _name(file)
+    try:
+        with soundfile.SoundFile(_opened(file)) as opened:
+            wanted, own_rate, guessed = opened.frames, opened.samplerate, opened.format == "MP3"
+            channels = opened.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise RunError(f"{place}: no sound that can be read ({_reason(error)})") from error
+    if len(channels) < wanted and not guessed:
+        raise RunError(f"{place}: cut off: {len(channels)} of {wanted} samples")
+    wave = channels[:, 0] if channels.shape[1] == 1 else channels.mean(1)
+    if not np.isfinite(wave).all():
+        raise RunError(f"{place}: holds NaN or infinity")
+    if own_rate != rate:
+        import soxr
+
+        wave = soxr.resample(wave, own_rate, rate)
+    if len(wave) == 0:
+        raise RunError(f"{place}: a sound without a sample")
+    wave = wave[:most]
+    if not fine:
+        wave = np.clip(np.rint(wave * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return torch.from_numpy(np.ascontiguousarray(wave))
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's or the system's words, in one line and without the path.
+
+    A TypeError is soundfile's, of a file called ``.raw``.
+    """
+    words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or "damaged"
+    return " ".join(str(words).split()).rstrip(".")
+
+
+def as_wave(samples: Tensor) -> Tensor:
+    """Samples as ``read_wave`` has them -> float32, 1 being full scale."""
+    return samples.float() / FULL_SCALE if samples.dtype == torch.int16 else samples
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """The logarithm of the power in each of some mel bands, frame by frame.
+
+    A frame is ``window`` samples under a Hann window; the next begins ``hop`` samples later. The last ones are filled
+    up with zeros, so that every sample is in a frame and a frame never depends on what a wave is padded to.
+
+    Args:
+        sample_rate: samples a second.
+        hann: (window,) float32, of unit power.
+        hop: samples.
+        filters: (frequencies, bands) float32, the share of each frequency in each band.
+    """
+
+    sample_rate: int
+    hann: Tensor
+    hop: int
+    filters: Tensor
+
+    @classmethod
+    def make(cls, sample_rate: int, window: int, hop: int, bands: int) -> LogMel:
+        """With a window of ``window`` samples.
+
+        Raises:
+            ConfigError: bands so narrow that no frequency lies in one of them.
+        """
+        hann = torch.hann_window(window)
+        filters = mel_filters(sample_rate, transform_size(window), bands)
+        if not filters.any(0).all():
+            most = bands
+            while most > 1 and not mel_filters(sample_rate, transform_size(window), most).any(0).all():
+                most -= 1
+            raise ConfigError(
+                f"dataset.bands: must be at most {most} with a window of {1000 * window / sample_rate:g} milliseconds "
+                f"at {sample_rate} samples a second, got {bands}"
+            )
+        return cls(sample_rate, hann / hann.square().sum().sqrt(), hop, filters)
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        """(batch, steps) waves and lengths -> (batch, 1, frames, bands) float32 and lengths in frames."""
+        waves, lengths = inputs
+        window = len(self.hann)
+        needed = (self.steps(waves.shape[1]) - 1) * self.hop + window
+        padded = F.pad(waves, [0, max(0, needed - waves.shape[1])])
+        bands = torch.cat([self._bands(part) for part in padded.split(max(1, CHUNK // needed))])
+        return bands.unsqueeze(1), 1 + _ceil_divide((lengths - window).clamp_min(0), self.hop)
+
+    def _bands(self, waves: Tensor) -> Tensor:
+        """(batch, steps) -> (batch, frames, bands)."""
+        frames = as_wave(waves).unfold(1, len(self.hann), self.hop) * self.hann
+        spectrum = torch.fft.rfft(frames, n=transform_size(len(self.hann)))
+        power = spectrum.real.square() + spectrum.imag.square()
+        bands: Tensor = (power @ self.filters + FLOOR).log()
+        return bands
+
+    def to(self, device: torch.device) -> LogMel:
+        """The same on another device."""
+        return replace(self, hann=self.hann.to(device), filters=self.filters.to(device))
+
+    def steps(self, samples: int) -> int:
+        """How many frames a wave of so many samples has."""
+        return 1 + max(0, -(-(samples - len(self.hann)) // self.hop))
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What repeats it elsewhere."""
+        return {
+            "name": "logmel",
+            "sample_rate": self.sample_rate,
+            "window": len(self.hann),
+            "hop": self.hop,
+            "bands": self.filters.shape[1],
+        }
+
+
+def transform_size(window: int) -> int:
+    """The length of the Fourier transform of a window: a power of two, which is fast."""
+    return int(2 ** math.ceil(math.log2(window)))
+
+
+def mel_filters(sample_rate: int, size: int, bands: int) -> Tensor:
+    """Triangles that overlap by half, equally spaced in mel from 0 to half the sample rate.
+
+    mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987), as in HTK (Young et al., The HTK Book, section 5.4).
+
+    Args:
+        sample_rate: samples a second.
+        size: of the Fourier transform.
+        bands: how many.
+
+    Returns:
+        (size / 2 + 1, bands) float32 in [0, 1]: the weight of each frequency in each band.
+    """
+    top = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, top, bands + 2, dtype=torch.float64) / 2595) - 1)
+    frequencies = torch.arange(size // 2 + 1, dtype=torch.float64)[:, None] * sample_rate / size
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    return torch.minimum(rising, falling).clamp_min(0).float()
+
+
+@dataclass(frozen=True)
+class RawSteps:
+    """A wave as it is, ``hop`` samples a step; the last step is filled up with zeros."""
+
+    sample_rate: int
+    hop: int
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        """(batch, samples) waves and lengths -> (batch, steps, hop) float32 and lengths in steps."""
+        waves, lengths = inputs
+        padded = F.pad(as_wave(waves), [0, -waves.shape[1] % self.hop])
+        return padded.unflatten(1, (-1, self.hop)), _ceil_divide(lengths, self.hop)
+
+    def to(self, device: torch.device) -> RawSteps:
+        """Itself: it holds nothing."""
+        return self
+
+    def steps(self, samples: int) -> int:
+        """How many steps a wave of so many samples has."""
+        return -(-samples // self.hop)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What repeats it elsewhere."""
+        return {"name": "raw", "sample_rate": self.sample_rate, "hop": self.hop}
+
+
+def make_features(
+    name: FeatureName, *, sample_rate: int, hop: int, window: int = 0, bands: int = 0
+) -> LogMel | RawSteps:
+    """What ``preprocessing`` of the features says; window and hop in samples.
+
+    Raises:
+        ConfigError: as ``LogMel.make``.
+    """
+    if name == "raw":
+        return RawSteps(sample_rate, hop)
+    return LogMel.make(sample_rate, window, hop, bands)
+
+
+def _ceil_divide(values: Tensor, by: int) -> Tensor:
+    return (values + by - 1).div(by, rounding_mode="floor")
+
+
+class AudioAugmentKeys(TypedDict):
+    """The keys under ``dataset.augment`` of a data set of sounds."""
+
+    shift: Annotated[float, Meta(ge=0, le=60)]
+    noise: Annotated[float, Meta(ge=0, le=10)]
+    time_mask: NonNegativeInt
+    freq_mask: NonNegativeInt
+
+
+@dataclass(frozen=True)
+class AugmentWaves:
+    """Shift waves in time and add noise.
+
+    Args:
+        shift: up to so many samples either way; what is uncovered is silent.
+        noise: normal, its standard deviation up to this share of the root mean square of the wave.
+    """
+
+    shift: int
+    noise: float
+
+    def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
+        """(batch, steps) waves and lengths -> the same, float32; some at a time, as noise takes much memory."""
+        waves, lengths = inputs
+        some = max(1, CHUNK // waves.shape[1])
+        parts = zip(waves.split(some), lengths.split(some), draws.split(some), strict=True)
+        return torch.cat([self._change(as_wave(part), ends, of_part) for part, ends, of_part in parts]), lengths
+
+    def _change(self, waves: Tensor, lengths: Tensor, draws: SampleRandom) -> Tensor:
+        valid = valid_steps(lengths, waves.shape[1])
+        if self.shift:
+            later = (draws.uniform("shift") * (2 * self.shift + 1)).long() - self.shift
+            steps = torch.arange(waves.shape[1], device=waves.device) - later[:, None]
+            there = (steps >= 0) & (steps < lengths[:, None]) & valid
+            waves = waves.gather(1, steps.clamp(0, waves.shape[1] - 1)).masked_fill(~there, 0)
+        if self.noise:
+            loudness = (waves.square().sum(1) / lengths).sqrt()
+            deviation = draws.uniform("noise") * self.noise * loudness
+            waves = keep(waves + deviation[:, None] * draws.normal("wave", waves.shape[1]), valid)
+        return waves
+
+
+@dataclass(frozen=True)
+class AugmentBands:
+    """Set some frames and some bands of normalised spectrograms to 0, their mean (SpecAugment, Park et al. 2019).
+
+    As there, a mask's width is uniform from 0 to the most, and so is its place.
+
+    Args:
+        time_mask: frames at most; never more than half of the sample's.
+        freq_mask: bands at most.
+    """
+
+    time_mask: int
+    freq_mask: int
+
+    def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
+        """(batch, 1, frames, bands) and lengths -> the same."""
+        spectrograms, lengths = inputs
+        numbers = draws.uniform("mask", 4)
+        _, _, frames, bands = spectrograms.shape
+        most = (lengths // 2).clamp_max(self.time_mask)
+        in_time = _mask(frames, lengths, most, numbers[:, :2])
+        in_frequency = _mask(bands, bands, min(self.freq_mask, bands), numbers[:, 2:])
+        return spectrograms.masked_fill((in_time[:, :, None] | in_frequency[:, None, :])[:, None], 0), lengths
+
+
+def _mask(size: int, lengths: Tensor | int, most: Tensor | int, draws: Tensor) -> Tensor:
+    """(batch, size) bool: a run of 0 to ``most`` places within ``lengths``; ``draws`` are its width and its place."""
+    width = (draws[:, 0] * (most + 1)).long()
+    start = (draws[:, 1] * (lengths - width + 1)).long()
+    places = torch.arange(size, device=draws.device)
+    return (places >= start[:, None]) & (places < (start + width)[:, None])
+
+
+def augmentations(keys: AudioAugmentKeys, sample_rate: int) -> tuple[AugmentWaves | None, AugmentBands | None]:
+    """Those of waves and of features that ``dataset.augment`` asks for; None where the keys are off."""
+    waves = AugmentWaves(round(keys["shift"] * sample_rate), keys["noise"])
+    bands = AugmentBands(keys["time_mask"], keys["freq_mask"])
+    return (
+        waves if waves.shift or waves.noise else None,
+        bands if bands.time_mask or bands.freq_mask else None,
+    )

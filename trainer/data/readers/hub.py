@@ -1,0 +1,223 @@
+"""Sets of the ``datasets`` library: loading one, its splits, and which of its columns are the input and the target."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import ConfigError
+from trainer.config.messages import did_you_mean, how_to_install
+from trainer.data.readers.files import SPLITS, roots
+from trainer.data.readers.tables import listed
+
+NAME = "huggingface"
+# What reads a file, by the end of its name. The library also has a reader of pickles, which nothing here names.
+READERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+READERS |= {".csv": "csv", ".tsv": "csv"}
+# What a target is called where the set does not say which column it is; the first one found counts.
+TARGETS = ("label", "labels", "class", "target", "fine_label", "category", "sentiment", "intent", "y")
+TEXTS = ("string", "large_string")
+WHOLE = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FRACTIONS = ("float16", "float32", "float64")
+
+Holds = Literal["pictures", "sounds", "texts", "lists", "numbers", "other things"]
+HOLDS: tuple[Holds, ...] = ("pictures", "sounds", "texts", "lists", "numbers")  # the first that there is, is read
+
+
+class Columns(NamedTuple):
+    """What is read, and what is predicted from it."""
+
+    holds: Holds
+    inputs: list[str]
+    targets: list[str]
+
+
+def load(path: str | dict[Any, str] | None, config: str | None) -> dict[str, Any]:
+    """The ``datasets.Dataset`` of each split, of no split under the empty name.
+
+    Raises:
+        ConfigError: the library is missing, there is no such set, or it cannot be reached or read.
+    """
+    if path is None:
+        raise ConfigError("dataset.path: missing; the name of a set, such as ylecun/mnist, or a folder or file of one")
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError(f"dataset={NAME}: needs datasets ({error}): {how_to_install('huggingface')}") from error
+    datasets.disable_progress_bars()
+    for name in ("datasets", "huggingface_hub"):  # they tell of every attempt to reach a network
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        found = _loaded(datasets, path, config)
+    except ConfigError:
+        raise
+    except Exception as error:
+        reasons = [" ".join(str(each).split())[:300] for each in (error, error.__cause__) if each is not None]
+        raise ConfigError(
+            f"dataset.path: {path}: cannot be loaded: {': '.join(filter(None, reasons)) or type(error).__name__}"
+        ) from error
+    return _by_split(path, dict(found) if isinstance(found, dict) else {"": found})
+
+
+def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None) -> Any:
+    """A ``Dataset``, or one for each split."""
+    if isinstance(path, str) and not Path(path).expanduser().exists() and not _looks_local(path):
+        return datasets.load_dataset(path, config)
+    files = roots(NAME, path)
+    place = files.get("")
+    if place is not None and place.is_dir():
+        saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        return datasets.load_from_disk(str(place)) if saved else datasets.load_dataset(str(place), config)
+    if config is not None:
+        raise ConfigError(f"dataset.config: files have no configurations, got {config}")
+    suffixes = {file.suffix.lower() for file in files.values()}
+    if len(suffixes) > 1 or not suffixes <= READERS.keys():
+        raise ConfigError(f"dataset.path: {path}: must be a folder, or files of one kind: {', '.join(READERS)}")
+    (suffix,) = suffixes
+    options = {"sep": "\t"} if suffix == ".tsv" else {}
+    named = {split or "train": str(file) for split, file in files.items()}
+    return datasets.load_dataset(READERS[suffix], data_files=named, **options)
+
+
+def _looks_local(path: str) -> bool:
+    """Whether what is not there was meant to be a file, and not the name of a set."""
+    return path.count("/") > 1 or path.startswith((".", "/", "~")) or Path(path).suffix.lower() in READERS
+
+
+def _by_split(path: object, found: dict[str, Any]) -> dict[str, Any]:
+    """Train, val and test of a set; where it has only one split, whatever that is called, no split."""
+    if len(found) == 1:
+        return {"": next(iter(found.values()))}
+    named = {SPLITS[name.lower()]: part for name, part in found.items() if name.lower() in SPLITS}
+    if "train" not in named:
+        raise ConfigError(f"dataset.path: {path}: has no train split; splits: {', '.join(found)}")
+    return named
+
+
+def choose(features: Any, inputs: str | list[str] | None, targets: str | list[str] | None) -> Columns:
+    """The columns that the keys ask for; what they leave open is found out where only one thing fits.
+
+    Args:
+        features: the ``datasets.Features`` of train.
+
+    Raises:
+        ConfigError: a column is not there, or what is to be read or predicted cannot be told.
+    """
+    asked = {"input": _as_list(inputs), "target": _as_list(targets)}
+    for key, names in asked.items():
+        for name in names:
+            if name not in features:
+                hint = did_you_mean(name, features) or ";"
+                raise ConfigError(f"dataset.{key}: {name}: no such column{hint} columns: {listed([*features])}")
+    chosen = asked["target"] or _find_target(features)
+    found = asked["input"] or _find_inputs({name: kind for name, kind in features.items() if name not in chosen})
+    both = [name for name in found if name in chosen]
+    if both:
+        raise ConfigError(f"dataset.input: {both[0]}: is the target")
+    kinds = {what(features[name]) for name in found}
+    holds = kinds.pop() if len(kinds) == 1 else "other things"
+    if holds == "other things" or (holds != "numbers" and len(found) > 1):
+        raise ConfigError(
+            f"dataset.input: must be one column of pictures, sounds, texts or lists of numbers, or columns of numbers, "
+            f"got {listed(found) or 'none'}; columns: {listed([*features])}"
+        )
+    return Columns(holds, found, chosen)
+
+
+def _as_list(names: str | list[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else names or []
+
+
+def _find_target(features: Any) -> list[str]:
+    labels = [name for name, kind in features.items() if class_names(kind)]
+    called = [name for name in TARGETS if name in (labels or features)]
+    found = labels if len(labels) == 1 else called[:1]
+    if not found:
+        raise ConfigError(f"dataset.target: cannot be told; must be one of the columns {listed([*features])}")
+    return found
+
+
+def _find_inputs(features: dict[str, Any]) -> list[str]:
+    for kind in HOLDS:
+        found = [name for name, feature in features.items() if what(feature) == kind]
+        if len(found) > 1 and kind != "numbers":
+            raise ConfigError(f"dataset.input: cannot be told; must be one of the columns {listed(found)}")
+        if found:
+            return found
+    return []
+
+
+def class_names(feature: Any) -> Sequence[str]:
+    """Those that a column of classes has."""
+    names: Sequence[str] = getattr(feature, "names", None) or ()
+    return names
+
+
+def what(feature: Any) -> Holds:
+    """What a column holds."""
+    known: dict[str, Holds] = {"Image": "pictures", "Audio": "sounds"}
+    if type(feature).__name__ == "Value" and feature.dtype in TEXTS:
+        return "texts"
+    if depth(feature) == 0:
+        return "numbers"
+    return "lists" if depth(feature) in (1, 2) else known.get(type(feature).__name__, "other things")
+
+
+def depth(feature: Any) -> int | None:
+    """How many lists a number is in; None where it is no number."""
+    kind = type(feature).__name__
+    if kind == "Array2D":
+        return 2
+    if kind in ("List", "LargeList", "Sequence"):
+        inside = depth(feature.feature)
+        return None if inside is None else inside + 1
+    return 0 if kind in ("Value", "ClassLabel") and feature.dtype in (*WHOLE, *FRACTIONS) else None
+
+
+def lists(parts: Iterable[Any], column: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A column of lists of all splits, one list behind the other.
+
+    Returns:
+        (steps of all rows, width), nan where a number is missing; and (rows,), the steps of each.
+
+    Raises:
+        ConfigError: the width is not always the same.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values, lengths, widths = [], [], set[int]()
+    for part in parts:
+        stored = part.with_format("arrow")[:].column(column)
+        if isinstance(stored.type, pa.ExtensionType):
+            stored = pa.chunked_array([chunk.storage for chunk in stored.chunks], stored.type.storage_type)
+        lengths.append(pc.fill_null(pc.list_value_length(stored), 0).to_numpy())
+        flat, width = pc.list_flatten(stored), 1
+        if not pa.types.is_primitive(flat.type):
+            wide = pc.unique(pc.fill_null(pc.list_value_length(flat), 0)).to_pylist()
+            flat, width = pc.list_flatten(flat), wide[0] if len(wide) == 1 else 0
+        widths.add(width)
+        values.append(flat.cast(pa.float64()).to_numpy())
+    if len(widths) > 1 or 0 in widths:
+        raise ConfigError(f"dataset.input: {column}: the lists in its lists must be of one length, and not empty")
+    with np.errstate(over="ignore"):
+        joined = np.concatenate(values).astype(np.float32).reshape(-1, widths.pop())
+    return joined, np.concatenate(lengths).astype(np.int64)
+
+
+def labels(part: Any, column: str) -> list[str]:
+    """The class of each row of a split, as text; empty where there is none, as in a test split without answers."""
+    values, names = part[column][:], class_names(part.features[column])
+    if names:
+        return [names[value] if value is not None and 0 <= value < len(names) else "" for value in values]
+    return ["" if value is None else str(value).strip() for value in values]
+
+
+def place(path: object, split: str, row: int) -> str:
+    """``imdb: train row 3``, counted from 0."""
+    return f"{path if isinstance(path, str) else 'dataset.path'}: {f'{split} row'.strip()} {row}"

@@ -1,0 +1,374 @@
+"""Tables of numbers in text files: how a file is written, its columns, and what is wrong with a row."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import ConfigError
+from trainer.config.messages import did_you_mean
+
+Column = str | int
+DELIMITERS = "\t;|, "  # the first that parts the first lines into equal numbers of columns
+WORDS = {"tab": "\t", "\\t": "\t", "space": " "}
+# What stands in a cell without a number.
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
+LOOKED_AT = 100  # rows, to see how a file is written
+CHUNK = 8192  # lines that are read at a time
+MAX_LETTERS = 64  # of a text that the fast way reads
+MAX_LISTED = 30  # columns in a message
+ESCAPED = re.compile("[\udc80-\udcff]")  # what stands for a byte that is no text
+
+
+class Layout(NamedTuple):
+    """How a file is written.
+
+    Args:
+        names: of the columns; their numbers where no line names them.
+        counts_rows: the first column has no name and counts from 0, as tables are often written.
+        first: rows behind the header, to see what the columns hold.
+    """
+
+    file: Path
+    encoding: str
+    delimiter: str
+    header: bool
+    names: list[str]
+    counts_rows: bool
+    first: list[list[str]]
+
+    def find(self, key: str, column: Column) -> int:
+        """The number of a column that ``dataset.<key>`` asks for: by its name, or by its number, from 0.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if str(column) in self.names:
+            return self.names.index(str(column))
+        count = len(self.names)
+        if isinstance(column, int):
+            if 0 <= column < count:
+                return column
+            raise ConfigError(f"dataset.{key}: {column}: {self.file} has the columns 0 to {count - 1}")
+        if not self.header:
+            raise ConfigError(f"dataset.{key}: {column}: {self.file} names no columns; say a number, 0 to {count - 1}")
+        hint = did_you_mean(column, self.names) or ";"
+        raise ConfigError(
+            f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed(self.names)}"
+        )
+
+    def holds_text(self, column: int) -> bool:
+        """Whether most of the first cells of a column are neither numbers nor missing."""
+        cells = [row[column] for row in self.first if len(row) == len(self.names)]
+        present = [cell for cell in cells if not _is_missing(cell)]
+        return sum(not _is_number(cell) for cell in present) * 2 > len(present)
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b, c``, or the first of many."""
+    more = f", … ({len(names)} in all)" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
+
+
+def look(file: Path, delimiter: str | None, header: bool | Literal["auto"], encoding: str) -> Layout:
+    """How a file is written; what is None or ``auto`` is found out.
+
+    A first line is a header where it has a text above a number, or no number at all.
+
+    Raises:
+        ConfigError: it is no text file, has no rows, or names two columns alike.
+    """
+    with _opened(file, encoding) as lines:
+        some = list(islice((line for line in lines if line.strip()), LOOKED_AT + 1))
+    if any("\0" in line for line in some):
+        raise ConfigError(f"dataset.path: {file}: is no text in {encoding}; must be a CSV or TSV file")
+    if delimiter is None:
+        delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else _delimiter(some)
+    delimiter = WORDS.get(delimiter, delimiter)
+    if len(delimiter) != 1:
+        raise ConfigError(f"dataset.delimiter: must be one character, tab or space, got {delimiter}")
+    rows = [cells for _, cells in _rows(file, some, delimiter)]
+    if not rows:
+        raise ConfigError(f"dataset.path: {file}: has no rows")
+    if header == "auto":
+        header = _has_header(rows)
+    names = [str(number) for number in range(len(rows[0]))]
+    counts_rows = False
+    if header:
+        counts = [row[0] for row in rows[1:]]
+        counts_rows = not rows[0][0].strip() and counts == [str(number) for number in range(len(counts))]
+        names = [cell.strip() or number for cell, number in zip(rows[0], names, strict=True)]
+        rows = rows[1:]
+    wrong = next((name for name in names if ESCAPED.search(name)), None)
+    if wrong is not None:
+        shown = wrong.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise ConfigError(f"dataset.encoding: {encoding}: does not fit the column {shown} of {file}; such as latin-1")
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise ConfigError(f"dataset.path: {file}: has two columns called {twice}")
+    return Layout(file, encoding, delimiter, header, names, counts_rows, rows)
+
+
+@dataclass
+class Table:
+    """What was read of a file. A row that cannot be used keeps its place.
+
+    Args:
+        file: where it stood.
+        lines: (rows,) int64, where each begins in the file.
+        numbers: (rows, columns) float32; nan where a number is missing or wrong.
+        texts: (columns, rows) int64: which of the different texts of a column; -1 where a row does not have it.
+        faults: of rows that cannot be used, the first reason.
+    """
+
+    file: Path
+    lines: NDArray[np.int64]
+    numbers: NDArray[np.float32]
+    texts: NDArray[np.int64]
+    faults: dict[int, str]
+
+
+def read(
+    layout: Layout, numbers: Sequence[int], texts: Sequence[tuple[int, dict[str, int]]], *, missing: bool
+) -> Table:
+    """Read columns of a file.
+
+    Args:
+        layout: of the file.
+        numbers: the columns of numbers.
+        texts: the columns of texts, each with the texts that are known; new ones are added.
+        missing: numbers may be.
+
+    Raises:
+        ConfigError: it is not a table, or not in its encoding.
+    """
+    parts: list[Table] = []
+    line = 1
+    with _opened(layout.file, layout.encoding) as file:
+        for lines in _chunks(file):
+            chunk = _Chunk(layout, lines, line, numbers, texts, skip=int(layout.header and line == 1))
+            try:
+                parts.append(chunk.read_fast())
+            except ValueError:  # something is wrong, or only unusual
+                parts.append(chunk.read_exactly(missing=missing))
+            line += len(lines)
+    count = 0
+    faults: dict[int, str] = {}
+    for part in parts:
+        faults |= {row + count: reason for row, reason in part.faults.items()}
+        count += len(part.lines)
+    if count == 0:
+        raise ConfigError(f"dataset.path: {layout.file}: has no rows")
+    return Table(
+        layout.file,
+        np.concatenate([part.lines for part in parts]),
+        np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.texts for part in parts], axis=-1),
+        faults,
+    )
+
+
+@dataclass
+class _Chunk:
+    """Some lines of a file.
+
+    Args:
+        lines: whole rows.
+        start: the number of the first line.
+        numbers, texts: as in ``read``.
+        skip: rows that are the header.
+    """
+
+    layout: Layout
+    lines: list[str]
+    start: int
+    numbers: Sequence[int]
+    texts: Sequence[tuple[int, dict[str, int]]]
+    skip: int
+
+    def read_fast(self) -> Table:
+        """By numpy's own reader: about three times as fast.
+
+        Raises:
+            ValueError: not every line is a row of finite numbers and of texts that are not too long.
+        """
+        if len(self.lines) == self.skip or self.lines[-1].isspace():
+            raise ValueError("no row, or a line is blank")
+        width, delimiter = len(self.layout.names), self.layout.delimiter
+        kinds = dict.fromkeys(self.numbers, "f8") | {column: f"U{MAX_LETTERS}" for column, _ in self.texts}
+        rows = np.loadtxt(
+            self.lines,
+            dtype=[(str(column), kinds.get(column, "U1")) for column in range(width)],
+            comments=None,
+            delimiter=None if delimiter == " " else delimiter,
+            quotechar='"',
+            skiprows=self.skip,
+            ndmin=1,
+        )
+        if len(rows) != len(self.lines) - self.skip:
+            raise ValueError("a line is blank, or a cell goes over several")
+        block = np.empty((len(rows), len(self.numbers)), dtype=np.float32)
+        for at, column in enumerate(self.numbers):
+            block[:, at] = _as_float32(rows[str(column)])
+        if not np.isfinite(block).all():
+            raise ValueError("a number is missing, or too large")
+        found = [rows[str(column)].tolist() for column, _ in self.texts]
+        for cell in {cell for cells in found for cell in cells}:
+            if not cell.strip() or len(cell) == MAX_LETTERS or ESCAPED.search(cell):
+                raise ValueError("a text is missing, too long, or none")
+        places = np.arange(self.start + self.skip, self.start + len(self.lines))
+        return Table(self.layout.file, places, block, self._encode(found), {})
+
+    def read_exactly(self, *, missing: bool) -> Table:
+        """By Python's own reader, with a reason for every row that cannot be used."""
+        layout, width = self.layout, len(self.layout.names)
+        rows = list(_rows(layout.file, self.lines, layout.delimiter, self.start))[self.skip :]
+        faults: dict[int, str] = {}
+        for row, (_, cells) in enumerate(rows):
+            if len(cells) != width:
+                there = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
+                faults[row] = f"{there} instead of {width}"
+        empty = [""] * width
+        columns = [*zip(*(cells if len(cells) == width else empty for _, cells in rows), strict=True)]
+        columns = columns or [()] * width
+        block = np.empty((len(rows), len(self.numbers)), dtype=np.float32)
+        for at, column in enumerate(self.numbers):
+            block[:, at] = _as_float32(_floats(columns[column]))
+            for row in np.flatnonzero(~np.isfinite(block[:, at])).tolist():
+                reason = _fault(columns[column][row], missing=missing)
+                if reason is not None:
+                    faults.setdefault(row, f"{layout.names[column]}: {reason}")
+        codes = self._encode([columns[column] for column, _ in self.texts])
+        for at, (column, _) in enumerate(self.texts):
+            for row in _without_text(columns[column]):
+                codes[at, row] = -1
+                escaped = ESCAPED.search(columns[column][row])
+                reason = "is empty" if escaped is None else f"byte 0x{ord(escaped[0]) - 0xDC00:02x} is no text"
+                faults.setdefault(row, f"{layout.names[column]}: {reason}")
+        return Table(layout.file, np.array([line for line, _ in rows], dtype=np.int64), block, codes, faults)
+
+    def _encode(self, found: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+        """(texts, rows): the numbers of the texts; new ones get the next."""
+        codes = [
+            [known.setdefault(cell.strip(), len(known)) for cell in cells]
+            for (_, known), cells in zip(self.texts, found, strict=True)
+        ]
+        return np.array(codes, dtype=np.int64)
+
+
+def _chunks(file: TextIO) -> Iterator[list[str]]:
+    """The lines of a file, some at a time, and never a part of a cell in quotes."""
+    while lines := list(islice(file, CHUNK)):
+        quotes = "".join(lines).count('"')
+        while quotes % 2 and (line := next(file, "")):
+            lines.append(line)
+            quotes += line.count('"')
+        yield lines
+
+
+@contextlib.contextmanager
+def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
+    """A byte that is no text stands in it escaped; a byte order mark does not."""
+    name = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+    if file.is_dir():
+        raise ConfigError(f"dataset.path: {file}: is a folder; must be a file, or {{train: …, test: …}}")
+    try:
+        with file.open(encoding=name, errors="surrogateescape", newline="") as lines:
+            yield lines
+    except LookupError as error:
+        raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
+    except UnicodeError as error:
+        raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
+
+
+def _rows(file: Path, lines: Iterable[str], delimiter: str, start: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """Every row that is not blank, with the line where it begins; the first line is number ``start``."""
+    if delimiter == " ":  # any number of them
+        lines = (line.strip() for line in lines)
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
+    line = start
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield line, cells
+            line = start + reader.line_num
+    except csv.Error as error:
+        raise ConfigError(f"dataset.path: {file}:{line}: cannot be read: {error}") from error
+
+
+def _delimiter(lines: list[str]) -> str:
+    """What parts the first lines; a comma where nothing does, as in a table of one column."""
+    for delimiter in DELIMITERS:
+        widths = [len(cells) for _, cells in _rows(Path(), lines[:LOOKED_AT], delimiter)]
+        if widths and widths[0] > 1 and widths.count(widths[0]) * 2 > len(widths):
+            return delimiter
+    return ","
+
+
+def _has_header(rows: list[list[str]]) -> bool:
+    first = rows[0]
+    named = [bool(cell.strip()) and not _is_missing(cell) and not _is_number(cell) for cell in first]
+    below = next((row for row in rows[1:] if len(row) == len(first)), None)
+    if below is not None and any(text and _is_number(cell) for text, cell in zip(named, below, strict=True)):
+        return True
+    return not any(_is_number(cell) for cell in first)
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip().lower() in MISSING
+
+
+def _is_number(cell: str) -> bool:
+    return not _is_missing(cell) and not np.isnan(to_float(cell))
+
+
+def to_float(cell: str) -> float:
+    """The number in a cell; nan where there is none. Python's own digits with _ between them are names."""
+    try:
+        return np.nan if "_" in cell else float(cell)
+    except ValueError:
+        return np.nan
+
+
+def _floats(cells: Sequence[str]) -> NDArray[np.float64]:
+    if not any("_" in cell for cell in cells):
+        try:
+            return np.fromiter(map(float, cells), np.float64, len(cells))
+        except ValueError:
+            pass
+    return np.fromiter(map(to_float, cells), np.float64, len(cells))
+
+
+def _as_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
+
+
+def _fault(cell: str, *, missing: bool) -> str | None:
+    """Why a cell is no finite number; None where it may be missing."""
+    if missing and _is_missing(cell):
+        return None
+    if not cell.strip():
+        return "is empty"
+    shown = cell.strip().encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if np.isnan(to_float(cell)):
+        return f"{shown} is no number"
+    return f"{shown} is too large" if np.isfinite(to_float(cell)) else f"{shown} is not finite"
+
+
+def _without_text(cells: Sequence[str]) -> list[int]:
+    wrong = {cell for cell in {*cells} if not cell.strip() or ESCAPED.search(cell)}
+    return [number for number, cell in enumerate(cells) if cell in wrong] if wrong else []

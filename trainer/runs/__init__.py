@@ -1,0 +1,1 @@
+"""Run directories: written, read back, resumed. No torch but in environment."""
