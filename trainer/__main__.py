@@ -71,6 +71,7 @@ def _run(command: str, arguments: argparse.Namespace) -> int:
     """Run a command that has a module of its own, every mistake a line; returns its exit code."""
     import cli
     from trainer.config import ConfigError, RunError
+    from trainer.config.errors import one_line
 
     try:
         code: int = _module(command).run(arguments)
@@ -83,18 +84,11 @@ def _run(command: str, arguments: argparse.Namespace) -> int:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         if not isinstance(error, ConfigError | RunError):
-            error = RunError(_in_words(error))
+            hint = "" if getattr(error, "strerror", None) else " (HYDRA_FULL_ERROR=1 shows the traceback)"
+            error = RunError(f"{one_line(error)}{hint}")
         return cli.report(error, "trainer")
     finally:
         cli.leave_a_broken_pipe()
-
-
-def _in_words(error: Exception) -> str:
-    """What the system says of a file; of all else, that nobody has expected, where there is more to see."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else error.strerror
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"{text} (HYDRA_FULL_ERROR=1 shows the traceback)"
 
 
 def _completion(shell: str | None, *, print_only: bool) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import os
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from trainer.build import Parts
-from trainer.config import GROUPS, ConfigError, RunError, Settings
+from trainer.config import GROUPS, ConfigError, RunError, Settings, errors
 from trainer.config.registry import registry
 from trainer.data import checks
 from trainer.engine import Engine
@@ -70,15 +69,7 @@ def one_line(error: Exception) -> str:
     own = {file.resolve() for file in files if file is not None}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() in own]
     place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
-    return message_of(error) + place
-
-
-def message_of(error: Exception) -> str:
-    """An error as one line: for the user\'s mistakes and the system\'s errors without the name of the type."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else error.strerror
-    text = " ".join(str(error).split())
-    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}".rstrip(": ")
+    return errors.one_line(error) + place
 
 
 def summary_so_far(engine: Engine) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import nn
 from trainer.build import Parts, assemble, build
 from trainer.checkpoint import BEST_WEIGHTS, Checkpoints, Following, Found
 from trainer.compose import plugins
-from trainer.config import ConfigError, NotFiniteError, RunError, Settings
+from trainer.config import ConfigError, NotFiniteError, RunError, Settings, errors
 from trainer.data.loader import watched_workers
 from trainer.engine import Engine
 from trainer.find_nonfinite import explain
@@ -40,7 +40,6 @@ from trainer.reporting import (
     describe_environment,
     final_metrics,
     hyperparameters,
-    message_of,
     one_line,
     reported,
     show_samples,
@@ -263,7 +262,7 @@ def _go_on(
         notes = [*notes, *_new_schedule(engine.settings, parts, found), *_new_processes(engine.group, found)]
         done = engine.is_done()
     except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
-        raise RunError(f"the checkpoint {found.name} does not fit this version: {message_of(error)}") from error
+        raise RunError(f"the checkpoint {found.name} does not fit this version: {errors.one_line(error)}") from error
     progress = engine.progress
     checkpoints.adopt(found, progress.best.get("step"))
     now = describe_environment(engine.settings, parts, directory, engine.group)

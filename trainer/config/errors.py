@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class ConfigError(Exception):
     """The command or the config is wrong: one line for each mistake."""
@@ -28,6 +30,24 @@ class SweepError(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+def one_line(error: BaseException, max_letters: int | None = None) -> str:
+    """Return the message of an error on one line.
+
+    A ``ConfigError`` or ``RunError`` is its own text, which was written for the user. An error of the operating system
+    is its reason and the file. Any other error is the name of its type and its text.
+
+    Args:
+        error: what was raised.
+        max_letters: the length at which the text is cut off; None keeps all of it.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else error.strerror
+    text = " ".join(str(error).split())
+    if max_letters is not None and len(text) > max_letters:
+        text = f"{text[:max_letters]}…"
+    return text if isinstance(error, ConfigError | RunError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def on_one_line(text: str) -> str:

@@ -1,0 +1,31 @@
+"""The errors that a user sees as one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.config import ConfigError, RunError
+from trainer.config.errors import one_line
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RunError("the disk\n is full"), "the disk is full"),
+        (ConfigError("seed: must be a number"), "seed: must be a number"),
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), "No such file or directory: a.csv"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("odd"), "OSError: odd"),
+        (ValueError("one\n\ttwo"), "ValueError: one two"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_an_error_is_one_line_and_has_the_name_of_its_type_only_if_nobody_expected_it(
+    error: Exception, line: str
+) -> None:
+    assert one_line(error) == line
+
+
+def test_a_long_text_is_cut_off() -> None:
+    assert one_line(ValueError("abcdef"), 3) == "ValueError: abc…"
+    assert one_line(ValueError("abc"), 3) == "ValueError: abc"
