@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import ConfigError, RunError, SweepError
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.memory import collect_garbage, wait_with_garbage
 from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped, ignore
 
@@ -142,7 +142,7 @@ def report(error: Exception, command: str = "train") -> int:
     """Print an error's lines and return the exit code: 2 for the user's mistakes, 1 for everything else."""
     problems = error.problems if isinstance(error, ConfigError) else [str(error)]
     for problem in problems:
-        print(f"{command}: error: {on_one_line(problem)}", file=sys.stderr)
+        print(f"{command}: error: {printable(problem)}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.config import ConfigError, RunError
-from trainer.config.errors import one_line
+from trainer.config.errors import one_line, printable
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from trainer.config.errors import one_line
         (ConfigError("seed: must be a number"), "seed: must be a number"),
         (FileNotFoundError(2, "No such file or directory", "a.csv"), "No such file or directory: a.csv"),
         (OSError(28, "No space left on device"), "No space left on device"),
+        (FileNotFoundError(2, "No such file or directory", b"a.csv"), "No such file or directory: a.csv"),
+        (OSError(9, "Bad file descriptor", 7), "Bad file descriptor"),
         (OSError("odd"), "OSError: odd"),
         (ValueError("one\n\ttwo"), "ValueError: one two"),
         (KeyError(), "KeyError"),
@@ -29,3 +31,7 @@ def test_an_error_is_one_line_and_has_the_name_of_its_type_only_if_nobody_expect
 def test_a_long_text_is_cut_off() -> None:
     assert one_line(ValueError("abcdef"), 3) == "ValueError: abc…"
     assert one_line(ValueError("abc"), 3) == "ValueError: abc"
+
+
+def test_line_breaks_and_control_characters_are_escaped() -> None:
+    assert printable("a\nb\x1b[2J ü") == "a\\nb\\x1b[2J ü"

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.commands.text_table import aligned, counted, figure, lasted
 from trainer.config import ConfigError
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs import atomic_files
 from trainer.runs.directory import ENVIRONMENT, read_json
@@ -60,10 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     picture = None if arguments.no_picture or metric is None else Path(arguments.picture)
     if picture is not None:
         _check_picture(picture)
-    print("\n".join(map(on_one_line, _lines(found))))
+    print("\n".join(map(printable, _lines(found))))
     if picture is not None and metric is not None:
         _draw(found, metric, picture)
-        print(on_one_line(f"picture  {picture}"))
+        print(printable(f"picture  {picture}"))
     return 0
 
 

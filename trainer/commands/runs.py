@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer.commands.text_table import aligned, figure
 from trainer.config import ConfigError
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs.read import (
     FAILED,
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([as_dict(each) for each in shown], ensure_ascii=False, indent=2))
     elif not shown:
         wanted = f" with {' '.join(each.typed for each in conditions)} (of {len(there):,})" if there else ""
-        print(on_one_line(f"no run under {folder}{wanted}"))
+        print(printable(f"no run under {folder}{wanted}"))
     else:
         lines = _table(_chosen_columns(shown, columns) if columns else _usual_columns(shown, arguments.sort))
         more = [f"… and {len(found) - len(shown):,} more"] if len(found) > len(shown) else []
@@ -339,9 +339,9 @@ class _Column:
 def _table(columns: Sequence[_Column]) -> list[str]:
     """The lines of a table, without columns that have nothing in them."""
     columns = [column for column in columns if any(column.cells)]
-    cells = [[on_one_line(cell) for cell in column.cells] for column in columns]
+    cells = [[printable(cell) for cell in column.cells] for column in columns]
     left = [at for at, column in enumerate(columns) if column.left]
-    return aligned([on_one_line(column.head) for column in columns], list(zip(*cells, strict=True)), left)
+    return aligned([printable(column.head) for column in columns], list(zip(*cells, strict=True)), left)
 
 
 def _usual_columns(found: Sequence[Run], sort: str | None) -> list[_Column]:

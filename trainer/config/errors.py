@@ -1,4 +1,4 @@
-"""The errors that a user sees as one line."""
+"""The errors that a user sees as one line, and how a text becomes one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import os
 
 
 class ConfigError(Exception):
-    """The command or the config is wrong: one line for each mistake."""
+    """The command or the config is wrong.
+
+    Args:
+        problems: one line for each mistake.
+    """
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -14,17 +18,30 @@ class ConfigError(Exception):
 
 
 class RunError(Exception):
-    """A run cannot start or go on, though its config is right: damaged data, a full disk, a loss that is not finite.
+    """A run with a valid config cannot start or continue: damaged data, a full disk, a NaN loss.
 
-    One line that says what to do.
+    The message is one line that tells the user what to do.
     """
 
 
-class SweepError(Exception):
-    """Some runs of a sweep did not end well, and each has been reported.
+class NotFiniteError(RunError):
+    """A loss, a gradient or a weight is NaN or infinite.
 
     Args:
-        code: what the command ends with.
+        message: names the value and the step.
+        step: the first optimizer step known to be affected, counted from 1; the cause may lie in an earlier step.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class SweepError(Exception):
+    """Some runs of a sweep failed, and every failure has been reported.
+
+    Args:
+        code: the exit code of the command.
     """
 
     def __init__(self, code: int) -> None:
@@ -35,34 +52,22 @@ class SweepError(Exception):
 def one_line(error: BaseException, max_letters: int | None = None) -> str:
     """Return the message of an error on one line.
 
-    A ``ConfigError`` or ``RunError`` is its own text, which was written for the user. An error of the operating system
-    is its reason and the file. Any other error is the name of its type and its text.
+    A ``ConfigError`` or ``RunError`` is its message, an error of the operating system its reason and its file. The
+    message of any other error was written for programmers and follows the name of the class.
 
     Args:
-        error: what was raised.
-        max_letters: the length at which the text is cut off; None keeps all of it.
+        error: any exception.
+        max_letters: the length at which the text is cut off; None keeps the whole text.
     """
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else error.strerror
+        file = error.filename
+        return f"{error.strerror}: {os.fsdecode(file)}" if isinstance(file, str | bytes) and file else error.strerror
     text = " ".join(str(error).split())
     if max_letters is not None and len(text) > max_letters:
         text = f"{text[:max_letters]}…"
     return text if isinstance(error, ConfigError | RunError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def on_one_line(text: str) -> str:
-    """A text without what would break a line or move a terminal's cursor."""
+def printable(text: str) -> str:
+    """Escape line breaks and control characters, which would break a line or move a terminal's cursor."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
-class NotFiniteError(RunError):
-    """A loss, a gradient or a weight is no number.
-
-    Args:
-        message: what, and in which step.
-        step: the first one known to be wrong, counted from 1; an earlier one may have begun it.
-    """
-
-    def __init__(self, message: str, step: int) -> None:
-        super().__init__(message)
-        self.step = step

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from trainer.commands.text_table import figure
 from trainer.config import ConfigError, Settings
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.processes.signals import CLOCK, REASONS
 from trainer.runs import atomic_files
 from trainer.runs.directory import CONFIG, LOCK, OVERRIDES
@@ -231,7 +231,7 @@ class Display:
         is_best = outcome.state == FINISHED and self._is_best(summary)
         say("  ".join(parts) + "  * best" * is_best)
         for problem in outcome.problems:
-            say(f"train: error: {job.folder.name}: {on_one_line(problem)}", file=sys.stderr)
+            say(f"train: error: {job.folder.name}: {printable(problem)}", file=sys.stderr)
         began = time.monotonic()
         if self._saving < MAX_TIME_SHARE * (began - self._saved):
             self._save()
@@ -283,7 +283,7 @@ def say(line: str, file: Any = None) -> None:
     """A line above the bar; a terminal that is closed ends no sweep."""
     file = file or sys.stdout
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        tqdm.write("\n".join(map(on_one_line, line.split("\n"))), file=file)  # a file may hold what moves a cursor
+        tqdm.write("\n".join(map(printable, line.split("\n"))), file=file)  # a file may hold what moves a cursor
         file.flush()
 
 
@@ -388,7 +388,7 @@ def conclude(found: Table, lines: Sequence[str] = ()) -> None:
         atomic_files.write(found.folder / PAGE, lambda path: path.write_text(page(found), encoding="utf-8"))
     except Exception as error:  # a picture that cannot be drawn takes nothing of what has been trained
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        say(f"train: warning: {found.folder}: {on_one_line(reason)}", file=sys.stderr)
+        say(f"train: warning: {found.folder}: {printable(reason)}", file=sys.stderr)
         return
     say(f"page     {found.folder / PAGE}")
     if any((row.folder / "tensorboard").is_dir() for row in found.rows):

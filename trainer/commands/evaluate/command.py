@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.commands.text_table import aligned
 from trainer.config import ConfigError
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.runs.read import for_json, runs_named
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         about = [{"path": str(each.run.path), "state": each.run.state, "step": each.step} for each in models]
         print(json.dumps(for_json({"runs": about, **measured.to_dict()}), ensure_ascii=False, indent=2))
     else:
-        print("\n".join(map(on_one_line, _lines(models, measured))))
+        print("\n".join(map(printable, _lines(models, measured))))
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.commands._arguments import add_checkpoint, need_both, parted
 from trainer.config import ConfigError
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs import atomic_files
 from trainer.runs.read import for_json, run_named
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     need_captum()
     trained = open_run(found, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
-        print(f"trainer: warning: {on_one_line(line)}", file=sys.stderr)
+        print(f"trainer: warning: {printable(line)}", file=sys.stderr)
     asked = Asked(_target(trained, arguments.target), steps)
     cards, good, bad = list[str](), 0, 0
     for sample, attribution, figure in _explained(trained, names, asked, draws=page is not None):
@@ -186,10 +186,10 @@ def _line(trained: OpenedRun, sample: Sample, attribution: Attribution | None) -
     from trainer.commands.explain.attribution import parts
 
     if attribution is None:
-        return on_one_line(f"{sample.name}: error: {sample.error}")
+        return printable(f"{sample.name}: error: {sample.error}")
     found = sorted(parts(trained, attribution, sample.shown), key=lambda part: -abs(part[1]))[:MAX_PARTS]
     strongest = "  ".join(f"{'-' if value < 0 else '+'}{name} {abs(value):.2g}" for name, value in found)
-    return on_one_line(f"{sample.name}: {_answer(trained, attribution)}{'  ' * bool(found)}{strongest}")
+    return printable(f"{sample.name}: {_answer(trained, attribution)}{'  ' * bool(found)}{strongest}")
 
 
 def _json(trained: OpenedRun, sample: Sample, attribution: Attribution | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trainer.commands._arguments import add_checkpoint, parted
 from trainer.config import ConfigError
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs.read import run_named
 
@@ -166,4 +166,4 @@ def _report(trained: OpenedRun, found: Exported) -> None:
 
 
 def _print(line: str) -> None:
-    print(on_one_line(line))
+    print(printable(line))

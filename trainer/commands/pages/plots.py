@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,7 +146,7 @@ def against(
 
 def as_svg(figure: Figure, title: str) -> str:
     """A picture as a part of a page: the same for the same numbers, and with names of its own for its parts."""
-    title = on_one_line(title)
+    title = printable(title)
     safe = f"{re.sub(r'[^A-Za-z0-9]+', '-', title)}-{zlib.crc32(title.encode()):x}"
     text = io.StringIO()
     _write(figure, text, "svg", {"Date": None, "Creator": None})
@@ -234,7 +234,7 @@ def _number(word: str) -> float | None:
 
 def _cut(text: str, most: int = 48) -> str:
     """A text that is drawn as it stands: a dollar would begin a formula."""
-    text = on_one_line(text)
+    text = printable(text)
     text = text if len(text) <= most else f"{text[: most - 1]}…"
     return text.replace("$", r"\$")
 

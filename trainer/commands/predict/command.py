@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from trainer.commands._arguments import add_checkpoint, need_both, parted
 from trainer.config import ConfigError
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.runs import atomic_files
 from trainer.runs.read import run_named
 
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     trained = open_run(found, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
-        print(f"trainer: warning: {on_one_line(line)}", file=sys.stderr)
+        print(f"trainer: warning: {printable(line)}", file=sys.stderr)
     size = size or trained.batch_size
     started = time.perf_counter()
     with _opened(output) as file:

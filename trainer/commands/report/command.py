@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.commands._arguments import add_checkpoint, parted
 from trainer.config import ConfigError
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.runs import atomic_files
 from trainer.runs.read import run_named
 
@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         explains=not arguments.no_explanations,
     )
     for line in looked.notes:
-        print(f"trainer: warning: {on_one_line(line)}", file=sys.stderr)
+        print(f"trainer: warning: {printable(line)}", file=sys.stderr)
     html = page.page(found, looked)
     atomic_files.write(output, lambda path: path.write_text(html, encoding="utf-8"))
-    print(on_one_line(f"page     {output}  ({len(html) / 2**10:,.0f} KiB)"))
+    print(printable(f"page     {output}  ({len(html) / 2**10:,.0f} KiB)"))
     return 0

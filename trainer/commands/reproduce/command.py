@@ -26,7 +26,7 @@ from trainer.commands.text_table import aligned
 from trainer.compose import plugins
 from trainer.config import ConfigError, RunError, Settings, yaml_file
 from trainer.config.check import check
-from trainer.config.errors import on_one_line
+from trainer.config.errors import printable
 from trainer.config.settings import key_of
 from trainer.processes import launch
 from trainer.processes.signals import Interrupts
@@ -299,7 +299,7 @@ def _output_on_stderr() -> Iterator[None]:
 
 
 def _print(lines: Sequence[str]) -> None:
-    print("\n".join(map(on_one_line, lines)), flush=True)
+    print("\n".join(map(printable, lines)), flush=True)
 
 
 def _opening(before: Recorded, known: Sequence[Difference], now: Mapping[str, Any]) -> list[str]:
