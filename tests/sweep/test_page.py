@@ -16,7 +16,7 @@ from trainer.commands.text_table import figure
 from trainer.runs.read import varied_keys
 from trainer.sweep.drive import sweep_table
 from trainer.sweep.page import page
-from trainer.sweep.table import Row, Table, as_text, command, write_csv
+from trainer.sweep.table import SweepRow, SweepTable, as_text, train_command, write_csv
 
 VOID = {"meta", "path", "use", "rect", "br", "img"}
 
@@ -52,7 +52,7 @@ def summary(value: float, metric: str = "accuracy", **more: Any) -> dict[str, An
     return {"state": "finished", "monitor": f"val/{metric}", "direction": direction, "best": best, **numbers, **more}
 
 
-def sweep_of(folder: Path, values: dict[tuple[str, ...], Any]) -> Table:
+def sweep_of(folder: Path, values: dict[tuple[str, ...], Any]) -> SweepTable:
     """A sweep with these runs: their words, and the value of each, or its whole summary."""
     for number, (words, value) in enumerate(values.items()):
         found = summary(value) if isinstance(value, float) else value
@@ -119,9 +119,9 @@ def test_a_page_of_any_sweep(tmp_path: Path, values: dict[tuple[str, ...], Any],
 
 
 def test_commands_and_figures_are_as_they_are_typed() -> None:
-    row = Row(0, ("model.channels=[8,16]", "a=b c"), "finished", Path("0"))
+    row = SweepRow(0, ("model.channels=[8,16]", "a=b c"), "finished", Path("0"))
     shown = "train --config-dir 'my configs' 'model.channels=[8,16]' 'a=b c'"
-    assert command(Table(Path(), (row,), options=("--config-dir", "my configs")), row) == shown
+    assert train_command(SweepTable(Path(), (row,), options=("--config-dir", "my configs")), row) == shown
     assert [figure(each) for each in (None, 0.0, 0.98765, 1e-5, 123456.0)] == [
         "",
         "0.0000",

@@ -35,7 +35,7 @@ from trainer.runs.read import (
     read_run,
     trained_words,
 )
-from trainer.sweep.table import Row, Table, as_text, write_csv
+from trainer.sweep.table import SweepRow, SweepTable, as_text, write_csv
 
 REFUSED, WAITING = "refused", "waiting"
 PACE = 0.1  # seconds between two looks at the runs under way
@@ -339,9 +339,9 @@ def sweep_table(
     outcomes: Mapping[int, Outcome],
     took: float | None = None,
     options: tuple[str, ...] = (),
-) -> Table:
+) -> SweepTable:
     """What a sweep has come to: its jobs, and the runs that stand in its folder from another time."""
-    rows, places = list[Row](), {job.number: _place(folder, job.folder, job.number) for job in jobs}
+    rows, places = list[SweepRow](), {job.number: _place(folder, job.folder, job.number) for job in jobs}
     if len({*places.values()}) < len(jobs):  # names of the user's own may begin alike
         places = {number: number for number in places}
     for job in jobs:
@@ -353,14 +353,14 @@ def sweep_table(
         if outcome is not None and outcome.problems:
             reason = outcome.problems[0]
         words = tuple(trained_words(job.words))
-        rows.append(Row(places[job.number], words, state, job.folder, reason, run))
+        rows.append(SweepRow(places[job.number], words, state, job.folder, reason, run))
     ours = {job.folder.resolve() for job in jobs}
     others = [run for run in find_runs(folder) if run.path.resolve() not in ours] if folder.is_dir() else []
     above = max((job.number for job in jobs), default=-1) + 1
     for place, run in enumerate(sorted(others, key=lambda run: str(run.path)), above):
         reason = str(run.summary.get("reason", ""))
-        rows.append(Row(_place(folder, run.path, place), tuple(run.words), run.state, run.path, reason, run))
-    return Table(folder, tuple(sorted(rows, key=lambda row: row.number)), took, options)
+        rows.append(SweepRow(_place(folder, run.path, place), tuple(run.words), run.state, run.path, reason, run))
+    return SweepTable(folder, tuple(sorted(rows, key=lambda row: row.number)), took, options)
 
 
 def _place(folder: Path, run: Path, otherwise: int) -> int:
@@ -369,13 +369,13 @@ def _place(folder: Path, run: Path, otherwise: int) -> int:
     return int(found[0]) if found else otherwise
 
 
-def save_csv(found: Table) -> None:
+def save_csv(found: SweepTable) -> None:
     """Save the table for a program; a full disk ends no sweep."""
     with contextlib.suppress(OSError):
         write_csv(found)
 
 
-def conclude(found: Table, lines: Sequence[str] = ()) -> None:
+def conclude(found: SweepTable, lines: Sequence[str] = ()) -> None:
     """Save and print the answer, and ``lines`` after it; a full disk takes the files and not what is printed."""
     from trainer.sweep.page import (
         PAGE,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.runs.read import Run
     from trainer.sweep import optuna_search
     from trainer.sweep.drive import Executor, Job, Outcome, Source
-    from trainer.sweep.table import Table
+    from trainer.sweep.table import SweepTable
 
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default stands for this machine
 SUBDIR = "${hydra.job.num}"  # Hydra's default stands for a name that says what varies
@@ -160,7 +160,7 @@ class _Sweep(Sweeper):
         own = [os.path.relpath(each["path"]) for each in sources if each["provider"] == "command-line"]
         options = ("--config-dir", *own) if own else ()
 
-        def table() -> Table:
+        def table() -> SweepTable:
             return sweep_table(self.folder, jobs, outcomes, time.monotonic() - started, options)
 
         with contextlib.ExitStack() as stack:

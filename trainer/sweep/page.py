@@ -11,7 +11,7 @@ from trainer.commands.pages import plots
 from trainer.commands.pages.plots import Curve
 from trainer.commands.text_table import counted, figure, lasted
 from trainer.runs.read import FINISHED, PRUNED
-from trainer.sweep.table import SEED, Row, Table, command, what
+from trainer.sweep.table import SEED, SweepRow, SweepTable, describe_best, train_command
 
 PAGE = "summary.html"
 MARK = '<meta name="generator" content="trainer sweep">'
@@ -36,13 +36,13 @@ tr.best td { font-weight: 600; } tr.reason td { text-align: left; color: #5b6570
 """
 
 
-def page(table: Table) -> str:
+def page(table: SweepTable) -> str:
     """A whole HTML page, readable without a network."""
     title = escape(str(table.folder))
     best = table.best
     if best is not None:
-        answer = f"<p class=answer>Best: <b>{escape(what(table))}</b></p>"
-        answer += f"<code class=again>{escape(command(table, best))}</code>"
+        answer = f"<p class=answer>Best: <b>{escape(describe_best(table))}</b></p>"
+        answer += f"<code class=again>{escape(train_command(table, best))}</code>"
     elif len(table.monitors) > 1:
         answer = "<p class=answer>The runs are compared by different metrics, so none is called the best, "
         answer += "and no picture compares them.</p>"
@@ -55,7 +55,7 @@ def page(table: Table) -> str:
         f"<p class=quiet>{len(table.rows)} run{'s' * (len(table.rows) != 1)}: {counts}</p>",
         answer,
     ]
-    if table.folds and table.monitor is not None:
+    if table.has_seeds and table.monitor is not None:
         parts.append(f"<h2>Over the seeds</h2>{_folded(table)}")
     parts += [_pictures(table), f"<h2>Runs</h2>{_runs(table)}"]
     content = (
@@ -66,7 +66,7 @@ def page(table: Table) -> str:
     return content.encode("utf-8", "replace").decode()  # a folder's name may hold bytes that are no letter
 
 
-def _folded(table: Table) -> str:
+def _folded(table: SweepTable) -> str:
     keys = table.group_keys
     rows = []
     for number, group in enumerate(table.groups):
@@ -75,13 +75,13 @@ def _folded(table: Table) -> str:
         css = " class=best" if number == 0 and group.mean is not None else ""
         rows.append(
             f"<tr{css}>{_cells(cells, text=True)}"
-            f"{_cells([figure(group.mean), deviation, f'{len(group.found)} of {group.num_seeds}'])}</tr>"
+            f"{_cells([figure(group.mean), deviation, f'{len(group.results)} of {group.num_seeds}'])}</tr>"
         )
     head = _cells(keys, "th", text=True) + _cells([f"{table.monitor}, mean", "deviation", "seeds"], "th")
     return _table(head, rows)
 
 
-def _runs(table: Table) -> str:
+def _runs(table: SweepTable) -> str:
     best, names = table.best, table.metrics
     rows = []
     for row in table.ordered:
@@ -100,7 +100,7 @@ def _runs(table: Table) -> str:
     return _table(head + _cells(["state", "folder"], "th", text=True), rows)
 
 
-def _pictures(table: Table) -> str:
+def _pictures(table: SweepTable) -> str:
     """The curves, and the metric against each key that varies."""
     monitor = table.monitor
     if monitor is None:
@@ -127,7 +127,7 @@ def _pictures(table: Table) -> str:
     return f"<h2>Pictures</h2><div class=pictures>{''.join(drawn)}</div>" if drawn else ""
 
 
-def _label(table: Table, row: Row) -> str:
+def _label(table: SweepTable, row: SweepRow) -> str:
     values = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(table.keys, table.values(row), strict=True)]
     return " ".join(values) or row.folder.name
 
