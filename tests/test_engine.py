@@ -19,7 +19,7 @@ from trainer import build, runner
 from trainer.config import RunError
 from trainer.config.check import check
 from trainer.data.augment_images import OFF
-from trainer.data.loader import Order
+from trainer.data.order import Order
 from trainer.dataset.digits import digits
 from trainer.engine import Engine
 from trainer.processes.group import Group

@@ -16,13 +16,11 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.helpers import defaults, loaders_of
 from trainer.config import RunError
-from trainer.data import Data, Split, TensorSource
-from trainer.data.augment_images import OFF, Augment, AugmentKeys
-from trainer.data.loader import Batch, Loader, Order, Share, watched_workers
-from trainer.data.mixup import MixImages
+from trainer.data import Data, Split
+from trainer.data.augment_images import OFF, AugmentKeys
+from trainer.data.loader import Batch, Loader, Share, watched_workers
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
-from trainer.spec import Spec
 
 CPU = torch.device("cpu")
 AUGMENT: AugmentKeys = {**OFF, "crop": 1, "flip": True, "rotate": 15.0, "scale": 0.1}
@@ -81,17 +79,6 @@ def test_an_epoch_can_start_in_the_middle(in_memory: bool, kind: str) -> None:
     data = dataclasses.replace(DATA[kind](), in_memory=in_memory)
     loader: Loader = loaders_of(data).train
     assert same(list(loader.epoch(2))[5:], list(loader.epoch(2, 5)))
-
-
-def test_every_epoch_has_every_sample_once_in_another_order() -> None:
-    positions = torch.arange(100, 200)
-    order = Order(positions, 16, 0, None)
-    first, second = (torch.cat(order.batches(epoch, 0, CPU)) for epoch in (0, 1))
-    assert torch.equal(first.sort().values, positions)
-    assert torch.equal(second.sort().values, positions)
-    assert not torch.equal(first, second)
-    assert torch.equal(first, torch.cat(Order(positions, 16, 0, None).batches(0, 0, CPU)))
-    assert not torch.equal(first, torch.cat(Order(positions, 16, 1, None).batches(0, 0, CPU)))
 
 
 def test_the_order_does_not_touch_the_global_generator() -> None:
@@ -160,142 +147,11 @@ def test_a_process_without_a_sample_of_its_own_has_one_that_does_not_count() -> 
     assert (len(test.targets), test.sizes, test.counts) == (1, (1,), True)
 
 
-# Mixing: every sample is a class of its own, and an image of its number, so that an image says what is in it
-
-
-def numbered(samples: int = 60, *, mixup: float = 1.0, cutmix: float = 0.0, **keys: Any) -> Data:
-    images = torch.arange(samples).float().view(-1, 1, 1, 1).expand(-1, 1, 16, 16)
-    whole = Split.all(TensorSource((images,), torch.arange(samples)))
-    spec = Spec("numbered", "image", (1, 16, 16), "classification", tuple(map(str, range(samples))))
-    mix = MixImages(mixup=mixup, cutmix=cutmix, height=16, width=16)
-    train, held = whole.take(torch.arange(0, samples, 2)), whole.take(torch.arange(1, samples, 2))
-    return Data(spec, train, None, held, mix=mix, **keys)
-
-
-@pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_targets_are_the_shares_of_what_is_in_the_image(in_memory: bool, mixup: float, cutmix: float) -> None:
-    data = numbered(mixup=mixup, cutmix=cutmix, in_memory=in_memory)
-    loader = loaders_of(data, 7).train
-    for number, batch in enumerate(loader.epoch(2)):
-        (images,), targets = batch.inputs, batch.targets
-        assert targets.dtype == torch.float32 and targets.shape == (len(images), 60)
-        assert torch.equal(targets, batch.whole)
-        torch.testing.assert_close(targets.sum(1), torch.ones(len(images)))
-        torch.testing.assert_close(images.mean((1, 2, 3)), targets @ torch.arange(60.0), rtol=0, atol=1e-4)
-        own = loader.positions(2, number)
-        for target, position in zip(targets, own.tolist(), strict=True):
-            (others,) = [[each for each in target.nonzero().flatten().tolist() if each != position]]
-            assert len(others) <= 1
-            assert all(other % 2 == 0 for other in others)  # of the training samples alone
-
-
-def test_partners_change_from_epoch_to_epoch_and_are_any_sample() -> None:
-    loader = loaders_of(numbered(), 60).train
-    partners: dict[int, set[int]] = {}
-    for epoch in range(40):
-        (batch,) = loader.epoch(epoch)
-        for target, position in zip(batch.targets, loader.positions(epoch, 0).tolist(), strict=True):
-            partners.setdefault(position, set()).update(target.nonzero().flatten().tolist())
-    assert set(partners) == set(range(0, 60, 2))
-    assert all(len(found) > 12 for found in partners.values())  # 40 draws of 30 give 22 different ones
-    assert set.union(*partners.values()) == set(range(0, 60, 2))
-
-
-def test_labels_are_mixed_as_they_are() -> None:
-    labels = (torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) < 0.5).float()
-    images = labels.mean(1).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
-    split = Split.all(TensorSource((images,), labels))
-    mix = MixImages(mixup=1.0, cutmix=0.0, height=4, width=4)
-    data = Data(Spec("labels", "image", (1, 4, 4), "multilabel", ("a", "b", "c")), split, None, split, mix=mix)
-    for batch in loaders_of(data, 16).train.epoch():
-        assert batch.targets.shape[1] == 3
-        torch.testing.assert_close(batch.inputs[0].mean((1, 2, 3)), batch.targets.mean(1))
-    assert bool(((batch.targets > 0) & (batch.targets < 1)).any())
-
-
-def test_partners_are_augmented_as_they_are_themselves() -> None:
-    keys: AugmentKeys = {**OFF, "crop": 3}
-    plain = dataclasses.replace(numbered(), augment=Augment(keys), mix=None)
-    alone = {}
-    loader = loaders_of(plain, 60).train
-    for batch in loader.epoch(4):
-        alone = dict(zip(loader.positions(4, 0).tolist(), batch.inputs[0], strict=True))
-    loader = loaders_of(dataclasses.replace(plain, mix=numbered().mix), 60).train
-    (batch,) = loader.epoch(4)
-    for image, target in zip(batch.inputs[0], batch.targets, strict=True):
-        wanted = sum(float(target[each]) * alone[each] for each in target.nonzero().flatten().tolist())
-        torch.testing.assert_close(image, wanted, rtol=0, atol=1e-4)
-
-
-# Orders: balanced, and of similar lengths
-
-
-def test_balanced_draws_have_every_class_as_often() -> None:
-    targets = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
-    split = Split.all(TensorSource((torch.arange(1000.0)[:, None],), targets))
-    spec = Spec("unbalanced", "table", (1,), "classification", ("often", "seldom", "hardly", "never"))
-    loader = loaders_of(Data(spec, split, None, split, balanced=True), 100).train
-    seen = torch.cat([batch.inputs[0][:, 0].long() for epoch in range(9) for batch in loader.epoch(epoch)])
-    assert len(seen) == 9000
-    counts = targets[seen].bincount()
-    assert float((counts - 3000).abs().max()) < 5 * 45  # a standard deviation of 44.7
-    hardly = seen[targets[seen] == 2].bincount(minlength=1000)[990:]
-    assert float((hardly - hardly.float().mean()).abs().max()) < 5 * 18  # each of them as often
-    again = torch.cat([batch.inputs[0][:, 0].long() for batch in loader.epoch(0)])
-    assert torch.equal(seen[:1000], again) and not torch.equal(seen[1000:2000], again)
-
-
-def test_what_has_no_weight_is_never_drawn() -> None:
-    weights = torch.tensor([0.0, 2.0, 0.0, 1.0, 0.0])
-    order = Order(torch.arange(10, 15), 5, 0, None, weights=weights)
-    drawn = torch.cat([batch for epoch in range(600) for batch in order.batches(epoch, 0, CPU)])
-    assert drawn.unique().tolist() == [11, 13]
-    assert abs(int((drawn == 11).sum()) - 2000) < 5 * 26  # of 3000, a standard deviation of 25.8
-
-
-def test_similar_lengths_come_together_and_batches_in_any_order() -> None:
-    size, lengths = 8, torch.randint(1, 500, (8 * 70 + 3,), generator=torch.Generator().manual_seed(0))
-    order = Order(torch.arange(len(lengths)), size, 0, None, lengths=lengths)
-    batches = order.batches(1, 0, CPU)
-    assert [len(batch) for batch in batches] == [8] * 70 + [3]
-    assert torch.equal(torch.cat(batches).sort().values, torch.arange(len(lengths)))
-    shuffled = torch.cat(Order(torch.arange(len(lengths)), size, 0, None).batches(1, 0, CPU))  # the same shuffle
-    wanted = set()
-    for some in (shuffled[: 50 * size], shuffled[50 * size : 70 * size]):
-        by_length = sorted(some.tolist(), key=lambda position: int(lengths[position]))
-        wanted |= {tuple(sorted(int(lengths[p]) for p in by_length[n : n + size])) for n in range(0, len(some), size)}
-    assert {tuple(sorted(lengths[batch].tolist())) for batch in batches[:-1]} == wanted
-    assert torch.equal(batches[-1], shuffled[-3:])
-    longest = torch.stack([lengths[batch].max() for batch in batches[:-1]])
-    assert not torch.equal(longest, longest.sort().values)
-    padding = sum(int(lengths[b].max() * len(b) - lengths[b].sum()) for b in batches)
-    unsorted = sum(int(lengths[b].max() * len(b) - lengths[b].sum()) for b in shuffled.split(size))
-    assert padding < unsorted / 5
-
-
-def test_similar_lengths_are_a_function_of_seed_and_epoch_and_an_evaluation_goes_by_length() -> None:
-    lengths = torch.randint(1, 50, (100,), generator=torch.Generator().manual_seed(0))
-    one, again, other, later = (
-        torch.cat(Order(torch.arange(100), 8, seed, None, lengths=lengths).batches(epoch, 0, CPU))
-        for seed, epoch in ((0, 0), (0, 0), (1, 0), (0, 1))
-    )
-    assert torch.equal(one, again) and not torch.equal(one, other) and not torch.equal(one, later)
-    evaluated = torch.cat(Order(torch.arange(100), 8, None, None, lengths=lengths).batches(0, 0, CPU))
-    assert torch.equal(evaluated, lengths.argsort(stable=True))
-    assert torch.equal(torch.cat(Order(torch.arange(100), 8, None, None).batches(0, 0, CPU)), torch.arange(100))
-
-
-def test_fewer_samples_than_a_batch_have_lengths_too() -> None:
-    (batch,) = Order(torch.arange(3), 8, 0, None, lengths=torch.tensor([5, 1, 2])).batches(0, 0, CPU)
-    assert batch.sort().values.tolist() == [0, 1, 2]
-
-
 DEAD = "a data worker failed: DataLoader worker "
 FAILING = '''
 import dataclasses, os, signal
 
-from trainer.augment import OFF
+from trainer.data.augment_images import OFF
 from trainer.data import Data, Split
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits

@@ -1,12 +1,7 @@
-"""What a data set hands over: splits of raw samples, the preprocessing, and the spec.
-
-Samples stay raw (uint8 where that is what they are) until a batch is needed; a split is a list of positions in a
-source, so that cutting val from train copies nothing.
-"""
+"""What a data set hands over: splits of raw samples, the preprocessing, and the spec."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -18,6 +13,13 @@ from torch import Tensor
 
 from trainer.config import ConfigError, RunError
 from trainer.data.random_numbers import SampleRandom
+from trainer.data.sources import Inputs as Inputs
+from trainer.data.sources import RaggedSource as RaggedSource
+from trainer.data.sources import Source as Source
+from trainer.data.sources import Split as Split
+from trainer.data.sources import TensorSource as TensorSource
+from trainer.data.sources import keep as keep
+from trainer.data.sources import valid_steps as valid_steps
 from trainer.spec import Kind, Spec, Task
 
 # Whether a data set names every bad sample, a warning each, and refuses none: for who looks at it and does not train.
@@ -27,176 +29,27 @@ names_all: ContextVar[bool] = ContextVar("names_all", default=False)
 learned: ContextVar[Mapping[str, Any] | None] = ContextVar("learned", default=None)
 BAD_SAMPLE = "bad sample: "  # what such a warning begins with
 
-Inputs = tuple[Tensor, ...]  # what a model is called with: (inputs,), or (inputs, lengths) where steps vary
-
-
-class Source(Protocol):
-    """Samples by position.
-
-    Where steps vary it also has ``lengths``, (samples,) int64: so similar ones come together.
-    """
-
-    @property
-    def targets(self) -> Tensor:
-        """(samples,) int64 classes, or (samples, outputs) float32 labels or values."""
-
-    def fetch(self, positions: Tensor) -> Inputs:
-        """The raw inputs at ``positions`` (int64), batched: (inputs,), or (inputs, lengths) where steps vary."""
-
-
-class Resident(Source, Protocol):
-    """A source that may live on the device."""
-
-    @property
-    def num_bytes(self) -> int:
-        """What that takes."""
-
-    def to(self, device: torch.device) -> Resident:
-        """The same on another device."""
-
-
-@dataclass(frozen=True)
-class TensorSource:
-    """Samples of one size, as whole tensors.
-
-    Args:
-        inputs: (samples, *shape), and lengths (samples,) where steps vary, padded with zeros.
-        targets: as in ``Source``.
-    """
-
-    inputs: Inputs
-    targets: Tensor
-
-    def fetch(self, positions: Tensor) -> Inputs:
-        """One gather for each input."""
-        return tuple(tensor.index_select(0, positions) for tensor in self.inputs)
-
-    @property
-    def num_bytes(self) -> int:
-        """What it takes on a device."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.inputs, self.targets))
-
-    def to(self, device: torch.device) -> TensorSource:
-        """The same on another device."""
-        return TensorSource(tuple(tensor.to(device) for tensor in self.inputs), self.targets.to(device))
-
-
-@dataclass(frozen=True)
-class RaggedSource:
-    """Samples of varying length, one behind the other: padding exists only in batches.
-
-    Args:
-        values: (steps of all samples, *width).
-        lengths: (samples,) int64, each at least 1.
-        targets: as in ``Source``.
-    """
-
-    values: Tensor
-    lengths: Tensor
-    targets: Tensor
-
-    @classmethod
-    def join(cls, samples: list[Tensor], targets: Tensor) -> RaggedSource:
-        """Of samples (steps, *width) one by one."""
-        return cls(torch.cat(samples), torch.tensor([len(sample) for sample in samples]), targets)
-
-    @functools.cached_property
-    def starts(self) -> Tensor:
-        """Where each sample begins."""
-        return self.lengths.cumsum(0) - self.lengths
-
-    def fetch(self, positions: Tensor) -> Inputs:
-        """One gather, padded with zeros to the longest of these samples."""
-        lengths = self.lengths.index_select(0, positions)
-        steps = torch.arange(int(lengths.max()), device=lengths.device)
-        valid = steps < lengths[:, None]
-        places = torch.where(valid, self.starts.index_select(0, positions)[:, None] + steps, 0)
-        values = self.values.index_select(0, places.flatten()).view(*places.shape, *self.values.shape[1:])
-        return keep(values, valid), lengths
-
-    @property
-    def num_bytes(self) -> int:
-        """What it takes on a device."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (self.values, self.lengths, self.targets))
-
-    def to(self, device: torch.device) -> RaggedSource:
-        """The same on another device."""
-        return RaggedSource(self.values.to(device), self.lengths.to(device), self.targets.to(device))
-
-
-def valid_steps(lengths: Tensor, steps: int) -> Tensor:
-    """(batch, steps) bool: which of the steps are a sample's, and not padding."""
-    return torch.arange(steps, device=lengths.device) < lengths[:, None]
-
-
-def keep(values: Tensor, valid: Tensor, axis: int = 1) -> Tensor:
-    """Zeros where a step is padding.
-
-    Args:
-        values: (batch, …, steps, …).
-        valid: (batch, steps).
-        axis: that of the steps.
-    """
-    shape = [1] * values.ndim
-    shape[0], shape[axis] = valid.shape
-    return values.masked_fill(~valid.view(shape), 0)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Some of a source's samples, in order."""
-
-    source: Source
-    positions: Tensor  # int64
-
-    @classmethod
-    def all(cls, source: Source) -> Split:
-        """Every sample of a source."""
-        return cls(source, torch.arange(len(source.targets)))
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    @property
-    def targets(self) -> Tensor:
-        """The split's targets, in its order."""
-        return self.source.targets.index_select(0, self.positions)
-
-    @property
-    def lengths(self) -> Tensor | None:
-        """Those of the split's samples, in its order, where the source knows them."""
-        lengths: Tensor | None = getattr(self.source, "lengths", None)
-        return None if lengths is None else lengths.index_select(0, self.positions)
-
-    def head(self, count: int) -> Tensor:
-        """The raw inputs of the first samples, (count, *shape)."""
-        return self.source.fetch(self.positions[:count])[0]
-
-    def take(self, which: Tensor) -> Split:
-        """Those of the split's samples that ``which`` numbers."""
-        return Split(self.source, self.positions.index_select(0, which))
-
 
 class Features(Protocol):
-    """What a model reads, computed from raw samples in batch, such as a spectrogram from a wave."""
+    """A function from batches of raw samples to features that a model reads, such as spectrograms of waves."""
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        """The first input and the lengths may change; a sample's result does not depend on the others."""
+        """Return the features and, where steps vary, their lengths; a sample does not depend on the others."""
 
     def to(self, device: torch.device) -> Features:
-        """The same on another device."""
+        """Return a copy on another device."""
 
     def preprocessing(self) -> dict[str, Any]:
-        """What repeats it elsewhere, as plain types."""
+        """Return the arguments of ``trainer.data.audio.make_features``, as plain types."""
 
 
 @dataclass(frozen=True)
 class Normalise:
-    """Zero mean and unit variance for each channel.
+    """Normalise each channel to zero mean and unit variance.
 
     Args:
         mean, std: (channels,) float32, in the units of the samples.
-        axis: of a batch, that of the channels.
+        axis: the axis of the channels in a batch.
     """
 
     mean: Tensor
@@ -213,15 +66,15 @@ class Normalise:
         features: Features | None = None,
         most: int | None = None,
     ) -> Normalise:
-        """Measure a split, summed in float64, a chunk of samples at a time. Padding is not counted.
+        """Measure the mean and the standard deviation of a split. Sums are float64, and padding is not counted.
 
         Args:
-            split: of (samples, …) inputs with channels along ``axis``; steps that vary are along axis 1, or 2 of
-                spectrograms.
-            chunk: samples at a time.
-            axis: that of the channels.
-            features: measure these of the samples.
-            most: so many samples at most, drawn evenly over the split.
+            split: (samples, …) inputs with channels along ``axis``. Steps that vary are along axis 1; those of
+                spectrograms are along axis 2.
+            chunk: the number of samples that are read at a time.
+            axis: the axis of the channels.
+            features: measure these features of the samples instead of the raw samples.
+            most: measure at most this many samples, spread evenly over the split.
         """
         total = squares = torch.zeros(())
         count = 0
@@ -229,7 +82,7 @@ class Normalise:
         for positions in measured.split(chunk):
             inputs = split.source.fetch(positions)
             values, *lengths = inputs if features is None else features(inputs)
-            # pixels are exact enough in float32, which is faster; numbers far from 0 are not
+            # float32 is faster, and exact enough for pixels, but not for numbers far from 0
             exact = torch.float64 if values.is_floating_point() else torch.float32
             moved = values.to(exact).movedim(axis, 0)
             flat = moved.flatten(1)
@@ -243,31 +96,30 @@ class Normalise:
         return cls(mean.float(), torch.where(std > 0, std, 1.0).float(), axis)
 
     def to(self, device: torch.device) -> Normalise:
-        """The same on another device."""
         return Normalise(self.mean.to(device), self.std.to(device), self.axis)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """(batch, …) of any number type -> float32."""
+        """Return (batch, …) inputs of any dtype as normalised float32."""
         shape = [1] * inputs.ndim
         shape[self.axis] = -1
         return inputs.to(torch.float32, copy=True).sub_(self.mean.view(shape)).div_(self.std.view(shape))
 
 
 class Augmentation(Protocol):
-    """Changes training samples at random, in batch."""
+    """A random change of training samples, applied to a batch."""
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """As ``inputs``; the random numbers of each sample are those of ``draws``."""
+        """Return the changed batch; ``draws`` gives the random numbers of each sample."""
 
 
 class Mix(Protocol):
-    """Mixes every training sample with another one, and their targets alike (Zhang et al. 2018, Yun et al. 2019)."""
+    """Mixing of every training sample, and its target, with a partner (Zhang et al. 2018, Yun et al. 2019)."""
 
     def shares(self, draws: SampleRandom) -> Tensor:
-        """(batch,) float32 in [0, 1]: how much of each sample stays."""
+        """Return the share of each sample that stays, (batch,) float32 in [0, 1]."""
 
     def __call__(self, inputs: Inputs, others: Inputs, draws: SampleRandom) -> Inputs:
-        """Both as the model would read them; those of the first that ``shares`` speaks of stay."""
+        """Mix ``others`` into ``inputs``; the two batches are model inputs of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -275,20 +127,20 @@ class Data:
     """A data set, ready to be loaded in batches.
 
     Args:
-        spec: what it tells a model; ``num_outputs`` is still open.
-        train, val, test: the splits; ``val`` is None when nothing was held out.
-        normalise: applied to every batch, where the samples are not already numbers of that kind.
+        spec: describes a sample and the task to a model; the loss sets ``num_outputs`` later.
+        train, val, test: the splits; ``val`` is None if no samples were held out.
+        normalise: applied to every batch; None if the samples need no normalisation.
         augment: applied to raw training samples.
-        features: from raw samples to what is normalised.
-        augment_features: applied to training samples as the model reads them.
-        mix: applied to training batches, last.
-        in_memory: whole tensors on the device, or streamed through a DataLoader.
-        workers: processes of that DataLoader.
-        balanced: train on each class as often as on every other, drawn with replacement.
-        identity: stands in the fingerprint in the place of the samples, where reading all would take too long.
-        preprocess: what else repeats the preprocessing elsewhere, as plain types: a vocabulary, a size.
-        warnings: what the user has to hear of the data, a line each.
-        places: where each sample of the splits' common source stands, such as its file, where it is one; for messages.
+        features: computed from raw samples before they are normalised.
+        augment_features: applied to training samples after normalisation.
+        mix: applied to training batches last.
+        in_memory: keep whole tensors on the device instead of streaming batches through a DataLoader.
+        workers: the number of worker processes of the DataLoader.
+        balanced: draw training samples with replacement, so that every class is equally frequent.
+        identity: replaces the samples in the fingerprint if reading all of them would take too long.
+        preprocess: further entries of ``preprocessing()``, as plain types, such as a vocabulary or a size.
+        warnings: warnings about the data for the user, one line each.
+        places: for messages, the place of each sample of a source that all splits share, such as its file.
     """
 
     spec: Spec
@@ -309,7 +161,7 @@ class Data:
     places: Sequence[str] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
-        """Sizes, and a SHA-256 of every sample and target in order, to tell two data sets apart."""
+        """Return the sizes of the splits and a SHA-256 of every sample and target in order."""
         digest = hashlib.sha256((self.identity or "").encode())
         for split in self.splits().values():
             if self.identity is not None:
@@ -323,10 +175,10 @@ class Data:
         return {**sizes, "sha256": digest.hexdigest()}
 
     def check(self) -> None:
-        """Does the data look as its spec says? Asked once, before a model is built.
+        """Check that the samples and targets match the spec.
 
         Raises:
-            ConfigError: a kind, a task, a shape or the targets are not what they have to be.
+            ConfigError: the kind, the task, a shape or the targets are wrong.
             RunError: a class number is outside the classes.
         """
         spec, name = self.spec, self.spec.dataset
@@ -365,12 +217,12 @@ class Data:
             )
 
     def splits(self) -> dict[str, Split]:
-        """The splits there are, by name."""
+        """Return the splits by name, without ``val`` if it is None."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     def preprocessing(self) -> dict[str, Any]:
-        """What repeats the preprocessing elsewhere, as plain types."""
+        """Return what is needed to repeat the preprocessing elsewhere, as plain types."""
         norm, spec = self.normalise, self.spec
         return {
             "kind": spec.kind,
@@ -391,10 +243,10 @@ class Data:
 
 
 def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:
-    """The spec that ``Data.preprocessing`` tells of; ``num_outputs`` is open again.
+    """Return the spec that ``Data.preprocessing`` saved; ``num_outputs`` is not part of it.
 
     Raises:
-        KeyError: it is that of an earlier version.
+        KeyError: an earlier version saved the preprocessing, without some of the keys.
     """
     return Spec(
         dataset=dataset,
@@ -411,33 +263,33 @@ def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """A CPU generator that is a pure function of ``key``, such as (seed, epoch, "order")."""
+    """Return a CPU generator whose seed is a pure function of ``key``, such as (seed, epoch, "order")."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
 
 
 def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tuple[Split, Split | None]:
-    """Cut ``fraction`` of a split's samples off, drawn with the seed; the same fraction of every class.
+    """Cut a random, stratified ``fraction`` off a split.
 
-    A class with a single sample keeps it, where others have more.
+    A class with a single sample stays in the first part, unless every class has a single sample.
 
     Returns:
-        what stays, and what was cut off (None for a fraction of 0); both in the split's own order.
+        The samples that stay, and those that were cut off (None for a fraction of 0), both in the split's order.
 
     Raises:
-        ConfigError: the fraction leaves one side without a sample.
+        ConfigError: one of the two parts would have no samples.
     """
     if fraction == 0:
         return split, None
     draw = torch.rand(len(split), generator=generator(seed, key))
     targets = split.targets if split.targets.ndim == 1 else torch.zeros(len(split), dtype=torch.int64)
     taken = torch.zeros(len(split), dtype=torch.bool)
-    seen = quota = 0  # rounding the running total makes the sum right, and each class within one sample
+    seen = quota = 0  # the running total is rounded, so that the sum is right and each class is within one sample
     labels, counts = targets.unique(return_counts=True)
     for label in labels:
         members = (targets == label).nonzero().squeeze(1)
         seen += len(members)
-        share = round(fraction * seen) - quota if len(members) > 1 or counts.max() == 1 else 0  # an only one stays
+        share = round(fraction * seen) - quota if len(members) > 1 or counts.max() == 1 else 0
         quota += share
         taken[members[draw[members].argsort()][:share]] = True
     if taken.all() or not taken.any():
@@ -449,7 +301,7 @@ def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tup
 
 
 def class_counts(split: Split, task: Task, num_classes: int) -> tuple[int, ...]:
-    """Samples of each class or label; nothing for values."""
+    """Return the number of samples of each class or label; for regression an empty tuple."""
     if task == "regression":
         return ()
     targets = split.targets
@@ -458,10 +310,10 @@ def class_counts(split: Split, task: Task, num_classes: int) -> tuple[int, ...]:
 
 
 def check_classes(dataset: str, split: str, targets: Tensor, num_classes: int) -> None:
-    """Every class number must be one of 0 to ``num_classes`` - 1.
+    """Check that every class number is between 0 and ``num_classes`` - 1.
 
     Raises:
-        RunError: naming the first sample that is not.
+        RunError: a class number is not; the message names the first such sample.
     """
     wrong = ((targets < 0) | (targets >= num_classes)).nonzero().flatten()
     if len(wrong):

@@ -1,7 +1,7 @@
-"""Batches from a split, on the device, by two paths that give the same bits: in memory, or streamed.
+"""Batches of a split on the device, either in memory or streamed; both give the same bits.
 
-The order of an epoch is a pure function of (seed, epoch), so the position in a run is two numbers: the epoch and the
-batches of it that are done. Several processes cut the same batches into shares.
+The order of an epoch is a pure function of (seed, epoch), so two numbers hold the position in a run: the epoch and the
+number of its batches that are done. Several processes cut the same batches into shares.
 """
 
 from __future__ import annotations
@@ -12,31 +12,20 @@ import re
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.config import RunError
-from trainer.data.data import (
-    Data,
-    Inputs,
-    RaggedSource,
-    Resident,
-    Source,
-    Split,
-    TensorSource,
-    generator,
-    keep,
-    valid_steps,
-)
-from trainer.data.random_numbers import SampleRandom
+from trainer.data.data import Data, generator
+from trainer.data.order import Order
+from trainer.data.preprocess import Preprocess
+from trainer.data.sources import Inputs, RaggedSource, Resident, Source, Split, TensorSource
 from trainer.processes.signals import of_a_worker
 
-SIMILAR = 50  # batches whose samples are sorted by length
-MAX_SECONDS = 600  # that a batch may take in a data worker; one that takes longer hangs
+MAX_SECONDS = 600  # for a batch in a data worker; a worker that takes longer hangs
 
 
 class Batch(NamedTuple):
@@ -95,188 +84,59 @@ class Share(NamedTuple):
 
 
 class Loader(Protocol):
-    """Batches of one split."""
+    """The batches of one split."""
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, from batch ``start`` on."""
+        """Yield the batches of an epoch, from batch ``start`` on."""
 
     def positions(self, epoch: int, batch: int) -> Tensor:
-        """The positions in their source of the samples of one batch, int64 on the CPU."""
+        """Return the positions of the samples of a batch in their source, int64 on the CPU."""
 
     def close(self) -> None:
-        """End the processes that read, if there are some."""
+        """End the data workers, if there are any."""
 
 
-class Order:
-    """Which samples stand in which batch of an epoch: a pure function of (seed, epoch).
+class RawBatch(NamedTuple):
+    """The raw samples of a batch that a process has to preprocess, and the targets of the whole batch."""
 
-    Args:
-        positions: of the split's samples in their source.
-        batch_size: samples in a batch; the last may be smaller.
-        seed: shuffles with it; None keeps the split's order, or that of the lengths.
-        limit: so many batches at most.
-        lengths: of the samples; those of similar length come together, so that little is computed for padding.
-        weights: draw with these chances and with replacement, instead of shuffling.
-    """
-
-    def __init__(
-        self,
-        positions: Tensor,
-        batch_size: int,
-        seed: int | None,
-        limit: int | None,
-        *,
-        lengths: Tensor | None = None,
-        weights: Tensor | None = None,
-    ) -> None:
-        self._positions, self._batch_size, self._seed = positions, batch_size, seed
-        self._lengths, self._weights = lengths, weights
-        batches = -(-len(positions) // batch_size)
-        self.num_batches = batches if limit is None else min(batches, limit)
-
-    def keys(self, batch: Tensor, number: int) -> Tensor:
-        """What the random draws of the samples of batch ``number`` follow from besides the epoch, (batch,) int64.
-
-        Their positions; or, of samples that come again and again, their places in the epoch.
-        """
-        if self._weights is None:
-            return batch
-        return torch.arange(len(batch), device=batch.device) + number * self._batch_size
-
-    def batches(self, epoch: int, start: int, device: torch.device) -> list[Tensor]:
-        """The positions of each batch from ``start`` on, sent to the device at once."""
-        positions = self._positions
-        if self._seed is not None:
-            maker = generator(self._seed, epoch, "order")
-            if self._weights is None:
-                shuffled = torch.randperm(len(positions), generator=maker)
-            else:  # the inverse of the cumulative distribution: torch.multinomial has a limit of 2^24 samples
-                chances = self._weights.double().cumsum(0)
-                drawn = torch.rand(len(positions), generator=maker, dtype=torch.float64) * chances[-1]
-                shuffled = torch.searchsorted(chances, drawn, right=True)
-            if self._lengths is not None:
-                shuffled = self._similar(shuffled, self._lengths, maker)
-            positions = positions.index_select(0, shuffled)
-        elif self._lengths is not None:
-            positions = positions.index_select(0, self._lengths.argsort(stable=True))
-        return list(positions.to(device).split(self._batch_size))[start : self.num_batches]
-
-    def _similar(self, shuffled: Tensor, lengths: Tensor, maker: torch.Generator) -> Tensor:
-        """Sorted by length within every ``SIMILAR`` batches, and these batches shuffled; a smaller last one stays."""
-        size = self._batch_size
-        whole = len(shuffled) // size * size
-        sorted_ = [
-            some.index_select(0, lengths.index_select(0, some).argsort(stable=True))
-            for some in shuffled[:whole].split(SIMILAR * size)
-        ]
-        batches = torch.cat([*sorted_, shuffled[:0]]).view(-1, size)
-        mixed = batches.index_select(0, torch.randperm(len(batches), generator=maker))
-        return torch.cat([mixed.flatten(), shuffled[whole:]])
-
-
-class Preprocess:
-    """Raw samples to what the model reads, a batch at a time: augment, features, normalise, augment features, mix.
-
-    Args:
-        data: says how.
-        among: the positions of the samples that are mixed in.
-        seed: of what is random; None leaves all of that out.
-        device: where the batches are.
-    """
-
-    def __init__(self, data: Data, among: Tensor, seed: int | None, device: torch.device) -> None:
-        self._normalise = None if data.normalise is None else data.normalise.to(device)
-        self._features = None if data.features is None else data.features.to(device)
-        self._augment = None if seed is None else data.augment
-        self._augment_features = None if seed is None else data.augment_features
-        self._mix = None if seed is None else data.mix
-        self._spec, self._among, self._seed = data.spec, among, seed
-
-    def partners(self, keys: Tensor, epoch: int) -> Tensor | None:
-        """The position of the sample that each one is mixed with, (batch,); None where nothing is mixed."""
-        if self._mix is None:
-            return None
-        return self._draws(keys, epoch).others("partner", self._among)
-
-    def __call__(self, inputs: Inputs, keys: Tensor, epoch: int) -> Inputs:
-        """What the model reads of one sample each, not mixed yet; their draws follow from ``keys``, (batch,)."""
-        draws = self._draws(keys, epoch)
-        if self._augment is not None:
-            inputs = self._augment(inputs, draws)
-        if self._features is not None:
-            inputs = self._features(inputs)
-        if self._normalise is not None:
-            inputs = self._padded(self._normalise(inputs[0]), *inputs[1:])
-        if self._augment_features is not None:
-            inputs = self._augment_features(inputs, draws)
-        return inputs
-
-    def mixed(self, inputs: Inputs, others: Inputs, keys: Tensor, epoch: int) -> Inputs:
-        """The samples with their partners mixed in."""
-        assert self._mix is not None
-        return self._mix(inputs, others, self._draws(keys, epoch))
-
-    def mixed_targets(self, targets: Tensor, others: Tensor, keys: Tensor, epoch: int) -> Tensor:
-        """The targets alike: (batch, classes, labels or values) float32."""
-        assert self._mix is not None
-        share = self._mix.shares(self._draws(keys, epoch)).unsqueeze(1)
-        if self._spec.task == "classification":
-            targets, others = (F.one_hot(each, len(self._spec.classes)) for each in (targets, others))
-        return share * targets + (1 - share) * others
-
-    def _draws(self, keys: Tensor, epoch: int) -> SampleRandom:
-        return SampleRandom(keys, self._seed or 0, epoch, "augment")
-
-    def _padded(self, first: Tensor, *lengths: Tensor) -> Inputs:
-        """Padding is zeros to a model, whatever it was before."""
-        if not lengths:
-            return (first,)
-        axis = self._spec.step_axis
-        return keep(first, valid_steps(lengths[0], first.shape[axis]), axis), *lengths
-
-
-class Raw(NamedTuple):
-    """A process's share of a batch, as the source has it."""
-
-    batch: Tensor  # the positions of the whole batch
-    whole: Tensor  # their targets
+    positions: Tensor  # of the samples of the whole batch in their source
+    whole: Tensor  # the targets of the whole batch
     inputs: Inputs
-    # of the samples that are mixed in, where there are some
+    # the same of the samples that are mixed in; None and empty without mixing
     partners: Tensor | None = None
     other_whole: Tensor | None = None
     others: Inputs = ()
 
     @classmethod
-    def fetch(cls, source: Source, share: Share, batch: Tensor, partners: Tensor | None) -> Raw:
-        """The samples at the positions ``batch``, and at ``partners``."""
-        first = cls(batch, source.targets.index_select(0, batch), source.fetch(share.of(batch)))
+    def fetch(cls, source: Source, share: Share, positions: Tensor, partners: Tensor | None) -> RawBatch:
+        """Read the process's share of the samples at ``positions`` and at ``partners``."""
+        raw = cls(positions, source.targets.index_select(0, positions), source.fetch(share.of(positions)))
         if partners is None:
-            return first
+            return raw
         targets = source.targets.index_select(0, partners)
-        return first._replace(partners=partners, other_whole=targets, others=source.fetch(share.of(partners)))
+        return raw._replace(partners=partners, other_whole=targets, others=source.fetch(share.of(partners)))
 
     def tensors(self) -> list[Tensor]:
-        """All there are."""
-        single = (self.batch, self.whole, self.partners, self.other_whole)
+        """Return all tensors of the batch."""
+        single = (self.positions, self.whole, self.partners, self.other_whole)
         return [*(tensor for tensor in single if tensor is not None), *self.inputs, *self.others]
 
-    def to(self, device: torch.device) -> Raw:
-        """The same on another device."""
-        inputs, others = (tuple(t.to(device, non_blocking=True) for t in each) for each in (self.inputs, self.others))
-        rest = (
-            None if tensor is None else tensor.to(device, non_blocking=True)
-            for tensor in (self.batch, self.whole, self.partners, self.other_whole)
-        )
-        batch, whole, partners, other_whole = rest
-        assert batch is not None and whole is not None
-        return Raw(batch, whole, inputs, partners, other_whole, others)
+    def to(self, device: torch.device) -> RawBatch:
+        """Return a copy on another device."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, tuple | list):  # the DataLoader makes a list of a tuple
+                return tuple(map(move, value))
+            return None if value is None else value.to(device, non_blocking=True)
+
+        return RawBatch(*map(move, self))
 
 
-class _Ordered:
-    """What both paths know of their batches."""
+class _OrderedLoader:
+    """What the two loaders share: the order of the batches and the way from a raw batch to a batch."""
 
     def __init__(self, order: Order, share: Share, preprocess: Preprocess, device: torch.device) -> None:
         self._order, self._share, self._preprocess, self._device = order, share, preprocess, device
@@ -285,16 +145,15 @@ class _Ordered:
         return self._order.num_batches
 
     def positions(self, epoch: int, batch: int) -> Tensor:
-        """The positions in their source of the samples of one batch, int64 on the CPU."""
         return self._order.batches(epoch, batch, torch.device("cpu"))[0]
 
     def close(self) -> None:
-        """Nothing to end."""
+        """No-op: only a loader with data workers has something to end."""
 
-    def _ready(self, raw: Raw, epoch: int, number: int) -> Batch:
-        """Batch ``number`` of an epoch, preprocessed on the device, and mixed."""
+    def _batch(self, raw: RawBatch, epoch: int, number: int) -> Batch:
+        """Preprocess and mix batch ``number`` of an epoch on the device."""
         share, preprocess, whole = self._share, self._preprocess, raw.whole
-        all_keys = self._order.keys(raw.batch, number)
+        all_keys = self._order.keys(raw.positions, number)
         keys = share.of(all_keys)
         inputs = preprocess(raw.inputs, keys, epoch)
         if raw.partners is not None and raw.other_whole is not None:
@@ -304,8 +163,8 @@ class _Ordered:
         return Batch(inputs, share.of(whole), whole, share.sizes(whole.shape[0]))
 
 
-class InMemory(_Ordered):
-    """The source lives on the device; a batch is one gather."""
+class InMemory(_OrderedLoader):
+    """Batches of a source that is on the device; a batch is one gather."""
 
     def __init__(
         self, source: Resident, order: Order, share: Share, preprocess: Preprocess, device: torch.device
@@ -314,21 +173,20 @@ class InMemory(_Ordered):
         self._source = source
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, from batch ``start`` on."""
-        for number, batch in enumerate(self._order.batches(epoch, start, self._device), start):
-            partners = self._preprocess.partners(self._order.keys(batch, number), epoch)
-            yield self._ready(Raw.fetch(self._source, self._share, batch, partners), epoch, number)
+        for number, positions in enumerate(self._order.batches(epoch, start, self._device), start):
+            partners = self._preprocess.partners(self._order.keys(positions, number), epoch)
+            yield self._batch(RawBatch.fetch(self._source, self._share, positions, partners), epoch, number)
 
 
-class Streamed(_Ordered):
-    """The source is read by a DataLoader, in ``workers`` processes; preprocessing happens on the device."""
+class Streamed(_OrderedLoader):
+    """Batches of a source that a DataLoader reads in ``workers`` processes; preprocessing happens on the device."""
 
     def __init__(
         self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device, workers: int
     ) -> None:
         super().__init__(order, share, preprocess, device)
         self._sampler = _EpochSampler(order, preprocess)
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._loader = DataLoader(
             _Batches(source, share),
             sampler=self._sampler,
@@ -342,7 +200,6 @@ class Streamed(_Ordered):
         )
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, from batch ``start`` on."""
         self._sampler.epoch, self._sampler.start = epoch, start
         batches = iter(self._loader)
         for number in itertools.count(start):
@@ -350,22 +207,22 @@ class Streamed(_Ordered):
                 raw = next(batches, None)
             if raw is None:
                 return
-            yield self._ready(self._on_device(raw), epoch, number)
+            yield self._batch(self._on_device(raw), epoch, number)
 
-    def _on_device(self, raw: Raw) -> Raw:
-        """Copied to a GPU while it is still busy with the step before: on a stream beside that of the steps."""
-        if self._copies is None:
+    def _on_device(self, raw: RawBatch) -> RawBatch:
+        """Copy a batch to the device. A GPU copies on a second stream, while it still computes the step before."""
+        if self._copy_stream is None:
             return raw.to(self._device)
-        with torch.cuda.stream(self._copies):
+        with torch.cuda.stream(self._copy_stream):
             moved = raw.to(self._device)
         now = torch.cuda.current_stream(self._device)
-        now.wait_stream(self._copies)
+        now.wait_stream(self._copy_stream)
         for tensor in moved.tensors():
-            tensor.record_stream(now)  # its memory is not the next copy's before the step is over
+            tensor.record_stream(now)  # keeps the allocator from reusing the memory before the step is over
         return moved
 
     def close(self) -> None:
-        """End the workers: asked first, then at once; at its own exit Python would wait for those that hang."""
+        """Ask the data workers to end, then kill those that hang: Python would wait for them at its exit."""
         iterator = getattr(self._loader, "_iterator", None)  # torch has no public way
         if iterator is not None:
             iterator._shutdown_workers()
@@ -375,19 +232,19 @@ class Streamed(_Ordered):
 
 @contextlib.contextmanager
 def watched_workers(*, fetching: bool = False) -> Iterator[None]:
-    """Raises RunError where a data worker has failed, died or hangs, with what is known about it.
+    """Turn the exception for a data worker that failed, died or hangs into a RunError with the known details.
 
-    torch tells of a dead one in a signal handler, so wherever the main process happens to be.
+    torch reports a dead worker from a signal handler, so the exception may come anywhere in the main process.
 
     Args:
-        fetching: a batch from the workers, so that a broken connection is a dead worker's too.
+        fetching: the block waits for a batch of the workers, so a broken connection means a dead worker as well.
     """
     try:
         yield
     except Exception as error:
         report = str(error)
         if "in DataLoader worker process" in report:
-            if isinstance(error, RunError):  # it has said all in one line, which torch put a traceback before
+            if isinstance(error, RunError):  # its message is one line, before which torch has put a traceback
                 raise RunError(report.rstrip().rpartition("RunError: ")[2]) from error
             raise RunError(f"a data worker failed: {_in_a_worker(report)}") from error
         if fetching and isinstance(error, (EOFError, ConnectionError, FileNotFoundError)):
@@ -397,12 +254,12 @@ def watched_workers(*, fetching: bool = False) -> Iterator[None]:
         free = shutil.disk_usage("/dev/shm").free >> 20 if Path("/dev/shm").is_dir() else None
         memory = "" if free is None else f" ({free:,} MiB free in /dev/shm)"
         what = " ".join(report.partition("Details are lost")[0].split()).rstrip(".")
-        advice = f"out of memory? fewer dataset.workers need less{memory}; with dataset.workers=0 it says more"
+        advice = f"out of memory? fewer dataset.workers need less{memory}; with dataset.workers=0 the message says more"
         raise RunError(f"a data worker failed: {what}; {advice}") from error
 
 
 def _in_a_worker(report: str) -> str:
-    """An error and its place, out of the text that torch makes of a worker's traceback."""
+    """Extract an error and its place from the text of a worker's traceback."""
     lines = report.rstrip().splitlines()
     start = max((number + 1 for number, line in enumerate(lines) if line.startswith("    ")), default=0)
     places = re.findall(r'^  File "(.+)", line (\d+)', report, flags=re.MULTILINE)
@@ -411,39 +268,39 @@ def _in_a_worker(report: str) -> str:
 
 
 class _EpochSampler:
-    """Hands the DataLoader the batches of the epoch it is told, each with the positions that are mixed in."""
+    """Give the DataLoader the positions of each batch of an epoch, and those of the samples that are mixed in."""
 
     def __init__(self, order: Order, preprocess: Preprocess) -> None:
         self.order, self.preprocess, self.epoch, self.start = order, preprocess, 0, 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         epoch = self.epoch
-        for number, batch in enumerate(self.order.batches(epoch, self.start, torch.device("cpu")), self.start):
-            yield batch, self.preprocess.partners(self.order.keys(batch, number), epoch)
+        for number, positions in enumerate(self.order.batches(epoch, self.start, torch.device("cpu")), self.start):
+            yield positions, self.preprocess.partners(self.order.keys(positions, number), epoch)
 
     def __len__(self) -> int:
         return self.order.num_batches - self.start
 
 
-class _Batches(Dataset[Raw]):
-    """A source whose items are a process's shares of batches, for the workers of a DataLoader."""
+class _Batches(Dataset[RawBatch]):
+    """A data set for the workers of a DataLoader, whose items are a process's shares of whole batches."""
 
     def __init__(self, source: Source, share: Share) -> None:
         self._source, self._share = source, share
 
-    def __getitem__(self, item: tuple[Tensor, Tensor | None]) -> Raw:
-        return Raw.fetch(self._source, self._share, *item)
+    def __getitem__(self, item: tuple[Tensor, Tensor | None]) -> RawBatch:
+        return RawBatch.fetch(self._source, self._share, *item)
 
 
 class Loaders(NamedTuple):
-    """The loaders of a run."""
+    """The loaders of a run, one for each split."""
 
     train: Loader
     val: Loader | None
     test: Loader
 
     def close(self) -> None:
-        """End the processes that read."""
+        """End the data workers of every loader."""
         for loader in self:
             if loader is not None:
                 loader.close()
@@ -460,21 +317,28 @@ def make_loaders(
     share: Share,
     evaluation_batch_size: int | None = None,
 ) -> Loaders:
-    """Loaders for the splits of ``data``: train shuffled and augmented with the seed, the others in order.
+    """Make the loaders of a data set: train is shuffled and augmented with the seed, the other splits keep their order.
 
     Args:
-        share: of every training batch that is this process's; the other splits have no micro-batches.
-        limit_batches: so many batches of each split at most.
+        data: the data set.
+        device: the device of the batches.
+        seed: the seed of the order and the augmentation.
+        batch_size: samples in a training batch of all processes.
+        limit_batches: the maximum number of batches of each split.
         overfit_batches: train on the same first batches in every epoch, unshuffled, and use them as val too.
-        evaluation_batch_size: of the other splits; None for that of training. It changes no result but by rounding.
+        share: this process's share of every training batch; the other splits have no micro-batches.
+        evaluation_batch_size: the batch size of the other splits, ``batch_size`` if None. It changes results only by
+            rounding.
     """
-    on_device: dict[int, Resident] = {}  # splits share a source; it goes to the device once
+    on_device: dict[int, Resident] = {}  # splits share a source, which is copied to the device once
 
     def load(split: Split, shuffle: int | None, share: Share, size: int) -> Loader:
         source, limit = split.source, limit_batches
         if limit is not None and shuffle is None:
             split, limit = _spread(split, limit * batch_size), None
-        weights = _balancing(split.targets, len(data.spec.classes)) if data.balanced and shuffle is not None else None
+        weights = (
+            _balancing_weights(split.targets, len(data.spec.classes)) if data.balanced and shuffle is not None else None
+        )
         order = Order(split.positions, size, shuffle, limit, lengths=split.lengths, weights=weights)
         preprocess = Preprocess(data, data.train.positions, shuffle, device)
         if data.in_memory and isinstance(source, TensorSource | RaggedSource):
@@ -494,12 +358,12 @@ def make_loaders(
 
 
 def _spread(split: Split, count: int) -> Split:
-    """So many samples at most, from all over a split: one that is sorted by class would show only the first one."""
+    """Take at most ``count`` samples, evenly spread: the first samples of a sorted split have only one class."""
     if count >= len(split):
         return split
     return split.take(torch.arange(count) * len(split) // count)
 
 
-def _balancing(targets: Tensor, num_classes: int) -> Tensor:
-    """(samples,) chances of a draw with which every class that has samples is as frequent as the others."""
+def _balancing_weights(targets: Tensor, num_classes: int) -> Tensor:
+    """Return (samples,) weights with which every class that has samples is drawn equally often."""
     return 1 / targets.bincount(minlength=num_classes).double()[targets]

@@ -16,7 +16,7 @@ from torch import Tensor
 from trainer.data import Data, Split
 from trainer.data.checks import UNKNOWN, Survey, as_text, target_text
 from trainer.data.data import Inputs
-from trainer.data.loader import Preprocess
+from trainer.data.preprocess import Preprocess
 
 MARK = '<meta name="generator" content="trainer data">'  # tells a page of ours
 MAX_CLASSES = 20  # that samples are shown of

@@ -1,0 +1,92 @@
+"""The way from raw samples to model inputs, which training, evaluation, prediction and exported files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainer.data.data import Data, Normalise
+from trainer.data.random_numbers import SampleRandom
+from trainer.data.sources import Inputs, keep, valid_steps
+
+
+def to_model_inputs(
+    inputs: Inputs, features: Callable[[Inputs], Inputs] | None, normalise: Normalise | None, step_axis: int
+) -> Inputs:
+    """Turn a batch of raw samples into model inputs: compute features, normalise, and set padding to zero.
+
+    The result of a sample does not depend on the other samples, and ``torch.export`` can trace the function.
+
+    Args:
+        inputs: (inputs,), or (inputs, lengths) where steps vary.
+        features, normalise: as in ``Data``, on the device of the batch.
+        step_axis: the axis of the steps in the model inputs, as in ``Spec``.
+    """
+    if features is not None:
+        inputs = features(inputs)
+    if normalise is None:
+        return inputs
+    values, lengths = normalise(inputs[0]), inputs[1:]
+    if lengths:  # the normalisation has moved the padding away from zero
+        values = keep(values, valid_steps(lengths[0], values.shape[step_axis]), step_axis)
+    return values, *lengths
+
+
+class Preprocess:
+    """Make model inputs of the raw batches of a split; batches of train are also augmented and mixed.
+
+    Args:
+        data: the data set, which holds every step of the preprocessing.
+        among: the positions of the samples that may be mixed into others.
+        seed: the seed of the augmentation and the mixing; None turns both off.
+        device: the device of the batches.
+    """
+
+    def __init__(self, data: Data, among: Tensor, seed: int | None, device: torch.device) -> None:
+        self._normalise = None if data.normalise is None else data.normalise.to(device)
+        self._features = None if data.features is None else data.features.to(device)
+        self._augment = None if seed is None else data.augment
+        self._augment_features = None if seed is None else data.augment_features
+        self._mix = None if seed is None else data.mix
+        self._spec, self._among, self._seed = data.spec, among, seed
+
+    def partners(self, keys: Tensor, epoch: int) -> Tensor | None:
+        """Return the position of the sample that is mixed into each one, (batch,), or None without mixing."""
+        if self._mix is None:
+            return None
+        return self._random(keys, epoch).others("partner", self._among)
+
+    def __call__(self, inputs: Inputs, keys: Tensor, epoch: int) -> Inputs:
+        """Return the model inputs of raw samples, before mixing.
+
+        Args:
+            inputs: (inputs,), or (inputs, lengths) where steps vary.
+            keys: (batch,) int64; the random numbers of a sample are a function of its key, the seed and the epoch.
+            epoch: the number of the epoch.
+        """
+        random = self._random(keys, epoch)
+        if self._augment is not None:
+            inputs = self._augment(inputs, random)
+        inputs = to_model_inputs(inputs, self._features, self._normalise, self._spec.step_axis)
+        if self._augment_features is not None:
+            inputs = self._augment_features(inputs, random)
+        return inputs
+
+    def mixed(self, inputs: Inputs, others: Inputs, keys: Tensor, epoch: int) -> Inputs:
+        """Return the model inputs with those of their partners mixed in."""
+        assert self._mix is not None
+        return self._mix(inputs, others, self._random(keys, epoch))
+
+    def mixed_targets(self, targets: Tensor, others: Tensor, keys: Tensor, epoch: int) -> Tensor:
+        """Return the targets mixed in the shares of the inputs: (batch, classes, labels or values) float32."""
+        assert self._mix is not None
+        share = self._mix.shares(self._random(keys, epoch)).unsqueeze(1)
+        if self._spec.task == "classification":
+            targets, others = (F.one_hot(each, len(self._spec.classes)) for each in (targets, others))
+        return share * targets + (1 - share) * others
+
+    def _random(self, keys: Tensor, epoch: int) -> SampleRandom:
+        return SampleRandom(keys, self._seed or 0, epoch, "augment")
