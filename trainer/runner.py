@@ -87,7 +87,7 @@ def run(settings: Settings) -> Outcome:
         stack.enter_context(reported(directory, settings, crew.world.size))
         stack.enter_context(watched_workers())
         stack.enter_context(crew.leading(settings))
-        notes = resume.changes(settings)
+        notes = resume.check_changes(settings)
         resume.check_links(directory.path)
         parts = assemble(settings)
         stack.callback(parts.loaders.close)

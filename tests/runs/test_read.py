@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from tests.runs_on_disk import write_run
 from trainer.config import ConfigError
-from trainer.runs.read import Follower, as_number, find_runs, read_run, runs_named, trained_words, varied_keys
+from trainer.runs.read import PointReader, as_number, find_runs, read_run, runs_named, trained_words, varied_keys
 
 BEST = {"step": 5, "epoch": 1, "val/loss": 0.5, "val/accuracy": 0.75}
 SUMMARY = {
@@ -149,18 +149,18 @@ def test_files_that_are_no_text_or_folders_count_as_not_there(tmp_path: Path, na
 
 def test_half_a_line_is_left_out_until_it_is_whole(tmp_path: Path) -> None:
     file = made(tmp_path / "run") / "metrics.jsonl"
-    follower = Follower(tmp_path / "run")
+    reader = PointReader(tmp_path / "run")
     with file.open("a") as stream:
         stream.write('{"step": 3, "train/')
-    assert [point["step"] for point in follower.more()] == [1, 2]
+    assert [point["step"] for point in reader.read_new()] == [1, 2]
     assert [point["step"] for point in read_run(tmp_path / "run").points()] == [1, 2]
     with file.open("a") as stream:
         stream.write('loss": 0.5}\n')
-    assert follower.more() == [{"step": 3, "train/loss": 0.5}]
-    assert follower.more() == []
+    assert reader.read_new() == [{"step": 3, "train/loss": 0.5}]
+    assert reader.read_new() == []
     file.write_text('{"step": 1}\n')  # a run that goes on from its checkpoint
-    assert follower.more() == [{"step": 1}]
-    assert Follower(tmp_path / "nowhere").more() == []
+    assert reader.read_new() == [{"step": 1}]
+    assert PointReader(tmp_path / "nowhere").read_new() == []
 
 
 def test_a_name_is_a_run_a_folder_of_runs_or_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,8 +166,8 @@ def test_a_schedule_that_stretches_is_said(again: Again) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["resume=nowhere"], "resume: nowhere: no run directory, it has no config.yaml"),
-        (["resume=here/checkpoints"], "resume: here/checkpoints: no run directory, it has no config.yaml; did you "
+        (["resume=nowhere"], "resume: nowhere: not a run directory, it has no config.yaml"),
+        (["resume=here/checkpoints"], "resume: here/checkpoints: not a run directory, it has no config.yaml; did you "
                                     "mean here?"),
         (["resume=auto"], "resume: auto: needs a run_dir that is the same each time, not outputs/"),
         (["resume=here", "run_dir=other"], "run_dir: a resumed run goes on in its own directory; leave run_dir out"),
@@ -175,7 +175,7 @@ def test_a_schedule_that_stretches_is_said(again: Again) -> None:
                                                  "or the same sweep_dir"),
         (["resume=auto", "-m", "seed=0,1"], "resume: auto: needs a sweep_dir that is the same each time, not"),
         (["run_dir=here"], "run_dir: here is there already; name another, or go on with it: resume=auto"),
-        (["run_dir=docs", "resume=auto"], "run_dir: docs holds other things and no run; name another"),
+        (["run_dir=docs", "resume=auto"], "run_dir: docs holds other files and no run; name another"),
         (["resume=here", "optimizer.lrr=1"], "optimizer.lrr: no such key (from the command line); did you mean"),
     ],
 )  # fmt: skip
@@ -249,7 +249,7 @@ def test_a_word_that_could_hide_a_key_is_refused(again: Again, tmp_path: Path, w
     (tmp_path / "here" / "overrides.yaml").write_text(yaml.safe_dump([*SMALL, word]))
     result = again("resume=here")
     assert (result.code, (tmp_path / "ran").exists()) == (2, False)
-    assert result.err == f"train: error: here/overrides.yaml: {word}: no word that a run is started with\n"
+    assert result.err == f"train: error: here/overrides.yaml: {word}: not an override such as epochs=3\n"
 
 
 def test_the_settings_of_a_repository_that_is_a_run_directory_are_not_followed(again: Again, tmp_path: Path) -> None:
@@ -291,7 +291,11 @@ def test_a_finished_run_without_its_checkpoints_is_no_new_one(again: Again, tmp_
     ("name", "content", "said"),
     [
         ("metrics.jsonl", '{"step": 2, "ep', "warning  here/metrics.jsonl is shorter than it was: points are missing"),
-        ("metrics.csv", "\x00,b\n1,2,3,4", "warning  here/metrics.csv is not what it was: points are missing"),
+        (
+            "metrics.csv",
+            "\x00,b\n1,2,3,4",
+            "warning  here/metrics.csv was changed since then: points are missing",
+        ),
         ("tensorboard", None, "warning  event files in here/tensorboard are gone or shorter than they were"),
         ("environment.json", '{"resumed": 5}', "resume   after step 2"),
         ("environment.json", "garbage", "resume   after step 2"),

@@ -237,7 +237,7 @@ def test_two_commands_cannot_do_one_sweep_at_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["sweep=nowhere"], "sweep: nowhere: no folder of a sweep"),
+        (["sweep=nowhere"], "sweep: nowhere: not the folder of a sweep"),
         (["sweep=last"], "sweep=last: no sweep under outputs/sweeps"),
         (["sweep=last", "sweep_dir=x"], "sweep_dir: a sweep goes on in its own folder"),
         (["-m", "sweep.paralel=2", "seed=0,1"], "sweep.paralel: no such key (from the command line); did you mean "

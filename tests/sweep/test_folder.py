@@ -153,7 +153,7 @@ def test_what_could_lead_elsewhere_is_typed_again_and_not_taken_from_a_folder(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "overrides.yaml").write_text(json.dumps(["seed=0,1", word]))
-    assert resume.words_in(tmp_path / "s") == ["seed=0,1", word]
+    assert resume.read_overrides(tmp_path / "s") == ["seed=0,1", word]
     with pytest.raises(ConfigError, match="if you trust it, type that again") as caught:
         with_earlier_sweep_words(["sweep=s"], is_data)
     assert word in str(caught.value)

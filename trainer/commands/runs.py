@@ -26,9 +26,9 @@ from trainer.runs.read import (
     STOPPED,
     Run,
     as_number,
-    as_typed,
     find_runs,
     for_json,
+    format_value,
     more_is_better,
     test_metrics_of,
     values_of,
@@ -408,7 +408,7 @@ def _cell(key: str, run: Run) -> str:
         return f"{value:,}"
     if key == "seconds":
         return f"{value:.1f}"
-    return figure(value) if key == "best" or "/" in key else as_typed(value)
+    return figure(value) if key == "best" or "/" in key else format_value(value)
 
 
 def _as_typed(text: str) -> Any:
@@ -426,7 +426,7 @@ def _canonical(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_canonical, value))}]"
     if isinstance(value, bool) or value is None:
-        return as_typed(value)
+        return format_value(value)
     for kind in (int, float):  # the digits of a large seed do not fit into a float
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             if isinstance(value, str) or kind(value) == value:

@@ -202,7 +202,7 @@ class Composer:
         problems: list[str] = []
         for each in [] if multirun else wanted:
             try:
-                resume.changes(each)
+                resume.check_changes(each)
             except ConfigError as error:
                 problems += error.problems
         return problems

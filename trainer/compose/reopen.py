@@ -25,7 +25,7 @@ def again(folder: Path, words: Sequence[str]) -> Settings:
     from trainer.runs import resume
 
     file = folder / CONFIG
-    plain = resume.read(file)
+    plain = resume.load_config(file)
     foreign = [word for word in words if key_of(word).split(".")[0].split("/")[0] not in AFTERWARDS]
     if foreign:
         keys = ", ".join(AFTERWARDS)

@@ -1,6 +1,6 @@
 """The registry of loggers: ``Component(run_dir, *, keys)`` returns a ``Logger``.
 
-Every run writes metrics.jsonl, train.log and summary.json; loggers are what comes on top.
+Every run writes metrics.jsonl, train.log and summary.json; the chosen loggers write in addition.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ LOGGERS = Registry("logger", __path__)
 
 
 class Logger:
-    """What a run tells a logger. This one writes nothing; another overrides what it wants to hear."""
+    """The interface of a logger, with methods that do nothing; a subclass overrides the methods that it needs."""
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
-        """A point of some curves: ``train/loss``, ``val/accuracy``, ``lr``, …"""
+        """Write a point of some curves: ``train/loss``, ``val/accuracy``, ``lr``, …"""
 
     def log_samples(self, images: Tensor) -> None:
-        """The first training images, raw, (samples, channels, height, width); once, before training."""
+        """Show the first training images, raw, (samples, channels, height, width); called once, before training."""
 
     def log_confusion(self, counts: Tensor, classes: Sequence[str]) -> None:
-        """(classes, classes) int64 counts of the test set: [true class, predicted class]; once, at the end."""
+        """Show the int64 counts of the test set, (classes, classes): [true class, predicted class]."""
 
     def finish(self, hyperparameters: Mapping[str, bool | float | str], results: Mapping[str, float]) -> None:
-        """The run is done: its settings and its final metrics."""
+        """Write the hyper-parameters and the final metrics of the finished run."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Write out what was told so far, and say how far that is; plain types. For a checkpoint."""
+        """Flush, and return for a checkpoint how much has been written, in plain types."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to where ``state_dict`` was asked, so that a resumed run says nothing twice; {} is the beginning."""
+        """Return to a state of ``state_dict``, so that a resumed run writes nothing twice; {} is the empty state."""
 
     def paths(self) -> Sequence[Path]:
-        """What a checkpoint counts on to be there after a power cut, once ``state_dict`` was asked."""
+        """Return the files whose state a checkpoint records; the checkpoint syncs them to the disk first."""
         return ()
 
     def close(self) -> None:
-        """Write everything out; also after a failure."""
+        """Flush and close the files; also called after a failure."""

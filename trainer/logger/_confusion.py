@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture, drawn with Pillow: matplotlib would be 78 MiB for this one thing."""
+"""Draw a confusion matrix with Pillow: importing matplotlib at the end of each run would take a second."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MARGIN, FONT_SIZE, MAX_NAMED = 90, 13, 40
 
 
 def draw_confusion(counts: Tensor, classes: Sequence[str]) -> Tensor:
-    """Draw counts as shades, each row over its sum; numbers and names as well for up to 40 classes.
+    """Draw counts as shades, each divided by the sum of its row, with numbers and names for up to 40 classes.
 
     Args:
-        counts: (classes, classes) whole numbers: [true class, predicted class].
-        classes: their names.
+        counts: (classes, classes) integers: [true class, predicted class].
+        classes: the names of the classes.
 
     Returns:
         (3, height, width) uint8.
@@ -55,7 +55,7 @@ def draw_confusion(counts: Tensor, classes: Sequence[str]) -> Tensor:
 def _draw_upwards(
     picture: Image.Image, foot: tuple[int, int], text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> None:
-    """Text that reads upwards from ``foot``, its middle above it."""
+    """Draw text that reads upwards, centred above ``foot``."""
     strip = Image.new("RGB", (MARGIN - 30, FONT_SIZE + 5), "white")
     ImageDraw.Draw(strip).text((0, 0), text, fill="black", font=font)
     turned = strip.rotate(90, expand=True)

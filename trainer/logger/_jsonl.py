@@ -1,4 +1,4 @@
-"""metrics.jsonl: a line for each logged point, in every run."""
+"""The logger of metrics.jsonl, which every run has: a line for each logged point."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = logging.getLogger("trainer")
 
 
 class JSONL(Logger):
-    """``{"step": …, "epoch": …, "train/loss": …}``, written out at once; JSON has no inf and nan, so null.
+    """Writes ``{"step": …, "epoch": …, "train/loss": …}`` without buffering; inf and NaN become null.
 
-    A line that a full disk does not take is kept, and written with the next one: the file has whole lines, and all.
+    A line that a full disk does not take is written with the next line, so the file has every line and no half lines.
 
     Args:
-        run_dir: where the file goes.
+        run_dir: the folder of the file.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -30,18 +30,17 @@ class JSONL(Logger):
         self._pending = b""
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
-        """Append a line."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._pending += json.dumps({"step": step, "epoch": epoch, **finite}).encode() + b"\n"
         self._flush()
 
     def state_dict(self) -> dict[str, Any]:
-        """The size of the file."""
+        """Return the size of the file in bytes."""
         self._flush()
         return {"size": self._file.tell()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Cut off what was logged after the checkpoint, and half a line."""
+        """Cut off the lines that were logged after the checkpoint."""
         size, wanted = self._file.seek(0, 2), state.get("size", 0)
         if size < wanted:
             log.warning("warning  %s is shorter than it was: points are missing", self._path)
@@ -50,11 +49,9 @@ class JSONL(Logger):
         self._file.seek(0, 2)
 
     def paths(self) -> list[Path]:
-        """That one."""
         return [self._path]
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def _flush(self) -> None:

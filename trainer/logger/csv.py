@@ -1,4 +1,4 @@
-"""A table of every logged point."""
+"""The logger of metrics.csv: a table with a row for each logged point."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ FileName = Annotated[
 ]
 
 
-Row = dict[str, float | str]  # read back from the file, a value is the text that stood there
+Point = dict[str, float | str]  # values that were read back from the file are texts
 
 
 @LOGGERS.register
 class CSV(Logger):
-    """A row for each point; a new column, which a later kind of point brings, rewrites the file with it.
+    """Appends a row for each point; a point with a new column rewrites the file.
 
     Args:
-        run_dir: where the file goes.
-        file: its name.
+        run_dir: the folder of the file.
+        file: the name of the file.
     """
 
     def __init__(self, run_dir: Path, *, file: FileName) -> None:
         self._path = run_dir / file
         self._columns = ["step", "epoch"]
-        self._rows: list[Row] = []
-        self._whole = True  # the file has every row; not after a full disk
+        self._rows: list[Point] = []
+        self._complete = True  # whether the file has every row, as it has not after a full disk
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
-        """Append a row; what a point does not have stays empty."""
-        row: Row = {"step": step, "epoch": epoch, **values}
+        """Append a row, with empty cells for missing values."""
+        row: Point = {"step": step, "epoch": epoch, **values}
         new = [name for name in row if name not in self._columns]
         self._columns += new
         self._rows.append(row)
-        if new or not self._whole:
+        if new or not self._complete:
             self._rewrite()
         else:
-            self._whole = False
+            self._complete = False
             with self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
-            self._whole = True
+            self._complete = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of rows."""
-        if not self._whole:
+        """Complete the file if necessary, and return the number of rows."""
+        if not self._complete:
             self._rewrite()
         return {"rows": len(self._rows)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the rows of the file that stood there at the checkpoint."""
+        """Keep the rows that the file had at the checkpoint."""
         wanted, rows, columns = state.get("rows", 0), list[dict[str, str]](), list(self._columns)
         if self._path.is_file():
             try:
@@ -75,7 +75,7 @@ class CSV(Logger):
             except (UnicodeError, csv.Error):
                 rows = []
         if len(rows) < wanted:
-            log.warning("warning  %s is not what it was: points are missing", self._path)
+            log.warning("warning  %s was changed since then: points are missing", self._path)
         self._rows = [{name: text for name, text in row.items() if text} for row in rows]
         present = {name for row in self._rows for name in row}
         self._columns = [name for name in columns if name in present] or self._columns
@@ -83,12 +83,11 @@ class CSV(Logger):
             self._rewrite()
 
     def paths(self) -> list[Path]:
-        """The table, once it is there."""
         return [self._path] if self._rows else []
 
     def _rewrite(self) -> None:
-        """The whole file anew, in one go: a kill in between must not cost the rows."""
-        self._whole = False
+        """Write the whole file atomically, so that a kill loses no rows."""
+        self._complete = False
 
         def fill(path: Path) -> None:
             with path.open("w", newline="", encoding="utf-8") as file:
@@ -97,4 +96,4 @@ class CSV(Logger):
                 writer.writerows(self._rows)
 
         atomic_files.write(self._path, fill)
-        self._whole = True
+        self._complete = True

@@ -1,4 +1,4 @@
-"""No logger."""
+"""The logger that writes nothing."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ from trainer.logger import LOGGERS, Logger
 
 @LOGGERS.register
 def none(run_dir: Path) -> Logger:
-    """Only what every run writes."""
+    """Return a logger that adds nothing to the files of every run."""
     return Logger()

@@ -1,4 +1,4 @@
-"""TensorBoard: curves, hyper-parameters, sample images and the confusion matrix."""
+"""The TensorBoard logger: curves, hyper-parameters, sample images and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -22,33 +22,36 @@ log = logging.getLogger("trainer")
 
 @LOGGERS.register
 class Tensorboard(Logger):
-    """Event files under ``tensorboard/``.
+    """Writes event files under ``tensorboard/``.
 
-    Each split has a writer of its own and its metrics the same tags, so that the curves of train and val lie over each
-    other; what belongs to no split (learning rate, gradient norm, speed, memory, pictures, hyper-parameters) goes to
-    the folder itself.
+    Each split has its own writer, and the splits share their tags, so that TensorBoard overlays the curves of train
+    and val. Values without a split (learning rate, gradient norm, speed, memory, images, hyper-parameters) go to the
+    folder itself.
 
     Args:
-        run_dir: where the folder goes.
-        images: training images to show.
+        run_dir: the parent of the folder.
+        images: the number of training images to show.
     """
 
     def __init__(self, run_dir: Path, *, images: NonNegativeInt) -> None:
         self._folder, self._images = run_dir / "tensorboard", images
         self._writers: dict[str, SummaryWriter] = {}
-        self._samples: Tensor | None = None  # to be shown
+        self._samples: Tensor | None = None  # images that are not drawn yet
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
-        """A scalar for each value."""
+        """Write a scalar for each value."""
         self._show_samples()
         for name, value in values.items():
             split, _, metric = name.rpartition("/")
-            if split == "epoch":  # no split
+            if split == "epoch":  # "epoch" is not a split
                 split, metric = "", name
             self._writer(split).add_scalar(metric, value, step)
 
     def log_samples(self, images: Tensor) -> None:
-        """A grid of them, each stretched to the full range of grey; drawn with the first point, as training waits."""
+        """Keep images, to show them as a grid with the first point: until then, training would wait for the drawing.
+
+        Each image is stretched to the full range of grey.
+        """
         if self._images > 0 and images.shape[1] in (1, 3):
             self._samples = images[: self._images].float()
 
@@ -60,11 +63,10 @@ class Tensorboard(Logger):
         self._writer("").add_images("samples/train", (images - low) / (high - low).clamp_min(1e-6))
 
     def log_confusion(self, counts: Tensor, classes: Sequence[str]) -> None:
-        """A picture."""
         self._writer("").add_image("confusion/test", draw_confusion(counts, classes))
 
     def finish(self, hyperparameters: Mapping[str, bool | float | str], results: Mapping[str, float]) -> None:
-        """The HParams tab: a row with the settings and the final metrics."""
+        """Write a row of the HParams tab: the settings and the final metrics."""
         from torch.utils.tensorboard.summary import hparams
 
         writer = self._writer("")
@@ -74,14 +76,14 @@ class Tensorboard(Logger):
             writer.add_scalar(name, value)
 
     def state_dict(self) -> dict[str, Any]:
-        """The size of every event file."""
+        """Flush, and return the size of every event file in bytes."""
         self._show_samples()
         for writer in self._writers.values():
             writer.flush()
         return {"sizes": {self._name(path): path.stat().st_size for path in self.paths()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Cut off, in every event file, what was written after the checkpoint; a new one goes on from there."""
+        """Cut off the events that were written after the checkpoint; later events go to new files."""
         self.close()
         self._writers.clear()
         sizes = state.get("sizes", {})
@@ -98,13 +100,12 @@ class Tensorboard(Logger):
                 os.truncate(path, size)
 
     def close(self) -> None:
-        """Write everything out."""
         self._show_samples()
         for writer in self._writers.values():
             writer.close()
 
     def paths(self) -> list[Path]:
-        """The event files that are there; a state only ever says something about these."""
+        """Return the existing event files."""
         return [path for path in self._folder.rglob("events.out.tfevents.*") if path.is_file()]
 
     def _name(self, path: Path) -> str:
@@ -112,7 +113,7 @@ class Tensorboard(Logger):
 
     def _writer(self, split: str) -> SummaryWriter:
         if split not in self._writers:
-            from torch.utils.tensorboard import SummaryWriter  # takes its time, which the first steps need not wait for
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not needed for the first steps
 
             self._writers[split] = SummaryWriter(str(self._folder / split))
         return self._writers[split]

@@ -1,1 +1,1 @@
-"""Run directories: written, read back, resumed. No torch but in environment."""
+"""Run directories: write, read and resume them. Only ``environment`` imports torch."""

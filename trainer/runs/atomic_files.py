@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a kill or a power cut. No torch."""
+"""Write files atomically: complete or not at all, also after a kill or a power cut. No torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from trainer.config import ConfigError
 
 
 def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = None) -> None:
-    """Write beside the old file, and put the new one in its place once it is on the disk whole.
+    """Write a temporary file beside ``path``, sync it to the disk, and rename it to ``path``.
 
     Args:
-        path: in a folder that is there.
-        fill: writes the file that it is given the path of.
-        keep_as: what the old file is called from now on; None lets it go.
+        path: the file to write; its folder exists.
+        fill: writes the content to the path that it is given.
+        keep_as: the new name of the old file; None deletes the old file.
 
     Raises:
-        OSError: it could not be written, or what ``fill`` raises; then the old file is still there.
+        OSError: the file cannot be written. The old file stays, as with any error of ``fill``.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -33,21 +33,21 @@ def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = 
         sync(path.parent)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # also where both were the same file, which replace leaves alone
+            temporary.unlink(missing_ok=True)  # replace() leaves the temporary file if both are links to one file
 
 
 def check_ours(option: str, path: Path, mark: str, *, within: int, what: str) -> None:
-    """See that a command may write a file that its ``option`` names: nothing but one of its own is replaced.
+    """Check that a command may write the file named by an option: it replaces only files that it wrote itself.
 
     Args:
-        option: such as ``--page``.
+        option: the option, such as ``--page``.
         path: the file.
-        mark: what tells one of the command's own.
-        within: bytes from the beginning, in which the mark stands.
-        what: any other file is that "of this command", such as ``no page``.
+        mark: a text that every file written by the command contains.
+        within: the number of bytes, from the beginning of the file, that contain the mark.
+        what: the words for a file without the mark, to precede "of this command", such as ``no page``.
 
     Raises:
-        ConfigError: it cannot be written, or something else stands there.
+        ConfigError: the path cannot be written, or holds a file of another origin.
     """
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"{option}: {path}: {'is a folder' if path.is_dir() else 'there is no such folder'}")
@@ -60,7 +60,7 @@ def check_ours(option: str, path: Path, mark: str, *, within: int, what: str) ->
 
 
 def link(source: Path, path: Path) -> None:
-    """A second name for a file that is only ever replaced, never changed; a copy where links are not to be had."""
+    """Hard-link a file that is replaced but never modified; copy the file if the disk has no hard links."""
     try:
         os.link(source, path)
     except OSError:
@@ -68,7 +68,7 @@ def link(source: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file or folder last through a power cut."""
+    """Flush a file or folder to the disk, so that it survives a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The run directory: claimed once, never shared, and what every run writes into it."""
+"""The run directory, claimed by one run, and the files that every run writes into the directory. No torch."""
 
 from __future__ import annotations
 
@@ -20,78 +20,74 @@ from trainer.runs import atomic_files
 
 log = logging.getLogger("trainer")
 
-LOG, CONFIG, OVERRIDES, ENVIRONMENT, SUMMARY = (
-    *("train.log", "config.yaml", "overrides.yaml"),
-    *("environment.json", "summary.json"),
-)
+LOG, CONFIG, OVERRIDES = "train.log", "config.yaml", "overrides.yaml"
+ENVIRONMENT, SUMMARY, METRICS = "environment.json", "summary.json", "metrics.jsonl"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-# all that a run leaves which is killed before its config is there
+# the files of a run that is killed before it has written its config
 BEGUN = {LOCK, LOG, OVERRIDES, f".{OVERRIDES}.tmp", f".{CONFIG}.tmp"}
 
 
 class RunDirectory:
-    """A folder of its own for one run. Nothing is on the disk before ``claim``.
-
-    What is logged before is kept and written then.
+    """The folder of one run. Nothing is written before ``claim``; log lines are kept in memory until then.
 
     Args:
-        wanted: where it should be; where a run of the same second was faster, ``-2``, ``-3``, … is added.
-        fixed: the user chose that very path, so nothing may be added.
-        resumes: a run that is there already goes on in it.
+        wanted: the path; ``-2``, ``-3``, … is appended if another run has claimed the path first.
+        fixed: the user chose the path, so nothing is appended.
+        resumes: an existing run is resumed in the folder.
 
     Raises:
-        ConfigError: the user's path is taken, or another process is at work in it.
+        ConfigError: the user's path is taken, or another process is at work in the folder.
     """
 
     def __init__(self, wanted: str, *, fixed: bool, resumes: bool = False) -> None:
         self.path = Path(wanted)
         self._fixed, self._lock = fixed, None
-        self.claimed = False  # the folder and the log in it are there
+        self.claimed = False  # whether the folder and its log exist
         try:
             is_folder = self.path.is_dir()
             names = {path.name for path in self.path.iterdir()} if is_folder else set[str]()
             taken = fixed and (bool(names - {LOCK}) or (self.path.exists() and not is_folder))
-        except (OSError, ValueError) as error:  # too long, not to be read, a null byte
+        except (OSError, ValueError) as error:  # too long, unreadable, or with a null byte
             raise ConfigError(f"run_dir: {wanted}: {getattr(error, 'strerror', None) or error}") from error
         if taken and not resumes:
             near = ", or go on with it: resume=auto" if CONFIG in names else ", or leave run_dir out"
             raise ConfigError(f"run_dir: {wanted} is there already; name another{near}")
         if taken and CONFIG not in names and not (is_folder and names <= BEGUN):
-            raise ConfigError(f"run_dir: {wanted} holds other things and no run; name another")
+            raise ConfigError(f"run_dir: {wanted} holds other files and no run; name another")
         self._resumes = taken
         if taken:
-            self._lock = self._locked()
-        self.so_far: Mapping[str, Any] = {}  # what summary.json says of a run that does not finish
+            self._lock = self._acquire_lock()
+        self.so_far: Mapping[str, Any] = {}  # the results so far, for the summary of a run that does not finish
         self._log = log
         self._log.setLevel(logging.INFO)
         self._log.propagate = False
-        logging.raiseExceptions = False  # a log line that cannot be written is no second error
+        logging.raiseExceptions = False  # a full disk must not raise a second error
         self._memory = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
         self._handlers: list[logging.Handler] = [_Console(), self._memory]
         for handler in self._handlers:
             self._log.addHandler(handler)
         self._thread_hook = threading.excepthook
-        threading.excepthook = self._keep_thread_error
+        threading.excepthook = self._log_thread_error
 
     def claim(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Make the folder, with the config and what the user typed, and let the log go there.
+        """Create the folder, start the log in it, and write the config and the overrides.
 
         Raises:
-            ConfigError: it cannot be made.
-            OSError: it cannot be written.
+            ConfigError: the folder cannot be created, or belongs to another run.
+            OSError: a file cannot be written.
         """
         try:
-            self.path = self._make()
+            self.path = self._create()
         except OSError as error:
             raise ConfigError(f"run_dir: cannot make {self.path}: {error.strerror}") from error
-        self._lock = self._lock or self._locked()
-        if not self._resumes and (self.path / CONFIG).exists():  # of two told to use one folder, one came first
-            raise ConfigError(f"run_dir: {self.path} is another run's; name another")
+        self._lock = self._lock or self._acquire_lock()
+        if not self._resumes and (self.path / CONFIG).exists():  # two runs were given one folder
+            raise ConfigError(f"run_dir: {self.path} belongs to another run; name another")
         file = _log_file(self.path)
         self.claimed = True
         self._log.removeHandler(self._memory)
         self._memory.setTarget(file)
-        self._memory.close()  # hands over what was kept
+        self._memory.close()  # writes the lines kept in memory
         self._handlers = [self._handlers[0], file]
         self._log.addHandler(file)
         self.write_yaml(OVERRIDES, list(overrides))
@@ -99,82 +95,82 @@ class RunDirectory:
         (self.path / SUMMARY).unlink(missing_ok=True)
 
     def write_yaml(self, name: str, content: Any) -> None:
-        """Write a file of plain containers, whole or not at all."""
+        """Write plain containers to a YAML file, atomically."""
         _write(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a file of plain containers, whole or not at all; JSON has no inf and nan, so null."""
+        """Write plain containers to a JSON file in the directory, as the function ``write_json`` does."""
         write_json(self.path / name, content)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """What ``write_json`` has written; nothing where that cannot be read."""
+        """Return the content of a JSON file in the directory; an empty dict if the file cannot be read."""
         return read_json(self.path / name)
 
     def num_evaluations(self, name: str) -> int:
-        """How many points of val a file of metrics has."""
+        """Count the validation points in a file of metrics."""
         try:
             return (self.path / name).read_bytes().count(b'"val/loss"')
         except OSError:
             return 0
 
     def fail(self, config: Mapping[str, Any], overrides: Sequence[str], message: str, error: BaseException) -> None:
-        """Keep an error with its traceback in the log, as far as the disk allows."""
+        """Write an error with its traceback to the log, and the end to summary.json, as far as the disk allows."""
         with contextlib.suppress(OSError, ConfigError):
             if not self.claimed:
                 self.claim(config, overrides)
-        self._keep(message, error)
+        self._log_error(message, error)
         self.end("failed", message)
 
-    def _keep(self, message: str, error: BaseException) -> None:
-        """Into the log and not on the console: there the user gets one line, from the command."""
-        where = (type(error), error, error.__traceback__)
-        record = self._log.makeRecord("trainer", logging.ERROR, "", 0, message, (), where)
+    def _log_error(self, message: str, error: BaseException) -> None:
+        """Write an error to the log only; on the console, the command prints one line about the error."""
+        details = (type(error), error, error.__traceback__)
+        record = self._log.makeRecord("trainer", logging.ERROR, "", 0, message, (), details)
         for handler in self._handlers[1:]:
             handler.handle(record)
 
-    def _keep_thread_error(self, failed: threading.ExceptHookArgs) -> None:
-        """A writer's thread has died, as on a full disk; the main thread hears of it when it next writes."""
+    def _log_thread_error(self, failed: threading.ExceptHookArgs) -> None:
+        """Log the error of a background thread, such as a writer's on a full disk; the main thread fails later."""
         if failed.exc_value is not None:
-            self._keep("a background thread failed", failed.exc_value)
+            self._log_error("a background thread failed", failed.exc_value)
 
     def end(self, state: str, reason: str) -> None:
-        """Say in summary.json how a run ended that did not finish, as far as the disk allows."""
+        """Write to summary.json how an unfinished run ended, as far as the disk allows."""
         if self.claimed:
             with contextlib.suppress(OSError):
                 self.write_json(SUMMARY, {"state": state, "reason": reason, **self.so_far})
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log and release the lock."""
         threading.excepthook = self._thread_hook
         for handler in self._handlers:
             self._log.removeHandler(handler)
-            with contextlib.suppress(OSError):  # a full disk; reported by what failed first
+            with contextlib.suppress(OSError):  # a full disk, which the first failed write has reported
                 handler.close()
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 (self.path / LOCK).unlink(missing_ok=True)
             self._lock.release()
 
-    def _locked(self) -> FileLock | None:
-        """The right to write here, as long as this process lives; its data workers do not inherit it.
+    def _acquire_lock(self) -> FileLock | None:
+        """Lock the directory as long as this process lives; data workers do not inherit the lock.
 
         Raises:
-            ConfigError: another process has it.
+            ConfigError: another process holds the lock.
         """
         lock = FileLock(self.path / LOCK)
         try:
-            lock.acquire(timeout=0.5)  # who only looks whether a run is at work has it for a moment
+            lock.acquire(timeout=0.5)  # is_at_work() holds the lock for a moment
         except Timeout as error:
             raise ConfigError(
                 f"run_dir: another run is at work in {self.path}; wait for its end, or stop it"
             ) from error
-        except OSError as error:  # read-only, or without locks
+        except OSError as error:  # a disk that is read-only or has no locks
             log.debug("no lock in %s: %s", self.path, error)
             return None
         return lock
 
-    def _make(self) -> Path:
-        """The folder, made by this run alone: mkdir either makes it or says that it is there."""
+    def _create(self) -> Path:
+        """Create the folder and return its path; mkdir fails if another process was first."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._fixed or self._resumes:
             self.path.mkdir(exist_ok=True)
@@ -191,7 +187,7 @@ class RunDirectory:
 
 
 def note_end(path: Path, state: str, reason: str) -> None:
-    """Say in a run directory how and why the run ended, where the process that wrote there cannot, or did not know."""
+    """Write how and why a run ended, in place of the run's own process, which has died or did not know."""
     with contextlib.suppress(OSError):
         write_json(path / SUMMARY, {**read_json(path / SUMMARY), "state": state, "reason": reason})
         with contextlib.closing(_log_file(path)) as file:
@@ -200,16 +196,16 @@ def note_end(path: Path, state: str, reason: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of plain containers, whole or not at all; JSON has no inf and nan, so null."""
+    """Write plain containers to a JSON file, atomically; inf and NaN, which JSON lacks, become null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
     _write(path, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What ``write_json`` has written; nothing where that cannot be read."""
+    """Return the content of a JSON file; an empty dict if the file cannot be read or holds no mapping."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # RecursionError: thousands of brackets
+    except (OSError, ValueError, RecursionError):  # RecursionError: thousands of nested brackets
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -219,22 +215,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def _log_file(path: Path) -> logging.FileHandler:
-    """The log of a run directory."""
     file = logging.FileHandler(path / LOG, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     return file
 
 
 class _Console(logging.Handler):
-    """Lines on stdout, above the bar where there is one."""
+    """Prints log lines on stdout, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # a console that is closed, full or cannot write a letter ends no run; the log has it all
+        # a console that is closed, full or lacks a character must not end the run; the log has every line
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            from tqdm.auto import tqdm  # 0.07 s, and who reads only the names above needs none of it
+            from tqdm.auto import tqdm  # 0.07 s, which readers of this module need not wait for
 
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
-
-
-METRICS = "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""What a run ran on: command, versions, device, git state."""
+"""Describe what a run ran on: command, versions, device, git state."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import Any
 import torch
 
 PACKAGES = ("trainer-cli", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
-MAX_DIFF = 1 << 20  # characters of a diff that are kept
+MAX_DIFF = 1 << 20  # characters of the git diff that are recorded
 
 
 def environment(device: torch.device, run_dir: Path) -> dict[str, Any]:
-    """Everything that may explain a difference between two runs. Environment variables are not recorded.
+    """Return everything that may explain a difference between two runs, without environment variables.
 
-    A run directory that is a repository itself may be a stranger's, and git runs what its settings say: not asked.
+    A run directory that is itself a repository may come from a stranger, and git executes what the settings of a
+    repository say, so git is not called there.
     """
-    stranger = (run_dir / ".git").exists()
+    untrusted = (run_dir / ".git").exists()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "command": sys.argv,
@@ -35,7 +36,7 @@ def environment(device: torch.device, run_dir: Path) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "cuda": torch.version.cuda,
         },
-        "git": None if stranger else _git(),
+        "git": None if untrusted else _git(),
     }
 
 
@@ -47,7 +48,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, str] | None:
-    """The commit of the working directory and what differs from it; None outside a repository."""
+    """Return the commit of the working directory and the diff to the commit, or None outside a repository."""
     commit = _ask_git("rev-parse", "HEAD")
     if commit is None:
         return None

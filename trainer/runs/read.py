@@ -1,4 +1,4 @@
-"""What stands in run directories: one run, all below a folder, and where each of them stands. No torch."""
+"""Read run directories: one run, all runs below a folder, the state of a run, its metrics. No torch."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from trainer.config import ConfigError
 from trainer.runs.directory import CONFIG, ENVIRONMENT, LOCK, METRICS, OVERRIDES, SUMMARY, read_json
 
 OUTPUTS = Path("outputs")
-# What a word of these says belongs to the command and not to what is trained.
+# Keys that do not affect what is trained.
 NOT_TRAINED = ("run_dir", "resume", "sweep_dir", "sweep", "dry_run", "hydra")
 
-# How a run can stand. One that was killed is at work no more and has not said how it ended.
+# Run states. KILLED: no process holds the lock and no end was written.
 FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED = "finished", "pruned", "stopped", "failed", "running", "killed"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, as far as it can be read.
+    """The readable content of a run directory.
 
     Args:
         path: the directory.
         state: finished, pruned, stopped, failed, running or killed.
-        words: what was typed for it, without what says nothing of the training.
-        summary: what summary.json holds; nothing before the end.
-        started: when it began, in local time; a run that went on began when it first did.
+        words: the overrides that were typed for the run and affect the training.
+        summary: the content of summary.json; empty before the end.
+        started: local time of the first start; resuming a run does not change it.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Run:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """Each key of its config, dotted, and the value; ``model`` is the name of the model."""
+        """The values of the config by dotted key; ``model`` is the name of the model."""
         try:
             return {key.removesuffix(".name"): value for key, value in flatten(read_config(self.path)).items()}
         except RecursionError:  # an alias of YAML that holds itself
@@ -56,78 +56,78 @@ class Run:
 
     @property
     def monitor(self) -> str | None:
-        """The metric that says which run is better, such as ``val/accuracy``; None where it did not come that far."""
+        """The metric that compares runs, such as ``val/accuracy``; None before the first evaluation."""
         monitor = self.summary.get("monitor")
         return monitor if isinstance(monitor, str) else None
 
     @property
     def maximizes(self) -> bool:
-        """Whether more of it is better."""
+        """Whether a larger value of the monitored metric is better."""
         direction = self.summary.get("direction")
         if direction in ("minimize", "maximize"):
             return bool(direction == "maximize")
-        return more_is_better(self.monitor or "")  # written by an earlier version
+        return more_is_better(self.monitor or "")  # a summary of an earlier version
 
     @property
     def best(self) -> float | None:
-        """The best value of it."""
+        """The best value of the monitored metric, or None."""
         return as_number(self.metrics.get(self.monitor or ""))
 
     @property
     def score(self) -> float:
-        """Larger for a better run, whichever way is better; minus infinity for one without a value."""
+        """The best value, negated if the metric is minimized; minus infinity without a value."""
         best = self.best
         return float("-inf") if best is None else best if self.maximizes else -best
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The best val and the final test metrics by name, such as ``val/loss`` and ``test/accuracy``."""
+        """The best validation and the final test metrics by name, such as ``val/loss`` and ``test/accuracy``."""
         best = self.summary.get("best")
-        runs_named = {**(best if isinstance(best, dict) else {}), **self.summary}
-        return {name: value for name, value in runs_named.items() if "/" in name and as_number(value) is not None}
+        values = {**(best if isinstance(best, dict) else {}), **self.summary}
+        return {name: value for name, value in values.items() if "/" in name and as_number(value) is not None}
 
     def points(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl: ``{"step": …, "epoch": …, "train/loss": …}``; half a line is left out."""
-        return Follower(self.path).more()
+        """Return the complete lines of metrics.jsonl: ``{"step": …, "epoch": …, "train/loss": …}``."""
+        return PointReader(self.path).read_new()
 
     def curve(self, name: str) -> list[tuple[int, float]]:
-        """(step, value) of every point of a curve such as ``val/loss``."""
+        """Return (step, value) for every point of a curve such as ``val/loss``."""
         points = ((point["step"], as_number(point.get(name))) for point in self.points())
         return [(step, value) for step, value in points if value is not None]
 
 
-class Follower:
-    """The points of a run under way, as they come.
+class PointReader:
+    """Reads the logged points of a run while the run writes them.
 
     Args:
-        folder: the run directory, whether it is there yet or not.
+        folder: the run directory, which need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._place = folder / METRICS, 0
+        self._path, self._position = folder / METRICS, 0
 
-    def more(self) -> list[dict[str, Any]]:
-        """Those that were written since this was last asked."""
+    def read_new(self) -> list[dict[str, Any]]:
+        """Return the points that were written since the last call."""
         try:
-            if self._path.stat().st_size < self._place:  # a run that goes on cuts off what came after its checkpoint
-                self._place = 0
+            if self._path.stat().st_size < self._position:  # a resumed run cuts off the lines after its checkpoint
+                self._position = 0
             with self._path.open("rb") as file:
-                file.seek(self._place)
+                file.seek(self._position)
                 content = file.read()
         except OSError:
             return []
         whole = content[: content.rfind(b"\n") + 1]
-        self._place += len(whole)
+        self._position += len(whole)
         return _points(whole)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run stands in a folder."""
+    """Return whether a folder is a run directory."""
     return (folder / CONFIG).is_file() and (folder / OVERRIDES).is_file()
 
 
 def read_run(folder: Path) -> Run:
-    """The run in a folder; what cannot be read counts as not there."""
+    """Return the run in a folder; files that cannot be read count as missing."""
     summary = read_json(folder / SUMMARY)
     state = summary.get("state")
     if state not in (FINISHED, PRUNED, STOPPED, FAILED):
@@ -136,15 +136,15 @@ def read_run(folder: Path) -> Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """Every run in a folder and below it, the newest first."""
+    """Return every run in and below a folder, the newest first."""
     return sorted(map(read_run, run_folders(folder)), key=lambda run: (run.started, str(run.path)), reverse=True)
 
 
 def runs_named(names: Sequence[str]) -> list[Run]:
-    """The runs that are meant by names: a run directory, a folder of runs such as a sweep's, or ``last``.
+    """Return the runs, each once, that names stand for: a run directory, a folder of runs such as a sweep, or ``last``.
 
     Raises:
-        ConfigError: one means no run.
+        ConfigError: a name stands for no run.
     """
     found: list[Run] = []
     for name in names:
@@ -161,10 +161,10 @@ def runs_named(names: Sequence[str]) -> list[Run]:
 
 
 def run_named(name: str) -> Run:
-    """The one run that a name means.
+    """Return the single run that a name stands for.
 
     Raises:
-        ConfigError: it means none, or several.
+        ConfigError: the name stands for no run or for several.
     """
     found = runs_named([name])
     if len(found) > 1:
@@ -173,7 +173,7 @@ def run_named(name: str) -> Run:
 
 
 def is_at_work(folder: Path) -> bool:
-    """Whether a process writes in a run directory now."""
+    """Return whether a process holds the lock of a run directory."""
     lock = folder / LOCK
     if not lock.exists():
         return False
@@ -187,26 +187,26 @@ def is_at_work(folder: Path) -> bool:
 
 
 def trained_words(words: Sequence[str]) -> list[str]:
-    """Words without those that say nothing of what is trained."""
+    """Return the overrides that affect what is trained."""
     firsts = (re.split("[./=]", word.lstrip("+~"), maxsplit=1)[0] for word in words)
     return [word for word, first in zip(words, firsts, strict=True) if first not in NOT_TRAINED]
 
 
 def values_of(words: Sequence[str]) -> dict[str, str]:
-    """Words by their keys: ``{"optimizer.lr": "1e-3"}``; where a key is there twice, the last one."""
+    """Return overrides by key, ``{"optimizer.lr": "1e-3"}``; the last override of a key counts."""
     parts = (word.lstrip("+~").partition("=") for word in words)
     return {key: value for key, _, value in parts}
 
 
 def varied_keys(words: Sequence[Sequence[str]]) -> list[str]:
-    """The keys whose values are not the same in the words of every run, in the order in which they were typed."""
+    """Return the keys whose values differ between the overrides of several runs, in the order of typing."""
     values = [values_of(each) for each in words]
     keys = dict.fromkeys(key for each in values for key in each)
     return [key for key in keys if len({each.get(key) for each in values}) > 1]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config that a run has left, as plain containers; nothing where it cannot be read."""
+    """Return the config of a run as plain containers; an empty dict if it cannot be read."""
     found = _yaml(folder / CONFIG)
     try:
         json.dumps(found, default=str, skipkeys=True)
@@ -216,7 +216,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``."""
+    """Return nested mappings by dotted keys: ``{"optimizer": {"lr": 0.1}}`` becomes ``{"optimizer.lr": 0.1}``."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -224,7 +224,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def as_number(value: Any) -> float | None:
-    """A value of a file that others may have written, where it is a number."""
+    """Return a value from a file as a float, or None if it is not a number."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
@@ -234,36 +234,36 @@ def as_number(value: Any) -> float | None:
 
 
 def comparable(value: Any) -> float | None:
-    """The same, where it can be said to be more or less than another, which NaN cannot."""
+    """Return a value as a float, or None if it is NaN or not a number, so that floats can be ordered."""
     found = as_number(value)
     return None if found is None or math.isnan(found) else found
 
 
-def as_typed(value: Any) -> str:
-    """A value of a config as a word has it."""
+def format_value(value: Any) -> str:
+    """Return a config value as it would be typed on the command line."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    return f"[{', '.join(map(as_typed, value))}]" if isinstance(value, list) else str(value)
+    return f"[{', '.join(map(format_value, value))}]" if isinstance(value, list) else str(value)
 
 
 def more_is_better(metric: str) -> bool:
-    """Whether more of a metric is better, by its name alone."""
+    """Return whether a larger value of a metric is better, judged by the metric's name."""
     return not metric.endswith(("loss", "mae", "mse"))
 
 
 def test_metrics_of(monitor: str) -> str:
-    """The metric of the test that stands beside one of the validation."""
+    """Return the test metric that corresponds to a validation metric."""
     return monitor.replace("val/", "test/", 1)
 
 
 def metric_names(found: Iterable[Run], first: Collection[str | None]) -> list[str]:
-    """The names of all metrics that runs have: those of ``first``, then those of the validation, then of the test."""
+    """Return the names of all metrics of runs: those in ``first``, then validation metrics, then test metrics."""
     names = dict.fromkeys(name for run in found for name in run.metrics)
     return sorted(names, key=lambda name: (name not in first, name.startswith("test/"), name))
 
 
 def for_json(value: Any) -> Any:
-    """What JSON can hold of a value: it has no inf and nan, so null, and no dates, so their text."""
+    """Return a value that JSON can represent: inf and NaN become null, dates become text."""
     if isinstance(value, Mapping):
         return {str(key): for_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -274,7 +274,7 @@ def for_json(value: Any) -> Any:
 
 
 def _points(content: bytes) -> list[dict[str, Any]]:
-    """The lines that are points."""
+    """Return the lines that are points; other lines are skipped."""
     found = []
     for line in content.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
@@ -285,7 +285,7 @@ def _points(content: bytes) -> list[dict[str, Any]]:
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
-    """The run directories in a folder; what stands inside one is no run."""
+    """Iterate over the run directories in a folder, without looking inside them for further runs."""
     for path, below, names in os.walk(folder):
         if CONFIG in names and OVERRIDES in names:
             below.clear()
@@ -293,11 +293,12 @@ def run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _started(folder: Path) -> datetime:
-    """When a run began, in local time."""
+    """Return the local time at which a run started."""
     with contextlib.suppress(ValueError, OverflowError):
         when = datetime.fromisoformat(str(read_json(folder / ENVIRONMENT).get("started")))
-        return when.astimezone().replace(tzinfo=None) if when.tzinfo else when  # the two kinds cannot be compared
-    try:  # killed before it was written, or written by an earlier version
+        # times with and without a zone cannot be compared
+        return when.astimezone().replace(tzinfo=None) if when.tzinfo else when
+    try:  # the file is missing, or an earlier version wrote it
         return datetime.fromtimestamp((folder / CONFIG).stat().st_mtime)
     except OSError:  # deleted just now
         return datetime.min
@@ -309,9 +310,9 @@ def _words(folder: Path) -> list[str]:
 
 
 def _yaml(path: Path) -> Any:
-    """What a file of ours holds; libyaml reads a thousand of them in a second."""
+    """Return the content of a YAML file, or None; libyaml, if present, reads a thousand files in a second."""
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), loader)  # a safe one, of C where there is one
-    except Exception:  # not YAMLError alone: a tag such as !!int with nothing behind it is an IndexError
+        return yaml.load(path.read_text(encoding="utf-8"), loader)  # both loaders are safe
+    except Exception:  # not only YAMLError: an empty value tagged !!int raises IndexError
         return None

@@ -1,14 +1,14 @@
-"""Going on with a run: which run it is, and what the command may change about it. No torch.
+"""Resume a run or a sweep: find it, repeat its overrides, and refuse what would change the training. No torch.
 
-The words of the run stand before those typed now, so that ``train resume=last epochs=40`` is the run's own command with
-another length. What then differs from the run's config is taken or refused, by the tables below.
+The stored overrides of the run precede the overrides typed now, so that ``train resume=last epochs=40`` is the run's
+own command with another length. The tables below say which differences from the run's config are accepted.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ from trainer.config import GROUPS, ConfigError, Settings, yaml_file
 from trainer.config.messages import did_you_mean, from_where
 from trainer.config.settings import key_of
 from trainer.runs.directory import CHECKPOINTS, CONFIG, OVERRIDES
-from trainer.runs.read import NOT_TRAINED, OUTPUTS, as_typed, flatten, is_run
+from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_run
 
-# What a run may go on with: nothing that is learned changes.
-TAKEN = (
+# Keys that a resumed run may change, because the training stays the same.
+MAY_CHANGE = (
     *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "run_dir", "resume"),
     *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory"),
     *("dataset.root", "dataset.path", "dataset.workers", "dataset.in_memory"),
-    *("device.processes", "device.timeout", "device.max_restarts"),  # how many there are is said where they are known
+    *("device.processes", "device.timeout", "device.max_restarts"),  # the runner reports the number of processes
 )
-# The same training, but in other kernels or another order of sums, so no longer bit for bit.
-TO_ROUNDING = ("device", "accumulate", "compile", "deterministic")
-# Everything else is refused; why, where that is not plain.
+# Keys that select other kernels or another order of sums: the same training, but not bit for bit.
+CHANGES_ROUNDING = ("device", "accumulate", "compile", "deterministic")
+# All other keys are refused. These are the reasons that are not obvious.
 REASONS = {
     "model": "its weights fit no other",
     "batch_size": "the position in the epoch is counted in batches",
@@ -38,48 +38,89 @@ REASONS = {
     "metrics": "the curves and the best so far are made of them",
 }
 WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=.*)?", flags=re.DOTALL)  # no package (@), which could hide a key
-# Words of a run that are not its own any more: where it was, and what only the command line may say.
+# Stored overrides that a resumed run does not repeat: its place, and the plugins, which only the command line may name.
 NOT_REPEATED = (*NOT_TRAINED, "plugins")
+SWEEPS = OUTPUTS / "sweeps"
+SET_ANEW = {"hydra.mode", "hydra.sweep.dir", "sweep_dir"}  # stored overrides that a resumed sweep does not repeat
 
 
 def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """The words of the run that ``resume=last`` or ``resume=RUN`` goes on with, and after them those typed now.
+    """Prepend the stored overrides of the run that ``resume=last`` or ``resume=RUN`` names.
 
     Returns:
-        ``words`` as they are, where none of them is that.
+        ``words`` unchanged if they name no run.
 
     Raises:
-        ConfigError: there is no such run.
+        ConfigError: the run does not exist, or the command cannot resume it.
     """
-    wanted = [word.partition("=")[2].strip("'\"") for word in words if key_of(word) == "resume"]
-    if not wanted or wanted[-1] in ("auto", "null", "") or ("," in wanted[-1] and not Path(wanted[-1]).is_dir()):
+    wanted = _typed_value("resume", words)
+    if not wanted or wanted in ("auto", "null") or ("," in wanted and not Path(wanted).is_dir()):
         return list(words)
     if multirun:
-        raise ConfigError(f"resume: {wanted[-1]}: a sweep goes on with sweep=last, sweep=FOLDER or the same sweep_dir")
+        raise ConfigError(f"resume: {wanted}: a sweep goes on with sweep=last, sweep=FOLDER or the same sweep_dir")
     if any(key_of(word) == "run_dir" for word in words):
         raise ConfigError("run_dir: a resumed run goes on in its own directory; leave run_dir out, or resume=auto")
-    folder = find(wanted[-1])
-    typed, config = {key_of(word): word.partition("=")[2] for word in words}, read(folder / CONFIG)
+    folder = _find_run(wanted)
+    typed, config = {key_of(word): word.partition("=")[2] for word in words}, load_config(folder / CONFIG)
     if config.get("plugins") and "plugins" not in typed:
         code = ", ".join(map(str, config["plugins"]))
         raise ConfigError(
             f"resume: the run {folder} has components of {code}; if you trust it, name it again: plugins=[…]"
         )
+    # the keys of a component that is exchanged have no meaning for the new component
     exchanged = {group for group in GROUPS if group in typed and typed[group] != config.get(group, {}).get("name")}
-    left_out = {*NOT_REPEATED, *exchanged}  # the keys of an option that is exchanged are nobody's
-    earlier = [
-        word for word in words_in(folder) if key_of(word) not in typed and key_of(word).split(".")[0] not in left_out
-    ]
-    now = [word for word in words if key_of(word) != "resume"]
     path = quoted(str(folder))
-    return [*earlier, *now, f"run_dir={path}", f"resume={path}"]
+    now = [word for word in words if key_of(word) != "resume"]
+    return [*_earlier_words(folder, typed, {*NOT_REPEATED, *exchanged}), *now, f"run_dir={path}", f"resume={path}"]
 
 
-def find(name: str) -> Path:
-    """The run directory that ``resume=NAME`` means.
+def with_earlier_sweep_words(words: Sequence[str], is_data: Callable[[str], bool]) -> list[str]:
+    """Prepend the stored overrides of the sweep that ``sweep=last`` or ``sweep=FOLDER`` names.
+
+    Args:
+        words: the overrides typed now.
+        is_data: whether a key of Hydra's holds only data, so that it may come from a folder of unknown origin.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the sweep does not exist, or it has overrides that have to be typed again.
+    """
+    if any(word.partition("=")[0] in ("sweep_dir", "hydra.sweep.dir") for word in words):
+        raise ConfigError("sweep_dir: a sweep goes on in its own folder; leave sweep_dir out, or sweep=")
+    folder = _find_sweep(_typed_value("sweep", words) or "")
+    earlier = _earlier_words(folder, {key_of(word) for word in words}, SET_ANEW)
+    stored = {key_of(word): word for word in earlier}
+    if "plugins" in stored:
+        raise ConfigError(f"sweep: {folder} has components of {stored['plugins']}; if you trust them, name them again")
+    unsafe = [
+        word for key, word in stored.items() if key == "run_dir" or (key.startswith("hydra") and not is_data(key))
+    ]
+    if unsafe:
+        again = " ".join(map(shlex.quote, unsafe))
+        raise ConfigError(f"sweep: {folder} was made with {again}; if you trust it, type that again")
+    now = [word for word in words if not word.startswith("sweep=")]
+    return [*earlier, *now, f"sweep_dir={quoted(str(folder))}"]
+
+
+def _typed_value(key: str, words: Iterable[str]) -> str | None:
+    """Return the last value that was typed for a key, without quotes, or None."""
+    values = [word.partition("=")[2].strip("'\"") for word in words if key_of(word) == key]
+    return values[-1] if values else None
+
+
+def _earlier_words(folder: Path, typed: Collection[str], left_out: set[str]) -> list[str]:
+    """Return the stored overrides whose keys are not typed now, nor named, or below a group named, by ``left_out``."""
+    return [
+        word
+        for word in read_overrides(folder)
+        if (key := key_of(word)) not in typed and left_out.isdisjoint((key, key.partition(".")[0]))
+    ]
+
+
+def _find_run(name: str) -> Path:
+    """Return the run directory that ``resume=NAME`` names.
+
+    Raises:
+        ConfigError: there is no such run.
     """
     if name == "last":
         runs = [path.parent for path in OUTPUTS.rglob(CONFIG)]
@@ -90,37 +131,54 @@ def find(name: str) -> Path:
     if not (folder / CONFIG).is_file():
         runs = [parent for parent in list(folder.parents)[:2] if (parent / CONFIG).is_file()]
         near = f"; did you mean {runs[0]}?" if runs else ""
-        raise ConfigError(f"resume: {name}: no run directory, it has no {CONFIG}{near}")
+        raise ConfigError(f"resume: {name}: not a run directory, it has no {CONFIG}{near}")
     return folder
 
 
-def goes_on(settings: Settings) -> bool:
-    """Whether there is something in ``run_dir`` that ``settings.resume`` asks to go on with."""
-    folder = Path(settings.run_dir)
-    return settings.resume is not None and any((folder / CHECKPOINTS).glob("*.pt"))
-
-
-def changes(settings: Settings) -> list[str]:
-    """What is other than in the run that goes on, and taken, but no longer gives the same bits; a line for each.
-
-    Keys that only one of the two has are those of another version of this program.
+def _find_sweep(name: str) -> Path:
+    """Return the folder that ``sweep=NAME`` names.
 
     Raises:
-        ConfigError: with a line for each key that cannot be other, or what is there is no run.
+        ConfigError: there is no such sweep.
     """
-    if not goes_on(settings):
-        return []
+    if name == "last":
+        folders = [path.parent for path in SWEEPS.glob(f"*/*/{OVERRIDES}")]
+        if not folders:
+            raise ConfigError(f"sweep=last: no sweep under {SWEEPS}; name a sweep with a sweep_dir by sweep=FOLDER")
+        return max(folders, key=lambda folder: (folder / OVERRIDES).stat().st_mtime)
+    folder = Path(name)
+    if not (folder / OVERRIDES).is_file() or is_run(folder):
+        near = f"; did you mean {folder.parent}?" if (folder.parent / OVERRIDES).is_file() else ""
+        near = near or did_you_mean(name, ["last"])
+        keys = "; keys: sweep.parallel, sweep.devices_per_job, sweep.on_error"
+        raise ConfigError(f"sweep: {name}: not the folder of a sweep{near or keys}")
+    return folder
+
+
+def check_changes(settings: Settings) -> list[str]:
+    """Compare the settings with the config of the run that they resume.
+
+    Keys that only one of the two has belong to another version of this program and are not compared.
+
+    Returns:
+        a line for each accepted change that alters the rounding; nothing if no run is resumed.
+
+    Raises:
+        ConfigError: with a line for each key that must not change, or the config is damaged.
+    """
     folder = Path(settings.run_dir)
-    before, now = flatten(read(folder / CONFIG)), flatten(settings.to_dict())
+    if settings.resume is None or not any((folder / CHECKPOINTS).glob("*.pt")):
+        return []
+    before, now = flatten(load_config(folder / CONFIG)), flatten(settings.to_dict())
     different = [key for key in before if key in now and before[key] != now[key]]
     exchanged = {key.partition(".")[0] for key in different if key.endswith(".name")}
     problems, notes = [], []
     for key in different:
         group, _, leaf = key.partition(".")
-        if (group in exchanged and leaf != "name") or is_in(key, TAKEN):
+        if (group in exchanged and leaf != "name") or is_under(key, MAY_CHANGE):
             continue
-        shown, old, new = key.removesuffix(".name"), as_typed(before[key]), as_typed(now[key])
-        if is_in(key, TO_ROUNDING):
+        shown, old, new = key.removesuffix(".name"), format_value(before[key]), format_value(now[key])
+        if is_under(key, CHANGES_ROUNDING):
             notes.append(f"{shown} was {old} and is {new}: the same training, no longer bit for bit")
         else:
             reason = from_where(REASONS.get(group, "what was learned so far was learned with it"))
@@ -131,40 +189,48 @@ def changes(settings: Settings) -> list[str]:
 
 
 def check_links(folder: Path) -> None:
-    """A run directory from elsewhere could lead what is written there to another place.
+    """Refuse a run directory of unknown origin in which a link would lead a write to another place.
 
     Raises:
-        ConfigError: something in it is a link out of it.
+        ConfigError: a link in the directory leads out of it.
     """
     if (path := link_out_of(folder)) is not None:
         raise ConfigError(f"resume: {path}: a link out of the run directory; a run writes only inside")
 
 
 def link_out_of(folder: Path) -> Path | None:
-    """The first link below a folder that leads out of it; None where there is none."""
+    """Return the first link below a folder that leads out of the folder, or None."""
     inside = folder.resolve()
     links = (path for path in folder.rglob("*") if path.is_symlink())
     return next((path for path in links if not path.resolve().is_relative_to(inside)), None)
 
 
-def is_in(key: str, keys: Sequence[str]) -> bool:
-    """Whether a dotted key is one of these, or below one."""
-    return any(key == each or key.startswith(f"{each}.") for each in keys)
+def is_under(key: str, prefixes: Iterable[str]) -> bool:
+    """Return whether a dotted key is one of the prefixes or lies below one of them."""
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def words_in(folder: Path) -> list[str]:
-    """What was typed for a run."""
+def read_overrides(folder: Path) -> list[str]:
+    """Return the stored overrides of a run or sweep; an empty list without the file.
+
+    Raises:
+        ConfigError: the file is damaged, or holds anything but overrides.
+    """
     words = yaml_file.load(folder / OVERRIDES) if (folder / OVERRIDES).is_file() else []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ConfigError(f"{folder / OVERRIDES}: must be a list of words")
     strange = [word for word in words if not WORD.fullmatch(word)]
     if strange:
-        raise ConfigError(f"{folder / OVERRIDES}: {strange[0]}: no word that a run is started with")
+        raise ConfigError(f"{folder / OVERRIDES}: {strange[0]}: not an override such as epochs=3")
     return words
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A config that a run has left."""
+def load_config(path: Path) -> dict[str, Any]:
+    """Return the config that a run has stored, with its groups checked to be mappings.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     config = yaml_file.load(path)
     if not (
         isinstance(config, dict)
@@ -176,60 +242,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def quoted(path: str) -> str:
-    """A path as a value of Hydra's grammar."""
+    """Return a path as a value in Hydra's override grammar, quoted if necessary."""
     if re.fullmatch(r"[\w./:+-]+", path, re.ASCII):
         return path
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-SWEEPS = OUTPUTS / "sweeps"
-HAS_ANEW = ("hydra.mode", "hydra.sweep.dir", "sweep_dir")  # words that a sweep which goes on has anew
-
-
-def with_earlier_sweep_words(words: Sequence[str], is_data: Callable[[str], bool]) -> list[str]:
-    """The words of the sweep that ``sweep=last`` or ``sweep=FOLDER`` goes on with, and after them those typed now.
-
-    Args:
-        words: that were typed now.
-        is_data: whether what a key of Hydra's says is taken from a folder, which may be a stranger's.
-
-    Raises:
-        ConfigError: there is no such sweep, or it has words that have to be typed again.
-    """
-    wanted = [word.partition("=")[2].strip("'\"") for word in words if word.startswith("sweep=")]
-    if any(word.partition("=")[0] in ("sweep_dir", "hydra.sweep.dir") for word in words):
-        raise ConfigError("sweep_dir: a sweep goes on in its own folder; leave sweep_dir out, or sweep=")
-    folder = _find_sweep(wanted[-1])
-    typed = {key_of(word) for word in words}
-    earlier = [word for word in words_in(folder) if key_of(word) not in {*typed, *HAS_ANEW}]
-    code = [word for word in earlier if key_of(word) == "plugins"]
-    if code:
-        raise ConfigError(f"sweep: {folder} has components of {code[0]}; if you trust them, name them again")
-    keys = {key_of(word): word for word in earlier}
-    foreign = [word for key, word in keys.items() if key == "run_dir" or (key.startswith("hydra") and not is_data(key))]
-    if foreign:
-        again = " ".join(map(shlex.quote, foreign))
-        raise ConfigError(f"sweep: {folder} was made with {again}; if you trust it, type that again")
-    now = [word for word in words if not word.startswith("sweep=")]
-    return [*earlier, *now, f"sweep_dir={quoted(str(folder))}"]
-
-
-def _find_sweep(name: str) -> Path:
-    """The folder that ``sweep=NAME`` means.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name == "last":
-        folders = [path.parent for path in SWEEPS.glob(f"*/*/{OVERRIDES}")]
-        if not folders:
-            raise ConfigError(f"sweep=last: no sweep under {SWEEPS}; one with a sweep_dir is named, sweep=FOLDER")
-        return max(folders, key=lambda folder: (folder / OVERRIDES).stat().st_mtime)
-    folder = Path(name)
-    if not (folder / OVERRIDES).is_file() or is_run(folder):
-        near = f"; did you mean {folder.parent}?" if (folder.parent / OVERRIDES).is_file() else ""
-        near = near or did_you_mean(name, ["last"])
-        keys = "; keys: sweep.parallel, sweep.devices_per_job, sweep.on_error"
-        raise ConfigError(f"sweep: {name}: no folder of a sweep{near or keys}")
-    return folder

@@ -26,7 +26,7 @@ from trainer.runs.read import (
     FAILED,
     FINISHED,
     STOPPED,
-    Follower,
+    PointReader,
     Run,
     as_number,
     comparable,
@@ -214,7 +214,7 @@ class Display:
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]",
         )
         self._looked_at = 0.0
-        self._shares: dict[int, tuple[Follower, float]] = {}  # of the jobs under way, how much is done
+        self._shares: dict[int, tuple[PointReader, float]] = {}  # of the jobs under way, how much is done
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A line for a job, and one for each of its mistakes."""
@@ -253,10 +253,10 @@ class Display:
         """Take the bar away."""
         self._bar.close()
 
-    def _share_done(self, job: Job) -> tuple[Follower, float]:
+    def _share_done(self, job: Job) -> tuple[PointReader, float]:
         """How much of a run is done, from 0 to 1."""
-        follower, share = self._shares.get(job.number, (Follower(job.folder), 0.0))
-        for point in follower.more()[-1:]:
+        follower, share = self._shares.get(job.number, (PointReader(job.folder), 0.0))
+        for point in follower.read_new()[-1:]:
             steps = 0.0 if job.settings.max_steps is None else point["step"] / job.settings.max_steps
             share = min(1.0, max(steps, (point.get("epoch", 1) - 1) / job.settings.epochs))
         return follower, share

@@ -29,7 +29,7 @@ from trainer.runs.read import (
 from trainer.sweep.drive import Job
 
 LENGTH = ("epochs", "max_steps", "patience")  # a finished run that is now to be of another length goes on
-FREE = (*resume.TAKEN, *resume.TO_ROUNDING)  # keys that may be others when a run goes on
+FREE = (*resume.MAY_CHANGE, *resume.CHANGES_ROUNDING)  # keys that may be others when a run goes on
 NUMBER = "{number}"  # in a name that the user has for the folders of runs
 MAX_BYTES = 100  # of the name of a run's folder; a disk takes 255, and a file in it has a longer name
 
@@ -129,7 +129,7 @@ class _Standing:
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config by dotted keys, as YAML and JSON have the values, without what says nothing of the training."""
-    values = {key: value for key, value in flatten(config).items() if not resume.is_in(key, NOT_TRAINED)}
+    values = {key: value for key, value in flatten(config).items() if not resume.is_under(key, NOT_TRAINED)}
     found: dict[str, Any] = for_json(values)
     return found
 
@@ -148,7 +148,7 @@ def _same(
     return all(
         value == other[key]
         for key, value in one.items()
-        if key in other and (key in but or not resume.is_in(key, free))
+        if key in other and (key in but or not resume.is_under(key, free))
     )
 
 
@@ -193,7 +193,7 @@ def check_lengths(jobs: Sequence[Job]) -> None:
 
 def varied_in(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
     """The keys that vary in the sweep of a folder, as seen from the words of one of its jobs."""
-    own, typed = values_of(words), values_of(trained_words(resume.words_in(folder)))
+    own, typed = values_of(words), values_of(trained_words(resume.read_overrides(folder)))
     return tuple(key for key, values in typed.items() if own.get(key, values) != values)
 
 

@@ -125,14 +125,14 @@ class _Sweep(Sweeper):
         """Keep the words that go on with this sweep."""
         from trainer.processes.leader import note
         from trainer.processes.world import world
-        from trainer.runs.resume import HAS_ANEW
+        from trainer.runs.resume import SET_ANEW
         from trainer.sweep.drive import save_words
 
         if world() is not None:
             note("sweep_dir", str(self.folder))
         of_hydra = _plain(self.config.hydra.overrides.hydra)
-        kept = [word for word in of_hydra if key_of(word) not in HAS_ANEW]
-        typed = [word.removeprefix("++") for word in arguments if key_of(word) not in HAS_ANEW]
+        kept = [word for word in of_hydra if key_of(word) not in SET_ANEW]
+        typed = [word.removeprefix("++") for word in arguments if key_of(word) not in SET_ANEW]
         save_words(self.folder, [*kept, *typed])
 
     def run(

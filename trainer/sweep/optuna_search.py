@@ -26,7 +26,7 @@ from trainer.runs.read import (
     NOT_TRAINED,
     PRUNED,
     STOPPED,
-    Follower,
+    PointReader,
     as_number,
     comparable,
     flatten,
@@ -163,7 +163,7 @@ class Trials:
         self._optuna = find_optuna()
         self._study = self._open(_in_common(space, fixed, first, self.objectives))
         self._trials: dict[int, optuna.trial.Trial] = {}  # the last one of each job
-        self._followers: dict[int, Follower] = {}
+        self._followers: dict[int, PointReader] = {}
         self._given_up, self._is_wrong = set[int](), False
         self.jobs: list[Job] = []
         self._left: list[Job] = []
@@ -248,8 +248,8 @@ class Trials:
         """Whether the pruner says so, of any evaluation that was not yet looked at."""
         if not self._watched or job.number in self._given_up:
             return False
-        trial, follower = self._trials[job.number], self._followers.setdefault(job.number, Follower(job.folder))
-        for point in follower.more():
+        trial, follower = self._trials[job.number], self._followers.setdefault(job.number, PointReader(job.folder))
+        for point in follower.read_new():
             value, epoch = as_number(point.get(self._metric)), point.get("epoch")
             if value is None or not isinstance(epoch, int):
                 continue
@@ -459,12 +459,12 @@ def _in_common(
 
     A recipe or a component that is searched has keys of its own; of these, what is typed for all trials.
     """
-    may_change = [*NOT_TRAINED, *resume.TO_ROUNDING, *(k for k in resume.TAKEN if k not in LENGTH)]
+    may_change = [*NOT_TRAINED, *resume.CHANGES_ROUNDING, *(k for k in resume.MAY_CHANGE if k not in LENGTH)]
     typed = {key: value for key, value in values_of(trained_words(fixed)).items() if key not in GROUPS}
     config = {} if "experiment" in space else flatten(first.to_dict())
-    config = {key: value for key, value in config.items() if not resume.is_in(key, list(space))}
-    beside = {key: value for key, value in typed.items() if key not in config and not resume.is_in(key, may_change)}
-    kept = {key.removesuffix(".name"): value for key, value in config.items() if not resume.is_in(key, may_change)}
+    config = {key: value for key, value in config.items() if not resume.is_under(key, list(space))}
+    beside = {key: value for key, value in typed.items() if key not in config and not resume.is_under(key, may_change)}
+    kept = {key.removesuffix(".name"): value for key, value in config.items() if not resume.is_under(key, may_change)}
     return {
         "objectives": dict(objectives),
         "space": {key: str(kind) for key, kind in space.items()},

@@ -20,7 +20,7 @@ from trainer.runs.read import (
     STOPPED,
     Run,
     as_number,
-    as_typed,
+    format_value,
     metric_names,
     test_metrics_of,
     values_of,
@@ -62,7 +62,7 @@ class SweepRow:
         """Return the value of a key: the typed value, else the value in the run's config, else None."""
         if key in self.typed or self.run is None or key not in self.run.config:
             return self.typed.get(key)
-        return as_typed(self.run.config[key])
+        return format_value(self.run.config[key])
 
     @property
     def value(self) -> float | None:

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     before = recorded(found)
     with _output_on_stderr() if arguments.json else contextlib.nullcontext(), Interrupts() as interrupts:
         try:
-            known = config_differences(resume.read(found.path / CONFIG), settings.to_dict())
+            known = config_differences(resume.load_config(found.path / CONFIG), settings.to_dict())
             _print(_opening(before, known, _environment(settings)))
             folder = _start(settings)
         except RunError:
@@ -156,7 +156,7 @@ def _settings(found: Run, words: Sequence[str], run_dir: str | None) -> Settings
         only = f"behind RUN stand only {', '.join(f'{key}=' for key in KEYS)}"
         raise ConfigError(*(f"{word}: another word would be another run; {only}" for word in foreign))
     file = found.path / CONFIG
-    plain = resume.read(file)
+    plain = resume.load_config(file)
     wanted = _plugins(found, plain, [word for word in words if key_of(word) == "plugins"])
     plugins.require(wanted)
     try:
@@ -249,7 +249,7 @@ def _directory(folder: Path, wanted: str | None) -> str:
 def _overrides(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
     """The words of the run, and behind them those that are typed now instead of some of them."""
     typed = {key_of(word) for word in words}
-    earlier = (word for word in resume.words_in(folder) if key_of(word) not in typed)
+    earlier = (word for word in resume.read_overrides(folder) if key_of(word) not in typed)
     if "device" in typed:  # the keys of an option that is exchanged are nobody's
         earlier = (word for word in earlier if not key_of(word).startswith("device."))
     return (*earlier, *words)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.runs.directory import CHECKPOINTS, ENVIRONMENT, read_json
-from trainer.runs.read import Run, as_number, as_typed, flatten
+from trainer.runs.read import Run, as_number, flatten, format_value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -244,7 +244,7 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     """The keys of two configs that are not the same; where a run stands is no difference."""
     ours, theirs = flatten(before), flatten(now)
     keys = [key for key in dict.fromkeys([*ours, *theirs]) if key not in NOT_COMPARED]
-    typed = [{key: as_typed(value) for key, value in each.items()} for each in (ours, theirs)]
+    typed = [{key: format_value(value) for key, value in each.items()} for each in (ours, theirs)]
     return [
         Difference("config", key.removesuffix(".name"), typed[0].get(key), typed[1].get(key))
         for key in keys
