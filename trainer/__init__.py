@@ -32,9 +32,9 @@ def __getattr__(name: str) -> Any:
 
         return compose
     if name in ("ConfigError", "RunError"):
-        from trainer.config import settings
+        from trainer.config import errors
 
-        return getattr(settings, name)
+        return getattr(errors, name)
     if name == "run":
         from trainer.runner import run
 
