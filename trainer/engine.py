@@ -200,18 +200,18 @@ class Engine:
         if self.skipper is not None:
             self.skipper.remember()
         for number, part in enumerate(batch.split(), 1):
-            with self.exchanging(part, last=number == len(batch.sizes)):
+            last = number == len(batch.sizes)
+            with self.placement.exchanging(self.wrapped, last=last, counts=part.counts, all_count=part.all_count):
                 outputs, loss, size = self.forward(self.wrapped, part)
-                self.scaler.scale(self.share(part, loss, size)).backward()
+                self.scaler.scale(self.scaled(loss, size, part)).backward()
             window.add(progress.step + 1, loss.detach(), size, outputs.detach(), part)
         progress.step, progress.batch = progress.step + 1, progress.batch + 1
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip_norm is not None:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-            window.gradient_norm = self.placement.number(norm)
+            window.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         elif self.is_log_step() or self.skipper is not None:
-            norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-            window.gradient_norm = self.placement.number(norm)
+            window.gradient_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        window.gradient_norm = self.placement.number(window.gradient_norm)
         if self.skipper is None or not self.skipper.leaves_out():
             self.scaler.step(self.optimizer)
             if self.ema is not None:
@@ -219,15 +219,12 @@ class Engine:
         self.scaler.update()
         self.optimizer.zero_grad()
 
-    def exchanging(self, part: Batch, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """What the processes exchange in a micro-batch; the last one of a batch is the smallest."""
-        size = self.settings.micro_batch_size
-        all_count = min(size, len(part.whole) % size or size) >= self.group.size
-        return self.placement.exchanging(self.wrapped, last=last, counts=part.counts, all_count=all_count)
+    def scaled(self, loss: Tensor, size: Tensor | int, part: Batch) -> Tensor:
+        """Scale a micro-batch's mean loss by its share of the whole batch, and by the number of processes.
 
-    def share(self, part: Batch, loss: Tensor, size: Tensor | int) -> Tensor:
-        """What a micro-batch adds to the loss of the whole batch, times the processes: their gradients are averaged."""
-        if part.targets is part.whole:  # one process, one micro-batch
+        The gradients of the processes are averaged, so the mean of their losses has to be the loss of the whole batch.
+        """
+        if part.num_pieces == 1:
             return loss
         return loss * (size * self.group.size / self.loss.size(part.whole) if part.counts else 0)
 

@@ -29,31 +29,33 @@ MAX_SECONDS = 600  # for a batch in a data worker; a worker that takes longer ha
 
 
 class Batch(NamedTuple):
-    """Samples on the device: what a process has of a batch, micro-batch by micro-batch.
+    """The share that one process has of a batch, on its device.
 
-    Where a micro-batch has less samples than there are processes, some have one that does not count: the model is
-    called in every process, as they wait for one another in it.
+    If a micro-batch has fewer samples than there are processes, the processes without a sample get a copy of its first
+    one, which does not count: collectives in the forward pass need the call of the model in every process.
     """
 
     inputs: Inputs
     targets: Tensor  # as in ``Source``; of mixed classes (batch, classes) float32 shares
     whole: Tensor  # the targets of the whole batch, of all processes
-    sizes: tuple[int, ...]  # samples of each micro-batch that count; 0 stands for one that does not
+    sizes: tuple[int, ...]  # how many samples of each micro-batch count; 0 for a copy
+    num_pieces: int  # into how many pieces the processes and micro-batches cut the whole batch
+    all_count: bool  # whether every process has samples that count in every micro-batch of the whole batch
 
     @property
     def counts(self) -> bool:
-        """Whether a sample counts."""
+        """Whether any sample of this process counts."""
         return any(self.sizes)
 
     def split(self) -> Iterator[Batch]:
-        """The micro-batches."""
+        """Yield the micro-batches."""
         if len(self.sizes) == 1:
             yield self
             return
         lengths = [size or 1 for size in self.sizes]
         parts = zip(*(tensor.split(lengths) for tensor in (*self.inputs, self.targets)), strict=True)
         for size, (*inputs, targets) in zip(self.sizes, parts, strict=True):
-            yield Batch(tuple(inputs), targets, self.whole, (size,))
+            yield self._replace(inputs=tuple(inputs), targets=targets, sizes=(size,))
 
 
 class Share(NamedTuple):
@@ -68,19 +70,26 @@ class Share(NamedTuple):
     rank: int = 0
     num_processes: int = 1
 
-    def of(self, positions: Tensor) -> Tensor:
-        """Those of a batch's positions that are this process's."""
+    def of(self, rows: Tensor) -> Tensor:
+        """Return the rows of this process, out of one row for each sample of the whole batch."""
         if self.num_processes == 1:
-            return positions
-        micro_batches = positions.split(self.micro_batch_size)
+            return rows
+        micro_batches = rows.split(self.micro_batch_size)
         pieces = [(micro, micro.tensor_split(self.num_processes)[self.rank]) for micro in micro_batches]
         return torch.cat([piece if len(piece) else micro[:1] for micro, piece in pieces])
 
-    def sizes(self, num_samples: int) -> tuple[int, ...]:
-        """How many samples of each micro-batch of a batch of ``num_samples`` that is."""
-        whole, rest = divmod(num_samples, self.micro_batch_size)
-        micro_batches = [self.micro_batch_size] * whole + [rest] * (rest > 0)
-        return tuple(len(range(self.rank, size, self.num_processes)) for size in micro_batches)
+    def batch(self, inputs: Inputs, whole: Tensor) -> Batch:
+        """Return the batch of this process.
+
+        Args:
+            inputs: of this process's samples.
+            whole: the targets of the whole batch.
+        """
+        full, rest = divmod(whole.shape[0], self.micro_batch_size)
+        micro_batches = [self.micro_batch_size] * full + [rest] * (rest > 0)
+        sizes = tuple(len(range(self.rank, size, self.num_processes)) for size in micro_batches)
+        num_pieces, all_count = self.num_processes * len(sizes), micro_batches[-1] >= self.num_processes
+        return Batch(inputs, self.of(whole), whole, sizes, num_pieces, all_count)
 
 
 class Loader(Protocol):
@@ -160,7 +169,7 @@ class _OrderedLoader:
             others = preprocess(raw.others, share.of(raw.partners), epoch)
             inputs = preprocess.mixed(inputs, others, keys, epoch)
             whole = preprocess.mixed_targets(whole, raw.other_whole, all_keys, epoch)
-        return Batch(inputs, share.of(whole), whole, share.sizes(whole.shape[0]))
+        return share.batch(inputs, whole)
 
 
 class InMemory(_OrderedLoader):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -46,80 +46,87 @@ def device_of_this_process(processes: int | Literal["auto"], threads: int | None
     return torch.device("cpu")
 
 
-def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with batch normalisation over the samples of all processes; its weights and names stay."""
-    if device.type != "cpu":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    for module in model.modules():
-        if type(module) is nn.SyncBatchNorm:
-            module.__class__ = _FastSyncBatchNorm
-        elif type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-            module.__class__ = _SyncBatchNorm
-    return model
+@dataclass
+class MicroBatch:
+    """The micro-batch under way, as batch normalisation needs to know it.
 
+    Args:
+        counts: whether this process has samples of it.
+        all_count: whether every process has.
+    """
 
-class Counting:
-    """Whether the micro-batch under way counts, in this process and in all of them."""
-
-    here = everywhere = True
+    counts: bool = True
+    all_count: bool = True
 
 
 @dataclass(frozen=True)
-class OfProcesses(Placement):
-    """A model that several processes train.
+class MultiProcess(Placement):
+    """The placement of a model that several processes train.
 
     Args:
-        sync_batchnorm: normalise over the whole micro-batch, and not over each process's share of it.
+        sync_batchnorm: normalise over the samples of all processes, and not over each process's share of them.
     """
 
     sync_batchnorm: bool = True
+    micro_batch: MicroBatch = field(default_factory=MicroBatch, init=False)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """With the layers of batch normalisation exchanged."""
-        return synchronized(model, self.device) if self.sync_batchnorm else model
+        if not self.sync_batchnorm:
+            return model
+        if self.device.type != "cpu":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        for module in model.modules():
+            if type(module) is nn.SyncBatchNorm:
+                module.__class__ = _FastSyncBatchNorm
+            elif type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+                module.__class__ = _SyncBatchNorm
+            if isinstance(module, _SyncBatchNorm | _FastSyncBatchNorm):
+                module.micro_batch = self.micro_batch
+        return model
 
     def exchanging(
         self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
     ) -> contextlib.AbstractContextManager[Any]:
-        """Batch normalisation leaves out what does not count."""
-        Counting.here, Counting.everywhere = counts, all_count
+        self.micro_batch.counts, self.micro_batch.all_count = counts, all_count
         return contextlib.nullcontext()
 
 
 class _SyncBatchNorm(_BatchNorm):
-    """Batch normalisation (Ioffe and Szegedy 2015) over the samples of all processes, but for those that do not count.
+    """Batch normalisation (Ioffe and Szegedy 2015) over the samples of all processes that count.
 
-    torch's own needs GPUs.
+    ``nn.SyncBatchNorm`` needs GPUs.
     """
 
+    micro_batch: MicroBatch
+
     def _check_input_dim(self, inputs: Tensor) -> None:
-        """Of any number of axes."""
+        """Accept any number of axes."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, channels, …) -> the same."""
         if not self.training and self.running_mean is not None:
             outputs: Tensor = super().forward(inputs)
             return outputs
-        return _normalised(self, inputs)
+        return _normalised(self, inputs, self.micro_batch)
 
 
 class _FastSyncBatchNorm(nn.SyncBatchNorm):
-    """torch's, on GPUs, wherever every sample counts."""
+    """``nn.SyncBatchNorm``, except for micro-batches in which not every process has samples."""
+
+    micro_batch: MicroBatch
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, channels, …) -> the same."""
-        if not self.training or Counting.everywhere:
+        if not self.training or self.micro_batch.all_count:
             outputs: Tensor = super().forward(inputs)
             return outputs
-        return _normalised(self, inputs)
+        return _normalised(self, inputs, self.micro_batch)
 
 
-def _normalised(module: _BatchNorm, inputs: Tensor) -> Tensor:
-    """The statistics are float32, whatever the precision, and follow those of all processes."""
+def _normalised(module: _BatchNorm, inputs: Tensor, micro_batch: MicroBatch) -> Tensor:
+    """Normalise (batch, channels, …) with float32 statistics of all processes, whatever the precision."""
     values = inputs.float()
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     shape = [1, -1, *[1] * (inputs.ndim - 2)]
-    counts = float(Counting.here)
+    counts = float(micro_batch.counts)
     here = torch.cat([values.sum(axes), values.new_tensor([inputs.numel() / inputs.shape[1]])]) * counts
     total, count = differentiable_sum(here).split([inputs.shape[1], 1])
     mean = total / count

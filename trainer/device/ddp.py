@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
 from trainer.device._placement import Placement
-from trainer.device._processes import OfProcesses, device_of_this_process
+from trainer.device._processes import MultiProcess, device_of_this_process
 
 
 @DEVICES.register
@@ -38,7 +38,7 @@ def ddp(
 
 
 @dataclass(frozen=True)
-class Replicated(OfProcesses):
+class Replicated(MultiProcess):
     """A copy in every process.
 
     Args:

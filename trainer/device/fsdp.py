@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
 from trainer.device._placement import Placement, Stateful
-from trainer.device._processes import OfProcesses, device_of_this_process
+from trainer.device._processes import MultiProcess, device_of_this_process
 from trainer.processes.world import world
 
 
@@ -41,7 +41,7 @@ def fsdp(
 
 
 @dataclass(frozen=True)
-class Sharded(OfProcesses):
+class Sharded(MultiProcess):
     """A piece in every process."""
 
     def prepare(self, model: nn.Module) -> nn.Module:
