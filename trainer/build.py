@@ -18,7 +18,7 @@ from trainer.compose.plugins import load_metrics
 from trainer.config import Component, ConfigError, Settings
 from trainer.config.messages import did_you_mean
 from trainer.config.registry import LoadError, Registry
-from trainer.data import Data
+from trainer.data import Data, ReadOptions
 from trainer.data.loader import Loaders, Share, make_loaders
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
@@ -83,7 +83,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
         precision = choose_precision(settings.precision, placement.device)
         allow_tf32(precision == "tf32")
     with mistakes:
-        data = build(DATASETS, settings.dataset, settings.seed)
+        data = build(DATASETS, settings.dataset, settings.seed, options=ReadOptions())
         if not isinstance(data, Data):
             raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
         data.check()
@@ -163,14 +163,14 @@ def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
         raise ConfigError(*problems)
 
 
-def build(registry: Registry, config: Component, *runtime: Any) -> Any:
+def build(registry: Registry, config: Component, *runtime: Any, **optional: Any) -> Any:
     """Build a component; a ValueError of its constructor is about the config, so it says which group.
 
     Raises:
         ConfigError: the component refuses its keys.
     """
     try:
-        return registry.build(config, *runtime)
+        return registry.build(config, *runtime, **optional)
     except LoadError as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:

@@ -16,7 +16,7 @@ from tests.conftest import Train
 from tests.data.test_audio import bad_file
 from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError, RunError
-from trainer.data import Data, RaggedSource
+from trainer.data import Data, RaggedSource, ReadOptions
 from trainer.data.readers.files import FileSource
 from trainer.dataset import DATASETS
 
@@ -43,7 +43,7 @@ def sounds(tmp_path: Path) -> Path:
 
 def make(path: Any, seed: int = 0, **keys: Any) -> Data:
     path = {split: str(place) for split, place in path.items()} if isinstance(path, dict) else str(path)
-    data: Data = DATASETS.build(defaults("dataset", "audio_folder", path=path, **keys), seed)
+    data: Data = DATASETS.build(defaults("dataset", "audio_folder", path=path, **keys), seed, options=ReadOptions())
     data.check()
     return data
 

@@ -13,7 +13,7 @@ import torch
 
 from tests.conftest import REPOSITORY, Train
 from tests.helpers import defaults, everything, loaders_of, refused
-from trainer.data import Data, RaggedSource
+from trainer.data import Data, RaggedSource, ReadOptions
 from trainer.data.readers import tables
 from trainer.dataset import DATASETS
 
@@ -23,7 +23,9 @@ ROWS = [[1.5, 2.0, "a"], [3.0, -4.0, "b"], [5.0, 6.25, "a"], [7.0, 8.0, "b"]] * 
 
 def load(path: object, seed: int = 0, **keys: Any) -> Data:
     data: Data = DATASETS.build(
-        defaults("dataset", "csv", path=path if isinstance(path, dict) else str(path), **keys), seed
+        defaults("dataset", "csv", path=path if isinstance(path, dict) else str(path), **keys),
+        seed,
+        options=ReadOptions(),
     )
     data.check()
     return data

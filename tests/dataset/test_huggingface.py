@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import Train
 from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError
-from trainer.data import Data
+from trainer.data import Data, ReadOptions
 from trainer.dataset import DATASETS
 
 datasets = pytest.importorskip("datasets", reason="pip install datasets")
@@ -32,7 +32,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def build(path: Any, seed: int = 0, **keys: Any) -> Data:
     given = str(path) if isinstance(path, Path) else path
-    data: Data = DATASETS.build(defaults("dataset", "huggingface", path=given, **keys), seed)
+    data: Data = DATASETS.build(defaults("dataset", "huggingface", path=given, **keys), seed, options=ReadOptions())
     return data
 
 
@@ -167,7 +167,9 @@ def test_sounds_are_those_of_the_class_folders(tmp_path: Path, stored: str, feat
     contents = beside(files) if stored == "beside.parquet" else inside(files)
     path = write_sounds(tmp_path / stored, contents, [0] * 10 + [1] * 10)
     keys: dict[str, Any] = {"features": features, "max_seconds": 0.1, "bands": 20, "val_fraction": 0.2}
-    folders = DATASETS.build(defaults("dataset", "audio_folder", path=str(tmp_path / "sounds"), **keys), 0)
+    folders = DATASETS.build(
+        defaults("dataset", "audio_folder", path=str(tmp_path / "sounds"), **keys), 0, options=ReadOptions()
+    )
     data = build(path, **keys)
     data.check()
     assert data.spec == dataclasses.replace(folders.spec, dataset="huggingface")

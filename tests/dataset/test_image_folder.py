@@ -15,7 +15,7 @@ from PIL import Image
 from tests.conftest import Train
 from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError, RunError
-from trainer.data import Data
+from trainer.data import Data, ReadOptions
 from trainer.data.readers import pictures
 from trainer.dataset import DATASETS
 
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def build(path: Path | dict[str, str], seed: int = 0, **keys: Any) -> Data:
     given = str(path) if isinstance(path, Path) else path
-    data: Data = DATASETS.build(defaults("dataset", "image_folder", path=given, **keys), seed)
+    data: Data = DATASETS.build(defaults("dataset", "image_folder", path=given, **keys), seed, options=ReadOptions())
     return data
 
 

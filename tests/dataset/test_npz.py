@@ -13,7 +13,7 @@ import torch
 
 from tests.conftest import Train
 from tests.helpers import defaults, everything, loaders_of, refused
-from trainer.data import Data, RaggedSource
+from trainer.data import Data, RaggedSource, ReadOptions
 from trainer.dataset import DATASETS
 
 GENERATOR = np.random.default_rng(0)
@@ -29,7 +29,9 @@ def save(path: Path, **arrays: Any) -> Path:
 
 def load(path: object, seed: int = 0, **keys: Any) -> Data:
     data: Data = DATASETS.build(
-        defaults("dataset", "npz", path=path if isinstance(path, dict) else str(path), **keys), seed
+        defaults("dataset", "npz", path=path if isinstance(path, dict) else str(path), **keys),
+        seed,
+        options=ReadOptions(),
     )
     data.check()
     return data

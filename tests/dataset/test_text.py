@@ -13,7 +13,7 @@ import torch
 from tests.conftest import Train
 from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError
-from trainer.data import Data, Split
+from trainer.data import Data, ReadOptions, Split
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.readers.tokens import Drop, Tokenizer
 from trainer.dataset.text import text
@@ -25,7 +25,7 @@ def load(path: Path | dict[str, Path], seed: int = 0, **changes: Any) -> Data:
     place = {split: str(each) for split, each in path.items()} if isinstance(path, dict) else str(path)
     keys = defaults("dataset", "text", **{"min_count": 1, "path": place, **changes})
     del keys["name"]
-    return text(seed, **keys)
+    return text(seed, ReadOptions(), **keys)
 
 
 def rows(count: int = 10) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainer.build import allow_tf32, build, choose_kernels, choose_precision, evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
 from trainer.config import ConfigError, RunError, Settings
-from trainer.data import Data, Normalise, Split, data
+from trainer.data import Data, Normalise, ReadOptions, Split
 from trainer.data.audio import make_features
 from trainer.data.data import Features, Inputs, keep, spec_of, valid_steps
 from trainer.data.loader import Loader, Share, make_loaders
@@ -105,17 +105,14 @@ class OpenedRun:
             ConfigError: it is not there, or cannot be read so.
         """
         seed_all(self.settings.seed)
-        token = data.learned.set(self.learned)
         name = self.settings.dataset["name"]
         try:
-            found = build(DATASETS, self.settings.dataset, self.settings.seed)
+            found = build(DATASETS, self.settings.dataset, self.settings.seed, options=ReadOptions(self.learned))
         except ConfigError as error:
             where = "; if they have moved, dataset.path=… says where they are"
             raise ConfigError(*(f"{line}{where * (': no such file' in line)}" for line in error.problems)) from error
         except KeyError as error:
             raise ConfigError(f"{self.checkpoint}: was written by an earlier version, which kept no {error}") from error
-        finally:
-            data.learned.reset(token)
         if not isinstance(found, Data):
             raise ConfigError(f"dataset={name}: has to return a Data, got {type(found).__name__}")
         if found.spec.kind != self.spec.kind or found.spec.task != self.spec.task:

@@ -9,6 +9,7 @@ registers is declared with its file, and imported when it is asked for.
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -144,10 +145,23 @@ class Registry:
             return self._components[name].__doc__ or ""
         return self._declared[name][0].doc if name in self._declared else ""
 
-    def build(self, config: Mapping[str, Any], *runtime: Any) -> Any:
-        """Build ``config["name"]`` from runtime objects and the other keys of ``config``, already checked."""
+    def build(self, config: Mapping[str, Any], *runtime: Any, **optional: Any) -> Any:
+        """Build ``config["name"]`` from runtime objects and the other keys of ``config``, already checked.
+
+        Args:
+            config: the component's name and keys.
+            runtime: what every component of the group takes, in order.
+            optional: more runtime objects by name; a component gets those for which it has a positional parameter.
+        """
+        component = self.get(config["name"])
         keys = {key: value for key, value in config.items() if key != "name"}
-        return self.get(config["name"])(*runtime, **keys)
+        known = inspect.signature(component).parameters if optional else {}
+        taken = [
+            value
+            for name, value in optional.items()
+            if name in known and known[name].kind is not Parameter.KEYWORD_ONLY
+        ]
+        return component(*runtime, *taken, **keys)
 
     def _read(self, name: str) -> dict[str, Parameter]:
         file = self.file(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
 
@@ -22,12 +21,26 @@ from trainer.data.sources import keep as keep
 from trainer.data.sources import valid_steps as valid_steps
 from trainer.spec import Kind, Spec, Task
 
-# Whether a data set names every bad sample, a warning each, and refuses none: for who looks at it and does not train.
-names_all: ContextVar[bool] = ContextVar("names_all", default=False)
-# What ``Data.preprocessing`` said of the data that a run was trained on. With it a data set is read as those were:
-# nothing is learned from its own samples, not even which classes there are.
-learned: ContextVar[Mapping[str, Any] | None] = ContextVar("learned", default=None)
-BAD_SAMPLE = "bad sample: "  # what such a warning begins with
+BAD_SAMPLE = "bad sample: "  # how the warning of a bad sample begins with ``ReadOptions.report_all``
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a data set is read where it is not read to train on; the defaults are those of training.
+
+    Args:
+        preprocessing: what ``Data.preprocessing`` returned for the training data of a finished run. The data set is
+            read in the same way, and derives neither classes nor a vocabulary nor means from its own samples.
+        report_all: report each bad sample in a warning of its own instead of raising an error.
+    """
+
+    preprocessing: Mapping[str, Any] | None = None
+    report_all: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the finished run; empty where the samples decide which classes there are."""
+        return () if self.preprocessing is None else tuple(self.preprocessing["classes"])
 
 
 class Features(Protocol):

@@ -14,8 +14,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
-from trainer.data import Data, RaggedSource, TensorSource
-from trainer.data.data import learned
+from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
 from trainer.data.readers.files import Problems, need_samples, roots
 from trainer.data.readers.tables import MISSING, Column, Layout, Table, listed, look, read, to_float
@@ -26,6 +25,7 @@ from trainer.spec import Kind, Task
 @DATASETS.register
 def csv(
     seed: int,
+    options: ReadOptions,
     *,
     target: Column | list[Column] | None,
     features: list[Column] | None,
@@ -45,10 +45,10 @@ def csv(
     """
     if max_length is not None and group_by is None:
         raise ConfigError(f"dataset.max_length: only samples of dataset.group_by have a length, got {max_length}")
-    problems = Problems("csv", keys["on_error"])
+    problems = Problems("csv", keys["on_error"], options.report_all)
     layouts = {split: look(file, delimiter, header, encoding) for split, file in roots("csv", keys["path"]).items()}
     first = layouts.get("train", next(iter(layouts.values())))
-    known = learned.get()
+    known = options.preprocessing
     if known is not None:  # by their names, wherever they stand in another file
         features, ignore = known["columns"], []
     chosen, warnings = _choose(first, target, features, ignore, group_by)
@@ -63,7 +63,7 @@ def csv(
     if task == "classification":
         places = Places(rows.place, leading)
         classes, numbers = find_classes(
-            "csv", texts[0], rows.targets[0, leading], rows.splits[leading], places, problems
+            "csv", texts[0], rows.targets[0, leading], rows.splits[leading], places, options, problems
         )
         warnings += problems.settle()
         samples, leading, numbers = (each[numbers >= 0] for each in (samples, leading, numbers))
@@ -73,7 +73,7 @@ def csv(
         targets = Targets(task, tuple(names), torch.from_numpy(values))
     kind: Kind = "table" if group_by is None else "sequence"
     warnings += _too_close(rows, [first.names[column] for column in chosen.features])
-    source = _source(kind, rows, samples, targets.values, max_length)
+    source = _source(kind, rows, samples, targets.values, max_length, varies=known is not None and known["varying"])
     return array_data(
         "csv",
         seed,
@@ -83,6 +83,7 @@ def csv(
         targets,
         places=Places(rows.place, leading),
         columns=[first.names[column] for column in chosen.features],
+        options=options,
         warnings=warnings,
         **keys,
     )
@@ -300,7 +301,7 @@ def _too_close(rows: _Rows, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _source(
-    kind: Kind, rows: _Rows, samples: NDArray[np.int64], targets: Tensor, max_length: int | None
+    kind: Kind, rows: _Rows, samples: NDArray[np.int64], targets: Tensor, max_length: int | None, *, varies: bool
 ) -> TensorSource | RaggedSource:
     """The numbers of some samples: rows as they are, or the rows of each in their order as its steps."""
     numbers = np.concatenate([table.numbers for table in rows.tables])
@@ -315,7 +316,6 @@ def _source(
         step = np.arange(len(order)) - np.repeat(lengths.cumsum() - lengths, lengths)
         order, lengths = order[step < max_length], lengths.clip(max=max_length)
     values = torch.from_numpy(numbers[order])
-    known = learned.get()
-    if (lengths == lengths[0]).all() and not (known is not None and known["varying"]):
+    if (lengths == lengths[0]).all() and not varies:
         return TensorSource((values.view(len(samples), lengths[0], -1),), targets)
     return RaggedSource(values, torch.from_numpy(lengths), targets)

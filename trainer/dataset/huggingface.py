@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError
-from trainer.data import Data, RaggedSource, TensorSource, audio
+from trainer.data import Data, RaggedSource, ReadOptions, TensorSource, audio
 from trainer.data.audio import AudioAugmentKeys
 from trainer.data.augment_images import AugmentKeys
 from trainer.data.readers import hub
@@ -46,6 +46,7 @@ class EveryKeys(OwnKeys, FormKeys, WaveKeys, TokenKeys):
 @DATASETS.register
 def huggingface(
     seed: int,
+    options: ReadOptions,
     *,
     config: str | None,
     input: str | list[str] | None,
@@ -60,15 +61,16 @@ def huggingface(
     parts = hub.load(keys["path"], config)
     columns = hub.choose(_train(parts).features, input, target)
     _check_keys(columns, parts, keys)
-    problems = Problems(NAME, keys["on_error"])
+    problems = Problems(NAME, keys["on_error"], options.report_all)
     # the readers look at their own keys alone
     if columns.holds == "pictures":
-        return _pictures(seed, parts, columns, problems, cast(PictureKeys, keys))
+        return _pictures(seed, options, parts, columns, problems, cast(PictureKeys, keys))
     if columns.holds == "sounds":
-        return _sounds(seed, parts, columns, problems, cast(SoundKeys, keys))
+        return _sounds(seed, options, parts, columns, problems, cast(SoundKeys, keys))
     if columns.holds == "texts":
-        return token_data(NAME, seed, _texts(keys, parts, columns, problems), problems, **cast(TextKeys, keys))
-    return _numbers(seed, parts, columns, problems, cast(ArrayKeys, keys))
+        texts = _texts(keys, parts, columns, problems)
+        return token_data(NAME, seed, texts, options, problems, **cast(TextKeys, keys))
+    return _numbers(seed, options, parts, columns, problems, cast(ArrayKeys, keys))
 
 
 def _check_keys(columns: Columns, parts: dict[str, Any], keys: EveryKeys) -> None:
@@ -181,7 +183,9 @@ class _Column:
         return _Files([*self.parts.values()], rows, self.name)
 
 
-def _pictures(seed: int, parts: dict[str, Any], columns: Columns, problems: Problems, keys: PictureKeys) -> Data:
+def _pictures(
+    seed: int, options: ReadOptions, parts: dict[str, Any], columns: Columns, problems: Problems, keys: PictureKeys
+) -> Data:
     import datasets
 
     column = _Column.of(parts, columns.inputs[0], datasets.Image(decode=False))
@@ -193,15 +197,17 @@ def _pictures(seed: int, parts: dict[str, Any], columns: Columns, problems: Prob
         return f"{item.content[1]} {column.sizes[item.split][item.content[1]]}"
 
     items = column.items(_rows(keys, parts, columns.targets[0], problems), problems)
-    return picture_data(NAME, seed, items, opener, name, problems, **keys)
+    return picture_data(NAME, seed, items, opener, name, options, problems, **keys)
 
 
-def _sounds(seed: int, parts: dict[str, Any], columns: Columns, problems: Problems, keys: SoundKeys) -> Data:
+def _sounds(
+    seed: int, options: ReadOptions, parts: dict[str, Any], columns: Columns, problems: Problems, keys: SoundKeys
+) -> Data:
     import datasets
 
     column = _Column.of(parts, columns.inputs[0], datasets.Audio(decode=False))
     items = column.items(_rows(keys, parts, columns.targets[0], problems), problems)
-    return sound_data(NAME, seed, items, column.files, problems, **keys)
+    return sound_data(NAME, seed, items, column.files, options, problems, **keys)
 
 
 def _num_bytes(part: Any, column: str) -> list[int]:
@@ -239,7 +245,9 @@ def _texts(keys: OwnKeys, parts: dict[str, Any], columns: Columns, problems: Pro
 # ---- numbers
 
 
-def _numbers(seed: int, parts: dict[str, Any], columns: Columns, problems: Problems, keys: ArrayKeys) -> Data:
+def _numbers(
+    seed: int, options: ReadOptions, parts: dict[str, Any], columns: Columns, problems: Problems, keys: ArrayKeys
+) -> Data:
     """Columns of numbers are a table; a column of lists is one where all are as long, and else holds sequences."""
     names = [*parts]
     splits = np.repeat(np.array(names), [len(part) for part in parts.values()])
@@ -281,7 +289,9 @@ def _numbers(seed: int, parts: dict[str, Any], columns: Columns, problems: Probl
     if task == "classification":
         texts, codes = np.unique(answers, return_inverse=True)
         places = Places(place, np.arange(len(splits)))
-        classes, found = find_classes(NAME, texts.tolist(), np.where(good, codes, -1), splits, places, problems)
+        classes, found = find_classes(
+            NAME, texts.tolist(), np.where(good, codes, -1), splits, places, options, problems
+        )
         warnings += problems.settle()
         good &= found >= 0
         targets = Targets(task, classes, torch.from_numpy(found[good]))
@@ -298,6 +308,7 @@ def _numbers(seed: int, parts: dict[str, Any], columns: Columns, problems: Probl
         targets,
         places=Places(place, np.flatnonzero(good)),
         columns=columns.inputs if columns.holds == "numbers" else (),
+        options=options,
         warnings=warnings,
         **keys,
     )

@@ -18,8 +18,7 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
-from trainer.data import Data, RaggedSource, TensorSource
-from trainer.data.data import learned
+from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.readers.arrays import ArrayKeys, Places, Targets, array_data, find_classes
 from trainer.data.readers.files import SPLITS, Problems, need_samples, roots
 from trainer.data.readers.tables import listed
@@ -33,6 +32,7 @@ MAX_CHANNELS = 4  # of a picture, by which the axis of the channels is found
 @DATASETS.register
 def npz(
     seed: int,
+    options: ReadOptions,
     *,
     inputs: str,
     targets: str,
@@ -46,7 +46,7 @@ def npz(
     Raises:
         ConfigError: an array is not there, arrays do not fit each other, or samples are bad.
     """
-    problems = Problems("npz", keys["on_error"])
+    problems = Problems("npz", keys["on_error"], options.report_all)
     names = {"inputs": inputs, "targets": targets, "lengths": lengths}
     parts = [part for split, file in roots("npz", keys["path"]).items() for part in _read(split, file, names)]
     arrays = _Arrays(parts)
@@ -55,7 +55,7 @@ def npz(
     values = _shaped(found, channels, arrays)
     steps = _find_lengths(values, arrays, problems)
     _drop_bad_inputs(values, steps, arrays, problems)
-    known = learned.get()
+    known = options.preprocessing
     task, answers = _find_task(keys["task"] if known is None else known["task"], arrays, problems)
     good = arrays.good
     warnings = problems.settle()
@@ -68,6 +68,7 @@ def npz(
             np.where(good, codes, -1),
             arrays.splits,
             Places(partial(arrays.place, "targets"), np.arange(len(good))),
+            options,
             problems,
         )
         warnings += problems.settle()
@@ -86,6 +87,7 @@ def npz(
         chosen,
         places=Places(partial(arrays.place, "inputs"), np.flatnonzero(good)),
         columns=(),
+        options=options,
         warnings=warnings,
         **keys,
     )

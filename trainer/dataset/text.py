@@ -6,7 +6,7 @@ from typing import Literal
 
 from typing_extensions import Unpack
 
-from trainer.data import Data
+from trainer.data import Data, ReadOptions
 from trainer.data.readers.files import Problems
 from trainer.data.readers.texts import Column, Columns, find_texts
 from trainer.data.readers.tokens import Keys, token_data
@@ -16,6 +16,7 @@ from trainer.dataset import DATASETS
 @DATASETS.register
 def text(
     seed: int,
+    options: ReadOptions,
     *,
     input: Column | list[Column] | None,
     target: Column | None,
@@ -29,7 +30,7 @@ def text(
     Raises:
         ConfigError: nothing of a known form is there, or samples are bad.
     """
-    problems = Problems("text", keys["on_error"])
+    problems = Problems("text", keys["on_error"], options.report_all)
     columns = Columns(input, target, header, delimiter)
     found = find_texts("text", keys["path"], columns, encoding, problems)
-    return token_data("text", seed, found, problems, **keys)
+    return token_data("text", seed, found, options, problems, **keys)

@@ -52,17 +52,16 @@ def run(arguments: argparse.Namespace) -> int:
         atomic_files.check_ours("--page", page, 'content="trainer data"', within=500, what="no page")
     from trainer.build import build, seed_all
     from trainer.commands.data.page import page as make_page
-    from trainer.data import Data
+    from trainer.data import Data, ReadOptions
     from trainer.data.checks import survey
-    from trainer.data.data import names_all
     from trainer.dataset import DATASETS
 
     seed_all(settings.seed)
     # every bad file is to be seen, so none of them stops the others from being looked at
     skipping = {"on_error": "skip"} if "on_error" in settings.dataset else {}
-    token = names_all.set(True)
     try:
-        data = build(DATASETS, {**settings.dataset, **skipping}, settings.seed)
+        config = {**settings.dataset, **skipping}
+        data = build(DATASETS, config, settings.seed, options=ReadOptions(report_all=True))
         if not isinstance(data, Data):
             raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
         data.check()
@@ -71,8 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
             page.write_text(make_page(data, found, settings.seed), encoding="utf-8")
     except RunError as error:  # 1 says that something was found
         raise ConfigError(str(error)) from error
-    finally:
-        names_all.reset(token)
     if arguments.json:
         print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
     else:

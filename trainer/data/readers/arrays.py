@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,13 +13,12 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError
-from trainer.data.data import Data, Normalise, RaggedSource, TensorSource, class_counts, learned
+from trainer.data.data import Data, Normalise, RaggedSource, ReadOptions, TensorSource, class_counts
 from trainer.data.readers.files import (
     OwnKeys,
     Problems,
     divide,
     fits,
-    known_classes,
     natural,
     need_classes,
     need_samples,
@@ -83,6 +82,7 @@ def find_classes(
     codes: NDArray[np.int64],
     splits: NDArray[np.str_],
     places: Sequence[str],
+    options: ReadOptions,
     problems: Problems,
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The classes of train in their order, and the class of each sample: -1 where train does not have it.
@@ -108,7 +108,7 @@ def find_classes(
         order = sorted(used, key=lambda code: natural(texts[code]))
     trained = np.isin(splits, ("", "train"))
     known = {names[code] for code in np.unique(codes[trained & (codes >= 0)]).tolist()}
-    classes = known_classes() or tuple(dict.fromkeys(names[code] for code in order if names[code] in known))
+    classes = options.classes or tuple(dict.fromkeys(names[code] for code in order if names[code] in known))
     need_classes(dataset, classes)
     number = {name: number for number, name in enumerate(classes)}
     table = np.full(len(texts) + 1, -1)  # its last stands for none
@@ -134,6 +134,7 @@ def array_data(
     *,
     places: Sequence[str],
     columns: Sequence[str],
+    options: ReadOptions,
     warnings: tuple[str, ...],
     **keys: Unpack[ArrayKeys],
 ) -> Data:
@@ -150,8 +151,8 @@ def array_data(
         ConfigError: nothing is left of a split, or a column has no number in train.
     """
     need_samples(dataset, splits)
-    train, val, test = divide(dataset, seed, source, splits, keys)
-    fill = _fill(dataset, source, train.positions, columns)
+    train, val, test = divide(dataset, seed, source, splits, options, keys)
+    fill = _fill(dataset, source, train.positions, columns, options.preprocessing)
     spec = Spec(
         dataset=dataset,
         kind=kind,
@@ -192,11 +193,14 @@ def _shape(source: TensorSource | RaggedSource) -> tuple[int, ...]:
 
 
 def _fill(
-    dataset: str, source: TensorSource | RaggedSource, trained: Tensor, columns: Sequence[str]
+    dataset: str,
+    source: TensorSource | RaggedSource,
+    trained: Tensor,
+    columns: Sequence[str],
+    known: Mapping[str, Any] | None,
 ) -> list[float] | None:
     """Put the mean that a column has in train in the place of each missing number, and tell these means."""
     values = source.values if isinstance(source, RaggedSource) else source.inputs[0]
-    known = learned.get()
     if not (values.is_floating_point() and values.isnan().any()):
         return None if known is None else known["fill"]
     rows = values.view(-1, values.shape[-1])

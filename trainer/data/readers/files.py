@@ -17,7 +17,7 @@ from torch.utils.data import get_worker_info
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.config.messages import did_you_mean
-from trainer.data.data import BAD_SAMPLE, Inputs, Source, Split, learned, names_all, split_off
+from trainer.data.data import BAD_SAMPLE, Inputs, ReadOptions, Source, Split, split_off
 
 MAX_NAMED = 5  # bad samples that a message names
 # The share of the free memory that samples may fill, of all processes of a machine together.
@@ -67,6 +67,7 @@ class Problems:
 
     dataset: str
     on_error: Literal["stop", "skip"]
+    report_all: bool = False
     found: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what else the user has to hear, a line each
 
@@ -75,7 +76,7 @@ class Problems:
         self.found.append(f"{place}: {reason}")
 
     def settle(self) -> tuple[str, ...]:
-        """The notes, and the warning of what is left out, if there is something; one each where ``names_all`` says so.
+        """The notes, and the warning of what is left out, if there is something; one each with ``report_all``.
 
         Raises:
             ConfigError: with ``on_error=stop``.
@@ -84,7 +85,7 @@ class Problems:
         count = len(self.found)
         if count == 0:
             return notes
-        if names_all.get():
+        if self.report_all:
             found, self.found = self.found, []
             return (*notes, *(BAD_SAMPLE + each for each in found))
         more = f" … and {count - MAX_NAMED} more" * (count > MAX_NAMED)
@@ -207,7 +208,9 @@ def with_suffix(
     return taken, (f"{files} no {noun} by name and left out, such as {others[0].place}",)
 
 
-def classify(dataset: str, items: Sequence[Item], problems: Problems) -> tuple[list[Item], tuple[str, ...], Tensor]:
+def classify(
+    dataset: str, items: Sequence[Item], options: ReadOptions, problems: Problems
+) -> tuple[list[Item], tuple[str, ...], Tensor]:
     """The items whose class is one of train's, the classes in natural order, and the number of each item's class.
 
     Raises:
@@ -216,7 +219,7 @@ def classify(dataset: str, items: Sequence[Item], problems: Problems) -> tuple[l
     if not items:
         raise ConfigError("; ".join([f"dataset={dataset}: no samples in dataset.path", *problems.settle()]))
     train = "train" if any(item.split for item in items) else ""
-    classes = known_classes() or tuple(sorted({item.label for item in items if item.split == train}, key=natural))
+    classes = options.classes or tuple(sorted({item.label for item in items if item.split == train}, key=natural))
     numbers = {label: number for number, label in enumerate(classes)}
     unknown: dict[tuple[str, str], list[Item]] = {}
     kept = []
@@ -230,12 +233,6 @@ def classify(dataset: str, items: Sequence[Item], problems: Problems) -> tuple[l
         problems.add(some[0].place, f"class {label} is {where} ({len(some)} samples) but not in train")
     need_classes(dataset, classes)
     return kept, classes, torch.tensor([numbers[item.label] for item in kept], dtype=torch.int64)
-
-
-def known_classes() -> tuple[str, ...]:
-    """Those of the run that the samples are read for; none where they are to be learned from."""
-    known = learned.get()
-    return () if known is None else tuple(known["classes"])
 
 
 def need_samples(dataset: str, items: Sequence[object]) -> None:
@@ -256,6 +253,7 @@ def divide(
     seed: int,
     source: Source,
     names: Sequence[str],
+    options: ReadOptions,
     keys: OwnKeys,
 ) -> tuple[Split, Split | None, Split]:
     """Train, val and test: those that were given, and what is cut off train where they were not.
@@ -282,7 +280,7 @@ def divide(
         if val is None:
             train, val = split_off(train, keys["val_fraction"], seed)
     except ConfigError:
-        if learned.get() is None:
+        if options.preprocessing is None:
             raise
         return parts["train"], None, parts["train"]  # too few to be cut, and nobody learns of them
     return train, val, test

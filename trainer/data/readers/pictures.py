@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, RunError
 from trainer.data.augment_images import Augment, AugmentKeys
-from trainer.data.data import Data, Normalise, TensorSource, class_counts, learned, names_all
+from trainer.data.data import Data, Normalise, ReadOptions, TensorSource, class_counts
 from trainer.data.image_ops import TOP
 from trainer.data.mixup import MixImages
 from trainer.data.readers.files import (
@@ -227,6 +227,7 @@ def picture_data(
     items: list[Item],
     opener: Callable[[list[Item], Names], Callable[[int], File]],
     name: Callable[[Item], str],
+    options: ReadOptions,
     problems: Problems,
     warnings: tuple[str, ...] = (),
     **keys: Unpack[PictureKeys],
@@ -243,7 +244,7 @@ def picture_data(
     Raises:
         ConfigError: there is nothing to learn from, or there are bad samples and ``on_error`` is stop.
     """
-    items, classes, targets = classify(dataset, items, problems)
+    items, classes, targets = classify(dataset, items, options, problems)
     warnings += problems.settle()
     places = Names(item.place for item in items)
     opened = opener(items, places)
@@ -253,23 +254,23 @@ def picture_data(
             *warnings,
             "pictures have 16 bits, of which the upper 8 are kept; where they use only the lower, save them with 8",
         )
-    known = learned.get()
+    known = options.preprocessing
     form, resized = choose_form(looks, keys["size"], keys["mode"]) if known is None else (Form(*known["shape"]), ())
     read = PictureReader(opened, places, form)
     images = None
     if fits(keys["in_memory"], len(items) * math.prod(form)):
         images = torch.empty(len(items), *form, dtype=torch.uint8)
-    if images is not None or keys["on_error"] == "skip" or names_all.get():
+    if images is not None or keys["on_error"] == "skip" or options.report_all:
         good = _read_well(read, images, problems)
         if len(good) < len(items):
             warnings += problems.settle()
-            items, classes, targets = classify(dataset, [items[position] for position in good], problems)
+            items, classes, targets = classify(dataset, [items[position] for position in good], options, problems)
             warnings += problems.settle()
             places = Names(item.place for item in items)
             read = PictureReader(opener(items, places), places, form)
             images = None if images is None else images[good]
     source = FileSource(read, targets) if images is None else TensorSource((images,), targets)
-    train, val, test = divide(dataset, seed, source, [item.split for item in items], keys)
+    train, val, test = divide(dataset, seed, source, [item.split for item in items], options, keys)
     try:
         normalise = Normalise.measure(train, chunk=64, most=SOME)
     except RunError as error:  # one that is read now, and not only when its batch comes

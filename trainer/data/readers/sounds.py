@@ -29,7 +29,7 @@ from trainer.data.audio import (
     read_header,
     read_wave,
 )
-from trainer.data.data import Data, Features, Normalise, RaggedSource, Source, Split, class_counts, learned
+from trainer.data.data import Data, Features, Normalise, RaggedSource, ReadOptions, Source, Split, class_counts
 from trainer.data.readers.files import FileSource, Item, OwnKeys, Problems, classify, divide, fits, read_all
 from trainer.spec import Spec
 
@@ -60,6 +60,7 @@ def sound_data(
     seed: int,
     files: Sequence[Item],
     opener: Opener,
+    options: ReadOptions,
     problems: Problems,
     warnings: tuple[str, ...] = (),
     **keys: Unpack[SoundKeys],
@@ -82,9 +83,9 @@ def sound_data(
     need_libraries(dataset)
     headed = _headed(files, opener, problems)
     if not headed:
-        classify(dataset, headed, problems)  # which says why
+        classify(dataset, headed, options, problems)  # which says why
 
-    known = learned.get()
+    known = options.preprocessing
     rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(headed)
     hop, window = _samples("hop", keys["hop"], rate), _samples("window", keys["window"], rate)
     read = make_features(keys["features"], sample_rate=rate, hop=hop, window=window, bands=keys["bands"])
@@ -101,7 +102,7 @@ def sound_data(
         return _Waves(opened, [item.place for item in some], rate, most, fine)
 
     readable = _read(headed, waves(headed, most), problems, keep=in_memory)
-    sounds, classes, targets = classify(dataset, readable, problems)
+    sounds, classes, targets = classify(dataset, readable, options, problems)
     warnings += problems.settle()
     trained = (sound.content.length for sound in sounds if sound.split in ("", "train"))
     longest = max(trained) if known is None else known["max_samples"]
@@ -117,7 +118,7 @@ def sound_data(
     else:
         lengths = torch.tensor([sound.content.length for sound in sounds]).clamp_max(longest)
         source = FileSource(waves(sounds, longest), targets, lengths)
-    train, val, test = divide(dataset, seed, source, [sound.split for sound in sounds], keys)
+    train, val, test = divide(dataset, seed, source, [sound.split for sound in sounds], options, keys)
     logmel = keys["features"] == "logmel"
     spec = Spec(
         dataset=dataset,

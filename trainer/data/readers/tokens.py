@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, UnitInterval
-from trainer.data.data import Data, Inputs, RaggedSource, class_counts, learned, valid_steps
+from trainer.data.data import Data, Inputs, RaggedSource, ReadOptions, class_counts, valid_steps
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.readers.files import Item, OwnKeys, Problems, classify, divide
 from trainer.spec import Spec
@@ -122,13 +122,15 @@ class Encoded:
         return vocabulary
 
 
-def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, **keys: Unpack[Keys]) -> Data:
+def token_data(
+    name: str, seed: int, found: Iterable[Item], options: ReadOptions, problems: Problems, **keys: Unpack[Keys]
+) -> Data:
     """Samples whose content is a text.
 
     Raises:
         ConfigError: bad samples are to be refused, or nothing is left of a split.
     """
-    known = learned.get()
+    known = options.preprocessing
     tokenizer = Tokenizer.of(known) if known else Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"])
     in_memory = keys["in_memory"] is not False
     items: list[Item] = []
@@ -139,12 +141,12 @@ def token_data(name: str, seed: int, found: Iterable[Item], problems: Problems, 
             yield item.content
 
     encoded = encode(texts(), tokenizer, in_memory=in_memory)
-    kept, classes, targets = classify(name, items, problems)
+    kept, classes, targets = classify(name, items, options, problems)
     warnings = problems.settle()
     if len(kept) < len(items):
         encoded = encoded.take(torch.tensor([item.content for item in kept]))
     source = RaggedSource(torch.from_numpy(encoded.numbers), encoded.lengths, targets)
-    train, val, test = divide(name, seed, source, [item.split for item in kept], keys)
+    train, val, test = divide(name, seed, source, [item.split for item in kept], options, keys)
     counted = torch.zeros(len(kept), dtype=torch.bool).index_fill_(0, train.positions, True)
     if known is None:
         vocabulary, unknown = encoded.choose(counted, most=keys["vocabulary"], min_count=keys["min_count"])
