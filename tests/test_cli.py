@@ -159,3 +159,11 @@ def test_nobody_reading_is_no_error(tmp_path: Path) -> None:
         command = f"{sys.executable} {REPOSITORY / 'cli.py'} {words} | head -1"
         done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.stderr == "", done.stderr[-1000:]
+
+
+def test_compose_is_a_function_for_users_and_a_package_for_us() -> None:
+    import trainer.compose.composer
+    from trainer import compose
+
+    assert compose("epochs=3").epochs == 3
+    assert trainer.compose.composer.compose("epochs=3") == compose("epochs=3")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs import atomic_files
 from trainer.runs.directory import ENVIRONMENT, read_json
-from trainer.runs.read import Run, as_number, for_json, metric_names, runs_named, values_of, varied_keys
+from trainer.runs.read import Run, as_number, differing, for_json, metric_names, runs_named, values_of, varied_keys
 
 PICTURE = "compare.png"
 PROGRAM = "trainer compare"  # tells a picture of ours
@@ -83,41 +82,29 @@ def as_dict(found: Sequence[Run], metric: str | None) -> dict[str, Any]:
             for each in found
         ],
         "metric": metric,
-        "config": {row.name: list(row.values) for row in _different([_config(each) for each in found])},
-        "environment": {row.name: list(row.values) for row in _different([_environment(each) for each in found])},
+        "config": {key: list(values) for key, values in differing([*map(_config, found)]).items()},
+        "environment": {key: list(values) for key, values in differing([*map(_environment, found)]).items()},
     }
 
 
-@dataclass(frozen=True)
-class _Row:
-    """Something that every run has a value of; None where one has none."""
-
-    name: str
-    values: tuple[Any, ...]
-
-
 def _lines(found: Sequence[Run]) -> list[str]:
-    """What is printed: a column for each run, or of many a row."""
-    config = _different([_config(each) for each in found])
-    environment = _different([_environment(each) for each in found])
-    rows = [_Row("state", tuple(each.state for each in found)), *config, *environment]
-    cells = [(row.name, [_text(value) for value in row.values]) for row in rows]
+    """Return a table with a column for each run, or with a row for each of more than ``MAX_COLUMNS`` runs."""
+    config = differing([*map(_config, found)])
+    rows = {"state": [each.state for each in found], **config, **differing([*map(_environment, found)])}
+    cells = {name: [_text(value) for value in values] for name, values in rows.items()}
     best = _best(found)
     for name in metric_names(found, {each.monitor for each in found}):
-        marked = [best is each and name == each.monitor for each in found]
-        figures = [figure(each.metrics.get(name)) for each in found]
-        cells.append((name, [f"{text} *" if mark else text for text, mark in zip(figures, marked, strict=True)]))
-    steps, seconds = ([as_number(each.summary.get(key)) for each in found] for key in ("steps", "seconds"))
-    cells.append(("steps", [counted(each) for each in steps]))
-    cells.append(("seconds", [lasted(each) for each in seconds]))
-    said = [] if config else ["config   the same"]
+        marks = [" *" if best is each and name == each.monitor else "" for each in found]
+        cells[name] = [figure(each.metrics.get(name)) + mark for each, mark in zip(found, marks, strict=True)]
+    cells["steps"] = [counted(as_number(each.summary.get("steps"))) for each in found]
+    cells["seconds"] = [lasted(as_number(each.summary.get("seconds"))) for each in found]
+    note = [] if config else ["config   the same"]
     if len(found) > MAX_COLUMNS:
-        head = [*(name for name, _ in cells), "run"]
-        body = [[values[at] for _, values in cells] + [str(each.path)] for at, each in enumerate(found)]
-        return [*aligned(head, body, {0, len(head) - 1}), *said]
+        cells["run"] = [str(each.path) for each in found]
+        return [*aligned([*cells], [*zip(*cells.values(), strict=True)], {0, len(cells) - 1}), *note]
     legend = [f"{number:<8} {each.path}" for number, each in enumerate(found, 1)]
     head = ["", *(str(number) for number in range(1, len(found) + 1))]
-    return [*legend, "", *aligned(head, [[name, *values] for name, values in cells], {0}), *said]
+    return [*legend, "", *aligned(head, [[name, *values] for name, values in cells.items()], {0}), *note]
 
 
 def _best(found: Sequence[Run]) -> Run | None:
@@ -143,13 +130,6 @@ def _environment(run: Run) -> dict[str, Any]:
     data = hashlib.sha256(json.dumps(found.get("data"), sort_keys=True).encode()).hexdigest()[:10]
     kind = device.get("name") if isinstance(device, dict) else None
     return {"python": found.get("python"), **named, "hardware": kind, "commit": commit, "data": data}
-
-
-def _different(each: Sequence[Mapping[str, Any]]) -> list[_Row]:
-    """The keys of which not all have the same value."""
-    keys = dict.fromkeys(key for found in each for key in found)
-    rows = [_Row(key, tuple(found.get(key) for found in each)) for key in keys]
-    return [row for row in rows if len({json.dumps(value, sort_keys=True, default=str) for value in row.values}) > 1]
 
 
 def _text(value: Any) -> str:

@@ -4,32 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trainer.compose import plugins
 from trainer.compose.composer import Composer, settle
 from trainer.config import ConfigError, Settings
 from trainer.config.settings import key_of
+from trainer.runs import resume
 from trainer.runs.directory import CONFIG
 
-# What may be otherwise when a run is looked at again: not what was trained, or how.
+# The keys that may change when a finished run is used: none of them changes what was trained, or how.
 AFTERWARDS = ("dataset", "device", "batch_size", "limit_batches", "precision", "plugins")
 
 
 def again(folder: Path, words: Sequence[str]) -> Settings:
-    """The settings of a run that has been, from its config.yaml alone, with what ``words`` say otherwise.
+    """Return the settings of a finished run for use in one process, with the values of ``words`` instead of its own.
+
+    A run that was trained in several processes is opened with ``device=auto``.
 
     Raises:
-        ConfigError: with every mistake: the config cannot be used, a word is not for a run that has been, or the run
-            has components of plugins that nobody names now.
+        ConfigError: as ``settings_of_run``.
     """
-    from trainer.runs import resume
+    plain = _with_words(folder, words, AFTERWARDS)
+    if plain.get("device", {}).get("name") in ("ddp", "fsdp", "dp"):
+        plain["device"] = {"name": "auto"}
+    return settle(plain, lambda key: str(folder / CONFIG))
 
-    file = folder / CONFIG
-    plain = resume.load_config(file)
-    foreign = [word for word in words if key_of(word).split(".")[0].split("/")[0] not in AFTERWARDS]
+
+def settings_of_run(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> Settings:
+    """Return the settings of a run as it was trained, with the values of ``words`` instead of its own.
+
+    Args:
+        folder: the run directory.
+        words: overrides.
+        allowed: the keys that ``words`` may change, with all keys below them.
+
+    Raises:
+        ConfigError: with every mistake: the config cannot be used, a word would change the training, or the run has
+            components of plugins that neither ``words`` nor the environment names.
+    """
+    return settle(_with_words(folder, words, allowed), lambda key: str(folder / CONFIG))
+
+
+def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
+    """Return the config of a run as plain containers, with the values of ``words``, and import the plugins named now.
+
+    A run directory may come from a stranger, so the plugins that its config names are not imported.
+    """
+    foreign = [word for word in words if not resume.is_under(key_of(word).replace("/", "."), allowed)]
     if foreign:
-        keys = ", ".join(AFTERWARDS)
-        raise ConfigError(*(f"{word}: would be another run; what may be otherwise now: {keys}" for word in foreign))
+        keys = ", ".join(f"{key}=" for key in allowed)
+        raise ConfigError(
+            *(f"{word}: would be another run; only these words may follow RUN: {keys}" for word in foreign)
+        )
+    plain = resume.load_config(folder / CONFIG)
     typed = {key_of(word) for word in words}
     needed = [str(name) for name in plain.get("plugins") or []]
     if needed and "plugins" not in typed and not {*needed} <= {*plugins.from_environment()}:
@@ -37,18 +65,25 @@ def again(folder: Path, words: Sequence[str]) -> Settings:
         raise ConfigError(
             f"the run {folder} has components of {code}; if you trust it, name it again: plugins=[{code}]"
         )
-    plain["plugins"] = []
-    if words:
-        below = {key.partition(".")[0] for key in typed if "." in key}
-        choices = [f"{group}={plain[group]['name']}" for group in ("dataset", "device") if group in below - typed]
-        now = Composer().check([*choices, *words], trains=True)[0].to_dict()
-        for key in typed:
-            node, there, (*parents, leaf) = plain, now, key.split(".")
-            for name in parents:
-                node, there = node.setdefault(name, {}), there[name]
-            node[leaf] = there[leaf]
-    else:
+    plain["plugins"] = plugins.from_environment()
+    if not words:
         plugins.require([])
-    if plain.get("device", {}).get("name") in ("ddp", "fsdp", "dp"):  # which trains in several; one is enough now
-        plain["device"] = {"name": "auto"}
-    return settle(plain, lambda key: str(file))
+        return plain
+    below = {key.partition(".")[0] for key in typed if "." in key} - typed
+    names = {group: plain.get(group, {}).get("name") for group in ("dataset", "device") if group in below}
+    choices = [f"{group}={name}" for group, name in names.items() if name is not None]
+    now = _check_words([*choices, *words]).to_dict()
+    for key in typed:
+        node, there, (*parents, leaf) = plain, now, key.split(".")
+        for name in parents:
+            node, there = node.setdefault(name, {}), there[name]
+        node[leaf] = there[leaf]
+    return plain
+
+
+def _check_words(words: Sequence[str]) -> Settings:
+    try:
+        return Composer().check(words, trains=True)[0]
+    except ConfigError as error:
+        one = "several values, but this command takes one"
+        raise ConfigError(*(line.replace("several values need --multirun", one) for line in error.problems)) from error

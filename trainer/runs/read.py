@@ -12,13 +12,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError
 from trainer.runs.directory import CONFIG, ENVIRONMENT, LOCK, METRICS, OVERRIDES, SUMMARY, read_json
+
+Key = TypeVar("Key")
 
 OUTPUTS = Path("outputs")
 # Keys that do not affect what is trained.
@@ -200,9 +202,14 @@ def values_of(words: Sequence[str]) -> dict[str, str]:
 
 def varied_keys(words: Sequence[Sequence[str]]) -> list[str]:
     """Return the keys whose values differ between the overrides of several runs, in the order of typing."""
-    values = [values_of(each) for each in words]
-    keys = dict.fromkeys(key for each in values for key in each)
-    return [key for key in keys if len({each.get(key) for each in values}) > 1]
+    return list(differing([values_of(each) for each in words]))
+
+
+def differing(mappings: Sequence[Mapping[Key, Any]]) -> dict[Key, tuple[Any, ...]]:
+    """Return the keys whose values are not all equal, each with its values; a missing key counts as None."""
+    keys = dict.fromkeys(key for each in mappings for key in each)
+    rows = {key: tuple(each.get(key) for each in mappings) for key in keys}
+    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
