@@ -161,9 +161,9 @@ def test_nobody_reading_is_no_error(tmp_path: Path) -> None:
         assert done.stderr == "", done.stderr[-1000:]
 
 
-def test_compose_is_a_function_for_users_and_a_package_for_us() -> None:
+def test_the_public_names_are_there_whatever_was_imported_before() -> None:
     import trainer.compose.composer
-    from trainer import compose
+    from trainer import ConfigError, RunError, compose, load, run
 
-    assert compose("epochs=3").epochs == 3
-    assert trainer.compose.composer.compose("epochs=3") == compose("epochs=3")
+    assert compose("epochs=3").epochs == trainer.compose.composer.compose("epochs=3").epochs == 3
+    assert all(map(callable, (ConfigError, RunError, load, run)))

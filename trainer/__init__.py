@@ -1,18 +1,19 @@
 """The config-driven training command for PyTorch: configs choose, registries find, one engine trains.
 
-From Python the same in three lines:
+``train`` is also available from Python:
 
     from trainer import compose, run
 
     summary, model = run(compose("model=cnn", "epochs=3"))
 
-and later, from the run directory alone:
+A finished run is opened from its run directory:
 
     from trainer import load
 
     trained = load("outputs/2026-11-25/04-46-47-cnn-digits")
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,23 +25,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["ConfigError", "RunError", "compose", "load", "run"]
 
+_MODULES = {
+    "ConfigError": "trainer.config.errors",
+    "RunError": "trainer.config.errors",
+    "compose": "trainer.compose.composer",
+    "load": "trainer.commands.opened_run",
+    "run": "trainer.runner",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, when it is: ``import trainer`` alone costs nothing."""
-    if name == "compose":
-        from trainer.compose.composer import compose
-
-        return compose
-    if name in ("ConfigError", "RunError"):
-        from trainer.config import errors
-
-        return getattr(errors, name)
-    if name == "run":
-        from trainer.runner import run
-
-        return run
-    if name == "load":
-        from trainer.commands.opened_run import load
-
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name when it is first used, so that ``import trainer`` takes no time."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
