@@ -162,8 +162,8 @@ def test_nobody_reading_is_no_error(tmp_path: Path) -> None:
 
 
 def test_the_public_names_are_there_whatever_was_imported_before() -> None:
-    import trainer.compose.composer
     from trainer import ConfigError, RunError, compose, load, run
+    from trainer.compose import composer
 
-    assert compose("epochs=3").epochs == trainer.compose.composer.compose("epochs=3").epochs == 3
+    assert compose("epochs=3").epochs == composer.compose("epochs=3").epochs == 3
     assert all(map(callable, (ConfigError, RunError, load, run)))

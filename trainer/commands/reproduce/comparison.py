@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.runs.directory import CHECKPOINTS, ENVIRONMENT, read_json
-from trainer.runs.read import Run, as_number, format_value, differing, flatten
+from trainer.runs.read import Run, as_number, differing, flatten, format_value
 
 if TYPE_CHECKING:
     from torch import Tensor
