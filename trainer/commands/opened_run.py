@@ -1,6 +1,6 @@
-"""A run that has trained, opened again: its model with the weights of a checkpoint, and what repeats its preprocessing.
+"""Open a trained run again: its model with the weights of a checkpoint, and its preprocessing.
 
-Everything comes from the run directory; of the data set it needs nothing, but for ``OpenedRun.data``.
+Everything is read from the run directory. Only ``OpenedRun.data`` reads the data set.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from trainer.checkpoint import BEST, LAST, DamagedError, read
 from trainer.config import ConfigError, RunError, Settings
 from trainer.data import Data, Normalise, ReadOptions, Split
 from trainer.data.audio import make_features
-from trainer.data.data import Features, Inputs, keep, spec_of, valid_steps
+from trainer.data.data import Features, spec_of
 from trainer.data.loader import Loader, Share, make_loaders
+from trainer.data.preprocess import to_model_inputs
+from trainer.data.sources import Inputs
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
 from trainer.device._placement import Placement
@@ -36,20 +38,20 @@ log = logging.getLogger("trainer")
 
 @dataclasses.dataclass(frozen=True)
 class OpenedRun:
-    """A model that answers as in its run.
+    """The model of a trained run, with everything that is needed to compute its scores for raw samples.
 
     Args:
-        run: where it was trained.
-        settings: the run's own, with what was typed otherwise now.
-        step, epoch: where its weights are from; None where the checkpoint does not say.
+        run: the run.
+        settings: the settings of the run, changed by the words that were given when it was opened.
+        step, epoch: the step and the epoch of the weights; the epoch is None if the checkpoint does not hold it.
         checkpoint: the file of the weights.
-        learned: what ``Data.preprocessing`` said of the training data.
-        fingerprint: of the training data.
-        spec: what it reads and answers.
+        learned: ``Data.preprocessing()`` of the training data.
+        fingerprint: ``Data.fingerprint()`` of the training data.
+        spec: as in ``Data``, completed by the loss.
         model: in evaluation mode, on the device.
-        loss: what turns outputs into scores.
+        loss: turns outputs into scores.
         normalise, features: as in ``Data``, on the device.
-        device: where it computes.
+        device: the device of the model.
         precision: fp32, tf32, bf16 or fp16.
     """
 
@@ -69,20 +71,12 @@ class OpenedRun:
     precision: str
 
     def read(self, inputs: Inputs) -> Inputs:
-        """What the model reads of a batch of raw samples, which may lie on another device."""
-        inputs = tuple(tensor.to(self.device) for tensor in inputs)
-        if self.features is not None:
-            inputs = self.features(inputs)
-        if self.normalise is None:
-            return inputs
-        first, lengths = self.normalise(inputs[0]), inputs[1:]
-        if lengths:  # padding is zeros to a model, whatever it was before
-            axis = self.spec.step_axis
-            first = keep(first, valid_steps(lengths[0], first.shape[axis]), axis)
-        return first, *lengths
+        """Turn a batch of raw samples, which may be on another device, into model inputs."""
+        on_device = tuple(tensor.to(self.device) for tensor in inputs)
+        return to_model_inputs(on_device, self.features, self.normalise, self.spec.step_axis)
 
     def outputs(self, inputs: Inputs) -> Tensor:
-        """The model's (batch, num_outputs) float32 of what ``read`` returns."""
+        """Return the model's outputs for model inputs, (batch, num_outputs) float32."""
         precision = DTYPES.get(self.precision)
         with torch.autocast(self.device.type, precision, enabled=precision is not None):
             outputs: Tensor = self.model(*inputs)
@@ -90,19 +84,19 @@ class OpenedRun:
 
     @torch.inference_mode()
     def scores(self, inputs: Inputs | Tensor) -> Tensor:
-        """(batch, classes or labels) probabilities, or (batch, values); float32 on the CPU.
+        """Return (batch, classes or labels) probabilities, or (batch, values), as float32 on the CPU.
 
         Args:
-            inputs: a batch of raw samples; where their steps vary a pair of it, padded, and (batch,) lengths.
+            inputs: a batch of raw samples, or the pair of a padded batch and (batch,) lengths where steps vary.
         """
         batch = (inputs,) if isinstance(inputs, Tensor) else inputs
         return self.loss.scores(self.outputs(self.read(batch))).cpu()
 
     def data(self) -> Data:
-        """The data set of the settings, read as the run reads: its classes, its vocabulary, its normalisation.
+        """Build the data set of the settings with the preprocessing of the run: classes, vocabulary, normalisation.
 
         Raises:
-            ConfigError: it is not there, or cannot be read so.
+            ConfigError: the data set does not exist, or it does not fit the run.
         """
         seed_all(self.settings.seed)
         name = self.settings.dataset["name"]
@@ -128,18 +122,24 @@ class OpenedRun:
         return found
 
     def _scaled(self, factor: float) -> Normalise | None:
-        """Its normalisation, of samples that are so many times as large."""
+        """Return the normalisation for samples whose numbers are ``factor`` times as large."""
         if self.normalise is None:
             return None
         return dataclasses.replace(self.normalise, mean=self.normalise.mean * factor, std=self.normalise.std * factor)
 
     @property
     def batch_size(self) -> int:
-        """Samples at a time, as in a run's evaluation."""
+        """The batch size of the run's evaluation."""
         return evaluation_batch_size(self.settings.batch_size, self.spec)
 
     def loader(self, data: Data, split: Split, *, limited: bool) -> Loader:
-        """The batches of a split, as those of a run's evaluation; with its limit of them, or all."""
+        """Return a loader with the batches of the run's evaluation.
+
+        Args:
+            data: the data set.
+            split: the samples to load.
+            limited: load no more batches than the run's ``limit_batches``.
+        """
         settings = self.settings
         return make_loaders(
             dataclasses.replace(data, test=split, val=None, balanced=False),
@@ -154,12 +154,12 @@ class OpenedRun:
 
 
 class Answers(NamedTuple):
-    """What a model says of a split, sample by sample in the split's order, on the CPU.
+    """The outputs of a model for the samples of a split, in the order of the split, on the CPU.
 
     Args:
         outputs: (samples, num_outputs) float32.
         targets: as in ``Source``.
-        positions: (samples,) int64 in the split's source.
+        positions: (samples,) int64, the positions of the samples in the source of the split.
     """
 
     outputs: Tensor
@@ -169,10 +169,16 @@ class Answers(NamedTuple):
 
 @torch.inference_mode()
 def answers(trained: OpenedRun, data: Data, split: Split, *, limited: bool = False) -> tuple[Answers, float]:
-    """All outputs for a split, and the mean loss, summed as a run's evaluation sums it.
+    """Compute the outputs for a split, and its mean loss, summed in the same way as in the run's evaluation.
 
     Args:
-        limited: no more batches than the run's ``limit_batches``.
+        trained: the run.
+        data: the data set of the split.
+        split: the samples.
+        limited: evaluate no more batches than the run's ``limit_batches``.
+
+    Raises:
+        RunError: the model returns outputs of a wrong shape.
     """
     loader, spec = trained.loader(data, split, limited=limited), trained.spec
     from trainer.metrics import Sums
@@ -198,35 +204,36 @@ def answers(trained: OpenedRun, data: Data, split: Split, *, limited: bool = Fal
 
 
 def _order(split: Split, places: Tensor) -> Tensor:
-    """Where each sample of a split stands among those read, which may be less."""
+    """Return the indices that sort samples, given by their positions in the source, into the order of the split."""
     rank = torch.empty(int(split.positions.max()) + 1, dtype=torch.int64)
     rank[split.positions] = torch.arange(len(split))
     return rank[places].argsort(stable=True)
 
 
 def load(name: str, *, checkpoint: str = "best", words: Sequence[str] = ()) -> OpenedRun:
-    """Open the run that a name means, with the weights of a checkpoint.
+    """Open a trained run by name, with the weights of a checkpoint.
 
     Args:
         name: a run directory, or ``last``.
         checkpoint: best, last, or a file.
-        words: what is otherwise now, such as ``dataset.path=…``, ``device=cpu`` or ``plugins=[…]``.
+        words: overrides that still apply after training, such as ``dataset.path=…``, ``device=cpu`` or
+            ``plugins=[…]``.
 
     Raises:
-        ConfigError: there is no such run or checkpoint, or a word is not for a run that has trained.
+        ConfigError: the run or the checkpoint does not exist, or a word would change the training.
     """
     return open_run(run_named(name), checkpoint=checkpoint, words=words)
 
 
 def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -> OpenedRun:
-    """The same of a run that has been found."""
+    """Open a run that has been found already; otherwise as ``load``."""
     from trainer.compose.reopen import again
 
     file, state = _state(run, checkpoint)
     settings = again(run.path, words)
     device = build(DEVICES, settings.device)
     device = device.device if isinstance(device, Placement) else device
-    if device.type != "cpu":  # where all that is asked of a model repeats itself; and torch takes a second to say so
+    if device.type != "cpu":  # on a CPU evaluation is repeatable anyway, and the call takes a second
         choose_kernels(settings.deterministic)
     precision = choose_precision(settings.precision, device)
     allow_tf32(precision == "tf32")
@@ -264,10 +271,10 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
 
 
 def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
-    """The file of a checkpoint, and what is in it.
+    """Return the file of a checkpoint and its content.
 
     Raises:
-        ConfigError: it is not there, or damaged.
+        ConfigError: the file does not exist, is damaged, or is no checkpoint.
     """
     folder = run.path / CHECKPOINTS
     named = {"best": folder / BEST, "last": folder / LAST}
@@ -304,7 +311,7 @@ def _features(learned: Mapping[str, Any], device: torch.device) -> Features | No
 
 
 def notes(trained: OpenedRun) -> Iterator[str]:
-    """A line for what one has to know of the run before its answers are trusted."""
+    """Yield a warning if the run did not finish."""
     run = trained.run
     if run.state != FINISHED:
         ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from tests.made import KINDS, MODELS, Made, made
 from trainer import compose, run
 from trainer.__main__ import main
-from trainer.commands.export.formats import given
+from trainer.commands.export.formats import to_file_inputs
 from trainer.commands.opened_run import OpenedRun, answers, load
 
 __all__ = ["made"]
@@ -83,7 +83,7 @@ def test_a_file_answers_as_the_evaluation_for_batches_of_any_size(
     assert "largest difference" in capsys.readouterr().out
     trained = load(str(made.run(model, kind)))
     raw, expected = samples(trained)
-    inputs = given(trained, raw)
+    inputs = to_file_inputs(trained, raw)
     if form == "onnx":
         read = elsewhere(file, tmp_path, inputs)
         scores = torch.tensor(read["scores"])

@@ -1,8 +1,7 @@
-"""What an exported file holds: waves of any length, every loss, its metadata; and what is not kept."""
+"""Exported files: waves of any length, every loss, and files that are not kept."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,16 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
-from tests.helpers import assert_close, told
+from tests.helpers import told
 from tests.made import Made, made
 from trainer import RunError, compose, run
-from trainer.commands.export.formats import MARK, check_batches, export
-from trainer.commands.export.layers import ExportedLogMel, ExportedRawSteps
+from trainer.commands.export.formats import check_batches, export
 from trainer.commands.opened_run import OpenedRun, load
-from trainer.data import audio
 
-pytestmark = pytest.mark.slow  # test_export_command.py has a quick choice of what an export must do
+pytestmark = pytest.mark.slow  # test_command.py has the quick tests of exports
 
 __all__ = ["made"]
 
@@ -62,21 +58,6 @@ def checked(folder: Path, file: Path, tolerance: float = 1e-5) -> tuple[OpenedRu
     assert found.difference <= tolerance
     assert found.size == file.stat().st_size
     return trained, found.difference
-
-
-@pytest.mark.parametrize("samples", [1, 199, 200, 201, 280, 281, 999])
-def test_spectrograms_of_any_length_are_those_of_training(samples: int) -> None:
-    waves = torch.randn(2, samples, generator=torch.Generator().manual_seed(0)) / 10
-    lengths = torch.tensor([samples, (samples + 1) // 2])
-    for features, exported in (
-        (made_logmel := audio.LogMel.make(8000, 200, 80, 40), ExportedLogMel(made_logmel)),
-        (raw := audio.RawSteps(8000, 80), ExportedRawSteps(raw)),
-    ):
-        axis = 1 if features is raw else 2
-        wanted, steps = features((waves, lengths))
-        found, found_steps = exported(waves, lengths)
-        assert found_steps.tolist() == steps.tolist()
-        assert_close(found.narrow(axis, 0, wanted.shape[axis]), wanted, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -158,48 +139,6 @@ def test_a_loop_over_steps_is_free_of_what_was_exported_before(made: Made, tmp_p
     )
 
 
-def test_a_text_file_knows_its_vocabulary_and_nothing_of_this_machine(made: Made, tmp_path: Path) -> None:
-    folder = made.run("cnn", "text")
-    trained, _ = checked(folder, tmp_path / "model.pt2")
-    extra = {"metadata.json": ""}
-    torch.export.load(tmp_path / "model.pt2", extra_files=extra)
-    about = json.loads(extra["metadata.json"])
-    assert about["format"] == MARK
-    assert about["classes"] == ["bad", "good"]
-    assert about["inputs"][0] | {"meaning": ""} == {
-        "name": "inputs",
-        "dtype": "int64",
-        "shape": ["batch", "steps"],
-        "meaning": "",
-        "longest": trained.spec.shape[0],
-    }
-    assert about["inputs"][1]["name"] == "lengths"
-    assert about["outputs"][0]["meaning"] == "probabilities"
-    assert about["preprocessing"]["vocabulary"][:2] == ["<padding>", "<unknown>"]
-    assert (about["preprocessing"]["tokens"], about["preprocessing"]["lowercase"]) == ("words", True)
-    assert (about["run"], about["step"], about["dataset"]) == (folder.name, trained.step, "text")
-    content = (tmp_path / "model.pt2").read_bytes()
-    assert str(REPOSITORY).encode() not in content
-    assert str(made.folder).encode() not in content
-
-
-def test_an_onnx_file_is_one_file_of_ours_that_names_no_file_of_this_machine(made: Made, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    checked(made.run("lstm", "table"), tmp_path / "model.onnx")
-    assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
-    model = onnx.load(tmp_path / "model.onnx")
-    onnx.checker.check_model(model)
-    about = {each.key: each.value for each in model.metadata_props}
-    assert (model.producer_name, about["format"]) == ("trainer-cli", MARK)
-    assert json.loads(about["inputs"])[0]["columns"] == ["a", "b", "c", "d"]
-    assert "LSTM" in {node.op_type for node in model.graph.node}
-    assert {node.domain for node in model.graph.node} == {""}
-    content = (tmp_path / "model.onnx").read_bytes()
-    assert str(REPOSITORY).encode() not in content
-    assert str(made.folder).encode() not in content
-
-
 def test_several_formats_at_once_go_to_the_folder_of_the_run(
     made: Made, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,10 +203,10 @@ def test_contradictions_are_one_line(made: Made, tmp_path: Path, capfd: pytest.C
     for words, said in (
         (["-o", "model.onnx", "--format", "torch"], "ends as onnx does, but --format is torch"),
         (["-o", "model.onnx", "--format", "onnx,torch"], "one file cannot be onnx and torch"),
-        (["--format", ","], "names none"),
+        (["--format", ","], "names no format"),
         (["--tolerance", "-1"], "at least 0"),
         (["precision=bf16"], "a file is made on the CPU, in fp32"),
-        (["other"], "one RUN at a time"),
+        (["other"], "needs one RUN, got other too"),
         (["-o", str(tmp_path / "nowhere" / "model.pt2")], "there is no such folder"),
     ):
         code, _, err = told(capfd, "export", folder, *words)

@@ -1,4 +1,7 @@
-"""The command ``trainer export``: makes a run's model a file for other programs. No torch here."""
+"""The command ``trainer export``: write the model of a run to a file for other programs.
+
+This module does not import torch, so that the help and mistakes in a command are shown at once.
+"""
 
 from __future__ import annotations
 
@@ -20,47 +23,51 @@ if TYPE_CHECKING:
     from trainer.commands.opened_run import OpenedRun
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
-MAX_NAMES = 5  # of classes and columns that are shown
+MAX_NAMES = 5  # class names that are shown
 ON_CPU = ("device=cpu", "precision=fp32")
 
 EPILOG = """\
-A RUN is a run directory, or last. The formats: onnx (a file for onnxruntime and others), torch (a .pt2 for
-torch.export.load), safetensors (weights, and a .json that says what they belong to). The first two take raw samples
-(pixels, numbers, waves, numbers of tokens) and answer with probabilities or values: all preprocessing that is
-arithmetic is in the file, class names, vocabulary and the rest in its metadata. Batches are of any size, and samples
-of any length where they varied in training. Before a file is kept its own runtime answers from it for samples of the
-run's test data, as the model must.
-A WORD is as for train, about what may be otherwise now: dataset.path=… (the data have moved), plugins=[…].
+A RUN is a run directory, or last. The formats are onnx (for onnxruntime and other programs), torch (a .pt2 file for
+torch.export.load) and safetensors (the weights, and a .json file that describes them). A file of the first two takes
+raw samples (pixels, numbers, waves or token numbers) and returns probabilities or values: the file does all numerical
+preprocessing, and its metadata hold the class names, the vocabulary and the rest. Batches may have any size, and
+samples any length if lengths varied in training. Before a file is kept, its runtime computes the scores of samples of
+the test split, which must be those of the model.
+A WORD is an override that still applies after training: dataset.path=… (if the data have moved), plugins=[…].
 examples:
   trainer export last
   trainer export outputs/2026-11-25/04-46-47-cnn-digits --format onnx,torch,safetensors
   trainer export last -o digits.pt2
-exit code: 0 done, 1 it cannot be exported or answers otherwise, 2 the command is wrong, or the run cannot be used."""
+exit code: 0 done, 1 the model cannot be exported or the scores differ, 2 the command is wrong or the run unusable."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Make a run's model a file for other programs, and check that it answers as the model does."
+    parser.description = (
+        "Write the model of a run to a file for other programs, and check that the file computes the same scores."
+    )
     parser.epilog = EPILOG
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
-    parser.add_argument("words", nargs="*", metavar="WORD", help="what is otherwise now")
-    parser.add_argument("--format", metavar="F,F", help="onnx, torch, safetensors; several with commas (onnx)")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="an override, such as dataset.path=…")
+    parser.add_argument("--format", metavar="F,F", help="onnx, torch, safetensors, or several with commas (onnx)")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="write there (RUN/export/model.onnx, .pt2, .safetensors)"
+        "-o", "--output", metavar="FILE", help="the file to write (RUN/export/model.onnx, .pt2, .safetensors)"
     )
     parser.add_argument(
-        "--tolerance", metavar="T", default="1e-5", help="the largest difference that is none (%(default)s)"
+        "--tolerance",
+        metavar="T",
+        default="1e-5",
+        help="the largest difference of scores that is accepted (%(default)s)",
     )
     add_checkpoint(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export, print, and return the exit code, 0.
+    """Export the model, print a report, and return the exit code 0.
 
     Raises:
-        ConfigError: a mistake in the words, a run or data that cannot be used, a library is missing.
-        RunError: the model cannot be exported, or a file answers otherwise.
+        ConfigError: the command is wrong, the run or its data cannot be used, or a library is missing.
+        RunError: the model cannot be exported, or the scores of a file differ.
     """
     names, words = parted(arguments.words)
     if arguments.run is None or names:
@@ -75,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = run_named(arguments.run)
     folder = found.path / "export"
     if output is None and not folder.resolve().is_relative_to(found.path.resolve()):
-        raise ConfigError(f"{folder}: is a link out of the run directory; say -o FILE")
+        raise ConfigError(f"{folder}: is a link out of the run directory; name a file with -o FILE")
     paths = {form: output or folder / f"model{FORMATS[form]}" for form in forms}
     from trainer.commands.export import formats
     from trainer.commands.opened_run import notes, open_run
@@ -86,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         found, checkpoint=arguments.checkpoint, words=[*{**dict.fromkeys(words), **dict.fromkeys(ON_CPU)}]
     )
     _print(f"run      {found.path}  (weights of step {trained.step})")
-    for line in (*notes(trained), *_otherwise(trained)):
+    for line in (*notes(trained), *_precision_warnings(trained)):
         _print(f"warning  {line}")
     batches = formats.check_batches(trained, trained.data())
     with _folder(folder if output is None else None):
@@ -101,7 +108,9 @@ def _formats(typed: str | None, output: Path | None) -> list[str]:
     by_name = None if output is None else {suffix: form for form, suffix in FORMATS.items()}.get(output.suffix.lower())
     if typed is None:
         if output is not None and by_name is None:
-            raise ConfigError(f"--output: {output}: must end in {', '.join(FORMATS.values())}, or say --format")
+            raise ConfigError(
+                f"--output: {output}: must end in {', '.join(FORMATS.values())}, or --format must be given"
+            )
         return [by_name or "onnx"]
     forms = list(dict.fromkeys(each.strip() for each in typed.split(",") if each.strip()))
     for form in forms:
@@ -109,9 +118,9 @@ def _formats(typed: str | None, output: Path | None) -> list[str]:
             near = did_you_mean(form, FORMATS) or ";"
             raise ConfigError(f"--format: {form}: no such format{near} formats: {', '.join(FORMATS)}")
     if not forms:
-        raise ConfigError(f"--format: names none; formats: {', '.join(FORMATS)}")
+        raise ConfigError(f"--format: names no format; formats: {', '.join(FORMATS)}")
     if output is not None and len(forms) > 1:
-        raise ConfigError(f"--output: {output}: one file cannot be {' and '.join(forms)}; leave it out")
+        raise ConfigError(f"--output: {output}: one file cannot be {' and '.join(forms)}; leave --output out")
     if by_name not in (None, forms[0]):
         raise ConfigError(f"--output: {output}: ends as {by_name} does, but --format is {forms[0]}")
     return forms
@@ -127,8 +136,7 @@ def _tolerance(typed: str) -> float:
     return value
 
 
-def _otherwise(trained: OpenedRun) -> list[str]:
-    """What the run computed in, where that is not what a file computes in."""
+def _precision_warnings(trained: OpenedRun) -> list[str]:
     precision = trained.run.config.get("precision")
     if precision in (None, "auto", "fp32"):
         return []
@@ -137,7 +145,7 @@ def _otherwise(trained: OpenedRun) -> list[str]:
 
 @contextlib.contextmanager
 def _folder(path: Path | None) -> Iterator[None]:
-    """A folder that is there; it goes again where nothing was put into it."""
+    """Create a folder, if any, and remove the folder again if it is empty afterwards."""
     if path is None:
         yield
         return
@@ -150,13 +158,13 @@ def _folder(path: Path | None) -> Iterator[None]:
 
 
 def _report(trained: OpenedRun, found: Exported) -> None:
-    from trainer.commands.export.formats import inputs_of
+    from trainer.commands.export.metadata import describe_inputs
 
     spec = trained.spec
     opset = "" if found.opset is None else f", opset {found.opset}"
     _print(f"export   {found.path}  ({found.form}, {found.size / 2**10:,.0f} KiB{opset})")
     if found.form != "safetensors":
-        for each in inputs_of(trained):
+        for each in describe_inputs(trained):
             _print(f"{each['name']:<8} {each['dtype']} ({', '.join(map(str, each['shape']))}), {each['meaning']}")
         noun = "values" if spec.task == "regression" else "probabilities"
         classes = ", ".join(spec.classes[:MAX_NAMES]) + ", …" * (len(spec.classes) > MAX_NAMES)

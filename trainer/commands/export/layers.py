@@ -1,6 +1,6 @@
-"""What a model's file for other programs computes: raw samples -> preprocessing -> model -> scores, as one module.
+"""The module that is exported: from raw samples to scores, with all numerical preprocessing.
 
-Nothing in it depends on how many samples a batch has, or on how many steps a sample has where they vary.
+Nothing in the module depends on the number of samples in a batch, or on the number of steps where they vary.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from torch import Tensor, nn
 
 from trainer.data import Normalise
 from trainer.data.audio import FLOOR, LogMel, RawSteps, transform_size
-from trainer.data.data import Features, keep, valid_steps
+from trainer.data.data import Features
+from trainer.data.preprocess import to_model_inputs
+from trainer.data.sources import Inputs, keep, valid_steps
 from trainer.loss import Loss
 from trainer.spec import Spec
 
 
-class Whole(nn.Module):
-    """All that lies between a raw sample and its scores.
+class ExportedModel(nn.Module):
+    """A model with its preprocessing before it and the scores of its loss behind it.
 
     Args:
-        spec: what the model reads and answers.
-        model: with the weights, in evaluation mode.
+        spec: the spec of the model.
+        model: with its weights, in evaluation mode.
         loss: turns outputs into scores.
         features, normalise: as in ``Data``.
 
     Raises:
-        TypeError: the features are of a kind that is not known here.
+        TypeError: there is no exported version of the features.
     """
 
     mean: Tensor
@@ -39,31 +41,31 @@ class Whole(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.loss = model, cast(nn.Module, loss)
-        self.features = None if features is None else _features(features)
+        self.features = None if features is None else _exported(features)
         self.step_axis = spec.step_axis
-        self.raw_axis = spec.step_axis if features is None else 1
-        self.normalised = normalise is not None
+        self.raw_step_axis = spec.step_axis if features is None else 1  # waves are (batch, samples)
+        self.channel_axis = None if normalise is None else normalise.axis
         if normalise is not None:
-            shape = [1] * (len(spec.shape) + 1)
-            shape[normalise.axis] = -1
-            self.register_buffer("mean", normalise.mean.view(shape))
-            self.register_buffer("std", normalise.std.view(shape))
+            self.register_buffer("mean", normalise.mean)
+            self.register_buffer("std", normalise.std)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Raw samples, and lengths (batch,) int64 where they vary, -> scores (batch, classes, labels or values)."""
-        if lengths is not None:  # whatever stands behind a sample
-            inputs = keep(inputs, valid_steps(lengths, inputs.shape[self.raw_axis]), self.raw_axis)
-        if self.features is not None:
-            inputs, lengths = self.features(inputs, lengths)
-        if self.normalised:
-            inputs = (inputs - self.mean) / self.std
-            if lengths is not None:  # padding is zeros to a model
-                inputs = keep(inputs, valid_steps(lengths, inputs.shape[self.step_axis]), self.step_axis)
-        outputs = self.model(inputs) if lengths is None else self.model(inputs, lengths)
+        """Return the scores (batch, classes, labels or values) of raw samples.
+
+        Args:
+            inputs: (batch, …) raw samples.
+            lengths: (batch,) int64, the steps of each sample where they vary; the padding may hold any values.
+        """
+        raw: Inputs = (inputs,)
+        if lengths is not None:
+            axis = self.raw_step_axis
+            raw = keep(inputs, valid_steps(lengths, inputs.shape[axis]), axis), lengths
+        normalise = None if self.channel_axis is None else Normalise(self.mean, self.std, self.channel_axis)
+        outputs = self.model(*to_model_inputs(raw, self.features, normalise, self.step_axis))
         return cast(Loss, self.loss).scores(outputs.float())
 
 
-def _features(features: Features) -> nn.Module:
+def _exported(features: Features) -> nn.Module:
     if isinstance(features, LogMel):
         return ExportedLogMel(features)
     if isinstance(features, RawSteps):
@@ -72,11 +74,11 @@ def _features(features: Features) -> nn.Module:
 
 
 class ExportedLogMel(nn.Module):
-    """``LogMel`` for waves of any length, with some frames of padding more, which the lengths do not count.
+    """``LogMel`` for waves of any length. The result has more frames of padding, which the lengths do not count.
 
-    For ``torch.export`` by torch's own Fourier transform, as in training. For ONNX as a convolution with the cosines
-    and sines of the frequencies that a band has: any program that reads ONNX has that, and in float32 it lies nearer
-    to the exact sums than ONNX's own transform.
+    In ``torch.export`` the Fourier transform is that of torch, as in training. In ONNX it is a convolution with cosines
+    and sines of the frequencies that belong to a band. All programs that read ONNX have convolutions, and in float32
+    the result is more exact than that of ONNX's own transform.
     """
 
     hann: Tensor
@@ -97,11 +99,12 @@ class ExportedLogMel(nn.Module):
         self.register_buffer("filters", features.filters)
         self.register_buffer("waves", waves.float().unsqueeze(1))
         self.register_buffer("used", features.filters.index_select(0, used))
-        # a number for each band: what makes ONNX smaller takes a single one that is so small for nothing, and drops it
+        # one number for each band: the ONNX optimiser takes a single number this small for zero, and drops it
         self.register_buffer("floor", torch.full((features.filters.shape[1],), FLOOR))
 
-    def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, samples) and lengths -> (batch, 1, frames, bands) and lengths in frames."""
+    def forward(self, inputs: Inputs) -> Inputs:
+        """Return (batch, 1, frames, bands) and lengths in frames of (batch, samples) waves and their lengths."""
+        waves, lengths = inputs
         padded = F.pad(waves, [0, self.window + self.hop - 1])
         if torch.onnx.is_in_onnx_export():
             squares = F.conv1d(padded.unsqueeze(1), self.waves, stride=self.hop).square()
@@ -115,14 +118,15 @@ class ExportedLogMel(nn.Module):
 
 
 class ExportedRawSteps(nn.Module):
-    """``RawSteps`` for waves of any length, with a step of padding more, which the lengths do not count."""
+    """``RawSteps`` for waves of any length. The result has one more step of padding, which the lengths do not count."""
 
     def __init__(self, features: RawSteps) -> None:
         super().__init__()
         self.hop = features.hop
 
-    def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, samples) and lengths -> (batch, steps, hop) and lengths in steps."""
+    def forward(self, inputs: Inputs) -> Inputs:
+        """Return (batch, steps, hop) and lengths in steps of (batch, samples) waves and their lengths."""
+        waves, lengths = inputs
         padded = F.pad(waves, [0, 2 * self.hop - 1])
         starts = torch.arange(padded.shape[1] // self.hop, device=waves.device) * self.hop
         places = starts[:, None] + torch.arange(self.hop, device=waves.device)

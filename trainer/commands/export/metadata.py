@@ -1,0 +1,109 @@
+"""The metadata of an exported file: its inputs and outputs, the preprocessing inside and outside, and its origin."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from trainer import __version__
+from trainer.commands.opened_run import OpenedRun
+from trainer.runs.read import for_json
+
+MARK = "trainer-cli export 1"  # is in every exported file, and marks the file as one that may be replaced
+
+
+def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
+    """Return the metadata of a file of a format, as plain types."""
+    spec, inside, outside = trained.spec, _inside(trained), _outside(trained)
+    scores = {
+        "name": "scores",
+        "dtype": "float32",
+        "shape": ["batch", len(spec.classes)],
+        "meaning": "values" if spec.task == "regression" else "probabilities",
+    }
+    about: dict[str, Any] = {
+        "format": MARK,
+        "task": spec.task,
+        "kind": spec.kind,
+        "dataset": spec.dataset,
+        "classes": list(spec.classes),
+        "inputs": describe_inputs(trained),
+        "outputs": [scores],
+        "inside": inside,
+        "outside": outside,
+        "preprocessing": dict(trained.learned),
+        "run": trained.run.path.resolve().name,
+        "weights": trained.checkpoint.name,
+        "step": trained.step,
+        "trainer-cli": __version__,
+        "torch": torch.__version__,
+    }
+    if form == "safetensors":  # the file has only weights, so the program that loads them has to do the rest
+        about |= {"inside": [], "outside": [*outside, *inside]}
+        about["config"] = {"model": trained.settings.model, "loss": trained.settings.loss}
+    return about
+
+
+def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
+    """Return the name, dtype, shape and meaning of each input, and what else is known of its numbers."""
+    spec, learned = trained.spec, trained.learned
+    top, columns, extra = learned.get("top"), learned.get("columns"), dict[str, Any]()
+    shape: list[Any] = ["batch", *spec.shape]
+    if spec.varying:
+        shape[spec.step_axis] = "steps"
+    if trained.features is not None:
+        rate, shape = learned["sample_rate"], ["batch", "samples"]
+        extra, meaning = {"sample_rate": rate}, f"waves of {rate:,} samples a second, 1 being full scale"
+    elif spec.kind == "tokens":
+        meaning = f"numbers of the {spec.vocabulary:,} tokens of the vocabulary, 0 being padding"
+    elif top is not None:
+        extra, meaning = {"range": [0, top]}, f"pixels, 0 to {top:g}"
+    elif columns:
+        meaning = f"columns {', '.join(columns)}"
+    else:
+        meaning = "numbers as in training"
+    dtype = "int64" if spec.kind == "tokens" else "float32"
+    inputs = {"name": "inputs", "dtype": dtype, "shape": shape, "meaning": meaning, **extra}
+    if columns:
+        inputs["columns"] = list(columns)
+    if not spec.varying:
+        return [inputs]
+    inputs["longest"] = longest(trained)
+    what = "steps" if trained.features is None else "samples"
+    meaning = f"the number of {what} of each, 1 to {longest(trained):,}; padding behind them does not count"
+    return [inputs, {"name": "lengths", "dtype": "int64", "shape": ["batch"], "meaning": meaning}]
+
+
+def longest(trained: OpenedRun) -> int:
+    """Return the maximum number of steps of a raw sample in training; of a wave, the maximum number of samples."""
+    if trained.features is not None:
+        return int(trained.learned["max_samples"])
+    return trained.spec.shape[trained.spec.step_axis - 1]
+
+
+def _inside(trained: OpenedRun) -> list[str]:
+    """Return the steps that the file does besides the model."""
+    features = [] if trained.features is None else [f"features {trained.learned['features']['name']}"]
+    return [*features, *["normalise"] * (trained.normalise is not None), "scores"]
+
+
+def _outside(trained: OpenedRun) -> list[str]:
+    """Return the steps that the user of the file has to do before."""
+    spec = trained.spec
+    if spec.kind == "tokens":
+        return ["cut the text into tokens, and take the number of each in the vocabulary, 1 if a token is not there"]
+    if trained.features is not None:
+        return ["the mean of all channels, resampled to the sample rate"]
+    if spec.kind == "image":
+        return [f"pictures of {spec.shape[1]}×{spec.shape[2]} pixels and {spec.shape[0]} channels"]
+    return ["a number for each missing one: fill"] if trained.learned.get("fill") else []
+
+
+def as_strings(about: dict[str, Any]) -> dict[str, str]:
+    """Return the metadata with values that are strings, or JSON, for formats whose metadata are strings."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in for_json(about).items()
+    }
