@@ -74,7 +74,9 @@ LIGHT = (
     *("cli", "hydra_plugins.trainer_sweeps", "trainer", "trainer.__main__", "trainer.spec", "trainer.worker"),
     *(f"trainer.processes.{name}" for name in ("launch", "leader", "signals", "world")),
     *(
+        "trainer.commands",
         "trainer.commands.compare",
+        "trainer.commands.completion",
         "trainer.commands.runs",
         "trainer.commands.text_table",
         "trainer.commands.pages.plots",
