@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -38,18 +39,18 @@ def main(words: list[str] | None = None) -> int:
         try:
             hydra_config = HydraConfig.get()
             sweep = hydra_config.mode == RunMode.MULTIRUN
-            settings = from_hydra(config, command.as_typed(plain_list(hydra_config.overrides.task)))
-            if sweep and not settings.fixed_run_dir:
+            job = from_hydra(config, command.as_typed(plain_list(hydra_config.overrides.task)))
+            if sweep and not job.fixed_run_dir:
                 run_dir = os.path.relpath(hydra_config.runtime.output_dir)
                 from trainer.sweep.folder import varied_in
 
-                varied = varied_in(Path(hydra_config.sweep.dir), settings.overrides)
-                settings = settings.replace(run_dir=run_dir, fixed_run_dir=True, varied=varied)
-            if launch.needed(settings):
-                return score(launch.launch(settings))
+                varied = varied_in(Path(hydra_config.sweep.dir), job.words)
+                job = dataclasses.replace(job.replace(run_dir=run_dir), fixed_run_dir=True, varied=varied)
+            if launch.needed(job.settings):
+                return score(launch.launch(job))
             from trainer.runner import run  # torch, 1.5 s: only once the config has proved right
 
-            summary = run(settings).summary
+            summary = run(job).summary
         except Stopped as stopped:
             if not (sweep and stopped.by_clock):  # each job has its own max_time; anything else is meant for all
                 raise

@@ -165,5 +165,5 @@ def test_the_public_names_are_there_whatever_was_imported_before() -> None:
     from trainer import ConfigError, RunError, compose, load, run
     from trainer.compose import composer
 
-    assert compose("epochs=3").epochs == composer.compose("epochs=3").epochs == 3
+    assert compose("epochs=3").settings.epochs == composer.compose("epochs=3").settings.epochs == 3
     assert all(map(callable, (ConfigError, RunError, load, run)))

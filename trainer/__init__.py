@@ -13,13 +13,20 @@ A finished run is opened from its run directory:
     trained = load("outputs/2026-11-25/04-46-47-cnn-digits")
 """
 
+from __future__ import annotations
+
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import trainer.compose  # noqa: F401  # the package, before the function of the same name takes its place here
+
 if TYPE_CHECKING:
-    from trainer.commands.opened_run import load
-    from trainer.compose.composer import compose
-    from trainer.config import ConfigError, RunError
+    from pathlib import Path
+
+    from trainer.commands.opened_run import load as load
+    from trainer.config import ConfigError as ConfigError
+    from trainer.config import Job
+    from trainer.config import RunError as RunError
     from trainer.runner import run as run
 
 __version__ = "0.1.0"
@@ -28,10 +35,24 @@ __all__ = ["ConfigError", "RunError", "compose", "load", "run"]
 _MODULES = {
     "ConfigError": "trainer.config.errors",
     "RunError": "trainer.config.errors",
-    "compose": "trainer.compose.composer",
     "load": "trainer.commands.opened_run",
     "run": "trainer.runner",
 }
+
+
+def compose(*words: str, config_dir: str | Path | None = None) -> Job:
+    """Return the job that ``train`` makes of the same words: ``compose("model=cnn", "optimizer.lr=3e-4")``.
+
+    Args:
+        words: overrides, as on the command line.
+        config_dir: a folder of YAML files of your own, as ``--config-dir``.
+
+    Raises:
+        ConfigError: with every mistake, one line each.
+    """
+    from trainer.compose import composer
+
+    return composer.compose(*words, config_dir=config_dir)
 
 
 def __getattr__(name: str) -> Any:

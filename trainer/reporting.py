@@ -6,14 +6,14 @@ import contextlib
 import datetime
 import logging
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainer.build import Parts
-from trainer.config import GROUPS, ConfigError, RunError, Settings, errors
+from trainer.config import GROUPS, ConfigError, Job, RunError, Settings, errors
 from trainer.config.registry import registry
 from trainer.data import checks
 from trainer.engine import Engine
@@ -36,7 +36,7 @@ def show_samples(parts: Parts, loggers: Iterable[Logger]) -> None:
 
 
 @contextlib.contextmanager
-def reported(directory: RunDirectory, settings: Settings, num_processes: int) -> Iterator[RunDirectory]:
+def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[RunDirectory]:
     """Turn whatever goes wrong into one line and a record in the run directory."""
     try:
         yield directory
@@ -45,7 +45,7 @@ def reported(directory: RunDirectory, settings: Settings, num_processes: int) ->
     except KeyboardInterrupt as stopped:
         if directory.claimed or num_processes == 1:  # at the start it may be that another process has failed
             log.info("stopped  %s", stopped or "interrupted")
-        if directory.claimed and not settings.dry_run:
+        if directory.claimed and not job.settings.dry_run:
             log.info("next     train resume=%s", directory.path)
         directory.end("stopped", str(stopped) or "interrupted")
         raise
@@ -55,8 +55,8 @@ def reported(directory: RunDirectory, settings: Settings, num_processes: int) ->
             message = f"rank 0: {message}"
         if directory.claimed and not directory.path.is_dir():
             message = f"the run directory {directory.path} is gone: {message}"
-        directory.fail(settings.to_dict(), settings.overrides, message, error)
-        kept = directory.path.is_dir() and directory.claimed and not settings.dry_run
+        directory.fail(job.settings.to_dict(), job.words, message, error)
+        kept = directory.path.is_dir() and directory.claimed and not job.settings.dry_run
         where = f"the log: {directory.path / LOG}" if kept else "HYDRA_FULL_ERROR=1 shows the traceback"
         raise RunError(f"{message} ({where})") from error
     finally:
@@ -129,14 +129,14 @@ def describe_environment(settings: Settings, parts: Parts, directory: RunDirecto
     return {"started": started, "seed": settings.seed, **found, "processes": group.size, "data": parts.fingerprint}
 
 
-def hyperparameters(settings: Settings) -> dict[str, bool | float | str]:
+def hyperparameters(settings: Settings, varied: Sequence[str]) -> dict[str, bool | float | str]:
     """For their table: in a sweep what varies, else every key, each group as the name of its option; no nulls."""
     every = {
         key.removesuffix(".name"): value if isinstance(value, bool | int | float) else str(value)
         for key, value in flatten(settings.to_dict()).items()
         if value is not None
     }
-    return {key: every[key] for key in settings.varied if key in every} or every
+    return {key: every[key] for key in varied if key in every} or every
 
 
 def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:

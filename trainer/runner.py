@@ -21,7 +21,7 @@ from torch import nn
 from trainer.build import Parts, assemble, build
 from trainer.checkpoint import BEST_WEIGHTS, Checkpoints, Following, Found
 from trainer.compose import plugins
-from trainer.config import ConfigError, NotFiniteError, RunError, Settings, errors
+from trainer.config import ConfigError, Job, NotFiniteError, RunError, Settings, errors
 from trainer.data.loader import watched_workers
 from trainer.engine import Engine
 from trainer.find_nonfinite import explain
@@ -60,40 +60,42 @@ class Outcome(NamedTuple):
     model: nn.Module
 
 
-def run(settings: Settings) -> Outcome:
+def run(job: Job | Settings) -> Outcome:
     """Train, test with the best weights, and leave a run directory: ``summary, model = run(compose("epochs=3"))``.
 
     Args:
-        settings: a checked config, as ``compose`` makes it.
+        job: what to train, as ``compose`` makes it; settings alone are a job for which nothing was typed.
 
     Raises:
         ConfigError: the config cannot work; nothing was written.
         RunError: anything else went wrong; one line that names the log with the traceback. The run directory
             and its checkpoints stay.
     """
-    if needed(settings):
-        summary = launch(settings)
-        return Outcome(summary, _best_model(settings, summary))
-    crew = processes(seconds(settings.device.get("timeout", "30m")))
+    job = Job(job) if isinstance(job, Settings) else job
+    if needed(job.settings):
+        summary = launch(job)
+        return Outcome(summary, _best_model(job.settings, summary))
+    crew = processes(seconds(job.settings.device.get("timeout", "30m")))
     with contextlib.ExitStack() as stack:
         started = time.perf_counter()
-        if settings.dry_run:
+        if job.settings.dry_run:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
-            settings = settings.replace(max_steps=1, limit_batches=1, run_dir=folder, resume=None)
-        settings = crew.adapted(settings)
+            job = job.replace(max_steps=1, limit_batches=1, run_dir=folder, resume=None)
+        job = crew.adapted(job)
+        settings = job.settings
         interrupts = stack.enter_context(Interrupts(settings.max_time))
-        fixed = settings.fixed_run_dir or settings.dry_run
+        fixed = job.fixed_run_dir or settings.dry_run
         directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
-        stack.enter_context(reported(directory, settings, crew.world.size))
+        stack.enter_context(reported(directory, job, crew.world.size))
         stack.enter_context(watched_workers())
-        stack.enter_context(crew.leading(settings))
+        stack.enter_context(crew.leading(job))
         notes = resume.check_changes(settings)
         resume.check_links(directory.path)
         parts = assemble(settings)
         stack.callback(parts.loaders.close)
-        found = _find_checkpoint(settings, parts, directory)
+        found = _find_checkpoint(job, parts, directory)
         crew.wait_for_followers(parts.fingerprint, interrupts)
-        directory.claim(settings.to_dict(), settings.overrides)
+        directory.claim(settings.to_dict(), job.words)
         settings = settings.replace(run_dir=str(directory.path))
         crew.remember(settings.run_dir)
         loggers = stack.enter_context(_open_loggers(settings, directory))
@@ -130,7 +132,7 @@ def run(settings: Settings) -> Outcome:
         }
         directory.write_json(SUMMARY, summary)
         for logger in loggers.values():
-            logger.finish(hyperparameters(settings), final_metrics(summary))
+            logger.finish(hyperparameters(settings, job.varied), final_metrics(summary))
         conclude(engine, tested_step, results, directory)
         return Outcome({**summary, "run_dir": settings.run_dir}, engine.evaluated.eval())
 
@@ -207,12 +209,13 @@ def _best_model(settings: Settings, summary: Mapping[str, Any]) -> nn.Module:
     return model.eval()
 
 
-def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) -> Found | None:
+def _find_checkpoint(job: Job, parts: Parts, directory: RunDirectory) -> Found | None:
     """The checkpoint that the run goes on from; None where it starts.
 
     Raises:
         ConfigError: it cannot go on: what is there is damaged, or the data or the model's code has changed.
     """
+    settings = job.settings
     if settings.resume is None:
         return None
     folder = directory.path
@@ -223,7 +226,7 @@ def _find_checkpoint(settings: Settings, parts: Parts, directory: RunDirectory) 
             raise ConfigError(
                 f"resume: {folder} has trained, but its checkpoints are gone; bring them back, or start another run"
             )
-        if (folder / CONFIG).exists() or not settings.varied:  # in a sweep a run starts, as a rule
+        if (folder / CONFIG).exists() or not job.varied:  # in a sweep a run starts, as a rule
             log.info("resume   no checkpoint in %s yet: starting", folder)
         return None
     if found.state.get("fingerprint") != parts.fingerprint:

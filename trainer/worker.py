@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.compose import plugins
-from trainer.config import ConfigError, RunError, Settings
+from trainer.config import ConfigError, Job, RunError
 from trainer.memory import wait_with_garbage
 from trainer.processes.launch import launch, needed
 from trainer.processes.leader import dismiss
 from trainer.processes.signals import Interrupts, Stopped, ignore
-from trainer.processes.world import JOB, RESULT, settings_of, world
+from trainer.processes.world import JOB, RESULT, job_from_plain, world
 from trainer.runs import atomic_files
 
 
@@ -62,7 +62,7 @@ def work(place: str) -> int:
                 from trainer import runner
 
             (Path(place) / RESULT).unlink(missing_ok=True)
-            return runner.run(_settings(job)).summary
+            return runner.run(_job(job)).summary
 
     result = result_of(train)
     code = int(result["state"] == "failed")
@@ -102,9 +102,9 @@ def serve(cores: str) -> int:
 
     from trainer import runner
 
-    def train(job: dict[str, Any]) -> dict[str, Any]:
-        settings = _settings(job)
-        return launch(settings) if needed(settings) else runner.run(settings).summary
+    def train(plain: dict[str, Any]) -> dict[str, Any]:
+        job = _job(plain)
+        return launch(job) if needed(job.settings) else runner.run(job).summary
 
     folder, threads = Path.cwd(), torch.get_num_threads()
     while (job := jobs.next()) is not None:
@@ -181,15 +181,15 @@ class _Jobs:
         os._exit(1)  # the command is gone, or waits no longer
 
 
-def _settings(job: dict[str, Any]) -> Settings:
-    """The settings of a job, its plugins imported.
+def _job(plain: dict[str, Any]) -> Job:
+    """Return the job that another process has described, its plugins imported.
 
     Raises:
         ConfigError: they cannot be.
     """
-    settings = settings_of(job)
-    plugins.require(settings.plugins)
-    return settings
+    job = job_from_plain(plain)
+    plugins.require(job.settings.plugins)
+    return job
 
 
 def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:

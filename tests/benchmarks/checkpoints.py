@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="more words of the command")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as folder, Interrupts() as interrupts:
-        settings = compose(*COMMON, *options.words)
+        settings = compose(*COMMON, *options.words).settings
         directory = RunDirectory(folder, fixed=False)
         parts = assemble(settings)
         engine = _make_engine(settings, parts, {}, Following(), interrupts, 0.0, Group())

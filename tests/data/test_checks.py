@@ -26,7 +26,7 @@ from trainer.spec import Kind, Task
 
 @functools.cache
 def settings(*words: str) -> Settings:
-    return compose("batch_size=2", *words)
+    return compose("batch_size=2", *words).settings
 
 
 def data_of(

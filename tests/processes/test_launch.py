@@ -20,7 +20,7 @@ from trainer.device._placement import Placement
 from trainer.model import MODELS
 from trainer.processes.launch import launch, needed
 from trainer.processes.signals import REASONS
-from trainer.processes.world import as_job, settings_of, world
+from trainer.processes.world import job_from_plain, job_to_plain, world
 from trainer.spec import Spec
 
 
@@ -52,15 +52,15 @@ def test_a_component_of_this_process_alone_is_refused(forgets: None) -> None:
 
 
 def test_settings_reach_another_process_as_they_are() -> None:
-    settings = compose("model=gru", "optimizer.lr=1e-3", "logger=[tensorboard,csv]", "device=ddp", "device.processes=2")
-    assert settings_of(as_job(settings)).replace(sweep_dir=settings.sweep_dir) == settings
+    job = compose("model=gru", "optimizer.lr=1e-3", "logger=[tensorboard,csv]", "device=ddp", "device.processes=2")
+    assert job_from_plain(job_to_plain(job)).replace(sweep_dir=job.settings.sweep_dir) == job
 
 
 def test_who_is_alone_and_who_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    ddp = compose("device=ddp")
-    assert world() is None and needed(ddp) and not needed(compose("device=cpu"))
+    ddp = compose("device=ddp").settings
+    assert world() is None and needed(ddp) and not needed(compose("device=cpu").settings)
     variables = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "29500", "LOCAL_RANK": "0"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

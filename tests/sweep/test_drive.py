@@ -268,20 +268,20 @@ def test_gpus_are_shared_out_and_too_few_of_them_are_a_mistake(folder: Path, mon
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,2,3")
     words = ("sweep.parallel=2",)
-    assert [share.devices for share in shares([compose(*words)])] == [["GPU-a"], ["GPU-b"]]
-    two = shares([compose(*words, "device=ddp", "device.processes=2")])
+    assert [share.devices for share in shares([compose(*words).settings])] == [["GPU-a"], ["GPU-b"]]
+    two = shares([compose(*words, "device=ddp", "device.processes=2").settings])
     assert [share.devices for share in two] == [["GPU-a", "GPU-b"], ["2", "3"]]
-    assert [share.devices for share in shares([compose(*words, "sweep.devices_per_job=0")])] == [None, None]
-    assert [share.devices for share in shares([compose(*words, "device=cpu")])] == [None, None]
-    assert [share.devices for share in shares([compose()])] == [None]
+    assert [share.devices for share in shares([compose(*words, "sweep.devices_per_job=0").settings])] == [None, None]
+    assert [share.devices for share in shares([compose(*words, "device=cpu").settings])] == [None, None]
+    assert [share.devices for share in shares([compose().settings])] == [None]
     with pytest.raises(ConfigError, match=r"5 jobs at once with 1 of CUDA's devices each need 5, and 4 are there"):
-        shares([compose("sweep.parallel=5")])
+        shares([compose("sweep.parallel=5").settings])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     program = folder / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA (UUID: a)'\necho 'GPU 1: NVIDIA (UUID: b)'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
-    assert [share.devices for share in shares([compose(*words)])] == [["0"], ["1"]]
+    assert [share.devices for share in shares([compose(*words).settings])] == [["0"], ["1"]]
 
 
 def test_cores_are_divided_equally_so_that_no_run_depends_on_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +289,13 @@ def test_cores_are_divided_equally_so_that_no_run_depends_on_its_process(monkeyp
     from trainer.sweep.worker_pool import shares
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert [share.cores for share in shares([compose("sweep.parallel=3", "device=cpu")])] == [(0, 1), (2, 3), (4, 5)]
-    assert [share.cores for share in shares([compose("device=cpu")])] == [()]
-    assert [len(share.cores) for share in shares([compose("sweep.parallel=9", "device=cpu")])] == [1] * 9
+    assert [share.cores for share in shares([compose("sweep.parallel=3", "device=cpu").settings])] == [
+        (0, 1),
+        (2, 3),
+        (4, 5),
+    ]
+    assert [share.cores for share in shares([compose("device=cpu").settings])] == [()]
+    assert [len(share.cores) for share in shares([compose("sweep.parallel=9", "device=cpu").settings])] == [1] * 9
 
 
 def test_runs_that_the_user_has_named_do_not_lose_each_other(folder: Path) -> None:

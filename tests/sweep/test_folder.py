@@ -22,7 +22,7 @@ from trainer.sweep.folder import finished_run, name_of, place_jobs
 def stand(folder: Path, name: str, *words: str, state: str = "finished") -> None:
     """Leave a run, as far as it is read here."""
     (folder / name).mkdir(parents=True)
-    config = compose(*words).replace(run_dir=str(folder / name)).to_dict()
+    config = compose(*words).settings.replace(run_dir=str(folder / name)).to_dict()
     (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / name / "overrides.yaml").write_text(yaml.safe_dump(list(words)))
     (folder / name / "summary.json").write_text(json.dumps({"state": state}))
@@ -30,7 +30,7 @@ def stand(folder: Path, name: str, *words: str, state: str = "finished") -> None
 
 def names(folder: Path, *jobs: Sequence[str], subdir: str | None = None) -> list[str]:
     """What the folders of jobs are called."""
-    found = place_jobs([(words, compose(*words)) for words in jobs], folder, subdir)
+    found = place_jobs([compose(*words) for words in jobs], folder, subdir)
     assert [job.number for job in found] == [*range(len(jobs))]
     assert all(job.folder.parent == folder for job in found)
     return [job.folder.name for job in found]
@@ -56,13 +56,13 @@ def test_what_recipes_set_tells_runs_apart_too(tmp_path: Path) -> None:
     recipes.mkdir(parents=True)
     for number in (1, 2, 3):
         (recipes / f"e{number}.yaml").write_text(f"# @package _global_\nepochs: {number}\n")
-    settings = {name: compose(f"experiment={name}", config_dir=tmp_path / "my") for name in ("e1", "e2", "e3")}
+    jobs = {name: compose(f"experiment={name}", config_dir=tmp_path / "my") for name in ("e1", "e2", "e3")}
     folder = tmp_path / "s"
     for name in ("e1", "e2"):
-        stand(folder, name, f"epochs={settings[name].epochs}")
+        stand(folder, name, f"epochs={jobs[name].settings.epochs}")
 
     def found(*chosen: str) -> list[str]:
-        return [job.folder.name for job in place_jobs([([f"experiment={n}"], settings[n]) for n in chosen], folder)]
+        return [job.folder.name for job in place_jobs([jobs[name] for name in chosen], folder)]
 
     assert found("e2", "e1", "e3") == ["e2", "e1", "2-experiment=e3"]
     assert found("e2") == ["e2"]  # alone, so that nothing varies
@@ -71,12 +71,12 @@ def test_what_recipes_set_tells_runs_apart_too(tmp_path: Path) -> None:
 
 def test_one_run_may_become_longer_and_is_done_again_only_then(tmp_path: Path) -> None:
     stand(tmp_path, "0-seed=1", "seed=1", "epochs=5")
-    (same,) = place_jobs([(["seed=1", "epochs=5"], compose("seed=1", "epochs=5"))], tmp_path)
-    (longer,) = place_jobs([(["seed=1", "epochs=9"], compose("seed=1", "epochs=9"))], tmp_path)
+    (same,) = place_jobs([compose("seed=1", "epochs=5")], tmp_path)
+    (longer,) = place_jobs([compose("seed=1", "epochs=9")], tmp_path)
     assert same.folder == longer.folder == tmp_path / "0-seed=1"
     assert finished_run(same) is not None and finished_run(longer) is None
-    (other,) = place_jobs([(["seed=2", "epochs=5"], compose("seed=2", "epochs=5"))], tmp_path)
-    theirs = replace(other, settings=other.settings.replace(run_dir=str(tmp_path / "0-seed=1")))
+    (other,) = place_jobs([compose("seed=2", "epochs=5")], tmp_path)
+    theirs = replace(other, job=other.job.replace(run_dir=str(tmp_path / "0-seed=1")))
     assert finished_run(theirs) is None
 
 

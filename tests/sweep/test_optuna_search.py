@@ -22,7 +22,7 @@ from trainer.config import ConfigError  # noqa: E402
 from trainer.config.settings import SearchKeys  # noqa: E402
 from trainer.processes.signals import REASONS  # noqa: E402
 from trainer.runs.read import find_runs, is_run, read_run  # noqa: E402
-from trainer.sweep.drive import Job, Outcome  # noqa: E402
+from trainer.sweep.drive import Outcome, SweepJob  # noqa: E402
 from trainer.sweep.optuna_search import Between, Choice, Trials, monitored  # noqa: E402
 
 SEARCH = ("hydra/sweeper=optuna", "logger=none", "epochs=4", "hydra.sweeper.startup_trials=3")
@@ -220,7 +220,7 @@ def test_a_search_goes_on_with_more_trials_and_as_no_other(tmp_path: Path) -> No
 def trials(folder: Path, *words: str, **keys: Any) -> Trials:
     space = {"optimizer.lr": Between(0.1, 1.0)}
     return Trials(
-        space, words, compose(*words), folder, lambda typed: compose(*typed), subdir=None, watched=True,
+        space, words, compose(*words).settings, folder, lambda typed: compose(*typed), subdir=None, watched=True,
         keys=SearchKeys(**keys),
     )  # fmt: skip
 
@@ -238,7 +238,7 @@ def finished(value: float, **more: Any) -> Outcome:
     return Outcome("finished", summary=summary)
 
 
-def leave(job: Job, *values: float) -> None:
+def leave(job: SweepJob, *values: float) -> None:
     """A run directory with so many evaluations."""
     job.folder.mkdir(exist_ok=True)
     points = [{"step": at, "epoch": at, "val/accuracy": value} for at, value in enumerate(values, 1)]
@@ -317,7 +317,7 @@ def test_what_is_typed_for_a_component_that_is_searched_stays(tmp_path: Path) ->
 
     def found(*words: str) -> Trials:
         return Trials(
-            space, words, compose(*words), tmp_path, lambda typed: compose(*typed), subdir=None, watched=True,
+            space, words, compose(*words).settings, tmp_path, lambda typed: compose(*typed), subdir=None, watched=True,
             keys=SearchKeys(),
         )  # fmt: skip
 
@@ -364,10 +364,10 @@ def test_an_objective_that_no_run_has_is_named(tmp_path: Path) -> None:
 
 
 def test_what_a_search_compares_is_what_a_run_would() -> None:
-    assert monitored(compose()) == ("val/accuracy", "maximize")
-    assert monitored(compose("monitor=val/loss")) == ("val/loss", "minimize")
-    assert monitored(compose("metrics=[f1]")) == ("val/f1", "maximize")
-    assert monitored(compose("loss=mse")) == ("val/loss", "minimize")
+    assert monitored(compose().settings) == ("val/accuracy", "maximize")
+    assert monitored(compose("monitor=val/loss").settings) == ("val/loss", "minimize")
+    assert monitored(compose("metrics=[f1]").settings) == ("val/f1", "maximize")
+    assert monitored(compose("loss=mse").settings) == ("val/loss", "minimize")
 
 
 def test_a_number_is_typed_with_six_digits_and_stays_in_its_interval() -> None:

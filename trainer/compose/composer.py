@@ -41,7 +41,7 @@ from trainer.compose.safety import (
     plain_config,
     too_large,
 )
-from trainer.config import GROUPS, ConfigError, Settings, yaml_file
+from trainer.config import GROUPS, ConfigError, Job, Settings, yaml_file
 from trainer.config.check import MISSING, check
 from trainer.config.messages import did_you_mean, from_where, how_to_install, unknown_option
 from trainer.config.registry import LoadError, Registry, registries
@@ -62,16 +62,8 @@ class _FileError(ConfigError):
     """The files that a command chose cannot be composed."""
 
 
-def compose(*words: str, config_dir: str | Path | None = None) -> Settings:
-    """What ``train`` makes of the same words: ``compose("model=cnn", "optimizer.lr=3e-4")``.
-
-    Args:
-        words: overrides, as on the command line.
-        config_dir: a folder of YAML files of your own, as ``--config-dir``.
-
-    Raises:
-        ConfigError: with every mistake, one line each.
-    """
+def compose(*words: str, config_dir: str | Path | None = None) -> Job:
+    """Return the job that words stand for; see ``trainer.compose``."""
     if any(word.startswith("--") for word in words):
         raise ConfigError("compose: takes no options; a folder of YAML files is compose(…, config_dir=…)")
     return Composer(None if config_dir is None else str(config_dir)).check(with_earlier_words(words))[0]
@@ -134,7 +126,7 @@ class Composer:
             near = did_you_mean(self.name, names) or ";"
             raise ConfigError(f"--config-name: {self.name}: no such file{near} files: {', '.join(names)}")
 
-    def check(self, words: Sequence[str], *, multirun: bool = False, trains: bool = True) -> list[Settings]:
+    def check(self, words: Sequence[str], *, multirun: bool = False, trains: bool = True) -> list[Job]:
         """Check a command: the one job of it, or every value of a sweep.
 
         Args:
@@ -143,7 +135,7 @@ class Composer:
             trains: a run follows, so nothing may be missing and the plugins are imported now.
 
         Returns:
-            the settings of every job that was looked at: of a sweep each value once, with the first of the others.
+            every job that was looked at: of a sweep each value once, with the first of the others.
 
         Raises:
             ConfigError: with every mistake, one line each.
@@ -152,7 +144,7 @@ class Composer:
         overrides = self._with_folders(parse(words, self.loader, problems), problems)
         right = len(problems)
         wanted, rest = self._plugins(overrides, trains, problems)
-        settings, options = list[Settings](), list[str]()
+        found, options = list[Job](), list[str]()
         with checked_sources(self):
             kept = self._without_wrong_options(rest, multirun, options)
             if len(problems) == right:  # else they may be those of a plugin that cannot be used
@@ -164,31 +156,31 @@ class Composer:
                     kept += self._without_wrong_options(swept, True, problems)
                 for job in jobs(kept):
                     try:
-                        settings.append(self._job(job, wanted, partial=not trains))
+                        found.append(self._job(job, wanted, partial=not trains))
                     except _FileError:
                         raise
                     except ConfigError as error:
                         problems += error.problems
             except _FileError as error:
                 problems += [*error.problems, *self._without_files(kept, wanted)]
-        if len(settings) > 1 and settings[0].fixed_run_dir and len({each.run_dir for each in settings}) == 1:
+        if len(found) > 1 and found[0].fixed_run_dir and len({job.settings.run_dir for job in found}) == 1:
             problems.append(f"run_dir: every run of a sweep has its own ({TYPED}); did you mean sweep_dir?")
         fixed = [word for word in words if word.startswith("hydra.sweep.subdir=") and "${" not in word]
-        if len(settings) > 1 and fixed:
+        if len(found) > 1 and fixed:
             problems.append(f"{fixed[0]}: every run of a sweep has its own ({TYPED}), such as ${{hydra.job.num}}")
         problems += [
             f"{each.key_or_group}: has one value for all runs of a sweep ({TYPED})"
             for each in rest
             if each.is_sweep_override() and each.key_or_group.partition(".")[0] in OF_SWEEPS
         ]
-        problems += self._cannot_go_on(settings, multirun)
+        problems += self._cannot_go_on(found, multirun)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        return [each.replace(overrides=tuple(words)) for each in settings]
+        return [dataclasses.replace(job, words=tuple(words)) for job in found]
 
-    def _cannot_go_on(self, settings: Sequence[Settings], multirun: bool) -> list[str]:
+    def _cannot_go_on(self, found: Sequence[Job], multirun: bool) -> list[str]:
         """A line for each reason why ``resume`` cannot do what it says."""
-        wanted = [each for each in settings if each.resume is not None]
+        wanted = [job for job in found if job.settings.resume is not None]
         if not wanted:
             return []
         from trainer.runs import resume
@@ -196,13 +188,14 @@ class Composer:
         if multirun:
             key, place, same = "sweep_dir", self.sweep_dir, not is_new_each_time(self.sweep_dir)
         else:
-            key, place, same = "run_dir", wanted[0].run_dir, wanted[0].fixed_run_dir
+            key, place, same = "run_dir", wanted[0].settings.run_dir, wanted[0].fixed_run_dir
         if not same:
-            return [f"resume: {wanted[0].resume}: needs a {key} that is the same each time, not {place}; add {key}=…"]
+            what = wanted[0].settings.resume
+            return [f"resume: {what}: needs a {key} that is the same each time, not {place}; add {key}=…"]
         problems: list[str] = []
         for each in [] if multirun else wanted:
             try:
-                resume.check_changes(each)
+                resume.check_changes(each.settings)
             except ConfigError as error:
                 problems += error.problems
         return problems
@@ -407,7 +400,7 @@ class Composer:
                     return f"{line} options: {', '.join(names)}"
         return None
 
-    def _job(self, overrides: Sequence[Override], wanted: Sequence[str], *, partial: bool) -> Settings:
+    def _job(self, overrides: Sequence[Override], wanted: Sequence[str], *, partial: bool) -> Job:
         """Check one job.
 
         Raises:
@@ -446,7 +439,8 @@ class Composer:
         endless = too_large(plain)
         if problems or endless:
             raise ConfigError(*problems, *(endless or _also(plain, origins)))
-        return settle(plain, origins, partial=partial)
+        settings = settle(plain, origins, partial=partial)
+        return Job(settings, fixed_run_dir=not is_new_each_time(plain["run_dir"]))
 
     def _compose(self, words: Sequence[str]) -> tuple[Any, Reading]:
         """Compose the files that ``words`` choose, without what was typed for single keys.
@@ -559,7 +553,7 @@ def settle(
         raise ConfigError(*problems.values(), *more) from error
     if problems:
         raise ConfigError(*problems.values())
-    return settings.replace(fixed_run_dir=not is_new_each_time(plain["run_dir"]))
+    return settings
 
 
 def is_new_each_time(path: Any) -> bool:
@@ -581,7 +575,7 @@ def _not_for_jobs(word: str) -> list[str]:
     return ["an interpolation is not taken there"] if "${" in value else []
 
 
-def from_hydra(config: Any, words: Sequence[str]) -> Settings:
+def from_hydra(config: Any, words: Sequence[str]) -> Job:
     """The settings of a job that Hydra composed of checked words; perhaps in another process than the check's.
 
     Raises:
@@ -591,7 +585,7 @@ def from_hydra(config: Any, words: Sequence[str]) -> Settings:
     wanted = [plain["plugins"]] if isinstance(plain["plugins"], str) else plain["plugins"]
     plugins.require(wanted)
     plain["plugins"] = [*wanted, *plugins.from_environment()]
-    return settle(plain).replace(overrides=tuple(words))
+    return Job(settle(plain), tuple(words), fixed_run_dir=not is_new_each_time(plain["run_dir"]))
 
 
 def _also(plain: Mapping[str, Any], origins: _Origins) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> d
 
 def _check_words(words: Sequence[str]) -> Settings:
     try:
-        return Composer().check(words, trains=True)[0]
+        return Composer().check(words, trains=True)[0].settings
     except ConfigError as error:
         one = "several values, but this command takes one"
         raise ConfigError(*(line.replace("several values need --multirun", one) for line in error.problems)) from error

@@ -6,6 +6,7 @@ from trainer.config.errors import RunError as RunError
 from trainer.config.errors import SweepError as SweepError
 from trainer.config.settings import GROUPS as GROUPS
 from trainer.config.settings import Component as Component
+from trainer.config.settings import Job as Job
 from trainer.config.settings import Settings as Settings
 from trainer.config.types import Betas as Betas
 from trainer.config.types import Duration as Duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from msgspec import Meta
 
@@ -103,11 +103,6 @@ class Settings:
     sweep: SweepKeys = dataclasses.field(
         default_factory=lambda: SweepKeys(parallel=1, devices_per_job=None, on_error="continue")
     )
-    # not keys: what was typed, and whether the run directory is the same each time
-    overrides: tuple[str, ...] = dataclasses.field(default=(), metadata={"key": False})
-    fixed_run_dir: bool = dataclasses.field(default=False, metadata={"key": False})
-    # and which keys vary in the sweep that the run belongs to
-    varied: tuple[str, ...] = dataclasses.field(default=(), metadata={"key": False})
 
     @property
     def micro_batch_size(self) -> int:
@@ -122,6 +117,37 @@ class Settings:
     def replace(self, **changes: Any) -> Settings:
         """The same with some keys changed."""
         return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to do: its settings, and what is no key of a config.
+
+    A job reads like its settings, so that ``compose("epochs=3").epochs`` is 3.
+
+    Args:
+        settings: the checked config.
+        words: what was typed for the run; the run directory keeps them in overrides.yaml.
+        fixed_run_dir: the run writes to ``run_dir`` itself; otherwise to a new folder of that name, or with a number
+            behind it.
+        varied: the keys that vary in the sweep that the run belongs to; empty outside a sweep.
+    """
+
+    settings: Settings
+    words: tuple[str, ...] = ()
+    fixed_run_dir: bool = False
+    varied: tuple[str, ...] = ()
+
+    def replace(self, **changes: Any) -> Job:
+        """Return the job with some keys of its settings changed."""
+        return dataclasses.replace(self, settings=self.settings.replace(**changes))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name.startswith("_") or name == "settings":  # while a job is unpickled
+                raise AttributeError(name)
+            return getattr(self.settings, name)
 
 
 def key_of(word: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainer.config import ConfigError, RunError, Settings
+from trainer.config import ConfigError, Job, RunError, Settings
 from trainer.config.registry import registry
 from trainer.memory import collect_garbage
 from trainer.processes.signals import CLOCK, INTERRUPTED, REASONS, Stopped
@@ -33,8 +33,8 @@ from trainer.processes.world import (
     RESULT,
     RUN_DIR,
     SECONDS_TO_SAVE,
-    as_job,
     cores,
+    job_to_plain,
     killed_by,
     remote_error,
     signal_name,
@@ -50,7 +50,7 @@ def needed(settings: Settings) -> bool:
     return "processes" in settings.device and world() is None
 
 
-def launch(settings: Settings) -> dict[str, Any]:
+def launch(job: Job) -> dict[str, Any]:
     """Start the processes of a run and wait for them; whatever happens, none is left.
 
     Returns:
@@ -59,11 +59,12 @@ def launch(settings: Settings) -> dict[str, Any]:
     Raises:
         ConfigError, RunError, Stopped: as ``run``.
     """
+    settings = job.settings
     count = _number_of_processes(settings)
     _check_components(settings)
     with tempfile.TemporaryDirectory(prefix="train-processes-") as name:
         place = Path(name)
-        (place / JOB).write_text(json.dumps({"argv": sys.argv, **as_job(settings)}))
+        (place / JOB).write_text(json.dumps({"argv": sys.argv, **job_to_plain(job)}))
         with _environment(count, place), _own_signals():
             failure = _run_agent(settings, count, place)
         result = read_json(place / RESULT)

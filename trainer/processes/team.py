@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import faulthandler
 import gc
 import json
@@ -24,11 +25,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainer.config import ConfigError, NotFiniteError, RunError, Settings
+from trainer.config import ConfigError, Job, NotFiniteError, RunError, Settings
 from trainer.processes.group import Group
 from trainer.processes.signals import Interrupts, seconds
 from trainer.processes.watchdog import PATIENCE, Watchdog, write_error_file
-from trainer.processes.world import GONE, IN_VAIN, RUN_DIR, World, as_job, folder, remote_error, settings_of, world
+from trainer.processes.world import (
+    GONE,
+    IN_VAIN,
+    RUN_DIR,
+    World,
+    folder,
+    job_from_plain,
+    job_to_plain,
+    remote_error,
+    world,
+)
 
 # torch has no types for them
 PrefixStore: Any = dist.PrefixStore  # type: ignore[attr-defined]
@@ -49,12 +60,12 @@ class Alone:
 
     world = World(0, 1, 0, 1, "", 0, hosted=False, attempt=0, most_attempts=0)
 
-    def adapted(self, settings: Settings) -> Settings:
-        """The settings as they are."""
-        return settings
+    def adapted(self, job: Job) -> Job:
+        """Return the job unchanged."""
+        return job
 
     @contextlib.contextmanager
-    def leading(self, settings: Settings) -> Iterator[None]:
+    def leading(self, job: Job) -> Iterator[None]:
         """A job of which nobody else has to hear."""
         yield
 
@@ -141,33 +152,33 @@ class Team:
 
     # What the leader does.
 
-    def adapted(self, settings: Settings) -> Settings:
-        """The settings of the next job; one that an earlier attempt has begun goes on in its directory.
+    def adapted(self, job: Job) -> Job:
+        """The next job; one that an earlier attempt has begun goes on in its directory.
 
         Raises:
             ConfigError: the device is for one process.
         """
-        if settings.device["name"] == "auto" and self.world.size > 1:
-            settings = settings.replace(device=_defaults("ddp"))
-        if "processes" not in settings.device and self.world.size > 1:
-            name = settings.device["name"]
+        if job.settings.device["name"] == "auto" and self.world.size > 1:
+            job = job.replace(device=_defaults("ddp"))
+        if "processes" not in job.settings.device and self.world.size > 1:
+            name = job.settings.device["name"]
             raise ConfigError(
                 f"device={name}: is for one process, and torchrun has started {self.world.size}; use device=ddp"
             )
         run_dir = self.noted(f"run_dir/{self._number + 1}")
-        if run_dir is not None and settings.resume is None:  # else it goes on anyway, as the runs of a sweep do
-            settings = settings.replace(run_dir=run_dir, fixed_run_dir=True, resume="auto")
-        return settings
+        if run_dir is not None and job.settings.resume is None:  # else it goes on anyway, as the runs of a sweep do
+            job = dataclasses.replace(job.replace(run_dir=run_dir, resume="auto"), fixed_run_dir=True)
+        return job
 
     @contextlib.contextmanager
-    def leading(self, settings: Settings) -> Iterator[None]:
+    def leading(self, job: Job) -> Iterator[None]:
         """A job, of which the followers hear at the beginning and at the end.
 
         Raises:
             RunError: a follower has failed, in its words.
         """
-        self._begin(self._number + 1, settings)
-        self._tell(self._key("settings"), as_job(settings))
+        self._begin(self._number + 1, job.settings)
+        self._tell(self._key("settings"), job_to_plain(job))
         try:
             yield
         except ConfigError:
@@ -240,13 +251,13 @@ class Team:
         """The leader's next job, or the code to end with."""
         self._number += 1
         self._wait(self._key("settings"))
-        job = self._read(self._key("settings"))
-        if "code" in job:
-            if job["code"]:
+        plain = self._read(self._key("settings"))
+        if "code" in plain:
+            if plain["code"]:
                 write_error_file("ended with rank 0", seconds_later=4)
             self._tell(self._key(f"bye/{self.world.rank}"), True)
-            return int(job["code"])
-        settings = settings_of(job)
+            return int(plain["code"])
+        settings = job_from_plain(plain).settings
         self._begin(self._number, settings)
         return settings
 

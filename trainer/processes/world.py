@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.config import ConfigError, RunError, Settings
+from trainer.config import ConfigError, Job, RunError, Settings
 
 JOB, RESULT, RUN_DIR, FAILED = "job.json", "result.json", "run_dir", "failed"
 FOLDER = "TRAINER_JOB"  # the variable that tells a process which folder those stand in
@@ -70,17 +71,19 @@ def last_failure() -> str:
     return (place / FAILED).read_text()
 
 
-def settings_of(job: dict[str, Any]) -> Settings:
-    """The settings that ``as_job`` has written down."""
-    values = dict(job["settings"])
-    overrides, varied = (tuple(values.pop(name)) for name in ("overrides", "varied"))
-    return Settings(**values, overrides=overrides, varied=varied)
+def job_from_plain(plain: Mapping[str, Any]) -> Job:
+    """Return the job that ``job_to_plain`` has written down."""
+    return Job(Settings(**plain["settings"]), tuple(plain["words"]), plain["fixed_run_dir"], tuple(plain["varied"]))
 
 
-def as_job(settings: Settings) -> dict[str, Any]:
-    """Settings as plain containers, for another process."""
-    own = {name: getattr(settings, name) for name in ("overrides", "fixed_run_dir", "varied")}
-    return {"settings": {**settings.to_dict(), **own}}
+def job_to_plain(job: Job) -> dict[str, Any]:
+    """Return a job as plain containers, which JSON can hold, for another process."""
+    return {
+        "settings": job.settings.to_dict(),
+        "words": job.words,
+        "fixed_run_dir": job.fixed_run_dir,
+        "varied": job.varied,
+    }
 
 
 def cores() -> list[int]:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from trainer.commands.text_table import figure
-from trainer.config import ConfigError, Settings
+from trainer.config import ConfigError, Job, Settings
 from trainer.config.errors import printable
 from trainer.processes.signals import CLOCK, REASONS
 from trainer.runs import atomic_files
@@ -43,24 +43,32 @@ MAX_TIME_SHARE = 0.02  # that the table takes, which is saved while runs are und
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """One run of a sweep.
 
     Args:
         number: no other of the sweep has it; of a grid the place in it, of a search that of the trial.
-        words: what was typed for it alone, one value for each key.
-        settings: with its run directory, and ``resume=auto``.
+        job: with its run directory, ``resume=auto`` and the words that were typed for it alone, one value for each key.
         label: what varies, for a line on the terminal.
     """
 
     number: int
-    words: tuple[str, ...]
-    settings: Settings
+    job: Job
     label: str
 
     @property
+    def settings(self) -> Settings:
+        """Return the settings of the run."""
+        return self.job.settings
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return the words of the run."""
+        return self.job.words
+
+    @property
     def folder(self) -> Path:
-        """Its run directory."""
+        """Return the run directory."""
         return Path(self.settings.run_dir)
 
 
@@ -93,15 +101,15 @@ class Executor(Protocol):
         """How many jobs may be under way at once."""
         ...
 
-    def start(self, job: Job) -> None:
+    def start(self, job: SweepJob) -> None:
         """Begin a job, or keep it for the next ``wait``."""
         ...
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
         """The jobs that have ended, after at most so many seconds if none has."""
         ...
 
-    def stop(self, job: Job) -> None:
+    def stop(self, job: SweepJob) -> None:
         """Ask a job to save and end."""
         ...
 
@@ -113,15 +121,15 @@ class Executor(Protocol):
 class Source(Protocol):
     """Where jobs come from."""
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> SweepJob | None:
         """The next one to run; None where there is none now."""
         ...
 
-    def gives_up(self, job: Job) -> bool:
+    def gives_up(self, job: SweepJob) -> bool:
         """Whether a job under way is to be stopped, as it is not worth going on."""
         ...
 
-    def ended(self, job: Job, outcome: Outcome) -> Outcome:
+    def ended(self, job: SweepJob, outcome: Outcome) -> Outcome:
         """Hear how one ended; returns what that means here."""
         ...
 
@@ -133,18 +141,18 @@ class Source(Protocol):
 class Grid:
     """Every combination of what was typed, in order."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[SweepJob]) -> None:
         self._left = iter(jobs)
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> SweepJob | None:
         """The next one."""
         return next(self._left, None)
 
-    def gives_up(self, job: Job) -> bool:
+    def gives_up(self, job: SweepJob) -> bool:
         """Never."""
         return False
 
-    def ended(self, job: Job, outcome: Outcome) -> Outcome:
+    def ended(self, job: SweepJob, outcome: Outcome) -> Outcome:
         """As it is."""
         return outcome
 
@@ -163,7 +171,7 @@ def drive(source: Source, executor: Executor, display: Display, outcomes: dict[i
         outcomes: how each has ended, by its number, is put there.
         on_error: ``continue`` or ``stop``.
     """
-    running: dict[int, Job] = {}
+    running: dict[int, SweepJob] = {}
     stopping, asked = False, set[int]()
     while True:
         while not stopping and len(running) < executor.room and (job := source.next_job()) is not None:
@@ -216,7 +224,7 @@ class Display:
         self._looked_at = 0.0
         self._shares: dict[int, tuple[PointReader, float]] = {}  # of the jobs under way, how much is done
 
-    def ended(self, job: Job, outcome: Outcome) -> None:
+    def ended(self, job: SweepJob, outcome: Outcome) -> None:
         """A line for a job, and one for each of its mistakes."""
         self._ended += 1
         width = len(str(self._total))
@@ -239,7 +247,7 @@ class Display:
             self._saving = self._saved - began
         self.refresh(())
 
-    def refresh(self, running: Collection[Job]) -> None:
+    def refresh(self, running: Collection[SweepJob]) -> None:
         """The bar, with the part of each run under way that is done, as far as its last point says."""
         now = time.monotonic()
         if self._bar.disable or now < self._looked_at + 5 * PACE:
@@ -253,7 +261,7 @@ class Display:
         """Take the bar away."""
         self._bar.close()
 
-    def _share_done(self, job: Job) -> tuple[PointReader, float]:
+    def _share_done(self, job: SweepJob) -> tuple[PointReader, float]:
         """How much of a run is done, from 0 to 1."""
         follower, share = self._shares.get(job.number, (PointReader(job.folder), 0.0))
         for point in follower.read_new()[-1:]:
@@ -335,7 +343,7 @@ def save_words(folder: Path, words: Sequence[str]) -> None:
 
 def sweep_table(
     folder: Path,
-    jobs: Sequence[Job],
+    jobs: Sequence[SweepJob],
     outcomes: Mapping[int, Outcome],
     took: float | None = None,
     options: tuple[str, ...] = (),

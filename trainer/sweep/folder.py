@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.config import ConfigError, Settings
+from trainer.config import ConfigError, Job
 from trainer.runs import resume
 from trainer.runs.read import (
     FINISHED,
@@ -26,7 +27,7 @@ from trainer.runs.read import (
     values_of,
     varied_keys,
 )
-from trainer.sweep.drive import Job
+from trainer.sweep.drive import SweepJob
 
 LENGTH = ("epochs", "max_steps", "patience")  # a finished run that is now to be of another length goes on
 FREE = (*resume.MAY_CHANGE, *resume.CHANGES_ROUNDING)  # keys that may be others when a run goes on
@@ -34,13 +35,13 @@ NUMBER = "{number}"  # in a name that the user has for the folders of runs
 MAX_BYTES = 100  # of the name of a run's folder; a disk takes 255, and a file in it has a longer name
 
 
-def place_jobs(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, subdir: str | None = None) -> list[Job]:
+def place_jobs(jobs: Sequence[Job], folder: Path, subdir: str | None = None) -> list[SweepJob]:
     """Give every job of a sweep its run directory; one that was begun before has it already.
 
     Which that is, its config says: a sweep that is typed again may have more values, in another order.
 
     Args:
-        jobs: the words of each, with one value for each key, and its settings.
+        jobs: with the words of each, one value for each key.
         folder: of the sweep.
         subdir: the user's own name for a run's folder, with ``NUMBER``; None for ours, which tells what varies.
 
@@ -49,30 +50,30 @@ def place_jobs(jobs: Sequence[tuple[Sequence[str], Settings]], folder: Path, sub
     """
     if folder.is_dir() and (link := resume.link_out_of(folder)) is not None:  # it may be a stranger's
         raise ConfigError(f"sweep_dir: {link}: a link out of the folder; a sweep writes only inside")
-    keys = varied_keys([words for words, _ in jobs])
-    configs = [_plain(settings.to_dict()) for _, settings in jobs]
+    keys = varied_keys([job.words for job in jobs])
+    configs = [_plain(job.settings.to_dict()) for job in jobs]
     standing = _Standing(folder, _different(configs))
     width = len(str(max(len(jobs) - 1, 0)))
     found = []
-    for number, ((words, settings), config) in enumerate(zip(jobs, configs, strict=True)):
+    for number, (job, config) in enumerate(zip(jobs, configs, strict=True)):
         path = standing.take(config)
-        if path is None and settings.fixed_run_dir:  # each has a run_dir= of its own
-            path = Path(settings.run_dir)
+        if path is None and job.fixed_run_dir:  # each has a run_dir= of its own
+            path = Path(job.settings.run_dir)
         if path is None:
             names = (
-                subdir.replace(NUMBER, str(place)) if subdir else name_of(place, width, keys, words)
+                subdir.replace(NUMBER, str(place)) if subdir else name_of(place, width, keys, job.words)
                 for place in standing.places(number)
             )
             path = next(folder / name for name in names if standing.is_free(folder / name))
-        values = values_of(words)
+        values = values_of(job.words)
         label = " ".join(f"{key}={values[key]}" for key in keys if key in values)
-        found.append(Job(number, tuple(words), with_run_directory(settings, path, tuple(keys)), label))
-    owners: dict[Path, Job] = {}
-    for job in found:
-        other = owners.setdefault(job.folder, job)
-        if other is not job:
+        found.append(SweepJob(number, with_run_directory(job, path, tuple(keys)), label))
+    owners: dict[Path, SweepJob] = {}
+    for each in found:
+        other = owners.setdefault(each.folder, each)
+        if other is not each:
             raise ConfigError(
-                f"run_dir: {job.folder} is that of {other.label} and of {job.label}; every run has its own"
+                f"run_dir: {each.folder} is that of {other.label} and of {each.label}; every run has its own"
             )
     return found
 
@@ -168,12 +169,13 @@ def name_of(place: int, width: int, keys: Sequence[str], words: Sequence[str]) -
     return name.decode(errors="ignore").rstrip(".-_")
 
 
-def with_run_directory(settings: Settings, folder: Path, varied: tuple[str, ...]) -> Settings:
+def with_run_directory(job: Job, folder: Path, varied: tuple[str, ...]) -> Job:
     """The settings of a job whose run directory is ``folder``, where it goes on if something is there."""
-    return settings.replace(run_dir=str(folder), fixed_run_dir=True, resume="auto", varied=varied)
+    job = job.replace(run_dir=str(folder), resume="auto")
+    return dataclasses.replace(job, fixed_run_dir=True, varied=varied)
 
 
-def check_lengths(jobs: Sequence[Job]) -> None:
+def check_lengths(jobs: Sequence[SweepJob]) -> None:
     """Raises ConfigError where a run that finished has made more than it is to make now."""
     for job in jobs:
         run = read_run(job.folder) if is_run(job.folder) else None
@@ -197,7 +199,7 @@ def varied_in(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
     return tuple(key for key, values in typed.items() if own.get(key, values) != values)
 
 
-def finished_run(job: Job) -> Run | None:
+def finished_run(job: SweepJob) -> Run | None:
     """A run that is finished, or was given up, and that nothing typed now would lengthen; None for any other."""
     if not is_run(job.folder):
         return None

@@ -26,10 +26,10 @@ from trainer.config.check import check_values
 from trainer.config.settings import SearchKeys, key_of
 
 if TYPE_CHECKING:
-    from trainer.config import Settings
+    from trainer.config import Job, Settings
     from trainer.runs.read import Run
     from trainer.sweep import optuna_search
-    from trainer.sweep.drive import Executor, Job, Outcome, Source
+    from trainer.sweep.drive import Executor, Outcome, Source, SweepJob
     from trainer.sweep.table import SweepTable
 
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default stands for this machine
@@ -58,8 +58,8 @@ class _Sweep(Sweeper):
         """Of the sweep."""
         return Path(str(self.config.hydra.sweep.dir))
 
-    def settings(self, words: Sequence[str]) -> Settings:
-        """Of one job, checked; its words are as they are typed."""
+    def job(self, words: Sequence[str]) -> Job:
+        """The checked job of words as they are typed."""
         from trainer.compose.composer import from_hydra
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, [*map(_for_hydra, words)])
@@ -136,7 +136,7 @@ class _Sweep(Sweeper):
         save_words(self.folder, [*kept, *typed])
 
     def run(
-        self, source: Source, executor: Executor, jobs: list[Job], done: Sequence[Run], total: int, first: Settings
+        self, source: Source, executor: Executor, jobs: list[SweepJob], done: Sequence[Run], total: int, first: Settings
     ) -> None:
         """Do the jobs, and conclude, whatever happens.
 
@@ -202,15 +202,15 @@ class GridSweeper(_Sweep):
         _check_values(overrides)
         ((*combinations,),) = BasicSweeper.split_arguments(overrides, None)
         words = [[word.removeprefix("++") for word in combination] for combination in combinations]
-        settings = [*map(self.settings, words)]
-        subdir, executor = self.subdir(), self.executor(settings, self._at_once)
+        found = [*map(self.job, words)]
+        subdir, executor = self.subdir(), self.executor([job.settings for job in found], self._at_once)
         with claimed(self.folder):
-            jobs = place_jobs(list(zip(words, settings, strict=True)), self.folder, subdir)
+            jobs = place_jobs(found, self.folder, subdir)
             check_lengths(jobs)
             self.remember(arguments)
-            found = [finished_run(job) for job in jobs]
-            left = [job for job, run in zip(jobs, found, strict=True) if run is None]
-            self.run(Grid(left), executor, jobs, [run for run in found if run is not None], len(jobs), settings[0])
+            runs = [finished_run(job) for job in jobs]
+            left = [job for job, run in zip(jobs, runs, strict=True) if run is None]
+            self.run(Grid(left), executor, jobs, [run for run in runs if run is not None], len(jobs), found[0].settings)
 
 
 class OptunaSweeper(_Sweep):
@@ -245,13 +245,13 @@ class OptunaSweeper(_Sweep):
             raise ConfigError(
                 "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
             )
-        first = self.settings([*fixed, *(f"{key}={kind.sample}" for key, kind in space.items())])
+        first = self.job([*fixed, *(f"{key}={kind.sample}" for key, kind in space.items())]).settings
         optuna_search.find_optuna()
         subdir, watched = self.subdir(), self.is_local and world() is None
         executor = self.executor([first], first.sweep["parallel"])
         with claimed(self.folder):
             trials = optuna_search.Trials(
-                space, fixed, first, self.folder, self.settings, subdir=subdir, watched=watched, keys=keys
+                space, fixed, first, self.folder, self.job, subdir=subdir, watched=watched, keys=keys
             )
             self.remember(arguments)
             done = [run for job in trials.jobs if (run := finished_run(job)) is not None]
@@ -326,14 +326,14 @@ class Launched:
 
     def __init__(self, launcher: Launcher, at_once: int | None) -> None:
         self._launcher = launcher
-        self._jobs: list[Job] = []
+        self._jobs: list[SweepJob] = []
         self.room = at_once or 2**31
 
-    def start(self, job: Job) -> None:
+    def start(self, job: SweepJob) -> None:
         """Keep it for ``wait``."""
         self._jobs.append(job)
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
         """Launch what was kept; how each ended, its run directory says, wherever it ran."""
         from trainer.runs import resume
         from trainer.runs.read import FINISHED, is_run, read_run
@@ -360,7 +360,7 @@ class Launched:
             ended.append((job, outcome))
         return ended
 
-    def stop(self, job: Job) -> None:
+    def stop(self, job: SweepJob) -> None:
         """A launcher waits for its jobs."""
 
     def close(self) -> None:

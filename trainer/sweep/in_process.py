@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.processes.signals import CLOCK, Stopped
 from trainer.runs.read import STOPPED
-from trainer.sweep.drive import Job, Outcome
+from trainer.sweep.drive import Outcome, SweepJob
 from trainer.sweep.worker_pool import LOGS, log_of, outcome_of
 from trainer.worker import listening, printing_to, result_of
 
@@ -24,13 +24,13 @@ class Here:
     room = 1
 
     def __init__(self, folder: Path) -> None:
-        self._logs, self._jobs = folder / LOGS, list[Job]()
+        self._logs, self._jobs = folder / LOGS, list[SweepJob]()
 
-    def start(self, job: Job) -> None:
+    def start(self, job: SweepJob) -> None:
         """Keep it for ``wait``."""
         self._jobs.append(job)
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
         """Do it.
 
         Raises:
@@ -47,15 +47,15 @@ class Here:
             ended.append((job, outcome_of(result)))
         return ended
 
-    def stop(self, job: Job) -> None:
+    def stop(self, job: SweepJob) -> None:
         """Nothing is under way while this is asked."""
 
     def close(self) -> None:
         """Nothing is under way here either."""
 
 
-def _train(job: Job) -> dict[str, Any]:
+def _train(job: SweepJob) -> dict[str, Any]:
     with listening():
         from trainer.runner import run
 
-        return run(job.settings).summary
+        return run(job.job).summary

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.commands.text_table import figure
-from trainer.config import GROUPS, ConfigError, Settings
+from trainer.config import GROUPS, ConfigError, Job, Settings
 from trainer.config.messages import did_you_mean, how_to_install
 from trainer.config.settings import SearchKeys
 from trainer.runs import resume
@@ -34,7 +34,7 @@ from trainer.runs.read import (
     trained_words,
     values_of,
 )
-from trainer.sweep.drive import Job, Outcome
+from trainer.sweep.drive import Outcome, SweepJob
 from trainer.sweep.folder import LENGTH, NUMBER, finished_run, name_of, stays_inside, with_run_directory
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Trials:
         fixed: the words that all runs have.
         first: settings of any of them.
         folder: of the sweep.
-        settings: from the words of a job to its settings.
+        job_of: from the words of a run to its job.
         subdir: the user's own name for a run's folder, with ``sweep_folder.NUMBER``.
         watched: the runs are on this machine, so that they can be stopped.
         keys: how to search.
@@ -149,13 +149,13 @@ class Trials:
         fixed: Sequence[str],
         first: Settings,
         folder: Path,
-        settings: Callable[[Sequence[str]], Settings],
+        job_of: Callable[[Sequence[str]], Job],
         *,
         subdir: str | None,
         watched: bool,
         keys: SearchKeys,
     ) -> None:
-        self._space, self._fixed, self._folder, self._settings = space, fixed, folder, settings
+        self._space, self._fixed, self._folder, self._job_of = space, fixed, folder, job_of
         self._subdir, self._keys, self.total = subdir, keys, keys.n_trials
         self.objectives = _objectives(first, keys)
         (self._metric, *others) = self.objectives
@@ -165,8 +165,8 @@ class Trials:
         self._trials: dict[int, optuna.trial.Trial] = {}  # the last one of each job
         self._followers: dict[int, PointReader] = {}
         self._given_up, self._is_wrong = set[int](), False
-        self.jobs: list[Job] = []
-        self._left: list[Job] = []
+        self.jobs: list[SweepJob] = []
+        self._left: list[SweepJob] = []
         self._take_up()
 
     def _take_up(self) -> None:
@@ -227,7 +227,7 @@ class Trials:
         whose = trial.user_attrs.get(SWEEP)
         return FOLDER in trial.user_attrs and (self._keys.storage is None or whose == str(self._folder.resolve()))
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> SweepJob | None:
         """One that was cut off, or a new one; None where there are as many as wanted."""
         if self._left:
             return self._left.pop(0)
@@ -244,7 +244,7 @@ class Trials:
         self.jobs.append(self._job(trial.number, name, trial.params))
         return self.jobs[-1]
 
-    def gives_up(self, job: Job) -> bool:
+    def gives_up(self, job: SweepJob) -> bool:
         """Whether the pruner says so, of any evaluation that was not yet looked at."""
         if not self._watched or job.number in self._given_up:
             return False
@@ -261,7 +261,7 @@ class Trials:
                 return True
         return False
 
-    def ended(self, job: Job, outcome: Outcome) -> Outcome:
+    def ended(self, job: SweepJob, outcome: Outcome) -> Outcome:
         """Tell the study.
 
         Raises:
@@ -280,7 +280,7 @@ class Trials:
             return outcome._replace(code=0)
         return outcome
 
-    def _tell(self, job: Job, state: str, summary: Mapping[str, Any]) -> None:
+    def _tell(self, job: SweepJob, state: str, summary: Mapping[str, Any]) -> None:
         """Tell the study how a run has ended: with values, where it has them all."""
         trial, states = self._trials[job.number], self._optuna.trial.TrialState
         found = _numbers(summary)
@@ -334,12 +334,12 @@ class Trials:
         """What is tried in a trial."""
         return tuple(f"{key}={_typed(params[key], kind)}" for key, kind in self._space.items())
 
-    def _job(self, number: int, name: str, params: Mapping[str, Any]) -> Job:
+    def _job(self, number: int, name: str, params: Mapping[str, Any]) -> SweepJob:
         """The job of a trial."""
         tried = self._words(params)
         words = (*self._fixed, *tried)
-        settings = with_run_directory(self._settings(words), self._folder / name, tuple(self._space))
-        return Job(number, words, settings, " ".join(tried))
+        job = with_run_directory(self._job_of(words), self._folder / name, tuple(self._space))
+        return SweepJob(number, job, " ".join(tried))
 
     def _open(self, in_common: Mapping[str, Mapping[str, str]]) -> optuna.Study:
         """The study, new or as it was left.

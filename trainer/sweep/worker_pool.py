@@ -21,10 +21,10 @@ from typing import Any
 
 from trainer.config import ConfigError, Settings
 from trainer.processes.signals import INTERRUPTED, REASONS, TERMINATED
-from trainer.processes.world import SECONDS_TO_SAVE, as_job, cores, killed_by, signal_name
+from trainer.processes.world import SECONDS_TO_SAVE, cores, job_to_plain, killed_by, signal_name
 from trainer.runs.directory import LOG, note_end
 from trainer.runs.read import FAILED, FINISHED, STOPPED, is_run, read_run
-from trainer.sweep.drive import PACE, REFUSED, Job, Outcome
+from trainer.sweep.drive import PACE, REFUSED, Outcome, SweepJob
 
 LOGS = "logs"  # the folder, in that of the sweep, for what each run prints
 SERVE = "import sys; sys.path[0] = sys.argv[1]; from trainer.worker import serve; sys.exit(serve(*sys.argv[2:]))"
@@ -48,18 +48,18 @@ class Pool:
         """As many as there are processes."""
         return len(self._workers)
 
-    def start(self, job: Job) -> None:
+    def start(self, job: SweepJob) -> None:
         """Hand a job to a process that has none."""
         worker = next(worker for worker in self._workers if worker.job is None)
         if not worker.lives:
             worker.begin(self._said)
         worker.job = job
         log = str(log_of(job, self._logs))
-        worker.tell({"number": job.number, "argv": sys.argv, **as_job(job.settings), "log": log})
+        worker.tell({"number": job.number, "argv": sys.argv, **job_to_plain(job.job), "log": log})
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
         """The jobs that have ended, after at most so many seconds if none has."""
-        found: list[tuple[Job, Outcome]] = []
+        found: list[tuple[SweepJob, Outcome]] = []
         deadline = time.monotonic() + seconds
         while not found and (left := deadline - time.monotonic()) > 0:
             try:
@@ -84,7 +84,7 @@ class Pool:
             _note(job, outcome)
         return found
 
-    def stop(self, job: Job) -> None:
+    def stop(self, job: SweepJob) -> None:
         """Ask a job to save and end; its process stays for the next one."""
         for worker in self._workers:
             if worker.job is job:
@@ -105,7 +105,7 @@ class Pool:
             worker.end()
 
 
-def log_of(job: Job, logs: Path) -> Path:
+def log_of(job: SweepJob, logs: Path) -> Path:
     """The file for what a job prints, in a folder that is there from now on."""
     logs.mkdir(parents=True, exist_ok=True)
     inside = job.folder.is_relative_to(logs.parent)  # else two may have one name
@@ -180,7 +180,7 @@ class _Worker:
 
     def __init__(self, share: Share, number: int) -> None:
         self._share, self._number = share, number
-        self.job: Job | None = None
+        self.job: SweepJob | None = None
         self.life = 0  # of a process that has died others speak no more
         self._process: subprocess.Popen[str] | None = None
 
@@ -258,7 +258,7 @@ def outcome_of(result: dict[str, Any]) -> Outcome:
     return Outcome(FAILED, (result["message"],), 1)
 
 
-def _died(job: Job, code: int) -> Outcome:
+def _died(job: SweepJob, code: int) -> Outcome:
     """Of a job whose process is gone."""
     message = killed_by(signal_name(-code)) if code < 0 else f"its process ended with code {code}"
     if is_run(job.folder):
@@ -266,7 +266,7 @@ def _died(job: Job, code: int) -> Outcome:
     return Outcome(FAILED, (message,), 1)
 
 
-def _note(job: Job, outcome: Outcome) -> None:
+def _note(job: SweepJob, outcome: Outcome) -> None:
     """Say in the run directory that it has failed, where what trained there could not."""
     if outcome.state == FAILED and is_run(job.folder) and read_run(job.folder).state != FAILED:
         note_end(job.folder, FAILED, outcome.problems[0])

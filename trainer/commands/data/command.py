@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> Settings:
     """What the words say; here is no sweep."""
     try:
-        return compose(*arguments.overrides, config_dir=arguments.config_dir)
+        return compose(*arguments.overrides, config_dir=arguments.config_dir).settings
     except ConfigError as error:
         one = "several values, but one data set is looked at"
         raise ConfigError(*(line.replace("several values need --multirun", one) for line in error.problems)) from error

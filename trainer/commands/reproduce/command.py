@@ -24,7 +24,7 @@ from trainer.commands.reproduce.comparison import (
     recorded,
 )
 from trainer.commands.text_table import aligned
-from trainer.config import ConfigError, RunError, Settings
+from trainer.config import ConfigError, Job, RunError, Settings
 from trainer.config.errors import printable
 from trainer.config.settings import key_of
 from trainer.processes import launch
@@ -83,13 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("reproduce: needs a run: its directory, or last")
     found = run_named(arguments.run)
     _check_finished(found)
-    settings = _settings(found, arguments.words, arguments.run_dir)
+    job = _job(found, arguments.words, arguments.run_dir)
     before = recorded(found)
     with _stdout_to_stderr() if arguments.json else contextlib.nullcontext(), Interrupts() as interrupts:
         try:
-            changed = config_differences(resume.load_config(found.path / CONFIG), settings.to_dict())
-            _print(_opening(before, changed, _environment(settings)))
-            folder = _train(settings)
+            changed = config_differences(resume.load_config(found.path / CONFIG), job.settings.to_dict())
+            _print(_opening(before, changed, _environment(job.settings)))
+            folder = _train(job)
         except RunError:
             raise
         except Exception:
@@ -120,21 +120,17 @@ def _check_finished(found: Run) -> None:
         raise ConfigError(f"{found.path}: {found.state}{f' ({reason})' if reason else ''}; {only}")
 
 
-def _settings(found: Run, words: Sequence[str], run_dir: str | None) -> Settings:
-    """Return the settings of the new run.
+def _job(found: Run, words: Sequence[str], run_dir: str | None) -> Job:
+    """Return the job of the new run.
 
     Raises:
         ConfigError: with a line for each mistake.
     """
     from trainer.compose.reopen import settings_of_run
 
-    return settings_of_run(found.path, words, KEYS).replace(
-        run_dir=_directory(found.path, run_dir),
-        fixed_run_dir=run_dir is not None,
-        resume=None,
-        dry_run=False,
-        overrides=_overrides(found.path, words),
-    )
+    settings = settings_of_run(found.path, words, KEYS)
+    settings = settings.replace(run_dir=_directory(found.path, run_dir), resume=None, dry_run=False)
+    return Job(settings, _overrides(found.path, words), fixed_run_dir=run_dir is not None)
 
 
 def _directory(folder: Path, wanted: str | None) -> str:
@@ -182,13 +178,13 @@ def _environment(settings: Settings) -> dict[str, Any]:
     return environment(found.device if isinstance(found, Placement) else found, Path(settings.run_dir))
 
 
-def _train(settings: Settings) -> Path:
+def _train(job: Job) -> Path:
     """Train, and return the run directory."""
-    if launch.needed(settings):
-        return Path(launch.launch(settings)["run_dir"])
+    if launch.needed(job.settings):
+        return Path(launch.launch(job)["run_dir"])
     from trainer.runner import run as train
 
-    return Path(train(settings).summary["run_dir"])
+    return Path(train(job).summary["run_dir"])
 
 
 @contextlib.contextmanager
