@@ -23,7 +23,7 @@ from trainer.runs.read import is_run, read_run
 
 FAST = ("logger=none", "epochs=1", "limit_batches=3")
 PLUGIN = """\
-import os, signal, time
+import os, pathlib, signal, time
 from torch import nn
 from trainer.model import MODELS
 from trainer.spec import Spec
@@ -51,7 +51,11 @@ class Fragile(nn.Module):
         if self.calls == self.at and self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "wait":
+            pathlib.Path("waits").touch()
+        if self.how in ("wait", "after"):
             time.sleep(0.1)
+        if self.how == "after" and pathlib.Path("waits").exists():
+            raise ValueError("another run is in progress")
         return self.layers(x) * (float("nan") if self.calls >= self.at and self.how == "broken" else 1)
 """
 
@@ -171,7 +175,7 @@ def test_on_error_stop_starts_no_more_and_the_same_command_goes_on(folder: Path)
 
 
 def test_on_error_stop_lets_the_others_save_first(folder: Path) -> None:
-    words = ["logger=none", "plugins=[fragile.py]", "model=fragile", "model.how=wait,raise", "model.at=400"]
+    words = ["logger=none", "plugins=[fragile.py]", "model=fragile", "model.how=wait,after"]
     code, _, _ = sweep(folder, *words, "sweep.parallel=2", "sweep.on_error=stop")
     assert code == 1
     assert [row["state"] for row in rows(folder)] == ["stopped", "failed"]
@@ -264,38 +268,41 @@ def test_a_mistake_is_a_line_and_nothing_is_written(tmp_path: Path, words: Seque
 
 def test_gpus_are_shared_out_and_too_few_of_them_are_a_mistake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trainer import compose
-    from trainer.sweep.worker_pool import shares
+    from trainer.sweep.worker_pool import divide_machine
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,2,3")
     words = ("sweep.parallel=2",)
-    assert [share.devices for share in shares([compose(*words).settings])] == [["GPU-a"], ["GPU-b"]]
-    two = shares([compose(*words, "device=ddp", "device.processes=2").settings])
-    assert [share.devices for share in two] == [["GPU-a", "GPU-b"], ["2", "3"]]
-    assert [share.devices for share in shares([compose(*words, "sweep.devices_per_job=0").settings])] == [None, None]
-    assert [share.devices for share in shares([compose(*words, "device=cpu").settings])] == [None, None]
-    assert [share.devices for share in shares([compose().settings])] == [None]
+    assert [part.devices for part in divide_machine([compose(*words).settings])] == [("GPU-a",), ("GPU-b",)]
+    two = divide_machine([compose(*words, "device=ddp", "device.processes=2").settings])
+    assert [part.devices for part in two] == [("GPU-a", "GPU-b"), ("2", "3")]
+    assert [part.devices for part in divide_machine([compose(*words, "sweep.devices_per_job=0").settings])] == [
+        None,
+        None,
+    ]
+    assert [part.devices for part in divide_machine([compose(*words, "device=cpu").settings])] == [None, None]
+    assert [part.devices for part in divide_machine([compose().settings])] == [None]
     with pytest.raises(ConfigError, match=r"5 jobs at once with 1 of CUDA's devices each need 5, and 4 are there"):
-        shares([compose("sweep.parallel=5").settings])
+        divide_machine([compose("sweep.parallel=5").settings])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     program = folder / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA (UUID: a)'\necho 'GPU 1: NVIDIA (UUID: b)'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
-    assert [share.devices for share in shares([compose(*words).settings])] == [["0"], ["1"]]
+    assert [part.devices for part in divide_machine([compose(*words).settings])] == [("0",), ("1",)]
 
 
 def test_cores_are_divided_equally_so_that_no_run_depends_on_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from trainer import compose
-    from trainer.sweep.worker_pool import shares
+    from trainer.sweep.worker_pool import divide_machine
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert [share.cores for share in shares([compose("sweep.parallel=3", "device=cpu").settings])] == [
+    assert [part.cores for part in divide_machine([compose("sweep.parallel=3", "device=cpu").settings])] == [
         (0, 1),
         (2, 3),
         (4, 5),
     ]
-    assert [share.cores for share in shares([compose("device=cpu").settings])] == [()]
-    assert [len(share.cores) for share in shares([compose("sweep.parallel=9", "device=cpu").settings])] == [1] * 9
+    assert [part.cores for part in divide_machine([compose("device=cpu").settings])] == [()]
+    assert [len(part.cores) for part in divide_machine([compose("sweep.parallel=9", "device=cpu").settings])] == [1] * 9
 
 
 def test_runs_that_the_user_has_named_do_not_lose_each_other(folder: Path) -> None:

@@ -23,7 +23,8 @@ from trainer.config.settings import SearchKeys  # noqa: E402
 from trainer.processes.signals import REASONS  # noqa: E402
 from trainer.runs.read import find_runs, is_run, read_run  # noqa: E402
 from trainer.sweep.drive import Outcome, SweepJob  # noqa: E402
-from trainer.sweep.optuna_search import Between, Choice, Trials, monitored  # noqa: E402
+from trainer.sweep.optuna_search import OptunaSearch, default_monitor  # noqa: E402
+from trainer.sweep.search_space import Choice, Interval  # noqa: E402
 
 SEARCH = ("hydra/sweeper=optuna", "logger=none", "epochs=4", "hydra.sweeper.startup_trials=3")
 SPACE = ("optimizer.lr=tag(log,interval(1e-5,1))", "model.hidden=int(interval(8,64))", "model.norm=none,batch")
@@ -217,10 +218,10 @@ def test_a_search_goes_on_with_more_trials_and_as_no_other(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def trials(folder: Path, *words: str, **keys: Any) -> Trials:
-    space = {"optimizer.lr": Between(0.1, 1.0)}
-    return Trials(
-        space, words, compose(*words).settings, folder, lambda typed: compose(*typed), subdir=None, watched=True,
+def trials(folder: Path, *words: str, **keys: Any) -> OptunaSearch:
+    space = {"optimizer.lr": Interval(0.1, 1.0)}
+    return OptunaSearch(
+        space, words, compose(*words).settings, folder, lambda typed: compose(*typed), subdir=None, can_stop=True,
         keys=SearchKeys(**keys),
     )  # fmt: skip
 
@@ -250,7 +251,7 @@ def test_a_run_whose_metric_is_no_number_ends_no_search(tmp_path: Path) -> None:
     for value in (float("nan"), 0.5):
         job = found.next_job()
         assert job is not None
-        assert found.ended(job, finished(value)).state == "finished"
+        assert found.record(job, finished(value)).state == "finished"
     assert [trial.state.name for trial in found._study.trials] == ["FAIL", "COMPLETE"]
 
 
@@ -262,7 +263,7 @@ def test_what_max_time_has_ended_counts_with_what_came_of_it(tmp_path: Path) -> 
         leave(job)
         (job.folder / "summary.json").write_text(json.dumps({"state": "stopped", "best": best}))
         outcome = Outcome("stopped", (), 143, {"reason": REASONS[signal.SIGALRM]})
-        assert outcome.out_of_time and found.ended(job, outcome) == outcome._replace(code=0)
+        assert outcome.out_of_time and found.record(job, outcome) == outcome._replace(code=0)
     assert [(trial.state.name, trial.values) for trial in found._study.trials] == [("COMPLETE", [0.25]), ("FAIL", None)]
 
 
@@ -272,19 +273,19 @@ def test_a_run_that_was_faster_than_the_pruner_stays_finished(tmp_path: Path) ->
         job = found.next_job()
         assert job is not None
         leave(job, 0.5, 0.6, 0.7, 0.8)
-        found.ended(job, finished(0.8))
+        found.record(job, finished(0.8))
     for values, state in (((0.5, 0.1, 0.1, 0.9), "PRUNED"), ((0.5, 0.6, 0.7, 0.1), "COMPLETE")):
         job = found.next_job()
         assert job is not None
         leave(job, *values)
         outcome = finished(max(values))
-        assert found.ended(job, outcome) == outcome
+        assert found.record(job, outcome) == outcome
         assert found._study.trials[-1].state.name == state
     job = found.next_job()
     assert job is not None
     leave(job, 0.5, 0.1)
-    assert found.gives_up(job)
-    pruned = found.ended(job, Outcome("stopped", (), 143, {"reason": REASONS[signal.SIGTERM]}))
+    assert found.should_prune(job)
+    pruned = found.record(job, Outcome("stopped", (), 143, {"reason": REASONS[signal.SIGTERM]}))
     assert (pruned.state, pruned.code, pruned.summary["reason"]) == ("pruned", 0, "the median pruner stopped it")
     assert "pruned: the median pruner stopped it" in (job.folder / "train.log").read_text()
 
@@ -308,16 +309,16 @@ def test_a_study_of_a_stranger_leads_nowhere_else(tmp_path: Path, name: Any, rat
             user_attrs={"folder": name, "sweep": "here"},
         )
     )
-    with pytest.raises(ConfigError, match="trial 0 of the study is none of this search"):
+    with pytest.raises(ConfigError, match="trial 0 of the study does not belong to this search"):
         trials(tmp_path, n_trials=2)
 
 
 def test_what_is_typed_for_a_component_that_is_searched_stays(tmp_path: Path) -> None:
     space = {"model": Choice(("cnn", "gru"))}
 
-    def found(*words: str) -> Trials:
-        return Trials(
-            space, words, compose(*words).settings, tmp_path, lambda typed: compose(*typed), subdir=None, watched=True,
+    def found(*words: str) -> OptunaSearch:
+        return OptunaSearch(
+            space, words, compose(*words).settings, tmp_path, lambda typed: compose(*typed), subdir=None, can_stop=True,
             keys=SearchKeys(),
         )  # fmt: skip
 
@@ -364,15 +365,7 @@ def test_an_objective_that_no_run_has_is_named(tmp_path: Path) -> None:
 
 
 def test_what_a_search_compares_is_what_a_run_would() -> None:
-    assert monitored(compose().settings) == ("val/accuracy", "maximize")
-    assert monitored(compose("monitor=val/loss").settings) == ("val/loss", "minimize")
-    assert monitored(compose("metrics=[f1]").settings) == ("val/f1", "maximize")
-    assert monitored(compose("loss=mse").settings) == ("val/loss", "minimize")
-
-
-def test_a_number_is_typed_with_six_digits_and_stays_in_its_interval() -> None:
-    from trainer.sweep.optuna_search import _typed
-
-    assert _typed(0.00123456789, Between(1e-4, 1.0)) == "0.00123457"
-    assert _typed(0.9999999, Between(0.0, 0.99999995)) == "0.9999999"
-    assert _typed(7, Between(1, 9)) == "7"
+    assert default_monitor(compose().settings) == ("val/accuracy", "maximize")
+    assert default_monitor(compose("monitor=val/loss").settings) == ("val/loss", "minimize")
+    assert default_monitor(compose("metrics=[f1]").settings) == ("val/f1", "maximize")
+    assert default_monitor(compose("loss=mse").settings) == ("val/loss", "minimize")

@@ -1,4 +1,4 @@
-"""A sweep: the runs it is made of, doing what is left of them, and what they come to. No torch, no Hydra."""
+"""A sweep: its jobs, the loop that runs them, its terminal output and its results. No torch, no Hydra."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from trainer.commands.text_table import figure
 from trainer.config import ConfigError, Job, Settings
-from trainer.config.errors import printable
+from trainer.config.errors import one_line, printable
 from trainer.processes.signals import CLOCK, REASONS
 from trainer.runs import atomic_files
 from trainer.runs.directory import CONFIG, LOCK, OVERRIDES
@@ -38,8 +38,8 @@ from trainer.runs.read import (
 from trainer.sweep.table import SweepRow, SweepTable, as_text, write_csv
 
 REFUSED, WAITING = "refused", "waiting"
-PACE = 0.1  # seconds between two looks at the runs under way
-MAX_TIME_SHARE = 0.02  # that the table takes, which is saved while runs are under way
+POLL_SECONDS = 0.1  # between two looks at the runs in progress
+MAX_TIME_SHARE = 0.02  # of the command's time, for saving the table while runs are in progress
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class SweepJob:
     """One run of a sweep.
 
     Args:
-        number: no other of the sweep has it; of a grid the place in it, of a search that of the trial.
-        job: with its run directory, ``resume=auto`` and the words that were typed for it alone, one value for each key.
-        label: what varies, for a line on the terminal.
+        number: unique in the sweep; the position in a grid, or the number of a trial.
+        job: the run to do, with its run directory, ``resume=auto`` and one value for each key in its words.
+        label: the overrides that vary, for a line on the terminal.
     """
 
     number: int
@@ -58,28 +58,26 @@ class SweepJob:
 
     @property
     def settings(self) -> Settings:
-        """Return the settings of the run."""
         return self.job.settings
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Return the words of the run."""
         return self.job.words
 
     @property
     def folder(self) -> Path:
-        """Return the run directory."""
+        """The run directory."""
         return Path(self.settings.run_dir)
 
 
 class Outcome(NamedTuple):
-    """How a job has ended.
+    """How a job ended.
 
     Args:
-        state: as ``Run.state``, or ``refused``.
-        problems: lines to report.
-        code: the exit code that it would have ended with alone.
-        summary: what summary.json holds, of one that finished.
+        state: a state of ``Run``, or ``refused``.
+        problems: error messages, one line each.
+        code: the exit code that this run alone would have had.
+        summary: the content of summary.json, if the run finished.
     """
 
     state: str
@@ -89,128 +87,126 @@ class Outcome(NamedTuple):
 
     @property
     def out_of_time(self) -> bool:
-        """Whether it ended as ``max_time`` was over."""
+        """True if ``max_time`` stopped the run."""
         return self.state == STOPPED and CLOCK is not None and self.summary.get("reason") == REASONS[CLOCK]
 
 
 class Executor(Protocol):
-    """What jobs run in."""
+    """The place where jobs run: processes of this machine, this process, or a launcher of Hydra."""
 
     @property
-    def room(self) -> int:
-        """How many jobs may be under way at once."""
+    def max_jobs(self) -> int:
+        """The number of jobs that may be in progress at once."""
         ...
 
     def start(self, job: SweepJob) -> None:
-        """Begin a job, or keep it for the next ``wait``."""
+        """Start a job, or queue the job for the next ``wait``."""
         ...
 
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
-        """The jobs that have ended, after at most so many seconds if none has."""
+        """Return the jobs that ended, as soon as a job ends or after ``seconds``."""
         ...
 
     def stop(self, job: SweepJob) -> None:
-        """Ask a job to save and end."""
+        """Ask a job to save a checkpoint and end."""
         ...
 
     def close(self) -> None:
-        """End all; the runs under way are saved first."""
+        """Stop all jobs, and end the processes after the jobs have saved."""
         ...
 
 
-class Source(Protocol):
-    """Where jobs come from."""
+class JobSource(Protocol):
+    """The place where jobs come from: a grid of values, or a search."""
 
     def next_job(self) -> SweepJob | None:
-        """The next one to run; None where there is none now."""
+        """Return the next job to run, or None if there is no job now."""
         ...
 
-    def gives_up(self, job: SweepJob) -> bool:
-        """Whether a job under way is to be stopped, as it is not worth going on."""
+    def should_prune(self, job: SweepJob) -> bool:
+        """Return whether to stop a job in progress because its results are too poor."""
         ...
 
-    def ended(self, job: SweepJob, outcome: Outcome) -> Outcome:
-        """Hear how one ended; returns what that means here."""
+    def record(self, job: SweepJob, outcome: Outcome) -> Outcome:
+        """Take note of how a job ended, and return the outcome to show."""
         ...
 
-    def lines(self) -> Sequence[str]:
-        """What there is to say at the end, beside the table."""
+    def closing_lines(self) -> Sequence[str]:
+        """Return lines to print after the table."""
         ...
 
 
 class Grid:
-    """Every combination of what was typed, in order."""
+    """Every combination of the typed values, in order; no job is pruned."""
 
     def __init__(self, jobs: Sequence[SweepJob]) -> None:
         self._left = iter(jobs)
 
     def next_job(self) -> SweepJob | None:
-        """The next one."""
         return next(self._left, None)
 
-    def gives_up(self, job: SweepJob) -> bool:
-        """Never."""
+    def should_prune(self, job: SweepJob) -> bool:
         return False
 
-    def ended(self, job: SweepJob, outcome: Outcome) -> Outcome:
-        """As it is."""
+    def record(self, job: SweepJob, outcome: Outcome) -> Outcome:
         return outcome
 
-    def lines(self) -> Sequence[str]:
-        """Nothing."""
+    def closing_lines(self) -> Sequence[str]:
         return ()
 
 
-def drive(source: Source, executor: Executor, display: Display, outcomes: dict[int, Outcome], *, on_error: str) -> None:
-    """Run jobs until there are no more, or, with ``on_error="stop"``, one has failed.
+def run_jobs(
+    source: JobSource, executor: Executor, display: Display, outcomes: dict[int, Outcome], *, on_error: str
+) -> None:
+    """Run jobs until the source has none left, or until a job fails if ``on_error`` is ``stop``.
 
     Args:
-        source: where they come from.
-        executor: what they run in.
+        source: where the jobs come from.
+        executor: where the jobs run.
         display: what the user sees.
-        outcomes: how each has ended, by its number, is put there.
+        outcomes: receives the outcome of each job under its number.
         on_error: ``continue`` or ``stop``.
     """
     running: dict[int, SweepJob] = {}
-    stopping, asked = False, set[int]()
+    stopping, stopped = False, set[int]()
     while True:
-        while not stopping and len(running) < executor.room and (job := source.next_job()) is not None:
+        while not stopping and len(running) < executor.max_jobs and (job := source.next_job()) is not None:
             running[job.number] = job
             executor.start(job)
         if not running:
             return
-        for job, outcome in executor.wait(PACE):
+        for job, result in executor.wait(POLL_SECONDS):
             del running[job.number]
-            theirs = job.number in asked and outcome.state == STOPPED  # another's failure has stopped it
-            outcomes[job.number] = source.ended(job, outcome._replace(code=0) if theirs else outcome)
-            display.ended(job, outcomes[job.number])
-            failed = outcomes[job.number].code and outcomes[job.number].state in (FAILED, REFUSED)
+            innocent = job.number in stopped and result.state == STOPPED  # stopped because another job failed
+            outcome = outcomes[job.number] = source.record(job, result._replace(code=0) if innocent else result)
+            display.report(job, outcome)
+            failed = outcome.code and outcome.state in (FAILED, REFUSED)
             if failed and on_error == "stop" and not stopping:
                 stopping = True
                 for other in running.values():
-                    asked.add(other.number)
+                    stopped.add(other.number)
                     executor.stop(other)
         for job in running.values():
-            if source.gives_up(job):
+            if source.should_prune(job):
                 executor.stop(job)
         display.refresh(list(running.values()))
 
 
 class Display:
-    """One bar for a sweep, a line for each run that ends, and its mistakes.
+    """The terminal output of a sweep: a progress bar, a line for each run that ends, and its error messages.
 
     Args:
-        total: how many runs there are in all.
-        done: those that were finished before.
-        save: keeps the table of what has ended, for the case that the command is killed.
+        total: the number of runs, finished ones included.
+        done: the runs that were finished before this command.
+        save: saves the table of results, in case the command is killed.
     """
 
     def __init__(self, total: int, done: Sequence[Run], save: Callable[[], None]) -> None:
-        self._total, self._ended, self._best = total, len(done), ""
-        self._save, self._saved, self._saving = save, float("-inf"), 0.0
+        self._total, self._num_ended, self._best = total, len(done), ""
+        self._save, self._saved_at, self._saving_took = save, float("-inf"), 0.0
         self._score = float("-inf")
         for run in done:
-            self._is_best(run.summary)
+            self._is_new_best(run.summary)
         self._bar = tqdm(
             total=total,
             initial=len(done),
@@ -221,14 +217,14 @@ class Display:
             leave=False,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]",
         )
-        self._looked_at = 0.0
-        self._shares: dict[int, tuple[PointReader, float]] = {}  # of the jobs under way, how much is done
+        self._refreshed_at = 0.0
+        self._progress: dict[int, tuple[PointReader, float]] = {}  # of each job in progress, from 0 to 1
 
-    def ended(self, job: SweepJob, outcome: Outcome) -> None:
-        """A line for a job, and one for each of its mistakes."""
-        self._ended += 1
+    def report(self, job: SweepJob, outcome: Outcome) -> None:
+        """Print a line for a job that ended, and one for each of its error messages."""
+        self._num_ended += 1
         width = len(str(self._total))
-        parts = [f"{self._ended:>{width}}/{self._total}", job.label or job.folder.name]
+        parts = [f"{self._num_ended:>{width}}/{self._total}", job.label or job.folder.name]
         summary, best = outcome.summary, _best(outcome.summary)
         if best is not None:
             parts.append(f"{summary['monitor']} {figure(best)}")
@@ -236,41 +232,39 @@ class Display:
             parts.append(outcome.state)
         if (seconds := as_number(summary.get("seconds"))) is not None:
             parts.append(f"{seconds:.1f} s")
-        is_best = outcome.state == FINISHED and self._is_best(summary)
-        say("  ".join(parts) + "  * best" * is_best)
+        is_best = outcome.state == FINISHED and self._is_new_best(summary)
+        write_line("  ".join(parts) + "  * best" * is_best)
         for problem in outcome.problems:
-            say(f"train: error: {job.folder.name}: {printable(problem)}", file=sys.stderr)
+            write_line(f"train: error: {job.folder.name}: {printable(problem)}", sys.stderr)
         began = time.monotonic()
-        if self._saving < MAX_TIME_SHARE * (began - self._saved):
+        if self._saving_took < MAX_TIME_SHARE * (began - self._saved_at):
             self._save()
-            self._saved = time.monotonic()
-            self._saving = self._saved - began
+            self._saved_at = time.monotonic()
+            self._saving_took = self._saved_at - began
         self.refresh(())
 
     def refresh(self, running: Collection[SweepJob]) -> None:
-        """The bar, with the part of each run under way that is done, as far as its last point says."""
+        """Redraw the bar, which counts each job in progress by its last point in metrics.jsonl."""
         now = time.monotonic()
-        if self._bar.disable or now < self._looked_at + 5 * PACE:
+        if self._bar.disable or now < self._refreshed_at + 5 * POLL_SECONDS:
             return
-        self._looked_at = now
-        self._shares = {job.number: self._share_done(job) for job in running}
-        self._bar.n = min(self._total, self._ended + sum(share for _, share in self._shares.values()))
+        self._refreshed_at = now
+        self._progress = {job.number: self._progress_of(job) for job in running}
+        self._bar.n = min(self._total, self._num_ended + sum(share for _, share in self._progress.values()))
         self._bar.set_postfix_str(self._best, refresh=True)
 
     def close(self) -> None:
-        """Take the bar away."""
         self._bar.close()
 
-    def _share_done(self, job: SweepJob) -> tuple[PointReader, float]:
-        """How much of a run is done, from 0 to 1."""
-        follower, share = self._shares.get(job.number, (PointReader(job.folder), 0.0))
-        for point in follower.read_new()[-1:]:
+    def _progress_of(self, job: SweepJob) -> tuple[PointReader, float]:
+        reader, share = self._progress.get(job.number, (PointReader(job.folder), 0.0))
+        for point in reader.read_new()[-1:]:
             steps = 0.0 if job.settings.max_steps is None else point["step"] / job.settings.max_steps
             share = min(1.0, max(steps, (point.get("epoch", 1) - 1) / job.settings.epochs))
-        return follower, share
+        return reader, share
 
-    def _is_best(self, summary: Mapping[str, Any]) -> bool:
-        """Take a finished run in; whether it is the best so far."""
+    def _is_new_best(self, summary: Mapping[str, Any]) -> bool:
+        """Compare a finished run with the best one so far, and return whether it is better."""
         best = _best(summary)
         if best is None:
             return False
@@ -282,25 +276,25 @@ class Display:
 
 
 def _best(summary: Mapping[str, Any]) -> float | None:
-    """The best value of the metric that a run is judged by."""
+    """Return the best value of the monitored metric in a summary, or None."""
     best, monitor = summary.get("best"), summary.get("monitor")
     return comparable(best.get(monitor)) if isinstance(best, dict) and isinstance(monitor, str) else None
 
 
-def say(line: str, file: Any = None) -> None:
-    """A line above the bar; a terminal that is closed ends no sweep."""
+def write_line(text: str, file: TextIO | None = None) -> None:
+    """Write lines above the progress bar; ignore a terminal that was closed, so that the sweep goes on."""
     file = file or sys.stdout
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        tqdm.write("\n".join(map(printable, line.split("\n"))), file=file)  # a file may hold what moves a cursor
+        tqdm.write("\n".join(map(printable, text.split("\n"))), file=file)  # names may contain control characters
         file.flush()
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """The folder of a sweep for this command alone.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Create the folder of a sweep and reserve it for this command; remove it at the end if it is empty.
 
     Raises:
-        ConfigError: another command is at work there, or it cannot be made.
+        ConfigError: another command is at work in the folder, or the folder cannot be created.
     """
     if (folder / CONFIG).exists():
         raise ConfigError(f"sweep_dir: {folder} is a run; name the folder of a sweep, or another one")
@@ -312,8 +306,8 @@ def claimed(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise ConfigError(f"sweep_dir: another sweep is at work in {folder}; wait for its end, or stop it") from error
     except FileExistsError as error:
-        raise ConfigError(f"sweep_dir: {folder} is a file, or stands below one; name a folder") from error
-    except NotImplementedError:  # a disk without locks, as some network file systems are
+        raise ConfigError(f"sweep_dir: {folder} is a file, or is inside a file; name a folder") from error
+    except NotImplementedError:  # some network file systems have no locks
         lock = None
     except OSError as error:
         raise ConfigError(f"sweep_dir: cannot make {folder}: {error.strerror}") from error
@@ -324,17 +318,17 @@ def claimed(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink(missing_ok=True)
         if lock is not None:
             lock.release()
-        with contextlib.suppress(OSError):  # nothing came of it
+        with contextlib.suppress(OSError):  # the folder is not empty
             folder.rmdir()
 
 
 def save_words(folder: Path, words: Sequence[str]) -> None:
-    """Keep the words that go on with a sweep.
+    """Save the overrides with which ``train sweep=FOLDER`` goes on with this sweep.
 
     Raises:
-        ConfigError: they cannot be written.
+        ConfigError: the file cannot be written.
     """
-    text = json.dumps(list(words), ensure_ascii=False, indent=0)  # which is YAML too
+    text = json.dumps(list(words), ensure_ascii=False, indent=0)  # JSON is valid YAML
     try:
         atomic_files.write(folder / OVERRIDES, lambda path: path.write_text(text + "\n", encoding="utf-8"))
     except OSError as error:
@@ -348,56 +342,62 @@ def sweep_table(
     took: float | None = None,
     options: tuple[str, ...] = (),
 ) -> SweepTable:
-    """What a sweep has come to: its jobs, and the runs that stand in its folder from another time."""
-    rows, places = list[SweepRow](), {job.number: _place(folder, job.folder, job.number) for job in jobs}
-    if len({*places.values()}) < len(jobs):  # names of the user's own may begin alike
-        places = {number: number for number in places}
+    """Return the results of a sweep: its jobs, and the runs of earlier commands in its folder.
+
+    Args:
+        folder: the folder of the sweep.
+        jobs: all jobs of this command.
+        outcomes: the outcome of each job that ended, by its number.
+        took: duration of the command in seconds, or None.
+        options: options of the command that every single run needs too.
+    """
+    numbers = {job.number: _leading_number(folder, job.folder, job.number) for job in jobs}
+    if len({*numbers.values()}) < len(jobs):  # run directories that the user named may begin with the same number
+        numbers = {number: number for number in numbers}
+    rows = list[SweepRow]()
     for job in jobs:
         outcome = outcomes.get(job.number)
-        refused = outcome is not None and outcome.state == REFUSED  # so what stands there is not its own
+        refused = outcome is not None and outcome.state == REFUSED  # so the run in this directory is another one
         run = read_run(job.folder) if is_run(job.folder) and not refused else None
         state = run.state if run is not None else WAITING if outcome is None else outcome.state
-        reason = "" if run is None else str(run.summary.get("reason", ""))
-        if outcome is not None and outcome.problems:
-            reason = outcome.problems[0]
-        words = tuple(trained_words(job.words))
-        rows.append(SweepRow(places[job.number], words, state, job.folder, reason, run))
+        reason = outcome.problems[0] if outcome is not None and outcome.problems else _reason_of(run)
+        rows.append(SweepRow(numbers[job.number], tuple(trained_words(job.words)), state, job.folder, reason, run))
     ours = {job.folder.resolve() for job in jobs}
     others = [run for run in find_runs(folder) if run.path.resolve() not in ours] if folder.is_dir() else []
-    above = max((job.number for job in jobs), default=-1) + 1
-    for place, run in enumerate(sorted(others, key=lambda run: str(run.path)), above):
-        reason = str(run.summary.get("reason", ""))
-        rows.append(SweepRow(_place(folder, run.path, place), tuple(run.words), run.state, run.path, reason, run))
+    first_free = max((job.number for job in jobs), default=-1) + 1
+    for default, run in enumerate(sorted(others, key=lambda run: str(run.path)), first_free):
+        number = _leading_number(folder, run.path, default)
+        rows.append(SweepRow(number, tuple(run.words), run.state, run.path, _reason_of(run), run))
     return SweepTable(folder, tuple(sorted(rows, key=lambda row: row.number)), took, options)
 
 
-def _place(folder: Path, run: Path, otherwise: int) -> int:
-    """The number that a run's folder begins with; that of the job where it has a name of the user's own."""
+def _reason_of(run: Run | None) -> str:
+    return "" if run is None else str(run.summary.get("reason", ""))
+
+
+def _leading_number(folder: Path, run: Path, default: int) -> int:
+    """Return the number at the beginning of a run directory's name, or ``default`` if the user chose the name."""
     found = re.match(r"\d+", run.name) if run.parent == folder else None
-    return int(found[0]) if found else otherwise
+    return int(found[0]) if found else default
 
 
-def save_csv(found: SweepTable) -> None:
-    """Save the table for a program; a full disk ends no sweep."""
+def save_csv(table: SweepTable) -> None:
+    """Write the table for programs; ignore a full disk, so that the sweep goes on."""
     with contextlib.suppress(OSError):
-        write_csv(found)
+        write_csv(table)
 
 
-def conclude(found: SweepTable, lines: Sequence[str] = ()) -> None:
-    """Save and print the answer, and ``lines`` after it; a full disk takes the files and not what is printed."""
-    from trainer.sweep.page import (
-        PAGE,
-        page,  # draws pictures
-    )
+def conclude(table: SweepTable, lines: Sequence[str] = ()) -> None:
+    """Print the results and ``lines``, then write the CSV file and the page; warn if these cannot be written."""
+    from trainer.sweep.page import PAGE, page  # not needed before the end
 
-    say("\n".join(["", *as_text(found), *lines]))
+    write_line("\n".join(["", *as_text(table), *lines]))
     try:
-        write_csv(found)
-        atomic_files.write(found.folder / PAGE, lambda path: path.write_text(page(found), encoding="utf-8"))
-    except Exception as error:  # a picture that cannot be drawn takes nothing of what has been trained
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        say(f"train: warning: {found.folder}: {printable(reason)}", file=sys.stderr)
+        write_csv(table)
+        atomic_files.write(table.folder / PAGE, lambda path: path.write_text(page(table), encoding="utf-8"))
+    except Exception as error:  # a figure that cannot be drawn must not cost the results
+        write_line(f"train: warning: {table.folder}: {printable(one_line(error))}", sys.stderr)
         return
-    say(f"page     {found.folder / PAGE}")
-    if any((row.folder / "tensorboard").is_dir() for row in found.rows):
-        say(f"next     tensorboard --logdir {shlex.quote(str(found.folder))}")
+    write_line(f"page     {table.folder / PAGE}")
+    if any((row.folder / "tensorboard").is_dir() for row in table.rows):
+        write_line(f"next     tensorboard --logdir {shlex.quote(str(table.folder))}")

@@ -28,8 +28,8 @@ from trainer.config.settings import SearchKeys, key_of
 if TYPE_CHECKING:
     from trainer.config import Job, Settings
     from trainer.runs.read import Run
-    from trainer.sweep import optuna_search
-    from trainer.sweep.drive import Executor, Outcome, Source, SweepJob
+    from trainer.sweep.drive import Executor, JobSource, Outcome, SweepJob
+    from trainer.sweep.search_space import Choice, Interval
     from trainer.sweep.table import SweepTable
 
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default stands for this machine
@@ -114,12 +114,12 @@ class _Sweep(Sweeper):
         if world() is not None:
             if parallel > 1:
                 raise ConfigError("sweep.parallel: the processes of torchrun do one run after the other; leave it out")
-            from trainer.sweep.in_process import Here
+            from trainer.sweep.in_process import InProcess
 
-            return Here(self.folder)
-        from trainer.sweep.worker_pool import LOGS, Pool, shares
+            return InProcess(self.folder)
+        from trainer.sweep.worker_pool import LOGS, WorkerPool, divide_machine
 
-        return Pool(shares(jobs), self.folder / LOGS)
+        return WorkerPool(divide_machine(jobs), self.folder / LOGS)
 
     def remember(self, arguments: Sequence[str]) -> None:
         """Keep the words that go on with this sweep."""
@@ -136,7 +136,13 @@ class _Sweep(Sweeper):
         save_words(self.folder, [*kept, *typed])
 
     def run(
-        self, source: Source, executor: Executor, jobs: list[SweepJob], done: Sequence[Run], total: int, first: Settings
+        self,
+        source: JobSource,
+        executor: Executor,
+        jobs: list[SweepJob],
+        done: Sequence[Run],
+        total: int,
+        first: Settings,
     ) -> None:
         """Do the jobs, and conclude, whatever happens.
 
@@ -152,7 +158,7 @@ class _Sweep(Sweeper):
             SweepError: some have failed.
         """
         from trainer.config import SweepError
-        from trainer.sweep.drive import Display, conclude, drive, save_csv, say, sweep_table
+        from trainer.sweep.drive import Display, conclude, run_jobs, save_csv, sweep_table, write_line
 
         started = time.monotonic()
         outcomes: dict[int, Outcome] = {}
@@ -165,13 +171,13 @@ class _Sweep(Sweeper):
 
         with contextlib.ExitStack() as stack:
             if not first.dry_run:
-                stack.callback(lambda: conclude(table(), source.lines()))
+                stack.callback(lambda: conclude(table(), source.closing_lines()))
             display = Display(total, done, lambda: None if first.dry_run else save_csv(table()))
             stack.callback(display.close)
             stack.callback(executor.close)
-            drive(source, executor, display, outcomes, on_error=first.sweep["on_error"])
+            run_jobs(source, executor, display, outcomes, on_error=first.sweep["on_error"])
         if first.dry_run:
-            say("dry run: a step, an evaluation, a checkpoint and a test of each; nothing is kept")
+            write_line("dry run: a step, an evaluation, a checkpoint and a test of each; nothing is kept")
         code = max((outcome.code for outcome in outcomes.values()), default=0)
         if code:
             raise SweepError(code)
@@ -195,7 +201,7 @@ class GridSweeper(_Sweep):
             ConfigError: the sweep cannot be done.
             SweepError: some have failed.
         """
-        from trainer.sweep.drive import Grid, claimed
+        from trainer.sweep.drive import Grid, lock_folder
         from trainer.sweep.folder import check_lengths, finished_run, place_jobs
 
         overrides = self.overrides(arguments)
@@ -204,7 +210,7 @@ class GridSweeper(_Sweep):
         words = [[word.removeprefix("++") for word in combination] for combination in combinations]
         found = [*map(self.job, words)]
         subdir, executor = self.subdir(), self.executor([job.settings for job in found], self._at_once)
-        with claimed(self.folder):
+        with lock_folder(self.folder):
             jobs = place_jobs(found, self.folder, subdir)
             check_lengths(jobs)
             self.remember(arguments)
@@ -233,8 +239,10 @@ class OptunaSweeper(_Sweep):
         """
         from trainer.config import ConfigError
         from trainer.processes.world import world
-        from trainer.sweep.drive import claimed
+        from trainer.sweep.drive import lock_folder
         from trainer.sweep.folder import finished_run
+        from trainer.sweep.optuna_search import OptunaSearch
+        from trainer.sweep.optuna_study import import_optuna
 
         values = {name: _plain(value) for name, value in self._keys.items()}
         keys = SearchKeys(**check_values(values, SearchKeys, "hydra.sweeper"))
@@ -245,17 +253,17 @@ class OptunaSweeper(_Sweep):
             raise ConfigError(
                 "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
             )
-        first = self.job([*fixed, *(f"{key}={kind.sample}" for key, kind in space.items())]).settings
-        optuna_search.find_optuna()
-        subdir, watched = self.subdir(), self.is_local and world() is None
+        first = self.job([*fixed, *(f"{key}={kind.example}" for key, kind in space.items())]).settings
+        import_optuna()
+        subdir, can_stop = self.subdir(), self.is_local and world() is None
         executor = self.executor([first], first.sweep["parallel"])
-        with claimed(self.folder):
-            trials = optuna_search.Trials(
-                space, fixed, first, self.folder, self.job, subdir=subdir, watched=watched, keys=keys
+        with lock_folder(self.folder):
+            search = OptunaSearch(
+                space, fixed, first, self.folder, self.job, subdir=subdir, can_stop=can_stop, keys=keys
             )
             self.remember(arguments)
-            done = [run for job in trials.jobs if (run := finished_run(job)) is not None]
-            self.run(trials, executor, trials.jobs, done, trials.total, first)
+            done = [run for job in search.jobs if (run := finished_run(job)) is not None]
+            self.run(search, executor, search.jobs, done, search.total, first)
 
 
 def _check_values(overrides: Sequence[Override]) -> None:
@@ -269,35 +277,28 @@ def _check_values(overrides: Sequence[Override]) -> None:
             )
 
 
-def _choices(override: Override) -> optuna_search.Choice | optuna_search.Between:
-    """What a key of a search may be.
+def _choices(override: Override) -> Choice | Interval:
+    """Return the search space of a key.
 
     Raises:
-        ConfigError: nothing can be drawn from it.
+        ConfigError: no value can be drawn from it.
     """
     from trainer.config import ConfigError
-
-    found = _drawn_from(override)
-    try:
-        found.check()
-    except ValueError as error:
-        raise ConfigError(f"{_as_typed(override)}: {error}") from error
-    return found
-
-
-def _drawn_from(override: Override) -> optuna_search.Choice | optuna_search.Between:
+    from trainer.sweep.search_space import Choice, Interval
 
     value: Any = override.value()
-    if isinstance(value, IntervalSweep):
-        assert value.start is not None and value.end is not None
-        return optuna_search.Between(value.start, value.end, log="log" in value.tags)
-    if isinstance(value, RangeSweep):
-        numbers: list[Any] = list(override.sweep_iterator())
-        if len(numbers) > 1 and all(isinstance(each, int | float) for each in numbers):
-            return optuna_search.Between(
-                min(numbers), max(numbers), step=abs(numbers[1] - numbers[0]), log="log" in value.tags
-            )
-    return optuna_search.Choice(tuple(override.sweep_string_iterator()))
+    try:
+        if isinstance(value, IntervalSweep):
+            assert value.start is not None and value.end is not None
+            return Interval(value.start, value.end, log="log" in value.tags)
+        if isinstance(value, RangeSweep):
+            numbers: list[Any] = list(override.sweep_iterator())
+            if len(numbers) > 1 and all(isinstance(each, int | float) for each in numbers):
+                step = abs(numbers[1] - numbers[0])
+                return Interval(min(numbers), max(numbers), step=step, log="log" in value.tags)
+    except ValueError as error:
+        raise ConfigError(f"{_as_typed(override)}: {error}") from error
+    return Choice(tuple(override.sweep_string_iterator()))
 
 
 def _as_typed(override: Override) -> str:
@@ -327,7 +328,7 @@ class Launched:
     def __init__(self, launcher: Launcher, at_once: int | None) -> None:
         self._launcher = launcher
         self._jobs: list[SweepJob] = []
-        self.room = at_once or 2**31
+        self.max_jobs = at_once or 2**31
 
     def start(self, job: SweepJob) -> None:
         """Keep it for ``wait``."""

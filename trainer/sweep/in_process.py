@@ -1,4 +1,4 @@
-"""The runs of a sweep in this process, which torchrun has started with the others that take part in them."""
+"""Run the jobs of a sweep in this process, together with the other processes that torchrun started."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from trainer.sweep.worker_pool import LOGS, log_of, outcome_of
 from trainer.worker import listening, printing_to, result_of
 
 
-class Here:
-    """Runs one job at a time; what it prints goes to a file.
+class InProcess:
+    """An executor that runs one job at a time in this process; the output of each job goes to a file.
 
     Args:
-        folder: of the sweep.
+        folder: the folder of the sweep.
     """
 
-    room = 1
+    max_jobs = 1
 
     def __init__(self, folder: Path) -> None:
         self._logs, self._jobs = folder / LOGS, list[SweepJob]()
 
     def start(self, job: SweepJob) -> None:
-        """Keep it for ``wait``."""
         self._jobs.append(job)
 
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
-        """Do it.
+        """Run the queued jobs to their end, and return them with their outcomes.
 
         Raises:
-            Stopped: a signal has come, which is for all jobs; ``max_time`` is for its own alone.
+            Stopped: a signal ends the sweep. The end of ``max_time`` ends only its own job, and is an outcome.
         """
         ended = []
         while self._jobs:
@@ -48,10 +47,10 @@ class Here:
         return ended
 
     def stop(self, job: SweepJob) -> None:
-        """Nothing is under way while this is asked."""
+        """Do nothing: ``wait`` returns only after all jobs ended."""
 
     def close(self) -> None:
-        """Nothing is under way here either."""
+        """Do nothing: no job is in progress between two calls of ``wait``."""
 
 
 def _train(job: SweepJob) -> dict[str, Any]:

@@ -1,0 +1,184 @@
+"""The Optuna study of a search: its storage, its sampler, its pruner, and the search that it belongs to. No torch."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.config import GROUPS, ConfigError, Settings
+from trainer.config.messages import how_to_install
+from trainer.config.settings import SearchKeys
+from trainer.runs import resume
+from trainer.runs.read import NOT_TRAINED, flatten, trained_words, values_of
+from trainer.sweep.folder import LENGTH
+from trainer.sweep.search_space import Choice, Interval
+
+if TYPE_CHECKING:
+    import optuna
+
+STUDY = "study.log"  # a journal; processes and machines can share one over a network file system
+SEARCH = "search"  # user attribute of a study: the ``Identity`` of its search
+MAX_TRIES = 4  # attempts, one second apart, to open a database that another command may be creating
+
+Identity = Mapping[str, Mapping[str, str]]
+
+
+def import_optuna() -> Any:
+    """Import Optuna and silence its messages.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ConfigError(f"hydra/sweeper=optuna: needs Optuna: {how_to_install('optuna')}") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Study:
+    """Open the study of a search, or create it.
+
+    Args:
+        folder: the folder of the sweep, which holds the study unless ``keys.storage`` names another place.
+        keys: the keys of ``hydra.sweeper``.
+        identity: the result of ``search_identity``.
+
+    Raises:
+        ConfigError: the storage cannot be used, or the study belongs to another search.
+    """
+    where, objectives = keys.storage or folder / STUDY, identity["objectives"]
+    try:
+        study = _create_study(_open_storage(folder, keys.storage), keys, list(objectives.values()))
+        if SEARCH not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(SEARCH, identity)
+        problems = _differences(study.user_attrs.get(SEARCH, identity), identity)
+        directions = [direction.name.lower() for direction in study.directions]
+    except Exception as error:  # the driver of a database may raise any type
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"hydra.sweeper.storage: {where}: {' '.join(str(error).split())[:200]}") from error
+    if not problems and directions != [*objectives.values()]:
+        problems = [f"hydra.sweeper.objectives: are to be {', '.join(directions)}d"]
+    if problems:
+        own = "sweep_dir" if keys.storage is None else "hydra.sweeper.study_name"
+        raise ConfigError(
+            *(f"{line} in the search of {where}; another search needs another {own}" for line in problems)
+        )
+    return study
+
+
+def _open_storage(folder: Path, wanted: str | None) -> Any:
+    """Return the URL of a database, or the journal in a file."""
+    if wanted is not None and "://" in wanted:
+        return wanted
+    # Optuna finds out the age of a lock, which a killed command leaves, through a link that must be absolute.
+    path = (Path(wanted) if wanted else folder / STUDY).resolve()
+    _check_journal(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if wanted is None:  # only this command writes in the folder, so a lock is left over
+        path.with_name(f"{STUDY}.lock").unlink(missing_ok=True)
+    storages = import_optuna().storages
+    return storages.JournalStorage(storages.journal.JournalFileBackend(str(path)))
+
+
+def _check_journal(path: Path) -> None:
+    """Raise ConfigError if a file exists that Optuna did not write, because Optuna would append to it."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        line = file.readline(100_000)
+    try:
+        is_journal = not line or "op_code" in json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        is_journal = False
+    if not is_journal:
+        raise ConfigError(f"hydra.sweeper.storage: {path}: is a file of another kind; name a new one, or a study.log")
+
+
+def _create_study(storage: Any, keys: SearchKeys, directions: list[str]) -> optuna.Study:
+    """Create or load the study; retry, as another machine may be creating the tables of the database."""
+    for left in reversed(range(MAX_TRIES)):
+        try:
+            study: optuna.Study = import_optuna().create_study(
+                storage=storage,
+                study_name=keys.study_name,
+                directions=directions,
+                pruner=_make_pruner(keys),
+                load_if_exists=True,
+            )
+            return study
+        except Exception:  # the driver of a database may raise any type
+            if left == 0 or not isinstance(storage, str):
+                raise
+            time.sleep(1)
+    raise AssertionError
+
+
+def make_sampler(keys: SearchKeys, number: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler for one trial, seeded by ``hydra.sweeper.seed`` and the number of the trial."""
+    from optuna import samplers
+
+    seed = (1_000_003 * keys.seed + number) % 2**32
+    if keys.sampler == "random":
+        return samplers.RandomSampler(seed=seed)
+    if keys.sampler == "nsga2":
+        return samplers.NSGAIISampler(seed=seed)
+    return samplers.TPESampler(seed=seed, n_startup_trials=keys.startup_trials, multivariate=True, constant_liar=True)
+
+
+def _make_pruner(keys: SearchKeys) -> optuna.pruners.BasePruner:
+    from optuna import pruners
+
+    if keys.pruner == "median":
+        return pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=keys.warmup_epochs)
+    if keys.pruner == "hyperband":
+        return pruners.HyperbandPruner(min_resource=max(1, keys.warmup_epochs))
+    return pruners.NopPruner()
+
+
+def search_identity(
+    space: Mapping[str, Choice | Interval], fixed: Sequence[str], first: Settings, objectives: Mapping[str, str]
+) -> Identity:
+    """Return what all trials of a search share, so that their results can be compared.
+
+    Args:
+        space: the search space of each key.
+        fixed: overrides that all trials share.
+        first: settings of any trial.
+        objectives: the direction of each objective.
+
+    Returns:
+        ``objectives``, ``space``, ``config`` (the keys of the config that are not searched) and ``beside`` (typed keys
+        that are not in ``config``: those of a component that is itself searched, or set by a recipe that is searched).
+    """
+    may_change = [*NOT_TRAINED, *resume.CHANGES_ROUNDING, *(key for key in resume.MAY_CHANGE if key not in LENGTH)]
+    config = {} if "experiment" in space else flatten(first.to_dict())
+    config = {key: value for key, value in config.items() if not resume.is_under(key, list(space))}
+    typed = {key: value for key, value in values_of(trained_words(fixed)).items() if key not in GROUPS}
+    beside = {key: value for key, value in typed.items() if key not in config and not resume.is_under(key, may_change)}
+    kept = {key.removesuffix(".name"): value for key, value in config.items() if not resume.is_under(key, may_change)}
+    return {
+        "objectives": dict(objectives),
+        "space": {key: str(values) for key, values in space.items()},
+        "beside": beside,
+        "config": {key: value if isinstance(value, str) else json.dumps(value) for key, value in kept.items()},
+    }
+
+
+def _differences(before: Identity, now: Identity) -> list[str]:
+    """Return a line for each difference; a key of the config that only one version of this program has is ignored."""
+    wanted = [json.dumps(each["objectives"]) for each in (before, now)]
+    problems = [f"hydra.sweeper.objectives: are {wanted[0]} and not {wanted[1]}"] * (wanted[0] != wanted[1])
+    for part, verb, missing in (("space", "has", "one value"), ("beside", "is", "left out"), ("config", "is", None)):
+        for key in dict.fromkeys([*before[part], *now[part]]):
+            old, new = before[part].get(key, missing), now[part].get(key, missing)
+            if old != new and None not in (old, new):
+                problems.append(f"{key}: {verb} {old} and not {new}")
+    return problems
