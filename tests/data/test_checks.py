@@ -18,8 +18,9 @@ from tests.helpers import defaults, make_spec
 from trainer.compose.composer import compose
 from trainer.config import RunError, Settings
 from trainer.data import Data, Normalise, RaggedSource, Source, Split, TensorSource
-from trainer.data.checks import Lengths, Survey, Values, at_start, hash_samples, survey
-from trainer.data.data import Inputs
+from trainer.data.checks import Survey, at_start, survey
+from trainer.data.sources import Inputs
+from trainer.data.statistics import Lengths, Values
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
 
@@ -70,33 +71,15 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
     assert at_start(data, settings()) == []
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(3,), (2, 5), (1, 3, 3), (17,)])
-def test_samples_are_alike_exactly_where_their_bytes_are(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    samples = torch.randint(0, 3, (300, *shape), generator=torch.Generator().manual_seed(0)).to(dtype)
-    wanted = Counter(sample.numpy().tobytes() for sample in samples)
-    hashes = Counter(hash_samples((samples,)).tolist())
-    assert sorted(hashes.values()) == sorted(wanted.values())
-
-
-def test_a_hash_does_not_depend_on_the_batch_and_its_padding_but_on_the_length_and_the_order() -> None:
-    short = torch.tensor([[5, 6, 7]], dtype=torch.int32)
-    long = torch.nn.functional.pad(short, [0, 6])
-    three, four = torch.tensor([3]), torch.tensor([4])
-    assert hash_samples((short, three)) == hash_samples((long, three))
-    assert hash_samples((long, three)) != hash_samples((long, four))
-    assert hash_samples((short,)) != hash_samples((short.flip(1),))
-
-
 def test_samples_of_test_that_train_has_too_are_counted_and_named() -> None:
     source = rows([0, 1], [1, 2], [2, 3], [1, 2], [9, 9], [0, 1], targets=[0, 1, 0, 1, 1, 0])
     data = data_of(source, train=[0, 1], val=[2, 4], test=[3, 5, 4])
     found = survey(data, settings())
     assert texts(found, "leak") == [
-        "2 test samples have the same content as one of train (66.7 %), so what is measured on test is too good; take "
-        "them out of train: test 0 = train 1, test 1 = train 0",
-        "1 test sample has the same content as one of val (33.3 %), so they took part in the choice of the best "
-        "weights; take them out of val: test 2 = val 1",
+        "2 test samples have the same content as one of train (66.7 %), so the test metrics are too good; remove "
+        "them from train: test 0 = train 1, test 1 = train 0",
+        "1 test sample has the same content as one of val (33.3 %), so they influence which weights are best; "
+        "remove them from val: test 2 = val 1",
     ]
     assert texts(found, "contradiction") == []
     assert [line for line in at_start(data, settings()) if "same content" in line] == texts(found, "leak")
@@ -105,15 +88,14 @@ def test_samples_of_test_that_train_has_too_are_counted_and_named() -> None:
 def test_places_are_named_where_they_are_known() -> None:
     source = rows([0, 1], [1, 2], [1, 2], targets=[0, 1, 1])
     found = survey(data_of(source, train=[0, 1], test=[2], places=["a.png", "b.png", "c.png"]), settings())
-    assert texts(found, "leak")[0].endswith("out of train: c.png = b.png")
+    assert texts(found, "leak")[0].endswith("from train: c.png = b.png")
 
 
 def test_the_same_content_with_two_classes_is_a_warning_and_twice_in_a_split_a_note() -> None:
     source = rows([0, 1], [1, 2], [0, 1], [0, 1], [7, 7], [1, 2], targets=[0, 1, 1, 0, 0, 1])
     found = survey(data_of(source, train=[0, 1, 2, 3, 5], test=[4]), settings())
     assert texts(found, "contradiction") == [
-        "1 content has different classes at different places, of which one at most is right: train 0 (class0) and "
-        "train 2 (class1)"
+        "1 content occurs with different classes, of which at most one is right: train 0 (class0) and train 2 (class1)"
     ]
     assert texts(found, "repeated") == [
         "3 train samples have the same content as an earlier one (60.0 %): train 2 = train 0, train 3 = train 0, "
@@ -144,11 +126,10 @@ def test_a_class_without_a_sample_is_named_with_its_split() -> None:
     data = data_of(source, train=[0, 1], val=[2], test=[3], classes=4)
     found = survey(data, settings())
     assert texts(found, "missing_class") == [
-        "2 classes (class1, class3) have no train sample: nothing can be learned of them; add samples, or take them "
-        "out",
-        "3 classes (class1, class2, class3) have no val sample: nothing is measured of them; a larger "
-        "dataset.val_fraction may help",
-        "3 classes (class0, class1, class2) have no test sample: nothing is measured of them",
+        "2 classes (class1, class3) have no train sample: the model cannot learn them; add samples, or remove them",
+        "3 classes (class1, class2, class3) have no val sample: no metric covers them; a larger dataset.val_fraction "
+        "may help",
+        "3 classes (class0, class1, class2) have no test sample: no metric covers them",
     ]
     assert at_start(data, settings()) == texts(found, "missing_class")[:1]
 
@@ -156,9 +137,9 @@ def test_a_class_without_a_sample_is_named_with_its_split() -> None:
 @pytest.mark.parametrize(
     ("words", "balanced", "advice"),
     [
-        ([], False, "; loss.weight=balanced or dataset.sampler=balanced makes them count alike"),
-        (["loss=focal"], False, "; loss.weight=balanced or dataset.sampler=balanced makes them count alike"),
-        (["loss=mse"], False, "; dataset.sampler=balanced makes them count alike"),
+        ([], False, "; loss.weight=balanced or dataset.sampler=balanced makes them count equally"),
+        (["loss=focal"], False, "; loss.weight=balanced or dataset.sampler=balanced makes them count equally"),
+        (["loss=mse"], False, "; dataset.sampler=balanced makes them count equally"),
         (["loss.weight=balanced"], False, None),
         ([], True, None),
     ],
@@ -190,7 +171,7 @@ def test_less_unequal_classes_are_not_spoken_of() -> None:
 
 def test_less_samples_than_a_batch_are_named() -> None:
     assert at_start(data_of(CLEAN, **WHOLE), settings("batch_size=3")) == [
-        "train has 2 samples, less than batch_size=3: an epoch is one step; a smaller batch_size makes more of them"
+        "train has 2 samples, less than batch_size=3, so an epoch is one step; a smaller batch_size makes more steps"
     ]
 
 
@@ -208,7 +189,7 @@ def test_what_is_the_same_in_every_training_sample_is_named(kind: Kind, samples:
     samples[2] += 1  # of test, where it may differ
     keys: dict[str, Any] = {"preprocess": {"columns": ["age", "height"]}} if kind == "table" else {}
     data = data_of(TensorSource((samples,), torch.tensor([0, 1, 0])), kind=kind, train=[0, 1], test=[2], **keys)
-    line = f"{wanted} the same in every train sample, which tells nothing; leave it out: "
+    line = f"{wanted} the same in every train sample, so it carries no information; leave it out: "
     line += "age is 7" if kind == "table" else "0 is 7"
     assert texts(survey(data, settings()), "constant") == [line]
     assert line in at_start(data, settings())
@@ -227,7 +208,7 @@ def test_padding_does_not_make_a_column_vary_nor_change_a_range() -> None:
 def test_numbers_that_are_none_are_named_and_left_out_of_the_range() -> None:
     source = rows([0, 1], [1, float("nan")], [2, 3], targets=[0, 1, 0])
     found = survey(data_of(source, train=[0, 1], test=[2]), settings())
-    assert texts(found, "not_finite") == ["1 train sample has values that are no finite numbers: train 1"]
+    assert texts(found, "not_finite") == ["1 train sample has NaN or infinite values: train 1"]
     assert (found.least, found.most) == (0, 3)
 
 
@@ -339,7 +320,7 @@ def test_a_run_warns_behind_its_first_lines(train: Train) -> None:
     result = train(*small, "max_steps=1", "dataset.classes=2", "model=gru")
     assert result.code == 0, result.err
     (warning,) = [line for line in (result.out + result.err).splitlines() if "less than batch_size" in line]
-    assert warning.endswith("a smaller batch_size makes more of them")
+    assert warning.endswith("a smaller batch_size makes more steps")
 
 
 def test_normalisation_is_told_for_each_channel() -> None:

@@ -15,7 +15,8 @@ from trainer.runs import atomic_files
 
 if TYPE_CHECKING:
     from trainer.data import Data
-    from trainer.data.checks import Part, Survey
+    from trainer.data.checks import Survey
+    from trainer.data.statistics import SplitStatistics
 
 PAGE = "data.html"
 MAX_CLASSES = 20  # rows of the table; of more the most and the least frequent ones
@@ -139,7 +140,7 @@ def _class_lines(found: Survey) -> list[str]:
     return lines
 
 
-def _lengths(part: Part) -> list[str]:
+def _lengths(part: SplitStatistics) -> list[str]:
     lengths = part.lengths
     return (
         []

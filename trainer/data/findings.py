@@ -1,0 +1,79 @@
+"""What a check of a data set finds, and how a finding names samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from trainer.data.data import Data
+from trainer.data.sources import Inputs
+from trainer.spec import Spec
+
+MAX_LETTERS = 40  # of a text that a finding quotes
+MAX_NAMED = 3  # samples or classes that a finding names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A result of a check.
+
+    Args:
+        level: a warning asks the user to act, a note does not.
+        check: the name of the check, for programs.
+        text: one line that says what was found, where, and what to do.
+    """
+
+    level: Literal["warning", "note"]
+    check: str
+    text: str
+
+
+def place_of(data: Data, split: str, number: int) -> str:
+    """Return the file of a sample if it is known, else the number of the sample in its split, and its text if any."""
+    position = data.splits()[split].positions[number : number + 1]
+    if data.places is not None:
+        return data.places[int(position)]
+    if "vocabulary" in data.preprocess:
+        return f'{split} {number} "{as_text(data, data.splits()[split].source.fetch(position))[0][:MAX_LETTERS]}"'
+    return f"{split} {number}"
+
+
+def as_text(data: Data, inputs: Inputs) -> list[str]:
+    """Return the words of samples of tokens, or their token numbers if there is no vocabulary.
+
+    Args:
+        data: the data set of the samples.
+        inputs: (batch, steps) and, where they vary, lengths (batch,).
+    """
+    vocabulary, rows = data.preprocess.get("vocabulary"), inputs[0].tolist()
+    lengths = inputs[1].tolist() if len(inputs) > 1 else [len(row) for row in rows]
+    between = "" if data.preprocess.get("tokens") == "characters" else " "
+    return [
+        between.join(str(token) if vocabulary is None else vocabulary[token] for token in row[:length])
+        for row, length in zip(rows, lengths, strict=True)
+    ]
+
+
+def target_text(spec: Spec, target: Tensor) -> str:
+    """Return the class, the labels or the values of a sample in words."""
+    if spec.task == "classification":
+        return spec.classes[int(target)]
+    if spec.task == "multilabel":
+        pairs = zip(spec.classes, target.tolist(), strict=True)
+        return ", ".join(name for name, is_there in pairs if is_there) or "no label"
+    return ", ".join(f"{value:.4g}" for value in target.tolist())
+
+
+def samples_have(count: int, split: str) -> str:
+    """Return the beginning of a sentence about ``count`` samples of a split."""
+    return f"1 {split} sample has" if count == 1 else f"{count:,} {split} samples have"
+
+
+def listed(names: Sequence[str], count: int) -> str:
+    """Join the first names of ``count`` things, and say how many more there are."""
+    named = names[:MAX_NAMED]
+    more = count - len(named)
+    return ", ".join(named) + (f" and {more:,} more" if more > 0 else "")
