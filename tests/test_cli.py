@@ -95,7 +95,7 @@ def test_the_users_own_config_dir_adds_options(train: Train, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("name: cnn\nhidden:256\nnorm: none\n", "model/mine.yaml, line 3: no YAML: "),
+        ("name: cnn\nhidden:256\nnorm: none\n", "model/mine.yaml, line 3: invalid YAML: "),
         ("channels: [4]\n", "model.name: missing; the YAML says which component it is for"),
         ("name: cnm\n", "mine/model/mine.yaml, line 1); did you mean cnn?"),
     ],

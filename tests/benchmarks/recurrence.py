@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from tests.benchmarks.speed import machine, print_table
 from trainer.memory import keep_freed_memory
-from trainer.model.gru import PackedGRU, ResetBefore
+from trainer.model.gru import PackedGRU, ResetBeforeGRU
 from trainer.model.lstm import PaddedLSTM
 
 HIDDEN = 128
@@ -42,7 +42,7 @@ def layers(steps: Tensor, lengths: Tensor | None) -> Layers:
     width = steps.shape[2]
     gru, lstm = nn.GRU(width, HIDDEN, batch_first=True), nn.LSTM(width, HIDDEN, batch_first=True)
     after, long = PackedGRU(width, HIDDEN, batch_first=True), PaddedLSTM(width, HIDDEN, batch_first=True)
-    before = ResetBefore(width, HIDDEN, 1, dropout=0.0, bidirectional=False)
+    before = ResetBeforeGRU(width, HIDDEN, 1, dropout=0.0, bidirectional=False)
     return {
         "torch.nn.GRU": (gru, lambda: packed(gru, steps, lengths)),
         "model=gru": (after, lambda: after(steps, lengths)),

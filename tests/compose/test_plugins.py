@@ -267,7 +267,7 @@ def test_what_is_often_done_wrong_is_said(folder: Path) -> None:
         (folder / "my_models.py").write_text(code)
         return train(folder, "plugins=[my_models.py]", "model=flat", "dry_run=true", *words).stderr
 
-    assert "gain has a default and stands before the *" in answer(MODEL.replace("spec, *, gain", "spec, gain"))
+    assert "gain has a default but is not keyword-only" in answer(MODEL.replace("spec, *, gain", "spec, gain"))
     assert "registers nothing; a component stands under a decorator" in answer(MODEL.replace("@MODELS.register", ""))
     assert "write @….register without a name" in answer(MODEL.replace("register", "register('flat')"))
     assert "registered twice, in my_models.py, line 11, line" in answer(MODEL + MODEL.partition("MODELS\n")[2])

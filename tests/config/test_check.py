@@ -73,7 +73,7 @@ def test_every_mistake_is_found_at_once_and_what_was_typed_is_said() -> None:
         (PositiveFloat | None, "a number, greater than 0 and finite, or null"),
         (Annotated[float, Meta(ge=0, lt=1)], "a number, at least 0 and less than 1"),
         (Literal["none", "batch"], "one of none, batch"),
-        (list[str], "a list, each item a text"),
+        (list[str], "a list, each item a string"),
         (Betas, "a list, each item a number, at least 0 and less than 1, 2 of them"),
         (bool, "true or false"),
     ],

@@ -23,7 +23,7 @@ COMMANDS = [
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stranger's config folder."""
     folder = tmp_path_factory.mktemp("strange") / "configs"
-    shutil.copytree(HERE / "stranger", folder)
+    shutil.copytree(HERE.parent / "stranger", folder)
     (folder / "model" / "bin.yaml").write_bytes(b"name: \xff\xfe\n")
     (folder / "model" / "deep.yaml").write_text("name: cnn\nchannels: " + "[" * 20_000 + "]" * 20_000 + "\n")
     return folder

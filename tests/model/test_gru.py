@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tests.helpers import Cell, assert_close, defaults, double_model, last_state, make_spec
 from trainer.model import MODELS
-from trainer.model._recurrent import by_torch
-from trainer.model.gru import PackedGRU, ResetBefore
+from trainer.model._recurrent import run_by_torch
+from trainer.model.gru import PackedGRU, ResetBeforeGRU
 from trainer.spec import Spec
 
 HIDDEN = 4
@@ -29,10 +29,12 @@ def build(spec: Spec, **keys: Any) -> Any:
     return double_model(MODELS.build(defaults("model", "gru", hidden=HIDDEN, **keys), spec))
 
 
-def layers_of(reset_after: bool, width: int, hidden: int, layers: int, bidirectional: bool) -> PackedGRU | ResetBefore:
+def layers_of(
+    reset_after: bool, width: int, hidden: int, layers: int, bidirectional: bool
+) -> PackedGRU | ResetBeforeGRU:
     torch.manual_seed(0)
     if not reset_after:
-        return ResetBefore(width, hidden, layers, dropout=0.0, bidirectional=bidirectional).double()
+        return ResetBeforeGRU(width, hidden, layers, dropout=0.0, bidirectional=bidirectional).double()
     return PackedGRU(width, hidden, layers, batch_first=True, bidirectional=bidirectional).double()
 
 
@@ -74,7 +76,7 @@ def reset_before_cell(w_in: Tensor, w_h: Tensor, bias: Tensor) -> Cell:
 
 def cells_of(recurrent: Any) -> list[list[Cell]]:
     """The formulas with the layers' own weights: a cell for each layer and direction."""
-    if isinstance(recurrent, ResetBefore):
+    if isinstance(recurrent, ResetBeforeGRU):
         return [
             [reset_before_cell(*cell.parameters()) for cell in layer.children()]  # weight_ih, weight_hh, bias
             for layer in recurrent.cells
@@ -102,7 +104,7 @@ def test_reset_after_follows_its_formula(layers: int, bidirectional: bool) -> No
 @directions
 def test_reset_before_follows_its_formula(layers: int, bidirectional: bool) -> None:
     model = build(make_spec("sequence", (6, 3)), reset_after=False, layers=layers, bidirectional=bidirectional)
-    assert isinstance(model.recurrent, ResetBefore)
+    assert isinstance(model.recurrent, ResetBeforeGRU)
     samples = torch.randn(5, 6, 3, dtype=torch.float64)
     assert_close(model(samples), by_formula(model, samples))
 
@@ -132,7 +134,7 @@ def test_parameters_are_as_many_as_the_formula_has(reset_after: bool) -> None:
 
 
 def test_reset_before_starts_as_torch_starts_its_layers() -> None:
-    layer = ResetBefore(3, 64, 2, dropout=0.0, bidirectional=True)
+    layer = ResetBeforeGRU(3, 64, 2, dropout=0.0, bidirectional=True)
     for parameter in layer.parameters():
         assert 0.9 / 8 < float(parameter.detach().abs().max()) <= 1 / 8  # uniform within ±1/√hidden
         assert abs(float(parameter.detach().mean())) < 0.03
@@ -258,7 +260,10 @@ def test_steps_of_our_own_are_those_of_torch(layers: int, bidirectional: bool, l
     size = None if lengths is None else torch.tensor(lengths)
     weights = list(layer.parameters())
     results = []
-    for forward in (layer.forward, lambda steps, size: by_torch(partial(nn.GRU.forward, layer), layer, steps, size)):
+    for forward in (
+        layer.forward,
+        lambda steps, size: run_by_torch(partial(nn.GRU.forward, layer), layer, steps, size),
+    ):
         steps = torch.randn(3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
         last = forward(steps, size)
         towards = torch.arange(last.numel(), dtype=torch.float64).view_as(last)

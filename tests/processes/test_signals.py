@@ -316,4 +316,4 @@ def test_durations(text: str, wanted: int) -> None:
 def test_what_is_no_duration_is_refused(train: Train, text: str) -> None:
     result = train(f"max_time={text}")
     assert result.code == 2
-    assert "train: error: max_time: must be a text, days, hours, minutes and seconds such as 1d12h" in result.err
+    assert "train: error: max_time: must be a string, days, hours, minutes and seconds such as 1d12h" in result.err

@@ -14,7 +14,7 @@ from hydra._internal.utils import get_args_parser
 
 from trainer.compose.composer import Composer, is_sweep_again, with_earlier_words
 from trainer.config import ConfigError, Settings
-from trainer.config.messages import KEYS_ELSEWHERE, nearest
+from trainer.config.messages import KEY_SYNONYMS, nearest
 from trainer.config.registry import registry
 from trainer.config.settings import OF_SWEEPS, key_of
 from trainer.config.signature import keys_in
@@ -195,7 +195,7 @@ def _keys() -> dict[str, str]:
         for name in registry(group).names()
         for key in registry(group).keys(name)
     }
-    return {**below, **{key: key for key in keys_in(Settings)}, "gpu": KEYS_ELSEWHERE["gpu"]}
+    return {**below, **{key: key for key in keys_in(Settings)}, "gpu": KEY_SYNONYMS["gpu"]}
 
 
 def _error(message: str) -> NoReturn:

@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from trainer.config import ConfigError, signature
-from trainer.config.registry import ClashError, Registry, registries, where
-from trainer.config.signature import Found
+from trainer.config.registry import ClashError, Registry, describe_import_error, registries
+from trainer.config.signature import Declaration
 
 VARIABLE = "TRAINER_PLUGINS"
 ENTRY_POINTS = "trainer.plugins"
 
 # The metrics that plugins bring, by name; what imports their file.
-_metrics: dict[str, tuple[Found, Callable[[], object]]] = {}
+_metrics: dict[str, tuple[Declaration, Callable[[], object]]] = {}
 
 
 def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: bool) -> list[str]:
@@ -55,7 +55,7 @@ def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: 
         except ClashError as error:
             problems.append(str(error))
         except (Exception, SystemExit) as error:  # whatever the user's code does when it is imported
-            problems.append(f"{origin}: {word}: {where(error)}")
+            problems.append(f"{origin}: {word}: {describe_import_error(error)}")
     return problems
 
 

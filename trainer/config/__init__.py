@@ -1,4 +1,4 @@
-"""What a config is: its types, its settings and the check of both. No torch, no Hydra."""
+"""The config of a run: its settings, the types of its keys and their check. Imports neither torch nor Hydra."""
 
 from trainer.config.errors import ConfigError as ConfigError
 from trainer.config.errors import NotFiniteError as NotFiniteError

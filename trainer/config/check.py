@@ -1,9 +1,10 @@
-"""Check a composed config: every key, type and range. No torch, no Hydra."""
+"""Check a composed config: every key, type and range. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 
 from trainer.config.errors import ConfigError
 from trainer.config.messages import (
-    KEYS_ELSEWHERE,
+    KEY_SYNONYMS,
     describe,
     from_where,
     nearest,
@@ -22,143 +23,52 @@ from trainer.config.messages import (
 from trainer.config.registry import LoadError, Registry, registry
 from trainer.config.settings import GROUPS, Settings
 from trainer.config.signature import keys_in
-from trainer.config.types import LARGEST
+from trainer.config.types import MAX_INT
+
+MISSING = "???"  # OmegaConf's mark for a value that the user has to give
 
 
 def check(
     config: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "", *, partial: bool = False
 ) -> Settings:
-    """Turn a composed, resolved config into ``Settings``.
+    """Turn a composed and resolved config into ``Settings``.
 
     Args:
         config: plain containers.
-        origin: from a full key to where its value comes from, for a message.
-        partial: a component's keys may be missing, as for a help text.
+        origin: returns where the value of a full key comes from, to be shown in messages.
+        partial: accept missing keys of components, as a help text does.
 
     Raises:
-        ConfigError: with every mistake found, one line each.
+        ConfigError: the config is wrong; one line for every mistake.
     """
-    problems: list[str] = []
-    values = _check_keys(config, keys_in(Settings), "", origin, problems)
-    found: list[str] = []
+    checker = _Checker(origin)
+    values = checker.keys(config, keys_in(Settings), "")
+    of_components = _Checker(origin)
     for group in GROUPS:
         if isinstance(values.get(group), dict):
-            values[group] = _check_group(group, values[group], origin, found)
-    problems += [line for line in found if not (partial and ": missing; " in line)]
+            values[group] = of_components.group(group, values[group])
+    checker.problems += [line for line in of_components.problems if not (partial and ": missing; " in line)]
     accumulate, batch_size = values.get("accumulate"), values.get("batch_size")
     if isinstance(accumulate, int) and isinstance(batch_size, int) and 0 < batch_size < accumulate:
-        line = f"accumulate: must be at most batch_size, {batch_size}, got {accumulate}"
-        problems.append(line + from_where(origin("accumulate")))
-    if problems:
-        raise ConfigError(*problems)
+        checker.refuse("accumulate", f"at most batch_size, {batch_size}", accumulate)
+    checker.finish()
     return Settings(**values)
 
 
 def check_values(values: Mapping[str, Any], kind: Any, path: str) -> dict[str, Any]:
-    """Check the keys at ``path`` against those of a dataclass or TypedDict; returns their values.
+    """Check the keys at ``path`` against a dataclass or TypedDict and return their values.
 
     Raises:
-        ConfigError: with every mistake found, one line each.
+        ConfigError: a value is wrong; one line for every mistake.
     """
-    problems: list[str] = []
-    checked = _check_keys(values, keys_in(kind), path, lambda _: "", problems)
-    if problems:
-        raise ConfigError(*problems)
+    checker = _Checker(lambda key: "")
+    checked = checker.keys(values, keys_in(kind), path)
+    checker.finish()
     return checked
-
-
-def _check_group(
-    group: str, config: dict[str, Any], origin: Callable[[str], str], problems: list[str]
-) -> dict[str, Any]:
-    """Check a group's keys against the signature of its component; the logger group holds several of them."""
-    if group != "logger":
-        return _check_component(group, config, group, origin, problems)
-    checked = {}
-    for name, keys in config.items():
-        if keys is not None and not isinstance(keys, Mapping):
-            problems.append(
-                f"logger.{name}: must be a mapping, got {shown_value(keys)}{from_where(origin(f'logger.{name}'))}"
-            )
-            continue
-        component = {"name": name, **(keys or {})}
-        checked[name] = _check_component(group, component, f"logger.{name}", origin, problems)
-    return checked
-
-
-def _check_component(
-    group: str, config: dict[str, Any], path: str, origin: Callable[[str], str], problems: list[str]
-) -> dict[str, Any]:
-    components, name = registry(group), config.get("name")
-    if name is None or name == MISSING:
-        problems.append(f"{path}.name: missing; the YAML says which component it is for")
-        return config
-    if name not in components.names():
-        place = origin(f"{path}.name") or origin(path)
-        problems.append(unknown_option(group, str(name), components.names(), place))
-        return config
-    try:
-        keys = components.keys(str(name))
-    except LoadError as error:
-        problems.append(str(error))
-        return config
-    named = {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}
-    return _check_keys(config, named, path, origin, problems)
-
-
-MISSING = "???"  # OmegaConf's mark for a value that has to be given
-
-
-def _check_keys(
-    config: Mapping[Any, Any],
-    parameters: Mapping[str, Parameter],
-    path: str,
-    origin: Callable[[str], str],
-    problems: list[str],
-) -> dict[str, Any]:
-    """Check the keys at ``path``; returns the values, converted where that loses nothing (1 -> 1.0)."""
-    values = {}
-    for key in [*config, *(key for key in parameters if key not in config)]:
-        full = f"{path}.{key}" if path else str(key)
-        if key not in parameters:
-            problems.append(unknown_key(full, parameters, origin(full), _hint(full, config)))
-            continue
-        kind, default = parameters[key].annotation, parameters[key].default
-        if config.get(key, MISSING) == MISSING:
-            if default is not Parameter.empty:
-                values[key] = default
-            else:
-                wanted = f"options: {', '.join(registry(full).names())}" if full in GROUPS else describe(kind)
-                problems.append(f"{full}: missing; {wanted}")
-        elif nested := keys_in(kind):
-            if isinstance(config[key], Mapping):
-                values[key] = _check_keys(config[key], nested, full, origin, problems)
-            else:
-                problems.append(f"{full}: must be a mapping, got {shown_value(config[key])}{from_where(origin(full))}")
-        elif full in GROUPS:
-            if isinstance(config[key], Mapping):
-                values[key] = dict(config[key])
-            else:
-                options = ", ".join(registry(full).names())
-                problems.append(
-                    f"{full}: must be one of {options}, got {shown_value(config[key])}{from_where(origin(full))}"
-                )
-        else:
-            try:
-                values[key] = msgspec.convert(config[key], kind)
-                if msgspec.to_builtins(values[key]) != values[key] or isinstance(values[key], enum.Enum):
-                    problems.append(f"{full}: {describe(kind)} is no plain value, which a config can hold; use str")
-            except (msgspec.ValidationError, RecursionError):
-                listed = f"; did you mean {full}=[{config[key]}]?" if fits(kind, [config[key]]) else ""
-                too_large = isinstance(config[key], int) and config[key] > LARGEST
-                wanted = describe(kind) + f" and at most {LARGEST}" * too_large
-                problems.append(
-                    f"{full}: must be {wanted}, got {shown_value(config[key])}{from_where(origin(full))}{listed}"
-                )
-    return values
 
 
 def fits(kind: Any, value: Any) -> bool:
-    """Whether a value is of a type."""
+    """Return whether a value is valid for a type."""
     try:
         msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError):
@@ -166,12 +76,103 @@ def fits(kind: Any, value: Any) -> bool:
     return True
 
 
+@dataclass
+class _Checker:
+    """Checks parts of a config and collects a line for every mistake.
+
+    Args:
+        origin: returns where the value of a full key comes from.
+        problems: the lines so far.
+    """
+
+    origin: Callable[[str], str]
+    problems: list[str] = field(default_factory=list)
+
+    def refuse(self, key: str, wanted: str, value: Any, hint: str = "") -> None:
+        """Add ``key: must be wanted, got value (origin)``."""
+        self.problems.append(f"{key}: must be {wanted}, got {shown_value(value)}{from_where(self.origin(key))}{hint}")
+
+    def finish(self) -> None:
+        """Raise ConfigError if there is any problem."""
+        if self.problems:
+            raise ConfigError(*self.problems)
+
+    def group(self, group: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Check the keys of a group's component, or of every logger in the logger group."""
+        if group != "logger":
+            return self.component(group, config, group)
+        checked = {}
+        for name, keys in config.items():
+            if keys is None or isinstance(keys, Mapping):
+                checked[name] = self.component(group, {"name": name, **(keys or {})}, f"logger.{name}")
+            else:
+                self.refuse(f"logger.{name}", "a mapping", keys)
+        return checked
+
+    def component(self, group: str, config: dict[str, Any], path: str) -> dict[str, Any]:
+        """Check the keys at ``path`` against the signature of the component that ``name`` chooses."""
+        components, name = registry(group), config.get("name")
+        if name is None or name == MISSING:
+            self.problems.append(f"{path}.name: missing; the YAML says which component it is for")
+            return config
+        if name not in components.names():
+            place = self.origin(f"{path}.name") or self.origin(path)
+            self.problems.append(unknown_option(group, str(name), components.names(), place))
+            return config
+        try:
+            keys = components.keys(str(name))
+        except LoadError as error:
+            self.problems.append(str(error))
+            return config
+        return self.keys(config, {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}, path)
+
+    def keys(self, config: Mapping[Any, Any], parameters: Mapping[str, Parameter], path: str) -> dict[str, Any]:
+        """Check the keys at ``path`` and return their values, converted where nothing is lost (1 -> 1.0)."""
+        values = {}
+        for key in [*config, *(key for key in parameters if key not in config)]:
+            full = f"{path}.{key}" if path else str(key)
+            if key not in parameters:
+                self.problems.append(unknown_key(full, parameters, self.origin(full), _hint(full, config)))
+                continue
+            kind, default = parameters[key].annotation, parameters[key].default
+            value = config.get(key, MISSING)
+            if value == MISSING and default is not Parameter.empty:
+                values[key] = default
+            elif value == MISSING:
+                wanted = f"options: {', '.join(registry(full).names())}" if full in GROUPS else describe(kind)
+                self.problems.append(f"{full}: missing; {wanted}")
+            elif isinstance(value, Mapping) and (nested := keys_in(kind)):
+                values[key] = self.keys(value, nested, full)
+            elif isinstance(value, Mapping) and full in GROUPS:
+                values[key] = dict(value)
+            elif full in GROUPS:
+                self.refuse(full, f"one of {', '.join(registry(full).names())}", value)
+            elif keys_in(kind):
+                self.refuse(full, "a mapping", value)
+            else:
+                values[key] = self.value(full, value, kind)
+        return values
+
+    def value(self, key: str, value: Any, kind: Any) -> Any:
+        """Check one value and return it converted, or None if it is wrong."""
+        try:
+            converted = msgspec.convert(value, kind)
+        except (msgspec.ValidationError, RecursionError):
+            in_list = f"; did you mean {key}=[{value}]?" if fits(kind, [value]) else ""
+            too_large = isinstance(value, int) and value > MAX_INT
+            self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, in_list)
+            return None
+        if msgspec.to_builtins(converted) != converted or isinstance(converted, enum.Enum):
+            self.problems.append(f"{key}: a config cannot store {describe(kind)}; use str")
+        return converted
+
+
 def _hint(full: str, config: Mapping[Any, Any]) -> str | None:
-    """Where a key that is unknown here is known: in a group (``lr``), or with another option (``dataset.root``)."""
+    """Suggest where an unknown key exists: in a group (``lr``) or with another option (``dataset.root``)."""
     parent, _, leaf = full.rpartition(".")
-    elsewhere = KEYS_ELSEWHERE.get(leaf, "")
-    if elsewhere and (not parent or elsewhere.startswith(f"{parent}.")) and elsewhere != full:
-        return f"; did you mean {elsewhere}?"
+    known = KEY_SYNONYMS.get(leaf, "")
+    if known and (not parent or known.startswith(f"{parent}.")) and known != full:
+        return f"; did you mean {known}?"
     if not parent:
         below = [name for name in GROUPS if isinstance(config.get(name), Mapping) and leaf in config[name]]
         return f"; did you mean {below[0]}.{leaf}?" if below else None
@@ -185,7 +186,6 @@ def _hint(full: str, config: Mapping[Any, Any]) -> str | None:
 
 
 def _has(components: Registry, name: str, key: str) -> bool:
-    """Whether a component has a key, as far as that can be read."""
     try:
         return key in components.keys(name)
     except LoadError:

@@ -1,4 +1,4 @@
-"""The wording of messages about keys, options and types, with the nearest right one."""
+"""The wording of messages about config keys, options and types, with suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from trainer.config.signature import keys_in
-from trainer.config.types import FINITE, LARGEST
+from trainer.config.types import MAX_FLOAT, MAX_INT
 
-# What other programs call a key or an option.
-KEYS_ELSEWHERE = {
+MAX_LISTED = 40  # options in one message
+
+# Prefixes of the names of torchvision's architectures.
+_FAMILIES = (
+    *("alexnet", "convnext", "densenet", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet", "mobilenet"),
+    *("regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit", "wide_resnet"),
+)
+
+# What other programs call a key or an option, and its name in this program.
+KEY_SYNONYMS = {
     "learning_rate": "optimizer.lr",
     "wd": "optimizer.weight_decay",
     "momentum": "optimizer.momentum",
@@ -44,7 +52,7 @@ KEYS_ELSEWHERE = {
     "time_limit": "max_time",
     "workers": "dataset.workers",
 }
-NAMES_ELSEWHERE = {
+OPTION_SYNONYMS = {
     "model": {"rnn": "gru", "conv": "cnn"},
     "dataset": {
         **dict.fromkeys(("folder", "images", "pictures"), "image_folder"),
@@ -69,24 +77,31 @@ NAMES_ELSEWHERE = {
 
 
 def how_to_install(extra: str) -> str:
-    """The command that brings what an optional part needs."""
+    """Return the command that installs the packages of an optional extra."""
     return f"pip install 'trainer-cli[{extra}]'"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that ``word`` was probably meant to be."""
+    """Return the known word closest to ``word``, or None if no word is similar."""
     near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return near[0] if near else None
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """``; did you mean optimizer.lr?`` where something known is near, else nothing."""
+    """Return ``; did you mean optimizer.lr?``, or an empty string if no known word is similar."""
     near = nearest(word, known)
     return f"; did you mean {prefix}{near}?" if near else ""
 
 
 def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | None = None) -> str:
-    """The line for a key that does not exist; ``hint`` stands for the nearest one where it is known better."""
+    """Return the message for a key that does not exist.
+
+    Args:
+        key: the full key.
+        known: the keys that exist at this place.
+        origin: the file or command line that holds the key.
+        hint: a better suggestion than the most similar key.
+    """
     parent, _, leaf = key.rpartition(".")
     known = [str(name) for name in known if name not in ("name", "hydra")]
     near = hint or did_you_mean(leaf, known, f"{parent}." if parent else "")
@@ -94,10 +109,10 @@ def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | No
 
 
 def unknown_option(group: str, name: str, options: Iterable[str], origin: str = "") -> str:
-    """The line for an option that a group does not have."""
+    """Return the message for an option that a group does not have."""
     options = list(options)
     word = name.lower().removesuffix(".yaml").removesuffix("_loss")
-    near = NAMES_ELSEWHERE.get(group, {}).get(word.replace("-", "_"))
+    near = OPTION_SYNONYMS.get(group, {}).get(word.replace("-", "_"))
     hint = f"; did you mean {near}?" if near else did_you_mean(word, options)
     if group == "model" and not hint and word.startswith(_FAMILIES):
         hint = f"; did you mean model=torchvision model.arch={name}?"
@@ -108,22 +123,13 @@ def unknown_option(group: str, name: str, options: Iterable[str], origin: str = 
     return f"{group}={name}: no such option{from_where(origin)}{hint or ';'} options: {listed}"
 
 
-MAX_LISTED = 40  # options in a message
-
-# How the names of torchvision's architectures begin.
-_FAMILIES = (
-    *("alexnet", "convnext", "densenet", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet", "mobilenet"),
-    *("regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit", "wide_resnet"),
-)
-
-
 def from_where(origin: str) -> str:
-    """`` (from the command line)``: an origin as a message has it; nothing where there is none."""
+    """Return the origin of a value as the end of a message, ``(from the command line)``, or an empty string."""
     return f" ({origin})" if origin else ""
 
 
 def shown_value(value: Any) -> str:
-    """A value as a config has it, at most about a line of it."""
+    """Return a value in YAML's spelling, cut after 100 characters."""
     text = (
         {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
     )
@@ -133,7 +139,7 @@ def shown_value(value: Any) -> str:
 _NAMES = {
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     bool: "true or false",
     type(None): "null",
     Any: "anything",
@@ -141,7 +147,7 @@ _NAMES = {
 
 
 def describe(annotation: Any) -> str:
-    """A type in words: ``a number, at least 0 and less than 1, or null``."""
+    """Describe a type in words: ``a number, at least 0 and less than 1, or null``."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         limits = " and ".join(limit for meta in arguments[1:] if isinstance(meta, Meta) for limit in _limits(meta))
@@ -158,7 +164,7 @@ def describe(annotation: Any) -> str:
 
 
 def choices(annotation: Any) -> list[str]:
-    """The words a value can be, where they are few: of a ``Literal``, a bool, null."""
+    """Return the words that a ``Literal``, a bool or null accepts; an empty list for other types."""
     if typing.get_origin(annotation) is Literal:
         return [str(argument) for argument in typing.get_args(annotation)]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
@@ -167,10 +173,10 @@ def choices(annotation: Any) -> list[str]:
 
 
 def _limits(meta: Meta) -> list[str]:
-    """Bounds and lengths in words."""
+    """Describe the bounds, the length and the pattern of a type in words."""
     bounds = [("at least", meta.ge), ("greater than", meta.gt), ("at most", meta.le), ("less than", meta.lt)]
-    known = [(words, bound) for words, bound in bounds if bound is not None and bound != LARGEST]
-    found = ["finite" if bound == FINITE else f"{words} {bound}" for words, bound in known]
+    known = [(words, bound) for words, bound in bounds if bound is not None and bound != MAX_INT]
+    found = ["finite" if bound == MAX_FLOAT else f"{words} {bound}" for words, bound in known]
     if meta.min_length is not None and meta.min_length == meta.max_length:
         found.append(f"{meta.min_length} of them")
     else:

@@ -1,9 +1,9 @@
-"""Registries: which components there are, what keys each takes, and how one is built.
+"""The registries: they list the components of a group, read the keys of a component and build it.
 
-A component is a class or function under one decorator. Its positional parameters are runtime objects; its
-keyword-only parameters, typed, are exactly the keys of its YAML. Names are the files of the group's folder, and only
-the file asked for is imported: listing needs no torch, and a broken component cannot break the others. What a plugin
-registers is declared with its file, and imported when it is asked for.
+A component is a class or function under one decorator. Its positional parameters are runtime objects; its typed
+keyword-only parameters are exactly the keys of its YAML. The names of a group's components are the names of the files
+in its folder. A file is imported only when its component is needed, so listing needs no torch and a broken component
+cannot break the others. A plugin's component is declared with its file and imported when it is needed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer.config import signature
+from trainer.config.errors import one_line
 from trainer.config.settings import GROUPS
-from trainer.config.signature import Found, MisplacedError, UnreadableError, snake_case
+from trainer.config.signature import Declaration, MisplacedError, UnreadableError, snake_case
 
 
 def registry(group: str) -> Registry:
-    """The registry of a group; needs no torch."""
+    """Return the registry of a group without importing torch."""
     module = importlib.import_module(f"trainer.{group}")
     return next(value for value in vars(module).values() if isinstance(value, Registry))
 
 
 def registries() -> dict[str, Registry]:
-    """The registry of every group."""
     return {group: registry(group) for group in GROUPS}
 
 
@@ -37,11 +37,11 @@ ComponentT = TypeVar("ComponentT", bound=Callable[..., Any])
 
 
 class ClashError(ValueError):
-    """Two components have one name."""
+    """Two components of a group have the same name."""
 
 
 class LoadError(Exception):
-    """A component's file fails when it is imported; one line with its own error and where."""
+    """The file of a component cannot be imported; the message is one line with the cause and its place."""
 
 
 class Registry:
@@ -49,26 +49,25 @@ class Registry:
 
     Args:
         group: name of the folder under ``configs/`` and under ``trainer/``.
-        path: where the files of the components are, a package's ``__path__``.
+        path: the folders with the files of the components, a package's ``__path__``.
     """
 
     def __init__(self, group: str, path: Iterable[str]) -> None:
         self.group = group
         self._path = path
         self._components: dict[str, Callable[..., Any]] = {}
-        self._declared: dict[str, tuple[Found, Callable[[], object]]] = {}
+        self._declared: dict[str, tuple[Declaration, Callable[[], object]]] = {}
 
     def register(self, component: ComponentT) -> ComponentT:
-        """Add a component under its own name in snake case: ``CrossEntropy`` is ``cross_entropy``.
+        """Add a component under its own name in snake case: ``CrossEntropy`` becomes ``cross_entropy``.
 
-        The same definition again, as when a notebook's cell or a plugin's file runs twice, takes the place of the
-        earlier one.
+        A definition that runs twice, such as a notebook's cell or a plugin's file, replaces its earlier result.
 
         Raises:
-            ClashError: another component has that name.
+            ClashError: another component has the same name.
         """
         if not hasattr(component, "__name__"):
-            raise TypeError("write @….register without a name: a component is called as its class, in snake case")
+            raise TypeError("write @….register without a name: a component has the name of its class in snake case")
         name = snake_case(component.__name__)
         known = self._components.get(name)
         if known is not None and identity(known) != identity(component):
@@ -79,35 +78,39 @@ class Registry:
         self._components[name] = component
         return component
 
-    def declare(self, found: Found, load: Callable[[], object]) -> None:
-        """Make a plugin's component known before it is imported; ``load`` imports it.
+    def declare(self, new: Declaration, load: Callable[[], object]) -> None:
+        """Make a plugin's component known before its file is imported.
+
+        Args:
+            new: the component.
+            load: imports the file.
 
         Raises:
-            ClashError: another component has that name.
+            ClashError: another component has the same name.
         """
-        known = self._declared.get(found.name)
-        if known is not None and known[0].file != found.file:
-            places = f"{known[0].file}, line {known[0].line}, and {found.file}, line {found.line}"
-            raise ClashError(f"{self.group}={found.name}: registered twice, in {places}")
-        if found.name in self._files():
-            place = f"{found.file}, line {found.line}"
-            raise ClashError(f"{self.group}={found.name}: registered twice, in {self._module(found.name)} and {place}")
-        self._declared[found.name] = found, load
+        known, _ = self._declared.get(new.name, (new, None))
+        place = f"{new.file}, line {new.line}"
+        if known.file != new.file:
+            places = f"{known.file}, line {known.line}, and {place}"
+            raise ClashError(f"{self.group}={new.name}: registered twice, in {places}")
+        if new.name in self._files():
+            raise ClashError(f"{self.group}={new.name}: registered twice, in {self._module(new.name)} and {place}")
+        self._declared[new.name] = new, load
 
     def names(self) -> list[str]:
-        """Every name, sorted; imports nothing."""
+        """Return the names of all components in alphabetical order, without importing a component."""
         return sorted(self._files().keys() | self._components.keys() | self._declared.keys())
 
     def own(self) -> list[str]:
-        """The names of what plugins and notebooks added, sorted."""
+        """Return the names of the components that plugins and notebooks added, in alphabetical order."""
         return sorted((self._components.keys() | self._declared.keys()) - self._files().keys())
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The component called ``name``; imports its file on first use.
+        """Return the component called ``name``; import its file on first use.
 
         Raises:
-            KeyError: no component has that name.
-            LoadError: its file fails, or does not register it.
+            KeyError: there is no component with this name.
+            LoadError: the file cannot be imported or does not register the component.
         """
         if name not in self._components:
             if name not in self.names():
@@ -116,23 +119,26 @@ class Registry:
                 self._load(name)
             except LoadError:
                 raise
-            except (Exception, SystemExit) as error:  # whatever a component's file does when it is imported
-                raise LoadError(f"{self.group}={name}: cannot be loaded: {where(error)}") from error
+            except (Exception, SystemExit) as error:  # a file may raise anything when it is imported
+                raise LoadError(f"{self.group}={name}: cannot be loaded: {describe_import_error(error)}") from error
             if name not in self._components:
                 raise LoadError(f"{self.group}={name}: {self.file(name)} registers no component called {name}")
         return self._components[name]
 
     def file(self, name: str) -> Path | None:
-        """Where a component stands; nothing for one that was registered in a notebook."""
+        """Return the file of a component, or None if the component was registered in a notebook."""
         if name in self._declared:
             return self._declared[name][0].file
         return self._files().get(name)
 
     def keys(self, name: str) -> dict[str, Parameter]:
-        """The keys that a component takes, with their types and defaults; imports it only where it cannot be read.
+        """Return the keys of a component with their types and defaults.
+
+        The keys are read from the source. The component is imported only if its source does not show them.
 
         Raises:
-            KeyError, LoadError: as ``get``.
+            KeyError: there is no component with this name.
+            LoadError: the file cannot be imported, or a parameter cannot be a key.
         """
         keys = self._read(name)
         if "name" in keys:
@@ -140,18 +146,18 @@ class Registry:
         return keys
 
     def doc(self, name: str) -> str:
-        """The docstring of a plugin's component."""
+        """Return the docstring of a plugin's component, or an empty string."""
         if name in self._components:
             return self._components[name].__doc__ or ""
         return self._declared[name][0].doc if name in self._declared else ""
 
     def build(self, config: Mapping[str, Any], *runtime: Any, **optional: Any) -> Any:
-        """Build ``config["name"]`` from runtime objects and the other keys of ``config``, already checked.
+        """Build the component ``config["name"]`` from a checked config.
 
         Args:
-            config: the component's name and keys.
-            runtime: what every component of the group takes, in order.
-            optional: more runtime objects by name; a component gets those for which it has a positional parameter.
+            config: the name of the component and its keys.
+            runtime: positional arguments of every component of the group.
+            optional: further runtime objects by name; a component gets those for which it has a positional parameter.
         """
         component = self.get(config["name"])
         keys = {key: value for key, value in config.items() if key != "name"}
@@ -178,7 +184,7 @@ class Registry:
             raise LoadError(f"{self.group}={name}: its keys cannot be read: {error} ({file})") from error
 
     def _files(self) -> dict[str, Path]:
-        """The files of the group's folder, by the name of their component."""
+        """Return the files of the group's folder by the name of their component."""
         found = (
             (module.name, Path(getattr(module.module_finder, "path", "")) / f"{module.name}.py")
             for module in pkgutil.iter_modules(self._path)
@@ -195,16 +201,15 @@ class Registry:
             importlib.import_module(self._module(name))
 
 
-def where(error: BaseException) -> str:
-    """``ModuleNotFoundError: No module named 'timm' (my_models.py, line 3)``: an error of an import, in one line."""
-    text = " ".join(str(error).split())
+def describe_import_error(error: BaseException) -> str:
+    """Return ``ModuleNotFoundError: No module named 'timm' (my_models.py, line 3)``, one line with the place."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{place}"
+    return one_line(error) + place
 
 
 def identity(component: Callable[..., Any]) -> tuple[str, str]:
-    """What tells a definition that runs twice from two definitions of one name: its module and its place there."""
+    """Return the module and qualified name of a component, which differ between two definitions of one name."""
     return component.__module__, component.__qualname__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 from msgspec import Meta
 
 from trainer.config.signature import keys_in
-from trainer.config.types import LARGEST, Duration, NonNegativeInt, PositiveFloat, PositiveInt, Processes
+from trainer.config.types import Duration, NonNegativeInt, PositiveFloat, PositiveInt, Processes
 
 GROUPS = ("model", "dataset", "loss", "optimizer", "scheduler", "device", "logger")
 Component = dict[str, Any]
@@ -66,7 +66,7 @@ class SearchKeys:
 class Settings:
     """A whole checked config. The meaning and default of each key stand in configs/train.yaml."""
 
-    seed: Annotated[int, Meta(ge=0, le=LARGEST)]
+    seed: NonNegativeInt
     epochs: PositiveInt
     max_steps: PositiveInt | None
     max_time: Duration | None

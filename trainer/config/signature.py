@@ -1,7 +1,8 @@
-"""The keys of a component, read from its source without running it: a check or a help text needs no torch.
+"""Read the keys of a component from its source without importing it, so that checks and help texts need no torch.
 
-What a component registers and which typed keyword-only parameters it has are plain to see in its file. Where they are
-not (a base class elsewhere, a type that is computed), ``UnreadableError`` says so, and the caller imports it.
+The decorator of a component and its typed keyword-only parameters are visible in its file. ``UnreadableError`` is
+raised for a component whose keys are not (its base class is unknown, or a type is computed); the caller then imports
+the component.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import typing_extensions
 
-# What may be imported to understand a type; everything else is read.
+# Modules that may be imported to evaluate a type; other modules are parsed.
 LIGHT = {
     "typing",
     "typing_extensions",
@@ -38,22 +39,23 @@ LIGHT = {
 
 
 class MisplacedError(Exception):
-    """A parameter looks like a key and does not stand where keys do."""
+    """A parameter has a default like a key but is not keyword-only."""
 
 
 class UnreadableError(Exception):
-    """The source does not show what was asked for."""
+    """The source does not show the keys of a component."""
 
 
 @dataclass(frozen=True)
-class Found:
+class Declaration:
     """A component that a file registers.
 
     Args:
-        group: such as ``model``; ``metric`` for a metric.
-        name: what a config calls it.
-        file, line: where it stands.
-        doc: its docstring.
+        group: the group, such as ``model``; ``metric`` for a metric.
+        name: the name in a config.
+        file: the file that defines the component.
+        line: the line of the definition, counted from 1.
+        doc: the docstring, or an empty string.
     """
 
     group: str
@@ -63,20 +65,20 @@ class Found:
     doc: str
 
 
-def components(file: Path, registries: Mapping[str, str]) -> list[Found]:
-    """Every component that ``file`` registers with a decorator at its top level.
+def components(file: Path, registries: Mapping[str, str]) -> list[Declaration]:
+    """Return every component that ``file`` registers with a decorator at its top level.
 
     Args:
         file: a Python file.
-        registries: the group of each registry's name: ``{"MODELS": "model", …}``.
+        registries: maps the name of each registry to its group: ``{"MODELS": "model", …}``.
 
     Raises:
-        SyntaxError: it is no Python.
-        OSError: it cannot be read.
+        SyntaxError: the file is not valid Python.
+        OSError: the file cannot be read.
     """
-    source = _source(file)
+    source = _parse(file)
     return [
-        Found(group, name, file, node.lineno, ast.get_docstring(node) or "")
+        Declaration(group, name, file, node.lineno, ast.get_docstring(node) or "")
         for node in source.tree.body
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         for group, name in source.registered(node, registries)
@@ -84,30 +86,35 @@ def components(file: Path, registries: Mapping[str, str]) -> list[Found]:
 
 
 def keys(file: Path, name: str) -> dict[str, Parameter]:
-    """The keyword-only parameters of the component called ``name``, each with its type and its default.
+    """Return the keyword-only parameters of the component called ``name`` with their types and defaults.
 
     Raises:
-        UnreadableError: they cannot be read without running the file.
+        UnreadableError: the parameters cannot be read without running the file.
+        MisplacedError: a parameter with a default is not keyword-only.
     """
     try:
-        source = _source(file)
+        source = _parse(file)
         definitions = [node for node in source.tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
         named = [node for node in definitions if snake_case(node.name) == name]
-        if len(named) == 1:  # of two groups' components of one name, only the decorator says which is which
+        if len(named) == 1:  # components of two groups with the same name cannot be told apart
             return dict(source.parameters(named[0]))
     except (UnreadableError, MisplacedError):
         raise
-    except Exception as error:  # a type that needs more than was read
+    except Exception as error:  # evaluating a type may fail in any way
         raise UnreadableError(f"{file}: {error}") from error
     raise UnreadableError(f"{file} shows no {name}")
 
 
 def keys_of(component: Callable[..., Any]) -> dict[str, Parameter]:
-    """The same of a component that is imported."""
+    """Return the keyword-only parameters of an imported component with their types and defaults.
+
+    Raises:
+        MisplacedError: a parameter with a default is not keyword-only.
+    """
     function = component.__init__ if inspect.isclass(component) else component
     try:
         hints = typing_extensions.get_type_hints(function, include_extras=True)
-    except NameError:  # of a parameter that is no key, perhaps: a name that only type checkers import
+    except NameError:  # the type of another parameter may be imported under TYPE_CHECKING only
         names = {**vars(inspect.getmodule(component)), "Any": Any}
         keys = {
             p.name: p.annotation for p in inspect.signature(component).parameters.values() if p.kind is p.KEYWORD_ONLY
@@ -126,7 +133,7 @@ def keys_of(component: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def sentences(doc: str) -> tuple[str, dict[str, str]]:
-    """The first paragraph of a docstring, and what its ``Args:`` say of each key."""
+    """Return the first paragraph of a docstring and the description of each key in its ``Args:``."""
     first, _, rest = inspect.cleandoc(doc).partition("\n\n")
     _, _, arguments = rest.partition("Args:\n")
     arguments = re.split(r"\n(?=\S)", arguments)[0]
@@ -135,21 +142,21 @@ def sentences(doc: str) -> tuple[str, dict[str, str]]:
 
 
 def snake_case(name: str) -> str:
-    """``CrossEntropy`` -> ``cross_entropy``, ``BCEProb`` -> ``bce_prob``, ``GRU`` -> ``gru``."""
+    """Convert a name to snake case: ``CrossEntropy`` -> ``cross_entropy``, ``BCEProb`` -> ``bce_prob``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def find_module(name: str) -> Path:
-    """The file of a module or package, without importing anything.
+    """Return the file of a module or package without importing it or its parents.
 
     Raises:
-        ModuleNotFoundError: there is none.
+        ModuleNotFoundError: there is no such module.
     """
     path, spec = None, None
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), path)
-        if spec is None and count == 1:  # a finder of its own provides it, as editable installs do
+        if spec is None and count == 1:  # an editable install provides the module through a finder of its own
             spec = importlib.util.find_spec(name.partition(".")[0])
         if spec is None:
             break
@@ -160,7 +167,7 @@ def find_module(name: str) -> Path:
 
 
 def _unpacked(annotation: Any) -> dict[str, Parameter]:
-    """The parameters that ``**keys: Unpack[SomeTypedDict]`` stands for; none for other ``**keys``."""
+    """Return the parameters of ``**keys: Unpack[SomeTypedDict]``, or an empty dict for any other annotation."""
     if typing_extensions.get_origin(annotation) is not typing_extensions.Unpack:
         return {}
     (keys_type,) = typing_extensions.get_args(annotation)
@@ -168,17 +175,21 @@ def _unpacked(annotation: Any) -> dict[str, Parameter]:
     return {name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in hints.items()}
 
 
-def _source(file: Path) -> _Source:
-    return _read(file, file.stat().st_mtime_ns)
+def _parse(file: Path) -> _ParsedFile:
+    return _parse_version(file, file.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
-def _read(file: Path, changed: int) -> _Source:
-    return _Source(file)
+def _parse_version(file: Path, changed: int) -> _ParsedFile:
+    return _ParsedFile(file)
 
 
-class _Source:
-    """A parsed file, and what its names mean."""
+class _ParsedFile:
+    """A parsed Python file that evaluates the names and types at its top level.
+
+    Args:
+        file: the path of the file.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -200,7 +211,7 @@ class _Source:
     def registered(
         self, node: ast.FunctionDef | ast.ClassDef, registries: Mapping[str, str]
     ) -> Iterator[tuple[str, str]]:
-        """``(group, name)`` for ``@MODELS.register`` and ``@metric("name", …)`` above a definition."""
+        """Yield ``(group, name)`` for each ``@MODELS.register`` and ``@metric("name", …)`` of a definition."""
         for decorator in node.decorator_list:
             if isinstance(decorator, ast.Attribute) and decorator.attr == "register":
                 registry = ast.unparse(decorator.value).rpartition(".")[2]
@@ -215,7 +226,7 @@ class _Source:
     def parameters(self, node: ast.FunctionDef | ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
         for decorator in node.decorator_list:
             if not (isinstance(decorator, ast.Attribute) and decorator.attr == "register"):
-                raise UnreadableError(f"{self.file}: {node.name} is changed by {ast.unparse(decorator)}")
+                raise UnreadableError(f"{self.file}: {node.name} is wrapped by {ast.unparse(decorator)}")
         if isinstance(node, ast.ClassDef):
             init = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
             if not init:
@@ -232,7 +243,7 @@ class _Source:
             yield from _unpacked(self.annotation(node.args.kwarg.annotation)).items()
 
     def _inherited(self, node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
-        """The parameters of the ``__init__`` of a base class."""
+        """Yield the keys of the base class that defines ``__init__``."""
         for base in node.bases:
             if not isinstance(base, ast.Name):
                 if ast.unparse(base) in ("nn.Module", "torch.nn.Module"):
@@ -241,22 +252,22 @@ class _Source:
             source, name = self, base.id
             if name in self.imported:
                 module, attribute = self.imported[name]
-                source, name = _source(find_module(module)), attribute or name
+                source, name = _parse(find_module(module)), attribute or name
             if name not in source.classes:
                 raise UnreadableError(f"{self.file}: {node.name} takes its parameters from {base.id}")
             yield from source.parameters(source.classes[name])
 
     def annotation(self, expression: ast.expr) -> Any:
-        """A type, which may stand in quotes."""
+        """Evaluate a type, which may be quoted."""
         if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
             expression = ast.parse(expression.value, mode="eval").body
         return self.value(expression)
 
     def value(self, expression: ast.expr) -> Any:
-        """What an expression of types and constants is worth."""
+        """Evaluate an expression of types and constants."""
         scope = {name: self.meaning(name) for name in _names(expression)}
         code = compile(ast.Expression(expression), str(self.file), "eval")
-        return eval(code, {name: value for name, value in scope.items() if value is not _BUILTIN})
+        return eval(code, {name: value for name, value in scope.items() if value is not _UNBOUND})
 
     def meaning(self, name: str) -> Any:
         if name in self.classes:
@@ -269,9 +280,9 @@ class _Source:
                 loaded = importlib.import_module(module)
                 return loaded if attribute is None else getattr(loaded, attribute)
             if attribute is None:
-                raise UnreadableError(f"{self.file}: {name} is not read")
-            return _source(find_module(module)).meaning(attribute)
-        return _BUILTIN
+                raise UnreadableError(f"{self.file}: module {name} is not imported")
+            return _parse(find_module(module)).meaning(attribute)
+        return _UNBOUND
 
     def _typed_dict(self, node: ast.ClassDef) -> Any:
         fields: dict[str, Any] = {}
@@ -279,17 +290,17 @@ class _Source:
             if ast.unparse(base).rpartition(".")[2] == "TypedDict":
                 continue
             if not isinstance(base, ast.Name) or not typing.is_typeddict(found := self.meaning(base.id)):
-                raise UnreadableError(f"{self.file}: {node.name} is no TypedDict")
+                raise UnreadableError(f"{self.file}: {node.name} is not a TypedDict")
             fields |= typing_extensions.get_type_hints(found, include_extras=True)
         if not node.bases:
-            raise UnreadableError(f"{self.file}: {node.name} is no TypedDict")
+            raise UnreadableError(f"{self.file}: {node.name} is not a TypedDict")
         for part in node.body:
             if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
                 fields[part.target.id] = self.annotation(part.annotation)
         return typing.TypedDict(node.name, fields)  # type: ignore[operator]
 
     def _absolute(self, node: ast.ImportFrom) -> str:
-        """The module of ``from … import``; of a relative one within its package."""
+        """Return the absolute name of the module of a ``from … import``, which may be relative."""
         if not node.level:
             return node.module or ""
         folder = self.file.parent
@@ -301,16 +312,16 @@ class _Source:
         return ".".join([*package, *([node.module] if node.module else [])])
 
 
-_BUILTIN = object()
+_UNBOUND = object()
 
 
 def _type_of(default: Any) -> Any:
-    """The type of a key without one: that of its default, where that is a plain value."""
+    """Infer the type of a key without annotation from its default."""
     return type(default) if type(default) in (bool, int, float, str, list) else Any
 
 
 def _misplaced(name: str) -> MisplacedError:
-    return MisplacedError(f"{name} has a default and stands before the *; keys stand behind it: (…, *, {name}=…)")
+    return MisplacedError(f"{name} has a default but is not keyword-only; write it after the *: (…, *, {name}=…)")
 
 
 def _names(expression: ast.AST) -> set[str]:
@@ -318,7 +329,7 @@ def _names(expression: ast.AST) -> set[str]:
 
 
 def keys_in(annotation: Any) -> dict[str, Parameter]:
-    """The keys of a dataclass or TypedDict; nothing for other types."""
+    """Return the keys of a dataclass or TypedDict, or an empty dict for other types."""
     if not dataclasses.is_dataclass(annotation) and not typing.is_typeddict(annotation):
         return {}
     hints = typing.get_type_hints(annotation, include_extras=True)
@@ -329,7 +340,7 @@ def keys_in(annotation: Any) -> dict[str, Parameter]:
         made = dataclasses.MISSING
         defaults = {field.name: field.default for field in fields if field.default is not made}
         defaults |= {field.name: field.default_factory() for field in fields if field.default_factory is not made}
-    # a key may be a keyword of Python, such as async, and a parameter may not
+    # a key may be a keyword of Python such as async, but the name of a Parameter may not
     allowed = {name: f"{name}_" if keyword.iskeyword(name) else name for name in hints}
     return {
         name: Parameter(

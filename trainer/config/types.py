@@ -1,4 +1,7 @@
-"""The types of config keys: numbers with bounds, durations."""
+"""The types of config keys: numbers with bounds, and durations.
+
+A component may use these types or any other type that msgspec knows.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-# The vocabulary of types for keys; a component may use any type that msgspec knows.
-LARGEST = 2**63 - 1
-PositiveInt = Annotated[int, Meta(ge=1, le=LARGEST)]
-NonNegativeInt = Annotated[int, Meta(ge=0, le=LARGEST)]
-FINITE = sys.float_info.max
-PositiveFloat = Annotated[float, Meta(gt=0, le=FINITE)]
-NonNegativeFloat = Annotated[float, Meta(ge=0, le=FINITE)]
+MAX_INT = 2**63 - 1
+MAX_FLOAT = sys.float_info.max
+PositiveInt = Annotated[int, Meta(ge=1, le=MAX_INT)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=MAX_INT)]
+PositiveFloat = Annotated[float, Meta(gt=0, le=MAX_FLOAT)]
+NonNegativeFloat = Annotated[float, Meta(ge=0, le=MAX_FLOAT)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Threads = Annotated[int, Meta(ge=1, le=1024)]
 Processes = Annotated[int, Meta(ge=1, le=1024)]

@@ -1,7 +1,7 @@
-"""YAML files as their reader sees them: where each key stands, the sentence beside it, and what no config may hold.
+"""Read YAML files with the line and the comment of every key, and refuse what a config may not hold.
 
-A config is data. A file may not name code (``_target_``), read what the documentation does not list, or grow without
-bound through anchors; each is refused with its line.
+A config is data. A file may not name code (``_target_``), read environment variables other than the documented ones,
+or grow without bound through anchors. Every refusal names its line.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import yaml
 
 from trainer.config.errors import ConfigError
 
-MAX_BYTES = 1_000_000  # of a file
-MAX_NODES = 10_000  # what a file may grow to, its anchors written out
+MAX_BYTES = 1_000_000  # size of a file
+MAX_NODES = 10_000  # values of a file after its anchors are expanded
 
-# What ${name:…} may compute, and which variables of the environment ${oc.env:NAME} may read.
+# The resolvers that ${name:…} may call, and the environment variables that ${oc.env:NAME} may read.
 RESOLVERS = {"now", "oc.env"}
 VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
@@ -29,14 +29,14 @@ _NESTED = re.compile(r"\$\{[^}]*\$\{")
 
 
 def config_dir() -> Path:
-    """The folder of YAML files: inside the installed package, or beside the package in a checkout."""
+    """Return the folder of YAML files: inside the installed package, or beside the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def shown(path: Path) -> str:
-    """A file as the user knows it."""
+    """Return the path of a file as messages show it, relative to ``configs`` or to the working directory."""
     with contextlib.suppress(ValueError):
         return f"configs/{path.resolve().relative_to(config_dir())}"
     with contextlib.suppress(ValueError):
@@ -46,13 +46,13 @@ def shown(path: Path) -> str:
 
 @dataclass
 class YamlFile:
-    """What a file says beside its values.
+    """The lines and comments of a YAML file.
 
     Args:
         lines: the line of each dotted key, counted from 1.
-        comments: the sentence that stands beside a key.
-        header: the sentences above the first key.
-        refused: lines about what no config may hold.
+        comments: the comment beside a key.
+        header: the comment block above the first key.
+        refused: one message for each value that a config may not hold.
     """
 
     lines: dict[str, int] = field(default_factory=dict)
@@ -62,10 +62,10 @@ class YamlFile:
 
 
 def read(path: Path) -> YamlFile:
-    """Read a file; once, as long as it does not change.
+    """Read the lines and comments of a file; an unchanged file is read only once.
 
     Raises:
-        ConfigError: it is no YAML, or not one that can be read; with the line.
+        ConfigError: the file cannot be read or is not valid YAML; the message names the line.
     """
     try:
         return _read(path, path.stat().st_mtime_ns)
@@ -74,10 +74,10 @@ def read(path: Path) -> YamlFile:
 
 
 def load(path: Path) -> Any:
-    """The values of a file that a run has left, as plain containers.
+    """Return the values of a file of a run directory as plain containers.
 
     Raises:
-        ConfigError: it is no YAML, or not one that can be read; with the line.
+        ConfigError: the file cannot be read or is not valid YAML; the message names the line.
     """
     try:
         text = _text(path)
@@ -86,24 +86,24 @@ def load(path: Path) -> Any:
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{shown(path)}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{shown(path)}: invalid YAML: {' '.join(str(error).split())}") from error
 
 
 def refusals(text: str) -> list[str]:
-    """What is wrong with the interpolations in a value: code, the environment, or one inside another."""
+    """Return a message for each forbidden interpolation in a value."""
     if "${" not in text:
         return []
     if _NESTED.search(text):
-        return ["an interpolation inside an interpolation is not taken"]
+        return ["an interpolation inside an interpolation is not allowed"]
     found = []
     for name, argument in _RESOLVER.findall(text):
         if name not in RESOLVERS:
-            found.append(f"${{{name}:…}} is not taken; known: {', '.join(sorted(RESOLVERS))}")
+            found.append(f"${{{name}:…}} is not allowed; allowed: {', '.join(sorted(RESOLVERS))}")
         elif name == "now" and not argument:
             found.append("${now:} needs a format, such as ${now:%Y-%m-%d}")
         elif name == "oc.env" and not VARIABLES.fullmatch(argument.strip()):
             allowed = "HOME, USER, TMPDIR, SCRATCH, SLURM_… and TRAINER_…"
-            found.append(f"${{oc.env:{argument.strip()}}} is not read; a config reads only {allowed}")
+            found.append(f"${{oc.env:{argument.strip()}}} is not allowed; a config may read only {allowed}")
     return found
 
 
@@ -113,24 +113,23 @@ def _read(path: Path, changed: int) -> YamlFile:
     root, lines = _root(text, path), text.splitlines()
     found = YamlFile(header=_header(lines))
     if root is not None and not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{shown(path)}, line {root.start_mark.line + 1}: must hold keys and values")
+        raise ConfigError(f"{shown(path)}, line {root.start_mark.line + 1}: must be a mapping of keys to values")
     if root is not None:
         _walk(root, "", lines, path, found)
     return found
 
 
 def _text(path: Path) -> str:
-    """What a file holds."""
     if path.stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{shown(path)}: has more than {MAX_BYTES:,} bytes")
+        raise ConfigError(f"{shown(path)}: is larger than {MAX_BYTES:,} bytes")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{shown(path)}: no UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise ConfigError(f"{shown(path)}: not UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _root(text: str, path: Path) -> yaml.Node | None:
-    """The nodes of a YAML text that does not grow without bound."""
+    """Parse a YAML text and check its size."""
     lines = text.splitlines()
     try:
         root: yaml.Node | None = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -141,29 +140,29 @@ def _root(text: str, path: Path) -> yaml.Node | None:
 
 
 def _fault(error: yaml.YAMLError | RecursionError, lines: list[str]) -> str:
-    """Why a text of these lines cannot be read, as it stands behind the file's name."""
+    """Return the end of the message for a text that is not valid YAML, to follow the name of the file."""
     problem = getattr(error, "problem", None) or ""
-    if isinstance(error, RecursionError) or "nesting depth" in problem:  # of which only newer PyYAMLs keep count
+    if isinstance(error, RecursionError) or "nesting depth" in problem:  # only newer versions of PyYAML limit the depth
         return ": nested too deeply"
     if not isinstance(error, yaml.MarkedYAMLError):
-        return f": no YAML: {' '.join(str(error).split())}"
+        return f": invalid YAML: {' '.join(str(error).split())}"
     mark = error.problem_mark or error.context_mark
     row = mark.line if mark is not None else 0
     tab = row < len(lines) and lines[row][: len(lines[row]) - len(lines[row].lstrip())].count("\t")
-    return f", line {row + 1}: no YAML: {'a tab; YAML indents with spaces' if tab else error.problem}"
+    return f", line {row + 1}: invalid YAML: {'a tab; YAML indents with spaces' if tab else error.problem}"
 
 
 def _check_size(root: yaml.Node | None, path: Path) -> None:
-    """Raises ConfigError where anchors repeat each other into more than a config can need, or hold themselves."""
+    """Raise ConfigError if the anchors expand to too many values or contain themselves."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
         if id(node) not in sizes:
-            sizes[id(node)] = MAX_NODES + 1  # met again inside itself
+            sizes[id(node)] = MAX_NODES + 1  # found again if the node contains itself
             sizes[id(node)] = 1 + sum(size(child) for child in _children(node))
             if sizes[id(node)] > MAX_NODES:
                 line = node.start_mark.line + 1
-                raise ConfigError(f"{shown(path)}, line {line}: its anchors make more than {MAX_NODES:,} values")
+                raise ConfigError(f"{shown(path)}, line {line}: its anchors expand to more than {MAX_NODES:,} values")
         return sizes[id(node)]
 
     if root is not None:
@@ -180,42 +179,49 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: YamlFile) -> None:
-    """Note every key with its line and sentence, and what has to be refused.
+    """Add every key below a node with its line and comment to ``found``, and every refusal.
 
     Raises:
-        ConfigError: a key stands twice, or a tag asks for an object.
+        ConfigError: a key is not a string or occurs twice, or a tag names a Python object.
     """
+    place = f"{shown(path)}, line {node.start_mark.line + 1}"
     if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        raise ConfigError(f"{shown(path)}, line {node.start_mark.line + 1}: {tag} names code, and a config is data")
+        raise ConfigError(f"{place}: {tag} names code, and a config is data")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag.rpartition(":")[2] not in ("str", "merge"):
-                raise ConfigError(f"{shown(path)}, line {key.start_mark.line + 1}: no YAML: a key has to be a word")
-            name = str(key.value)
-            full, line = f"{parent}.{name}" if parent else name, key.start_mark.line + 1
-            if full in found.lines and name != "<<" and "<<" not in full:
-                raise ConfigError(f"{shown(path)}, line {line}: {full} stands twice, first in line {found.lines[full]}")
-            found.lines[full] = line
-            if name.startswith("_target_") or name == "custom_search_space":
-                found.refused.append(f"{full}: names code, and a config is data ({shown(path)}, line {line})")
-            comment = _comment(value, lines)
-            if comment:
+            full = _add_key(key, parent, path, found)
+            if comment := _comment(value, lines):
                 found.comments[full] = comment
             _walk(value, full, lines, path, found)
     elif isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
             _walk(item, f"{parent}.{number}", lines, path, found)
     elif isinstance(node, yaml.ScalarNode):
-        line = node.start_mark.line + 1
         reasons = refusals(str(node.value))
         if parent.startswith("defaults.") and "${" in str(node.value):
-            reasons = ["an interpolation in a defaults list is not taken"]
-        found.refused += [f"{parent}: {reason} ({shown(path)}, line {line})" for reason in reasons]
+            reasons = ["an interpolation in a defaults list is not allowed"]
+        found.refused += [f"{parent}: {reason} ({place})" for reason in reasons]
+
+
+def _add_key(key: yaml.Node, parent: str, path: Path, found: YamlFile) -> str:
+    """Add the line of a key to ``found``, and a refusal if the key names code; return the dotted key."""
+    line = key.start_mark.line + 1
+    place = f"{shown(path)}, line {line}"
+    if not isinstance(key, yaml.ScalarNode) or key.tag.rpartition(":")[2] not in ("str", "merge"):
+        raise ConfigError(f"{place}: invalid YAML: a key must be a string")
+    name = str(key.value)
+    full = f"{parent}.{name}" if parent else name
+    if full in found.lines and "<<" not in full:
+        raise ConfigError(f"{place}: duplicate key {full}, first in line {found.lines[full]}")
+    found.lines[full] = line
+    if name.startswith("_target_") or name == "custom_search_space":
+        found.refused.append(f"{full}: names code, and a config is data ({place})")
+    return full
 
 
 def _comment(value: yaml.Node, lines: list[str]) -> str:
-    """The comment after a value, or after the key of a mapping."""
+    """Return the comment after a value, or after the key of a mapping."""
     mark = value.start_mark if isinstance(value, yaml.MappingNode) and not value.flow_style else value.end_mark
     if isinstance(value, yaml.MappingNode) and not value.flow_style:
         row = mark.line - 1
@@ -228,7 +234,7 @@ def _comment(value: yaml.Node, lines: list[str]) -> str:
 
 
 def _header(lines: list[str]) -> str:
-    """The comment block at the top, without Hydra's ``@package``."""
+    """Return the comment block at the top, without Hydra's ``@package``."""
     block: list[str] = []
     for line in lines:
         if not line.startswith("#"):

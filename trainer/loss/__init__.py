@@ -1,4 +1,4 @@
-"""The registry of losses: ``Component(spec, *, keys)`` is an nn.Module; ``Loss`` says what else it has."""
+"""The registry of losses: ``Component(spec, *, keys)`` is an nn.Module that follows the protocol ``Loss``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ LOSSES = Registry("loss", __path__)
 
 
 class Loss(Protocol):
-    """What the engine asks of a loss besides being an nn.Module."""
+    """The interface of a loss, besides that of nn.Module."""
 
-    num_outputs: int  # what the model must return for a sample
-    sigmoid: bool  # whether these are probabilities, so that the model ends in a sigmoid
+    num_outputs: int  # outputs of the model for one sample
+    sigmoid: bool  # True if the loss takes probabilities, so that the model has to end in a sigmoid
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of (batch, num_outputs) float32 outputs, a scalar."""
+        """Return the mean loss of float32 outputs (batch, num_outputs) as a scalar."""
 
     def size(self, targets: Tensor) -> Tensor | int:
-        """What that mean divides by: losses times sizes add up over batches."""
+        """Return the divisor of the mean; mean losses times their sizes can be added over batches."""
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """(batch, classes) or (batch, labels): probabilities where the loss defines them; or (batch, values)."""
+        """Return probabilities (batch, classes) or (batch, labels), or values (batch, values).
+
+        A loss that does not define probabilities returns values for classes, too.
+        """

@@ -1,4 +1,4 @@
-"""What the losses over values share."""
+"""The base of the losses over values."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from trainer.spec import Spec
 
 
 class ValueLoss(nn.Module):
-    """A mean over samples and values; classes become one-hot values.
+    """A mean over samples and values; class numbers are converted to one-hot values.
 
-    Outputs are (batch, values); targets (batch, values), or (batch,) class numbers. Where the spec says what the
-    values are like, outputs and loss are in units of their standard deviation from their mean; targets and scores are
-    not.
+    Outputs are (batch, values); targets are (batch, values) or (batch,) class numbers. If the spec has the mean and
+    standard deviation of the targets, outputs and loss refer to standardised targets. Targets and scores always keep
+    the units of the data.
+
+    Args:
+        spec: any data; classes and labels are treated as values.
+        function: from outputs and float32 targets, both (batch, values), to their mean loss.
     """
 
     sigmoid = False
@@ -31,15 +35,14 @@ class ValueLoss(nn.Module):
         self.register_buffer("std", torch.tensor(spec.target_std or 1.0), persistent=False)
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean, a scalar."""
         if targets.ndim == 1:
             targets = F.one_hot(targets, self.num_outputs)
         return self.function(outputs, (targets.float() - self.mean) / self.std)
 
     def size(self, targets: Tensor) -> Tensor | int:
-        """The number of samples."""
+        """Return the number of samples."""
         return len(targets)
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """The values themselves, in the units of the targets."""
+        """Return the values in the units of the targets, (batch, values)."""
         return outputs * self.std + self.mean

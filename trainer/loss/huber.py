@@ -12,5 +12,5 @@ from trainer.spec import Spec
 
 @LOSSES.register
 def huber(spec: Spec, *, delta: PositiveFloat) -> ValueLoss:
-    """Half the square within ``delta``, beyond it ``delta * (|difference| - delta / 2)``: Huber 1964."""
+    """Return ``d**2 / 2`` for differences ``|d| <= delta``, else ``delta * (|d| - delta / 2)`` (Huber 1964)."""
     return ValueLoss(spec, partial(F.huber_loss, delta=delta))

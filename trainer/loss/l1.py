@@ -9,5 +9,5 @@ from trainer.spec import Spec
 
 @LOSSES.register
 def l1(spec: Spec) -> ValueLoss:
-    """The mean of absolute differences."""
+    """Return the mean of the absolute differences."""
     return ValueLoss(spec, F.l1_loss)

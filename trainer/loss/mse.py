@@ -9,5 +9,5 @@ from trainer.spec import Spec
 
 @LOSSES.register
 def mse(spec: Spec) -> ValueLoss:
-    """The mean of squared differences."""
+    """Return the mean of the squared differences."""
     return ValueLoss(spec, F.mse_loss)

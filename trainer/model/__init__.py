@@ -1,7 +1,7 @@
 """The registry of models.
 
-``Component(spec, *, keys)`` is an nn.Module, called as ``model(inputs)``, or ``model(inputs, lengths)`` where the
-steps of the samples vary; it returns (batch, ``spec.num_outputs``).
+``Component(spec, *, keys)`` is an nn.Module. It is called with ``(inputs)``, or with ``(inputs, lengths)`` if the
+number of steps varies, and returns (batch, ``spec.num_outputs``).
 """
 
 from trainer.config.registry import Registry

@@ -1,7 +1,7 @@
-"""Recurrent layers as a model's file for other programs has them: over any number of steps, in operations it can hold.
+"""Recurrent layers in the form of exported models, for any number of steps.
 
-Traced as they train, they would be as many operations as there are steps, for ever. For ONNX a layer is one operator of
-its own (onnx.ai/onnx/operators, LSTM and GRU), for ``torch.export`` a loop over the steps.
+Tracing the layers that are used in training would unroll them to the number of steps of the example. Instead, a layer
+is one operator in ONNX (onnx.ai/onnx/operators, LSTM and GRU) and a loop over the steps in ``torch.export``.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from torch import Tensor, nn
 
 from trainer.data.data import valid_steps
 
-# How torch orders the gates in its weights, and where ONNX looks for each of them: i o f c, and z r h.
+# For each of ONNX's gates (i o f c; z r h) the number of the gate in torch's weights.
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "gru_before": (1, 0, 2)}
 
 
 @dataclass(frozen=True)
 class Direction:
-    """The weights of one direction of one layer, gates one below the other in torch's order.
+    """The weights of one direction of one layer, with the gates stacked in torch's order.
 
     Args:
-        weight_in: (gates * hidden, width), of the inputs.
-        weight: (gates * hidden, hidden), of the state.
-        bias_in, bias: (gates * hidden,), added to the two products; None is zeros.
+        weight_in: weights of the inputs, (gates * hidden, width).
+        weight: weights of the state, (gates * hidden, hidden).
+        bias_in: bias of the product with the inputs, (gates * hidden,).
+        bias: bias of the product with the state, (gates * hidden,); None for zeros.
     """
 
     weight_in: Tensor
@@ -36,41 +37,45 @@ class Direction:
     bias: Tensor | None = None
 
 
-Kind = Literal["lstm", "gru", "gru_before"]  # the last with the reset gate before the product with the state
-State = tuple[Tensor, ...]  # (batch, hidden) each: of a GRU the state, of an LSTM also the cell
-Run = Callable[[Kind, Sequence[Direction], Tensor, Tensor | None], tuple[Tensor, Tensor]]
+LayerKind = Literal["lstm", "gru", "gru_before"]  # gru_before: the reset gate acts before the product with the state
+LayerState = tuple[Tensor, ...]  # the state of a GRU, or the state and cell of an LSTM; (batch, hidden) each
 
 
 def exported_states(
-    kind: Kind, layers: Sequence[Sequence[Direction]], sequence: Tensor, lengths: Tensor | None
+    kind: LayerKind, layers: Sequence[Sequence[Direction]], sequence: Tensor, lengths: Tensor | None
 ) -> Tensor:
-    """(batch, steps, width) through layers -> each sample's last valid states, (batch, directions * hidden).
+    """Return the state of the last layer after each sample's last valid step, (batch, directions * hidden).
 
     Args:
-        kind: of the layers.
-        layers: of each the forward direction, and the backward one where there is one.
-        sequence: padded to the longest of ``lengths``.
-        lengths: (batch,) int64; None where all steps are valid.
+        kind: the kind of all layers.
+        layers: for each layer its forward direction, followed by its backward direction if it has one.
+        sequence: (batch, steps, width), padded to the longest of ``lengths``.
+        lengths: valid steps of each sample, (batch,) int64; None if all steps are valid.
     """
-    run: Run = _by_operator if torch.onnx.is_in_onnx_export() else _by_loop
+    run_layer = _run_as_operator if torch.onnx.is_in_onnx_export() else _run_as_loop
     steps = sequence.transpose(0, 1)
     last = steps
     for directions in layers:
-        steps, last = run(kind, directions, steps, lengths)
+        steps, last = run_layer(kind, directions, steps, lengths)
     return last
 
 
 def directions_of(layer: nn.RNNBase) -> list[list[Direction]]:
-    """The weights of torch's own layers, as ``exported_states`` takes them."""
+    """Return the weights of a recurrent module of torch, layer by layer, for ``exported_states``."""
     weights = [Direction(*each) for each in layer.all_weights]
     number = 1 + layer.bidirectional
     return [weights[at : at + number] for at in range(0, len(weights), number)]
 
 
-def _by_operator(
-    kind: Kind, directions: Sequence[Direction], steps: Tensor, lengths: Tensor | None
+def _run_as_operator(
+    kind: LayerKind, directions: Sequence[Direction], steps: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """(steps, batch, width) through one layer, as ONNX's operator; the states after each step, and the last ones."""
+    """Run one layer over (steps, batch, width) as an ONNX operator.
+
+    Returns:
+        the states after each step, (steps, batch, directions * hidden), and the last ones,
+        (batch, directions * hidden).
+    """
     from torch.onnx import ops
 
     hidden = directions[0].weight.shape[1]
@@ -102,11 +107,16 @@ def _by_operator(
     return states.transpose(1, 2).flatten(2), last[0].transpose(0, 1).flatten(1)
 
 
-def _by_loop(
-    kind: Kind, directions: Sequence[Direction], steps: Tensor, lengths: Tensor | None
+def _run_as_loop(
+    kind: LayerKind, directions: Sequence[Direction], steps: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The same as a loop, in which a sample's state stays as it is while a step is padding."""
-    from torch._higher_order_ops.scan import scan  # there is no other loop that torch.export knows
+    """Run one layer over (steps, batch, width) as a loop; a sample's state does not change in a step of padding.
+
+    Returns:
+        the states after each step, (steps, batch, directions * hidden), and the last ones,
+        (batch, directions * hidden).
+    """
+    from torch._higher_order_ops.scan import scan  # the only loop that torch.export supports
 
     if lengths is None:
         lengths = torch.full_like(steps[0, :, 0], steps.shape[0], dtype=torch.int64)
@@ -115,35 +125,37 @@ def _by_loop(
     for each, backwards in zip(directions, (False, True), strict=False):
         step = _step(kind, each)
 
-        def keep_or_step(state: State, inputs: tuple[Tensor, Tensor], step: Any = step) -> tuple[State, Tensor]:
-            now, counts = inputs
-            after = tuple(torch.where(counts, new, old) for new, old in zip(step(state, now), state, strict=True))
+        def step_if_valid(
+            state: LayerState, inputs: tuple[Tensor, Tensor], step: Any = step
+        ) -> tuple[LayerState, Tensor]:
+            now, is_valid = inputs
+            after = tuple(torch.where(is_valid, new, old) for new, old in zip(step(state, now), state, strict=True))
             return after, after[0].clone()
 
         hidden = each.weight.shape[1]
         start = tuple(steps.new_zeros(steps.shape[1], hidden) for _ in range(2 if kind == "lstm" else 1))
         inputs = F.linear(steps, each.weight_in, each.bias_in)
-        end, after = scan(keep_or_step, start, (inputs, valid), reverse=backwards)
+        end, after = scan(step_if_valid, start, (inputs, valid), reverse=backwards)
         states.append(after)
         last.append(end[0])
     return torch.cat(states, dim=2), torch.cat(last, dim=1)
 
 
-def _step(kind: Kind, weights: Direction) -> Callable[[State, Tensor], State]:
-    """From a state and (batch, gates * hidden), the inputs times their weights, to the next state.
+def _step(kind: LayerKind, weights: Direction) -> Callable[[LayerState, Tensor], LayerState]:
+    """Return a function from a state and the weighted inputs, (batch, gates * hidden), to the next state.
 
-    The formulas are those of ``torch.nn.LSTM`` and ``torch.nn.GRU``, and of ``reset_before_steps``.
+    The formulas are those of ``torch.nn.LSTM``, ``torch.nn.GRU`` and ``reset_before_steps``.
     """
     hidden = weights.weight.shape[1]
 
-    def lstm(state: State, inputs: Tensor) -> State:
+    def lstm(state: LayerState, inputs: Tensor) -> LayerState:
         before, cell = state
         gates = inputs + F.linear(before, weights.weight, weights.bias)
-        enters, forgets, candidate, leaves = gates.chunk(4, dim=1)
-        cell = forgets.sigmoid() * cell + enters.sigmoid() * candidate.tanh()
-        return leaves.sigmoid() * cell.tanh(), cell
+        input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=1)
+        cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
+        return output_gate.sigmoid() * cell.tanh(), cell
 
-    def gru(state: State, inputs: Tensor) -> State:
+    def gru(state: LayerState, inputs: Tensor) -> LayerState:
         (before,) = state
         if kind == "gru":
             products = F.linear(before, weights.weight, weights.bias)

@@ -1,8 +1,8 @@
-"""The steps of a gated recurrent unit on a CPU, with their backward pass written by hand.
+"""The steps of a gated recurrent unit on a CPU, with a backward pass written by hand.
 
-Autograd keeps a graph of every step and adds up the gradient of each weight step by step. Here a step back is three
-operations in place, and the gradient of a weight is one product over all steps. Samples of varying length lie packed,
-as in ``torch.nn.utils.rnn.PackedSequence``, so that no step is computed for padding.
+Autograd keeps a graph of every step and accumulates the gradient of each weight step by step. In this module a
+backward step is three in-place operations, and the gradient of a weight is one product over all steps. Samples of
+varying length are packed as in ``torch.nn.utils.rnn.PackedSequence``, so that no step is computed for padding.
 """
 
 from __future__ import annotations
@@ -21,46 +21,46 @@ sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.ate
 
 
 def reset_after_steps(inputs: Tensor, weight: Tensor, bias: Tensor, sizes: Sequence[int], backwards: bool) -> States:
-    """The steps of torch's and cuDNN's GRU: the reset gate acts after the product with the state.
+    """Run the steps of torch's and cuDNN's GRU: the reset gate acts after the product with the state.
 
     r = σ(x_r + W_r h), z = σ(x_z + W_z h), n = tanh(x_n + r ⊙ (W_n h + b_n)), h' = (1 - z) ⊙ n + z ⊙ h.
 
     Args:
-        inputs: (steps of all samples, 3 * hidden): x_r, x_z, x_n with the biases of the gates, packed.
-        weight: (3 * hidden, hidden): W_r, W_z, W_n.
-        bias: (hidden,): b_n.
-        sizes: how many samples have each step; they become less.
-        backwards: from each sample's last step to its first.
+        inputs: x_r, x_z and x_n with the biases of the gates, packed, (steps of all samples, 3 * hidden).
+        weight: W_r, W_z and W_n, (3 * hidden, hidden).
+        bias: b_n, (hidden,).
+        sizes: the number of samples that have each step, in descending order.
+        backwards: run from each sample's last step to its first.
 
     Returns:
-        the state after each step, (steps of all samples, hidden), packed; and each sample's last one, (batch, hidden);
-        in the precision of the weights, also under autocast.
+        the state after each step, packed, (steps of all samples, hidden), and the last state of each sample, (batch,
+        hidden); in the precision of the weights, also under autocast.
     """
     with torch.autocast(inputs.device.type, enabled=False):
-        states: States = _ResetAfter.apply(inputs.to(weight.dtype), weight, bias, sizes, backwards)  # type: ignore[no-untyped-call]
+        states: States = _ResetAfterFunction.apply(inputs.to(weight.dtype), weight, bias, sizes, backwards)  # type: ignore[no-untyped-call]
     return states
 
 
 def reset_before_steps(inputs: Tensor, weight: Tensor, sizes: Sequence[int], backwards: bool) -> States:
-    """The steps of the GRU as first published: the reset gate acts on the state before the product.
+    """Run the steps of the GRU as first published: the reset gate acts on the state before the product.
 
     r = σ(x_r + W_r h), z = σ(x_z + W_z h), n = tanh(x_n + W_n (r ⊙ h)), h' = (1 - z) ⊙ n + z ⊙ h.
 
-    Takes and returns what ``reset_after_steps`` does, with all biases in the inputs.
+    The arguments and results are those of ``reset_after_steps``; the inputs include all biases.
     """
     with torch.autocast(inputs.device.type, enabled=False):
-        states: States = _ResetBefore.apply(inputs.to(weight.dtype), weight, sizes, backwards)  # type: ignore[no-untyped-call]
+        states: States = _ResetBeforeFunction.apply(inputs.to(weight.dtype), weight, sizes, backwards)  # type: ignore[no-untyped-call]
     return states
 
 
-class _ResetAfter(Function):
-    """``reset_after_steps``."""
+class _ResetAfterFunction(Function):
+    """The forward and backward pass of ``reset_after_steps``."""
 
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, sizes: Sequence[int], backwards: bool
     ) -> States:
-        """What is kept for the backward pass is W_n h + b_n."""
+        """Run all steps; W_n h + b_n is kept for the backward pass."""
         of_candidate = weight[2 * weight.shape[1] :].t()
 
         def candidate(step: Tensor, reset: Tensor, state: Tensor, kept: Tensor, out: Tensor) -> None:
@@ -71,17 +71,18 @@ class _ResetAfter(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_states: Tensor | None, of_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Of the states, and of the last ones -> of each argument of ``forward``."""
-        weight, reset, update, products, candidates, before = recalled(ctx)
+        """Return the gradients of the arguments of ``forward`` from those of its two results."""
+        weight, reset, update, products, candidates, before = saved_tensors(ctx)
         steps, hidden = before.shape
-        # what each step multiplies the gradient of its state with, for W_n h + b_n, r, z, and n before their functions
+        # derivatives of the state with respect to W_n h + b_n and to the arguments of r, z and n; a step multiplies
+        # them with the gradient of its state
         factors = before.new_empty(steps, 4, hidden)
         to_product, to_reset, to_update, to_candidate = factors.unbind(1)
         torch.mul(tanh_backward(1 - update, candidates, grad_input=to_candidate), reset, out=to_product)
         sigmoid_backward(products * to_candidate, reset, grad_input=to_reset)
         sigmoid_backward(before - candidates, update, grad_input=to_update)
         turned = torch.cat([weight[2 * hidden :], weight[: 2 * hidden]])
-        flat = factors.view(steps, -1)  # soon the gradients
+        flat = factors.view(steps, -1)  # becomes the gradients, step by step
         for rows, of_state in walk_back(ctx, before, of_states, of_last):
             factors[rows].mul_(of_state.unsqueeze(1))
             of_state.mul_(update[rows]).addmm_(flat[rows, : 3 * hidden], turned)
@@ -90,12 +91,12 @@ class _ResetAfter(Function):
         return flat[:, hidden:], of_weight, flat[:, :hidden].sum(0), None, None
 
 
-class _ResetBefore(Function):
-    """``reset_before_steps``."""
+class _ResetBeforeFunction(Function):
+    """The forward and backward pass of ``reset_before_steps``."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, sizes: Sequence[int], backwards: bool) -> States:
-        """What is kept for the backward pass is r ⊙ h."""
+        """Run all steps; r ⊙ h is kept for the backward pass."""
         of_candidate = weight[2 * weight.shape[1] :].t()
 
         def candidate(step: Tensor, reset: Tensor, state: Tensor, kept: Tensor, out: Tensor) -> None:
@@ -106,12 +107,12 @@ class _ResetBefore(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_states: Tensor | None, of_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Of the states, and of the last ones -> of each argument of ``forward``."""
-        weight, reset, update, kept, candidates, before = recalled(ctx)
+        """Return the gradients of the arguments of ``forward`` from those of its two results."""
+        weight, reset, update, kept, candidates, before = saved_tensors(ctx)
         steps, hidden = before.shape
-        to_reset = sigmoid_backward(before, reset)  # of the gradient of r ⊙ h
-        gradients = before.new_empty(steps, 3, hidden)  # for r, z, and n before their functions
-        flat, factors = gradients.view(steps, -1), gradients[:, 1:]  # of the state's, until that is known
+        to_reset = sigmoid_backward(before, reset)  # times the gradient of r ⊙ h
+        gradients = before.new_empty(steps, 3, hidden)  # with respect to the arguments of r, z and n
+        flat, factors = gradients.view(steps, -1), gradients[:, 1:]  # derivatives until a step multiplies them
         to_update, to_candidate = factors.unbind(1)
         sigmoid_backward(before - candidates, update, grad_input=to_update)
         tanh_backward(1 - update, candidates, grad_input=to_candidate)
@@ -133,13 +134,13 @@ def forward_steps(
     backwards: bool,
     candidate: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None],
 ) -> States:
-    """The forward pass of both kinds, which differ in the candidate.
+    """Run all steps of either kind; the two kinds differ in the candidate.
 
     Args:
-        ctx: keeps what the backward pass needs.
-        inputs, weight, sizes, backwards: as ``reset_after_steps`` has them.
-        candidate: called in each step with x_n, r, h, and where it puts what it keeps, and n before its tanh, each
-            (samples, hidden).
+        ctx: stores the tensors of the backward pass.
+        inputs, weight, sizes, backwards: the arguments of ``reset_after_steps``.
+        candidate: called in each step with x_n, r and h, and with two buffers to fill: the value to keep for the
+            backward pass and the argument of n's tanh; each (samples, hidden).
     """
     hidden = weight.shape[1]
     of_gates = weight[: 2 * hidden].t()
@@ -159,15 +160,15 @@ def forward_steps(
     return states, last_states(states, order)
 
 
-def recalled(ctx: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What ``forward_steps`` has kept: the weights; r, z, what ``candidate`` keeps, n, and h before it, all packed."""
+def saved_tensors(ctx: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the weights and, packed, r, z, the kept value of ``candidate``, n and the state before each step."""
     weight, gates, kept, candidates, states = ctx.saved_tensors
     reset, update = gates.chunk(2, dim=1)
     return weight, reset, update, kept, candidates, states_before(states, ctx.order)
 
 
 def walk(sizes: Sequence[int], backwards: bool) -> list[slice]:
-    """Where the samples of each step lie among what is packed, in the order in which steps are computed."""
+    """Return the rows of each step in the packed tensors, in the order in which the steps are computed."""
     order, start = [], 0
     for size in sizes:
         order.append(slice(start, start + size))
@@ -176,13 +177,13 @@ def walk(sizes: Sequence[int], backwards: bool) -> list[slice]:
 
 
 def resized(state: Tensor, rows: slice) -> Tensor:
-    """The states of the samples that have the next step; a sample that begins there has zeros."""
+    """Return the states of the samples that have the next step; the state of a new sample is zero."""
     more = rows.stop - rows.start - len(state)
     return state[: rows.stop - rows.start] if more <= 0 else torch.cat([state, state.new_zeros(more, state.shape[1])])
 
 
 def states_before(states: Tensor, order: list[slice]) -> Tensor:
-    """The states that each step began with, packed as those after it."""
+    """Return the state before each step, packed, from the packed states after each step."""
     before = torch.empty_like(states)
     state = states[:0]
     for rows in order:
@@ -193,7 +194,7 @@ def states_before(states: Tensor, order: list[slice]) -> Tensor:
 
 
 def last_states(states: Tensor, order: list[slice]) -> Tensor:
-    """(batch, hidden): the state of each sample after the last of its steps."""
+    """Return the state of each sample after the last of its steps, (batch, hidden)."""
     parts, done = [], 0
     for rows in reversed(order):  # samples that have no later step, the longest first
         if rows.stop - rows.start > done:
@@ -205,7 +206,10 @@ def last_states(states: Tensor, order: list[slice]) -> Tensor:
 def walk_back(
     ctx: Any, before: Tensor, of_states: Tensor | None, of_last: Tensor | None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """The steps in reverse, each with the gradient of its states, which its user turns into that of those before."""
+    """Yield the steps in reverse with the gradient of their states.
+
+    The caller turns the gradient, in place, into that of the states before the step.
+    """
     gradient = before.new_zeros(ctx.batch, before.shape[1]) if of_last is None else of_last.clone()
     for rows in reversed(ctx.order):
         of_state = gradient[: rows.stop - rows.start]

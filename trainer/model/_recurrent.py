@@ -1,4 +1,4 @@
-"""What the recurrent classifiers share: any data as a sequence, the last valid step, a linear layer."""
+"""The parts of recurrent classifiers: any data is read as a sequence, and the last valid state classified."""
 
 from __future__ import annotations
 
@@ -13,71 +13,97 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from trainer.model._sequence import as_sequence, last_layer
 from trainer.spec import Spec
 
-States = tuple[Tensor, Tensor]  # after each step, and after each sample's last
-Cell = Callable[[Tensor], States]
+States = tuple[Tensor, Tensor]  # the states after each step, and the state after each sample's last step
+Cell = Callable[[Tensor], States]  # one direction of one layer
 
 
 class Recurrent(nn.Module):
-    """(batch, steps, width) through recurrent layers from a zero state, last valid state -> dropout -> linear.
+    """Recurrent layers that start from a zero state; dropout and a linear layer follow the last valid state.
 
-    Read in both directions, the last step of the backward one is the first of the sequence.
+    The last step of a backward direction is the first step of the sequence.
 
     Args:
-        spec: what it reads and answers.
-        make_layers: from the width of a step to a module that maps (batch, steps, width) and lengths to the last
-            states (batch, features), both directions side by side.
-        features: of those states.
-        dropout: before the last layer.
+        spec: the data and the outputs.
+        make_layers: called with ``(width, hidden, layers, dropout=…, bidirectional=…)``; returns a module from
+            (batch, steps, width) and lengths to the last states of the last layer, (batch, directions * hidden).
+        hidden: width of the state.
+        layers: number of layers.
+        bidirectional: also read backwards.
+        dropout: probability between the layers and before the linear layer.
         embedding: width of a token's vector.
     """
 
     def __init__(
         self,
         spec: Spec,
-        make_layers: Callable[[int], nn.Module],
+        make_layers: Callable[..., nn.Module],
         *,
-        features: int,
+        hidden: int,
+        layers: int,
+        bidirectional: bool,
         dropout: float,
         embedding: int,
     ) -> None:
         super().__init__()
         self.sequence, width = as_sequence(spec, embedding)
-        self.recurrent = make_layers(width)
+        between = dropout if layers > 1 else 0.0
+        self.recurrent = make_layers(width, hidden, layers, dropout=between, bidirectional=bidirectional)
         self.head = nn.Dropout(dropout)
-        self.out = last_layer(features, spec)
+        self.out = last_layer(hidden * (1 + bidirectional), spec)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(batch, …) samples and their lengths, where they vary, -> (batch, ``num_outputs``)."""
+        """Return (batch, ``num_outputs``) for samples (batch, …) and, if the number of steps varies, their lengths."""
         last = self.recurrent(self.sequence(inputs), lengths)
         outputs: Tensor = self.out(self.head(last))
         return outputs
 
 
 class Layers(nn.Module):
-    """Recurrent layers of torch's as the child ``layer``, which is called with (steps, lengths)."""
+    """Recurrent layers of torch as the child ``layer``.
 
-    def __init__(self, layer: nn.RNNBase) -> None:
+    Args:
+        kind: a subclass of a recurrent module whose ``forward`` takes steps and lengths.
+        width, hidden, layers, dropout, bidirectional: the arguments of the recurrent module.
+    """
+
+    def __init__(
+        self,
+        kind: Callable[..., nn.Module],
+        width: int,
+        hidden: int,
+        layers: int,
+        *,
+        dropout: float,
+        bidirectional: bool,
+    ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer = kind(width, hidden, layers, batch_first=True, dropout=dropout, bidirectional=bidirectional)
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
-        """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        """Return the last valid states, (batch, features), for steps (batch, steps, width)."""
         last: Tensor = self.layer(steps, lengths)
         return last
 
 
-def by_torch(forward: Callable[..., Any], layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
-    """The last valid states of layers, (batch, features), by their own ``forward``."""
+def run_by_torch(forward: Callable[..., Any], layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the last valid states, (batch, features), as computed by torch.
+
+    Args:
+        forward: the ``forward`` of torch's class.
+        layer: the recurrent module.
+        steps: (batch, steps, width).
+        lengths: valid steps of each sample, (batch,); None if all steps are valid.
+    """
     if lengths is None:
-        return _side_by_side(forward(steps)[1], layer)
-    if not layer.bidirectional:  # the padding comes after what counts
+        return _join_directions(forward(steps)[1], layer)
+    if not layer.bidirectional:  # padding follows the last valid step and cannot change the state there
         return last_valid(forward(steps)[0], lengths)
     packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    return _side_by_side(forward(packed)[1], layer)
+    return _join_directions(forward(packed)[1], layer)
 
 
-def _side_by_side(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) -> Tensor:
-    """What torch calls h_n, (layers * directions, batch, hidden) -> the last layer's, (batch, directions * hidden)."""
+def _join_directions(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) -> Tensor:
+    """Convert torch's h_n, (layers * directions, batch, hidden), to the last layer's (batch, directions * hidden)."""
     states = last[0] if isinstance(last, tuple) else last
     return torch.cat(list(states[-1 - layer.bidirectional :]), dim=1)
 
@@ -86,9 +112,9 @@ class Packed(NamedTuple):
     """Samples step by step without padding, the longest first, as in ``torch.nn.utils.rnn.PackedSequence``.
 
     Args:
-        steps: (steps of all samples, width).
-        sizes: how many samples have each step.
-        places: where each sample of the batch stands among the first; None where all are as long.
+        steps: the valid steps of all samples, (steps of all samples, width).
+        sizes: the number of samples that have each step.
+        places: the position of each sample of the batch after sorting by length; None if all lengths are equal.
     """
 
     steps: Tensor
@@ -97,24 +123,24 @@ class Packed(NamedTuple):
 
     @classmethod
     def of(cls, steps: Tensor, lengths: Tensor | None) -> Packed:
-        """Of (batch, steps, width) and lengths."""
+        """Pack steps (batch, steps, width) with their lengths, (batch,) or None."""
         if lengths is None:
             return cls(steps.transpose(0, 1).flatten(0, 1), [len(steps)] * steps.shape[1], None)
         packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
         return cls(packed.data, packed.batch_sizes.tolist(), packed.unsorted_indices)
 
     def in_order(self, last: Tensor) -> Tensor:
-        """(batch, features), sorted as the samples are here, in the batch's own order."""
+        """Bring states (batch, features), sorted by length, back into the order of the batch."""
         return last if self.places is None else last.index_select(0, self.places)
 
 
-def through(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -> Tensor:
-    """The steps through one layer after the other.
+def run_layers(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -> Tensor:
+    """Run the steps through one layer after the other.
 
     Args:
-        steps: (…, width), as the cells take them.
-        cells: of each layer, one for each direction.
-        dropout: between the layers, now.
+        steps: (…, width), packed or padded as the cells expect.
+        cells: for each layer, one cell for each direction.
+        dropout: the probability between the layers; 0 in evaluation.
 
     Returns:
         the last states of the last layer, (batch, directions * hidden).
@@ -129,29 +155,36 @@ def through(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -> T
     return torch.cat(last, dim=1) if len(last) > 1 else last[0]
 
 
-def by_direction(layer: nn.RNNBase, make: Callable[[Sequence[Tensor], bool], Cell]) -> list[list[Cell]]:
-    """Cells for ``through``, each made of its weights and whether it reads backwards."""
+def make_cells(layer: nn.RNNBase, make: Callable[[Sequence[Tensor], bool], Cell]) -> list[list[Cell]]:
+    """Return the cells of a module of torch for ``run_layers``; ``make`` gets the weights and True for backwards."""
     weights = layer.all_weights
     if not layer.bidirectional:
         return [[make(each, False)] for each in weights]
     return [[make(one, False), make(other, True)] for one, other in zip(weights[::2], weights[1::2], strict=True)]
 
 
-def padded(forwards: Callable[[Tensor], Tensor], steps: Tensor, backwards: bool, lengths: Tensor | None) -> States:
-    """One direction of one layer over (batch, steps, width), by what reads them forwards and has a state after each."""
-    states = forwards(turned(steps, lengths) if backwards else steps)
-    return turned(states, lengths) if backwards else states, last_valid(states, lengths)
+def run_padded(forwards: Callable[[Tensor], Tensor], steps: Tensor, backwards: bool, lengths: Tensor | None) -> States:
+    """Run one direction of one layer over padded steps, (batch, steps, width).
+
+    Args:
+        forwards: returns the state after each step, in forward direction.
+        steps: padded to the longest of ``lengths``.
+        backwards: run from each sample's last valid step to its first.
+        lengths: valid steps of each sample, (batch,); None if all steps are valid.
+    """
+    states = forwards(reverse_valid(steps, lengths) if backwards else steps)
+    return reverse_valid(states, lengths) if backwards else states, last_valid(states, lengths)
 
 
 def last_valid(states: Tensor, lengths: Tensor | None) -> Tensor:
-    """(batch, steps, features) -> the features of each sample's last valid step, (batch, features)."""
+    """Return the features of each sample's last valid step: (batch, steps, features) -> (batch, features)."""
     if lengths is None:
         return states[:, -1]
     return states[torch.arange(len(states), device=states.device), lengths - 1]
 
 
-def turned(sequence: Tensor, lengths: Tensor | None) -> Tensor:
-    """Turn the valid steps of (batch, steps, width) round; what lies beyond them stays."""
+def reverse_valid(sequence: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverse the valid steps of (batch, steps, width); the padding stays in place."""
     if lengths is None:
         return sequence.flip(1)
     steps = torch.arange(sequence.shape[1], device=sequence.device)

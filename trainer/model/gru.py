@@ -1,4 +1,4 @@
-"""A gated recurrent unit network (Cho et al. 2014), with the reset gate after or before the matrix product."""
+"""A network of gated recurrent units (Cho et al. 2014) with the reset gate after or before the matrix product."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from trainer.model._recurrent import (
     Packed,
     Recurrent,
     States,
-    by_direction,
-    by_torch,
-    padded,
-    through,
+    make_cells,
+    run_by_torch,
+    run_layers,
+    run_padded,
 )
 from trainer.spec import Spec
 
@@ -38,50 +38,50 @@ def gru(
     embedding: PositiveInt,
     reset_after: bool,
 ) -> nn.Module:
-    """A GRU over the steps; its output at the last valid one goes through a linear layer.
+    """Return a GRU with a linear layer after its state at the last valid step.
 
-    Returns:
-        a module from (batch, …) samples to (batch, ``spec.num_outputs``).
+    The module maps samples (batch, …) to (batch, ``spec.num_outputs``).
     """
-
-    def make(width: int) -> nn.Module:
-        between = dropout if layers > 1 else 0.0
-        if not reset_after:
-            return ResetBefore(width, hidden, layers, dropout=between, bidirectional=bidirectional)
-        return Layers(PackedGRU(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
-
-    return Recurrent(spec, make, features=hidden * (1 + bidirectional), dropout=dropout, embedding=embedding)
+    return Recurrent(
+        spec,
+        partial(Layers, PackedGRU) if reset_after else ResetBeforeGRU,
+        hidden=hidden,
+        layers=layers,
+        bidirectional=bidirectional,
+        dropout=dropout,
+        embedding=embedding,
+    )
 
 
 class PackedGRU(nn.GRU):
-    """torch's GRU, asked for its last states; on a CPU trained by steps of our own, which are faster than torch's."""
+    """torch's GRU that returns its last states; training on a CPU uses ``_gru.py``, which is faster than torch."""
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
-        """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        """Return the last valid states, (batch, features), for steps (batch, steps, width)."""
         if torch.compiler.is_exporting():
             return exported_states("gru", directions_of(self), steps, lengths)
         if steps.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return by_torch(super().forward, self, steps, lengths)
+            return run_by_torch(super().forward, self, steps, lengths)
         packed = Packed.of(steps, lengths)
-        cells = by_direction(self, partial(_reset_after_cell, packed.sizes))
-        return packed.in_order(through(packed.steps, cells, self.dropout * self.training))
+        cells = make_cells(self, partial(_reset_after_cell, packed.sizes))
+        return packed.in_order(run_layers(packed.steps, cells, self.dropout * self.training))
 
 
 def _reset_after_cell(sizes: list[int], weights: Sequence[Tensor], backwards: bool) -> Cell:
     weight_in, weight, bias_in, bias = weights
 
     def cell(steps: Tensor) -> States:
-        *of_gates, of_candidate = bias.chunk(3)  # those of the gates join those of the inputs
+        *of_gates, of_candidate = bias.chunk(3)  # the biases of the gates are added to those of the inputs
         inputs = F.linear(steps, weight_in, bias_in + torch.cat([*of_gates, torch.zeros_like(of_candidate)]))
         return reset_after_steps(inputs, weight, of_candidate, sizes, backwards)
 
     return cell
 
 
-class ResetBefore(nn.Module):
+class ResetBeforeGRU(nn.Module):
     """Layers of the GRU as first published: the reset gate acts on the state before the matrix product.
 
-    Cho et al. 2014, equations 5 to 8, with z and 1 - z exchanged as everywhere since:
+    Cho et al. 2014, equations 5 to 8, with z and 1 - z exchanged as is usual today:
     r = σ(W_r [h, x] + b_r), z = σ(W_z [h, x] + b_z), h̃ = tanh(W [r ⊙ h, x] + b), h' = (1 - z) ⊙ h̃ + z ⊙ h.
     """
 
@@ -97,15 +97,15 @@ class ResetBefore(nn.Module):
         self.dropout = dropout
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
-        """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        """Return the last valid states, (batch, features), for steps (batch, steps, width)."""
         if torch.compiler.is_exporting():
             layers = [[Direction(*cell.parameters()) for cell in layer.children()] for layer in self.cells]
             return exported_states("gru_before", layers, steps, lengths)
         dropout = self.dropout * self.training
         if steps.device.type != "cpu" or torch.compiler.is_compiling():
-            return through(steps, self._cells(lengths, None), dropout)
+            return run_layers(steps, self._cells(lengths, None), dropout)
         packed = Packed.of(steps, lengths)
-        return packed.in_order(through(packed.steps, self._cells(None, packed.sizes), dropout))
+        return packed.in_order(run_layers(packed.steps, self._cells(None, packed.sizes), dropout))
 
     def _cells(self, lengths: Tensor | None, sizes: list[int] | None) -> list[list[Cell]]:
         return [
@@ -118,7 +118,7 @@ class ResetBefore(nn.Module):
 
 
 class _ResetBeforeCell(nn.Module):
-    """One direction of one layer; weights are stacked in the order reset, update, candidate."""
+    """One direction of one layer; the weights are stacked in the order reset, update, candidate."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -126,22 +126,24 @@ class _ResetBeforeCell(nn.Module):
         self.weight_hh = nn.Parameter(torch.empty(3 * hidden, hidden))
         self.bias = nn.Parameter(torch.empty(3 * hidden))
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as torch's recurrent layers
+            nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # like torch's recurrent layers
 
     def forward(self, steps: Tensor, *, backwards: bool, lengths: Tensor | None, sizes: list[int] | None) -> States:
-        """The states after each step, and after each sample's last.
+        """Return the states after each step and the state after each sample's last step.
 
         Args:
-            steps: (steps of all samples, width), packed, where ``sizes`` says how many samples have each; else
-                (batch, steps, width), padded to the longest of ``lengths``.
-            backwards: from each sample's last step to its first.
+            steps: packed, (steps of all samples, width), if ``sizes`` is given; otherwise padded to the longest of
+                ``lengths``, (batch, steps, width).
+            backwards: run from each sample's last step to its first.
+            lengths: valid steps of each sample, (batch,); None if all steps are valid.
+            sizes: the number of samples that have each packed step, or None.
         """
         if sizes is None:
-            return padded(self._forwards, steps, backwards, lengths)
+            return run_padded(self._forwards, steps, backwards, lengths)
         return reset_before_steps(F.linear(steps, self.weight_ih, self.bias), self.weight_hh, sizes, backwards)
 
     def _forwards(self, steps: Tensor) -> Tensor:
-        """In operations that a compiler can follow, and that do not wait for a GPU."""
+        """Return the state after each step, with operations that can be compiled and do not wait for a GPU."""
         hidden = self.weight_hh.shape[1]
         gate_weights, candidate_weights = self.weight_hh.split([2 * hidden, hidden])
         inputs = F.linear(steps, self.weight_ih, self.bias).unbind(1)

@@ -1,4 +1,4 @@
-"""A long short-term memory network (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000)."""
+"""A network of long short-term memories (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
 from trainer.model._exported import directions_of, exported_states
-from trainer.model._recurrent import Cell, Layers, Recurrent, by_direction, by_torch, padded, through
+from trainer.model._recurrent import Cell, Layers, Recurrent, make_cells, run_by_torch, run_layers, run_padded
 from trainer.spec import Spec
 
 
@@ -25,24 +25,29 @@ def lstm(
     dropout: Fraction,
     embedding: PositiveInt,
 ) -> nn.Module:
-    """torch's LSTM over the steps; its output at the last valid one goes through a linear layer.
+    """Return torch's LSTM with a linear layer after its state at the last valid step.
 
-    Returns:
-        a module from (batch, …) samples to (batch, ``spec.num_outputs``).
+    The module maps samples (batch, …) to (batch, ``spec.num_outputs``).
     """
-
-    def make(width: int) -> nn.Module:
-        between = dropout if layers > 1 else 0.0
-        return Layers(PaddedLSTM(width, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional))
-
-    return Recurrent(spec, make, features=hidden * (1 + bidirectional), dropout=dropout, embedding=embedding)
+    return Recurrent(
+        spec,
+        partial(Layers, PaddedLSTM),
+        hidden=hidden,
+        layers=layers,
+        bidirectional=bidirectional,
+        dropout=dropout,
+        embedding=embedding,
+    )
 
 
 class PaddedLSTM(nn.LSTM):
-    """torch's LSTM, asked for its last states; on a CPU padded, as oneDNN is twice as fast and takes nothing packed."""
+    """torch's LSTM that returns its last states.
+
+    On a CPU the steps are padded, because oneDNN is twice as fast and does not support packed sequences.
+    """
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
-        """(batch, steps, width), lengths -> the last valid states, (batch, features)."""
+        """Return the last valid states, (batch, features), for steps (batch, steps, width)."""
         if torch.compiler.is_exporting():
             return exported_states("lstm", directions_of(self), steps, lengths)
         if (
@@ -50,21 +55,21 @@ class PaddedLSTM(nn.LSTM):
             and torch.is_autocast_enabled("cpu")
             and torch.get_autocast_dtype("cpu") == torch.half
         ):
-            with torch.autocast("cpu", enabled=False):  # oneDNN's has no float16
+            with torch.autocast("cpu", enabled=False):  # oneDNN has no LSTM in float16
                 last: Tensor = self(steps.float(), lengths)
                 return last
         if lengths is None or not self.bidirectional or steps.device.type != "cpu":
-            return by_torch(super().forward, self, steps, lengths)
-        cells = by_direction(self, partial(_cell, self, lengths))
-        return through(steps, cells, self.dropout * self.training)
+            return run_by_torch(super().forward, self, steps, lengths)
+        cells = make_cells(self, partial(_cell, self, lengths))
+        return run_layers(steps, cells, self.dropout * self.training)
 
 
 def _cell(layer: nn.LSTM, lengths: Tensor, weights: Sequence[Tensor], backwards: bool) -> Cell:
-    """One direction of one layer, over padded steps."""
+    """Return one direction of one layer, which runs over padded steps."""
 
     def forwards(steps: Tensor) -> Tensor:
         zeros = steps.new_zeros(1, len(steps), layer.hidden_size)
         states: Tensor = torch.lstm(steps, (zeros, zeros), list(weights), True, 1, 0.0, layer.training, False, True)[0]
         return states
 
-    return lambda steps: padded(forwards, steps, backwards, lengths)
+    return lambda steps: run_padded(forwards, steps, backwards, lengths)

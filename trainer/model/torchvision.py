@@ -1,4 +1,4 @@
-"""Any image classifier of torchvision, from random weights."""
+"""Any image classifier of torchvision, with random weights."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from trainer.spec import Spec
 
 @MODELS.register
 class Torchvision(nn.Module):
-    """A torchvision classifier with its last layer made for the data.
+    """A torchvision classifier with as many outputs as the data needs.
 
-    Grey images are given to all three colour channels.
+    Grey images are copied to all three colour channels.
 
     Args:
         spec: images (batch, channels, height, width) of 1 or 3 channels, or spectrograms (batch, 1, steps, bands).
         arch: a name of ``torchvision.models.list_models(module=torchvision.models)``.
-        size: resize to size × size first, bilinearly.
+        size: resize the images to size × size with bilinear interpolation; None keeps their size.
 
     Returns:
         (batch, ``spec.num_outputs``).
 
     Raises:
-        ConfigError: the data is no image of 1 or 3 channels, there is no such classifier, or it cannot read the size.
+        ConfigError: the data has no images of 1 or 3 channels, there is no such classifier, or the classifier cannot
+            read images of this size.
     """
 
     def __init__(self, spec: Spec, *, arch: str, size: Annotated[int, Meta(ge=8)] | None) -> None:
@@ -48,13 +49,13 @@ class Torchvision(nn.Module):
         options = {"num_classes": spec.num_outputs}
         if arch.startswith("vit_"):
             options["image_size"] = size or spec.shape[1]
-        if arch in ("googlenet", "inception_v3"):  # their auxiliary heads answer in a tuple
+        if arch in ("googlenet", "inception_v3"):  # their auxiliary heads return a tuple
             options |= {"aux_logits": False, "init_weights": True}
         self.size, self.steps = size, spec.shape[1]
         self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()
-        try:  # classifiers differ in the sizes they can read, and only they know: let it read one image
+        try:  # only a trial shows whether a classifier can read images of this size
             self.network: nn.Module = builder(weights=None, **options)
-            self.network.to(memory_format=torch.channels_last)  # see the cnn
+            self.network.to(memory_format=torch.channels_last)  # see cnn.py
             with torch.no_grad():
                 self.eval()(torch.zeros(1, *spec.shape))
         except (AssertionError, RuntimeError) as error:
@@ -65,7 +66,7 @@ class Torchvision(nn.Module):
         self.train()
 
     def forward(self, images: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """See the class; spectrograms of all lengths are padded to one size, as these networks are made for one."""
+        """Pad spectrograms to one size, which these networks need, and classify the images."""
         if lengths is not None:
             images = F.pad(images, [0, 0, 0, self.steps - images.shape[2]])
         if self.size is not None:
