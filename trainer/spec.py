@@ -1,4 +1,4 @@
-"""What data tells a model and a loss: the kind and shape of a sample, the task, the classes. No torch."""
+"""The description of a data set for models and losses: kind, shape, task and classes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ Task = Literal["classification", "multilabel", "regression"]
 
 @dataclass(frozen=True)
 class Spec:
-    """What a model has to read and what it has to answer.
+    """The inputs and outputs of a model.
 
     Args:
-        dataset: name of the data set, for messages.
-        kind: what a sample is.
-        shape: of one sample: image (channels, height, width), spectrogram (1, steps, bands), sequence (steps, width),
-            tokens (steps,), table (features,).
-        task: one of several classes, any number of labels, or values.
-        classes: names of the classes, labels or values.
-        counts: training samples of each class or label; empty for values.
-        target_mean, target_std: of the training values, where a loss is to see them with zero mean and unit variance;
-            empty: as they are.
-        vocabulary: number of different tokens, 0 being the padding; only for tokens.
-        varying: samples have one to ``shape``'s steps; they come with their lengths, padded with zeros to the longest
-            of their batch.
-        num_outputs: what the model has to return for one sample, as the loss wants it.
-        sigmoid: the loss takes probabilities, so the model has to end in a sigmoid.
+        dataset: the name of the data set, for messages.
+        kind: the kind of a sample.
+        shape: the shape of a sample: image (channels, height, width), spectrogram (1, steps, bands), sequence (steps,
+            width), tokens (steps,), table (features,).
+        task: classification has one class for each sample, multilabel any number of labels, regression values.
+        classes: the names of the classes, labels or values.
+        counts: the number of training samples of each class or label; empty for values.
+        target_mean, target_std: the mean and standard deviation of the training values if the loss standardises
+            targets, else empty.
+        vocabulary: the number of different tokens, including the padding 0; only for tokens.
+        varying: True if the number of steps varies. ``shape`` then has the largest number, and a batch comes with its
+            lengths, padded with zeros to the longest of them.
+        num_outputs: the number of outputs of the model for one sample; the loss decides.
+        sigmoid: True if the loss takes probabilities, so that the model has to end in a sigmoid.
     """
 
     dataset: str
@@ -45,7 +45,7 @@ class Spec:
 
     @property
     def step_axis(self) -> int:
-        """The axis of a batch that counts the steps, where the kind has steps."""
+        """The axis of the steps in a batch of samples that have steps."""
         return 2 if self.kind == "spectrogram" else 1
 
     def __str__(self) -> str:

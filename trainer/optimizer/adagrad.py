@@ -1,4 +1,4 @@
-"""Adagrad."""
+"""The optimizer Adagrad."""
 
 from collections.abc import Iterable
 
@@ -17,5 +17,5 @@ def adagrad(
     eps: PositiveFloat,
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
-    """Adagrad: Duchi, Hazan and Singer 2011."""
+    """Return torch's Adagrad (Duchi, Hazan and Singer 2011)."""
     return torch.optim.Adagrad(parameters, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay)

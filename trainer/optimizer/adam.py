@@ -1,4 +1,4 @@
-"""Adam."""
+"""The optimizer Adam."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ def adam(
     eps: PositiveFloat,
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
-    """Adam: Kingma and Ba 2015, algorithm 1."""
+    """Return torch's fused Adam (Kingma and Ba 2015, algorithm 1)."""
     return torch.optim.Adam(
         parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay, fused=True
     )

@@ -1,4 +1,4 @@
-"""AdamW."""
+"""The optimizer AdamW."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ def adamw(
     eps: PositiveFloat,
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
-    """AdamW: Loshchilov and Hutter 2019, algorithm 2."""
+    """Return torch's fused AdamW (Loshchilov and Hutter 2019, algorithm 2)."""
     return torch.optim.AdamW(
         parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay, fused=True
     )

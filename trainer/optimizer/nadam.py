@@ -1,4 +1,4 @@
-"""NAdam."""
+"""The optimizer NAdam."""
 
 from collections.abc import Iterable
 
@@ -17,5 +17,5 @@ def nadam(
     eps: PositiveFloat,
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
-    """NAdam: Dozat 2016, algorithm 2."""
+    """Return torch's NAdam (Dozat 2016, algorithm 2)."""
     return torch.optim.NAdam(parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)

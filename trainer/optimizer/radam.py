@@ -1,4 +1,4 @@
-"""RAdam."""
+"""The optimizer RAdam."""
 
 from collections.abc import Iterable
 
@@ -17,5 +17,5 @@ def radam(
     eps: PositiveFloat,
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
-    """RAdam: Liu et al. 2020, algorithm 2."""
+    """Return torch's RAdam (Liu et al. 2020, algorithm 2)."""
     return torch.optim.RAdam(parameters, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)

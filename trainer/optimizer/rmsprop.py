@@ -1,4 +1,4 @@
-"""RMSprop."""
+"""The optimizer RMSprop."""
 
 from collections.abc import Iterable
 
@@ -18,5 +18,5 @@ def rmsprop(
     momentum: Fraction,
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
-    """RMSprop: Tieleman and Hinton 2012, lecture 6.5."""
+    """Return torch's RMSprop (Tieleman and Hinton 2012, lecture 6.5)."""
     return torch.optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay)

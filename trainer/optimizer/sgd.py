@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum, in the form of Sutskever et al. 2013."""
+"""Stochastic gradient descent with momentum."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ def sgd(
     nesterov: bool,
     weight_decay: NonNegativeFloat,
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum, in the form of Sutskever et al. 2013."""
+    """Return torch's fused SGD with momentum (Sutskever et al. 2013)."""
     return torch.optim.SGD(
         parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True
     )

@@ -1,7 +1,7 @@
 """The registry of learning-rate schedules: ``component(horizon, *, keys)`` returns a ``Scheduler``.
 
-A schedule multiplies the optimizer's own learning rate by a factor that is a pure function of the step, so there
-is no state to save; only ``plateau`` looks at a metric and has some.
+A scheduler multiplies the optimizer's own learning rate by a factor. The factor of a ``Schedule`` is a pure function of
+the step and has no state to save; only ``plateau`` observes a metric and has a state.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ class Horizon(NamedTuple):
 
 
 class Scheduler(Protocol):
-    """What the engine asks of a schedule."""
+    """The interface between the engine and a scheduler."""
 
-    observes: bool  # it needs the monitored metric, so there must be a val split
+    observes: bool  # True if the factor depends on the monitored metric, which requires a val split
 
     def factor(self, step: int) -> float:
-        """What to multiply the learning rate with at optimizer step ``step``, counted from 0."""
+        """Return the factor of the learning rate at optimizer step ``step``, counted from 0."""
 
     def observe(self, value: float, higher_is_better: bool) -> None:
-        """Learn the monitored metric after an evaluation."""
+        """Take note of the monitored metric after an evaluation."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Return the state that a resumed run needs, as plain types."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a saved state."""
+        """Restore a state that ``state_dict`` returned."""
 
 
 class Schedule:
     """A factor that is a function of the step alone.
 
     Args:
-        factor: of the step, and of the part of the run after warm-up that is done, from 0 to 1.
-        horizon: length of the run.
-        warmup_epochs: the factor first rises linearly to 1 over so many epochs.
+        factor: a function of the step and of the completed part of the run after warm-up, from 0 to 1.
+        horizon: the length of the run.
+        warmup_epochs: the number of epochs in which the factor rises linearly to 1.
     """
 
     observes = False
@@ -56,17 +56,17 @@ class Schedule:
         self._steps = max(1, horizon.total_steps - self._warmup)
 
     def factor(self, step: int) -> float:
-        """The factor at optimizer step ``step``, counted from 0."""
+        """Return the factor at optimizer step ``step``, counted from 0."""
         if step < self._warmup:
             return (step + 1) / self._warmup
         return self._factor(step, min(1.0, (step - self._warmup) / self._steps))
 
     def observe(self, value: float, higher_is_better: bool) -> None:
-        """A pure function of the step has nothing to learn from a metric."""
+        """Ignore the metric: the factor depends on the step alone."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the step is enough."""
+        """Return an empty dict: the factor depends on the step alone."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take over."""
+        """Ignore the empty state of ``state_dict``."""

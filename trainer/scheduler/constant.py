@@ -1,4 +1,4 @@
-"""A constant learning rate."""
+"""A schedule with a constant learning rate."""
 
 from trainer.config import NonNegativeFloat
 from trainer.scheduler import SCHEDULERS, Horizon, Schedule
@@ -6,5 +6,5 @@ from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 
 @SCHEDULERS.register
 def constant(horizon: Horizon, *, warmup_epochs: NonNegativeFloat) -> Schedule:
-    """Factor 1, after the warm-up."""
+    """Return a schedule with factor 1 after warm-up."""
     return Schedule(lambda step, part: 1.0, horizon, warmup_epochs)

@@ -1,4 +1,4 @@
-"""Half a cosine."""
+"""A schedule along half a cosine."""
 
 import math
 
@@ -8,7 +8,10 @@ from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 
 @SCHEDULERS.register
 def cosine(horizon: Horizon, *, end_factor: UnitInterval, warmup_epochs: NonNegativeFloat) -> Schedule:
-    """``end + (1 - end)(1 + cos(pi t / T)) / 2``: Loshchilov and Hutter 2017, equation 5, without restarts."""
+    """Return a schedule with factor ``end + (1 - end)(1 + cos(pi t / T)) / 2``.
+
+    Loshchilov and Hutter 2017, equation 5, without restarts.
+    """
 
     def factor(step: int, part: float) -> float:
         return end_factor + (1 - end_factor) * (1 + math.cos(math.pi * part)) / 2

@@ -1,4 +1,4 @@
-"""One cycle."""
+"""A schedule that rises and falls once."""
 
 import math
 from typing import Annotated
@@ -17,12 +17,11 @@ def onecycle(
     div_factor: PositiveFloat,
     final_div_factor: PositiveFloat,
 ) -> Schedule:
-    """Up to 1 and down again along cosines, as torch's OneCycleLR; the momentum stays what it is.
+    """Return a schedule that rises to 1 and falls again along cosines, like torch's OneCycleLR (Smith and Topin 2018).
 
-    Smith and Topin 2018. The first factor is ``1 / div_factor``, the last ``1 / (div_factor * final_div_factor)``.
+    The first factor is ``1 / div_factor``, the last ``1 / (div_factor * final_div_factor)``. The momentum is constant.
     """
     first, last = 1 / div_factor, 1 / (div_factor * final_div_factor)
-
     end = horizon.total_steps - 1
     peak = pct_start * horizon.total_steps - 1
 
@@ -35,5 +34,4 @@ def onecycle(
 
 
 def _cosine(start: float, end: float, part: float) -> float:
-    """From ``start`` to ``end`` along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * part)) / 2

@@ -1,4 +1,4 @@
-"""A drop when the metric stands still."""
+"""A scheduler that drops when the metric does not improve."""
 
 import math
 from typing import Annotated, Any
@@ -11,7 +11,10 @@ from trainer.scheduler import SCHEDULERS, Horizon
 
 @SCHEDULERS.register
 class Plateau:
-    """Multiply by ``factor`` after ``patience`` evaluations without improvement, as torch's ReduceLROnPlateau."""
+    """Multiply the learning rate by ``factor`` after ``patience`` evaluations without improvement.
+
+    The rule is that of torch's ReduceLROnPlateau.
+    """
 
     observes = True
 
@@ -30,11 +33,11 @@ class Plateau:
         self._waited = 0
 
     def factor(self, step: int) -> float:
-        """The factor reached so far; the step does not matter."""
+        """Return the current factor; the step has no influence."""
         return self._current
 
     def observe(self, value: float, higher_is_better: bool) -> None:
-        """Count an evaluation; drop when too many have brought nothing."""
+        """Count an evaluation; drop the factor after more than ``patience`` evaluations without improvement."""
         sign = 1 if higher_is_better else -1
         first = self._best is None and not math.isnan(value)
         if first or (self._best is not None and sign * value > sign * self._best * (1 + sign * self._threshold)):
@@ -45,9 +48,7 @@ class Plateau:
             self._current, self._waited = max(self._current * self._drop, self._min), 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The factor, the best value and the evaluations waited."""
         return {"current": self._current, "best": self._best, "waited": self._waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a saved state."""
         self._current, self._best, self._waited = state["current"], state["best"], state["waited"]
