@@ -85,8 +85,14 @@ def test_everything_for_a_program(compare: Compare) -> None:
         (["a", "a"], "compare: needs two runs or more"),
         (["a", "nowhere"], "nowhere: no such folder"),
         (["a", "last"], "last: no run under outputs"),
-        (["a", "b", "--metric", "train/los"], "--metric: train/los: no run has it; did you mean train/loss? metrics: "),
-        (["a", "b", "--picture", "taken.png"], "--picture: taken.png: is there already, and none of this command"),
+        (
+            ["a", "b", "--metric", "train/los"],
+            "--metric: train/los: no run has this metric; did you mean train/loss? metrics: ",
+        ),
+        (
+            ["a", "b", "--picture", "taken.png"],
+            "--picture: taken.png: is there already, and no picture of this command",
+        ),
         (["a", "b", "--picture", "no/x.png"], "--picture: no/x.png: there is no such folder"),
         (["a", "b", "--picture", "x.pdf"], "--picture: x.pdf: must end in .png or .svg"),
     ],

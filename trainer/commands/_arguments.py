@@ -9,29 +9,36 @@ from pathlib import Path
 from trainer.config import ConfigError
 
 
+def describe(parser: argparse.ArgumentParser, description: str, epilog: str) -> None:
+    """Set the texts of the help of a command; the lines of the epilog are kept as they are."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = description, epilog
+
+
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """The option that says whose weights."""
-    parser.add_argument("--checkpoint", metavar="C", default="best", help="best, last or a file (%(default)s)")
+    """Add the option ``--checkpoint``."""
+    text = "the weights: of the best or last checkpoint, or of a file (%(default)s)"
+    parser.add_argument("--checkpoint", metavar="best|last|FILE", default="best", help=text)
 
 
 def need_both(command: str, run: str | None, names: Sequence[str]) -> None:
-    """Raises ConfigError where the run or the files of a command are missing, with what was probably meant."""
+    """Raise ConfigError with a suggestion if a command was given no run or no files."""
     if run is None:
         raise ConfigError(f"{command}: needs a RUN and a FILE, as in trainer {command} last FILE")
     if not names and not (run == "last" or Path(run).is_dir()):
-        raise ConfigError(f"{command}: {run}: is no run; did you mean trainer {command} last {run}?")
+        raise ConfigError(f"{command}: {run}: is not a run directory; did you mean trainer {command} last {run}?")
     if not names:
         raise ConfigError(f"{command}: needs a FILE behind the RUN: a file, a folder, or - for standard input")
 
 
 def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names, and words such as ``device=cpu``; a folder may well be called ``lr=0.1``."""
-    is_word = {word: "=" in word and not _exists(word) for word in words}
-    return [word for word in words if not is_word[word]], [word for word in words if is_word[word]]
+    """Split words into names and overrides such as ``device=cpu``; a word is a name if there is a file called so."""
+    is_override = {word: "=" in word and not _exists(word) for word in words}
+    return [word for word in words if not is_override[word]], [word for word in words if is_override[word]]
 
 
 def _exists(word: str) -> bool:
     try:
         return Path(word).exists()
-    except (OSError, ValueError):  # too long, a null byte
+    except (OSError, ValueError):  # a name that is too long, or has a null byte
         return False

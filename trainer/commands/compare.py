@@ -1,4 +1,4 @@
-"""The command ``trainer compare``: what was different between runs, and what came of it. No torch here."""
+"""The command ``trainer compare``: shows runs side by side: config, environment, metrics, curves. No torch here."""
 
 from __future__ import annotations
 
@@ -9,65 +9,63 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.commands.text_table import aligned, counted, figure, lasted
+from trainer.commands._arguments import describe
+from trainer.commands.text_table import aligned, counted, figure, lasted, print_json, print_lines
 from trainer.config import ConfigError
-from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs import atomic_files
 from trainer.runs.directory import ENVIRONMENT, read_json
-from trainer.runs.read import Run, as_number, differing, for_json, metric_names, runs_named, values_of, varied_keys
+from trainer.runs.read import Run, as_number, differing, metric_names, runs_named, values_of, varied_keys
 
 PICTURE = "compare.png"
-PROGRAM = "trainer compare"  # tells a picture of ours
-MAX_COLUMNS = 6  # runs side by side; more of them have a row each
-KINDS = (".png", ".svg")
-OF_A_RUN = ("run_dir", "resume", "sweep_dir", "sweep")  # keys that are different between any two
+PROGRAM = "trainer compare"  # written into a picture, which may then be replaced
+MAX_COLUMNS = 6  # more runs have a row each instead of a column
+FORMATS = (".png", ".svg")
+NOT_COMPARED = ("run_dir", "resume", "sweep_dir", "sweep")  # keys that differ between any two runs
 
 EPILOG = """\
-A RUN is a run directory, a folder of runs such as a sweep's, or last, the newest under outputs.
+A RUN is a run directory, a folder of runs such as a sweep's, or last for the newest one under outputs.
 examples:
   trainer compare last outputs/2026-11-24/10-39-34-cnn-digits
   trainer compare outputs/sweeps/2026-11-24/10-41-02-113355 --metric val/loss --picture losses.svg
-exit code: 0; 2 the command is wrong."""
+exit code: 0 done; 2 the command is wrong."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Lay runs side by side: config, versions, metrics, and their curves in one picture."
-    parser.epilog = EPILOG
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="at least two of them in all")
-    parser.add_argument("--metric", metavar="NAME", help="the curve to draw, such as train/loss; by default monitor's")
-    parser.add_argument("--picture", metavar="FILE", default=PICTURE, help="where it goes, .png or .svg (%(default)s)")
-    parser.add_argument("--no-picture", action="store_true", help="draw none")
-    parser.add_argument("--json", action="store_true", help="print all of it for a program, and draw nothing")
+    """Add the arguments of the command to its parser."""
+    describe(parser, "Show runs side by side: config, versions, metrics, and their curves in one picture.", EPILOG)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="at least two runs in total")
+    parser.add_argument("--metric", metavar="NAME", help="the curve to draw, such as train/loss (the monitored metric)")
+    parser.add_argument("--picture", metavar="FILE", default=PICTURE, help="a .png or .svg file (%(default)s)")
+    parser.add_argument("--no-picture", action="store_true", help="draw no picture")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON, and draw no picture")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison, draw the curves, and return the exit code, 0.
 
     Raises:
-        ConfigError: there are not two runs, no such metric, or another file stands where the picture goes.
+        ConfigError: there are fewer than two runs, no run has the metric, or the picture would replace another file.
     """
     found = runs_named(arguments.runs)
     if len(found) < 2:
         raise ConfigError(f"compare: needs two runs or more, or a folder with as many, got {len(found)}")
     metric = _metric(found, arguments.metric)
     if arguments.json:
-        print(json.dumps(for_json(as_dict(found, metric)), ensure_ascii=False, indent=2))
+        print_json(as_dict(found, metric))
         return 0
     picture = None if arguments.no_picture or metric is None else Path(arguments.picture)
     if picture is not None:
         _check_picture(picture)
-    print("\n".join(map(printable, _lines(found))))
+    print_lines(_lines(found))
     if picture is not None and metric is not None:
         _draw(found, metric, picture)
-        print(printable(f"picture  {picture}"))
+        print_lines([f"picture  {picture}"])
     return 0
 
 
 def as_dict(found: Sequence[Run], metric: str | None) -> dict[str, Any]:
-    """All of it, for a program; the curves are those of ``metric``, lists of [step, value]."""
+    """Return the comparison as plain containers for ``--json``; a curve of ``metric`` is a list of [step, value]."""
     return {
         "runs": [
             {
@@ -108,7 +106,7 @@ def _lines(found: Sequence[Run]) -> list[str]:
 
 
 def _best(found: Sequence[Run]) -> Run | None:
-    """The best of them; None where they have no metric in common that says which."""
+    """Return the best run; None if the runs do not monitor the same metric, or none of them has a value."""
     if len({each.monitor for each in found if each.monitor is not None}) != 1:
         return None
     best = max(found, key=lambda each: each.score)
@@ -116,11 +114,10 @@ def _best(found: Sequence[Run]) -> Run | None:
 
 
 def _config(run: Run) -> dict[str, Any]:
-    return {key: value for key, value in run.config.items() if key.partition(".")[0] not in OF_A_RUN}
+    return {key: value for key, value in run.config.items() if key.partition(".")[0] not in NOT_COMPARED}
 
 
 def _environment(run: Run) -> dict[str, Any]:
-    """What it ran on."""
     found = read_json(run.path / ENVIRONMENT)
     git = found.get("git")
     commit = str(git.get("commit") or "")[:10] or None if isinstance(git, dict) else None
@@ -133,7 +130,7 @@ def _environment(run: Run) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """A value as it is typed, or not at all."""
+    """Return a value of a config or environment for the table."""
     if value is None:
         return "-"
     if isinstance(value, str):
@@ -143,10 +140,10 @@ def _text(value: Any) -> str:
 
 
 def _metric(found: Sequence[Run], wanted: str | None) -> str | None:
-    """The curve to draw; None where no run has one.
+    """Return the name of the curve to draw: the given one, a monitored metric, or any other; None without curves.
 
     Raises:
-        ConfigError: no run has the one that is wanted.
+        ConfigError: no run has the given metric.
     """
     monitors = [each.monitor for each in found if each.monitor is not None]
     if wanted is None and monitors:
@@ -158,27 +155,27 @@ def _metric(found: Sequence[Run], wanted: str | None) -> str | None:
         return "val/loss" if "val/loss" in known else next(iter(known), None)
     if wanted not in known:
         near = did_you_mean(wanted, known) or ";"
-        raise ConfigError(f"--metric: {wanted}: no run has it{near} metrics: {', '.join(known) or 'none'}")
+        raise ConfigError(f"--metric: {wanted}: no run has this metric{near} metrics: {', '.join(known) or 'none'}")
     return wanted
 
 
 def _check_picture(path: Path) -> None:
-    """Raises ConfigError where a picture cannot be written, or something else stands there."""
-    if path.suffix.lower() not in KINDS:
-        raise ConfigError(f"--picture: {path}: must end in {' or '.join(KINDS)}")
-    atomic_files.check_ours("--picture", path, PROGRAM, within=4000, what="none")
+    """Raise ConfigError if the picture cannot be written, or would replace a file that this command did not write."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--picture: {path}: must end in {' or '.join(FORMATS)}")
+    atomic_files.check_ours("--picture", path, PROGRAM, within=4000, what="no picture")
 
 
 def _draw(found: Sequence[Run], metric: str, path: Path) -> None:
-    """The curves over each other."""
+    """Draw the curve of every run into one picture, each named by the words that vary between the runs."""
     from trainer.commands.pages import plots
 
-    differing = varied_keys([each.words for each in found])
+    varied = varied_keys([each.words for each in found])
     best = _best(found)
     lines = []
     for number, each in enumerate(found, 1):
         values = values_of(each.words)
-        said = " ".join(f"{key}={values[key]}" for key in differing if key in values) or each.path.name
-        name = f"{number}  {said}" if len(found) <= MAX_COLUMNS else said
+        words = " ".join(f"{key}={values[key]}" for key in varied if key in values) or each.path.name
+        name = f"{number}  {words}" if len(found) <= MAX_COLUMNS else words
         lines.append(plots.Curve(name, each.curve(metric), stands_out=each is best))
     plots.save(plots.curves(lines, metric, (9, 4.5)), path, PROGRAM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import operator
 import re
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from trainer.commands.text_table import aligned, figure
+from trainer.commands._arguments import describe
+from trainer.commands.text_table import aligned, figure, print_json, print_lines
 from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
@@ -29,7 +29,6 @@ from trainer.runs.read import (
     Run,
     as_number,
     find_runs,
-    for_json,
     format_value,
     more_is_better,
     test_metrics_of,
@@ -71,9 +70,7 @@ exit code: 0, also if there is no run; 2 the command is wrong."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "List the runs below a folder, the newest first."
-    parser.epilog = EPILOG
+    describe(parser, "List the runs below a folder, the newest first.", EPILOG)
     parser.add_argument(
         "words", nargs="*", metavar="WORD", help=f"a DIR with runs in it ({OUTPUTS}), and any CONDITION, see below"
     )
@@ -102,29 +99,28 @@ def run(arguments: argparse.Namespace) -> int:
     found = _in_order(found, arguments.sort, reverse=arguments.reverse)
     shown = found[:limit]
     if arguments.json:
-        print(json.dumps([as_dict(each) for each in shown], ensure_ascii=False, indent=2))
+        print_json([as_dict(each) for each in shown])
     elif not shown:
         wanted = f" with {' '.join(each.typed for each in conditions)} (of {len(every):,})" if every else ""
-        print(printable(f"no run under {folder}{wanted}"))
+        print_lines([f"no run under {folder}{wanted}"])
     else:
         lines = _table(_chosen_columns(shown, columns) if columns else _usual_columns(shown, arguments.sort))
         more = [f"… and {len(found) - len(shown):,} more"] if len(found) > len(shown) else []
-        print("\n".join([*lines, *more]))
+        print_lines([*lines, *more])
     return 0
 
 
 def as_dict(run: Run) -> dict[str, Any]:
     """Return everything that is known of a run, for ``--json``; programs rely on the names."""
     reason = run.summary.get("reason")
-    facts = {name: value_of(run, name) for name in FACTS}
-    known = {name: None if value is MISSING else for_json(value) for name, value in facts.items()}
+    known = {name: None if (value := value_of(run, name)) is MISSING else value for name in FACTS}
     return {
         "path": str(run.path),
         "state": known["state"],
         "started": known["started"],
         "words": list(run.words),
-        "config": for_json(run.config),
-        "metrics": for_json(run.metrics),
+        "config": run.config,
+        "metrics": run.metrics,
         "monitor": run.monitor,
         "direction": None if run.monitor is None else "maximize" if run.maximizes else "minimize",
         "best": known["best"],

@@ -1,29 +1,40 @@
-"""Text tables: aligned columns, figures, counts and durations."""
+"""Text for the terminal: aligned columns, metrics, counts, durations, and JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from trainer.config.errors import printable
+from trainer.runs.read import for_json
 
 
 def figure(value: float | None) -> str:
-    """A metric as it is printed."""
+    """Return a metric with four decimal places, or in scientific notation; an empty text for None."""
     if value is None:
         return ""
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3e}"
 
 
 def counted(number: float | None) -> str:
-    """How many, as it is printed."""
+    """Return a count with separators for thousands; an empty text for None."""
     return "" if number is None else f"{number:,}" if isinstance(number, int) else f"{number:,.0f}"
 
 
 def lasted(seconds: float | None) -> str:
-    """How long, as it is printed."""
+    """Return a duration in seconds with one decimal place; an empty text for None."""
     return "" if seconds is None else f"{seconds:.1f}"
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[int]) -> list[str]:
-    """Columns of text, to the right but for those in ``left``."""
+    """Return the lines of a table.
+
+    Args:
+        head: the names of the columns.
+        rows: the cells of each row.
+        left: the numbers of the columns that are aligned to the left; the others are aligned to the right.
+    """
     widths = [max(len(name), *(len(row[at]) for row in rows), 0) if rows else len(name) for at, name in enumerate(head)]
     left = set(left)
     return [
@@ -33,3 +44,13 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[i
         ).rstrip()
         for row in (head, *rows)
     ]
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines, without letters that could move the cursor of a terminal."""
+    print("\n".join(map(printable, lines)), flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print plain containers as JSON; inf and NaN become null."""
+    print(json.dumps(for_json(value), ensure_ascii=False, indent=2))

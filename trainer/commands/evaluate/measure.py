@@ -1,4 +1,4 @@
-"""What trained models answer on a data set, measured: a run by itself, or several as one."""
+"""Metrics of a run, or of an ensemble of runs, on a data set."""
 
 from __future__ import annotations
 
@@ -18,24 +18,22 @@ from trainer.data.data import Inputs
 from trainer.metrics import Sums, choose
 from trainer.spec import Spec
 
-SPLITS = ("train", "val", "test", "all")
-
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What came out.
+    """The metrics of a run or an ensemble on one split.
 
     Args:
         split: train, val, test or all.
-        own: whether these are the samples that the run was trained with, or split off from.
-        spec: the data's.
-        data: the data set of the first model.
-        positions: (samples,) int64 of the samples in their source.
-        answers: of the one model; None where several answer as one.
-        scores: (samples, classes or labels) probabilities, or (samples, values).
-        targets: as in ``Source``.
-        sums: as ``trainer.metrics.Sums`` has them.
-        values: loss and metrics by name.
+        own: whether the data set is the one that the run was trained on.
+        spec: the spec of the data set.
+        data: the data set of the first run.
+        positions: (samples,) int64, the positions of the samples in their source.
+        answers: the outputs of a single run; None for an ensemble.
+        scores: (samples, classes or labels) probabilities, or (samples, values) for regression.
+        targets: (samples,) classes, (samples, labels) of 0 and 1, or (samples, values).
+        sums: the total of ``trainer.metrics.Sums``, such as the (classes, classes) confusion matrix.
+        values: the loss and the metrics by name.
     """
 
     split: str
@@ -50,7 +48,7 @@ class Measured:
     values: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """For a program: metrics named as in summary.json, a row for each class, the confusion matrix."""
+        """Return plain containers for ``--json``: the metrics, named as in summary.json, each class, the confusion."""
         found: dict[str, Any] = {
             "dataset": self.spec.dataset,
             "split": self.split,
@@ -70,28 +68,29 @@ class Measured:
 
     @property
     def num_left_out(self) -> int:
-        """Samples of the split that were not looked at, as the run has a limit."""
+        """The number of samples of the split that ``limit_batches`` left out."""
         return len(_part(self.data, self.split)) - len(self.targets)
 
     def raw(self, order: Tensor) -> Inputs:
-        """Some of the samples, by their numbers, as the source has them."""
+        """Return raw samples by their numbers in ``positions``."""
         return _part(self.data, self.split).source.fetch(self.positions[order])
 
     def of_classes(self) -> PerClass:
-        """What became of each class or label."""
+        """Return precision, recall, F1, AUROC and the number of samples of each class or label."""
         return per_class(self.sums, self.scores, self.targets)
 
 
 def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[str] | None) -> Measured:
-    """Measure models on a data set, each by its own preprocessing; several answer with the mean of their scores.
+    """Compute the metrics of a run, or of an ensemble by the mean of the scores, each run with its own preprocessing.
 
     Args:
-        models: one or more, of the same classes.
-        split: train, val, test or all; None: test where the data are the run's own, else all, as all of it is new.
-        metrics: by name; None: those of the run, and what ``trainer.commands.evaluate.scores`` has.
+        models: the runs, which have the same task and classes.
+        split: train, val, test or all. None is test for the data that the run was trained on, and all for other data,
+            because no sample of other data was trained on.
+        metrics: the names of the metrics; None computes those of the run and those of ``evaluate.scores``.
 
     Raises:
-        ConfigError: the data cannot be read, have no such split, or the models do not answer the same question.
+        ConfigError: the data cannot be read or has no such split, or the runs differ in their task, classes or samples.
     """
     first = models[0]
     for other in models[1:]:
@@ -105,11 +104,11 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         data = model.data()
         own = data.fingerprint() == model.fingerprint
         name = split or ("test" if own else "all")
-        # a run's limit is that of its own evaluations; of other samples all are meant
+        # limit_batches of a run holds for its own evaluations; other samples are all evaluated
         limited = own and name in ("val", "test")
         given, loss = answers(model, data, _part(data, name), limited=limited)
         parts.append(given)
-        if found is not None and not _are_same(found[0], data, parts[0], given):
+        if found is not None and not _are_same_samples(found[0], data, parts[0], given):
             raise ConfigError(f"{model.run.path}: its {name} has other samples than that of {first.run.path}")
         found = found or (data, name, own)
     assert found is not None
@@ -136,8 +135,8 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     )
 
 
-def _are_same(one: Data, other: Data, first: Answers, second: Answers) -> bool:
-    """Whether the same samples were asked about, in the same order."""
+def _are_same_samples(one: Data, other: Data, first: Answers, second: Answers) -> bool:
+    """Return whether two runs were evaluated on the same samples in the same order."""
     if not (torch.equal(first.positions, second.positions) and torch.equal(first.targets, second.targets)):
         return False
     if (one.places is None) != (other.places is None):
@@ -148,16 +147,16 @@ def _are_same(one: Data, other: Data, first: Answers, second: Answers) -> bool:
 
 
 def _part(data: Data, name: str) -> Split:
-    """The samples of a split, or of all, each once."""
+    """Return the samples of a split, or of all splits, each once."""
     splits = data.splits()
     if name != "all":
         if name not in splits:
-            raise ConfigError(f"--split: {name}: the data set has none; splits: {', '.join(splits)}, all")
+            raise ConfigError(f"--split: {name}: no such split; splits: {', '.join(splits)}, all")
         return splits[name]
     sources = {id(split.source) for split in splits.values()}
     if len(sources) > 1:
         raise ConfigError(
-            f"--split: all: dataset={data.spec.dataset} keeps its splits apart; one of {', '.join(splits)}"
+            f"--split: all: the splits of dataset={data.spec.dataset} are separate; splits: {', '.join(splits)}"
         )
     return Split(data.test.source, torch.cat([split.positions for split in splits.values()]).unique())
 
@@ -188,7 +187,7 @@ def _values(
 
 
 def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
-    """The loss of the first run, of outputs that would have given these scores."""
+    """Return the loss of an ensemble: the loss of the first run, for outputs that have the mean scores."""
     loss, spec = model.loss, model.spec
     scores_ = probabilities.to(model.device).double()
     if spec.task == "regression" or not hasattr(loss, "scores"):
@@ -203,13 +202,12 @@ def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
 
 
 def differences(measured: Measured, model: OpenedRun) -> Mapping[str, tuple[float, float]] | None:
-    """Where the numbers are not those of summary.json: by name, the one there and the one here.
+    """Return the test metrics that differ from summary.json, by name: the value of the summary, and the one measured.
 
-    None where they need not be the same: other data, another split, or other weights than those that were tested.
+    None is returned if the metrics need not be equal: for other data, another split, or weights of another step.
     """
     summary = model.run.summary
-    tested = measured.split == "test" and measured.own and summary.get("tested_step") == model.step
-    if not tested:
+    if not (measured.split == "test" and measured.own and summary.get("tested_step") == model.step):
         return None
-    here = {f"test/{name}": value for name, value in measured.values.items()}
-    return {name: (summary[name], here[name]) for name in here if name in summary and summary[name] != here[name]}
+    found = {f"test/{name}": value for name, value in measured.values.items()}
+    return {name: (summary[name], found[name]) for name in found if name in summary and summary[name] != found[name]}

@@ -1,4 +1,4 @@
-"""Metrics of all answers at once, which no sums over batches can have: calibration, ranking, the k best."""
+"""Metrics that need the scores of all samples at once: AUROC, expected calibration error and top-k accuracy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.spec import Spec
 
-BINS = 15  # of the calibration error, as in Guo et al. 2017
-DEFAULT_TOP = (3, 5)  # of the top-k accuracies that are shown unasked
+BINS = 15  # of the expected calibration error, as in Guo et al. 2017
+DEFAULT_TOP = (3, 5)  # the top-k accuracies that are computed by default
 
 
 def names(spec: Spec) -> list[str]:
-    """Those that a task has, besides what ``trainer.metrics`` knows."""
+    """Return the names of the metrics of this module that are computed by default for a task."""
     if spec.task == "regression":
         return []
     top = [f"top{k}" for k in DEFAULT_TOP if k < len(spec.classes)] if spec.task == "classification" else []
@@ -27,7 +27,7 @@ def names(spec: Spec) -> list[str]:
 
 
 def is_known(name: str, spec: Spec) -> bool:
-    """Whether a name is one of them; ``top7`` is, where there are more than 7 classes."""
+    """Return whether this module has a metric for a task; ``top7`` needs more than 7 classes."""
     top = re.fullmatch(r"top([1-9]\d*)", name)
     if top is not None:
         return spec.task == "classification" and int(top[1]) < len(spec.classes)
@@ -35,7 +35,7 @@ def is_known(name: str, spec: Spec) -> bool:
 
 
 def check(wanted: Sequence[str], spec: Spec, others: Sequence[str]) -> None:
-    """Raises ConfigError for every name that is neither one of these nor of the others."""
+    """Raise ConfigError with a line for every name that is neither a metric of this module nor one of ``others``."""
     known = [*others, *names(spec)]
     problems = [
         f"--metrics: {name}: no such metric for {spec.task}{did_you_mean(name, known) or ';'} "
@@ -48,7 +48,10 @@ def check(wanted: Sequence[str], spec: Spec, others: Sequence[str]) -> None:
 
 
 def compute(name: str, scores: Tensor, targets: Tensor) -> float:
-    """A metric by its name.
+    """Return a metric by its name.
+
+    The AUROC of two classes is the one of the second class. The AUROC of several classes or labels is their macro
+    average, without classes that have no samples.
 
     Args:
         name: auroc, ece, or topK.
@@ -66,15 +69,20 @@ def compute(name: str, scores: Tensor, targets: Tensor) -> float:
 
 
 def top_accuracy(scores: Tensor, targets: Tensor, k: int) -> float:
-    """The share of samples whose class is among the k with the highest scores."""
+    """Return the share of samples whose class is among the k classes with the highest scores."""
     return float((scores.topk(k, dim=1).indices == targets[:, None]).any(1).double().mean())
 
 
 def calibration(scores: Tensor, targets: Tensor, bins: int = BINS) -> Tensor:
-    """How sure the answers are, and how often right: (bins, 3) float64 of answers, mean confidence, accuracy.
+    """Return the reliability diagram: (bins, 3) float64 with the count, mean confidence and accuracy of each bin.
 
-    The confidence is the probability of the answer; of labels each is an answer of its own. Bins are of equal width.
-    Where a bin has no answers its means are 0.
+    The confidence is the probability of the predicted class. Each label of a multilabel task is a prediction of its
+    own. The bins have equal width. The means of an empty bin are 0.
+
+    Args:
+        scores: (samples, classes or labels) probabilities.
+        targets: (samples,) classes, or (samples, labels) of 0 and 1.
+        bins: the number of bins.
     """
     if targets.ndim == 1:
         sure, answer = scores.max(1)
@@ -82,30 +90,34 @@ def calibration(scores: Tensor, targets: Tensor, bins: int = BINS) -> Tensor:
     else:
         sure = torch.maximum(scores, 1 - scores).flatten()
         right = ((scores > 0.5) == (targets > 0.5)).flatten()
-    place = (sure.double() * bins).ceil().long().clamp(1, bins) - 1  # bins (low, high], as Guo et al. have them
+    place = (sure.double() * bins).ceil().long().clamp(1, bins) - 1  # the bins are (low, high], as in Guo et al.
     count = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, torch.ones_like(sure, dtype=torch.float64))
     sums = [torch.zeros(bins, dtype=torch.float64).index_add_(0, place, each.double()) for each in (sure, right)]
     return torch.stack([count, *(each / count.clamp_min(1) for each in sums)], dim=1)
 
 
 def calibration_error(scores: Tensor, targets: Tensor) -> float:
-    """The expected calibration error: mean |accuracy - confidence| over bins, by their answers (Guo et al. 2017)."""
+    """Return the expected calibration error: the mean of |accuracy - confidence| over all samples, by bins.
+
+    Guo et al. 2017, On Calibration of Modern Neural Networks.
+    """
     count, sure, right = calibration(scores, targets).unbind(1)
     return float((count * (sure - right).abs()).sum() / count.sum())
 
 
 def auroc(scores: Tensor, targets: Tensor) -> Tensor:
-    """The area under the ROC curve of each class against all others, or of each label: (classes,) float64.
+    """Return the area under the ROC curve of each class against all others, or of each label: (classes,) float64.
 
-    The chance that a sample of the class has a higher score than one that is not (Hanley and McNeil 1982), ties
-    counting half: from the sum of ranks (Mann and Whitney 1947). NaN where one of the two sides has no sample.
+    The area is the probability that a sample of the class has a higher score than a sample of another class, where a
+    tie counts half (Hanley and McNeil 1982). It is computed from the sum of ranks (Mann and Whitney 1947). It is NaN
+    if no sample, or every sample, is of the class.
     """
     truth = F.one_hot(targets, scores.shape[1]) if targets.ndim == 1 else (targets > 0.5).long()
     found = []
     for column, true in zip(scores.unbind(1), truth.unbind(1), strict=True):
         _, group, count = column.unique(return_inverse=True, return_counts=True)
         ends = count.cumsum(0).double()
-        rank = ends - (count.double() - 1) / 2  # the mean of the ranks, from 1, of those that are equal
+        rank = ends - (count.double() - 1) / 2  # equal scores share the mean of their ranks, which begin at 1
         positive = true.sum().double()
         negative = len(true) - positive
         ranks = (rank[group] * true).sum()
@@ -114,9 +126,9 @@ def auroc(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 class PerClass(NamedTuple):
-    """What became of the samples of each class, or of each label: (classes,) float64, NaN where nothing divides.
+    """Metrics of each class or label: (classes,) float64 each, NaN for a class without samples.
 
-    Precision, recall and F1 as in ``trainer.metrics``, class by class: 0 where a class was never predicted.
+    The precision of a class that was never predicted is 0, as in ``trainer.metrics``.
     """
 
     precision: Tensor
@@ -127,7 +139,14 @@ class PerClass(NamedTuple):
 
 
 def per_class(sums: Tensor, scores: Tensor, targets: Tensor) -> PerClass:
-    """From the sums of ``trainer.metrics.Sums``: the confusion matrix, or the four counts of each label."""
+    """Return the metrics of each class or label.
+
+    Args:
+        sums: the total of ``trainer.metrics.Sums``: the (classes, classes) confusion matrix, or (4, labels) counts of
+            true positives, false positives, false negatives and true negatives.
+        scores: (samples, classes or labels) probabilities.
+        targets: (samples,) classes, or (samples, labels) of 0 and 1.
+    """
     if targets.ndim == 1:
         right, predicted, there = sums.diagonal().double(), sums.sum(0).double(), sums.sum(1).double()
     else:

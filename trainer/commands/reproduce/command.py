@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.commands._arguments import describe
 from trainer.commands.reproduce.comparison import (
     ComparedNumber,
     ComparedWeights,
@@ -23,16 +23,15 @@ from trainer.commands.reproduce.comparison import (
     environment_differences,
     recorded,
 )
-from trainer.commands.text_table import aligned
+from trainer.commands.text_table import aligned, print_json, print_lines
 from trainer.config import ConfigError, Job, RunError, Settings
-from trainer.config.errors import printable
 from trainer.config.settings import key_of
 from trainer.processes import launch
 from trainer.processes.signals import Interrupts
 from trainer.processes.world import world
 from trainer.runs import resume
 from trainer.runs.directory import CONFIG
-from trainer.runs.read import FINISHED, RUNNING, Run, as_number, for_json, read_run, run_named
+from trainer.runs.read import FINISHED, RUNNING, Run, as_number, read_run, run_named
 
 KEYS = ("plugins", "device", "dataset.path", "dataset.root")  # the keys that may change; the training stays the same
 
@@ -56,9 +55,7 @@ NO_REASON = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Train a run again, in a directory of its own, and say whether the result is the same."
-    parser.epilog = EPILOG
+    describe(parser, "Train a run again, in a directory of its own, and say whether the result is the same.", EPILOG)
     parser.add_argument("run", nargs="?", metavar="RUN", help="a finished run; nothing is written to it")
     parser.add_argument("words", nargs="*", metavar="WORD", help="where its code, data and device are now, see below")
     parser.add_argument("--run-dir", metavar="DIR", help="the directory of the new run (RUN-again)")
@@ -88,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _stdout_to_stderr() if arguments.json else contextlib.nullcontext(), Interrupts() as interrupts:
         try:
             changed = config_differences(resume.load_config(found.path / CONFIG), job.settings.to_dict())
-            _print(_opening(before, changed, _environment(job.settings)))
+            print_lines(_opening(before, changed, _environment(job.settings)))
             folder = _train(job)
         except RunError:
             raise
@@ -97,10 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise
     comparison = compare(before, recorded(read_run(folder)), changed, tolerance)
     if arguments.json:
-        result = {"run": str(found.path), "again": str(folder), **comparison.to_dict()}
-        print(json.dumps(for_json(result), ensure_ascii=False, indent=2))
+        print_json({"run": str(found.path), "again": str(folder), **comparison.to_dict()})
     else:
-        _print(_verdict(comparison))
+        print_lines(_verdict(comparison))
     return int(not comparison.same)
 
 
@@ -199,10 +195,6 @@ def _stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(before, 1)
         os.close(before)
-
-
-def _print(lines: Sequence[str]) -> None:
-    print("\n".join(map(printable, lines)), flush=True)
 
 
 def _opening(before: Recorded, changed: Sequence[Difference], now: Mapping[str, Any]) -> list[str]:
