@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.helpers import loaders_of, torchvision_functional
 from trainer.data import Data, Split, TensorSource, augment_images
-from trainer.data.augment_images import OFF, Augment, erase, recolor, shift, turn
+from trainer.data.augment_images import OFF, Augment, change_colors, erase, rotate_and_scale, shift
 from trainer.data.random_numbers import SampleRandom
 from trainer.spec import Spec
 
@@ -131,7 +131,7 @@ def test_flip_alone_mirrors_at_draws_below_one_half() -> None:
 @pytest.mark.parametrize(("rotate", "scale"), [(30.0, 0.0), (0.0, 0.4), (180.0, 0.0), (25.0, 0.9)])
 def test_rotation_and_scale_turn_each_sample_as_by_hand(height: int, width: int, rotate: float, scale: float) -> None:
     images, draws = make_images(8, 3, height, width), torch.rand(8, 2)
-    result = turn(images, draws, rotate=rotate, scale=scale)
+    result = rotate_and_scale(images, draws, rotate=rotate, scale=scale)
     assert result.dtype == torch.float32 and result.shape == images.shape
     wanted = [turned_by_hand(*each, rotate, scale) for each in zip(images, draws.tolist(), strict=True)]
     # values to 255, looked up at float32 places: 255 · 9 pixels · 2^-23 · a few
@@ -158,7 +158,7 @@ def test_quarter_turns_are_those_of_rot90(height: int, width: int, rotate: float
     images = make_images(3, 2, height, width).float()
     draws = torch.full((3, 2), draw)  # the angle is (2 · draw - 1) · rotate
     wanted = quarter_turned(images, turns)
-    torch.testing.assert_close(turn(images, draws, rotate=rotate, scale=0), wanted, rtol=0, atol=5e-3)
+    torch.testing.assert_close(rotate_and_scale(images, draws, rotate=rotate, scale=0), wanted, rtol=0, atol=5e-3)
 
 
 def test_crop_and_flip_follow_the_rotation() -> None:
@@ -213,7 +213,7 @@ def test_erasing_has_its_chance_and_its_areas_and_reaches_every_pixel() -> None:
 def test_colors_change_as_torchvision_changes_them() -> None:
     functional = torchvision_functional()
     images, draws = make_images(12, 3, 9, 8), torch.rand(12, 3)
-    result = recolor(images.float(), draws, color=0.6)
+    result = change_colors(images.float(), draws, color=0.6)
     for image, got, numbers in zip(images, result, draws.tolist(), strict=True):
         bright, contrast, saturation = (1 + 0.6 * (2 * number - 1) for number in numbers)
         wanted = functional.adjust_brightness(image / 255, bright)

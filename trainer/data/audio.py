@@ -1,4 +1,4 @@
-"""Sound: waves read from files, what a model reads of them, and augmentation, in batch and with draws of its own."""
+"""Sounds: reading waves from files, computing features, and augmenting batches."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from trainer.data.data import Inputs, keep, valid_steps
 from trainer.data.random_numbers import SampleRandom
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
-# Coded with more than 16 bits; of all others an int16 keeps what can be heard, in half the memory.
+# Formats with more than 16 bits a sample. Samples of all other formats are kept as int16, in half the memory.
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
-FULL_SCALE = 2**15  # of an int16
-FLOOR = 1e-8  # of the power, below which nothing is told apart: 80 dB below full scale
-CHUNK = 2**20  # values of waves that are worked on at once: bounds the memory of what is between, and fits caches
+FULL_SCALE = 2**15  # the int16 amplitude that is 1 in float32
+FLOOR = 1e-8  # added to the power before the logarithm: 80 dB below full scale
+CHUNK = 2**20  # values of waves that are processed at once, which bounds the memory of intermediate results
 
-File = Path | bytes  # what a sound is read from: a file, or all that is in one
+SoundFile = Path | bytes  # the path or the content of a file
+File = SoundFile
 FeatureName = Literal["logmel", "raw"]
 Milliseconds = Annotated[float, Meta(gt=0, le=1000)]
 
 
 class Header(NamedTuple):
-    """What the head of a file says.
+    """The header of a sound file.
 
     Args:
         rate: samples a second.
-        frames: how many there are, of each channel.
-        fine: whether they have more than 16 bits.
+        frames: the number of samples of each channel.
+        fine: whether a sample has more than 16 bits.
     """
 
     rate: int
@@ -44,15 +45,15 @@ class Header(NamedTuple):
     fine: bool
 
 
-def read_header(file: File, place: str = "") -> Header:
-    """What the head of a sound file says; reads no samples.
+def read_header(file: SoundFile, place: str = "") -> Header:
+    """Read the header of a sound file without its samples.
 
     Args:
-        file: of any kind that libsndfile reads.
-        place: where it stands, for messages, where it is no path.
+        file: a file of any format that libsndfile reads.
+        place: the name of the file in messages, if ``file`` is no path.
 
     Raises:
-        RunError: it is no sound, has no samples, or a wav ends before it should.
+        RunError: the file is no sound, has no samples, or is a wav that is cut off.
     """
     import soundfile
 
@@ -64,44 +65,44 @@ def read_header(file: File, place: str = "") -> Header:
         raise RunError(f"{place}: no sound that can be read ({_reason(error)})") from error
     if head.frames == 0:
         raise RunError(f"{place}: a sound without a sample")
-    if start[:4] == b"RIFF":  # of a wav that is cut off libsndfile reads what is left, and says nothing
+    if start[:4] == b"RIFF":  # libsndfile reads a wav that is cut off without an error
         wanted = int.from_bytes(start[4:], "little") + 8
-        if size + 1 < wanted < 2**31:  # more is what a program says that could not know it when it began to write
+        if size + 1 < wanted < 2**31:  # programs that stream write a larger size
             raise RunError(f"{place}: cut off: {size} of {wanted} bytes")
     return Header(head.samplerate, head.frames, head.subtype in FINE)
 
 
-def _name(file: File) -> str:
+def _name(file: SoundFile) -> str:
     return "a sound" if isinstance(file, bytes) else str(file)
 
 
-def _opened(file: File) -> Path | io.BytesIO:
+def _opened(file: SoundFile) -> Path | io.BytesIO:
     return io.BytesIO(file) if isinstance(file, bytes) else file
 
 
-def _start(file: File) -> tuple[bytes, int]:
-    """The first 8 bytes of a file, and how many it has."""
+def _start(file: SoundFile) -> tuple[bytes, int]:
+    """Return the first 8 bytes of a file, and its size in bytes."""
     if isinstance(file, bytes):
         return file[:8], len(file)
     with file.open("rb") as opened:
         return opened.read(8), file.stat().st_size
 
 
-def read_wave(file: File, rate: int, most: int | None, *, fine: bool, place: str = "") -> Tensor:
-    """The sound of a file: the mean of its channels, resampled.
+def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place: str = "") -> Tensor:
+    """Read the wave of a file: the mean of its channels, resampled.
 
     Args:
-        file: of any kind that libsndfile reads.
+        file: a file of any format that libsndfile reads.
         rate: samples a second of the result.
-        most: samples of the result; what lies behind them is cut off.
+        most: the maximum number of samples of the result; longer waves are cut off. None keeps all samples.
         fine: keep more than 16 bits.
-        place: where it stands, for messages, where it is no path.
+        place: the name of the file in messages, if ``file`` is no path.
 
     Returns:
-        (steps,) float32 where ``fine``, 1 being full scale, else int16.
+        (samples,) float32 if ``fine``, 1 being full scale, else int16.
 
     Raises:
-        RunError: it is no sound, has no samples, ends before it should, or holds NaN or infinity.
+        RunError: the file is no sound, has no samples, is cut off, or holds NaN or infinity.
     """
     import soundfile
 
@@ -130,31 +131,31 @@ def read_wave(file: File, rate: int, most: int | None, *, fine: bool, place: str
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's or the system's words, in one line and without the path.
+    """Return the reason of an error on one line, without the path.
 
-    A TypeError is soundfile's, of a file called ``.raw``.
+    soundfile raises a TypeError, which has no reason, for a file with the suffix ``.raw``.
     """
     words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or "damaged"
     return " ".join(str(words).split()).rstrip(".")
 
 
 def as_wave(samples: Tensor) -> Tensor:
-    """Samples as ``read_wave`` has them -> float32, 1 being full scale."""
+    """Convert samples from ``read_wave`` to float32, 1 being full scale."""
     return samples.float() / FULL_SCALE if samples.dtype == torch.int16 else samples
 
 
 @dataclass(frozen=True)
 class LogMel:
-    """The logarithm of the power in each of some mel bands, frame by frame.
+    """Log-mel spectrograms: the logarithm of the power in mel bands, frame by frame.
 
-    A frame is ``window`` samples under a Hann window; the next begins ``hop`` samples later. The last ones are filled
-    up with zeros, so that every sample is in a frame and a frame never depends on what a wave is padded to.
+    A frame is ``window`` samples under a Hann window, and the next frame begins ``hop`` samples later. The last frame
+    is filled with zeros, so that every sample is in a frame and a frame does not depend on the padding of its batch.
 
     Args:
         sample_rate: samples a second.
         hann: (window,) float32, of unit power.
-        hop: samples.
-        filters: (frequencies, bands) float32, the share of each frequency in each band.
+        hop: the distance of frames in samples.
+        filters: (frequencies, bands) float32, the weight of each frequency in each band.
     """
 
     sample_rate: int
@@ -164,10 +165,10 @@ class LogMel:
 
     @classmethod
     def make(cls, sample_rate: int, window: int, hop: int, bands: int) -> LogMel:
-        """With a window of ``window`` samples.
+        """Make the window and the filters; ``window`` and ``hop`` are in samples.
 
         Raises:
-            ConfigError: bands so narrow that no frequency lies in one of them.
+            ConfigError: there are so many bands that one of them contains no frequency.
         """
         hann = torch.hann_window(window)
         filters = mel_filters(sample_rate, transform_size(window), bands)
@@ -182,7 +183,7 @@ class LogMel:
         return cls(sample_rate, hann / hann.square().sum().sqrt(), hop, filters)
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        """(batch, steps) waves and lengths -> (batch, 1, frames, bands) float32 and lengths in frames."""
+        """Return (batch, 1, frames, bands) float32 and lengths in frames, for (batch, samples) waves and lengths."""
         waves, lengths = inputs
         window = len(self.hann)
         needed = (self.steps(waves.shape[1]) - 1) * self.hop + window
@@ -191,7 +192,7 @@ class LogMel:
         return bands.unsqueeze(1), 1 + _ceil_divide((lengths - window).clamp_min(0), self.hop)
 
     def _bands(self, waves: Tensor) -> Tensor:
-        """(batch, steps) -> (batch, frames, bands)."""
+        """Return (batch, frames, bands) for (batch, samples) waves."""
         frames = as_wave(waves).unfold(1, len(self.hann), self.hop) * self.hann
         spectrum = torch.fft.rfft(frames, n=transform_size(len(self.hann)))
         power = spectrum.real.square() + spectrum.imag.square()
@@ -199,15 +200,13 @@ class LogMel:
         return bands
 
     def to(self, device: torch.device) -> LogMel:
-        """The same on another device."""
         return replace(self, hann=self.hann.to(device), filters=self.filters.to(device))
 
     def steps(self, samples: int) -> int:
-        """How many frames a wave of so many samples has."""
+        """Return the number of frames of a wave."""
         return 1 + max(0, -(-(samples - len(self.hann)) // self.hop))
 
     def preprocessing(self) -> dict[str, Any]:
-        """What repeats it elsewhere."""
         return {
             "name": "logmel",
             "sample_rate": self.sample_rate,
@@ -218,19 +217,19 @@ class LogMel:
 
 
 def transform_size(window: int) -> int:
-    """The length of the Fourier transform of a window: a power of two, which is fast."""
+    """Return the length of the Fourier transform of a window: the next power of two, which is fast."""
     return int(2 ** math.ceil(math.log2(window)))
 
 
 def mel_filters(sample_rate: int, size: int, bands: int) -> Tensor:
-    """Triangles that overlap by half, equally spaced in mel from 0 to half the sample rate.
+    """Return triangular filters that overlap by half, equally spaced in mel from 0 to half the sample rate.
 
     mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987), as in HTK (Young et al., The HTK Book, section 5.4).
 
     Args:
         sample_rate: samples a second.
-        size: of the Fourier transform.
-        bands: how many.
+        size: the length of the Fourier transform.
+        bands: the number of filters.
 
     Returns:
         (size / 2 + 1, bands) float32 in [0, 1]: the weight of each frequency in each band.
@@ -245,34 +244,33 @@ def mel_filters(sample_rate: int, size: int, bands: int) -> Tensor:
 
 @dataclass(frozen=True)
 class RawSteps:
-    """A wave as it is, ``hop`` samples a step; the last step is filled up with zeros."""
+    """Raw waves, cut into steps of ``hop`` samples; the last step is filled with zeros."""
 
     sample_rate: int
     hop: int
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        """(batch, samples) waves and lengths -> (batch, steps, hop) float32 and lengths in steps."""
+        """Return (batch, steps, hop) float32 and lengths in steps, for (batch, samples) waves and lengths."""
         waves, lengths = inputs
         padded = F.pad(as_wave(waves), [0, -waves.shape[1] % self.hop])
         return padded.unflatten(1, (-1, self.hop)), _ceil_divide(lengths, self.hop)
 
     def to(self, device: torch.device) -> RawSteps:
-        """Itself: it holds nothing."""
+        """Return self, which holds no tensors."""
         return self
 
     def steps(self, samples: int) -> int:
-        """How many steps a wave of so many samples has."""
+        """Return the number of steps of a wave."""
         return -(-samples // self.hop)
 
     def preprocessing(self) -> dict[str, Any]:
-        """What repeats it elsewhere."""
         return {"name": "raw", "sample_rate": self.sample_rate, "hop": self.hop}
 
 
 def make_features(
     name: FeatureName, *, sample_rate: int, hop: int, window: int = 0, bands: int = 0
 ) -> LogMel | RawSteps:
-    """What ``preprocessing`` of the features says; window and hop in samples.
+    """Make features from the arguments that their ``preprocessing`` returns; window and hop are in samples.
 
     Raises:
         ConfigError: as ``LogMel.make``.
@@ -287,7 +285,7 @@ def _ceil_divide(values: Tensor, by: int) -> Tensor:
 
 
 class AudioAugmentKeys(TypedDict):
-    """The keys under ``dataset.augment`` of a data set of sounds."""
+    """The keys of ``dataset.augment`` of a data set of sounds."""
 
     shift: Annotated[float, Meta(ge=0, le=60)]
     noise: Annotated[float, Meta(ge=0, le=10)]
@@ -297,20 +295,20 @@ class AudioAugmentKeys(TypedDict):
 
 @dataclass(frozen=True)
 class AugmentWaves:
-    """Shift waves in time and add noise.
+    """Shift waves in time and add normal noise.
 
     Args:
-        shift: up to so many samples either way; what is uncovered is silent.
-        noise: normal, its standard deviation up to this share of the root mean square of the wave.
+        shift: the maximum shift in samples, in both directions; the gap is silent.
+        noise: the maximum standard deviation of the noise, as a share of the root mean square of the wave.
     """
 
     shift: int
     noise: float
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """(batch, steps) waves and lengths -> the same, float32; some at a time, as noise takes much memory."""
+        """Return (batch, samples) float32 waves and lengths, for waves and lengths of the same shape."""
         waves, lengths = inputs
-        some = max(1, CHUNK // waves.shape[1])
+        some = max(1, CHUNK // waves.shape[1])  # noise takes much memory
         parts = zip(waves.split(some), lengths.split(some), draws.split(some), strict=True)
         return torch.cat([self._change(as_wave(part), ends, of_part) for part, ends, of_part in parts]), lengths
 
@@ -332,18 +330,18 @@ class AugmentWaves:
 class AugmentBands:
     """Set some frames and some bands of normalised spectrograms to 0, their mean (SpecAugment, Park et al. 2019).
 
-    As there, a mask's width is uniform from 0 to the most, and so is its place.
+    The width of a mask is uniform between 0 and its maximum, and the place of the mask is uniform as well.
 
     Args:
-        time_mask: frames at most; never more than half of the sample's.
-        freq_mask: bands at most.
+        time_mask: the maximum number of frames, at most half of those of the sample.
+        freq_mask: the maximum number of bands.
     """
 
     time_mask: int
     freq_mask: int
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """(batch, 1, frames, bands) and lengths -> the same."""
+        """Return masked (batch, 1, frames, bands) spectrograms and their lengths."""
         spectrograms, lengths = inputs
         numbers = draws.uniform("mask", 4)
         _, _, frames, bands = spectrograms.shape
@@ -354,7 +352,14 @@ class AugmentBands:
 
 
 def _mask(size: int, lengths: Tensor | int, most: Tensor | int, draws: Tensor) -> Tensor:
-    """(batch, size) bool: a run of 0 to ``most`` places within ``lengths``; ``draws`` are its width and its place."""
+    """Return a (batch, size) bool mask of up to ``most`` adjacent places within ``lengths``.
+
+    Args:
+        size: the number of places.
+        lengths: the mask lies within the first places; one length for each sample, or for all samples.
+        most: the maximum width of the mask; for each sample, or for all samples.
+        draws: (batch, 2), uniform in [0, 1): the width and the place of the mask.
+    """
     width = (draws[:, 0] * (most + 1)).long()
     start = (draws[:, 1] * (lengths - width + 1)).long()
     places = torch.arange(size, device=draws.device)
@@ -362,7 +367,7 @@ def _mask(size: int, lengths: Tensor | int, most: Tensor | int, draws: Tensor) -
 
 
 def augmentations(keys: AudioAugmentKeys, sample_rate: int) -> tuple[AugmentWaves | None, AugmentBands | None]:
-    """Those of waves and of features that ``dataset.augment`` asks for; None where the keys are off."""
+    """Return the augmentation of waves and that of features, each None if its keys are 0."""
     waves = AugmentWaves(round(keys["shift"] * sample_rate), keys["noise"])
     bands = AugmentBands(keys["time_mask"], keys["freq_mask"])
     return (

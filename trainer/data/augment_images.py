@@ -1,7 +1,7 @@
-"""Augmentation of whole batches of images, with draws of its own for every sample.
+"""Augmentation of whole batches of images, with separate random numbers for every sample.
 
-The draws of a sample are a pure function of (seed, epoch, position of the sample): neither the batch it is in nor the
-process that loads it changes them.
+The random numbers of a sample are a pure function of (seed, epoch, position of the sample). They depend neither on the
+batch of the sample nor on the process that loads it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from trainer.data.augment_policy import POLICIES
 from trainer.data.data import Inputs
 from trainer.data.random_numbers import SampleRandom
 
-# Of erasing, as Zhong et al. 2020 have it: the rectangle's share of the image, and its height by its width.
+# Of random erasing (Zhong et al. 2020): the area of the rectangle as a share of the image, and height / width.
 LEAST_AREA, MAX_AREA = 0.02, 0.33
 MAX_ASPECT = 3.3
 
 
 class AugmentKeys(TypedDict):
-    """The keys under ``dataset.augment`` of an image data set."""
+    """The keys of ``dataset.augment`` of an image data set."""
 
     crop: NonNegativeInt
     flip: bool
@@ -42,11 +42,11 @@ OFF = AugmentKeys(crop=0, flip=False, rotate=0.0, scale=0.0, erase=0.0, color=0.
 
 
 class Augment:
-    """Turn and grow images, shift and mirror them, change their colors, erase a part; only what is on is computed.
+    """Rotate, scale, shift and mirror images, change their colors, and erase a part; steps that are off cost nothing.
 
     Args:
-        keys: those under ``dataset.augment``; mixing is not done here.
-        top: the value of the brightest pixel there can be.
+        keys: the keys of ``dataset.augment``; ``MixImages`` does the mixing.
+        top: the highest possible value of a pixel.
     """
 
     def __init__(self, keys: AugmentKeys, top: int = image_ops.TOP) -> None:
@@ -54,15 +54,15 @@ class Augment:
 
     @classmethod
     def from_keys(cls, keys: AugmentKeys, top: int = image_ops.TOP) -> Augment | None:
-        """The augmentation that ``dataset.augment`` asks for; None where every key is off."""
+        """Make the augmentation of ``dataset.augment``; return None if every key but those of mixing is off."""
         on = any(value for key, value in keys.items() if key not in ("mixup", "cutmix"))
         return cls(keys, top) if on else None
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """Augment (batch, channels, height, width) raw images; what stays no whole number becomes float32."""
+        """Augment (batch, channels, height, width) raw images; the result is float32 if it has fractions."""
         keys, (images, *rest) = self.keys, inputs
         if keys["rotate"] or keys["scale"]:
-            images = turn(images, draws.uniform("turn", 2), rotate=keys["rotate"], scale=keys["scale"])
+            images = rotate_and_scale(images, draws.uniform("turn", 2), rotate=keys["rotate"], scale=keys["scale"])
         if keys["crop"] or keys["flip"]:
             images = shift(images, draws.uniform("shift", 3), crop=keys["crop"], flip=keys["flip"])
         if keys["color"] or keys["policy"] is not None:
@@ -72,10 +72,10 @@ class Augment:
         return images, *rest
 
     def _paint(self, images: Tensor, draws: SampleRandom) -> Tensor:
-        """What is said of 8-bit pictures: images of another range are brought to theirs, and back."""
+        """Change colors; the operations are for 8-bit images, so other images are scaled to their range and back."""
         painted = images.to(torch.float32, copy=True).mul_(image_ops.TOP / self.top)
         if self.keys["color"]:
-            painted = recolor(painted, draws.uniform("color", 3), color=self.keys["color"])
+            painted = change_colors(painted, draws.uniform("color", 3), color=self.keys["color"])
         if self.keys["policy"] is not None:
             policy = POLICIES[self.keys["policy"]]
             painted = policy(painted, draws.uniform("policy", policy.rounds, policy.num_draws))
@@ -83,19 +83,19 @@ class Augment:
 
 
 def shift(images: Tensor, draws: Tensor, *, crop: int, flip: bool) -> Tensor:
-    """Crop out of the padded image, and mirror with probability 1/2: one look-up of whole windows for the batch.
+    """Crop a random window out of the padded image, and mirror it with probability 1/2.
 
     Args:
         images: (batch, channels, height, width).
-        draws: (batch, 3), uniform in [0, 1): down, right, mirror.
-        crop: up to so many pixels in each direction; what is uncovered is 0.
-        flip: mirror at all.
+        draws: (batch, 3), uniform in [0, 1): the shifts down and to the right, and the choice to mirror.
+        crop: the maximum shift in pixels, in each direction; the gap is 0.
+        flip: whether to mirror at all.
     """
     batch, channels, height, width = images.shape
-    if images.device.type == "mps":  # which would copy all windows there are
+    if images.device.type == "mps":  # which would copy every possible window
         return _shift_by_pixels(images, draws, crop, flip)
-    # Each image and its mirror image stand side by side, with zeros around both, so that every result is a window of
-    # that: rows are copied as they lie, and there is one index for a sample instead of one for a pixel.
+    # The canvas has each image and its mirror image side by side, with zeros around both, so that every result is a
+    # window of the canvas. One gather copies whole rows, with one index for a sample instead of one for a pixel.
     across = width + crop
     canvas = images.new_zeros(batch, channels, height + 2 * crop, (2 if flip else 1) * across + crop)
     rows = canvas[:, :, crop : crop + height]
@@ -108,13 +108,13 @@ def shift(images: Tensor, draws: Tensor, *, crop: int, flip: bool) -> Tensor:
     first = torch.arange(0, canvas.numel(), by_sample, device=images.device)
     first.add_(down, alpha=strides[1]).add_(right)
     extent = sum((size - 1) * stride for size, stride in zip(images.shape[1:], strides, strict=True))
-    # all windows there are: one begins at each pixel that the last one fits behind
+    # every possible window: one begins at each pixel, up to the last pixel at which a window fits
     windows = canvas.as_strided((canvas.numel() - extent, *images.shape[1:]), (1, *strides))
     return windows.index_select(0, first)
 
 
 def _shift_by_pixels(images: Tensor, draws: Tensor, crop: int, flip: bool) -> Tensor:
-    """The same with an index for every pixel."""
+    """Shift and mirror as ``shift`` does, with an index for every pixel."""
     batch, channels, height, width = images.shape
     padded = F.pad(images, [crop] * 4)
     down, right = (draws[:, :2] * (2 * crop + 1)).long().unbind(1)
@@ -126,14 +126,17 @@ def _shift_by_pixels(images: Tensor, draws: Tensor, crop: int, flip: bool) -> Te
     return padded.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view(images.shape)
 
 
-def turn(images: Tensor, draws: Tensor, *, rotate: float, scale: float) -> Tensor:
-    """Rotate about the middle and resize, bilinearly; outside is 0. Returns float32.
+def rotate_and_scale(images: Tensor, draws: Tensor, *, rotate: float, scale: float) -> Tensor:
+    """Rotate around the middle and resize, with bilinear interpolation; pixels from outside of the image are 0.
 
     Args:
         images: (batch, channels, height, width).
-        draws: (batch, 2), uniform in [0, 1): angle, size.
-        rotate: up to so many degrees either way.
-        scale: grow or shrink by up to this fraction.
+        draws: (batch, 2), uniform in [0, 1): the angle and the size.
+        rotate: the maximum angle in degrees, in both directions.
+        scale: the maximum change of the size, as a fraction.
+
+    Returns:
+        float32 images.
     """
     angle = (draws[:, 0] * 2 - 1) * math.radians(rotate)
     zoom = 1 + (draws[:, 1] * 2 - 1) * scale
@@ -142,13 +145,13 @@ def turn(images: Tensor, draws: Tensor, *, rotate: float, scale: float) -> Tenso
     return image_ops.look_up(images.float(), (cos, -sin, zero), (sin, cos, zero))
 
 
-def recolor(images: Tensor, draws: Tensor, *, color: float) -> Tensor:
-    """Brightness, then contrast, then the saturation of color images, each times a factor of its own.
+def change_colors(images: Tensor, draws: Tensor, *, color: float) -> Tensor:
+    """Multiply the brightness, then the contrast, then the saturation by random factors.
 
     Args:
         images: (batch, channels, height, width) float32 from 0 to 255.
-        draws: (batch, 3), uniform in [0, 1): of each.
-        color: the factors are up to so far from 1.
+        draws: (batch, 3), uniform in [0, 1): one number for each factor.
+        color: the maximum distance of the factors from 1.
     """
     bright, contrast, saturation = (1 + (draws * 2 - 1) * color).unbind(1)
     images = image_ops.contrast(image_ops.brightness(images, bright), contrast)
@@ -156,15 +159,15 @@ def recolor(images: Tensor, draws: Tensor, *, color: float) -> Tensor:
 
 
 def erase(images: Tensor, draws: Tensor, *, chance: float) -> Tensor:
-    """A rectangle becomes 0, as what a crop uncovers: Zhong et al. 2020.
+    """Set a random rectangle to 0 (Zhong et al. 2020).
 
-    Its area is 2 to 33 % of the image's, its height by its width 0.3 to 3.3, each way up as likely; a side that is
-    longer than the image is cut.
+    The area of the rectangle is 2 to 33 % of the image. The logarithm of height / width is uniform between those of 0.3
+    and 3.3. A side that is longer than the image is cut off.
 
     Args:
         images: (batch, channels, height, width).
-        draws: (batch, 5), uniform in [0, 1): whether, area, aspect, down, right.
-        chance: of an image.
+        draws: (batch, 5), uniform in [0, 1): the choice to erase, the area, height / width, and the place.
+        chance: the probability of a rectangle.
     """
     height, width = images.shape[2:]
     area = (LEAST_AREA + draws[:, 1] * (MAX_AREA - LEAST_AREA)) * (height * width)
@@ -178,4 +181,4 @@ def erase(images: Tensor, draws: Tensor, *, chance: float) -> Tensor:
     rows, columns = inside
     rows = rows & (draws[:, :1] < chance)
     erased = rows[:, None, :, None] & columns[:, None, None, :]
-    return images * ~erased  # to fill where a mask says so takes a CPU twenty times as long
+    return images * ~erased  # masked_fill takes a CPU twenty times as long

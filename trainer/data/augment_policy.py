@@ -1,4 +1,4 @@
-"""Policies of augmentation without anything to tune: every sample draws its own operations and their strengths."""
+"""Augmentation policies without keys to tune: every sample draws its own operations and their strengths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainer.data import image_ops
 
-LEVELS = 31  # that a strength is drawn from, 0 to 30
+LEVELS = 31  # of a strength, 0 to 30
 MOVES = ("shear_x", "shear_y", "shift_x", "shift_y", "rotate")
 OPERATIONS = (
     "nothing",
@@ -22,17 +22,17 @@ OPERATIONS = (
 
 @dataclass(frozen=True)
 class Policy:
-    """So many of ``OPERATIONS`` one after the other, each as likely, with strengths up to these.
+    """Apply random ``OPERATIONS`` one after the other, each with the same probability and a limited strength.
 
     Args:
-        rounds: how many.
-        level: of every strength, of 0 to 30; None draws it.
-        shear: pixels aside for each pixel away from the corner.
-        shift: share of the height or width.
-        shift_pixels: but so many pixels at most.
-        rotate: degrees.
-        enhance: how far the factors of brightness, saturation, contrast and sharpness are from 1.
-        bits: that posterize takes away.
+        rounds: the number of operations that are applied to a sample.
+        level: the level of every strength, 0 to 30; None draws the level.
+        shear: the maximum shear, in pixels for each pixel of distance from the corner.
+        shift: the maximum shift, as a share of the height or width.
+        shift_pixels: the maximum shift in pixels.
+        rotate: the maximum angle in degrees.
+        enhance: the maximum distance from 1 of the factors of brightness, saturation, contrast and sharpness.
+        bits: the maximum number of bits that posterize removes.
     """
 
     rounds: int
@@ -44,13 +44,15 @@ class Policy:
     enhance: float
     bits: int
 
-    num_draws = 3  # of each round: which operation, how strong, which way
+    num_draws = 3  # for each round: the operation, its strength and its direction
 
-    def __call__(self, pictures: Tensor, draws: Tensor) -> Tensor:
-        """Change a batch; waits for the device, to compute every operation only for those that drew it.
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Change a batch of images.
+
+        Every operation is computed only for the samples that drew it, so this waits for the device.
 
         Args:
-            pictures: (batch, channels, height, width) float32 from 0 to 255.
+            images: (batch, channels, height, width) float32 from 0 to 255.
             draws: (batch, rounds, 3), uniform in [0, 1).
         """
         which = (draws[:, :, 0] * len(OPERATIONS)).long()
@@ -61,23 +63,23 @@ class Policy:
         numbers = torch.arange(len(OPERATIONS), device=which.device)
         counts = (which.unsqueeze(2) == numbers).sum(0).tolist()
         for turn, count in enumerate(counts):
-            pictures = self._round(pictures, which[:, turn], levels[:, turn], signs[:, turn], count)
-        return pictures
+            images = self._round(images, which[:, turn], levels[:, turn], signs[:, turn], count)
+        return images
 
-    def _round(self, pictures: Tensor, which: Tensor, levels: Tensor, signs: Tensor, count: list[int]) -> Tensor:
-        """One operation each, all samples of an operation at once."""
+    def _round(self, images: Tensor, which: Tensor, levels: Tensor, signs: Tensor, count: list[int]) -> Tensor:
+        """Apply one operation to each sample; all samples of an operation are one batch."""
         last = 1 + len(MOVES)
-        sizes = [count[0], sum(count[1:last]), *count[last:]]  # all moves are one look-up
+        sizes = [count[0], sum(count[1:last]), *count[last:]]  # all moves are one affine transformation
         _, *groups = which.argsort().split(sizes)
-        changed = pictures.clone()
+        changed = images.clone()
         for change, group in zip(self._changes(), groups, strict=True):
             if len(group):
-                some, *those = (tensor.index_select(0, group) for tensor in (pictures, which, levels, signs))
+                some, *those = (tensor.index_select(0, group) for tensor in (images, which, levels, signs))
                 changed.index_copy_(0, group, change(some, *those))
         return changed
 
     def _changes(self) -> list[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]]:
-        """The moves as one, and the other operations, each of (pictures, which, levels, signs)."""
+        """Return the operations, as functions of (images, which, levels, signs); all moves are one function."""
 
         def enhance(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
             return lambda some, _, levels, signs: change(some, 1 + signs * levels * self.enhance)
@@ -91,9 +93,9 @@ class Policy:
             lambda some, *_: image_ops.equalize(some),
         ]
 
-    def _move(self, pictures: Tensor, which: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
-        """Shear from the upper left corner, shift by whole pixels, or turn about the middle."""
-        height, width = pictures.shape[2:]
+    def _move(self, images: Tensor, which: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
+        """Shear from the upper left corner, shift by whole pixels, or rotate around the middle."""
+        height, width = images.shape[2:]
         most = {
             "shear_x": self.shear,
             "shear_y": self.shear,
@@ -108,13 +110,13 @@ class Policy:
         cos, sin = angle.cos(), angle.sin()
         across = (cos, shear_x - sin, shear_x * (height / 2) - shift_x.trunc())
         down = (shear_y + sin, cos, shear_y * (width / 2) - shift_y.trunc())
-        return image_ops.look_up(pictures, across, down)
+        return image_ops.look_up(images, across, down)
 
 
 POLICIES = {
-    # TrivialAugment (Müller and Hutter 2021), the wide space. Its 32 pixels are all of the CIFARs' pictures.
+    # TrivialAugment (Müller and Hutter 2021), the wide space. Its 32 pixels are the size of the images of CIFAR.
     "trivial": Policy(rounds=1, level=None, shear=0.99, shift=1.0, shift_pixels=32, rotate=135.0, enhance=0.99, bits=6),
-    # RandAugment (Cubuk et al. 2019) with two operations of level 9, as torchvision has it.
+    # RandAugment (Cubuk et al. 2019) with two operations of level 9, as in torchvision.
     "rand": Policy(
         rounds=2, level=9, shear=0.3, shift=150 / 331, shift_pixels=math.inf, rotate=30.0, enhance=0.9, bits=4
     ),

@@ -59,11 +59,12 @@ class Batch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Which part of every batch a process takes: of each micro-batch as many samples as the others, or one more.
+    """The part of every batch that a process computes: an equal share of each micro-batch, or one sample more.
 
     Args:
-        micro_batch_size: samples of all processes together; the last micro-batch of a batch may be smaller.
-        rank, num_processes: which process of how many.
+        micro_batch_size: samples of a micro-batch of all processes; the last micro-batch of a batch may be smaller.
+        rank: the number of this process.
+        num_processes: the number of processes.
     """
 
     micro_batch_size: int

@@ -1,4 +1,4 @@
-"""Mixing of images with others of the training split: mixup and cutmix, drawn anew for every sample."""
+"""Mixing of training images with other training images: mixup and cutmix."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from trainer.data.data import Inputs
 from trainer.data.random_numbers import SampleRandom
 
 NUM_QUANTILES = 4096
-NUM_POINTS = 20001  # of the density
+NUM_POINTS = 20001  # at which the density is evaluated
 
 
 class MixImages:
-    """Blend an image with another one (mixup), or paste a box of the other into it (cutmix); never both.
+    """Blend an image with its partner (mixup), or paste a box of the partner into the image (cutmix).
+
+    If both are on, each sample gets one of the two with probability 1/2.
 
     Args:
         mixup: alpha of the distribution Beta(alpha, alpha) of the share that stays (Zhang et al. 2018); 0 is off.
-        cutmix: the same of the area that stays (Yun et al. 2019). With both on, each of them has every second sample.
-        height, width: of the images.
+        cutmix: alpha of the distribution of the area that stays (Yun et al. 2019); 0 is off.
+        height, width: of the images, in pixels.
     """
 
     def __init__(self, *, mixup: float, cutmix: float, height: int, width: int) -> None:
@@ -34,16 +36,16 @@ class MixImages:
 
     @classmethod
     def from_keys(cls, keys: AugmentKeys, height: int, width: int) -> MixImages | None:
-        """The mixing that ``dataset.augment`` asks for; None where it asks for none."""
+        """Make the mixing of ``dataset.augment``; return None if mixup and cutmix are 0."""
         mixup, cutmix = keys["mixup"], keys["cutmix"]
         return cls(mixup=mixup, cutmix=cutmix, height=height, width=width) if mixup or cutmix else None
 
     def shares(self, draws: SampleRandom) -> Tensor:
-        """(batch,) float32: how much of each sample stays; of cutmix exactly the share of its pixels."""
+        """Return the share of each sample that stays, (batch,) float32; for cutmix the exact share of its pixels."""
         return self._plan(draws).shares
 
     def __call__(self, inputs: Inputs, others: Inputs, draws: SampleRandom) -> Inputs:
-        """Mix two batches of (batch, channels, height, width) float32 images."""
+        """Mix ``others`` into ``inputs``; both are (batch, channels, height, width) float32 images."""
         (images, *rest), other = inputs, others[0]
         stays = self._plan(draws).stays
         return (images * stays).add_(other * (1 - stays)), *rest
@@ -64,12 +66,12 @@ class MixImages:
         return _Plan(torch.where(blends, mixup.shares, cutmix.shares), stays)
 
     def _draw(self, name: str, numbers: Tensor) -> Tensor:
-        """(batch,) draws of a Beta distribution from uniform ones."""
+        """Turn (batch,) uniform numbers into numbers of the Beta distribution."""
         table = self._quantiles[name] = self._quantiles[name].to(numbers.device)  # once
         return table.index_select(0, (numbers * NUM_QUANTILES).long())
 
     def _box(self, shares: Tensor, places: Tensor) -> _Plan:
-        """A box of the image's aspect about a pixel that is drawn, cut off at the edges."""
+        """Return the plan of a box with the aspect ratio of the image around a random pixel, cut off at the edges."""
         inside = []
         for length, place in ((self.height, places[:, 0]), (self.width, places[:, 1])):
             extent = ((1 - shares).sqrt() * length).floor()
@@ -83,17 +85,17 @@ class MixImages:
 
 
 class _Plan(NamedTuple):
-    shares: Tensor  # (batch,)
-    stays: Tensor  # (batch, 1, height, width) or (batch, 1, 1, 1): of each pixel
+    shares: Tensor  # (batch,), the share of each image that stays
+    stays: Tensor  # (batch, 1, height, width) or (batch, 1, 1, 1), the share of each pixel that stays
 
 
 def beta_quantiles(alpha: float) -> Tensor:
-    """(4096,) float32: what Beta(alpha, alpha) is at the middle of each 1/4096 of its probability.
+    """Return the quantiles of Beta(alpha, alpha) in the middle of each 1/4096 of probability, (4096,) float32.
 
-    From the density of log(x / (1 - x)), which has no poles: exp(alpha · (log x + log(1 - x))).
+    They are computed from the density of log(x / (1 - x)), exp(alpha · (log x + log(1 - x))), which has no poles.
     """
-    alpha = min(max(alpha, 1e-6), 1e6)  # beyond them it is as good as 0 or 1, or as good as 1/2
-    reach = 21 / alpha + math.sqrt(84 / alpha)  # e^-21 of the probability, about, lies outside
+    alpha = min(max(alpha, 1e-6), 1e6)  # beyond these bounds x is practically 0 or 1, or practically 1/2
+    reach = 21 / alpha + math.sqrt(84 / alpha)  # about e^-21 of the probability lies outside
     logits = np.linspace(-reach, reach, NUM_POINTS)
     density = np.exp(-alpha * (np.logaddexp(0, logits) + np.logaddexp(0, -logits) - 2 * math.log(2)))
     below = (np.cumsum(density) - density / 2) / density.sum()

@@ -1,10 +1,11 @@
-"""Random numbers that are a pure function of (seed, epoch, sample), made where the batch is.
+"""Random numbers that are a pure function of (seed, epoch, sample), computed on the device of the batch.
 
-A table of them for all samples would have to be drawn in every epoch, and noise needs as many as a sample has values.
-So they are hashed: no state, no order, the same on every device, in every process and in batches of any size.
+The numbers are hashes, so they have no state and no order: they are the same on every device, in every process and in
+batches of any size. Drawing a table for all samples in every epoch would cost too much, as noise needs one number for
+each value of a sample.
 
-On the CPU numpy computes them: a batch wants few numbers but some thirty operations, and what an operation costs beside
-its arithmetic is in numpy a third of what it is in torch. The code and the bits are the same.
+On the CPU numpy computes the hashes. A batch needs few numbers but about thirty operations, whose overhead in numpy is
+a third of that in torch. The code and the bits are the same.
 """
 
 from __future__ import annotations
@@ -17,33 +18,34 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# SplitMix64 (Steele, Lea and Flood 2014): the step, and the two multipliers of its finaliser, as signed numbers
+# SplitMix64 (Steele, Lea and Flood 2014): the step, and the two multipliers of its finaliser, as signed integers
 STEP = 0x9E3779B97F4A7C15 - 2**64
 MULTIPLIERS = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
-BITS = 24  # of a float32 in [0, 1)
+BITS = 24  # random bits of a float32 in [0, 1)
 
-Bits = TypeVar("Bits", Tensor, "npt.NDArray[np.int64]")  # operations on both wrap around
+Bits = TypeVar("Bits", Tensor, "npt.NDArray[np.int64]")  # integer overflow wraps around in both
 
 
 class SampleRandom:
     """The random numbers of the samples of a batch in an epoch.
 
     Args:
-        positions: (batch,) int64, of the samples in their source.
-        key: what else they follow from, such as (seed, epoch).
+        positions: (batch,) int64, the positions of the samples in their source.
+        key: the rest of the key of the numbers, such as (seed, epoch).
     """
 
     def __init__(self, positions: Tensor, *key: int | str) -> None:
         self.positions, self._key = positions, key
 
     def split(self, size: int) -> list[SampleRandom]:
-        """Those of ``size`` samples at a time."""
+        """Split the batch into parts of ``size`` samples; the numbers of a sample stay the same."""
         return [SampleRandom(some, *self._key) for some in self.positions.split(size)]
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """(batch, *shape) float32 in [0, 1); another ``name`` gives other numbers.
+        """Return (batch, *shape) float32 numbers, uniform in [0, 1); every ``name`` has independent numbers.
 
-        A number depends on its place within the sample, so that a longer sample begins as a shorter one does.
+        A number depends on its place within the sample, not on the shape: the numbers of a shorter shape are the first
+        numbers of a longer one.
         """
         digest = hashlib.sha256(repr((*self._key, name)).encode()).digest()
         start = int.from_bytes(digest[:8], "little", signed=True)
@@ -57,35 +59,37 @@ class SampleRandom:
         return numbers.view(len(self.positions), *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
-        """(batch, *shape) float32 of zero mean and unit variance."""
-        between = self.uniform(name, *shape) * 2 - 1 + 2**-BITS  # exact, and never -1 or 1, which would be infinite
+        """Return (batch, *shape) float32 numbers from the standard normal distribution."""
+        between = (
+            self.uniform(name, *shape) * 2 - 1 + 2**-BITS
+        )  # exact; -1 and 1, which erfinv makes infinite, are left out
         return torch.erfinv(between) * 2**0.5
 
     def others(self, name: str, among: Tensor) -> Tensor:
-        """(batch,): one of the positions ``among`` for each sample."""
-        number = (self.uniform(name) * 2**BITS).long() * len(among) >> BITS  # exact, and not every device has float64
+        """Return one of the positions ``among`` for each sample, (batch,) int64."""
+        number = (self.uniform(name) * 2**BITS).long() * len(among) >> BITS  # exact without float64, which mps lacks
         return among.to(self.positions.device).index_select(0, number)
 
 
 def mix(bits: Bits) -> Bits:
-    """The finaliser of SplitMix64: each bit of the result depends on each bit of (…) int64."""
+    """Apply the finaliser of SplitMix64 to (…) int64: each bit of the result depends on each bit of the input."""
     bits = _multiplied(bits)
     return bits ^ _shifted(bits, 31)
 
 
 def _multiplied(bits: Bits) -> Bits:
-    """All but the last step of the finaliser; the highest 31 bits are those of the result already."""
+    """Apply all but the last step of the finaliser, after which the highest 31 bits are final."""
     for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
         bits = (bits ^ _shifted(bits, shift)) * multiplier
     return bits
 
 
 def _shifted(bits: Bits, by: int) -> Bits:
-    """To the right, filled with zeros; that of torch and numpy keeps the sign."""
+    """Shift to the right and fill with zeros; ``>>`` of torch and numpy would repeat the sign bit."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
 def _hashed(positions: Bits, places: Bits, start: int) -> Bits:
-    """(batch, places) of the highest ``BITS`` bits of the numbers at ``places``, which count from 1."""
+    """Return (batch, places), the highest ``BITS`` bits of the hash at each place; ``places`` count from 1."""
     samples = mix(positions * STEP + start)
     return _shifted(_multiplied(samples[:, None] + places * STEP), 64 - BITS)

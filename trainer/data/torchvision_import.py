@@ -1,12 +1,11 @@
-"""Imports torchvision, also where its compiled operators cannot be loaded.
+"""Import torchvision even if its compiled operators cannot be loaded.
 
-torchvision's wheel from the package index is linked against the CUDA build of torch. Next to a CPU-only torch its
-extension does not load; torchvision then goes on without operators, but registers fake kernels for operators that
-nobody has defined, and ``import torchvision`` dies with "operator torchvision::nms does not exist". Its data sets,
-transforms and classifiers need no such operator, so the missing ones are declared and the import tried again. Where
-torchvision is healthy nothing but the import happens.
+The torchvision wheel from the package index is linked against the CUDA build of torch, and its extension does not load
+next to a CPU-only torch. torchvision then registers fake kernels for operators that are not defined, and
+``import torchvision`` fails with "operator torchvision::nms does not exist". Data sets, transforms and classifiers need
+none of these operators, so this module declares the missing operators and imports torchvision again.
 
-All code of this package imports torchvision from here, and only where it is used.
+All code of this package imports torchvision from this module, inside the function that needs torchvision.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _FAKE_KERNEL = re.compile(r"""register_fake\(\s*["']torchvision::(\w+)["']""")
 _NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _SCHEMAS = {"nms": _NMS, "qnms": _NMS}
 
-_declared: torch.library.Library | None = None  # its definitions vanish when it is collected
+_declared: torch.library.Library | None = None  # the definitions are removed when the object is collected
 
 
 def import_torchvision() -> ModuleType:
-    """``import torchvision``, declaring the operators it misses first where that is what the import dies of.
+    """Import torchvision; if the import fails for missing operators, declare the operators and import again.
 
     Raises:
-        ImportError, RuntimeError: whatever else keeps torchvision from being imported.
+        ImportError, RuntimeError: torchvision cannot be imported for another reason.
     """
     try:
         return importlib.import_module("torchvision")
@@ -40,7 +39,7 @@ def import_torchvision() -> ModuleType:
         if not _MISSING.search(str(error)):
             raise
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]  # half imported
+        del sys.modules[name]  # left behind by the failed import
     _declare_missing_operators()
     return importlib.import_module("torchvision")
 
@@ -48,8 +47,8 @@ def import_torchvision() -> ModuleType:
 def _declare_missing_operators() -> None:
     """Declare every operator for which the installed torchvision registers a fake kernel.
 
-    The names are read from its source, so that a release that needs more of them is served too. Only ``nms`` and its
-    quantized twin have a known schema; the others need any schema, since without a kernel nobody can call them.
+    The names are read from the source of torchvision, so that releases with more operators work as well. ``nms`` and
+    ``qnms`` get their real schema. The other operators get any schema, as operators without a kernel cannot be called.
     """
     global _declared  # noqa: PLW0603
     found = importlib.util.find_spec("torchvision")
