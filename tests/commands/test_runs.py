@@ -15,7 +15,6 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.helpers import told
 from tests.runs_on_disk import write_run
-from trainer.__main__ import main
 
 Listed = Callable[..., tuple[int, str, str]]
 
@@ -46,8 +45,8 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
-    def run(*words: str, command: str = "runs") -> tuple[int, str, str]:
-        return told(capfd, command, *words)
+    def run(*words: str) -> tuple[int, str, str]:
+        return told(capfd, "runs", *words)
 
     return run
 
@@ -288,15 +287,7 @@ def test_damaged_runs_are_listed_as_far_as_they_go(listed: Listed) -> None:
         assert ("outputs/a" in out) == (words != ["seed=0"])
 
 
-def test_the_help_lists_the_commands_and_a_wrong_one_is_a_line(
-    listed: Listed, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert main([]) == 0
-    out = capfd.readouterr().out
-    assert all(f"\n    {name}" in out for name in ("train", "data", "runs", "compare", "completion"))
-    code, out, err = listed(command="rums")
-    assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert err.startswith("trainer: error: ")
+def test_the_help_has_examples(listed: Listed) -> None:
     code, out, err = listed("--help")
     assert (code, err) == (0, "")
     assert "trainer runs model=gru 'val/accuracy>0.9'" in out

@@ -261,9 +261,9 @@ def _weights(weights: ComparedWeights) -> list[str]:
         return []
     if not weights.different:
         return [f"weights  all {weights.numbers:,} are equal bit for bit"]
-    most = f"by at most {weights.largest:.1e} of the largest in it" if math.isfinite(weights.largest) else "altogether"
+    size = f", by up to {weights.largest:.1e} of the largest weight" if math.isfinite(weights.largest) else ""
     where = f", most in {weights.worst}" if weights.worst else ""
-    return [f"weights  differ in {weights.different} of {weights.tensors} tensors, {most}{where}"]
+    return [f"weights  differ in {weights.different} of {weights.tensors} tensors{size}{where}"]
 
 
 def _relative(relative: float) -> str:

@@ -30,31 +30,18 @@ RECORDED = ("python", "platform", "versions", "device", "git", "processes", "dat
 
 
 class Recorded(NamedTuple):
-    """The contents of a run directory, read at once so that later changes of its files have no effect.
-
-    Args:
-        path: the directory.
-        points: the lines of metrics.jsonl.
-        summary: the contents of summary.json.
-        environment: the contents of environment.json.
-    """
+    """The contents of a run directory, read at once so that later changes of its files have no effect."""
 
     path: Path
-    points: Sequence[Mapping[str, Any]]
-    summary: Mapping[str, Any]
-    environment: Mapping[str, Any]
+    points: Sequence[Mapping[str, Any]]  # of metrics.jsonl
+    summary: Mapping[str, Any]  # of summary.json
+    environment: Mapping[str, Any]  # of environment.json
 
 
 class Difference(NamedTuple):
-    """One fact about a run that is not the same for its repetition.
+    """A fact about a run that is not the same for its repetition."""
 
-    Args:
-        kind: code, version, platform, device, data, config or resumed.
-        name: the name of the fact; may be empty.
-        before, now: the two values, or None.
-    """
-
-    kind: str
+    kind: str  # code, version, platform, device, data, config or resumed
     name: str
     before: Any
     now: Any
@@ -68,35 +55,22 @@ class Difference(NamedTuple):
 
 
 class ComparedNumber(NamedTuple):
-    """A number of a run and of its repetition.
+    """A number of a run and of its repetition."""
 
-    Args:
-        name: such as ``train/loss`` or ``best.val/loss``.
-        before, now: the values in the files; None if a file lacks the number or holds no finite one.
-        relative: the difference as a share of the larger value; infinite if it cannot be computed.
-        step: the step of the point that the number belongs to, or None.
-    """
-
-    name: str
-    before: Any
+    name: str  # such as train/loss or best.val/loss
+    before: Any  # as in the file; None if the file lacks the number
     now: Any
-    relative: float
-    step: int | None = None
+    relative: float  # the difference as a share of the larger value; infinite if it cannot be computed
+    step: int | None = None  # of a point of the curves
 
 
 class ComparedPoints(NamedTuple):
-    """The curves of a run and of its repetition.
+    """The curves of a run and of its repetition."""
 
-    Args:
-        before, now: the numbers of points.
-        first: the first number that differs by more than the tolerance, or None.
-        largest: the largest relative difference.
-    """
-
-    before: int
+    before: int  # the number of points
     now: int
-    first: ComparedNumber | None
-    largest: float
+    first: ComparedNumber | None  # the first number that differs by more than the tolerance
+    largest: float  # the largest relative difference
 
     @property
     def reason(self) -> str:
@@ -105,38 +79,23 @@ class ComparedPoints(NamedTuple):
 
 
 class ComparedWeights(NamedTuple):
-    """The best weights of a run and of its repetition.
+    """The best weights of a run and of its repetition."""
 
-    Args:
-        reason: why the weights cannot be compared, or an empty text.
-        numbers, tensors: how many weights and tensors there are.
-        different: the number of tensors that are not equal bit for bit.
-        largest: the largest difference of a weight, as a share of the largest weight of its tensor.
-        worst: the name of that tensor.
-    """
-
-    reason: str = ""
-    numbers: int = 0
+    reason: str = ""  # why the weights cannot be compared
+    numbers: int = 0  # how many weights there are
     tensors: int = 0
-    different: int = 0
-    largest: float = 0.0
-    worst: str = ""
+    different: int = 0  # how many tensors are not equal bit for bit
+    largest: float = 0.0  # the largest difference of a weight, as a share of the largest weight of its tensor
+    worst: str = ""  # the name of that tensor
 
 
 class Comparison(NamedTuple):
-    """The result of a repeated run beside the first.
-
-    Args:
-        points, weights: the curves and the best weights.
-        finals: the numbers of summary.json.
-        differences: what the two runs were trained on or with that is not the same.
-        tolerance: the relative difference up to which two numbers count as the same.
-    """
+    """The result of a repeated run beside the first; numbers up to a relative difference of ``tolerance`` are equal."""
 
     points: ComparedPoints
-    finals: Sequence[ComparedNumber]
+    finals: Sequence[ComparedNumber]  # of summary.json
     weights: ComparedWeights
-    differences: Sequence[Difference]
+    differences: Sequence[Difference]  # of what the two runs were trained on or with
     tolerance: float
 
     @property
@@ -161,20 +120,17 @@ class Comparison(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain containers for ``--json``."""
+        points, weights = self.points._asdict(), self.weights._asdict()
+        del points["first"]
         return {
             "same": self.same,
             "bit_for_bit": self.exact,
             "tolerance": self.tolerance,
             "largest_relative_difference": self.largest,
             "first_difference": None if self.first is None else self.first._asdict(),
-            "points": {
-                "compared": not self.points.reason,
-                "before": self.points.before,
-                "now": self.points.now,
-                "largest": self.points.largest,
-            },
+            "points": {"compared": not self.points.reason, **points},
             "metrics": {each.name: [each.before, each.now, each.relative] for each in self.finals},
-            "weights": {"compared": not self.weights.reason, **self.weights._asdict()},
+            "weights": {"compared": not self.weights.reason, **weights},
             "differences": [each._asdict() for each in self.differences],
         }
 
@@ -280,11 +236,12 @@ def _code(git: Any) -> dict[str, Any]:
 
 def _interruptions(environment: Mapping[str, Any]) -> list[Difference]:
     """Return the steps after which the old run was resumed, and the parts of its environment that changed then."""
-    attempts = environment.get("resumed")
-    attempts = [each for each in attempts if isinstance(each, Mapping)] if isinstance(attempts, list) else []
-    changed = [", ".join(part for part in RECORDED if part in each) for each in attempts]
-    steps = [f"after step {each.get('step')}" for each in attempts]
-    return [Difference("resumed", step, None, parts) for step, parts in zip(steps, changed, strict=True)]
+    attempts, found = environment.get("resumed"), []
+    for attempt in attempts if isinstance(attempts, list) else []:
+        if isinstance(attempt, Mapping):
+            changed = ", ".join(part for part in RECORDED if part in attempt)
+            found.append(Difference("resumed", f"after step {attempt.get('step')}", None, changed))
+    return found
 
 
 def _is_computed(name: str) -> bool:
