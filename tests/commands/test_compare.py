@@ -14,7 +14,7 @@ from tests.helpers import told
 from tests.runs_on_disk import write_run
 from tests.sweep.test_page import summary
 from trainer.commands.pages import plots
-from trainer.commands.pages.plots import Curve, curves
+from trainer.commands.pages.plots import Curve, plot_curves
 
 Compare = Callable[..., tuple[int, str, str]]
 
@@ -111,9 +111,9 @@ def test_runs_of_different_monitors_have_no_best_one(compare: Compare, monkeypat
 
     def spied(lines: Sequence[Curve], metric: str, size: tuple[float, float]) -> Figure:
         drawn.extend(lines)
-        return curves(lines, metric, size)
+        return plot_curves(lines, metric, size)
 
-    monkeypatch.setattr(plots, "curves", spied)
+    monkeypatch.setattr(plots, "plot_curves", spied)
     code, out, _ = compare("a", "d")
     assert code == 0
     assert "*" not in out and not any(line.stands_out for line in drawn) and len(drawn) == 2

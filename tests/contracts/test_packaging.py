@@ -25,6 +25,8 @@ def test_the_wheel_carries_configs_and_digits_and_trains_from_anywhere(tmp_path:
         assert f"trainer/configs/{path.relative_to(REPOSITORY / 'configs')}" in names
     for path in (REPOSITORY / "trainer").rglob("*.py"):
         assert str(path.relative_to(REPOSITORY)) in names
+    for path in (REPOSITORY / "trainer" / "commands" / "pages").iterdir():
+        assert path.suffix not in (".html", ".css") or str(path.relative_to(REPOSITORY)) in names
     assert "trainer/dataset/digits.safetensors" in names
     subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", str(tmp_path / "venv")], check=True)
     # the interpreter's own environment holds torch; the new one is put in front of it

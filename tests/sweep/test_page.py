@@ -15,7 +15,7 @@ from tests.runs_on_disk import write_run
 from trainer.commands.text_table import figure
 from trainer.runs.read import varied_keys
 from trainer.sweep.drive import sweep_table
-from trainer.sweep.page import page
+from trainer.sweep.page import make_page
 from trainer.sweep.table import SweepRow, SweepTable, as_text, train_command, write_csv
 
 VOID = {"meta", "path", "use", "rect", "br", "img"}
@@ -93,7 +93,7 @@ def test_a_page_is_whole_and_leads_nowhere_else(tmp_path: Path) -> None:
         ("lr=1e-3", "seed=0", "name=<b>&"): 0.5, ("lr=1e-2", "seed=1"): 0.75,
         ("lr=1", "seed=0"): {"state": "failed", "reason": "<script>alert(1)</script>"},
     })  # fmt: skip
-    content = page(found)
+    content = make_page(found)
     parsed = Parser(content)
     assert not [link for link in parsed.links if "//" in link and not link.startswith("#")]
     assert "<script" not in content and "alert(1)" in parsed.words
@@ -114,7 +114,7 @@ def test_a_page_is_whole_and_leads_nowhere_else(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_page_of_any_sweep(tmp_path: Path, values: dict[tuple[str, ...], Any], said: str) -> None:
     found = sweep_of(tmp_path, values)
-    assert said in Parser(page(found)).words
+    assert said in Parser(make_page(found)).words
     assert len(as_text(found)) <= 50
 
 
@@ -138,7 +138,7 @@ def test_a_folder_is_led_to_where_it_stands_whatever_its_name(tmp_path: Path) ->
             write_run(tmp_path / name, ["lr=1"], {}, summary(0.5))
         except OSError:  # of a file system that takes letters alone
             assert name == "e\udcff"
-    content = page(sweep_table(tmp_path, [], {}))
+    content = make_page(sweep_table(tmp_path, [], {}))
     content.encode()
     links = [link for link in Parser(content).links if not link.startswith("#")]
     assert sorted(links)[:3] == ["%23%25%3F/", "below/a%20b/", "c%3Ad/"]

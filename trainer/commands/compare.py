@@ -178,4 +178,4 @@ def _draw(found: Sequence[Run], metric: str, path: Path) -> None:
         words = " ".join(f"{key}={values[key]}" for key in varied if key in values) or each.path.name
         name = f"{number}  {words}" if len(found) <= MAX_COLUMNS else words
         lines.append(plots.Curve(name, each.curve(metric), stands_out=each is best))
-    plots.save(plots.curves(lines, metric, (9, 4.5)), path, PROGRAM)
+    plots.save(plots.plot_curves(lines, metric, (9, 4.5)), path, PROGRAM)

@@ -389,12 +389,12 @@ def save_csv(table: SweepTable) -> None:
 
 def conclude(table: SweepTable, lines: Sequence[str] = ()) -> None:
     """Print the results and ``lines``, then write the CSV file and the page; warn if these cannot be written."""
-    from trainer.sweep.page import PAGE, page  # not needed before the end
+    from trainer.sweep.page import PAGE, make_page  # not needed before the end
 
     write_line("\n".join(["", *as_text(table), *lines]))
     try:
         write_csv(table)
-        atomic_files.write(table.folder / PAGE, lambda path: path.write_text(page(table), encoding="utf-8"))
+        atomic_files.write(table.folder / PAGE, lambda path: path.write_text(make_page(table), encoding="utf-8"))
     except Exception as error:  # a figure that cannot be drawn must not cost the results
         write_line(f"train: warning: {table.folder}: {printable(one_line(error))}", sys.stderr)
         return

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from tests.made import KINDS, MODELS, Made, made
 from trainer import compose, run
-from trainer.commands.explain.attribution import Attribution, attribute, need_captum, parts, quantity
+from trainer.commands.explain.attribution import (
+    Attribution,
+    attribute,
+    attributed_quantity,
+    name_parts,
+    need_captum,
+)
 from trainer.commands.opened_run import OpenedRun, load
 from trainer.config import ConfigError
 from trainer.data.data import Inputs
@@ -105,7 +111,7 @@ def test_they_add_up_without_normalisation_and_vocabulary(tmp_path: Path, kind: 
     for each in found:
         assert error(each) < EXACT["cnn"]
         assert each.values.shape == sizes[kind]
-    assert len(parts(trained, found[0])) == (9 if kind == "tokens" else 0)
+    assert len(name_parts(trained, found[0])) == (9 if kind == "tokens" else 0)
 
 
 def test_more_steps_are_more_exact(made: Made) -> None:
@@ -155,7 +161,7 @@ LOSSES = [
 def test_every_loss_has_its_own_quantity(tmp_path: Path, task: str, classes: int, loss: str, what: str) -> None:
     words = [f"dataset.task={task}", f"dataset.classes={classes}", f"loss={loss}", "metrics=[]", "model.hidden=8"]
     trained = synthetic(tmp_path, "sequence", "[7,3]", *words)
-    assert quantity(trained) == what
+    assert attributed_quantity(trained) == what
     inputs = some(trained)
     scores = trained.scores(inputs)
     for target in range(classes):
@@ -230,7 +236,7 @@ def test_of_texts_the_word_that_decides_is_named(tmp_path: Path) -> None:
     trained = trained_on(tmp_path, "model=cnn", "model.channels=[16]", *data, "epochs=6", "batch_size=16")
     inputs = some(trained, 20)
     for each in attribute(trained, inputs):
-        strongest = max(parts(trained, each), key=lambda part: abs(part[1]))
+        strongest = max(name_parts(trained, each), key=lambda part: abs(part[1]))
         assert strongest[0] == ("dull", "bright")[each.predicted]
         assert strongest[1] > 0
 
@@ -250,7 +256,7 @@ def test_of_sequences_and_tables_the_step_and_the_column_that_decide_are_named(t
     bumps = [each for each in attribute(trained, inputs) if each.predicted == 1]
     assert len(bumps) > 4
     for each in bumps:
-        assert max(parts(trained, each), key=lambda part: part[1])[0] == "step 5"
+        assert max(name_parts(trained, each), key=lambda part: part[1])[0] == "step 5"
         of_columns = each.values.sum(0)
         assert of_columns[1] > 5 * of_columns[0].abs()
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.commands.pages.plots import Curve, against, as_svg, curves, save
+from trainer.commands.pages.plots import Curve, plot_against, plot_curves, save, to_svg
 
 
 def texts(svg: str) -> list[str]:
@@ -20,10 +20,10 @@ def texts(svg: str) -> list[str]:
 
 def test_curves_name_their_runs_and_leave_out_what_is_no_number() -> None:
     lines = [Curve("lr=$1$ & <2>", [(1, 0.5), (2, math.nan), (3, 0.7)]), Curve("other", [(1, 0.2)]), Curve("none", [])]
-    picture = curves(lines, "val/accuracy")
+    picture = plot_curves(lines, "val/accuracy")
     (axes,) = picture.axes
     assert [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()] == [[1, 3], [1]]
-    svg = as_svg(picture, "a title & more")
+    svg = to_svg(picture, "a title & more")
     assert {"step", "val/accuracy", "lr=$1$ & <2>", "other"} <= set(texts(svg))
     assert "none" not in texts(svg)
     assert 'aria-label="a title &amp; more"' in svg
@@ -31,26 +31,26 @@ def test_curves_name_their_runs_and_leave_out_what_is_no_number() -> None:
 
 def test_losses_over_decades_are_logarithmic_and_accuracies_are_not() -> None:
     wide = [(1, 10.0), (2, 0.01)]
-    assert curves([Curve("a", wide)], "val/loss").axes[0].get_yscale() == "log"
-    assert curves([Curve("a", wide)], "val/accuracy").axes[0].get_yscale() == "linear"
-    assert curves([Curve("a", [(1, 1.0), (2, 0.0)])], "val/loss").axes[0].get_yscale() == "linear"
+    assert plot_curves([Curve("a", wide)], "val/loss").axes[0].get_yscale() == "log"
+    assert plot_curves([Curve("a", wide)], "val/accuracy").axes[0].get_yscale() == "linear"
+    assert plot_curves([Curve("a", [(1, 1.0), (2, 0.0)])], "val/loss").axes[0].get_yscale() == "linear"
 
 
 def test_a_metric_stands_against_numbers_or_words() -> None:
-    numbers = against(
+    numbers = plot_against(
         [("1e-4", 0.5), ("1e-2", 0.7), ("1e-2", 0.9), ("0.1", math.inf)], "optimizer.lr", "val/accuracy", 2
     )
     (axes,) = numbers.axes
     assert axes.get_xscale() == "log"
     assert np.asarray(axes.collections[0].get_offsets()).tolist() == [[1e-4, 0.5], [1e-2, 0.7], [1e-2, 0.9]]
     assert np.asarray(axes.get_lines()[0].get_ydata()).tolist() == [0.5, pytest.approx(0.8)]
-    words = against([("cnn", 0.5), ("gru", 0.7)], "model", "val/accuracy")
+    words = plot_against([("cnn", 0.5), ("gru", 0.7)], "model", "val/accuracy")
     assert [label.get_text() for label in words.axes[0].get_xticklabels()] == ["cnn", "gru"]
 
 
 def test_the_same_numbers_make_the_same_picture_and_two_share_no_names() -> None:
     one, again, other = (
-        as_svg(curves([Curve("a", [(1, 0.5), (2, 0.25)])], "val/loss"), title) for title in ("one", "one", "other")
+        to_svg(plot_curves([Curve("a", [(1, 0.5), (2, 0.25)])], "val/loss"), title) for title in ("one", "one", "other")
     )
     assert one == again
     names = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, other)]
@@ -62,7 +62,7 @@ def test_the_same_numbers_make_the_same_picture_and_two_share_no_names() -> None
 @pytest.mark.parametrize("ending", [".png", ".svg"])
 def test_a_saved_picture_names_its_program(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"picture{ending}"
-    save(curves([Curve("a", [(1, 0.5)])], "val/loss"), path, "trainer compare")
+    save(plot_curves([Curve("a", [(1, 0.5)])], "val/loss"), path, "trainer compare")
     assert b"trainer compare" in path.read_bytes()[:4000]
     if ending == ".png":
         with Image.open(path) as image:
@@ -73,10 +73,10 @@ def test_a_saved_picture_names_its_program(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize("text", [r"$\foo$", "$", "日本", "a\udcffb", "a\x00\x1b[2J\nb", "_hidden", 'id="figure_1"'])
 def test_any_text_is_drawn_as_it_stands(tmp_path: Path, text: str) -> None:
     lines = [Curve(text, [(1, 0.5)]), Curve("other", [(1, 0.5)])]
-    for picture in (curves(lines, text), against([(text, 0.5), ("other", 0.6)], text, text)):
-        ElementTree.fromstring(as_svg(picture, text))
+    for picture in (plot_curves(lines, text), plot_against([(text, 0.5), ("other", 0.6)], text, text)):
+        ElementTree.fromstring(to_svg(picture, text))
         save(picture, tmp_path / "picture.png", "trainer compare")
-    legend = curves(lines, "val/loss").axes[0].get_legend()
+    legend = plot_curves(lines, "val/loss").axes[0].get_legend()
     assert legend is not None and len(legend.get_texts()) == 2
 
 
@@ -84,18 +84,18 @@ def test_any_text_is_drawn_as_it_stands(tmp_path: Path, text: str) -> None:
 def test_numbers_that_no_axis_can_hold_are_left_out() -> None:
     points: list[tuple[float, float]] = [(1, 1e308), (2, -1e308), (10**400, 0.5), (3, 0.5), (4, 5e-324)]
     for metric in ("val/loss", "val/accuracy"):
-        picture = curves([Curve("a", points)], metric)
-        as_svg(picture, "huge")
+        picture = plot_curves([Curve("a", points)], metric)
+        to_svg(picture, "huge")
         assert np.asarray(picture.axes[0].get_lines()[0].get_xdata()).tolist() == [3, 4]
-    as_svg(against([("1e308", 0.5), ("-1e308", 0.6), ("1", 1e308)], "key", "val/loss"), "huge")
-    as_svg(against([], "key", "val/loss"), "nothing")
+    to_svg(plot_against([("1e308", 0.5), ("-1e308", 0.6), ("1", 1e308)], "key", "val/loss"), "huge")
+    to_svg(plot_against([], "key", "val/loss"), "nothing")
 
 
 def test_many_lines_name_the_best_alone_and_long_ones_keep_their_end() -> None:
     lines = [Curve(f"_{number}", [(1, 0.5), (2, 0.6)], number == 12) for number in range(13)]
-    legend = curves(lines, "val/accuracy").axes[0].get_legend()
+    legend = plot_curves(lines, "val/accuracy").axes[0].get_legend()
     assert legend is not None and [text.get_text() for text in legend.get_texts()] == ["_12"]
-    picture = curves([Curve("a", [(step, 0.5) for step in range(1, 1302)])], "val/accuracy")
+    picture = plot_curves([Curve("a", [(step, 0.5) for step in range(1, 1302)])], "val/accuracy")
     steps = np.asarray(picture.axes[0].get_lines()[0].get_xdata())
     assert len(steps) <= 500 and steps[-1] == 1301
 
@@ -103,7 +103,7 @@ def test_many_lines_name_the_best_alone_and_long_ones_keep_their_end() -> None:
 def test_dots_of_one_word_stand_side_by_side_and_always_the_same() -> None:
     points = [("cnn", 0.5), ("cnn", 0.5), ("gru", 0.7), ("cnn", 0.5)]
     one, again = (
-        np.asarray(against(points, "model", "val/accuracy").axes[0].collections[0].get_offsets()) for _ in range(2)
+        np.asarray(plot_against(points, "model", "val/accuracy").axes[0].collections[0].get_offsets()) for _ in range(2)
     )
     assert (one == again).all() and len({*map(float, one[:, 0])}) == 4
     assert np.abs(one[:, 0] - [0, 0, 1, 0]).max() <= 0.12
@@ -111,6 +111,6 @@ def test_dots_of_one_word_stand_side_by_side_and_always_the_same() -> None:
 
 
 def test_titles_that_differ_in_a_sign_share_no_names() -> None:
-    one, other = (as_svg(curves([], "val/loss"), title) for title in ("against a.b", "against a-b"))
+    one, other = (to_svg(plot_curves([], "val/loss"), title) for title in ("against a.b", "against a-b"))
     names = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, other)]
     assert names[0] and not names[0] & names[1]

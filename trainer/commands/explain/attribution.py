@@ -1,15 +1,14 @@
-"""How much each part of a sample counted for what a model says of it: integrated gradients.
+"""Attribute a model's answer to the parts of its input by integrated gradients.
 
-What is attributed is, where the scores are probabilities, the log odds of the class, log p / (1 - p). A probability
-stands still where the model is sure, so that hardly a gradient is left of it; and one output alone says nothing where
-there are several: a softmax does not change when all of them grow. Of other scores it is the score itself.
+If the scores are probabilities, the log odds of the class are attributed: log p / (1 - p). The probability itself
+saturates where the model is sure, so its gradient vanishes; and a single output is no measure of the class, as a
+softmax does not change when all outputs grow by the same amount. Other scores are attributed as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,27 +22,27 @@ from trainer.config.messages import how_to_install
 from trainer.data.data import Inputs
 from trainer.spec import Spec
 
-STEPS = 64  # points on the way from the baseline, where gradients are taken
-TIMES, MAX_STEPS = 4, 1024  # as many where that is too rough, and how many at most
-ROUGH = 0.05  # error of the integral that is too much, as a share of all that counted
-ROUNDING = 1e-6  # error of float32, as a share of what is attributed
-NEAREST = 1e-6  # a probability to 0 and 1, before its log odds are taken
+STEPS = 64  # points between the baseline and the sample at which gradients are computed
+TIMES, MAX_STEPS = 4, 1024  # the factor by which steps grow while the integral is too rough, and their limit
+ROUGH = 0.05  # the largest completeness error, as a share of the sum of absolute attributions
+ROUNDING = 1e-6  # the relative error of float32 in the attributed quantity
+NEAREST = 1e-6  # probabilities are kept so far from 0 and 1 before their log odds are computed
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What counted in one sample; all tensors are on the CPU and without padding.
+    """The attributions of one sample. All tensors are on the CPU and without padding.
 
     Args:
-        values: float32; of a picture (height, width), of a spectrogram (frames, bands), of a text (tokens,), of a
-            sequence (steps, width), of a table (columns,). Positive numbers speak for the target, in units of what
-            is attributed.
-        read: what the model read: (channels, height, width), (1, frames, bands), (tokens,) numbers, (steps, width),
+        values: the attributions, float32, in units of the attributed quantity; positive numbers speak for the target.
+            (height, width) for a picture, (frames, bands) for a spectrogram, (tokens,) for a text, (steps, width) for a
+            sequence, (columns,) for a row of a table.
+        read: the input of the model: (channels, height, width), (1, frames, bands), (tokens,) int64, (steps, width) or
             (columns,).
-        scores: (classes,) of the sample.
-        target: the number of the class, label or value that is explained.
-        output: what is attributed, of the sample.
-        baseline: the same of the baseline: zeros, or a text of nothing but padding.
+        scores: (classes,) scores of the sample.
+        target: the number of the explained class, label or value.
+        output: the attributed quantity of the sample.
+        baseline: the attributed quantity of the baseline, which is zeros, or a text of padding alone.
     """
 
     values: Tensor
@@ -60,50 +59,50 @@ class Attribution:
 
     @property
     def delta(self) -> float:
-        """By how much the values do not add up to ``output - baseline``: the error of the integral."""
+        """The completeness error: the sum of the attributions less ``output - baseline``, which it should equal."""
         return float(self.values.double().sum()) - (self.output - self.baseline)
 
     @property
     def total(self) -> float:
-        """All that counted, for the target and against it."""
+        """The sum of the absolute attributions."""
         return float(self.values.abs().sum())
 
     @property
     def rough(self) -> bool:
-        """Whether the integral had too few steps, so that the values mean little."""
+        """Whether the completeness error is so large that the integral needs more steps."""
         return abs(self.delta) > ROUGH * self.total + ROUNDING * (abs(self.output) + abs(self.baseline))
 
 
 def attribute(
     trained: OpenedRun, inputs: Inputs, targets: Tensor | None = None, steps: int | None = None
 ) -> list[Attribution]:
-    """Integrated gradients (Sundararajan et al. 2017, equation 1) of some samples.
+    """Compute the integrated gradients of some samples (Sundararajan et al. 2017, equation 1).
 
-    The integral over the straight line from the baseline is a Gauss-Legendre sum, as in Captum. The baseline is zeros
-    in what the model reads, the mean of the training data where they are normalised; of tokens, the vectors that the
-    model's embedding has for padding. All is computed in the precision of the weights, whatever the run's is, and so
-    many rows at a time as in a step of the training.
+    The integral along the straight line from the baseline to the sample is approximated by Gauss-Legendre quadrature,
+    as in Captum. The baseline is zeros in the model's input, which is the mean of the training data where the data are
+    normalised; for tokens, it is the embedding of the padding token. Everything is computed in the precision of the
+    weights, even if the run uses another precision, and in batches as large as a micro-batch of the training.
 
     Args:
         trained: the model.
-        inputs: a batch of raw samples, as ``OpenedRun.read`` takes it.
-        targets: (batch,) int64, which class, label or value is explained; None: that with the highest score, or the
-            first value.
-        steps: of the sum; None: 64, and more for samples whose values do not add up, as those of a recurrent network
-            that has a cliff on the way.
+        inputs: a batch of raw samples, as ``OpenedRun.read`` takes them.
+        targets: (batch,) int64, the class, label or value to explain; None explains the class or label with the highest
+            score, or the first value.
+        steps: of the quadrature; None uses 64, and more for samples with a large completeness error, which occurs
+            when the output of a recurrent network changes abruptly between the baseline and the sample.
 
     Returns:
-        one for each sample, in their order.
+        an attribution for each sample, in their order.
 
     Raises:
-        ConfigError: Captum is missing, or the model reads tokens and has not exactly one embedding.
+        ConfigError: Captum is missing, or the model reads tokens and does not have exactly one embedding.
     """
     need_captum()
     found = _attribute(trained, inputs, targets, steps or STEPS)
     more = STEPS * TIMES
     while steps is None and more <= MAX_STEPS and any(each.rough for each in found):
         rough = torch.tensor([at for at, each in enumerate(found) if each.rough])
-        again = _attribute(trained, _taken(inputs, rough), None if targets is None else targets.cpu()[rough], more)
+        again = _attribute(trained, _take(inputs, rough), None if targets is None else targets.cpu()[rough], more)
         for at, each in zip(rough.tolist(), again, strict=True):
             found[at] = each
         more *= TIMES
@@ -111,33 +110,35 @@ def attribute(
 
 
 def need_captum() -> None:
-    """Raises ConfigError where Captum, which is optional, is missing."""
+    """Raise ConfigError if Captum, an optional dependency, cannot be imported."""
     try:
         import captum.attr  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"explain: needs captum ({error}): {how_to_install('explain')}") from error
 
 
-def quantity(trained: OpenedRun) -> str:
-    """What is attributed: log odds, the value, or the score."""
+def attributed_quantity(trained: OpenedRun) -> str:
+    """Return the name of the attributed quantity: ``log odds``, ``value`` or ``score``."""
     if trained.spec.task == "regression":
         return "value"
     return "log odds" if _has_log_odds(trained) else "score"
 
 
-def parts(trained: OpenedRun, attribution: Attribution, shown: str | None = None) -> list[tuple[str, float]]:
-    """(name, value) of each token, column or step, in their order; nothing of pictures and spectrograms.
+def name_parts(trained: OpenedRun, attribution: Attribution, text: str | None = None) -> list[tuple[str, float]]:
+    """Return pairs of (name, attribution) for the tokens, columns or steps of a sample, in their order.
+
+    The parts of pictures and spectrograms have no names, so for them the list is empty.
 
     Args:
-        trained: knows the vocabulary and the columns.
+        trained: the model, with its vocabulary and its columns.
         attribution: of a sample.
-        shown: its text, where it is known: then also unknown tokens have their own names.
+        text: the text of the sample, where it is known; then unknown tokens are named as they are written.
     """
     kind = trained.spec.kind
     if kind == "tokens":
-        names = tokens(trained, attribution, shown)
+        names = token_names(trained, attribution, text)
     elif kind == "table":
-        names = columns(trained, len(attribution.values))
+        names = column_names(trained, len(attribution.values))
     elif kind == "sequence":
         names = [f"step {number}" for number in range(1, 1 + len(attribution.values))]
     else:
@@ -146,71 +147,63 @@ def parts(trained: OpenedRun, attribution: Attribution, shown: str | None = None
     return list(zip(names, values.tolist(), strict=True))
 
 
-def tokens(trained: OpenedRun, attribution: Attribution, shown: str | None = None) -> list[str]:
-    """Those of a sample in words; numbers where the run has no vocabulary."""
+def token_names(trained: OpenedRun, attribution: Attribution, text: str | None = None) -> list[str]:
+    """Return the tokens of a sample as words, or as numbers if the run has no vocabulary."""
     vocabulary = trained.learned.get("vocabulary")
     if vocabulary is None:
         return [str(number) for number in attribution.read.tolist()]
-    if shown is not None:
-        return samples.tokens_of(trained, shown)
+    if text is not None:
+        return samples.tokens_of(trained, text)
     return [vocabulary[number] for number in attribution.read.tolist()]
 
 
-def columns(trained: OpenedRun, count: int) -> list[str]:
-    """The names of the columns of a table or a sequence; numbers from 1 where there are none."""
+def column_names(trained: OpenedRun, count: int) -> list[str]:
+    """Return the names of the columns of a table or a sequence; ``column 1``, ... if they have no names."""
     names = trained.learned.get("columns") or []
     return [str(name) for name in names] if len(names) == count else [f"column {at}" for at in range(1, 1 + count)]
 
 
-def _taken(inputs: Inputs, which: Tensor) -> Inputs:
+def _take(inputs: Inputs, which: Tensor) -> Inputs:
     return tuple(each[which.to(each.device)] for each in inputs)
 
 
 def _attribute(trained: OpenedRun, inputs: Inputs, targets: Tensor | None, steps: int) -> list[Attribution]:
-    """``attribute`` with so many steps; samples of similar length together."""
+    """Compute ``attribute`` with a fixed number of steps, in batches of samples of similar length."""
     lengths = inputs[1] if len(inputs) > 1 else None
     axis = trained.spec.step_axis if trained.features is None else 1  # waves are (batch, samples)
     order = torch.arange(len(inputs[0])) if lengths is None else lengths.cpu().argsort(stable=True)
     found: dict[int, Attribution] = {}
-    with torch.inference_mode(False), torch.enable_grad(), _with_gradients(trained.model):
+    with torch.inference_mode(False), torch.enable_grad(), _recurrent_gradients(trained.model):
         for some in order.split(trained.settings.micro_batch_size):
-            batch = _taken(inputs, some)
+            batch = _take(inputs, some)
             if lengths is not None:
                 batch = batch[0].narrow(axis, 0, int(batch[1].max())), batch[1]
             wanted = None if targets is None else targets.cpu()[some]
-            found.update(zip(some.tolist(), _attributed(trained, batch, wanted, steps), strict=True))
+            found.update(zip(some.tolist(), _attribute_batch(trained, batch, wanted, steps), strict=True))
     return [found[at] for at in range(len(order))]
 
 
-def _with_gradients(model: nn.Module) -> AbstractContextManager[None]:
-    """cuDNN's recurrent layers keep nothing for a backward pass when they do not train; torch's own do."""
-    recurrent = any(isinstance(each, nn.RNNBase) for each in model.modules())
-    if not recurrent or not torch.backends.cudnn.is_available():
-        return contextlib.nullcontext()
-    return _without_cudnn()
-
-
 @contextlib.contextmanager
-def _without_cudnn() -> Iterator[None]:
+def _recurrent_gradients(model: nn.Module) -> Iterator[None]:
+    """Switch cuDNN off for a recurrent model: its layers have no backward pass in evaluation mode; torch's own have."""
     before = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = False
+    torch.backends.cudnn.enabled = before and not any(isinstance(each, nn.RNNBase) for each in model.modules())
     try:
         yield
     finally:
         torch.backends.cudnn.enabled = before
 
 
-def _attributed(trained: OpenedRun, raw: Inputs, targets: Tensor | None, steps: int) -> Iterator[Attribution]:
-    """The same of samples of similar length, all at once."""
-    read = tuple(each.detach().clone() for each in trained.read(raw))  # what inference mode made takes no gradients
+def _attribute_batch(trained: OpenedRun, raw: Inputs, targets: Tensor | None, steps: int) -> Iterator[Attribution]:
+    read = tuple(each.detach().clone() for each in trained.read(raw))  # tensors of inference mode have no gradients
     with torch.no_grad():
         scores = trained.loss.scores(trained.outputs(read))
     if targets is None:
         is_value = trained.spec.task == "regression"
         targets = torch.zeros(len(scores), dtype=torch.int64) if is_value else scores.argmax(1)
     targets = targets.to(trained.device)
-    function = _Attributed(trained)
-    values = _integrated(trained, function, read, targets, steps).detach()
+    function = _Quantity(trained)
+    values = _integrate(trained, function, read, targets, steps).detach()
     start = torch.zeros_like(read[0]), *read[1:]
     with torch.no_grad():
         ends = [function(*each, targets).double().tolist() for each in (read, start)]
@@ -218,7 +211,7 @@ def _attributed(trained: OpenedRun, raw: Inputs, targets: Tensor | None, steps: 
     axis = trained.spec.step_axis
     for at in range(len(scores)):
         first, value = read[0][at], values[at]
-        if lengths is not None:  # the axis of the batch is gone; of a spectrogram's values that of the channel too
+        if lengths is not None:  # one sample has no batch axis, and the values of a spectrogram have no channel axis
             first, value = first.narrow(axis - 1, 0, lengths[at]), value.narrow(0, 0, lengths[at])
         yield Attribution(
             values=value.cpu(),
@@ -230,32 +223,34 @@ def _attributed(trained: OpenedRun, raw: Inputs, targets: Tensor | None, steps: 
         )
 
 
-class _Attributed:
-    """What is attributed, as a function of what the model reads, its lengths where there are some, and the targets."""
+class _Quantity:
+    """The attributed quantity as a function of the model's input, the lengths if steps vary, and the targets."""
 
     def __init__(self, trained: OpenedRun) -> None:
         self.model, self.loss, self.spec = trained.model, trained.loss, trained.spec
         self.has_log_odds = _has_log_odds(trained)
 
     def __call__(self, *arguments: Tensor) -> Tensor:
-        """(batch,)."""
         *inputs, targets = arguments
-        outputs = self.model(*inputs).float()
+        outputs = self.model(*inputs).float()  # (batch, num_outputs); the result is (batch,)
         if not self.has_log_odds:
-            return _of(self.loss.scores(outputs), targets)
+            return _pick(self.loss.scores(outputs), targets)
         logits = _logits(self.spec, outputs)
-        own = _of(logits, targets)
+        own = _pick(logits, targets)
         if self.spec.task == "multilabel":
             return own
         return own - logits.scatter(1, targets[:, None], -torch.inf).logsumexp(1)
 
 
-def _of(values: Tensor, targets: Tensor) -> Tensor:
+def _pick(values: Tensor, targets: Tensor) -> Tensor:
     return values.gather(1, targets[:, None])[:, 0]
 
 
 def _logits(spec: Spec, outputs: Tensor) -> Tensor:
-    """What a softmax makes probabilities of, or of labels a sigmoid; one output is that of the second of two."""
+    """Return (batch, classes) logits: the input of the softmax, or of the sigmoid for labels.
+
+    A single output of a classification is the logit of the second of two classes.
+    """
     found = outputs.logit(NEAREST) if spec.sigmoid else outputs
     if spec.task == "classification" and spec.num_outputs == 1:
         return torch.cat([torch.zeros_like(found), found], dim=1)
@@ -263,7 +258,7 @@ def _logits(spec: Spec, outputs: Tensor) -> Tensor:
 
 
 def _has_log_odds(trained: OpenedRun) -> bool:
-    """Whether the loss makes the scores of outputs as the losses over probabilities do; that of values does not."""
+    """Return whether the loss computes scores by a softmax or a sigmoid, so that they are probabilities."""
     spec = trained.spec
     if spec.task == "regression":
         return False
@@ -273,8 +268,8 @@ def _has_log_odds(trained: OpenedRun) -> bool:
     return scores.shape == chances.shape and torch.allclose(scores, chances, atol=1e-4)
 
 
-def _integrated(trained: OpenedRun, function: _Attributed, read: Inputs, targets: Tensor, steps: int) -> Tensor:
-    """(batch, *shape of ``Attribution.values``), padded as what is read."""
+def _integrate(trained: OpenedRun, function: _Quantity, read: Inputs, targets: Tensor, steps: int) -> Tensor:
+    """Return (batch, *shape of ``Attribution.values``), padded as the model's input."""
     from captum.attr import IntegratedGradients, LayerIntegratedGradients
 
     first, *lengths = read
@@ -298,5 +293,5 @@ def _embedding(trained: OpenedRun) -> nn.Embedding:
     if len(found) != 1:
         name = trained.settings.model["name"]
         count = len(found) or "no"
-        raise ConfigError(f"explain: model={name}: has {count} nn.Embedding; of tokens one is needed, for gradients")
+        raise ConfigError(f"explain: model={name}: has {count} nn.Embedding; to explain tokens it needs exactly one")
     return found[0]

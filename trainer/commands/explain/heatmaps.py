@@ -1,11 +1,10 @@
-"""What counted in a sample, drawn: heat maps over pictures and spectrograms, marked words, bars of steps, columns."""
+"""Attributions drawn over their samples: heat maps of pictures and spectrograms, marked tokens, bars of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,124 +13,109 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from trainer.commands.data.page import plot, png, shades
-from trainer.commands.explain.attribution import Attribution, columns, quantity, tokens
+from trainer.commands.explain.attribution import Attribution, attributed_quantity, column_names, token_names
 from trainer.commands.opened_run import OpenedRun
+from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture, to_image
+from trainer.commands.pages.render import draw
+from trainer.commands.pages.samples import MAX_LINES, SMALL, ValueRange, value_range
 from trainer.data.checks import UNKNOWN
 from trainer.data.data import Inputs
 
-FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # of Okabe and Ito 2008: everybody can tell them apart
-SMALL = 64  # pixels of a picture's longer side up to which each is drawn as a square of its own
-MAX_PIXELS = 224  # of a picture's longer side; larger ones are shrunk
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # from the palette of Okabe and Ito (2008), for colour-blind readers
+MAX_PIXELS = 224  # of a picture's longer side; a larger picture is shrunk
 MAX_FRAMES = 480  # of a spectrogram's picture
 MAX_TOKENS = 1000
-MAX_STEPS = 240  # bars of a sequence; of more steps each stands for some
-MAX_COLUMNS = 20  # that have a bar
-MAX_LINES = 6  # columns of a sequence that are drawn
-WIDTH, HEIGHT = 480, 70  # of the drawing of a sequence
-BRIGHTEST = 0.99  # the share of a picture's attributions that are not drawn in full strength
-
-STYLE = f"""
-.heat {{ --for: rgb{FOR}; --against: rgb{AGAINST}; margin: .25rem 0; min-width: 0; }}
-.heat figcaption {{ color: #5b6570; font-size: .85rem; max-width: none; overflow-wrap: anywhere; }}
-.heat figcaption b {{ color: #1c2127; }}
-.heat .drawn {{ display: flex; flex-wrap: wrap; gap: .4rem; margin-bottom: .2rem; }}
-.heat .drawn.sounds {{ display: grid; gap: .25rem; max-width: 32rem; }}
-.heat img {{ display: block; border: 1px solid #d5dadf; max-width: 100%; box-sizing: border-box; }}
-.heat img.small {{ width: 12rem; image-rendering: pixelated; }} .heat img.large {{ width: 14rem; }}
-.heat .drawn img.small, .heat .drawn img.large {{ max-width: calc(50% - .2rem); }}
-.heat img.sound {{ width: 100%; height: 7rem; max-width: none; image-rendering: auto; }}
-.heat svg {{ display: block; width: 100%; max-width: 32rem; height: auto; }}
-.heat polyline {{ stroke: #4a535c; }} .heat polyline:nth-of-type(even) {{ stroke: #a2abb4; }}
-.heat polyline:nth-of-type(n+3) {{ stroke-dasharray: 4 2; }}
-.heat polyline:nth-of-type(n+5) {{ stroke-dasharray: 1 2; }}
-.heat .words {{ white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.9; max-width: 46rem; color: #1c2127; }}
-.heat .words span {{ border-radius: 3px; padding: .12em 0; }}
-.heat .words .unknown {{ border-bottom: 2px dotted #8a949e; }} .heat .words .cut {{ color: #8a949e; }}
-.heat table {{ border-collapse: collapse; width: 100%; max-width: 36rem; font-variant-numeric: tabular-nums; }}
-.heat td {{ padding: .1rem .6rem .1rem 0; border: 0; text-align: right; white-space: nowrap; }}
-.heat td:first-child {{ text-align: left; white-space: normal; overflow-wrap: anywhere; }}
-.heat td.bar {{ width: 35%; min-width: 5rem; padding: 0; position: relative; border-left: 0;
-  background: linear-gradient(#aab2ba, #aab2ba) center / 1px 100% no-repeat; }}
-.heat td.bar i {{ position: absolute; top: 15%; height: 70%; }}
-.heat i.for {{ background: var(--for); }} .heat i.against {{ background: var(--against); }}
-.heat figcaption i {{ display: inline-block; width: .7em; height: .7em; margin: 0 .15em; }}
-"""
+MAX_STEPS = 240  # bars of a sequence; of a longer sequence each bar is the sum of some steps
+MAX_COLUMNS = 20  # with a bar
+WIDTH = 480  # pixels of the drawing of a sequence
+QUANTILE = 0.99  # of the sizes of a picture's attributions; larger ones have the full colour
 
 
-def figures(
+def draw_attributions(
     trained: OpenedRun,
     inputs: Inputs,
     attributions: Sequence[Attribution],
-    shown: Sequence[str | None] | None = None,
-) -> list[str]:
-    """What counted in each sample, as HTML that needs ``STYLE`` and nothing else.
+    texts: Sequence[str | None] | None = None,
+) -> list[Markup]:
+    """Return a figure for each sample, as HTML.
 
     Args:
         trained: the model.
         inputs: the raw samples, as they were given to ``attribute``.
-        attributions: what it returned.
-        shown: their texts, where they are known: then these are marked, not the tokens that are made of them.
+        attributions: the result of ``attribute``.
+        texts: the texts of the samples, where they are known. Then the figure marks the text itself, not the tokens.
     """
-    draw: Drawer = {
-        "image": _picture,
-        "spectrogram": _spectrogram,
-        "sequence": _sequence,
-        "tokens": _text,
-        "table": _table,
+    draw_kind: Callable[[_Explained], Markup] = {
+        "image": _draw_picture,
+        "spectrogram": _draw_spectrogram,
+        "sequence": _draw_sequence,
+        "tokens": _draw_text,
+        "table": _draw_row,
     }[trained.spec.kind]
-    texts = shown or [None] * len(attributions)
-    first, black_and_white = inputs[0].cpu(), shades(inputs[0])
-    drawn = []
-    for raw, attribution, text in zip(first, attributions, texts, strict=True):
-        figure = draw(_Sample(trained, raw, attribution, text, black_and_white))
-        drawn.append(f'<figure class="heat">{figure}<figcaption>{_caption(trained, attribution)}</figcaption></figure>')
-    return drawn
+    first, limits = inputs[0].cpu(), value_range(inputs[0])
+    sides = ("more", "less") if trained.spec.task == "regression" else ("for", "against")
+    return [
+        draw(
+            "heatmap",
+            drawing=draw_kind(_Explained(trained, raw, attribution, text, limits)),
+            sides=sides,
+            target=trained.spec.classes[attribution.target],
+            caption=_caption(trained, attribution),
+        )
+        for raw, attribution, text in zip(first, attributions, texts or [None] * len(first), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """What a figure is drawn of: a raw sample, what counted in it, its text, and what is drawn black and white."""
+class _Explained:
+    """An explained sample.
+
+    Args:
+        trained: the model.
+        raw: the raw sample, perhaps padded.
+        attribution: what counted in the sample.
+        text: the text of the sample, where it is known.
+        limits: the raw values of a picture that are drawn black and white.
+    """
 
     trained: OpenedRun
     raw: Tensor
     attribution: Attribution
     text: str | None
-    shades: tuple[float, float]
+    limits: ValueRange
 
     @property
     def values(self) -> Tensor:
-        """The attributions, nothing where a model that has diverged says no number."""
+        """The attributions; NaN, which a diverged model may give, counts as zero."""
         return self.attribution.values.nan_to_num(0, 0, 0)
 
 
-Drawer = Callable[[_Sample], str]
-
-
 def _caption(trained: OpenedRun, attribution: Attribution) -> str:
-    what, target = quantity(trained), trained.spec.classes[attribution.target]
     rough = ""
     if attribution.rough:
         error = abs(attribution.delta) / max(attribution.total, 1e-30)
         rough = f"; too rough: the integral is off by {error:.0%} of all that counted, and needs more steps"
-    sides = "<i class=for></i>for and <i class=against></i>against"
-    if trained.spec.task == "regression":
-        sides = "<i class=for></i>more and <i class=against></i>less"
-    return (
-        f"{sides} <b>{escape(target)}</b>: {what} {attribution.output:.3g}, "
-        f"of the baseline {attribution.baseline:.3g}{rough}"
-    )
+    what = attributed_quantity(trained)
+    return f"{what} {attribution.output:.3g}, of the baseline {attribution.baseline:.3g}{rough}"
 
 
-def _strengths(values: Tensor, share: float = 1.0) -> Tensor:
-    """-1 to 1; those beyond the given share of all, by size, are -1 or 1."""
+def _scale(values: Tensor, quantile: float = 1.0) -> Tensor:
+    """Scale values to -1 to 1; values beyond the quantile of the sizes become -1 or 1."""
     sizes = values.abs().flatten()
-    largest = float(np.quantile(sizes.numpy(), share)) or float(sizes.max())
+    largest = float(np.quantile(sizes.numpy(), quantile)) or float(sizes.max())
     return (values / max(largest, 1e-30)).clamp(-1, 1)
 
 
-def _over(levels: NDArray[np.float32], strengths: NDArray[np.float32]) -> Image.Image:
-    """A heat map over grey levels from 0 to 1, both (height, width), the levels faded so that colours can be seen."""
+def _lay_over(levels: NDArray[np.float32], strengths: NDArray[np.float32]) -> Image.Image:
+    """Return a heat map over a grey picture.
+
+    Args:
+        levels: (height, width) from 0 to 1; they are faded, so that the colours can be seen.
+        strengths: (height, width) from -1 to 1.
+    """
     grey = (90 + 165 * levels)[..., None]
     color = np.where(strengths[..., None] >= 0, np.array(FOR), np.array(AGAINST))
     alpha = np.abs(strengths)[..., None]
@@ -141,140 +125,160 @@ def _over(levels: NDArray[np.float32], strengths: NDArray[np.float32]) -> Image.
 # ---- pictures and sounds
 
 
-def _picture(sample: _Sample) -> str:
-    """Of a large picture the attributions are summed over squares, as those of single pixels are noise to the eye."""
-    low, high = sample.shades
+def _draw_picture(sample: _Explained) -> Markup:
+    """Draw a picture and its heat map.
+
+    The attributions of a large picture are averaged over squares, as the attributions of single pixels look like noise.
+    """
+    low, high = sample.limits
     pixels = ((sample.raw.float() - low) / max(high - low, 1e-12)).clamp(0, 1)
     pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1]
     values, (height, width) = sample.values[None, None], pixels.shape[1:]
-    cell = -(-max(height, width) // SMALL)
-    css = "small"
+    cell, style = -(-max(height, width) // SMALL), "small"
     if cell > 1:
-        css = "large"
+        style = "large"
         values = F.avg_pool2d(values, cell, ceil_mode=True)
         scale = min(1.0, MAX_PIXELS / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         pixels = F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
         values = F.interpolate(values, size, mode="bilinear")
-    heat = _over(pixels.mean(0).numpy(), _strengths(values[0, 0], BRIGHTEST).numpy())
-    plain = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(plain[:, :, 0] if plain.shape[2] == 1 else np.ascontiguousarray(plain))
-    return f"<div class=drawn>{png(picture, css)}{png(heat, css)}</div>"
+    heat = _lay_over(pixels.mean(0).numpy(), _scale(values[0, 0], QUANTILE).numpy())
+    pictures = [draw_picture(each, style) for each in (to_image((pixels * 255).round().byte()), heat)]
+    return draw("pictures", pictures=pictures, style="")
 
 
-def _spectrogram(sample: _Sample) -> str:
-    """Time to the right, low bands at the bottom, loud is dark."""
+def _draw_spectrogram(sample: _Explained) -> Markup:
+    """Draw time to the right, low bands at the bottom, and loud sounds dark."""
     read, strengths = sample.attribution.read[0].nan_to_num(), sample.values
     if len(read) > MAX_FRAMES:
         read, strengths = (
             F.adaptive_avg_pool2d(each[None], (MAX_FRAMES, each.shape[1]))[0] for each in (read, strengths)
         )
-    low, high = (float(each) for each in torch.from_numpy(np.quantile(read.numpy(), (0.02, 0.98))))
+    low, high = (float(each) for each in np.quantile(read.numpy(), (0.02, 0.98)))
     levels = 1 - ((read - low) / max(high - low, 1e-12)).clamp(0, 1).t().flip(0)
-    heat = _over(levels.numpy(), _strengths(strengths, BRIGHTEST).t().flip(0).numpy())
-    plain = Image.fromarray((levels * 255).round().byte().contiguous().numpy())
-    return f'<div class="drawn sounds">{png(plain, "sound")}{png(heat, "sound")}</div>'
+    heat = _lay_over(levels.numpy(), _scale(strengths, QUANTILE).t().flip(0).numpy())
+    plain = to_image((levels * 255).round().byte()[None])
+    return draw("pictures", pictures=[draw_picture(each, "sound") for each in (plain, heat)], style="sounds")
 
 
 # ---- texts
 
 
-def _text(sample: _Sample) -> str:
-    """The text with a background behind each token: the stronger, the more it counted."""
+class _Token(NamedTuple):
+    """A token of a text as it is drawn.
+
+    Args:
+        before: the text between the previous token and this one.
+        text: the token as it is written in the text.
+        color: red, green, blue and opacity of its background.
+        title: its attribution.
+        is_unknown: whether the token is not in the vocabulary.
+    """
+
+    before: str
+    text: str
+    color: str
+    title: str
+    is_unknown: bool
+
+
+def _draw_text(sample: _Explained) -> Markup:
+    """Draw the text with a background behind each token: the stronger, the more the token counted."""
     trained, attribution = sample.trained, sample.attribution
-    words = tokens(trained, attribution, sample.text)
-    pieces, rest = _pieces(sample.text, words, trained.learned)
-    values, strengths = sample.values.tolist(), _strengths(sample.values).tolist()
-    has_unknown = "vocabulary" in trained.learned
-    drawn = []
+    pieces, rest = _locate(sample.text, token_names(trained, attribution, sample.text), trained.learned)
+    values, strengths = sample.values.tolist(), _scale(sample.values).tolist()
+    tokens = []
     for number, (before, word) in enumerate(pieces[:MAX_TOKENS]):
-        is_unknown = has_unknown and int(attribution.read[number]) == UNKNOWN
-        drawn.append(escape(before) + _marked(word, values[number], strengths[number], is_unknown=is_unknown))
+        is_unknown = "vocabulary" in trained.learned and int(attribution.read[number]) == UNKNOWN
+        side = FOR if strengths[number] >= 0 else AGAINST
+        color = f"{', '.join(map(str, side))}, {0.65 * abs(strengths[number]):.3f}"
+        title = f"{values[number]:+.3g}{', not in the vocabulary' * is_unknown}"
+        tokens.append(_Token(before, word, color, title, is_unknown))
     if len(pieces) > MAX_TOKENS:
         rest = f" … and {len(pieces) - MAX_TOKENS:,} more tokens"
-    if rest.strip():
-        drawn.append(f'<span class=cut title="the model does not read this">{escape(rest)}</span>')
-    return f"<div class=words>{''.join(drawn)}</div>"
+    return draw("tokens", tokens=tokens, rest=rest)
 
 
-def _pieces(text: str | None, words: Sequence[str], learned: Mapping[str, Any]) -> tuple[list[tuple[str, str]], str]:
-    """What stands before each token, and itself, both as in the text; and what follows the last one."""
+def _locate(text: str | None, words: Sequence[str], learned: Mapping[str, Any]) -> tuple[list[tuple[str, str]], str]:
+    """Find the tokens in their text.
+
+    Returns:
+        for each token the text before it and the token itself, both as they are written; and the text after the last
+        token. If the text is not known or does not hold the tokens, they are joined by spaces, or by nothing if they
+        are characters.
+    """
     between = "" if learned.get("tokens") == "characters" else " "
-    alone = [(between * (number > 0), word) for number, word in enumerate(words)]
+    joined = [(between * (number > 0), word) for number, word in enumerate(words)]
     if text is None:
-        return alone, ""
+        return joined, ""
     lower = text.lower() if learned.get("lowercase") else text
-    text = text if len(text) == len(lower) else lower  # a few letters become two
+    text = text if len(text) == len(lower) else lower  # the lower case of a few letters is two letters
     pieces, end = [], 0
     for word in words:
         start = lower.find(word, end)
         if start < 0:
-            return alone, ""
+            return joined, ""
         pieces.append((text[end:start], text[start : start + len(word)]))
         end = start + len(word)
     return pieces, text[end:]
 
 
-def _marked(word: str, value: float, strength: float, *, is_unknown: bool) -> str:
-    color = ", ".join(map(str, FOR if strength >= 0 else AGAINST))
-    title = f"{value:+.3g}{', not in the vocabulary' * is_unknown}"
-    css = " class=unknown" if is_unknown else ""
-    background = f"background: rgba({color}, {0.65 * abs(strength):.3f})"
-    return f'<span{css} style="{background}" title="{title}">{escape(word)}</span>'
-
-
 # ---- numbers
 
 
-def _table(sample: _Sample) -> str:
-    names = columns(sample.trained, len(sample.values))
-    return _bars(names, [f"{value:.4g}" for value in sample.raw.tolist()], sample.values.tolist())
+def _draw_row(sample: _Explained) -> Markup:
+    names = column_names(sample.trained, len(sample.values))
+    return _draw_effects(names, sample.values.tolist(), [f"{value:.4g}" for value in sample.raw.tolist()])
 
 
-def _sequence(sample: _Sample) -> str:
-    """The sequence, a bar for each step or for some together, and one for each column."""
+def _draw_sequence(sample: _Explained) -> Markup:
+    """Draw the sequence, a bar for each step, and a bar for each column."""
     width = sample.values.shape[1]
     is_wave = sample.trained.features is not None
     read = sample.attribution.read
     lines = read.reshape(-1, 1) if is_wave else read[:, :MAX_LINES]
-    drawn = f"{plot(lines.float().numpy(), WIDTH, HEIGHT)}{_steps(sample.values.sum(1))}"
+    drawn = draw_lines(lines.float().numpy(), WIDTH) + _draw_steps(sample.values.sum(1))
     if is_wave or width == 1:
         return drawn
-    return drawn + _bars(columns(sample.trained, width), None, sample.values.sum(0).tolist())
+    return drawn + _draw_effects(column_names(sample.trained, width), sample.values.sum(0).tolist())
 
 
-def _steps(values: Tensor) -> str:
-    """A bar for each step, up where it speaks for the target."""
+def _draw_steps(values: Tensor) -> Markup:
     parts = values.tensor_split(min(len(values), MAX_STEPS))
-    sums = torch.stack([part.sum() for part in parts])
-    wide, middle, first = (WIDTH - 6) / len(parts), HEIGHT / 2, 1
-    bars = []
-    for at, (part, strength) in enumerate(zip(parts, _strengths(sums).tolist(), strict=True)):
+    sums, titles, first = torch.stack([part.sum() for part in parts]), [], 1
+    for part, total in zip(parts, sums.tolist(), strict=True):
         name = f"step {first}" if len(part) == 1 else f"steps {first} to {first + len(part) - 1}"
+        titles.append(f"{name}: {total:+.3g}")
         first += len(part)
-        tall = abs(strength) * (middle - 3)
-        bars.append(
-            f'<rect x="{3 + at * wide:.2f}" y="{middle - tall * (strength > 0):.2f}" width="{wide * 0.9:.2f}" '
-            f'height="{tall:.2f}" fill="rgb{FOR if strength >= 0 else AGAINST}">'
-            f"<title>{name}: {float(sums[at]):+.3g}</title></rect>"
-        )
-    axis = f'<path d="M3 {middle}H{WIDTH - 3}" stroke="#aab2ba"/>'
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{axis}{"".join(bars)}</svg>'
+    return draw_bars(_scale(sums).tolist(), titles, WIDTH)
 
 
-def _bars(names: Sequence[str], shown: Sequence[str] | None, values: Sequence[float]) -> str:
-    """A row for each name, those that counted most first, with a bar to the right where it speaks for the target."""
+class _Effect(NamedTuple):
+    """A row of a table of columns: its cells, and the place of its bar in percent of the last cell's width."""
+
+    cells: list[str]
+    side: str
+    left: str
+    width: str
+
+
+def _draw_effects(names: Sequence[str], values: Sequence[float], inputs: Sequence[str] | None = None) -> Markup:
+    """Return a table of columns, the largest attributions first, with a bar for each.
+
+    Args:
+        names: of the columns.
+        values: the attribution of each column.
+        inputs: the value of each column in the sample, where there is one.
+    """
     order = sorted(range(len(values)), key=lambda at: -abs(values[at]))
-    most = max((abs(value) for value in values), default=0) or 1.0
+    largest = max((abs(value) for value in values), default=0) or 1.0
     rows = []
     for at in order[:MAX_COLUMNS]:
-        wide = 50 * abs(values[at]) / most
-        side, left = ("for", 50.0) if values[at] >= 0 else ("against", 50 - wide)
-        bar = f'<i class={side} style="left: {left:.2f}%; width: {wide:.2f}%"></i>'
-        value = f"<td>{escape(shown[at])}</td>" if shown else ""
-        rows.append(f"<tr><td>{escape(names[at])}</td>{value}<td>{values[at]:+.3g}</td><td class=bar>{bar}</td></tr>")
-    rest = order[MAX_COLUMNS:]
-    if rest:
-        total = sum(values[at] for at in rest)
-        rows.append(f"<tr><td>{len(rest):,} more columns</td>{'<td></td>' if shown else ''}<td>{total:+.3g}</td></tr>")
-    return f"<table>{''.join(rows)}</table>"
+        width = 50 * abs(values[at]) / largest
+        side, left = ("for", 50.0) if values[at] >= 0 else ("against", 50 - width)
+        cells = [names[at], *([inputs[at]] if inputs else []), f"{values[at]:+.3g}"]
+        rows.append(_Effect(cells, side, f"{left:.2f}", f"{width:.2f}"))
+    others = order[MAX_COLUMNS:]
+    total = f"{sum(values[at] for at in others):+.3g}"
+    rest = [f"{len(others):,} more columns", *([""] if inputs else []), total] if others else []
+    return draw("effects", rows=rows, rest=rest)

@@ -1,4 +1,4 @@
-"""The command ``trainer report``: one page about a run. No torch here."""
+"""The command ``trainer report``: write one page about a run. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from trainer.commands._arguments import add_checkpoint, parted
+from trainer.commands.pages.render import mark
 from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.runs import atomic_files
@@ -16,30 +17,33 @@ PAGE = "report.html"
 MISTAKES = 12
 
 EPILOG = """\
-A RUN is a run directory, or last. A WORD is as for train, about what may be otherwise now: dataset.path=… (the data
-have moved), device=cpu, plugins=[…]. The page needs no other file and no network. Without the data, or with a
-checkpoint that cannot be read, it has what the run directory tells: result, curves, config, environment.
+A RUN is a run directory, or last. A WORD is an override that still applies after training: dataset.path=… (the data
+have moved), device=cpu, plugins=[…]. The page needs no other file and no network. Without the data, or without a
+checkpoint that can be read, it shows what the run directory holds: result, curves, config, environment.
 exit code: 0 the page is written, 1 it failed, 2 the command is wrong."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "One page about a run: result, curves, mistakes and why, config, how to repeat it."
+    parser.description = (
+        "Write one page about a run: result, curves, mistakes and their explanations, config, how to repeat it."
+    )
     parser.epilog = EPILOG
-    parser.add_argument("words", nargs="*", metavar="RUN|WORD", help="the run, and what is otherwise now")
-    parser.add_argument("-o", "--output", metavar="FILE", help=f"where the page goes (RUN/{PAGE})")
-    parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="what is looked at (test)")
-    parser.add_argument("--mistakes", metavar="N", default=str(MISTAKES), help="so many of the worst (%(default)s)")
-    parser.add_argument("--no-explanations", action="store_true", help="do not say why the mistakes were made")
+    parser.add_argument("words", nargs="*", metavar="RUN|WORD", help="the run, and overrides")
+    parser.add_argument("-o", "--output", metavar="FILE", help=f"the file of the page (RUN/{PAGE})")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="the split to measure (test)")
+    parser.add_argument(
+        "--mistakes", metavar="N", default=str(MISTAKES), help="how many of the worst mistakes to show (%(default)s)"
+    )
+    parser.add_argument("--no-explanations", action="store_true", help="do not explain the mistakes")
     add_checkpoint(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page, and return the exit code, 0.
+    """Write the page, and return the exit code, which is 0.
 
     Raises:
-        ConfigError: a mistake in the words, or no such run.
+        ConfigError: the words are wrong, or there is no such run.
     """
     names, words = parted(arguments.words)
     if len(names) != 1:
@@ -48,20 +52,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--mistakes: must be a whole number, at most 1000, got {arguments.mistakes}")
     found = run_named(names[0])
     output = found.path / PAGE if arguments.output is None else Path(arguments.output)
-    from trainer.commands.report import page
+    atomic_files.check_ours("--output", output, mark("report"), within=500, what="no page")
+    from trainer.commands.report.analysis import analyse
+    from trainer.commands.report.page import make_page
 
-    atomic_files.check_ours("--output", output, page.MARK, within=500, what="no page")
-    looked = page.look(
+    analysis = analyse(
         found,
         words,
         checkpoint=arguments.checkpoint,
         split=arguments.split,
-        mistakes=int(arguments.mistakes),
+        max_mistakes=int(arguments.mistakes),
         explains=not arguments.no_explanations,
     )
-    for line in looked.notes:
+    for line in analysis.notes:
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
-    html = page.page(found, looked)
+    html = make_page(found, analysis)
     atomic_files.write(output, lambda path: path.write_text(html, encoding="utf-8"))
     print(printable(f"page     {output}  ({len(html) / 2**10:,.0f} KiB)"))
     return 0

@@ -1,0 +1,125 @@
+"""Samples as parts of a page: pictures, spectrograms, sequences, rows of tables and texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture, to_image
+from trainer.commands.pages.render import draw
+from trainer.data import Data
+from trainer.data.checks import UNKNOWN, Survey, as_text
+from trainer.data.data import Inputs
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+MAX_PIXELS = 96  # of a picture's longer side; a larger picture is shrunk
+SMALL = 64  # pixels of a picture's longer side up to which each pixel is drawn as a square
+MAX_STEPS = 400  # of a spectrogram's picture; a longer one is shrunk
+MAX_LINES = 6  # columns of a sequence that are drawn
+MAX_BARS = 60  # columns of a table that are drawn
+MAX_TOKENS = 60
+DEVIATIONS = 2.5  # standard deviations of a normalised spectrogram from white to black
+WIDTH = 240  # pixels of the drawing of a sequence
+
+ValueRange = tuple[float, float]  # raw values that are drawn black and white
+
+
+def value_range(raw: Survey | Tensor) -> ValueRange:
+    """Return the raw values to draw black and white: 0 and 255 for bytes, else the smallest and largest value."""
+    if isinstance(raw, Tensor):
+        least, most = map(float, raw.aminmax())
+        name = str(raw.dtype).removeprefix("torch.")
+    else:
+        least, most, name = raw.least, raw.most, raw.dtype
+    return (0.0, 255.0) if name == "uint8" and most > 127 else (min(least, 0.0), most)
+
+
+def draw_samples(data: Data, inputs: Inputs, limits: ValueRange) -> list[Markup]:
+    """Return each sample of a batch, as a model reads it, as HTML.
+
+    Args:
+        data: says what kind of samples they are, and how they were normalised.
+        inputs: a batch, after preprocessing.
+        limits: of pictures, the raw values to draw black and white.
+    """
+    if data.spec.kind == "image":
+        return _draw_images(data, inputs, limits)
+    draw_kind = {
+        "spectrogram": _draw_spectrograms,
+        "sequence": _draw_sequences,
+        "table": _draw_rows,
+        "tokens": _draw_texts,
+    }[data.spec.kind]
+    return draw_kind(data, inputs)
+
+
+def _draw_images(data: Data, inputs: Inputs, limits: ValueRange) -> list[Markup]:
+    values = inputs[0].float()
+    if data.normalise is not None:
+        values = values * data.normalise.std.view(-1, 1, 1) + data.normalise.mean.view(-1, 1, 1)
+    low, high = limits
+    levels = ((values - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
+    drawn = []
+    for each in levels:
+        picture = to_image(each)
+        style = "small" if max(picture.size) <= SMALL else ""
+        picture.thumbnail((MAX_PIXELS, MAX_PIXELS))
+        drawn.append(draw_picture(picture, style))
+    return drawn
+
+
+def _draw_spectrograms(data: Data, inputs: Inputs) -> list[Markup]:
+    """Draw time to the right, low bands at the bottom, and loud sounds dark."""
+    values = inputs[0].float()
+    lengths = inputs[1].tolist() if len(inputs) > 1 else [values.shape[2]] * len(values)
+    low, high = (-DEVIATIONS, DEVIATIONS) if data.normalise is not None else map(float, values.aminmax())
+    levels = (255 - (values - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
+    drawn = []
+    for each, length in zip(levels, lengths, strict=True):
+        picture = Image.fromarray(np.ascontiguousarray(each[0, :length].t().flip(0).numpy()))
+        if picture.width > MAX_STEPS:
+            picture = picture.resize((MAX_STEPS, picture.height))
+        drawn.append(draw_picture(picture, "sound"))
+    return drawn
+
+
+def _draw_sequences(data: Data, inputs: Inputs) -> list[Markup]:
+    """Draw a line for each column; of a wave that is cut into steps, one line."""
+    values = inputs[0].float()
+    lengths = inputs[1].tolist() if len(inputs) > 1 else [values.shape[1]] * len(values)
+    drawn = []
+    for each, length in zip(values, lengths, strict=True):
+        valid = each[:length]
+        columns = valid[:, :MAX_LINES] if data.features is None else valid.reshape(-1, 1)
+        drawn.append(draw_lines(columns.numpy(), WIDTH))
+    return drawn
+
+
+def _draw_rows(data: Data, inputs: Inputs) -> list[Markup]:
+    """Draw a bar for each column; of normalised columns, in standard deviations from the mean."""
+    values = inputs[0].float()[:, :MAX_BARS].nan_to_num()
+    most = max(float(values.abs().max()), 1e-12)
+    names = data.preprocess.get("columns") or list(range(values.shape[1]))
+    width = 6 + values.shape[1] * max(4, min(14, 220 // values.shape[1]))
+    return [
+        draw_bars(
+            [value / most for value in row],
+            [f"{name}: {value:.4g}" for name, value in zip(names, row, strict=False)],
+            width,
+        )
+        for row in values.tolist()
+    ]
+
+
+def _draw_texts(data: Data, inputs: Inputs) -> list[Markup]:
+    """Write the words; those that are not in the vocabulary are marked."""
+    tokens, *lengths = inputs
+    cut = tuple(each.clamp_max(MAX_TOKENS) for each in lengths)
+    vocabulary = data.preprocess.get("vocabulary")
+    texts = as_text(data, (tokens[:, :MAX_TOKENS], *cut))
+    return [draw("text", pieces=text.split(vocabulary[UNKNOWN]) if vocabulary else [text]) for text in texts]

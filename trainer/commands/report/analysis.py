@@ -1,0 +1,180 @@
+"""What a report adds to a run directory: the run's model measured again, and its worst mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trainer.commands.evaluate.measure import Measured, measure
+from trainer.commands.opened_run import OpenedRun, notes, open_run
+from trainer.commands.pages.drawings import draw_lines, draw_sound
+from trainer.commands.pages.samples import WIDTH, draw_samples, value_range
+from trainer.config import ConfigError, RunError
+from trainer.data.data import Inputs
+from trainer.runs.read import Run
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+WAVE_HEIGHT = 48  # pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """A sample that a run gets wrong.
+
+    Args:
+        place: the file of the sample, or its number.
+        truth: the target of the sample.
+        answer: the answer of the run.
+        drawing: the sample as HTML; empty if the explanation shows the sample.
+        explanation: what counted for the answer, as HTML; empty without explanations.
+    """
+
+    place: str
+    truth: str
+    answer: str
+    drawing: Markup | str
+    explanation: Markup | str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """A run's model, measured again.
+
+    Args:
+        trained: the model; None if the checkpoint cannot be opened.
+        measured: its answers; None if the data cannot be read.
+        mistakes: the worst mistakes, the worst first.
+        num_wrong: the number of all mistakes; None for regression.
+        notes: warnings, a line each.
+    """
+
+    trained: OpenedRun | None = None
+    measured: Measured | None = None
+    mistakes: Sequence[Mistake] = ()
+    num_wrong: int | None = None
+    notes: Sequence[str] = ()
+
+
+def analyse(
+    run: Run, words: Sequence[str], *, checkpoint: str, split: str, max_mistakes: int, explains: bool
+) -> Analysis:
+    """Measure a run and find its worst mistakes, as far as its checkpoint and its data are there.
+
+    Args:
+        run: the run.
+        words: overrides that still apply after training, such as ``dataset.path=…``.
+        checkpoint: best, last or a file.
+        split: train, val or test.
+        max_mistakes: the number of mistakes to show.
+        explains: whether the mistakes are explained.
+    """
+    trained, lines = None, list[str]()
+    try:
+        trained = open_run(run, checkpoint=checkpoint, words=words)
+        lines += notes(trained)
+        measured = measure([trained], split, None)
+    except (ConfigError, RunError) as error:
+        lines += (f"the mistakes are not shown: {each}" for each in _problems(error))
+        return Analysis(trained, notes=lines)
+    if not measured.own:
+        lines.append("the samples are not those that the run was trained with")
+    order, num_wrong = _find_worst(measured, max_mistakes)
+    explanations = list["Markup"]()
+    if explains and len(order):
+        try:
+            explanations = _explain(trained, measured.raw(order))
+        except (ConfigError, RunError) as error:
+            lines += (f"the page is without explanations: {each}" for each in _problems(error))
+    return Analysis(trained, measured, _show(trained, measured, order, explanations), num_wrong, lines)
+
+
+def _problems(error: ConfigError | RunError) -> Sequence[str]:
+    return error.problems if isinstance(error, ConfigError) else [str(error)]
+
+
+def _find_worst(measured: Measured, count: int) -> tuple[Tensor, int | None]:
+    """Find the mistakes with the lowest probability of the truth, or the values with the largest error.
+
+    Errors of several values are compared in standard deviations of the targets.
+
+    Returns:
+        the numbers of these samples, the worst first; and the number of all mistakes, None for regression.
+    """
+    scores, targets = measured.scores.double(), measured.targets
+    if measured.spec.task == "regression":
+        scale = targets.double().std(0, correction=0).clamp_min(1e-12)
+        errors = ((scores - targets).abs() / scale).amax(1)
+        return errors.argsort(descending=True, stable=True)[:count], None
+    if measured.spec.task == "classification":
+        wrong = scores.argmax(1) != targets
+        probability = scores.gather(1, targets[:, None])[:, 0]
+    else:
+        wrong = ((scores > 0.5) != (targets > 0.5)).any(1)
+        probability = torch.where(targets > 0.5, scores, 1 - scores).amin(1)
+    order = torch.where(wrong, probability, torch.inf).argsort(stable=True)
+    num_wrong = int(wrong.sum())
+    return order[: min(count, num_wrong)], num_wrong
+
+
+def _explain(trained: OpenedRun, inputs: Inputs) -> list[Markup]:
+    """Return a figure of what counted in each sample, as HTML.
+
+    Raises:
+        ConfigError: Captum is missing, or the model cannot be explained.
+    """
+    from trainer.commands.explain.attribution import attribute
+    from trainer.commands.explain.heatmaps import draw_attributions
+
+    return draw_attributions(trained, inputs, attribute(trained, inputs))
+
+
+def _show(trained: OpenedRun, measured: Measured, order: Tensor, explanations: Sequence[Markup | str]) -> list[Mistake]:
+    if not len(order):
+        return []
+    data, raw = measured.data, measured.raw(order)
+    drawings: list[Markup | str] = [""] * len(order)
+    if not explanations:
+        drawings = [*draw_samples(data, trained.read(raw), value_range(raw[0]))]
+        explanations = [""] * len(order)
+    if data.features is not None:
+        rate = trained.learned["sample_rate"]
+        drawings = [each + _draw_wave(wave, rate) for each, wave in zip(drawings, _waves(raw), strict=True)]
+    mistakes = []
+    for at, drawing, explanation in zip(order.tolist(), drawings, explanations, strict=True):
+        position = int(measured.positions[at])
+        place = str(data.places[position]) if data.places is not None else f"sample {position}"
+        mistakes.append(Mistake(place, *_describe(measured, at), drawing, explanation))
+    return mistakes
+
+
+def _waves(raw: Inputs) -> list[Tensor]:
+    """Cut the padding off a batch of sounds."""
+    lengths = raw[1].tolist() if len(raw) > 1 else [raw[0].shape[1]] * len(raw[0])
+    return [sample[:length] for sample, length in zip(raw[0], lengths, strict=True)]
+
+
+def _draw_wave(wave: Tensor, rate: int) -> Markup | str:
+    player = draw_sound(wave, rate)
+    return draw_lines(wave.float().view(-1, 1).numpy(), WIDTH, WAVE_HEIGHT) + player if player else ""
+
+
+def _describe(measured: Measured, at: int) -> tuple[str, str]:
+    """Return the target of a sample and the answer of the run, in words."""
+    names, scores, target = measured.spec.classes, measured.scores[at], measured.targets[at]
+    if measured.spec.task == "classification":
+        best, own = int(scores.argmax()), int(target)
+        return f"{names[own]} ({float(scores[own]):.2f})", f"{names[best]} ({float(scores[best]):.2f})"
+    if measured.spec.task == "multilabel":
+        truth = [name for name, value in zip(names, target, strict=True) if value > 0.5]
+        answer = [f"{name} {float(value):.2f}" for name, value in zip(names, scores, strict=True) if value > 0.5]
+        return ", ".join(truth) or "none", ", ".join(answer) or "none"
+    truth, answer = (
+        [f"{name} {float(each):.4g}" for name, each in zip(names, values, strict=True)] for values in (target, scores)
+    )
+    return ", ".join(truth), ", ".join(answer)
