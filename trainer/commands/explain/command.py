@@ -166,14 +166,14 @@ def _explain(
     bar = tqdm(samples.samples(trained, names, size), unit=" samples", disable=None, leave=False, file=sys.stderr)
     for some in samples.batches(bar, size):
         good = [sample for sample in some if sample.inputs is not None]
-        attributions, figures = list["Attribution"](), list["Markup"]()
+        attributions, figures = list["Attribution"](), [""] * len(good)
         if good:
             inputs = samples.collate(trained, good)
             targets = None if target is None else torch.full((len(good),), target)
             attributions = attribute(trained, inputs, targets, steps)
             if draws and count < MAX_SAMPLES:
-                figures = heatmaps.draw_attributions(trained, inputs, attributions, [each.shown for each in good])
-        explained = iter(zip(attributions, figures or [""] * len(good), strict=True))
+                figures = [*heatmaps.draw_attributions(trained, inputs, attributions, [each.shown for each in good])]
+        explained = iter(zip(attributions, figures, strict=True))
         for sample in some:
             attribution, figure = (None, "") if sample.inputs is None else next(explained)
             yield ExplainedSample(sample, attribution, figure)

@@ -11,8 +11,10 @@ from torch import Tensor
 from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture, to_image
 from trainer.commands.pages.render import draw
 from trainer.data import Data
-from trainer.data.checks import UNKNOWN, Survey, as_text
+from trainer.data.checks import Survey
 from trainer.data.data import Inputs
+from trainer.data.findings import as_text
+from trainer.data.readers.tokens import UNKNOWN
 
 if TYPE_CHECKING:
     from markupsafe import Markup

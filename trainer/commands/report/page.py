@@ -120,13 +120,13 @@ class _Cell(NamedTuple):
 
     Args:
         name: the class that the run answered.
-        count: of samples.
+        num_samples: how often the run gave this answer.
         strength: the opacity of the colour, from 0 to 1.
         is_right: whether the answer is right.
     """
 
     name: str
-    count: int
+    num_samples: int
     strength: float
     is_right: bool
 
