@@ -1,4 +1,4 @@
-"""Fixtures: a command run in this process, and the real data where it is."""
+"""Fixtures: commands that run in this process, and the folder of real data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two test processes share two cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # set before torch is imported, because test processes share the cores
 
 import torch
 from hydra.core.config_store import ConfigStore
@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind."""
+    """The exit code, the output and the working directory of a command."""
 
     code: int
     out: str
@@ -59,7 +59,7 @@ Train = Callable[..., Result]
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Train]:
-    """``train("model=cnn", …)``: the command in this process, each call in an empty folder of its own."""
+    """Return a function that runs the command ``train`` in this process, each call in a new, empty folder."""
     threads, calls = torch.get_num_threads(), 0
 
     def run(*words: str) -> Result:
@@ -73,7 +73,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         capfd.readouterr()
         try:
             code = cli.main()
-        except SystemExit as stop:  # Hydra's own --help ends so
+        except SystemExit as stop:  # Hydra's own --help exits
             code = int(stop.code or 0)
         captured = capfd.readouterr()
         return Result(code, captured.out, captured.err, folder)
@@ -85,7 +85,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 @pytest.fixture
 def forgets(tmp_path: Path) -> Iterator[None]:
-    """The components that a test registers in this process, from files of its folder, are forgotten after it."""
+    """Remove the components that a test registers in this process from files of its folder."""
     path = list(sys.path)
     yield
     sys.path[:] = path
@@ -105,7 +105,7 @@ def forgets(tmp_path: Path) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the tables that tests have measured."""
+    """Show the tables that tests recorded as properties."""
     for report in terminalreporter.stats.get("passed", []):
         for name, value in getattr(report, "user_properties", []):
             if name == "table":
@@ -115,7 +115,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of real data: beside the checkout, or where TRAINER_TEST_DATA says."""
+    """Return the folder of real data, beside the checkout or named by TRAINER_TEST_DATA; skip if there is none."""
     root = Path(os.environ.get("TRAINER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
         pytest.skip(f"no MNIST files in {root}; set TRAINER_TEST_DATA")

@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Helpers that several test modules use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIGS = Path(configs.__file__).parent
 
 
 def defaults(group: str, name: str, **changes: Any) -> dict[str, Any]:
-    """The keys of a component as its YAML has them, some of them changed."""
+    """Return the keys of a component from its YAML, with some of them changed."""
     assert group in GROUPS
     keys = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{name}.yaml"))
     assert isinstance(keys, dict)
@@ -43,7 +43,7 @@ def make_spec(
     vocabulary: int | None = None,
     sigmoid: bool = False,
 ) -> Spec:
-    """A spec of samples of any kind; as many outputs as classes unless ``num_outputs`` says otherwise."""
+    """Return a spec of samples of any kind, by default with one output for each class."""
     return Spec(
         dataset=dataset,
         kind=kind,
@@ -58,28 +58,27 @@ def make_spec(
 
 
 def image_spec(channels: int, height: int, width: int, **keys: Any) -> Spec:
-    """A spec of images."""
     return make_spec("image", (channels, height, width), **keys)
 
 
 def table_spec(task: Task, classes: int, **keys: Any) -> Spec:
-    """A spec of tables of four numbers, for what only looks at the targets."""
+    """Return a spec of tables of four numbers, for tests that depend on the targets only."""
     return make_spec("table", (4,), task=task, classes=classes, **keys)
 
 
 def assert_close(got: Tensor, wanted: Tensor, tolerance: float = 1e-12) -> None:
-    """The same numbers; 1e-12 is float64 for short sums of numbers near 1, whatever their order."""
+    """Assert equal numbers; 1e-12 allows for another order of summation of a few float64 numbers near 1."""
     torch.testing.assert_close(got, wanted, rtol=tolerance, atol=tolerance)
 
 
 def double_model(module: nn.Module) -> nn.Module:
-    """The module in float64 and in evaluation mode, so that a formula can be compared to the last digits."""
+    """Convert a module to float64 and evaluation mode, so that a formula can be compared to the last digits."""
     return module.double().eval()
 
 
 def torchvision_functional() -> Any:
-    """The operations of torchvision on single pictures."""
-    importlib.import_module("trainer.data.torchvision_import")  # makes it possible to import torchvision
+    """Return torchvision's operations on single pictures."""
+    importlib.import_module("trainer.data.torchvision_import")  # prepares the import of torchvision
     return importlib.import_module("torchvision.transforms.v2.functional")
 
 
@@ -87,14 +86,14 @@ Cell = Callable[[Tensor], Tensor]  # (steps, width) of one sample -> the state a
 
 
 def last_state(sample: Tensor, layers: Sequence[Sequence[Cell]]) -> Tensor:
-    """What stacked recurrent layers know of one sample at its end.
+    """Return the last state of stacked recurrent layers for one sample.
 
     Args:
-        sample: (steps, width), nothing of it padding.
+        sample: (steps, width), without padding.
         layers: the cells of each layer: one, or one for each direction.
 
     Returns:
-        the last state; of both directions the state after their own last step.
+        the state after the last step of each direction, joined.
     """
     states: list[Tensor] = []
     for cells in layers:
@@ -106,7 +105,7 @@ def last_state(sample: Tensor, layers: Sequence[Sequence[Cell]]) -> Tensor:
 
 
 def told(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    """The command ``trainer`` in this process: its exit code, output and errors."""
+    """Run the command ``trainer`` in this process; return its exit code, output and errors."""
     capfd.readouterr()
     try:
         code = main([*words])
@@ -137,19 +136,19 @@ sys.exit(cli.main())
 
 
 def loaders_of(data: Data, batch_size: int = 16, seed: int = 0, **keys: Any) -> Loaders:
-    """Its loaders on the CPU: one process, nothing limited, unless ``keys`` say otherwise."""
+    """Return loaders on the CPU for one process and all batches, unless ``keys`` say otherwise."""
     options: dict[str, Any] = {"limit_batches": None, "overfit_batches": None, "share": Share(batch_size), **keys}
     return make_loaders(data, torch.device("cpu"), seed=seed, batch_size=batch_size, **options)
 
 
 def everything(data: Data) -> tuple[Tensor, Tensor]:
-    """Every sample and target of a data set with one source, in its order."""
+    """Return every training sample and target in the order of the source."""
     source = data.train.source
     return source.fetch(torch.arange(len(source.targets)))[0], source.targets
 
 
 def refused(load: Callable[..., Data], path: object, **keys: Any) -> str:
-    """The one line with which ``load(path, …)`` is refused."""
+    """Return the one line with which ``load(path, …)`` refuses."""
     with pytest.raises(ConfigError) as caught:
         load(path, **keys)
     (line,) = caught.value.problems

@@ -1,4 +1,4 @@
-"""Small data of every kind, and runs trained on them, for the tests of what comes after training."""
+"""Small data sets of every kind and runs trained on them, for tests of the commands that open finished runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BETWEEN = ["the", "film", "is", "a", "story", "of", "and", "with", "in", "its", 
 
 
 def pictures(folder: Path, count: int = 150) -> list[str]:
-    """Digits as PNG files in class folders."""
+    """Write digits as PNG files in class folders; return the words for the data set."""
     found = load_file(DIGITS)
     for number in range(count):
         file = folder / str(int(found["labels"][number])) / f"{number}.png"
@@ -34,7 +34,7 @@ def pictures(folder: Path, count: int = 150) -> list[str]:
 
 
 def texts(folder: Path, count: int = 60) -> list[str]:
-    """Lines of words in a file for each class, of different lengths."""
+    """Write a file with lines of different lengths for each class; return the words for the data set."""
     draw = random.Random(0)
     folder.mkdir()
     for name, words in WORDS.items():
@@ -48,7 +48,7 @@ def texts(folder: Path, count: int = 60) -> list[str]:
 
 
 def sounds(folder: Path, count: int = 14) -> list[str]:
-    """Tones of three pitches, of different lengths, 8 kHz."""
+    """Write tones of three pitches and different lengths at 8 kHz; return the words for the data set."""
     draw = np.random.default_rng(0)
     for name, pitch in {"low": 220, "middle": 700, "high": 1900}.items():
         for number in range(count):
@@ -63,7 +63,10 @@ def sounds(folder: Path, count: int = 14) -> list[str]:
 
 
 def table(file: Path, count: int = 120, *, steps: bool = False) -> list[str]:
-    """Rows of four numbers around a middle for each class; with ``steps`` two to seven rows a sample."""
+    """Write rows of four numbers around a mean for each class; return the words for the data set.
+
+    With ``steps`` a sample has two to seven rows.
+    """
     draw = np.random.default_rng(0)
     lines = ["walk,a,b,c,d,kind"]
     for number in range(count):
@@ -77,7 +80,7 @@ def table(file: Path, count: int = 120, *, steps: bool = False) -> list[str]:
 
 
 class Made:
-    """Data and runs in one folder, each made when it is first asked for."""
+    """Data and runs in one folder; each is made when a test first asks for it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -95,7 +98,7 @@ class Made:
         return tuple(make[kind]())
 
     def _run(self, model: str, kind: str, *more: str) -> Path:
-        """The run directory of a model trained on a kind of data for an epoch or two."""
+        """Train a model on a kind of data for two epochs; return the run directory."""
         small = ["model.channels=[8]"] if model == "cnn" else ["model.hidden=16"]
         folder = self.folder / "runs" / f"{model}-{kind}{len(list(self.folder.glob('runs/*')))}"
         words = [f"model={model}", *small, *self.words(kind), "epochs=2", "batch_size=32", "logger=none", *more]
@@ -105,5 +108,5 @@ class Made:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Shared by the tests of a process, which must not change what stands in it."""
+    """Return data and runs shared by all tests of a process, which must not change them."""
     return Made(tmp_path_factory.mktemp("made"))

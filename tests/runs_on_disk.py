@@ -1,4 +1,4 @@
-"""Run directories as a run leaves them, without training one."""
+"""Write run directories without training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_run(
     points: Sequence[Mapping[str, Any]] = (),
     started: str = "2026-07-01T10:00:00",
 ) -> Path:
-    """Write the files of a run and return its folder; one without a summary was killed."""
+    """Write the files of a run and return its folder; without a summary the run counts as killed."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config or {}), sort_keys=False), encoding="utf-8")
     (folder / "overrides.yaml").write_text(yaml.safe_dump(list(words)), encoding="utf-8")

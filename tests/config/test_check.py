@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
-from msgspec import Meta
 from omegaconf import OmegaConf
 
 from tests.conftest import REPOSITORY
-from trainer.config import GROUPS, Betas, ConfigError, PositiveFloat, PositiveInt, Settings
+from trainer.config import GROUPS, ConfigError, Settings
 from trainer.config.check import check
-from trainer.config.messages import describe
 
 
 def plain_config() -> dict[str, Any]:
-    """configs/train.yaml with its default options, composed by hand."""
+    """Compose configs/train.yaml with its default options without Hydra."""
     configs = REPOSITORY / "configs"
     root = OmegaConf.to_container(OmegaConf.load(configs / "train.yaml"), resolve=False)
     assert isinstance(root, dict)
@@ -33,7 +31,7 @@ def test_the_default_config_passes_and_comes_back_the_same() -> None:
     assert isinstance(settings, Settings)
     assert settings.optimizer["betas"] == [0.9, 0.999]
     again = check(settings.to_dict())
-    assert again.replace(sweep_dir=settings.sweep_dir) == settings  # a run keeps nothing of its sweep
+    assert again.replace(sweep_dir=settings.sweep_dir) == settings  # a run does not keep the keys of its sweep
 
 
 def test_a_whole_number_serves_as_a_number() -> None:
@@ -64,19 +62,3 @@ def test_every_mistake_is_found_at_once_and_what_was_typed_is_said() -> None:
             "constant, cosine, exponential, linear, multistep, onecycle, plateau, step",
         ]
     )
-
-
-@pytest.mark.parametrize(
-    ("annotation", "words"),
-    [
-        (PositiveInt, "a whole number, at least 1"),
-        (PositiveFloat | None, "a number, greater than 0 and finite, or null"),
-        (Annotated[float, Meta(ge=0, lt=1)], "a number, at least 0 and less than 1"),
-        (Literal["none", "batch"], "one of none, batch"),
-        (list[str], "a list, each item a string"),
-        (Betas, "a list, each item a number, at least 0 and less than 1, 2 of them"),
-        (bool, "true or false"),
-    ],
-)
-def test_types_are_described_in_words(annotation: Any, words: str) -> None:
-    assert describe(annotation) == words

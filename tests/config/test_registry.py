@@ -37,7 +37,7 @@ def test_the_yaml_has_exactly_the_keys_of_the_signature(group: str, name: str) -
     config = OmegaConf.to_container(OmegaConf.load(REPOSITORY / "configs" / group / f"{name}.yaml"))
     assert isinstance(config, dict)
     assert config.pop("name", name) == name
-    assert sorted(config) == sorted(registry(group).keys(name))  # those of a shared TypedDict stand where they are read
+    assert sorted(config) == sorted(registry(group).keys(name))  # the order of the keys of a shared TypedDict differs
 
 
 @pytest.mark.parametrize(("group", "name"), COMPONENTS)

@@ -28,7 +28,7 @@ def test_what_is_read_is_what_is_imported(group: str, name: str) -> None:
 
 
 def read(folder: Path, code: str, name: str = "mine") -> dict[str, Parameter]:
-    """The keys of a component in a file with ``code``."""
+    """Return the keys of the component ``name`` in a file with ``code``."""
     (folder / "plugin.py").write_text(code)
     return keys(folder / "plugin.py", name)
 

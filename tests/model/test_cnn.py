@@ -25,7 +25,7 @@ def build(spec: Spec, **keys: Any) -> Any:
 
 
 def share_weights(model: nn.Module, by_hand: nn.Module) -> None:
-    """The parameters and buffers of one into the other, in order: both must have exactly the same."""
+    """Copy the parameters and buffers of one module to another, in order; both need the same shapes."""
     own, other = list(model.state_dict().values()), by_hand.state_dict()
     assert [tuple(tensor.shape) for tensor in own] == [tuple(tensor.shape) for tensor in other.values()]
     by_hand.load_state_dict(dict(zip(other, own, strict=True)))
@@ -50,7 +50,7 @@ def test_default_network_is_the_classic_one_for_any_size(channels: int, height: 
     images = torch.randn(3, channels, height, width)
     assert model(images).shape == (3, 10)
     torch.testing.assert_close(model(images), by_hand(images), rtol=1e-5, atol=1e-6)
-    # in the same layout the same bits, though the pooling comes first here; of the gradients too
+    # In the same memory layout outputs and gradients agree bit for bit, although the model pools before its ReLU.
     by_hand.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     results = []
     for network in (model, by_hand):
@@ -66,7 +66,7 @@ def test_default_network_on_28_by_28_has_421642_parameters() -> None:
 
 
 def convolve(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(channels, height, width): the sum over channels and window, written out; zeros outside."""
+    """Convolve (channels, height, width) with zeros as padding, written as sums over channels and window."""
     (channels, height, width), (maps, _, size, _) = images.shape, weight.shape
     half = size // 2
     result = torch.zeros(maps, height, width, dtype=torch.float64)
@@ -85,7 +85,7 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def pool(images: Tensor) -> Tensor:
-    """(channels, height, width): the largest of each 2×2, what is left over at the end dropped."""
+    """Return the maximum of each 2×2 window of (channels, height, width); an odd last row or column is dropped."""
     channels, height, width = images.shape
     result = torch.zeros(channels, height // 2, width // 2, dtype=torch.float64)
     for channel in range(channels):
@@ -107,7 +107,7 @@ def test_network_follows_its_sums_written_out(kernel_size: int) -> None:
             maps = pool(convolve(maps, weight, bias).clamp_min(0))
         hidden = (weights[4] @ maps.reshape(-1) + weights[5]).clamp_min(0)
         wanted = weights[6] @ hidden + weights[7]
-        # float64 sums of at most 75 terms near 1 in another order: 1e-12 leaves a factor of about 100
+        # float64 sums of at most 75 terms near 1 in another order differ by about 1e-14
         assert_close(model(image[None])[0], wanted)
 
 
@@ -145,7 +145,7 @@ def test_channels_hidden_and_norm_shape_the_network(channels: list[int]) -> None
     by_hand.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.randn(4, 2, 9, 11)
     assert torch.equal(model(images), by_hand(images))  # the statistics of the batch
-    assert torch.equal(model.eval()(images), by_hand.eval()(images))  # the running ones
+    assert torch.equal(model.eval()(images), by_hand.eval()(images))  # the running statistics
 
 
 def test_dropout_acts_on_the_hidden_units_in_training_only() -> None:
@@ -189,7 +189,7 @@ def test_what_is_no_image_is_read_as_a_signal(spec: Spec, inputs: Tensor, width:
         signal = inputs[:, None, :]
     else:
         signal = inputs.transpose(1, 2)
-    # float64: a table's other strides may choose another kernel, which sums in another order
+    # float64, because the strides of a table may select a kernel with another order of summation
     assert_close(model(inputs), network(signal))
 
 
@@ -247,7 +247,7 @@ VARYING = {
 
 
 def padded_batch(spec: Spec, steps: int = 12) -> tuple[Tensor, Tensor]:
-    """Samples of ``LENGTHS`` steps, padded with zeros to so many, and their lengths."""
+    """Return samples of ``LENGTHS`` steps, padded with zeros to ``steps``, and their lengths."""
     lengths = torch.tensor(LENGTHS)
     if spec.kind == "tokens":
         inputs = torch.randint(1, 11, (5, 12))
@@ -264,7 +264,7 @@ def padded_batch(spec: Spec, steps: int = 12) -> tuple[Tensor, Tensor]:
 
 
 def varying_model(spec: Spec, norm: str, global_pool: str) -> Any:
-    """In float64, with running statistics as training leaves them."""
+    """Return a model in float64 with running statistics like those after training."""
     model = build(spec, norm=norm, global_pool=global_pool, channels=[4, 6], hidden=7, embedding=8).double().eval()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -282,7 +282,7 @@ def test_padded_sample_answers_and_learns_as_it_does_alone(kind: str, norm: str,
     spec = VARYING[kind]
     model = varying_model(spec, norm, global_pool)
     inputs, lengths = padded_batch(spec)
-    pull = torch.randn(5, 3, dtype=torch.float64)  # so that no two outputs pull alike
+    pull = torch.randn(5, 3, dtype=torch.float64)  # a different gradient for each output
     together = model(inputs, lengths)
     (together * pull).sum().backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters()]

@@ -39,7 +39,7 @@ def layers_of(
 
 
 def reset_after_cell(w_in: Tensor, w_h: Tensor, b_in: Tensor, b_h: Tensor) -> Cell:
-    """torch's and cuDNN's: n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn)); gates stacked r, z, n."""
+    """Return torch's and cuDNN's cell: n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn)); gates stacked r, z, n."""
     (w_ir, w_iz, w_n), (w_hr, w_hz, w_hn) = w_in.chunk(3), w_h.chunk(3)
     (b_ir, b_iz, b_n), (b_hr, b_hz, b_hn) = b_in.chunk(3), b_h.chunk(3)
 
@@ -57,7 +57,7 @@ def reset_after_cell(w_in: Tensor, w_h: Tensor, b_in: Tensor, b_h: Tensor) -> Ce
 
 
 def reset_before_cell(w_in: Tensor, w_h: Tensor, bias: Tensor) -> Cell:
-    """Cho et al. 2014: h̃ = tanh(W [r ⊙ h, x] + b)."""
+    """Return the cell of Cho et al. 2014: h̃ = tanh(W [r ⊙ h, x] + b)."""
     w_r, w_z, w = (torch.cat([on_h, on_x], dim=1) for on_h, on_x in zip(w_h.chunk(3), w_in.chunk(3), strict=True))
     b_r, b_z, b = bias.chunk(3)
 
@@ -75,7 +75,7 @@ def reset_before_cell(w_in: Tensor, w_h: Tensor, bias: Tensor) -> Cell:
 
 
 def cells_of(recurrent: Any) -> list[list[Cell]]:
-    """The formulas with the layers' own weights: a cell for each layer and direction."""
+    """Return a cell written as formulas for each layer and direction, with the weights of the layers."""
     if isinstance(recurrent, ResetBeforeGRU):
         return [
             [reset_before_cell(*cell.parameters()) for cell in layer.children()]  # weight_ih, weight_hh, bias
@@ -120,7 +120,7 @@ def test_both_kinds_differ_with_the_same_weights() -> None:
         after.out.load_state_dict(before.out.state_dict())
     samples = torch.randn(5, 6, 3, dtype=torch.float64)
     assert (before(samples) - after(samples)).abs().max() > 1e-4
-    # after one step from a zero state the reset gate has had nothing to act on
+    # after one step from a zero state the reset gate has no effect
     assert_close(before(samples[:, :1]), after(samples[:, :1]))
 
 
@@ -147,7 +147,7 @@ def test_padded_sample_answers_as_it_does_alone(reset_after: bool, layers: int, 
     spec = make_spec("sequence", (9, 3))
     model = build(spec, reset_after=reset_after, layers=layers, bidirectional=bidirectional)
     lengths = torch.tensor([4, 9, 1, 7, 4])
-    samples = torch.randn(5, 9, 3, dtype=torch.float64)  # no zeros: what is beyond the lengths must not matter
+    samples = torch.randn(5, 9, 3, dtype=torch.float64)  # padding that is not zero must have no influence
     together = model(samples, lengths)
     for sample, length, answer in zip(samples, lengths, together, strict=True):
         alone = sample[None, : int(length)]

@@ -25,7 +25,7 @@ def build(spec: Spec, **keys: Any) -> Any:
 
 
 def lstm_cell(w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor) -> Cell:
-    """c = f ⊙ c + i ⊙ g, h = o ⊙ tanh(c); gates stacked i, f, g, o."""
+    """Return the cell c = f ⊙ c + i ⊙ g, h = o ⊙ tanh(c); gates stacked i, f, g, o."""
 
     def cell(steps: Tensor) -> Tensor:
         h = c = torch.zeros(w_h.shape[1], dtype=torch.float64)
@@ -62,7 +62,7 @@ def test_lstm_follows_its_formula(layers: int, bidirectional: bool) -> None:
 def test_padded_sample_answers_as_it_does_alone(layers: int, bidirectional: bool) -> None:
     model = build(make_spec("sequence", (9, 3)), layers=layers, bidirectional=bidirectional)
     lengths = torch.tensor([4, 9, 1, 7, 4])
-    samples = torch.randn(5, 9, 3, dtype=torch.float64)  # no zeros: what is beyond the lengths must not matter
+    samples = torch.randn(5, 9, 3, dtype=torch.float64)  # padding that is not zero must have no influence
     together = model(samples, lengths)
     for sample, length, answer in zip(samples, lengths, together, strict=True):
         alone = sample[None, : int(length)]
@@ -74,7 +74,7 @@ def test_padded_sample_answers_as_it_does_alone(layers: int, bidirectional: bool
 @directions
 def test_batch_shorter_than_the_spec_answers_as_alone(bidirectional: bool) -> None:
     model = build(make_spec("sequence", (9, 3)), bidirectional=bidirectional)
-    samples, lengths = torch.randn(2, 9, 3, dtype=torch.float64), torch.tensor([3, 5])  # nobody has all 9 steps
+    samples, lengths = torch.randn(2, 9, 3, dtype=torch.float64), torch.tensor([3, 5])  # no sample has all 9 steps
     together = model(samples, lengths)
     assert_close(together[1], model(samples[1:, :5])[0])
 
@@ -123,7 +123,7 @@ def test_dropout_acts_between_layers_and_before_the_last_one(layers: int) -> Non
     assert not torch.equal(model(samples), model(samples))
     model.recurrent.eval()
     model.out.bias.data.zero_()
-    model.out.weight.data.copy_(torch.eye(HIDDEN, dtype=torch.float64)[:3])  # three of the states themselves
+    model.out.weight.data.copy_(torch.eye(HIDDEN, dtype=torch.float64)[:3])  # the outputs are three of the states
     dropped, whole = model(samples), model.eval()(samples)
     kept = dropped != 0
     assert 0 < int(kept.sum()) < kept.numel()

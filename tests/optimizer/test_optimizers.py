@@ -14,7 +14,7 @@ from trainer.optimizer import OPTIMIZERS
 
 Parameters = Iterable[nn.Parameter]
 
-# what the defaults in configs/optimizer have to mean
+# The optimizers that the defaults in configs/optimizer have to build.
 BY_HAND: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
     "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.02, lr_decay=0.0, eps=1e-10, weight_decay=0.0),
     "adam": lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, fused=True),
@@ -24,7 +24,7 @@ BY_HAND: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0),
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=False, weight_decay=0.0, fused=True),
 }
-# the same classes with other values of every key
+# The same classes with another value for every key.
 CHANGED: dict[str, tuple[dict[str, Any], Callable[[Parameters], torch.optim.Optimizer]]] = {
     "adagrad": (
         {"lr": 0.1, "lr_decay": 0.5, "eps": 1e-3, "weight_decay": 0.2},
@@ -58,9 +58,9 @@ CHANGED: dict[str, tuple[dict[str, Any], Callable[[Parameters], torch.optim.Opti
 
 
 def weights_after_steps(make: Callable[[Parameters], torch.optim.Optimizer], steps: int = 8) -> list[Tensor]:
-    """The weights of a small network, always the same one, after some steps on always the same data.
+    """Return the weights of a small network after some steps; the network and the data are always the same.
 
-    Eight steps, since RAdam behaves otherwise from the sixth on.
+    RAdam changes its rule at the sixth step, so there are eight steps by default.
     """
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))

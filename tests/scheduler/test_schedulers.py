@@ -32,7 +32,7 @@ def factors(horizon: Horizon, name: str, **keys: Any) -> list[float]:
 def torchs(
     make: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler], horizon: Horizon, *, each: int = 1
 ) -> list[float]:
-    """The learning rates of torch's scheduler from a rate of 1, stepped after every ``each`` steps."""
+    """Return the learning rates of torch's scheduler, from 1 and stepped after every ``each`` steps."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler, rates = make(optimizer), []
     for step in range(1, horizon.total_steps + 1):
@@ -44,7 +44,7 @@ def torchs(
 
 
 def same(rates: list[float]) -> Any:
-    """torch multiplies its way from step to step, which gathers rounding errors."""
+    """Return rates that equal others up to the rounding errors of torch, which multiplies from step to step."""
     return pytest.approx(rates, rel=1e-9, abs=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""The settings of a run: what a config holds once it is checked. No torch, no Hydra."""
+"""The settings of a run, which are its checked config. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ GROUPS = ("model", "dataset", "loss", "optimizer", "scheduler", "device", "logge
 Component = dict[str, Any]
 
 
-# The keys under ``checkpoint``; their meaning stands in configs/train.yaml.
+# The keys under ``checkpoint``; configs/train.yaml explains them.
 CheckpointKeys = TypedDict(
     "CheckpointKeys",
     {"every_steps": PositiveInt | None, "keep": PositiveInt, "on_error": Literal["stop", "warn"], "async": bool},
 )
 
 
-# The keys under ``sweep``; they say how the runs of a sweep are done, not what a run learns.
 class SweepKeys(TypedDict):
-    """Their names and types."""
+    """The keys under ``sweep``, which configure how a sweep does its runs and not what a run learns."""
 
     parallel: Processes
     devices_per_job: NonNegativeInt | None
     on_error: Literal["continue", "stop"]
 
 
-OF_SWEEPS = ("sweep_dir", "sweep")
+OF_SWEEPS = ("sweep_dir", "sweep")  # keys of a whole sweep, which no run keeps in its config.yaml
 
 
 @dataclass(frozen=True)
 class SearchKeys:
-    """The keys of ``hydra/sweeper=optuna``, each typed as ``hydra.sweeper.n_trials=50``.
+    """The keys of ``hydra/sweeper=optuna``, such as ``hydra.sweeper.n_trials=50``.
 
     Args:
-        n_trials: runs in all, over every start of the command and every machine that shares the storage.
+        n_trials: number of runs, over all starts of the command and all machines that share the storage.
         sampler: ``tpe``, ``random``, or ``nsga2`` for several objectives.
-        startup_trials: the first ones, of which nothing is learned yet, are drawn at random.
-        pruner: ``median`` stops a run that is worse than half of the others at its epoch; ``hyperband``; ``none``.
-        warmup_epochs: of each run, in which it is never stopped.
-        objectives: what is wanted of a run, as summary.json calls it: ``{val/loss: minimize}``,
-            ``{val/accuracy: maximize, seconds: minimize}``; null for the best of ``monitor``.
-        storage: null for ``study.log`` in the sweep's folder; another such file, or the URL of a database.
-        study_name: of the study in the storage.
-        seed: of what is proposed; the runs have their own.
+        startup_trials: number of random runs before the sampler learns from results.
+        pruner: ``median`` stops a run that is worse than half of the other runs at the same epoch; ``hyperband``;
+            ``none``.
+        warmup_epochs: number of first epochs in which a run is never stopped.
+        objectives: keys of summary.json with their direction: ``{val/loss: minimize}``,
+            ``{val/accuracy: maximize, seconds: minimize}``; null for the best value of ``monitor``.
+        storage: the file of the study, or the URL of a database; null for ``study.log`` in the sweep's folder.
+        study_name: name of the study in the storage.
+        seed: seed of the sampler; each run has its own ``seed``.
     """
 
     n_trials: PositiveInt = 20
@@ -64,7 +64,7 @@ class SearchKeys:
 
 @dataclass(frozen=True)
 class Settings:
-    """A whole checked config. The meaning and default of each key stand in configs/train.yaml."""
+    """A checked config; configs/train.yaml explains every key and holds its default."""
 
     seed: NonNegativeInt
     epochs: PositiveInt
@@ -98,7 +98,7 @@ class Settings:
     scheduler: Component
     device: Component
     logger: dict[str, Component]
-    # of a whole sweep: no run keeps them in its config.yaml
+    # the keys OF_SWEEPS
     sweep_dir: str = ""
     sweep: SweepKeys = dataclasses.field(
         default_factory=lambda: SweepKeys(parallel=1, devices_per_job=None, on_error="continue")
@@ -106,31 +106,31 @@ class Settings:
 
     @property
     def micro_batch_size(self) -> int:
-        """Samples of a part of a batch; the last one of a batch may have less."""
+        """The number of samples in a micro-batch; the last micro-batch of a batch may be smaller."""
         return -(-self.batch_size // self.accumulate)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, as in config.yaml."""
+        """Return plain containers with the keys of config.yaml."""
         kept = keys_in(Settings).keys() - set(OF_SWEEPS)
         return {name: value for name, value in dataclasses.asdict(self).items() if name in kept}
 
     def replace(self, **changes: Any) -> Settings:
-        """The same with some keys changed."""
+        """Return a copy with some keys changed."""
         return dataclasses.replace(self, **changes)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to do: its settings, and what is no key of a config.
+    """A run to do: its settings, and values that are not keys of a config.
 
-    A job reads like its settings, so that ``compose("epochs=3").epochs`` is 3.
+    The attributes of the settings are attributes of the job: ``compose("epochs=3").epochs`` is 3.
 
     Args:
         settings: the checked config.
-        words: what was typed for the run; the run directory keeps them in overrides.yaml.
-        fixed_run_dir: the run writes to ``run_dir`` itself; otherwise to a new folder of that name, or with a number
-            behind it.
-        varied: the keys that vary in the sweep that the run belongs to; empty outside a sweep.
+        words: the overrides that the user typed; the run directory keeps them in overrides.yaml.
+        fixed_run_dir: True to write to ``run_dir`` itself; False to write to a new folder of this name, with a number
+            appended if the folder exists.
+        varied: the keys that vary in the sweep of the run; empty outside a sweep.
     """
 
     settings: Settings
@@ -145,11 +145,11 @@ class Job:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
-            if name.startswith("_") or name == "settings":  # while a job is unpickled
+            if name.startswith("_") or name == "settings":  # unpickling looks for attributes before there are settings
                 raise AttributeError(name)
             return getattr(self.settings, name)
 
 
 def key_of(word: str) -> str:
-    """The key of a word as it is typed: ``optimizer.lr`` of ``++optimizer.lr=1e-3``."""
+    """Return the key of an override: ``optimizer.lr`` for ``++optimizer.lr=1e-3``."""
     return word.partition("=")[0].lstrip("+~")

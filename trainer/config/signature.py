@@ -332,19 +332,20 @@ def keys_in(annotation: Any) -> dict[str, Parameter]:
     """Return the keys of a dataclass or TypedDict, or an empty dict for other types."""
     if not dataclasses.is_dataclass(annotation) and not typing.is_typeddict(annotation):
         return {}
-    hints = typing.get_type_hints(annotation, include_extras=True)
     defaults: dict[str, Any] = {}
     if dataclasses.is_dataclass(annotation):
-        fields = [field for field in dataclasses.fields(annotation) if field.metadata.get("key", True)]
-        hints = {field.name: hints[field.name] for field in fields}
-        made = dataclasses.MISSING
-        defaults = {field.name: field.default for field in fields if field.default is not made}
-        defaults |= {field.name: field.default_factory() for field in fields if field.default_factory is not made}
-    # a key may be a keyword of Python such as async, but the name of a Parameter may not
-    allowed = {name: f"{name}_" if keyword.iskeyword(name) else name for name in hints}
+        for field in dataclasses.fields(annotation):
+            if field.default is not dataclasses.MISSING:
+                defaults[field.name] = field.default
+            elif field.default_factory is not dataclasses.MISSING:
+                defaults[field.name] = field.default_factory()
     return {
+        # a key may be a keyword of Python such as async, but the name of a Parameter may not
         name: Parameter(
-            allowed[name], Parameter.KEYWORD_ONLY, annotation=kind, default=defaults.get(name, Parameter.empty)
+            f"{name}_" if keyword.iskeyword(name) else name,
+            Parameter.KEYWORD_ONLY,
+            annotation=kind,
+            default=defaults.get(name, Parameter.empty),
         )
-        for name, kind in hints.items()
+        for name, kind in typing.get_type_hints(annotation, include_extras=True).items()
     }

@@ -54,7 +54,7 @@ class ClassLoss(nn.Module):
 
 
 def _class_weights(weight: ClassWeights, spec: Spec) -> Tensor | None:
-    """Return float32 weights, (classes,)."""
+    """Return the weights of the classes as float32, (classes,), or None for equal weights."""
     if weight is None:
         return None
     if weight == "balanced":

@@ -1,0 +1,78 @@
+"""The binary cross entropies against torch and their formula."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.helpers import assert_close, defaults
+from tests.loss.cases import (
+    SAMPLES,
+    SPECS,
+    build,
+    make_outputs,
+    make_shares,
+    make_targets,
+)
+from trainer.loss import LOSSES
+
+
+@pytest.mark.parametrize("data", ["two classes", "labels", "one label"])
+def test_bce_is_torchs_on_logits(data: str) -> None:
+    loss = LOSSES.build(defaults("loss", "bce"), SPECS[data])
+    outputs, targets = make_outputs(loss).float(), make_targets(SPECS[data])
+    wanted = torch.nn.BCEWithLogitsLoss()(outputs.double(), targets.double().view(SAMPLES, -1))
+    torch.testing.assert_close(loss(outputs, targets).double(), wanted, rtol=1e-6, atol=0)  # float32, as in a run
+
+
+@pytest.mark.parametrize("data", ["two classes", "labels", "one label"])
+def test_bce_prob_is_torchs_on_probabilities(data: str) -> None:
+    loss = LOSSES.build(defaults("loss", "bce_prob"), SPECS[data])
+    outputs, targets = make_outputs(loss).float(), make_targets(SPECS[data])
+    wanted = torch.nn.BCELoss()(outputs.double(), targets.double().view(SAMPLES, -1))
+    torch.testing.assert_close(loss(outputs, targets).double(), wanted, rtol=1e-6, atol=0)  # float32, as in a run
+
+
+@pytest.mark.parametrize("name", ["bce", "bce_prob"])
+def test_binary_cross_entropy_follows_its_formula(name: str) -> None:
+    loss = LOSSES.build(defaults("loss", name), SPECS["two classes"])
+    outputs, targets = make_outputs(loss).float(), make_targets(SPECS["two classes"])
+    p = outputs.double() if loss.sigmoid else 1 / (1 + (-outputs.double()).exp())
+    of_the_right_one = torch.where(targets[:, None] == 1, p, 1 - p)
+    torch.testing.assert_close(loss(outputs, targets).double(), -of_the_right_one.log().mean(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("data", ["two classes", "labels"])
+def test_bce_prob_of_probabilities_is_bce_of_logits(data: str) -> None:
+    on_logits, on_probabilities = (LOSSES.build(defaults("loss", name), SPECS[data]) for name in ("bce", "bce_prob"))
+    outputs, targets = make_outputs(on_logits).float(), make_targets(SPECS[data])
+    # probabilities near 1 have about six digits left of their distance to 1
+    torch.testing.assert_close(
+        on_probabilities(outputs.sigmoid(), targets), on_logits(outputs, targets), rtol=1e-5, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", ["bce", "bce_prob"])
+def test_only_the_loss_on_probabilities_asks_for_a_sigmoid(name: str) -> None:
+    assert build(name, SPECS["two classes"]).sigmoid is (name == "bce_prob")
+
+
+@pytest.mark.parametrize("name", ["bce", "bce_prob"])
+def test_binary_loss_of_shares_is_that_of_both_classes_by_their_share(name: str) -> None:
+    loss = LOSSES.build(defaults("loss", name), SPECS["two classes"])
+    outputs, shares = make_outputs(loss).float(), make_shares(SPECS["two classes"])
+    both = [loss(outputs[[n]], torch.tensor([0])) * share[0] + loss(outputs[[n]], torch.tensor([1])) * share[1]
+            for n, share in enumerate(shares)]  # fmt: skip
+    torch.testing.assert_close(loss(outputs, shares), torch.stack(both).mean(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["bce", "bce_prob"])
+def test_score_of_the_second_of_two_classes_is_the_models_probability(name: str) -> None:
+    loss = build(name, SPECS["two classes"])
+    outputs = make_outputs(loss)
+    probabilities = outputs if name == "bce_prob" else 1 / (1 + (-outputs).exp())
+    assert_close(loss.scores(outputs)[:, 1:], probabilities)
+    labels = build(name, SPECS["labels"])
+    outputs = make_outputs(labels)
+    probabilities = outputs if name == "bce_prob" else 1 / (1 + (-outputs).exp())
+    assert_close(labels.scores(outputs), probabilities)
