@@ -10,6 +10,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from trainer.config import ConfigError
+from trainer.config.errors import one_line
 from trainer.config.messages import unknown_option
 from trainer.model import MODELS
 from trainer.spec import Spec
@@ -61,7 +62,7 @@ class Torchvision(nn.Module):
         except (AssertionError, RuntimeError) as error:
             raise ConfigError(
                 f"model.arch={arch}: cannot read images of {'×'.join(map(str, spec.shape))} "
-                f"({' '.join(str(error).split())[:120]}); resize them, as in model.size=224"
+                f"({one_line(error, 120)}); resize them, as in model.size=224"
             ) from error
         self.train()
 
