@@ -116,21 +116,21 @@ def told(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
 
 
 def looked_into(look: str) -> str:
-    """A program that is the command, with a function ``look()`` of its code that is called before the run is imported.
+    """Return a program that is the command and calls a function ``look()`` before it imports ``trainer.runner``.
 
     Args:
-        look: its code.
+        look: the code of the function.
     """
     return f"""
 import sys, cli
 from trainer import config
 {look}
-before = config.Settings.replace
-def replace(self, **changes):
+before = config.Job.__init__
+def first(self, *arguments, **keys):
     look()
-    config.Settings.replace = before
-    return before(self, **changes)
-config.Settings.replace = replace
+    config.Job.__init__ = before
+    before(self, *arguments, **keys)
+config.Job.__init__ = first
 sys.exit(cli.main())
 """
 

@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: P
     assert found is not None
     assert (found.name, found.state["step"]) == (PREVIOUS, 1)
     assert found.damaged == [f"{tmp_path / LAST} cannot be used: {reason}"]
-    checkpoints.adopt(found, 1)
+    checkpoints.restore_files(found, 1)
     assert [read(tmp_path / name)["step"] for name in (LAST, PREVIOUS, BEST)] == [1, 1, 1]
     damage(tmp_path / LAST, how)
     damage(tmp_path / PREVIOUS, how)

@@ -67,8 +67,8 @@ def make_engine(tmp_path: Path, **changes: Any) -> Engine:
     settings = check({**plain_config(), **changes, "logger": {}, "run_dir": str(tmp_path / "run")})
     directory = RunDirectory(settings.run_dir, fixed=True)
     parts = build.assemble(settings)
-    checkpoints = runner._checkpoints(settings, parts, (), directory, 1)
-    engine = runner._make_engine(settings, parts, {}, checkpoints, Interrupts(), 0.0, Group())
+    checkpoints = runner.make_checkpoints(settings, parts, {}, directory, 1)
+    engine = Engine(parts, settings, Group(), Interrupts(), checkpoints)
     directory.close()
     return engine
 

@@ -1,14 +1,18 @@
-"""Freed memory stays with the process, where the C library is glibc, and only where that is wanted."""
+"""Freed memory is kept with glibc if wanted; the garbage collector sleeps during the start."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import Train
+from tests.helpers import looked_into
 from trainer import memory
 from trainer.memory import keep_freed_memory
 
@@ -17,7 +21,7 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glib
 # Page faults of 20 buffers of 40 MiB, one after the other, after as many others.
 FAULTS = """
 import resource, sys, torch
-from trainer.allocator import keep_freed_memory
+from trainer.memory import keep_freed_memory
 print(*[keep_freed_memory(word == "keep") for word in sys.argv[1:]])
 for _ in range(20):
     torch.ones(10 * 2**20)
@@ -50,6 +54,38 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         """Has no mallopt."""
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Musl())
-    monkeypatch.setattr(memory.Process, "keeps", False)
+    monkeypatch.setattr(memory._state, "keeps_freed_memory", False)
     assert keep_freed_memory(True) is False
     assert keep_freed_memory(False) is False
+
+
+# What the collector does when the modules are there and in the first step; and a cycle of the user's is still ended.
+COLLECTOR = """
+import gc
+def see(when):
+    print(when, gc.isenabled(), gc.get_freeze_count() > 1000)
+class Node:
+    def __del__(self):
+        print("ended")
+def make():
+    node = Node()
+    node.itself = node
+def look():
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+    see("start")
+    register_optimizer_step_post_hook(lambda *_: (see("step"), make()))
+"""
+
+
+def test_collector_sleeps_at_the_start_and_leaves_what_was_imported_alone(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", looked_into(COLLECTOR), "max_steps=1", "model.channels=[2]", "logger=none"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.splitlines()
+    seen = [line for line in told if line.split()[0] in ("start", "step", "ended")]
+    assert seen == ["start False False", "step True True", "ended"]
+
+
+def test_a_command_within_a_program_leaves_the_collector_on(train: Train) -> None:
+    assert train("max_steps=1", "model.channels=[2]").code == 0
+    assert gc.isenabled()
+    assert train("max_steps=0").code == 2
+    assert gc.isenabled()

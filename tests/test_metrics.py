@@ -13,7 +13,7 @@ import trainer.data.torchvision_import  # noqa: F401  torchmetrics imports torch
 from tests.helpers import table_spec
 from trainer import metrics
 from trainer.config import ConfigError
-from trainer.metrics import DEFAULTS, METRICS, Metric, Sums, choose
+from trainer.metrics import DEFAULTS, METRICS, Metric, Sums, choose_metrics
 from trainer.spec import Spec, Task
 
 # isort: split
@@ -200,12 +200,16 @@ def test_loss_is_the_mean_over_sizes(task: Task) -> None:
 def test_reset_sums_start_again(task: Task) -> None:
     first, second = draw(task, 30), draw(task, 20)
     sums = summed(task, first)
-    before = sums.compute(choose(None, make_spec(task)))
+    before = sums.compute(choose_metrics(None, make_spec(task)))
     sums.reset()
     sums.update(torch.ones(()), 20, *second)
     fresh = Sums(make_spec(task), CPU, as_they_are)
     fresh.update(torch.ones(()), 20, *second)
-    assert sums.compute(choose(None, make_spec(task))) == fresh.compute(choose(None, make_spec(task))) != before
+    assert (
+        sums.compute(choose_metrics(None, make_spec(task)))
+        == fresh.compute(choose_metrics(None, make_spec(task)))
+        != before
+    )
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
@@ -246,26 +250,26 @@ def test_better_side_of_a_metric_is_where_right_answers_are(name: str, task: Tas
 
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 def test_default_metrics_are_chosen_in_their_order(task: Task) -> None:
-    chosen = choose(None, make_spec(task))
+    chosen = choose_metrics(None, make_spec(task))
     assert list(chosen) == DEFAULTS[task] and chosen
     assert all(isinstance(metric, Metric) and metric.task == task for metric in chosen.values())
 
 
 def test_named_metrics_are_chosen_in_the_order_given() -> None:
-    chosen = choose(["recall", "accuracy"], make_spec("classification"))
+    chosen = choose_metrics(["recall", "accuracy"], make_spec("classification"))
     assert list(chosen.items()) == [(name, METRICS[name, "classification"]) for name in ("recall", "accuracy")]
-    assert choose([], make_spec("classification")) == {}
+    assert choose_metrics([], make_spec("classification")) == {}
 
 
 def test_same_name_means_the_metric_of_the_task() -> None:
-    classes, labels = (choose(["f1"], make_spec(task))["f1"] for task in ("classification", "multilabel"))
+    classes, labels = (choose_metrics(["f1"], make_spec(task))["f1"] for task in ("classification", "multilabel"))
     assert classes is METRICS["f1", "classification"] and labels is METRICS["f1", "multilabel"]
     assert classes is not labels
 
 
 def test_unknown_metric_is_refused_with_the_nearest_name_and_all_there_are() -> None:
     with pytest.raises(ConfigError) as refused:
-        choose(["acuracy"], make_spec("classification"))
+        choose_metrics(["acuracy"], make_spec("classification"))
     message = str(refused.value)
     assert message.startswith("metrics: acuracy: no such metric for classification")
     assert "did you mean accuracy?" in message
@@ -274,12 +278,12 @@ def test_unknown_metric_is_refused_with_the_nearest_name_and_all_there_are() -> 
 
 def test_metric_of_another_task_is_refused() -> None:
     with pytest.raises(ConfigError, match="metrics: r2: no such metric for classification"):
-        choose(["r2"], make_spec("classification"))
+        choose_metrics(["r2"], make_spec("classification"))
     with pytest.raises(ConfigError, match="metrics: accuracy: no such metric for regression"):
-        choose(["accuracy"], make_spec("regression"))
+        choose_metrics(["accuracy"], make_spec("regression"))
 
 
 def test_every_unknown_metric_gets_a_line() -> None:
     with pytest.raises(ConfigError) as refused:
-        choose(["nonsense", "recall", "gibberish"], make_spec("classification"))
+        choose_metrics(["nonsense", "recall", "gibberish"], make_spec("classification"))
     assert [line.split(": ")[1] for line in refused.value.problems] == ["nonsense", "gibberish"]

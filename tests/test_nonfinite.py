@@ -229,7 +229,7 @@ def test_skip_leaves_the_batch_out_and_counts_it(fragile: Train, words: tuple[st
     assert (result.summary["skipped"], result.summary["steps"]) == (1, 48)
     what = "gradient" if "gradient" in words[0] else "loss"
     step = 3 if "accumulate=2" in words else 5
-    assert result.out.count(f"warning  step {step} left out, its {what} is no number: samples ") == 1
+    assert result.out.count(f"warning  skipped step {step}: its {what} is NaN or inf: samples ") == 1
     last(result)
 
 
@@ -237,7 +237,7 @@ def test_skip_leaves_the_batch_out_and_counts_it(fragile: Train, words: tuple[st
 def test_skip_takes_every_batch_with_a_bad_sample_as_if_it_were_not_there(fragile: Train, every: int) -> None:
     result = fragile("dataset.samples=[5,6]", "on_nonfinite=skip", "ema=0.9", f"log_every={every}")
     assert result.code == 0, result.err
-    left_out = re.findall(r"step (\d+) left out, its loss is no number: samples ([\d, …]*)", result.out)
+    left_out = re.findall(r"skipped step (\d+): its loss is NaN or inf: samples ([\d, …]*)", result.out)
     assert result.summary["skipped"] == len(left_out) and 3 <= len(left_out) <= 6
     assert all({"5", "6"} & set(numbers.split(", ")) for _, numbers in left_out if "…" not in numbers)
     losses = result.points("train/loss")
@@ -263,7 +263,7 @@ def test_skip_goes_on_exactly_after_a_stop(fragile: Train) -> None:
 
 def test_skip_ends_where_nothing_is_learned_any_more(fragile: Train) -> None:
     result = fragile(f"dataset.samples=[{','.join(map(str, range(512)))}]", "on_nonfinite=skip", "batch_size=8")
-    assert "at step 50 the last 50 batches had to be left out: no loss" in failed(result)
+    assert "at step 50: skipped 50 batches in a row, their loss is NaN or inf" in failed(result)
 
 
 def test_fp16_looks_at_its_gradients_itself_and_skips_as_it_always_does(fragile: Train) -> None:
@@ -279,4 +279,4 @@ def test_what_else_could_be_asked_for_is_refused(train: Train, word: str) -> Non
 
 def test_the_place_is_searched_from_the_last_good_checkpoint_on(fragile: Train, tmp_path: Path) -> None:
     result = fragile("model.layer=43", "log_every=1")
-    assert "repeating it from step 41 on" in (result.run_dir / "train.log").read_text()
+    assert "repeating the steps from step 41 on" in (result.run_dir / "train.log").read_text()

@@ -109,7 +109,7 @@ def test_an_epoch_says_how_fast_it_was_and_how_long_it_waited_for_data() -> None
     recorder = Recorder({"listener": listener}, num_epochs=3, monitor="accuracy")
     for epoch, wait in ((1, 0.03), (2, 0.0)):
         recorder.start_epoch(epoch, 4, 0)
-        for number in recorder.waiting_for(slow(wait, closed), 4):
+        for number in recorder.timed(slow(wait, closed), 4):
             time.sleep(0.01)
             recorder.count_step(10)
             if number % 2 == 1:
@@ -131,7 +131,7 @@ def test_an_epoch_of_which_only_the_evaluation_is_left_has_no_rates() -> None:
     listener = Points()
     recorder = Recorder({"listener": listener}, num_epochs=1, monitor="accuracy")
     recorder.start_epoch(1, 4, 4)
-    assert list(recorder.waiting_for(slow(0, []), 0)) == []
+    assert list(recorder.timed(slow(0, []), 0)) == []
     recorder.end_epoch({"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 4, is_best=False)
     (point,) = listener.points
     assert point.keys() - {"epoch/peak_memory_mib"} == {"step", "val/loss", "val/accuracy"}
@@ -140,7 +140,7 @@ def test_an_epoch_of_which_only_the_evaluation_is_left_has_no_rates() -> None:
 def test_loaders_with_too_few_batches_end_the_epoch() -> None:
     recorder = Recorder({}, num_epochs=1, monitor="accuracy")
     recorder.start_epoch(1, 4, 0)
-    assert list(recorder.waiting_for((number for number in range(3)), 4)) == [0, 1, 2]
+    assert list(recorder.timed((number for number in range(3)), 4)) == [0, 1, 2]
 
 
 @pytest.mark.gpu

@@ -168,7 +168,10 @@ def test_of_two_runs_told_to_use_one_folder_the_second_is_refused(tmp_path: Path
     ends = [(run.communicate(timeout=120)[1], run.returncode) for run in runs]
     assert sorted(code for _, code in ends) == [0, 2]
     assert any(
-        "run_dir: another run is at work in same" in errors or "run_dir: same is" in errors for errors, _ in ends
+        "run_dir: another run is at work in same" in errors
+        or "run_dir: same belongs to another run" in errors
+        or "run_dir: same is" in errors
+        for errors, _ in ends
     )
     assert len((tmp_path / "same" / "metrics.jsonl").read_text().splitlines()) == 3
 

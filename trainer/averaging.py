@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """average = decay * average + (1 - decay) * weights, after every step (Polyak and Juditsky 1992).
+    """A copy of a model whose weights are averaged after every step (Polyak and Juditsky 1992).
 
-    The decay starts low and rises, min(decay, (1 + step) / (10 + step)), so that the first weights are soon forgotten
-    (as TensorFlow's ExponentialMovingAverage). Floating-point buffers, such as BatchNorm's, are averaged too; others
-    are copied. torch's own AveragedModel reads a counter from the device in every step.
+    average = decay * average + (1 - decay) * weights. The decay starts low and rises, min(decay, (1 + step) / (10 +
+    step)), so that the first weights are soon forgotten (like TensorFlow's ExponentialMovingAverage). Floating-point
+    buffers, such as those of BatchNorm, are averaged too; other buffers are copied. torch's AveragedModel would wait
+    for the device in every step, because it reads a counter there.
 
     Args:
-        model: whose weights to follow.
+        model: the model whose weights are averaged.
         decay: between 0 and 1.
     """
 
@@ -27,9 +28,10 @@ class Ema:
 
     @functools.cached_property
     def _pairs(self) -> tuple[list[tuple[list[Tensor], list[Tensor]]], list[tuple[Tensor, Tensor]]]:
-        """Averages and weights, and what is copied; known once both models lie on the devices for good.
+        """The groups of averaged tensors with their weights, and the pairs of copied tensors.
 
-        Weights may be pieces, and buffers never are, so they are averaged apart.
+        They are first read after the models have been sharded. Weights may be sharded and buffers never are, so
+        parameters and buffers form two groups.
         """
         ours, theirs = self.model, self._followed
         weights = list(zip(ours.parameters(), theirs.parameters(), strict=True))
@@ -40,7 +42,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Follow the model after ``step`` optimizer steps."""
+        """Update the average after optimizer step ``step``."""
         decay = min(self.decay, (1 + step) / (10 + step))
         floating, others = self._pairs
         for averages, followed in floating:

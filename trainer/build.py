@@ -4,97 +4,66 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from trainer.compose.plugins import load_metrics
 from trainer.config import Component, ConfigError, Settings
-from trainer.config.messages import did_you_mean
 from trainer.config.registry import LoadError, Registry
 from trainer.data import Data, ReadOptions
-from trainer.data.loader import Loaders, Share, make_loaders
+from trainer.data.loader import Share, make_loaders
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
+from trainer.device._kernels import allow_tf32, choose_kernels, choose_precision
 from trainer.device._placement import Placement
-from trainer.engine import Monitor
-from trainer.loss import LOSSES, Loss
+from trainer.engine import Parts
+from trainer.loss import LOSSES
 from trainer.memory import collect_garbage, keep_freed_memory
-from trainer.metrics import Metric, choose
+from trainer.metrics import choose_metrics, choose_monitor
 from trainer.model import MODELS
 from trainer.optimizer import OPTIMIZERS
 from trainer.processes.team import processes
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
 
-EVALUATED = 128  # samples of a batch: with more, the models here are hardly faster
-MAX_TIMES = 8  # as many as in training, which keeps what an evaluation does not
-MAX_VALUES = 2**20  # that a model reads in such a batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What a config builds."""
-
-    placement: Placement
-    precision: str
-    data: Data
-    spec: Spec
-    loaders: Loaders
-    loss: Loss
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: Scheduler
-    total_steps: int
-    metrics: dict[str, Metric]
-    monitor: Monitor
-    fingerprint: dict[str, Any]
+MAX_EVALUATED = 128  # samples of an evaluation batch; larger ones are hardly faster
+MAX_TIMES = 8  # training batch sizes; an evaluation keeps no activations, so this takes no more memory than training
+MAX_VALUES = 2**20  # values that a model reads in an evaluation batch
 
 
 def assemble(settings: Settings, *, alone: bool = False) -> Parts:
-    """Build everything a config names, in the order in which one thing needs another; writes nothing.
+    """Build everything that a config names; nothing is written to the disk.
 
     Args:
-        alone: this process does what otherwise several do.
+        alone: build for one process although the config is for several.
 
     Raises:
-        ConfigError: some of it cannot work together; with every mistake that can be seen.
+        ConfigError: parts of the config cannot work together; the error has every problem that was found.
     """
-    keep_freed_memory(settings.keep_freed_memory)
-    seed_all(settings.seed)
-    choose_kernels(settings.deterministic)
-    collect_garbage()  # with torch's compiler, all that takes long is imported
-    here = processes().world
-    share = Share(settings.micro_batch_size, here.rank, here.size)
-    mistakes = Mistakes()
-    with mistakes:
-        placement = build(DEVICES, settings.device)
-        if isinstance(placement, torch.device):
-            placement = Placement(placement)
-        if alone and placement.processes:
-            placement = Placement(placement.device)
-            share = Share(max(1, settings.micro_batch_size // here.size))
-        precision = choose_precision(settings.precision, placement.device)
-        allow_tf32(precision == "tf32")
-    with mistakes:
+    _prepare_process(settings)
+    problems: list[str] = []
+    with _collected(problems):
+        placement, precision, share = _place(settings, alone)
+    with _collected(problems):
         data = build(DATASETS, settings.dataset, settings.seed, options=ReadOptions())
         if not isinstance(data, Data):
             raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
         data.check()
-        with mistakes:
+        with _collected(problems):
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
-            metrics = choose(settings.metrics, data.spec)
+            metrics = choose_metrics(settings.metrics, data.spec)
             monitor = choose_monitor(settings.monitor, metrics, data.spec)
         loss = build(LOSSES, settings.loss, data.spec)
         spec = dataclasses.replace(data.spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
         model = build(MODELS, settings.model, spec)
-    mistakes.stop()
+    if problems:
+        raise ConfigError(*problems)
     loaders = make_loaders(
         data,
         placement.device,
@@ -130,28 +99,44 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     )
 
 
-class Mistakes:
-    """Collects the mistakes of steps that do not need each other: ``with mistakes:`` around each, then ``stop``."""
+def _prepare_process(settings: Settings) -> None:
+    """Set what is global in the process: allocator, random numbers, kernels, garbage collector."""
+    keep_freed_memory(settings.keep_freed_memory)
+    seed_all(settings.seed)
+    choose_kernels(settings.deterministic)
+    collect_garbage()  # all large imports are done
 
-    def __init__(self) -> None:
-        self._problems: list[str] = []
 
-    def __enter__(self) -> None:
-        pass
+def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
+    """Choose the placement of the model, the precision, and the share of every batch that this process takes."""
+    world = processes().world
+    share = Share(settings.micro_batch_size, world.rank, world.size)
+    placement = build(DEVICES, settings.device)
+    if isinstance(placement, torch.device):
+        placement = Placement(placement)
+    if alone and placement.processes:
+        placement = Placement(placement.device)
+        share = Share(max(1, settings.micro_batch_size // world.size))
+    precision = choose_precision(settings.precision, placement.device)
+    allow_tf32(precision == "tf32")
+    return placement, precision, share
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: object) -> bool:
-        if isinstance(error, ConfigError):
-            self._problems += error.problems
-        return isinstance(error, ConfigError)
 
-    def stop(self) -> None:
-        """Raises ConfigError with everything that was collected, if there was anything."""
-        if self._problems:
-            raise ConfigError(*self._problems)
+@contextmanager
+def _collected(problems: list[str]) -> Iterator[None]:
+    """Collect the problems of a ConfigError instead of raising it, so that independent steps report theirs together."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.problems
 
 
 def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
-    """Raises ConfigError for every key that would silently do nothing without a val split."""
+    """Check that no key is set that has no effect without a val split.
+
+    Raises:
+        ConfigError: some are set; with a line for each.
+    """
     useless = {
         "patience": settings.patience is not None,
         "monitor": settings.monitor is not None,
@@ -164,10 +149,10 @@ def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
 
 
 def build(registry: Registry, config: Component, *runtime: Any, **optional: Any) -> Any:
-    """Build a component; a ValueError of its constructor is about the config, so it says which group.
+    """Build a component with ``registry.build``.
 
     Raises:
-        ConfigError: the component refuses its keys.
+        ConfigError: the component raises a ValueError, or does not fit into memory; the error names the group.
     """
     try:
         return registry.build(config, *runtime, **optional)
@@ -189,53 +174,6 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def choose_kernels(deterministic: bool) -> None:
-    """Choose between repeatable and fastest kernels."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with it
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # a debugging aid that costs time in every step
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = not deterministic
-
-
-def allow_tf32(allowed: bool) -> None:
-    """Whether a GPU rounds float32 to 10 bits of mantissa before it multiplies; torch's convolutions do by default."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """``auto`` is bf16 on a GPU that computes in it, else fp32.
-
-    Raises:
-        ConfigError: the device does not have the precision.
-    """
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "auto":
-        return "bf16" if native else "fp32"
-    if precision == "bf16" and device.type == "cuda" and not native:
-        raise ConfigError("precision: this GPU does not compute in bf16; use fp16 or fp32")
-    if precision == "tf32" and not native:
-        raise ConfigError("precision: tf32 is how NVIDIA's GPUs since Ampere multiply float32; use fp32")
-    return precision
-
-
 def evaluation_batch_size(batch_size: int, spec: Spec) -> int:
-    """That of training; or more, where that takes little memory: without a backward pass small ones only cost time."""
-    return max(batch_size, min(EVALUATED, MAX_TIMES * batch_size, MAX_VALUES // math.prod(spec.shape)))
-
-
-def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) -> Monitor:
-    """The val metric that says which weights are best; by default accuracy, else the first metric; for values the loss.
-
-    Raises:
-        ConfigError: no metric yields it.
-    """
-    known = {"val/loss": False, **{f"val/{key}": metric.higher_is_better for key, metric in metrics.items()}}
-    if name is None:
-        preferred = [name for name in ("accuracy", *metrics) if name in metrics and spec.task != "regression"]
-        name = f"val/{[*preferred, 'loss'][0]}"
-    if name not in known:
-        hint = did_you_mean(name, known) or ";"
-        raise ConfigError(f"monitor: {name}: no metric yields it{hint} metrics: {', '.join(known)}")
-    return Monitor(name.removeprefix("val/"), known[name])
+    """Return the batch size of evaluations: that of training, or a larger one that takes no more memory."""
+    return max(batch_size, min(MAX_EVALUATED, MAX_TIMES * batch_size, MAX_VALUES // math.prod(spec.shape)))

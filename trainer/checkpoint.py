@@ -1,8 +1,8 @@
-"""Checkpoints: saving, loading and keeping them. Knows nothing but ``name -> object with a state_dict``.
+"""Saving, loading and keeping checkpoints, which are dicts of ``name -> state dict``.
 
 A file holds plain types and tensors only, so ``weights_only=True`` always loads it: opening a checkpoint runs no code.
-It is the zip archive of ``torch.save`` with the SHA-256 of itself as the archive's comment: one file, replaced as a
-whole, that says of itself whether it is whole.
+The file is the zip archive of ``torch.save`` with its own SHA-256 as the archive's comment. It is replaced atomically,
+and the checksum tells whether it is complete.
 """
 
 from __future__ import annotations
@@ -36,37 +36,35 @@ _COMMENT = len(_MARK) + 64  # bytes of the archive's comment
 
 
 class Stateful(Protocol):
-    """Anything that can be saved."""
+    """An object that can be saved: its state dict holds plain types and tensors."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain types and tensors."""
+    def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Take over what ``state_dict`` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
 class DamagedError(Exception):
-    """A file is no whole checkpoint; with the reason."""
+    """A file is missing or is not a complete checkpoint; the message gives the reason."""
 
 
-class Found(NamedTuple):
-    """A checkpoint that is whole."""
+class FoundCheckpoint(NamedTuple):
+    """A complete checkpoint, read onto the CPU."""
 
     name: str
     state: dict[str, Any]
-    damaged: list[str]  # a line for each that would have come first and cannot be used
+    damaged: list[str]  # a line for each file that would have been preferred and cannot be used
 
 
 class Checkpoints:
     """The folder ``checkpoints/`` of a run.
 
     Args:
-        folder: made when the first file is written; the run directory is there.
-        keep: how many of the best to keep; with more than one, the others are called ``best-<step>.pt``.
+        folder: the folder, made when the first file is written; its parent exists.
+        keep: how many of the best checkpoints to keep; if more than one, all are kept as ``best-<step>.pt`` too.
         extra: plain data that goes into every file: the config and the preprocessing.
-        on_error: what a file that cannot be written does: ``stop`` raises, ``warn`` says so and goes on.
+        on_error: if a file cannot be written, ``stop`` raises an error and ``warn`` logs a warning.
         background: write in a thread; ``save`` then only copies the state.
-        before: the files that a checkpoint counts on; they are made to last before it.
+        sync_first: returns the logger files whose sizes the checkpoint records; they are synced to the disk first.
     """
 
     def __init__(
@@ -77,26 +75,30 @@ class Checkpoints:
         extra: Mapping[str, Any],
         on_error: Literal["stop", "warn"] = "stop",
         background: bool = False,
-        before: Callable[[], Iterable[Path]] = tuple,
+        sync_first: Callable[[], Iterable[Path]] = tuple,
     ) -> None:
         self._folder, self._keep, self._extra = folder, keep, dict(extra)
-        self._on_error, self._before = on_error, before
+        self._on_error, self._sync_first = on_error, sync_first
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints") if background else None
         self._writing: Future[None] | None = None
         self.ranking: list[list[float]] = []  # [*score, step] of the best evaluations, best first
 
-    def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False) -> None:
-        """Write ``last.pt``, and keep the one before as ``previous.pt``; with ``background`` it is under way then.
+    def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False, final: bool = False) -> None:
+        """Write ``last.pt`` and keep the file before as ``previous.pt``.
 
         Args:
-            objects: by their names in the file.
-            step: optimizer steps done; where ``rank`` has given it a place, it is kept as its rank says.
-            best: it is the best so far, and becomes ``best.pt``.
+            objects: what to save, by the names in the file.
+            step: the number of optimizer steps done. A step that ``rank`` has placed among the best is kept as
+                ``best-<step>.pt``.
+            best: whether this is the best checkpoint so far, which becomes ``best.pt``.
+            final: whether this is the last checkpoint of the run; it is then on the disk on return, or an error.
 
         Raises:
-            RunError: this one, or the one before in the background, could not be written, and that is to stop the
-                run. What was there before is still there.
+            RunError: this checkpoint, or the one before in the background, could not be written, and ``on_error`` is
+                ``stop`` or this is the final checkpoint. Earlier files are unchanged.
         """
+        if final:
+            self._on_error = "stop"
         try:
             self.wait()
             state = {**self._extra, **{name: item.state_dict() for name, item in objects.items()}, "step": step}
@@ -108,107 +110,103 @@ class Checkpoints:
             self._keep_state(state, kept, best)
         else:
             self._writing = self._writer.submit(self._keep_state, _copy(state), kept, best)
-
-    def insist(self) -> None:
-        """From now on, a checkpoint that cannot be written is an error whatever the config says: it is the last."""
-        self._on_error = "stop"
+        if final:
+            self.wait()
 
     def wait(self) -> None:
-        """Until what is written in the background is on the disk.
+        """Wait until the checkpoint that is written in the background is on the disk.
 
         Raises:
-            RunError: as ``save``.
+            RunError: the checkpoint could not be written, and ``on_error`` is ``stop``.
         """
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
     def close(self) -> None:
-        """Wait, and do not raise: for when the run has failed already."""
+        """Wait for the background thread, ignore its errors and end it."""
         with contextlib.suppress(RunError):
             self.wait()
         if self._writer is not None:
             self._writer.shutdown()
 
     def rank(self, score: Sequence[float], step: int) -> None:
-        """Give the evaluation of ``step`` its place among the best; ``save`` it next.
+        """Rank the evaluation of ``step`` among the best; call ``save`` next.
 
         Args:
-            score: higher is better; a later number decides where the ones before are equal.
-            step: names the file where several are kept.
+            score: a key to compare by, higher is better; a later number breaks a tie of the numbers before.
+            step: the optimizer step, which names the file ``best-<step>.pt``.
         """
         self.ranking = sorted([*self.ranking, [*score, step]], reverse=True)[: self._keep]
 
     def state_dict(self) -> dict[str, Any]:
-        """The ranking of the best."""
         return {"ranking": [list(each) for each in self.ranking]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a ranking."""
         self.ranking = [[*map(float, score), int(step)] for *score, step in state["ranking"]][: self._keep]
 
-    def newest(self) -> Found | None:
-        """The newest checkpoint that is whole, read onto the CPU; None where there is none at all. Writes nothing.
+    def newest(self) -> FoundCheckpoint | None:
+        """Return the newest complete checkpoint, or None if the folder has no checkpoint.
 
         Raises:
-            ConfigError: none of those that are there can be used, or one holds more than data.
+            ConfigError: every checkpoint of the folder is damaged, or one holds more than data.
         """
         names = [LAST, PREVIOUS, BEST, *self._ranked()]
         if not any((self._folder / name).is_file() for name in names):
             return None
-        found, damaged = self._first_whole(names)
+        found, damaged = self._first_complete(names)
         if found is None:
             raise ConfigError(*(f"resume: {line}" for line in damaged))
         return found
 
     def _ranked(self) -> list[str]:
-        """The best-<step>.pt that are there, newest first; nothing else that somebody has put there."""
+        """Return the names of the files ``best-<step>.pt``, newest first."""
         found = [re.fullmatch(r"best-(\d+)\.pt", path.name) for path in self._folder.glob("best-*.pt")]
         return [each[0] for each in sorted(filter(None, found), key=lambda each: int(each[1]), reverse=True)]
 
     def _kept(self) -> list[str]:
-        """What the best are called besides ``best.pt``, best first; nothing where only one is kept."""
+        """Return the names ``best-<step>.pt`` to keep, best first; the list is empty if ``keep`` is 1."""
         return [_ranked_name(each[-1]) for each in self.ranking] if self._keep > 1 else []
 
-    def best(self) -> Found:
-        """The best checkpoint, read onto the CPU; where it cannot be used the next best, and at last the newest.
+    def best(self) -> FoundCheckpoint:
+        """Return the best complete checkpoint, or the newest one if all of the best are damaged.
 
         Raises:
-            RunError: none can be used.
+            RunError: every checkpoint is damaged.
         """
         try:
-            found, damaged = self._first_whole([BEST, *self._kept(), LAST, PREVIOUS])
+            found, damaged = self._first_complete([BEST, *self._kept(), LAST, PREVIOUS])
         except ConfigError as error:
             raise RunError(str(error)) from error
         if found is None:
             raise RunError("; ".join(damaged))
         return found
 
-    def _first_whole(self, names: Iterable[str]) -> tuple[Found | None, list[str]]:
-        """The first that is whole, and a line for each before it."""
+    def _first_complete(self, names: Iterable[str]) -> tuple[FoundCheckpoint | None, list[str]]:
+        """Return the first complete checkpoint, and a line for each damaged file before it."""
         damaged: list[str] = []
         for name in names:
             path = self._folder / name
             try:
-                return Found(name, read(path), damaged), damaged
+                return FoundCheckpoint(name, read(path), damaged), damaged
             except DamagedError as error:
                 damaged.append(f"{path} cannot be used: {error}")
         return None, damaged
 
-    def adopt(self, found: Found, best_step: int | None) -> None:
-        """Make the files those that were there when ``found`` had just been saved, before the run goes on from it.
+    def restore_files(self, found: FoundCheckpoint, best_step: int | None) -> None:
+        """Restore the folder to its content after ``found`` was saved, before the run resumes from ``found``.
 
-        A run that was killed may have left it without the links that ``save`` makes last, or half a file.
+        A run that was killed may lack the links that ``save`` makes last, and may have left half a file.
 
         Args:
-            best_step: the best step so far, as ``found`` knows it.
+            found: the checkpoint that the run resumes from.
+            best_step: the step of the best evaluation up to ``found``.
         """
         for path in self._folder.glob(".*.tmp"):
             path.unlink()
         if found.name != LAST:
             self._link(found.name, LAST)
-        step = found.state["step"]
-        self._link_best(step, self._kept(), best=best_step == step)
+        self._link_best(found.state["step"], self._kept(), best=best_step == found.state["step"])
 
     def save_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Write the weights alone, as ``best.safetensors``.
@@ -223,9 +221,9 @@ class Checkpoints:
             self._failed(BEST_WEIGHTS, error)
 
     def _keep_state(self, state: dict[str, Any], kept: Collection[str], best: bool) -> None:
-        """Write a state, and keep it as its rank says."""
+        """Write a state to ``last.pt`` and link the files of the best checkpoints."""
         try:
-            for path in self._before():
+            for path in self._sync_first():
                 atomic_files.sync(path)
             self._folder.mkdir(exist_ok=True)
             atomic_files.write(self._folder / LAST, lambda path: _dump(state, path), keep_as=self._folder / PREVIOUS)
@@ -234,21 +232,23 @@ class Checkpoints:
             self._failed(LAST, error)
 
     def _link_best(self, step: int, kept: Collection[str], best: bool) -> None:
-        """Keep ``last.pt``, just saved for ``step``, under its own name where that is to be kept, and as the best."""
+        """Link ``last.pt``, just saved for ``step``, as ``best-<step>.pt`` and ``best.pt``; unlink lower ranks."""
         if _ranked_name(step) in kept:
             self._link(LAST, _ranked_name(step))
         for name in self._ranked():
             if name not in kept:
                 (self._folder / name).unlink()
         if best:
-            (self._folder / BEST_WEIGHTS).unlink(missing_ok=True)  # those of the best before, where a run goes on
+            (self._folder / BEST_WEIGHTS).unlink(
+                missing_ok=True
+            )  # a resumed run may have the weights of an earlier best
             self._link(LAST, BEST)
 
     def _link(self, source: str, name: str) -> None:
         atomic_files.write(self._folder / name, lambda path: atomic_files.link(self._folder / source, path))
 
     def _failed(self, name: str, error: Exception) -> None:
-        """Stop or go on, as the config says."""
+        """Raise or log an error, depending on ``on_error``."""
         if isinstance(error, RunError):
             raise error
         message = f"cannot write the checkpoint {self._folder / name}: {_reason(self._folder, error)}"
@@ -257,44 +257,39 @@ class Checkpoints:
         log.warning("warning  %s; going on", message)
 
 
-class Following:
-    """The checkpoints of a run as a process sees them that follows another one, which writes them."""
+class NoCheckpoints:
+    """The checkpoints of a process that writes none; its methods are no-ops.
 
-    def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False) -> None:
-        """Give what the process has of each state, for those that are in pieces."""
+    Only ``save`` asks for the states: sharded weights are gathered from all processes.
+    """
+
+    def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False, final: bool = False) -> None:
         for item in objects.values():
             item.state_dict()
 
-    def insist(self) -> None:
-        """Nothing is written here."""
+    def wait(self) -> None: ...
 
-    def wait(self) -> None:
-        """Nothing is written here."""
-
-    def rank(self, score: Sequence[float], step: int) -> None:
-        """The other one ranks."""
+    def rank(self, score: Sequence[float], step: int) -> None: ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing of its own."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing of its own."""
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Progress:
-    """Where a run is.
+    """The position of a run, and its best evaluation.
 
-    Args:
-        step: optimizer steps done.
-        epoch: epochs done.
-        batch: batches of the present epoch done.
+    Attributes:
+        step: the number of optimizer steps done.
+        epoch: the number of epochs done.
+        batch: the number of batches done in the current epoch.
         evaluated: the step of the last evaluation.
-        best: the best evaluation so far, and its step and epoch; empty before the first.
-        last: the last evaluation, and its step and epoch.
-        waited: evaluations since.
-        skipped: batches left out because their loss or gradient was no number.
-        skipped_in_a_row: those of them that came last.
+        best: the values, step and epoch of the best evaluation; empty before the first evaluation.
+        last: the values, step and epoch of the last evaluation.
+        waited: the number of evaluations since the best one.
+        skipped: the number of batches skipped because their loss or gradient was NaN or infinite.
+        skipped_in_a_row: the number of batches skipped since the last batch that was not.
     """
 
     def __init__(self) -> None:
@@ -304,19 +299,16 @@ class Progress:
         self.last: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Every field."""
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over every field."""
         vars(self).update(state)
 
 
 class RandomStates:
-    """The global generators of Python, NumPy and torch."""
+    """The states of the global random number generators of Python, NumPy and torch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """As plain types and tensors."""
         name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         version, state, gauss_next = random.getstate()
         return {
@@ -327,7 +319,6 @@ class RandomStates:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore every generator."""
         torch.set_rng_state(state["torch"])
         if torch.cuda.is_available() and state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
@@ -338,9 +329,9 @@ class RandomStates:
 
 
 def _dump(state: dict[str, Any], path: Path) -> None:
-    """``torch.save``, and then the checksum of it as the archive's comment, whose length stands before it.
+    """Write a state with ``torch.save`` and append its checksum as the comment of the zip archive.
 
-    Through a file of our own: on a full disk torch's would stay open, and its space taken, with the traceback.
+    The file is opened here because on a full disk the traceback would keep torch's own file open, and its space taken.
     """
     with path.open("w+b") as file:
         torch.save(state, file)
@@ -356,8 +347,8 @@ def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        DamagedError: it is not there, or not what was written.
-        ConfigError: it holds more than data.
+        DamagedError: the file is missing, or differs from what was written.
+        ConfigError: the file may not be read, or holds more than data.
     """
     try:
         with path.open("rb") as file:
@@ -372,7 +363,7 @@ def read(path: Path) -> dict[str, Any]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except (DamagedError, MemoryError):
         raise
-    except PermissionError as error:  # it may be as good as any
+    except PermissionError as error:  # the file may be complete, so an older one must not replace it silently
         raise ConfigError(f"{path}: {error.strerror}") from error
     except OSError as error:
         raise DamagedError(str(error.strerror)) from error
@@ -388,12 +379,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _ranked_name(step: float) -> str:
-    """42 -> ``best-42.pt``; ``Checkpoints._ranked`` finds them again."""
+    """Return the name of a best checkpoint: 42 -> ``best-42.pt``."""
     return f"best-{int(step)}.pt"
 
 
 def _digest(file: BinaryIO, count: int) -> bytes:
-    """The SHA-256 of the next ``count`` bytes, in hexadecimal."""
+    """Return the SHA-256 of the next ``count`` bytes, in hexadecimal."""
     digest = hashlib.sha256()
     while count > 0:
         block = file.read(min(count, 1 << 20))
@@ -405,11 +396,11 @@ def _digest(file: BinaryIO, count: int) -> bytes:
 
 
 def _copy(state: Any) -> Any:
-    """A state as it is now, on the CPU."""
+    """Copy a state, its tensors to the CPU."""
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
-        copied = copy.copy(state)  # with the versions of its layers, which a model's state carries as an attribute
+        copied = copy.copy(state)  # keeps the attribute _metadata of a model's state dict: the versions of its layers
         copied.update({key: _copy(value) for key, value in state.items()})
         return copied
     if isinstance(state, list | tuple):
@@ -418,7 +409,7 @@ def _copy(state: Any) -> Any:
 
 
 def _reason(folder: Path, error: Exception) -> str:
-    """torch reports a full disk as an internal check of its own, so ask the disk."""
+    """Return the reason of a failed write on one line; torch reports a full disk as an internal assertion."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError:

@@ -1,57 +1,51 @@
-"""The memory of the process: the C allocator, and Python's garbage collector."""
+"""The memory of the process: the allocator of the C library, and Python's garbage collector."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+from types import SimpleNamespace
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h; -1 for the first means never
 KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
 DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 * 1024}  # of mallopt(3)
 
-
-class Process:
-    """What this one does now."""
-
-    keeps = False
+_state = SimpleNamespace(keeps_freed_memory=False, collector_disabled=False)
 
 
 def keep_freed_memory(wanted: bool) -> bool:
-    """Keep what is freed from now on for the next request, or hand it back again as by default.
+    """Let the allocator keep freed memory for later requests, or return freed memory to the system (the default).
 
-    Of the whole process, and of those that it forks. What is freed stays counted as the process's memory, and what was
-    kept before it was handed back stays as well.
+    The setting holds for the whole process and its forks. Kept memory counts as memory of the process, and memory that
+    has been kept already is not returned later.
+
+    Args:
+        wanted: whether to keep freed memory.
 
     Returns:
-        whether it is kept; never where the C library is not glibc.
+        whether freed memory is kept; always False if the C library is not glibc.
     """
-    if wanted != Process.keeps:
+    if wanted != _state.keeps_freed_memory:
         try:
             library = ctypes.CDLL(None)
-            mallopt, _ = library.mallopt, library.gnu_get_libc_version  # which other C libraries do not have
+            mallopt, _ = library.mallopt, library.gnu_get_libc_version  # only glibc has both
         except (AttributeError, OSError, TypeError):
             return False
         options = KEEP if wanted else DEFAULTS
-        Process.keeps = all(mallopt(option, value) for option, value in options.items()) and wanted
-    return Process.keeps
-
-
-class Command:
-    """What this process does now."""
-
-    waits = False
+        _state.keeps_freed_memory = all(mallopt(option, value) for option, value in options.items()) and wanted
+    return bool(_state.keeps_freed_memory)
 
 
 def wait_with_garbage() -> None:
-    """Until ``collect_garbage`` is called."""
+    """Disable the cyclic garbage collector until ``collect_garbage`` is called, to import torch faster."""
     if gc.isenabled():
         gc.disable()
-        Command.waits = True
+        _state.collector_disabled = True
 
 
 def collect_garbage() -> None:
-    """From now on, as ever; but what has been imported meanwhile is not looked at, also at the end of the process."""
-    if Command.waits:
+    """Enable the garbage collector again; objects created during the import are frozen and never scanned."""
+    if _state.collector_disabled:
         gc.freeze()
         gc.enable()
-        Command.waits = False
+        _state.collector_disabled = False

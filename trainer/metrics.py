@@ -1,7 +1,7 @@
 """Metrics as running sums on the device: one read at the end, every sample counted once.
 
-A metric is a function of sums over samples, and metrics of one task share their sums: a confusion matrix for classes,
-counts for labels, moments for values. Sums of parts add up, so the parts may come from any number of processes.
+A metric is a function of sums over samples, and the metrics of one task share their sums: a confusion matrix for
+classes, counts for labels, moments for values. Sums of parts add up, so the parts may come from several processes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from trainer.spec import Spec, Task
 
 @dataclass(frozen=True)
 class Metric:
-    """A function of a task's sums.
+    """A metric as a function of a task's sums.
 
     Args:
-        compute: from the sums, float64, to a number.
-        task: whose sums these are.
-        higher_is_better: which way is good.
+        compute: maps the sums, float64, to a scalar.
+        task: the task whose sums ``compute`` takes.
+        higher_is_better: whether a larger value is the better one.
     """
 
     compute: Callable[[Tensor], Tensor]
@@ -46,7 +46,11 @@ DEFAULTS: dict[Task, list[str]] = {
 def metric(
     name: str, task: Task, *, higher_is_better: bool = True
 ) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
-    """Register a function of a task's sums under a name; the same name may mean something for every task."""
+    """Register a function of a task's sums as a metric; each task may have a metric of the same name.
+
+    Raises:
+        ValueError: another function is registered under the name for the task.
+    """
 
     def register(compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         known = METRICS.get((name, task))
@@ -59,14 +63,29 @@ def metric(
     return register
 
 
-MAX_WAITING = 2**17  # values of outputs, or losses, that are kept to be summed
+@dataclass(frozen=True)
+class Monitor:
+    """The metric of the val split that decides which weights are the best.
+
+    Args:
+        name: the name of the metric, without the split.
+        higher_is_better: whether a larger value is the better one.
+    """
+
+    name: str
+    higher_is_better: bool
+
+    def score(self, values: Mapping[str, float]) -> tuple[float, float]:
+        """Return a key to compare evaluations by, higher is better: the metric, then the loss. NaN is the worst."""
+        value = values[self.name] if self.higher_is_better else -values[self.name]
+        return (-math.inf if math.isnan(value) else value, -values["loss"])
+
+
+MAX_WAITING = 2**17  # output values, or losses, that are kept before they are summed
 
 
 class RowBuffer:
-    """A tensor that grows by rows and begins anew, always in the same memory.
-
-    Kept one by one, small tensors would lie between large ones that come and go, and the memory would fall to pieces.
-    """
+    """One buffer that grows by rows and is reused, instead of many small tensors, which would fragment the heap."""
 
     def __init__(self) -> None:
         self._memory: Tensor | None = None
@@ -79,11 +98,11 @@ class RowBuffer:
         return torch.empty(0) if self._memory is None else self._memory[: self._count][which]
 
     def drop(self, start: int) -> None:
-        """All rows from ``start`` on."""
+        """Drop the rows from ``start`` on."""
         self._count = min(self._count, start)
 
     def append(self, rows: Tensor) -> None:
-        """RowBuffer (n, …) like those before."""
+        """Append rows, (n, …), of the same dtype and width as the rows before."""
         count = self._count + rows.shape[0]
         if self._memory is None or count > self._memory.shape[0]:
             before, self._memory = self._memory, rows.new_empty(2 * count, *rows.shape[1:])
@@ -93,8 +112,8 @@ class RowBuffer:
         self._memory[self._count : count] = rows
         self._count = count
 
-    def take(self) -> Tensor:
-        """All rows, to be read before others are appended."""
+    def pop_all(self) -> Tensor:
+        """Empty the buffer and return its rows, which are valid until the next ``append``."""
         rows = self[:]
         self.drop(0)
         return rows
@@ -103,13 +122,13 @@ class RowBuffer:
 class Sums:
     """The running sums of one split.
 
-    A step only hands over what it has; many steps are summed at once, when somebody asks or as they take memory. Whole
-    numbers and the losses, one after the other, add up to the same bits whenever that is.
+    ``update`` only stores the tensors of a step. They are summed when the sums are read, or when they take too much
+    memory. Counts are integers and losses are added in order, so the result has the same bits at any time of summing.
 
     Args:
-        spec: says the task and the number of classes, labels or values.
-        device: where the sums are kept.
-        scores: from a model's outputs (batch, outputs) to what the metrics are of, (batch, width).
+        spec: the task and the number of classes, labels or values.
+        device: the device that holds the sums.
+        scores: maps a model's outputs (batch, outputs) to the scores (batch, width) that the metrics compare.
     """
 
     def __init__(self, spec: Spec, device: torch.device, scores: Callable[[Tensor], Tensor]) -> None:
@@ -122,18 +141,18 @@ class Sums:
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
         self._loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
-        self._outputs, self._targets, self._losses = RowBuffer(), RowBuffer(), RowBuffer()  # what is not summed yet
-        self._sizes, self._weights = list[int | None](), RowBuffer()  # None: the size is a tensor, among the weights
+        self._outputs, self._targets, self._losses = RowBuffer(), RowBuffer(), RowBuffer()  # not summed yet
+        self._sizes, self._weights = list[int | None](), RowBuffer()  # a size of None is the next one of the weights
 
     def update(self, loss: Tensor, size: Tensor | int, outputs: Tensor, targets: Tensor) -> None:
-        """Add a batch, without waiting for the device; but for once in a hundred thousand.
+        """Add a batch. This waits for the device once in ``MAX_WAITING`` calls.
 
         Args:
-            loss: its mean, a scalar.
-            size: what that mean divided by.
-            outputs: (batch, outputs) of the model.
-            targets: (batch,) classes or (batch, width) labels or values; of mixed classes their shares (batch, width),
-                of which the largest counts.
+            loss: the mean loss of the batch, a scalar.
+            size: the divisor of that mean.
+            outputs: the model's outputs, (batch, outputs).
+            targets: classes (batch,), or labels or values (batch, width). Of mixed classes (batch, width) shares, the
+                largest share counts.
         """
         self._losses.append(loss.view(1))
         if isinstance(size, Tensor):
@@ -141,7 +160,7 @@ class Sums:
         self._sizes.append(None if isinstance(size, Tensor) else size)
         self._outputs.append(outputs)
         self._targets.append(targets)
-        # those of values are no whole numbers, so when they are added up would change their bits
+        # sums of real numbers depend on how they are grouped, so regression sums every batch at once
         if len(self._outputs) * outputs.shape[1] > MAX_WAITING or self.task == "regression":
             self._sum_answers()
         if len(self._sizes) > MAX_WAITING:
@@ -149,13 +168,13 @@ class Sums:
 
     @property
     def total(self) -> Tensor:
-        """The sums over samples, as the task has them."""
+        """The sums over samples; their shape depends on the task."""
         self._sum_answers()
         return self._total
 
     @property
     def loss(self) -> Tensor:
-        """(2,): the sum of losses times sizes, and that of the sizes. Waits for the device."""
+        """The sum of losses times sizes, and the sum of sizes, (2,); reading it waits for the device."""
         self._sum_losses()
         return self._loss
 
@@ -163,7 +182,7 @@ class Sums:
     def _sum_answers(self) -> None:
         if not len(self._outputs):
             return
-        scores, targets = self._scores(self._outputs.take()), self._targets.take()
+        scores, targets = self._scores(self._outputs.pop_all()), self._targets.pop_all()
         if self.task == "classification":
             if targets.ndim == 2:
                 targets = targets.argmax(1)
@@ -183,15 +202,15 @@ class Sums:
         if not self._sizes:
             return
         total, count = self._loss.tolist()
-        weights = iter(self._weights.take().tolist())
-        for loss, size in zip(self._losses.take().tolist(), self._sizes, strict=True):
+        weights = iter(self._weights.pop_all().tolist())
+        for loss, size in zip(self._losses.pop_all().tolist(), self._sizes, strict=True):
             weight = next(weights) if size is None else size
             total, count = total + loss * weight, count + weight
         self._sizes.clear()
         self._loss.copy_(torch.tensor([total, count], dtype=self._loss.dtype))
 
     def compute(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
-        """The mean loss and the metrics; waits for the device."""
+        """Return the mean loss and the metrics; this waits for the device."""
         total, (losses, sizes) = self.total.cpu().double(), self.loss.tolist()
         values = {name: float(metric.compute(total)) for name, metric in metrics.items()}
         return {"loss": losses / sizes if sizes else math.nan, **values}
@@ -202,22 +221,19 @@ class Sums:
         self.loss.add_(other.loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums."""
         return {"total": self.total, "loss": self.loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from these sums."""
         self.total.copy_(state["total"])
         self.loss.copy_(state["loss"])
 
     def reset(self) -> None:
-        """Start again from nothing."""
         self.total.zero_()
         self.loss.zero_()
 
 
-def choose(names: Sequence[str] | None, spec: Spec) -> dict[str, Metric]:
-    """The metrics called ``names``, or the task's defaults.
+def choose_metrics(names: Sequence[str] | None, spec: Spec) -> dict[str, Metric]:
+    """Return the metrics of the given names, or the defaults of the task if ``names`` is None.
 
     Raises:
         ConfigError: the task has no such metric.
@@ -235,88 +251,107 @@ def choose(names: Sequence[str] | None, spec: Spec) -> dict[str, Metric]:
     return {name: known[name] for name in chosen}
 
 
+def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) -> Monitor:
+    """Return the monitor called ``name``, or the default: accuracy, else the first metric; the loss for regression.
+
+    Raises:
+        ConfigError: no metric yields the name.
+    """
+    known = {"val/loss": False, **{f"val/{key}": metric.higher_is_better for key, metric in metrics.items()}}
+    if name is None:
+        preferred = [name for name in ("accuracy", *metrics) if name in metrics and spec.task != "regression"]
+        name = f"val/{[*preferred, 'loss'][0]}"
+    if name not in known:
+        hint = did_you_mean(name, known) or ";"
+        raise ConfigError(f"monitor: {name}: no metric yields it{hint} metrics: {', '.join(known)}")
+    return Monitor(name.removeprefix("val/"), known[name])
+
+
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """0 where the whole is 0, as torchmetrics and scikit-learn have it."""
+    """Divide, with 0 / 0 = 0, like torchmetrics and scikit-learn."""
     return torch.where(whole > 0, part / whole.clamp_min(1), 0.0)
 
 
 def _macro(values: Tensor, seen: Tensor) -> Tensor:
-    """The mean over the classes that occur among targets or predictions."""
+    """Average over the classes that occur among the targets or the predictions."""
     return values[seen].mean()
 
 
 @metric("accuracy", "classification")
 def accuracy_of_classes(confusion: Tensor) -> Tensor:
-    """Right ones among all."""
+    """Compute the fraction of samples that are predicted right."""
     return confusion.trace() / confusion.sum()
 
 
 @metric("balanced_accuracy", "classification")
 def balanced_accuracy(confusion: Tensor) -> Tensor:
-    """Mean recall of the classes that occur: Brodersen et al. 2010."""
+    """Compute the mean recall of the classes that occur (Brodersen et al. 2010)."""
     occurs = confusion.sum(1)
     return (confusion.diagonal() / occurs)[occurs > 0].mean()
 
 
 @metric("precision", "classification")
 def precision_of_classes(confusion: Tensor) -> Tensor:
-    """Right ones among those predicted as a class, mean over classes."""
+    """Compute TP / (TP + FP), mean over classes."""
     return _macro(_ratio(confusion.diagonal(), confusion.sum(0)), confusion.sum(0) + confusion.sum(1) > 0)
 
 
 @metric("recall", "classification")
 def recall_of_classes(confusion: Tensor) -> Tensor:
-    """Right ones among those of a class, mean over classes."""
+    """Compute TP / (TP + FN), mean over classes."""
     return _macro(_ratio(confusion.diagonal(), confusion.sum(1)), confusion.sum(0) + confusion.sum(1) > 0)
 
 
 @metric("f1", "classification")
 def f1_of_classes(confusion: Tensor) -> Tensor:
-    """2 TP / (2 TP + FP + FN), mean over classes (van Rijsbergen 1979)."""
+    """Compute 2 TP / (2 TP + FP + FN), mean over classes (van Rijsbergen 1979)."""
     both = confusion.sum(0) + confusion.sum(1)
     return _macro(_ratio(2 * confusion.diagonal(), both), both > 0)
 
 
 @metric("accuracy", "multilabel")
 def accuracy_of_labels(counts: Tensor) -> Tensor:
-    """Right ones among all labels of all samples."""
+    """Compute the fraction of labels, over all samples, that are predicted right."""
     return (counts[0] + counts[3]).sum() / counts.sum()
 
 
 @metric("precision", "multilabel")
 def precision_of_labels(counts: Tensor) -> Tensor:
-    """TP / (TP + FP), mean over labels."""
+    """Compute TP / (TP + FP), mean over labels."""
     return _ratio(counts[0], counts[0] + counts[1]).mean()
 
 
 @metric("recall", "multilabel")
 def recall_of_labels(counts: Tensor) -> Tensor:
-    """TP / (TP + FN), mean over labels."""
+    """Compute TP / (TP + FN), mean over labels."""
     return _ratio(counts[0], counts[0] + counts[2]).mean()
 
 
 @metric("f1", "multilabel")
 def f1_of_labels(counts: Tensor) -> Tensor:
-    """2 TP / (2 TP + FP + FN), mean over labels."""
+    """Compute 2 TP / (2 TP + FP + FN), mean over labels."""
     return _ratio(2 * counts[0], 2 * counts[0] + counts[1] + counts[2]).mean()
 
 
 @metric("mae", "regression", higher_is_better=False)
 def mae(moments: Tensor) -> Tensor:
-    """Mean absolute error over samples and values."""
+    """Compute the mean absolute error over samples and values."""
     return moments[3].sum() / moments[0].sum()
 
 
 @metric("rmse", "regression", higher_is_better=False)
 def rmse(moments: Tensor) -> Tensor:
-    """Root of the mean squared error over samples and values."""
+    """Compute the root mean squared error over samples and values."""
     mean: Tensor = moments[4].sum() / moments[0].sum()
     return torch.sqrt(mean)
 
 
 @metric("r2", "regression")
 def r2(moments: Tensor) -> Tensor:
-    """1 - squared error / variance of the targets, mean over values; of targets that do not vary, 0 unless exact."""
+    """Compute 1 - squared error / variance of the targets, mean over values.
+
+    For targets that do not vary, the value is 1 if every prediction is exact, else 0.
+    """
     count, total, squares, _, error = moments
     varies = squares - total**2 / count
     return torch.where(varies > 0, 1 - error / varies, (error == 0).double()).mean()

@@ -1,99 +1,173 @@
-"""Losses, gradients and weights that are no numbers: where one began, and how a batch with one is left out.
+"""Find where a loss, a gradient or a weight first became NaN or infinite.
 
-A step never waits for the device to look for them. What is wrong is seen at the next point of the training curve or the
-next checkpoint; as training repeats itself bit for bit, the steps since the last good checkpoint are then done again
-with every layer watched, which costs nothing before.
+A training step never waits for the device to look for such values; they are found at the next point of the training
+curve or the next checkpoint. Training is repeatable bit for bit, so the steps since the last good checkpoint are then
+repeated with hooks on every layer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from trainer.checkpoint import Progress
-from trainer.config import RunError
-from trainer.data.loader import Loader
+from trainer.build import assemble
+from trainer.checkpoint import Checkpoints
+from trainer.config import NotFiniteError, RunError, Settings
+from trainer.engine import Engine
 from trainer.processes.group import Group
-from trainer.recorder import Window
+from trainer.processes.signals import Interrupts
+from trainer.recorder import describe_samples
 
 log = logging.getLogger("trainer")
 
-MAX_IN_A_ROW = 50  # batches left out, after which nothing is learned any more
-MAX_NAMED = 16  # sample numbers in a message
+
+@contextlib.contextmanager
+def explained(settings: Settings, checkpoints: Checkpoints, interrupts: Interrupts) -> Iterator[None]:
+    """Context in which a ``NotFiniteError`` becomes an error that names the step, layer and samples of its origin.
+
+    Of several processes, only rank 0 repeats the steps, in micro-batches of the size that its share had.
+
+    Raises:
+        RunError: a loss, a gradient or a weight was NaN or infinite.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        try:
+            parts = assemble(settings, alone=True)
+            with contextlib.closing(parts.loaders):
+                engine = Engine(parts, settings, Group(), interrupts)
+                found = checkpoints.newest()
+                if found is not None:
+                    engine.load(found.state)
+                explanation = explain(error, engine)
+        except Exception as failed:  # such as out of memory; the original error must still be reported
+            log.debug("cannot find where it began", exc_info=failed)
+            raise error from failed
+        raise explanation from error
 
 
-class Skipper:
-    """Skip a batch whose loss or gradient is NaN or infinite; this waits for the device in every step.
+def explain(error: NotFiniteError, engine: Engine) -> RunError:
+    """Repeat the steps up to the error and return an error that names its origin.
 
     Args:
-        model: whose buffers a step changes.
-        window: the losses and sums since the last point of the training curve.
-        progress: the count of steps, and of those skipped.
-        group: the processes that train the model.
-        scaler: looks for infinite gradients itself where it is enabled.
-        loader: the training data, which knows the sample numbers of a batch.
+        error: the error to explain.
+        engine: a second engine of the same run, in the state of the last good checkpoint. It is used up.
+    """
+    progress, first = engine.progress, engine.progress.step + 1
+    if progress.batch == len(engine.loaders.train):
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+    if engine.skipper is not None:
+        engine.skipper.warns = False
+    log.info("wrong    %s; repeating the steps from step %d on to find where it began", error, first)
+    with torch.compiler.set_stance("force_eager"):
+        for batch in engine.loaders.train.epoch(progress.epoch, progress.batch):
+            if progress.step >= error.step:
+                break
+            positions = engine.loaders.train.positions(progress.epoch, progress.batch)
+            skipped = progress.skipped
+            with _watched(engine, positions) as search:
+                wrong = _wrong_rows(batch.inputs[0])
+                if wrong.any():
+                    search.note("in the data itself", positions[wrong.cpu()])
+                engine.train_step(batch)
+                search.check_losses()
+            if progress.skipped > skipped:
+                continue
+            for name, parameter in engine.model.named_parameters():
+                if not parameter.isfinite().all():
+                    where = f"in {name}, which a finite gradient moved too far: a smaller optimizer.lr?"
+                    search.note(where, positions)
+            if search.origin is not None:
+                where, samples = search.origin.words, search.origin.positions.tolist()
+                log.info("wrong    step %d, %s: samples %s", progress.step, where, samples)
+                return RunError(f"{error}; it began at step {progress.step} {where}; {describe_samples(samples)}")
+    return RunError(str(error))
+
+
+class Origin(NamedTuple):
+    """The place where a step went wrong, in words, and the positions of the samples concerned, int64."""
+
+    words: str
+    positions: Tensor
+
+
+class Search:
+    """Searches one step for the first NaN or infinite value; later ones follow from it.
+
+    Args:
+        engine: the engine that takes the step.
+        positions: the positions of the samples of the batch.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        window: Window,
-        progress: Progress,
-        group: Group,
-        scaler: torch.amp.GradScaler,
-        loader: Loader,
-    ) -> None:
-        self._model, self._window, self._progress = model, window, progress
-        self._group, self._scaler, self._loader = group, scaler, loader
-        self._before: list[tuple[Tensor, Tensor]] = []
-        self._num_losses = 0
-        self.tells = True  # the user, of each batch
+    def __init__(self, engine: Engine, positions: Tensor) -> None:
+        self._engine, self._positions = engine, positions
+        self._num_losses = len(engine.window.losses)
+        self.part = -1  # the current micro-batch
+        self.origin: Origin | None = None
 
-    def remember(self) -> None:
-        """What a step changes besides the weights: the statistics of the model's buffers, the sums of the window."""
-        window = self._window
-        changed = [*self._model.buffers(), *window.sums.state_dict().values()]
-        self._before = [(tensor, tensor.clone()) for tensor in changed]
-        self._num_losses, self._norm = len(window.losses), window.gradient_norm
+    def note(self, words: str, positions: Tensor) -> None:
+        """Note a place that is wrong; only the first one is kept."""
+        self.origin = self.origin or Origin(words, positions)
 
-    def leaves_out(self) -> bool:
-        """Whether the step under way, its gradient known, is left out; then all but the step's number is as before.
+    def positions_of(self, part: int) -> Tensor:
+        """Return the positions of the samples of a micro-batch."""
+        size = self._engine.settings.micro_batch_size
+        return self._positions[part * size : (part + 1) * size]
 
-        Raises:
-            RunError: that was the last of too many in a row.
-        """
-        window, progress = self._window, self._progress
-        values = window.losses[self._num_losses :]
-        num_losses = len(values)
-        if not self._scaler.is_enabled():  # which looks at the gradient itself, and finds inf in its normal course
-            values = torch.cat([values.to(window.gradient_norm), window.gradient_norm.view(1)])
-        here = [math.isfinite(value) for value in values.tolist()]
-        losses_are, gradient_is = zip(*self._group.gather(all(here[:num_losses]), all(here[num_losses:])), strict=True)
-        if all(losses_are) and all(gradient_is):
-            progress.skipped_in_a_row = 0
-            return False
-        window.sums.state_dict()  # what waits to be summed is taken back as well
-        window.losses.drop(self._num_losses)
-        del window.steps[self._num_losses :]
-        window.gradient_norm = self._norm
-        for tensor, before in self._before:
-            tensor.copy_(before)
-        progress.skipped, progress.skipped_in_a_row = progress.skipped + 1, progress.skipped_in_a_row + 1
-        positions = self._loader.positions(progress.epoch, progress.batch - 1)
-        what = "gradient" if all(losses_are) else "loss"
-        if self.tells:
-            samples = describe_samples(positions.tolist())
-            log.warning("warning  step %d left out, its %s is no number: %s", progress.step, what, samples)
-        if progress.skipped_in_a_row == MAX_IN_A_ROW:
-            raise RunError(f"at step {progress.step} the last {MAX_IN_A_ROW} batches had to be left out: no {what}")
-        return True
+    def check_losses(self) -> None:
+        """Note the first loss of the step that is NaN or infinite."""
+        losses = self._engine.window.losses[self._num_losses :]
+        wrong = (~losses.isfinite()).nonzero().flatten().tolist()
+        if wrong:
+            self.note("in the loss, of finite outputs", self.positions_of(wrong[0]))
 
 
-def describe_samples(numbers: list[int]) -> str:
-    """Numbers of samples in words; they count the training data from 0."""
-    some = ", ".join(map(str, numbers[:MAX_NAMED]))
-    more = f", … ({len(numbers)} in all)" if len(numbers) > MAX_NAMED else ""
-    return f"sample{'s' * (len(numbers) > 1)} {some}{more}"
+@contextlib.contextmanager
+def _watched(engine: Engine, positions: Tensor) -> Iterator[Search]:
+    """Check every layer, loss and gradient of the step that is taken within this context."""
+    search = Search(engine, positions)
+
+    def before_forward(*_: Any) -> None:
+        search.check_losses()  # of the micro-batch before
+        search.part += 1
+
+    def after_forward(name: str) -> Any:
+        def check(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs = output if isinstance(output, list | tuple) else [output]
+            tensors = [each for each in outputs if isinstance(each, Tensor) and each.is_floating_point()]
+            wrong = [rows.cpu() for rows in map(_wrong_rows, tensors) if rows.any()]
+            if wrong:
+                part = search.positions_of(search.part)
+                samples = part[wrong[0]] if len(wrong[0]) == len(part) else part
+                search.note(f"in the output of {name} ({type(module).__name__})", samples)
+
+        return check
+
+    def before_update(*_: Any) -> None:
+        search.check_losses()
+        wrong = [
+            name for name, p in engine.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        if wrong:
+            search.note(f"in the gradient of {wrong[-1]}, of a finite loss", positions)
+
+    leaves = [(name, module) for name, module in engine.model.named_modules() if not [*module.children()]]
+    handles: list[Any] = [engine.model.register_forward_pre_hook(before_forward)]
+    handles += [module.register_forward_hook(after_forward(name)) for name, module in leaves]
+    handles.append(engine.optimizer.register_step_pre_hook(before_update))
+    try:
+        yield search
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _wrong_rows(tensor: Tensor) -> Tensor:
+    """Return which rows of (batch, …) hold a NaN or infinite value, (batch,) bool."""
+    return ~tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else ~tensor.isfinite()

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: torch's profiler over some steps of the training, a table and a trace."""
+"""Profile some steps of the training with torch's profiler: a table of operators, and a trace."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from trainer.runs import atomic_files
 
 log = logging.getLogger("trainer")
 
-SKIPPED, WARM_UP, RECORDED = 10, 2, 20  # steps; the first ones choose kernels, the profiler's own first ones are slow
-MAX_SHOWN = 10  # operators
+SKIPPED, WARM_UP, RECORDED = 10, 2, 20  # steps; the first steps choose kernels, the first profiled ones are slow
+MAX_SHOWN = 10  # operators in the table
 FOLDER, TRACE = "profile", "trace.json.gz"
-STEP = "ProfilerStep"  # how torch calls a step
+STEP = "ProfilerStep"  # torch's name for a step
 
 
 class Profiled:
-    """The train loader, which lets the profiler know where a step begins: when its batch is handed over.
+    """A wrapper of the train loader that starts a profiler step with every batch.
 
-    ``with Profiled(…) as loader:`` stands around the training. Twenty steps of one epoch are recorded after twelve
-    others; of an epoch with fewer, what there is. Of an epoch that is cut by a resume no fewer, if others follow.
+    Train within ``with Profiled(…) as loader:``. Twenty steps of one epoch are recorded after twelve others, and fewer
+    steps of an epoch that is shorter. An epoch that a resume has cut short is not recorded if a whole one follows.
 
-    The table and the trace are written before the next epoch begins or at the end of the training, however it ends:
-    neither the clocks of an epoch nor a checkpoint that has to be saved wait for that.
+    The table and the trace are written before the next epoch begins, or at the end of the training, even after an
+    error. So they add no time to the epoch lines and do not delay a checkpoint.
 
     Args:
-        loader: the one that is wrapped.
-        total_steps: optimizer steps of the whole run.
-        device: where the model is; on CUDA the time of the GPU is what counts.
-        run_dir: has the trace afterwards, in ``profile/trace.json.gz``; None keeps none.
+        loader: the train loader.
+        total_steps: the number of optimizer steps of the whole run.
+        device: the device of the model; on CUDA, the table shows the time of the GPU.
+        run_dir: the folder for the trace ``profile/trace.json.gz``; None writes no trace.
     """
 
     def __init__(self, loader: Loader, total_steps: int, device: torch.device, run_dir: Path | None) -> None:
         self._loader, self._total_steps, self._device, self._run_dir = loader, total_steps, device, run_dir
         self._profiler: profile | None = None
-        self._first = self._num_recorded = 0  # steps; the first is counted from 1
+        self._first = self._num_recorded = 0  # the first recorded step, counted from 1, and the number of steps
         self._written = False
 
     def __enter__(self) -> Profiled:
@@ -63,16 +63,13 @@ class Profiled:
         return len(self._loader)
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, from batch ``start`` on."""
         self._write()
         return self._batches(epoch, start)
 
     def positions(self, epoch: int, batch: int) -> Tensor:
-        """The positions in their source of the samples of one batch, int64 on the CPU."""
         return self._loader.positions(epoch, batch)
 
     def close(self) -> None:
-        """End the processes that read, if there are some."""
         self._loader.close()
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
@@ -85,10 +82,10 @@ class Profiled:
             yield from batches
 
     def _recorded(self, batches: Iterator[Batch], done: int, steps: int) -> Iterator[Batch]:
-        """Those of the next ``steps`` batches that the profiler has to see; ``done`` came before."""
+        """Yield as many of the next ``steps`` batches as are profiled; ``done`` steps came before."""
         skipped = min(SKIPPED, steps // 3)
         unrecorded = skipped + min(WARM_UP, max(0, steps - skipped - 1))
-        # a step ends where the next batch is asked for, and the last one of an epoch after its evaluation and its log
+        # a step ends when the next batch is fetched, so the last one of an epoch would include the evaluation
         recorded = min(RECORDED, max(1, steps - unrecorded - 1))
 
         def action(step: int) -> ProfilerAction:
@@ -101,7 +98,7 @@ class Profiled:
         try:
             for number, batch in enumerate(itertools.islice(batches, unrecorded + recorded)):
                 with _without_notices() if number in (0, unrecorded) else contextlib.nullcontext():
-                    # begun with the first batch in hand: no data worker is the child of a process that is recorded
+                    # started after the first batch, so that data workers are not forked from a profiled process
                     if self._profiler is None:
                         self._profiler = profile(activities=activities, schedule=action)
                         self._profiler.start()
@@ -115,7 +112,7 @@ class Profiled:
                     self._profiler.stop()
 
     def _write(self) -> None:
-        """Show and keep what was recorded; once, and a failure ends nothing."""
+        """Log the table and write the trace, once; an error is logged as a warning."""
         profiler = self._profiler
         if profiler is None or self._num_recorded == 0 or self._written:
             return
@@ -127,18 +124,18 @@ class Profiled:
                 path.parent.mkdir(exist_ok=True)
                 atomic_files.write(path, lambda temporary: _export(profiler, temporary))
                 lines.append(f"trace: {path} (open it in https://ui.perfetto.dev)")
-        except Exception as error:  # whatever the profiler cannot do
+        except Exception as error:  # the profiler must not end the training
             log.warning("warning  no profile: %s", getattr(error, "strerror", None) or error)
-        self._written, self._profiler = True, None  # which has every operator of these steps
+        self._written, self._profiler = True, None  # the profiler holds every operator of these steps
         for line in lines:
             log.info("profile  %s", line)
 
     def _table(self, profiler: profile) -> list[str]:
-        """How long a step took, and the operators that took most of it themselves, without those that they call."""
+        """Return the lines of the table: the time of a step, and the operators with the largest self time."""
         on_gpu, count = self._device.type == "cuda", self._num_recorded
         ranges = [event.time_range for event in profiler.events() or ()]
         steps = [event.time_range for event in profiler.events() or () if event.name.startswith(STEP)]
-        # the GPU may end after the step that gave it the work
+        # the GPU may finish after the step that launched its work
         whole = (max(each.end for each in ranges) - min(each.start for each in steps)) / 1000 / count
         times = {
             each.key: ((each.self_device_time_total if on_gpu else each.self_cpu_time_total) / 1000 / count, each.count)
@@ -156,7 +153,6 @@ class Profiled:
 
 
 def _export(profiler: profile, path: Path) -> None:
-    """Write the trace, compressed."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(plain))
@@ -166,7 +162,7 @@ def _export(profiler: profile, path: Path) -> None:
 
 @contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
-    """The profiler's library writes to the terminal that it starts and stops; what else it says is passed on."""
+    """Drop the lines in which the profiler's C++ library reports its start and stop on standard error."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as heard:

@@ -1,4 +1,4 @@
-"""Where every number of a run goes: the loggers, the bar, the lines; and how fast it is."""
+"""The numbers of a run: collected on the device, checked for NaN, and handed to loggers, progress bar and log."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from trainer.config import NotFiniteError
-from trainer.data.loader import Batch
+from trainer.checkpoint import Progress
+from trainer.config import NotFiniteError, RunError
+from trainer.data.loader import Batch, Loader
 from trainer.logger import Logger
 from trainer.metrics import Metric, RowBuffer, Sums
 from trainer.processes.group import Group
@@ -27,20 +28,24 @@ except ImportError:  # Windows
 
 log = logging.getLogger("trainer")
 
+MAX_IN_A_ROW = 50  # skipped batches, after which the run ends
+MAX_NAMED = 16  # sample numbers in a message
+
 T = TypeVar("T")
 
 
 class Recorder:
-    """Takes the engine's numbers.
+    """Sends the numbers of a run to the loggers, the progress bar and the log, and measures time and memory.
 
     Args:
-        loggers: by name; each gets every point.
-        num_epochs: of the whole run, for the epoch lines.
-        monitor: the val metric to show besides the loss.
-        device: where the model is, whose memory is measured.
-        tolerant: a logger that cannot write ends nothing; it is said once, until it can again.
-        shows_bar: whether this process shows one, where the output is a terminal.
-        started: when the run began, on the clock of ``time.perf_counter``; None for now.
+        loggers: the loggers by name; each one gets every point.
+        num_epochs: the number of epochs of the whole run, for the epoch lines.
+        monitor: the val metric that the epoch lines show besides the loss.
+        device: the device of the model, whose peak memory is measured.
+        tolerant: whether the run continues if a logger cannot write; a warning is logged once for each logger until
+            the logger writes again.
+        shows_bar: whether this process shows a progress bar if the output is a terminal.
+        started: the start of the run, on the clock of ``time.perf_counter``; None for now.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class Recorder:
         self._tolerant, self._failing = tolerant, set[str]()
         self._no_bar = None if shows_bar else True  # None: tqdm looks
         self._started, self._seconds_before = time.perf_counter() if started is None else started, 0.0
-        self._absent: dict[str, Any] = {}  # how far loggers were that are not there now, and may come back
+        self._absent: dict[str, Any] = {}  # the states of loggers that this run does not use, and a later one may
         self._epoch = self._window_samples = self.samples = 0
         self._epoch_samples, self._epoch_training, self._epoch_waiting = 0, 0.0, 0.0
         self.training_seconds = self._window_started = self._epoch_started = 0.0
@@ -67,16 +72,15 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """Since the run began; the time in which it did not run is not counted."""
+        """The seconds that the run has taken, without the time between a stop and its resume."""
         return self._seconds_before + time.perf_counter() - self._started
 
     @property
     def peak_memory(self) -> float | None:
-        """The most memory of the run so far, in MiB, as ``_peak_mebibytes`` measures it."""
+        """The peak memory of the run so far, in MiB; see ``_peak_mebibytes``."""
         return max(self._peak_memory, _peak_mebibytes(self._device) or 0.0) or None
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been counted, and how far each logger is."""
         return {
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
@@ -87,7 +91,7 @@ class Recorder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting; every logger goes back to where it was. {} is the beginning."""
+        """Restore the counts and the position of every logger; {} is the state of a new run."""
         self._seconds_before = state.get("seconds", 0.0)
         self.training_seconds, self.samples = state.get("training_seconds", 0.0), state.get("samples", 0)
         self._epoch, self._peak_memory = state.get("epoch", 0), state.get("peak_memory") or 0.0
@@ -97,12 +101,12 @@ class Recorder:
         self._absent = states
 
     def start_epoch(self, epoch: int, num_batches: int, done: int) -> None:
-        """Start the clock, and a bar unless the output is no terminal (tqdm knows a notebook).
+        """Start the clock of an epoch, and its progress bar if the output is a terminal or a notebook.
 
         Args:
-            epoch: counted from 1.
-            num_batches: of the epoch, as far as the run goes.
-            done: how many of them are done already.
+            epoch: the number of the epoch, counted from 1.
+            num_batches: the number of batches of the epoch that the run trains on.
+            done: how many of these batches are done already.
         """
         self._epoch = epoch
         self._bar = tqdm(
@@ -120,8 +124,8 @@ class Recorder:
         self._epoch_samples, self._epoch_training, self._epoch_waiting = 0, 0.0, 0.0
         self._epoch_started = self._window_started = time.perf_counter()
 
-    def waiting_for(self, batches: Generator[T, None, None], steps: int) -> Iterator[T]:
-        """The first ``steps`` batches, with a clock on how long each is waited for; after the last, all are closed."""
+    def timed(self, batches: Generator[T, None, None], steps: int) -> Iterator[T]:
+        """Yield the first ``steps`` batches, measure how long the loop waits for each, and close the generator."""
         with contextlib.closing(batches):
             for _ in range(steps):
                 started = time.perf_counter()
@@ -132,13 +136,20 @@ class Recorder:
                 yield batch
 
     def count_step(self, num_samples: int) -> None:
-        """An optimizer step on so many samples is under way."""
+        """Count an optimizer step on ``num_samples`` samples of all processes."""
         self._window_samples += num_samples
         if self._bar is not None:
             self._bar.update()
 
     def log_training(self, values: Mapping[str, float], lr: float, gradient_norm: float, step: int) -> None:
-        """A point of the training curve: means since the last one, and the rates of this step."""
+        """Log a point of the training curve.
+
+        Args:
+            values: the means since the last point, by metric.
+            lr: the learning rate of this step.
+            gradient_norm: the norm of the gradient of this step.
+            step: the number of optimizer steps done.
+        """
         seconds = time.perf_counter() - self._window_started
         rates = {
             "lr": lr,
@@ -155,7 +166,7 @@ class Recorder:
         self._window_samples, self._window_started = 0, time.perf_counter()
 
     def end_epoch(self, train: Mapping[str, float], val: Mapping[str, float], step: int, *, is_best: bool) -> None:
-        """A point, and one line: train loss, val loss, val metric, seconds, rate, data wait, a mark on the best."""
+        """Log a point and one line: train loss, val loss, val metric, seconds, rate, data wait, a mark on the best."""
         self.close()
         parts = [f"epoch {self._epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}"]
         parts.append(f"train loss {train['loss']:.4f}")
@@ -170,25 +181,20 @@ class Recorder:
             parts += [f"{rate:,.{0 if rate >= 10 else 1}f}/s", f"data {100 * speed['data_wait']:.0f} %"]
         log.info("  ".join(parts) + ("  * best" if val and is_best else ""))
 
-    def stop_early(self, reason: str) -> None:
-        """Say why the run ends before its time."""
-        log.info("stopped  %s", reason)
-
     def log_test(self, values: Mapping[str, float], step: int) -> None:
-        """The final metrics."""
         self._log(_named("test", values), step)
 
     def close(self) -> None:
-        """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
 
     def _speed(self) -> dict[str, float]:
-        """How fast the epoch was trained, as far as this process has done it, without the evaluation.
+        """Return the speed of the training steps of the epoch, without the evaluation.
 
         Returns:
-            samples_per_second, and data_wait: the share, 0 to 1, of the time that the loop waited for its batches; both
-            are left out where only the evaluation was done again. peak_memory_mib: of this process or GPU, in MiB.
+            ``samples_per_second``, and ``data_wait``, the fraction of the training time that the loop waited for
+            batches; both are absent if a resumed run only repeats the evaluation. ``peak_memory_mib``: the peak memory
+            of this process or GPU, in MiB.
         """
         speed, peak = {}, _peak_mebibytes(self._device)
         if self._epoch_samples:
@@ -214,10 +220,10 @@ def _named(split: str, values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _peak_mebibytes(device: torch.device) -> float | None:
-    """The most memory that was in use, in MiB.
+    """Return the peak memory in MiB, or None if the system does not tell, as on Windows.
 
-    On CUDA what tensors took on that GPU since the statistics were last reset. Elsewhere what the process has had in
-    memory since it began, its data workers not counted; None where the system does not say, as on Windows.
+    On CUDA this is the memory of tensors on the GPU since the statistics were last reset. Elsewhere it is the resident
+    memory of this process since its start, without data workers.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -228,28 +234,33 @@ def _peak_mebibytes(device: torch.device) -> float | None:
 
 
 class Window:
-    """What has happened since the last point of the training curve, kept on the device until it is closed."""
+    """The losses and sums since the last point of the training curve, kept on the device until ``close``.
+
+    Args:
+        sums: accumulates the outputs of this process.
+        group: the processes that train the model.
+    """
 
     def __init__(self, sums: Sums, group: Group) -> None:
         self.sums = sums
-        self.losses, self.steps = RowBuffer(), list[int]()  # since they were looked at, and whose they are
+        self.losses, self.steps = RowBuffer(), list[int]()  # not checked yet, and the step of each loss
         self.gradient_norm = torch.zeros(())
         self._group = group
 
     def add(self, step: int, loss: Tensor, size: Tensor | int, outputs: Tensor, part: Batch) -> None:
-        """Take in a micro-batch of optimizer step ``step``."""
+        """Add a micro-batch of optimizer step ``step``; see ``Sums.update`` for the arguments."""
         if part.counts:
             self.losses.append(loss.view(1))
             self.steps.append(step)
             self.sums.update(loss, size, outputs, part.targets)
 
     def check_finite(self) -> None:
-        """Waits for the device, and for the other processes.
+        """Check the losses since the last check, of all processes; this waits for the device.
 
         Raises:
-            RunError: a loss is not finite, in any process, naming its step.
+            NotFiniteError: a loss is NaN or infinite; the error names its step.
         """
-        losses = self.losses.take().tolist()
+        losses = self.losses.pop_all().tolist()
         wrong = [(step, loss) for step, loss in zip(self.steps, losses, strict=True) if not math.isfinite(loss)]
         self.steps.clear()
         step, loss = min(self._group.gather(*(wrong[0] if wrong else (math.inf, 0))), key=lambda first: first[0])
@@ -257,10 +268,10 @@ class Window:
             raise NotFiniteError(f"the loss is {loss} at step {int(step)}", int(step))
 
     def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
-        """The window's means, its sums added to the epoch's; then begin anew. Waits for the device.
+        """Return the means of the window, add its sums to the epoch's and reset it; this waits for the device.
 
         Raises:
-            RunError: a loss is not finite, naming its step.
+            NotFiniteError: a loss is NaN or infinite; the error names its step.
         """
         self.check_finite()
         self._group.add(self.sums)
@@ -268,3 +279,83 @@ class Window:
         epoch_sums.add(self.sums)
         self.sums.reset()
         return values
+
+
+class Skipper:
+    """Skips batches whose loss or gradient is NaN or infinite; this waits for the device in every step.
+
+    Args:
+        model: the model, whose buffers a step changes.
+        window: the losses and sums since the last point of the training curve.
+        progress: counts the steps and the skipped batches.
+        group: the processes that train the model.
+        scaler: if enabled, checks the gradients itself.
+        loader: the training data, which knows the sample numbers of a batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        window: Window,
+        progress: Progress,
+        group: Group,
+        scaler: torch.amp.GradScaler,
+        loader: Loader,
+    ) -> None:
+        self._model, self._window, self._progress = model, window, progress
+        self._group, self._scaler, self._loader = group, scaler, loader
+        self._before: list[tuple[Tensor, Tensor]] = []
+        self._num_losses = 0
+        self.warns = True  # whether a warning is logged for each skipped batch
+
+    def snapshot(self) -> None:
+        """Copy what a step changes besides the weights: the model's buffers, such as running statistics, and sums."""
+        window = self._window
+        changed = [*self._model.buffers(), *window.sums.state_dict().values()]
+        self._before = [(tensor, tensor.clone()) for tensor in changed]
+        self._num_losses, self._norm = len(window.losses), window.gradient_norm
+
+    def should_skip(self) -> bool:
+        """Return whether the optimizer step has to be skipped; if so, restore the snapshot and count the batch.
+
+        Raises:
+            RunError: this is the last of ``MAX_IN_A_ROW`` skipped batches in a row.
+        """
+        window, progress = self._window, self._progress
+        values = window.losses[self._num_losses :]
+        num_losses = len(values)
+        if not self._scaler.is_enabled():  # the scaler regularly finds infinite gradients and lowers its scale
+            values = torch.cat([values.to(window.gradient_norm), window.gradient_norm.view(1)])
+        finite = [math.isfinite(value) for value in values.tolist()]
+        gathered = self._group.gather(all(finite[:num_losses]), all(finite[num_losses:]))
+        losses_are_finite, gradient_is_finite = map(all, zip(*gathered, strict=True))
+        if losses_are_finite and gradient_is_finite:
+            progress.skipped_in_a_row = 0
+            return False
+        self._restore()
+        progress.skipped, progress.skipped_in_a_row = progress.skipped + 1, progress.skipped_in_a_row + 1
+        what = "gradient" if losses_are_finite else "loss"
+        if self.warns:
+            samples = describe_samples(self._loader.positions(progress.epoch, progress.batch - 1).tolist())
+            log.warning("warning  skipped step %d: its %s is NaN or inf: %s", progress.step, what, samples)
+        if progress.skipped_in_a_row == MAX_IN_A_ROW:
+            raise RunError(
+                f"at step {progress.step}: skipped {MAX_IN_A_ROW} batches in a row, their {what} is NaN or inf"
+            )
+        return True
+
+    def _restore(self) -> None:
+        window = self._window
+        window.sums.state_dict()  # sums the tensors that wait, so that the copies below undo these too
+        window.losses.drop(self._num_losses)
+        del window.steps[self._num_losses :]
+        window.gradient_norm = self._norm
+        for tensor, before in self._before:
+            tensor.copy_(before)
+
+
+def describe_samples(numbers: list[int]) -> str:
+    """Name samples in words by their numbers, which count the training data from 0."""
+    some = ", ".join(map(str, numbers[:MAX_NAMED]))
+    more = f", … ({len(numbers)} in all)" if len(numbers) > MAX_NAMED else ""
+    return f"sample{'s' * (len(numbers) > 1)} {some}{more}"

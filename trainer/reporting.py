@@ -1,4 +1,4 @@
-"""What a person reads about a run: the first and last lines, the errors, the summary."""
+"""What a person reads about a run: its first and last lines, its errors, its summary."""
 
 from __future__ import annotations
 
@@ -12,38 +12,33 @@ from typing import Any
 
 import torch
 
-from trainer.build import Parts
+from trainer.build import build
+from trainer.checkpoint import FoundCheckpoint
 from trainer.config import GROUPS, ConfigError, Job, RunError, Settings, errors
 from trainer.config.registry import registry
 from trainer.data import checks
 from trainer.engine import Engine
 from trainer.logger import Logger
-from trainer.processes.group import Group
-from trainer.runs.directory import LOG, RunDirectory
+from trainer.processes.world import World, last_failure
+from trainer.runs.directory import ENVIRONMENT, LOG, SUMMARY, RunDirectory
 from trainer.runs.environment import environment
 from trainer.runs.read import flatten
+from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 
 log = logging.getLogger("trainer")
 
-MAX_SAMPLES = 64  # training images that a logger may show
-
-
-def show_samples(parts: Parts, loggers: Iterable[Logger]) -> None:
-    """Hand the first training images to the loggers."""
-    if parts.spec.kind == "image":
-        for logger in loggers:
-            logger.log_samples(parts.data.train.head(MAX_SAMPLES))
+MAX_SAMPLES = 64  # training images that a logger shows
 
 
 @contextlib.contextmanager
-def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[RunDirectory]:
-    """Turn whatever goes wrong into one line and a record in the run directory."""
+def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[None]:
+    """Context in which every error becomes a RunError of one line, and the run directory records the end of the run."""
     try:
-        yield directory
+        yield
     except ConfigError:
         raise
     except KeyboardInterrupt as stopped:
-        if directory.claimed or num_processes == 1:  # at the start it may be that another process has failed
+        if directory.claimed or num_processes == 1:  # an early signal may only be the result of another rank's failure
             log.info("stopped  %s", stopped or "interrupted")
         if directory.claimed and not job.settings.dry_run:
             log.info("next     train resume=%s", directory.path)
@@ -64,7 +59,7 @@ def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, for the terminal, with the place in the user's own code; the log has the rest."""
+    """Return an error on one line, with the file and line of a component of the user's own in which it was raised."""
     files = [registry(group).file(name) for group in GROUPS for name in registry(group).own()]
     own = {file.resolve() for file in files if file is not None}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() in own]
@@ -72,8 +67,86 @@ def one_line(error: Exception) -> str:
     return errors.one_line(error) + place
 
 
+def announce(engine: Engine, directory: RunDirectory, world: World) -> None:
+    """Log the block at the start: model, data, device, run directory, and warnings about the data."""
+    settings, parts, device = engine.settings, engine.parts, engine.device
+    parameters = sum(parameter.numel() for parameter in parts.model.parameters())
+    sizes = ", ".join(f"{name} {len(split):,}" for name, split in parts.data.splits().items())
+    count = torch.get_num_threads()
+    threads = f" ({count} thread{'s' * (count > 1)})" if device.type == "cpu" else ""
+    many = f"{settings.device['name']}, {engine.group.size} processes, " if parts.placement.processes else ""
+    log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
+    log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
+    log.info("device   %s%s%s, %s", many, device, threads, parts.precision)
+    if not settings.dry_run:
+        log.info("run      %s", directory.path)
+    for line in checks.at_start(parts.data, settings):
+        log.warning("warning  %s", line)
+    if world.attempt > 0 and settings.resume is not None:
+        log.info("restart  %d of %d, after %s", world.attempt, world.most_attempts, last_failure())
+
+
+def record_start(engine: Engine, directory: RunDirectory, loggers: Iterable[Logger]) -> None:
+    """Write environment.json and hand the first training images to the loggers."""
+    directory.write_json(ENVIRONMENT, _environment(engine, directory))
+    if engine.spec.kind == "image":
+        for logger in loggers:
+            logger.log_samples(engine.parts.data.train.head(MAX_SAMPLES))
+
+
+def resume_notes(engine: Engine, found: FoundCheckpoint) -> list[str]:
+    """Return a line for each difference from the run so far: the length of the schedule, the number of processes."""
+    settings, parts, notes = engine.settings, engine.parts, []
+    step, before = found.state["step"], found.state["total_steps"]
+    schedule: Scheduler = build(SCHEDULERS, settings.scheduler, Horizon(before, len(parts.loaders.train)))
+    if before != parts.total_steps and schedule.factor(step) != parts.scheduler.factor(step):
+        name = settings.scheduler["name"]
+        notes.append(f"scheduler={name} stretches over {parts.total_steps} steps now instead of {before}")
+    processes, size = found.state.get("processes", 1), engine.group.size
+    if processes != size:
+        now = "1 process" if size == 1 else f"{size} processes"
+        notes.append(f"{now} instead of {processes}: the same training, no longer bit for bit")
+    return notes
+
+
+def record_resume(engine: Engine, found: FoundCheckpoint, notes: Sequence[str], directory: RunDirectory) -> None:
+    """Add the resume to environment.json, and log where the run resumes and what has changed.
+
+    Args:
+        engine: the engine, with its state restored.
+        found: the checkpoint that was restored.
+        notes: a line for each change.
+        directory: the run directory.
+    """
+    progress, now = engine.progress, _environment(engine, directory)
+    before = directory.read_json(ENVIRONMENT) or now
+    earlier = before.get("resumed")
+    other = {name: value for name, value in now.items() if before.get(name) != value}
+    attempts = [*(earlier if isinstance(earlier, list) else []), {"step": progress.step, **other}]
+    directory.write_json(ENVIRONMENT, {**before, "resumed": attempts})
+    for line in found.damaged:
+        log.warning("warning  %s; resuming from %s", line, found.name)
+    for line in notes:
+        log.info("resume   %s", line)
+    if engine.is_done():
+        log.info("resume   nothing left to train after step %d; more epochs= would go on", progress.step)
+    else:
+        log.info("resume   after step %d, in epoch %d", progress.step, progress.epoch + 1)
+
+
+def _environment(engine: Engine, directory: RunDirectory) -> dict[str, Any]:
+    """Return the content of environment.json: start, seed, versions, device, processes, fingerprint of the data."""
+    return {
+        "started": datetime.datetime.now().isoformat(timespec="seconds"),
+        "seed": engine.settings.seed,
+        **environment(engine.device, directory.path),
+        "processes": engine.group.size,
+        "data": engine.parts.fingerprint,
+    }
+
+
 def summary_so_far(engine: Engine) -> dict[str, Any]:
-    """What summary.json says of a run, however it ends."""
+    """Return the part of summary.json that every run has, finished or not."""
     recorder, progress = engine.recorder, engine.progress
     peak = recorder.peak_memory
     return {
@@ -90,61 +163,57 @@ def summary_so_far(engine: Engine) -> dict[str, Any]:
     }
 
 
-def announce(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> None:
-    """The block at the start, and what is wrong with the data."""
-    parameters = sum(parameter.numel() for parameter in parts.model.parameters())
-    sizes = ", ".join(f"{name} {len(split):,}" for name, split in parts.data.splits().items())
-    count = torch.get_num_threads()
-    device = parts.placement.device
-    threads = f" ({count} thread{'s' * (count > 1)})" if device.type == "cpu" else ""
-    many = f"{settings.device['name']}, {group.size} processes, " if parts.placement.processes else ""
-    log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
-    log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
-    log.info("device   %s%s%s, %s", many, device, threads, parts.precision)
-    if not settings.dry_run:
-        log.info("run      %s", directory.path)
-    for line in checks.at_start(parts.data, settings):
-        log.warning("warning  %s", line)
+def conclude(
+    engine: Engine,
+    job: Job,
+    directory: RunDirectory,
+    loggers: Iterable[Logger],
+    tested_step: int,
+    results: Mapping[str, float],
+) -> dict[str, Any]:
+    """Write the summary of a finished run to summary.json, the loggers and the log, and return it.
 
-
-def conclude(engine: Engine, tested_step: int, results: Mapping[str, float], directory: RunDirectory) -> None:
-    """The lines at the end."""
+    Args:
+        engine: the engine that has trained.
+        job: the job of the run.
+        directory: the run directory, which has the summary so far.
+        loggers: the loggers of the run.
+        tested_step: the optimizer step of the tested weights.
+        results: the test loss and metrics.
+    """
+    tested = {f"test/{name}": value for name, value in results.items()}
+    summary = {"state": "finished", **directory.so_far, "tested_step": tested_step, **tested}
+    directory.write_json(SUMMARY, summary)
+    best, last = engine.progress.best, engine.progress.last
+    final = {
+        name.replace("val/", f"{which}/"): value
+        for which, values in (("best", best), ("last", last))
+        for name, value in values.items()
+        if "/" in name
+    }
+    for logger in loggers:
+        logger.finish(_hyperparameters(job.settings, job.varied), {**final, **tested})
     metrics = "  ".join(f"{name} {value:.4f}" for name, value in results.items())
-    best = engine.progress.best
     whose = f"epoch {best['epoch']}" if tested_step == best["step"] else f"step {tested_step}"
     log.info("test     %s  (weights of %s)", metrics, whose)
-    if engine.settings.dry_run:
+    if job.settings.dry_run:
         log.info("dry run: a step, an evaluation, a checkpoint and a test went well; nothing is kept")
-        return
+        return summary
     log.info("run      %s", directory.path)
-    if "tensorboard" in engine.settings.logger:
+    if "tensorboard" in job.settings.logger:
         log.info("next     tensorboard --logdir %s", directory.path)
     log.info("next     trainer report %s", directory.path)
+    return summary
 
 
-def describe_environment(settings: Settings, parts: Parts, directory: RunDirectory, group: Group) -> dict[str, Any]:
-    """What environment.json holds: versions, device, start, seed, processes, fingerprint of the data."""
-    found = environment(parts.placement.device, directory.path)
-    started = datetime.datetime.now().isoformat(timespec="seconds")
-    return {"started": started, "seed": settings.seed, **found, "processes": group.size, "data": parts.fingerprint}
+def _hyperparameters(settings: Settings, varied: Sequence[str]) -> dict[str, bool | float | str]:
+    """Return the keys that vary in a sweep, or all keys outside a sweep, without nulls.
 
-
-def hyperparameters(settings: Settings, varied: Sequence[str]) -> dict[str, bool | float | str]:
-    """For their table: in a sweep what varies, else every key, each group as the name of its option; no nulls."""
+    A group is given as the name of its option.
+    """
     every = {
         key.removesuffix(".name"): value if isinstance(value, bool | int | float) else str(value)
         for key, value in flatten(settings.to_dict()).items()
         if value is not None
     }
     return {key: every[key] for key in varied if key in every} or every
-
-
-def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The best, the last and the test metrics of a summary, for the table of hyper-parameters."""
-    found = {
-        name.replace("val/", f"{which}/"): value
-        for which in ("best", "last")
-        for name, value in summary[which].items()
-        if "/" in name
-    }
-    return {**found, **{name: value for name, value in summary.items() if name.startswith("test/")}}

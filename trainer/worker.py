@@ -34,9 +34,9 @@ def follow() -> int:
     try:
         with Interrupts() as interrupts:
             with interrupts.held:  # torch cannot be imported by half
-                from trainer import runner
+                from trainer import follower
 
-            return runner.follow()
+            return follower.follow()
     except Stopped as stopped:
         return stopped.code
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from trainer import compose
 from trainer.build import assemble
-from trainer.checkpoint import LAST, Checkpoints, Following
+from trainer.checkpoint import LAST, Checkpoints
 from trainer.data.loader import Batch, Loader
+from trainer.engine import Engine
 from trainer.processes.group import Group
 from trainer.processes.signals import Interrupts
-from trainer.runner import _make_engine
 from trainer.runs.directory import RunDirectory
 
 STEPS = 50
@@ -47,7 +47,7 @@ def main() -> None:
         settings = compose(*COMMON, *options.words).settings
         directory = RunDirectory(folder, fixed=False)
         parts = assemble(settings)
-        engine = _make_engine(settings, parts, {}, Following(), interrupts, 0.0, Group())
+        engine = Engine(parts, settings, Group(), interrupts)
         path = Path(folder)
         modes = {
             "without": None,

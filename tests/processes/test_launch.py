@@ -83,4 +83,4 @@ def test_a_placement_is_the_model_as_it_is() -> None:
     placement = Placement(torch.device("cpu"))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     assert placement.prepare(model) is model and placement.wrap(model, None, optimizer) is model
-    assert placement.whole(model) is model and placement.whole(optimizer) is optimizer
+    assert placement.gathered(model) is model and placement.gathered(optimizer) is optimizer

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.build import allow_tf32, build, choose_kernels, choose_precision, evaluation_batch_size, seed_all
+from trainer.build import build, evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
 from trainer.config import ConfigError, RunError, Settings
 from trainer.data import Data, Normalise, ReadOptions, Split
@@ -25,6 +25,7 @@ from trainer.data.preprocess import to_model_inputs
 from trainer.data.sources import Inputs
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
+from trainer.device._kernels import allow_tf32, choose_kernels, choose_precision
 from trainer.device._placement import Placement
 from trainer.engine import DTYPES
 from trainer.loss import LOSSES, Loss

@@ -1,4 +1,4 @@
-"""What the devices of several processes share: which GPU is whose, the threads, batch normalisation over all."""
+"""What ddp and fsdp share: the device and threads of a process, and batch normalisation over all processes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from trainer.processes.world import world
 
 
 def device_of_this_process(processes: int | Literal["auto"], threads: int | None) -> torch.device:
-    """The GPU with this process's number on its machine, or the CPU where there is none.
+    """Return the GPU with the local rank of this process, or the CPU if the machine has no GPU.
 
     Args:
-        processes: as the config has it.
-        threads: of this process; None divides the cores between the processes of the machine, unless
-            OMP_NUM_THREADS has done so.
+        processes: the number of processes in the config.
+        threads: the number of threads of this process; None divides the cores between the processes of the machine,
+            unless OMP_NUM_THREADS is set.
 
     Raises:
-        ConfigError: others were started than the config says, or there are fewer GPUs.
+        ConfigError: torchrun has started another number of processes, or there are fewer GPUs than processes.
     """
     here = world()
     if here is None:
-        raise ConfigError("device: this one is for the processes that train or torchrun start")
+        raise ConfigError("device: this one needs the processes that train or torchrun start")
     if processes not in ("auto", here.size):
         raise ConfigError(f"device.processes: is {processes}, but torchrun has started {here.size}; leave it out")
     if torch.cuda.is_available():
@@ -142,7 +142,7 @@ def _normalised(module: _BatchNorm, inputs: Tensor, micro_batch: MicroBatch) -> 
 
 
 def _follow(module: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Keep the running statistics, as ``nn.BatchNorm2d`` does."""
+    """Update the running statistics like ``nn.BatchNorm2d``."""
     if not module.track_running_stats or module.num_batches_tracked is None:
         return
     module.num_batches_tracked.add_(1)

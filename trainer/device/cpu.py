@@ -1,4 +1,4 @@
-"""The processor."""
+"""The CPU."""
 
 import torch
 
@@ -8,7 +8,7 @@ from trainer.device import DEVICES
 
 @DEVICES.register
 def cpu(*, threads: Threads | None) -> torch.device:
-    """The CPU, with so many threads within an operation; null leaves torch's own number."""
+    """Choose the CPU, with ``threads`` threads within an operation; null leaves torch's own number."""
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""One GPU of NVIDIA, or of AMD through ROCm."""
+"""One GPU from NVIDIA, or from AMD with ROCm."""
 
 import torch
 
@@ -8,10 +8,10 @@ from trainer.device import DEVICES
 
 @DEVICES.register
 def cuda(*, index: NonNegativeInt) -> torch.device:
-    """GPU number ``index``.
+    """Choose the GPU with the number ``index``.
 
     Raises:
-        ConfigError: torch sees no such GPU.
+        ConfigError: torch does not see the GPU.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:

@@ -1,4 +1,4 @@
-"""Several processes, each with a copy of the model and a share of every batch."""
+"""Several processes, each with a replica of the model and a share of every batch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def ddp(
     sync_batchnorm: bool,
     find_unused_parameters: bool,
 ) -> Placement:
-    """DistributedDataParallel (Li et al. 2020): gradients are averaged while they are computed.
+    """Use DistributedDataParallel (Li et al. 2020), which averages gradients while they are computed.
 
-    NCCL between GPUs, gloo between CPUs.
+    The backend is NCCL between GPUs and gloo between CPUs.
 
     Raises:
         ConfigError: there are fewer GPUs than processes.
@@ -39,16 +39,15 @@ def ddp(
 
 @dataclass(frozen=True)
 class Replicated(MultiProcess):
-    """A copy in every process.
+    """The placement of a model that is replicated in every process.
 
     Args:
-        find_unused_parameters: look in every step for weights that the loss does not depend on.
+        find_unused_parameters: whether every step looks for weights that the loss does not depend on.
     """
 
     find_unused_parameters: bool = False
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
-        """The copies start from that of the first process."""
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model
         return DistributedDataParallel(
@@ -61,9 +60,8 @@ class Replicated(MultiProcess):
     def exchanging(
         self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
     ) -> contextlib.AbstractContextManager[Any]:
-        """No gradient is sent before the last micro-batch."""
-        nothing = super().exchanging(wrapped, last=last, counts=counts, all_count=all_count)
+        no_exchange = super().exchanging(wrapped, last=last, counts=counts, all_count=all_count)
         if last or not isinstance(wrapped, DistributedDataParallel):
-            return nothing
+            return no_exchange
         no_sync: contextlib.AbstractContextManager[Any] = wrapped.no_sync()
         return no_sync

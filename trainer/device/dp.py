@@ -1,4 +1,4 @@
-"""One process that spreads every batch over several GPUs."""
+"""One process that splits every batch over several GPUs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trainer.device._placement import Placement
 
 @DEVICES.register
 def dp(*, gpus: list[int] | None) -> Placement:
-    """``nn.DataParallel``: simple, and slower than ddp, as one Python drives all GPUs.
+    """Use ``nn.DataParallel``, which is simple but slower than ddp, because one Python process drives all GPUs.
 
     Raises:
-        ConfigError: torch sees no GPU, or not these.
+        ConfigError: torch sees no GPU, or not all of the GPUs in ``gpus``.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
@@ -28,15 +28,14 @@ def dp(*, gpus: list[int] | None) -> Placement:
     wrong = [number for number in numbers if not 0 <= number < count]
     if wrong or not numbers:
         raise ConfigError(f"device.gpus: must be some of 0 to {count - 1}, the GPUs that torch sees, got {numbers}")
-    return Spread(torch.device("cuda", numbers[0]), False, tuple(numbers))
+    return DataParallelPlacement(torch.device("cuda", numbers[0]), False, tuple(numbers))
 
 
 @dataclass(frozen=True)
-class Spread(Placement):
-    """The weights live on the first GPU, and are copied to the others in every forward pass."""
+class DataParallelPlacement(Placement):
+    """The weights are on the first GPU, and are copied to the other GPUs in every forward pass."""
 
     gpus: tuple[int, ...] = ()
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
-        """The batch is cut, and the outputs are brought together."""
         return nn.DataParallel(model, device_ids=list(self.gpus))

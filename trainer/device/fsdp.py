@@ -1,4 +1,4 @@
-"""Several processes, each with a piece of the model and a share of every batch."""
+"""Several processes, each with a shard of the model and a share of every batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map_only
 
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
@@ -29,10 +30,10 @@ def fsdp(
     max_restarts: NonNegativeInt,
     sync_batchnorm: bool,
 ) -> Placement:
-    """``fully_shard`` (FSDP2, after Zhao et al. 2023): weights, gradients and optimizer state are cut in pieces.
+    """Use ``fully_shard`` (FSDP2, after Zhao et al. 2023), which shards weights, gradients and optimizer state.
 
-    For models that one device does not hold. A layer is whole while it computes. Checkpoints are whole, so that any
-    other device can load them.
+    This trains models that do not fit on one device. A layer is gathered while it computes. Checkpoints hold gathered
+    weights, so that any other device can load them.
 
     Raises:
         ConfigError: there are fewer GPUs than processes.
@@ -42,14 +43,14 @@ def fsdp(
 
 @dataclass(frozen=True)
 class Sharded(MultiProcess):
-    """A piece in every process."""
+    """The placement of a model with a shard in every process."""
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """What is cut in pieces has to be contiguous."""
+        # only contiguous weights can be sharded
         return super().prepare(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
-        """In place; the optimizer gets the pieces in the place of the weights."""
+        """Shard the model in place, and replace its weights in the optimizer by their shards."""
         here = world()
         assert here is not None
         mesh = init_device_mesh(self.device.type, (here.size,))
@@ -58,96 +59,69 @@ class Sharded(MultiProcess):
             if each is not None:
                 for layer in _layers(each):
                     fully_shard(layer, mesh=mesh)
-        pieces = dict(zip(before, model.parameters(), strict=True))
+        shards = dict(zip(before, model.parameters(), strict=True))
         for group in optimizer.param_groups:
-            group["params"] = [pieces[weight] for weight in group["params"]]
+            group["params"] = [shards[weight] for weight in group["params"]]
             if "fused" in group:
-                group["fused"] = False  # not every fused kernel knows pieces
+                group["fused"] = False  # not every fused kernel supports DTensor
         return model
 
     def exchanging(
         self, wrapped: nn.Module, *, last: bool, counts: bool, all_count: bool
     ) -> contextlib.AbstractContextManager[Any]:
-        """No gradient is sent before the last micro-batch."""
         assert isinstance(wrapped, FSDPModule)
         wrapped.set_requires_gradient_sync(last)
         return super().exchanging(wrapped, last=last, counts=counts, all_count=all_count)
 
     def evaluating(self) -> contextlib.AbstractContextManager[Any]:
-        """Pieces cannot be brought together in inference mode and be trained afterwards."""
+        # weights gathered in inference mode could not be trained afterwards
         return torch.no_grad()
 
-    def whole(self, item: nn.Module | torch.optim.Optimizer) -> Stateful:
-        """All processes have to ask at once."""
-        return _WholeModel(item) if isinstance(item, nn.Module) else _WholeOptimizer(item)
+    def gathered(self, item: nn.Module | torch.optim.Optimizer) -> Stateful:
+        return _Gathered(item)
 
-    def local(self, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """The pieces that are here."""
+    def shards(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         return [each.to_local() if isinstance(each, DTensor) else each for each in parameters]
 
-    def number(self, value: Tensor) -> Tensor:
-        """The sum over the pieces."""
+    def full(self, value: Tensor) -> Tensor:
         return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """What is brought together at a time: each layer with weights of its own, the model last."""
+    """Yield the modules that are gathered at a time: each layer with weights of its own, the model last."""
     for module in model.modules():
         if module is not model and any(True for _ in module.parameters(recurse=False)):
             yield module
     yield model
 
 
-class _WholeModel:
-    """A model in pieces, with the state of the whole."""
+class _Gathered:
+    """A sharded model or optimizer with the state dict of an unsharded one; all processes have to call it together.
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    ``torch.distributed.checkpoint.state_dict`` names the state of an optimizer by weight, where checkpoints number it.
+    """
 
-    def state_dict(self) -> dict[str, Any]:
-        """Whole tensors on the CPU."""
-        return {name: _whole(value) for name, value in self._model.state_dict().items()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Each process takes its piece."""
-        pieces = self._model.state_dict()
-        self._model.load_state_dict({name: _piece(value, pieces[name]) for name, value in state.items()})
-
-
-class _WholeOptimizer:
-    """An optimizer of pieces, with the state of one of whole weights."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
+    def __init__(self, item: nn.Module | torch.optim.Optimizer) -> None:
+        self._item = item
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole tensors on the CPU."""
-        state = self._optimizer.state_dict()
-        of_weights = {
-            number: {name: _whole(value) for name, value in values.items()} for number, values in state["state"].items()
-        }
-        return {**state, "state": of_weights}
+        return dict(tree_map_only(DTensor, lambda shard: shard.full_tensor().cpu(), self._item.state_dict()))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Each process takes its piece: what has the shape of a weight lies as that does."""
-        weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
+        if isinstance(self._item, nn.Module):
+            shards = self._item.state_dict()
+            self._item.load_state_dict({name: _shard(value, shards[name]) for name, value in state.items()})
+            return
+        weights = [weight for group in self._item.param_groups for weight in group["params"]]
         of_weights = {
-            number: {
-                name: _piece(value, weights[number])
-                if value is not None and value.shape == weights[number].shape
-                else value
-                for name, value in values.items()
-            }
+            number: {name: _shard(value, weights[number]) for name, value in values.items()}
             for number, values in state["state"].items()
         }
-        self._optimizer.load_state_dict({**state, "state": of_weights})
+        self._item.load_state_dict({**state, "state": of_weights})
 
 
-def _whole(value: Any) -> Any:
-    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
-
-
-def _piece(value: Tensor, like: Tensor) -> Tensor:
-    if not isinstance(like, DTensor):
+def _shard(value: Any, like: Tensor) -> Any:
+    """Shard a tensor like another one of the same shape; return any other value unchanged."""
+    if not (isinstance(value, Tensor) and isinstance(like, DTensor) and value.shape == like.shape):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

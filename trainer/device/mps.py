@@ -1,4 +1,4 @@
-"""The GPU of an Apple machine."""
+"""The GPU of a Mac."""
 
 import torch
 
@@ -8,10 +8,10 @@ from trainer.device import DEVICES
 
 @DEVICES.register
 def mps() -> torch.device:
-    """Apple's Metal device.
+    """Choose Apple's Metal device.
 
     Raises:
-        ConfigError: torch sees none.
+        ConfigError: torch sees no Metal device.
     """
     if not torch.backends.mps.is_available():
         raise ConfigError(f"device=mps: torch {torch.__version__} sees no Metal device; use device=cpu or device=auto")

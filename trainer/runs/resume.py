@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,32 @@ def check_changes(settings: Settings) -> list[str]:
     if problems:
         raise ConfigError(*problems)
     return notes
+
+
+def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerprint: Any, num_batches: int) -> None:
+    """Check that the state of a checkpoint can be resumed with the settings.
+
+    Args:
+        settings: the settings of the resumed run.
+        name: the name of the checkpoint.
+        state: the content of the checkpoint.
+        fingerprint: the fingerprint of the data now.
+        num_batches: the number of training batches in an epoch.
+
+    Raises:
+        ConfigError: the data have changed, another version wrote the checkpoint, or the run is past its new end.
+    """
+    folder = Path(settings.run_dir)
+    if state.get("fingerprint") != fingerprint:
+        raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with")
+    step, total, progress = (state.get(key) for key in ("step", "total_steps", "progress"))
+    numbers = isinstance(step, int) and isinstance(total, int)
+    if not (numbers and isinstance(progress, dict) and progress.get("batch") in range(num_batches + 1)):
+        raise ConfigError(f"resume: {folder / CHECKPOINTS / name} is no checkpoint of this version")
+    made = {"epochs": (progress.get("epoch"), settings.epochs), "max_steps": (step, settings.max_steps)}
+    for key, (count, limit) in made.items():
+        if limit is not None and count is not None and count > limit:
+            raise ConfigError(f"{key}: the run {folder} has made {count} and cannot become {limit}; start another run")
 
 
 def check_links(folder: Path) -> None:

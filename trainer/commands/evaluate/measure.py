@@ -15,7 +15,7 @@ from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.data.data import Inputs
-from trainer.metrics import Sums, choose
+from trainer.metrics import Sums, choose_metrics
 from trainer.spec import Spec
 
 
@@ -172,7 +172,7 @@ def _values(
     model: OpenedRun, sums: Sums, probabilities: Tensor, targets: Tensor, wanted: Sequence[str] | None
 ) -> dict[str, float]:
     spec = model.spec
-    usual = choose(model.settings.metrics, spec)
+    usual = choose_metrics(model.settings.metrics, spec)
     if wanted is None:
         asked = [*usual, *names(spec)]
         known = usual

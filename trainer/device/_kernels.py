@@ -1,0 +1,40 @@
+"""Numerics of a device: precision, and deterministic or fast kernels."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from trainer.config import ConfigError
+
+
+def choose_kernels(deterministic: bool) -> None:
+    """Choose deterministic kernels, or the fastest ones."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS is not deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # a debugging aid that costs time in every step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let GPUs round float32 to a 10-bit mantissa before they multiply; torch's convolutions do so by default."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Return the precision; ``auto`` is bf16 on a GPU that computes in bf16, else fp32.
+
+    Raises:
+        ConfigError: the device does not support the precision.
+    """
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "auto":
+        return "bf16" if native else "fp32"
+    if precision == "bf16" and device.type == "cuda" and not native:
+        raise ConfigError("precision: this GPU does not compute in bf16; use fp16 or fp32")
+    if precision == "tf32" and not native:
+        raise ConfigError("precision: tf32 is how NVIDIA's GPUs since Ampere multiply float32; use fp32")
+    return precision
