@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.data.random_numbers import BITS, SampleRandom, _hashed, mix
+from trainer.data.random_numbers import BITS, SampleRandom, _hashed, mix_bits
 
 MANY = torch.arange(20_000)
 LEAST, MOST = 9022861, 3144142  # positions whose first number with the key (0, "x") and the name "n" is the least, most
@@ -38,7 +38,7 @@ def test_the_hash_is_that_of_split_mix_64() -> None:
         4593380528125082431,
         16408922859458223821,
     ]
-    assert [number % 2**64 for number in mix(states).tolist()] == published
+    assert [number % 2**64 for number in mix_bits(states).tolist()] == published
 
 
 def test_numbers_are_the_hash_of_key_name_sample_and_place() -> None:

@@ -107,7 +107,7 @@ class OpenedRun:
             where = "; if they have moved, dataset.path=… says where they are"
             raise ConfigError(*(f"{line}{where * (': no such file' in line)}" for line in error.problems)) from error
         except KeyError as error:
-            raise ConfigError(f"{self.checkpoint}: was written by an earlier version, which kept no {error}") from error
+            raise ConfigError(f"{self.checkpoint}: an earlier version wrote it without {error}") from error
         if not isinstance(found, Data):
             raise ConfigError(f"dataset={name}: has to return a Data, got {type(found).__name__}")
         if found.spec.kind != self.spec.kind or found.spec.task != self.spec.task:
@@ -242,7 +242,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     try:
         spec = spec_of(learned, settings.dataset["name"])
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: was written by an earlier version, which kept no {error}; train again") from error
+        raise ConfigError(f"{file}: an earlier version wrote it without {error}; train again") from error
     loss = build(LOSSES, settings.loss, spec)
     spec = dataclasses.replace(spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
     model = build(MODELS, settings.model, spec)
@@ -287,12 +287,12 @@ def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
         raise ConfigError(f"--checkpoint: {checkpoint}: no such file; best, last or a file")
     if not file.is_file():
         ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""
-        near = f"; --checkpoint {others[0]} is there" if others else ""
+        near = f"; --checkpoint {others[0]} exists" if others else ""
         raise ConfigError(f"{run.path}: has no {CHECKPOINTS}/{file.name} ({run.state}{ended}){near}")
     try:
         state = read(file)
     except DamagedError as error:
-        near = f"; --checkpoint {others[0]} may be whole" if others else ""
+        near = f"; --checkpoint {others[0]} may be intact" if others else ""
         raise ConfigError(f"{file}: cannot be used: {error}{near}") from error
     if not all(name in state for name in ("data", "model", "step")) or not isinstance(state["data"], dict):
         raise ConfigError(f"{file}: is no checkpoint of this version")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
@@ -58,11 +60,9 @@ def read_header(file: SoundFile, place: str = "") -> Header:
     import soundfile
 
     place = place or _name(file)
-    try:
+    with _reading(place):
         head = soundfile.info(_opened(file))
         start, size = _start(file)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise RunError(f"{place}: no sound that can be read ({_reason(error)})") from error
     if head.frames == 0:
         raise RunError(f"{place}: a sound without a sample")
     if start[:4] == b"RIFF":  # libsndfile reads a wav that is cut off without an error
@@ -70,6 +70,19 @@ def read_header(file: SoundFile, place: str = "") -> Header:
         if size + 1 < wanted < 2**31:  # programs that stream write a larger size
             raise RunError(f"{place}: cut off: {size} of {wanted} bytes")
     return Header(head.samplerate, head.frames, head.subtype in FINE)
+
+
+@contextlib.contextmanager
+def _reading(place: str) -> Iterator[None]:
+    """Turn an error of libsndfile or of the system into a RunError of one line, with its reason."""
+    import soundfile
+
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # a TypeError is that of a file called .raw
+        words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or "damaged"
+        reason = " ".join(str(words).split()).rstrip(".")
+        raise RunError(f"{place}: no sound that can be read ({reason})") from error
 
 
 def _name(file: SoundFile) -> str:
@@ -107,12 +120,9 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
     import soundfile
 
     place = place or _name(file)
-    try:
-        with soundfile.SoundFile(_opened(file)) as opened:
-            wanted, own_rate, guessed = opened.frames, opened.samplerate, opened.format == "MP3"
-            channels = opened.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise RunError(f"{place}: no sound that can be read ({_reason(error)})") from error
+    with _reading(place), soundfile.SoundFile(_opened(file)) as opened:
+        wanted, own_rate, guessed = opened.frames, opened.samplerate, opened.format == "MP3"
+        channels = opened.read(dtype="float32", always_2d=True)
     if len(channels) < wanted and not guessed:
         raise RunError(f"{place}: cut off: {len(channels)} of {wanted} samples")
     wave = channels[:, 0] if channels.shape[1] == 1 else channels.mean(1)
@@ -128,15 +138,6 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
     if not fine:
         wave = np.clip(np.rint(wave * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
     return torch.from_numpy(np.ascontiguousarray(wave))
-
-
-def _reason(error: Exception) -> str:
-    """Return the reason of an error on one line, without the path.
-
-    soundfile raises a TypeError, which has no reason, for a file with the suffix ``.raw``.
-    """
-    words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or "damaged"
-    return " ".join(str(words).split()).rstrip(".")
 
 
 def as_wave(samples: Tensor) -> Tensor:

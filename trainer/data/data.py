@@ -21,6 +21,8 @@ from trainer.data.sources import keep as keep
 from trainer.data.sources import valid_steps as valid_steps
 from trainer.spec import Kind, Spec, Task
 
+UNKNOWN = 1  # the token for all words that are not in the vocabulary; 0 is the padding
+SAVED_OF_SPEC = ("kind", "shape", "varying", "task", "classes", "counts", "target_mean", "target_std")
 BAD_SAMPLE = "bad sample: "  # how the warning of a bad sample begins with ``ReadOptions.report_all``
 
 
@@ -238,14 +240,7 @@ class Data:
         """Return what is needed to repeat the preprocessing elsewhere, as plain types."""
         norm, spec = self.normalise, self.spec
         return {
-            "kind": spec.kind,
-            "shape": list(spec.shape),
-            "varying": spec.varying,
-            "task": spec.task,
-            "classes": list(spec.classes),
-            "counts": list(spec.counts),
-            "target_mean": list(spec.target_mean),
-            "target_std": list(spec.target_std),
+            **{key: list(value) if isinstance(value := getattr(spec, key), tuple) else value for key in SAVED_OF_SPEC},
             "num_tokens": spec.vocabulary,
             "features": None if self.features is None else self.features.preprocessing(),
             "normalise": None
@@ -261,18 +256,9 @@ def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:
     Raises:
         KeyError: an earlier version saved the preprocessing, without some of the keys.
     """
-    return Spec(
-        dataset=dataset,
-        kind=preprocessing["kind"],
-        shape=tuple(preprocessing["shape"]),
-        task=preprocessing["task"],
-        classes=tuple(preprocessing["classes"]),
-        counts=tuple(preprocessing["counts"]),
-        target_mean=tuple(preprocessing["target_mean"]),
-        target_std=tuple(preprocessing["target_std"]),
-        vocabulary=preprocessing["num_tokens"],
-        varying=preprocessing["varying"],
-    )
+    saved = {key: preprocessing[key] for key in SAVED_OF_SPEC}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+    return Spec(dataset=dataset, vocabulary=preprocessing["num_tokens"], **values)
 
 
 def generator(*key: int | str) -> torch.Generator:

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.data.data import Data
+from trainer.data.data import UNKNOWN, Data
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have, target_text
-from trainer.data.random_numbers import STEP, mix
-from trainer.data.readers.tokens import UNKNOWN
+from trainer.data.random_numbers import STEP, mix_bits
 from trainer.data.sources import Inputs, Split
 from trainer.spec import Spec
 
@@ -34,14 +33,14 @@ def hash_samples(inputs: Inputs) -> Tensor:
     content = values.view(torch.uint8)
     missing = -content.shape[1] % WORD
     words = (F.pad(content, [0, missing]) if missing else content).view(torch.int64)
-    hashes = mix((words ^ _salts(words.shape[1])) * (words != 0)).sum(1)
-    return hashes if len(inputs) == 1 else hashes + mix(inputs[1])
+    hashes = mix_bits((words ^ _salts(words.shape[1])) * (words != 0)).sum(1)
+    return hashes if len(inputs) == 1 else hashes + mix_bits(inputs[1])
 
 
 @functools.lru_cache(maxsize=8)
 def _salts(count: int) -> Tensor:
     """Return (count,) int64 random numbers, one for each place."""
-    return mix((torch.arange(count) + 1) * STEP)
+    return mix_bits((torch.arange(count) + 1) * STEP)
 
 
 def hash_batch(inputs: Inputs, positions: Tensor, spec: Spec) -> Tensor:
@@ -52,7 +51,7 @@ def hash_batch(inputs: Inputs, positions: Tensor, spec: Spec) -> Tensor:
     hashes = hash_samples(inputs)
     if spec.kind != "tokens":
         return hashes
-    return torch.where((inputs[0] == UNKNOWN).any(1), mix(positions + STEP), hashes)
+    return torch.where((inputs[0] == UNKNOWN).any(1), mix_bits(positions + STEP), hashes)
 
 
 def hash_split(split: Split, spec: Spec) -> Tensor:

@@ -104,7 +104,7 @@ def _each(strengths: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(batch, 1, height, width)."""
+    """Return the grey levels of images, (batch, 1, height, width)."""
     if images.shape[1] != len(GREY):
         return images.mean(1, keepdim=True)
     red, green, blue = images.split(1, 1)

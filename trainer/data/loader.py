@@ -48,7 +48,7 @@ class Batch(NamedTuple):
         return any(self.sizes)
 
     def split(self) -> Iterator[Batch]:
-        """Yield the micro-batches."""
+        """Yield the micro-batches of this batch."""
         if len(self.sizes) == 1:
             yield self
             return

@@ -71,7 +71,7 @@ class SampleRandom:
         return among.to(self.positions.device).index_select(0, number)
 
 
-def mix(bits: Bits) -> Bits:
+def mix_bits(bits: Bits) -> Bits:
     """Apply the finaliser of SplitMix64 to (…) int64: each bit of the result depends on each bit of the input."""
     bits = _multiplied(bits)
     return bits ^ _shifted(bits, 31)
@@ -91,5 +91,5 @@ def _shifted(bits: Bits, by: int) -> Bits:
 
 def _hashed(positions: Bits, places: Bits, start: int) -> Bits:
     """Return (batch, places), the highest ``BITS`` bits of the hash at each place; ``places`` count from 1."""
-    samples = mix(positions * STEP + start)
+    samples = mix_bits(positions * STEP + start)
     return _shifted(_multiplied(samples[:, None] + places * STEP), 64 - BITS)

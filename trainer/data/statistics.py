@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from trainer.config import RunError
-from trainer.data.data import BAD_SAMPLE, Data
+from trainer.data.data import BAD_SAMPLE, UNKNOWN, Data
 from trainer.data.duplicates import CHUNK, hash_batch
-from trainer.data.readers.tokens import UNKNOWN
 from trainer.data.sources import Inputs, Split, valid_steps
 
 
@@ -27,7 +26,6 @@ class Lengths:
 
     @classmethod
     def of(cls, lengths: Tensor) -> Lengths:
-        """Summarise (samples,) int64 lengths."""
         ordered = lengths.sort().values
         middle, most = (int(ordered[int(share * (len(ordered) - 1))]) for share in (0.5, 0.95))
         return cls(int(ordered[0]), middle, most, int(ordered[-1]))
@@ -44,7 +42,6 @@ class Values:
 
     @classmethod
     def of(cls, values: Tensor) -> Values:
-        """Summarise (samples,) float32 targets."""
         exact = values.double()
         mean, deviation = float(exact.mean()), float(exact.std(correction=0))
         return cls(float(exact.min()), mean, deviation, float(exact.max()))
