@@ -92,7 +92,7 @@ def main(words: list[str] | None = None) -> int:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        import hydra_plugins.trainer_sweeps
+        from hydra_plugins.trainer_sweeps import register as register_sweepers
         from trainer.compose import options
         from trainer.compose.composer import from_hydra
         from trainer.compose.safety import compose_error, plain_list, without_asking_for_the_mode
@@ -109,7 +109,7 @@ def main(words: list[str] | None = None) -> int:
             sys.argv.append(f"hydra.sweep.dir={sweep_dir}")
         if command.mode_is_known:
             stack.enter_context(without_asking_for_the_mode())
-        hydra_plugins.trainer_sweeps.register()
+        register_sweepers()
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(train)()
     except KeyboardInterrupt as stopped:
         timed_out = getattr(stopped, "by_clock", False)
