@@ -94,26 +94,19 @@ class Outcome(NamedTuple):
 class Executor(Protocol):
     """The place where jobs run: processes of this machine, this process, or a launcher of Hydra."""
 
-    @property
-    def max_jobs(self) -> int:
-        """The number of jobs that may be in progress at once."""
-        ...
+    max_jobs: int  # that may be in progress at once
 
     def start(self, job: SweepJob) -> None:
         """Start a job, or queue the job for the next ``wait``."""
-        ...
 
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
         """Return the jobs that ended, as soon as a job ends or after ``seconds``."""
-        ...
 
     def stop(self, job: SweepJob) -> None:
         """Ask a job to save a checkpoint and end."""
-        ...
 
     def close(self) -> None:
         """Stop all jobs, and end the processes after the jobs have saved."""
-        ...
 
 
 class JobSource(Protocol):
@@ -121,19 +114,15 @@ class JobSource(Protocol):
 
     def next_job(self) -> SweepJob | None:
         """Return the next job to run, or None if there is no job now."""
-        ...
 
     def should_prune(self, job: SweepJob) -> bool:
         """Return whether to stop a job in progress because its results are too poor."""
-        ...
 
     def record(self, job: SweepJob, outcome: Outcome) -> Outcome:
         """Take note of how a job ended, and return the outcome to show."""
-        ...
 
     def closing_lines(self) -> Sequence[str]:
         """Return lines to print after the table."""
-        ...
 
 
 class Grid:
@@ -198,10 +187,10 @@ class Display:
     Args:
         total: the number of runs, finished ones included.
         done: the runs that were finished before this command.
-        save: saves the table of results, in case the command is killed.
+        save: saves the table of results, in case the command is killed; a full disk does not end the sweep.
     """
 
-    def __init__(self, total: int, done: Sequence[Run], save: Callable[[], None]) -> None:
+    def __init__(self, total: int, done: Sequence[Run], save: Callable[[], object]) -> None:
         self._total, self._num_ended, self._best = total, len(done), ""
         self._save, self._saved_at, self._saving_took = save, float("-inf"), 0.0
         self._score = float("-inf")
@@ -238,7 +227,8 @@ class Display:
             write_line(f"train: error: {job.folder.name}: {printable(problem)}", sys.stderr)
         began = time.monotonic()
         if self._saving_took < MAX_TIME_SHARE * (began - self._saved_at):
-            self._save()
+            with contextlib.suppress(OSError):
+                self._save()
             self._saved_at = time.monotonic()
             self._saving_took = self._saved_at - began
         self.refresh(())
@@ -379,12 +369,6 @@ def _leading_number(folder: Path, run: Path, default: int) -> int:
     """Return the number at the beginning of a run directory's name, or ``default`` if the user chose the name."""
     found = re.match(r"\d+", run.name) if run.parent == folder else None
     return int(found[0]) if found else default
-
-
-def save_csv(table: SweepTable) -> None:
-    """Write the table for programs; ignore a full disk, so that the sweep goes on."""
-    with contextlib.suppress(OSError):
-        write_csv(table)
 
 
 def conclude(table: SweepTable, lines: Sequence[str] = ()) -> None:

@@ -158,7 +158,8 @@ class _Sweep(Sweeper):
             SweepError: some have failed.
         """
         from trainer.config import SweepError
-        from trainer.sweep.drive import Display, conclude, run_jobs, save_csv, sweep_table, write_line
+        from trainer.sweep.drive import Display, conclude, run_jobs, sweep_table, write_line
+        from trainer.sweep.table import write_csv
 
         started = time.monotonic()
         outcomes: dict[int, Outcome] = {}
@@ -172,7 +173,7 @@ class _Sweep(Sweeper):
         with contextlib.ExitStack() as stack:
             if not first.dry_run:
                 stack.callback(lambda: conclude(table(), source.closing_lines()))
-            display = Display(total, done, lambda: None if first.dry_run else save_csv(table()))
+            display = Display(total, done, lambda: None if first.dry_run else write_csv(table()))
             stack.callback(display.close)
             stack.callback(executor.close)
             run_jobs(source, executor, display, outcomes, on_error=first.sweep["on_error"])
@@ -242,7 +243,7 @@ class OptunaSweeper(_Sweep):
         from trainer.sweep.drive import lock_folder
         from trainer.sweep.folder import finished_run
         from trainer.sweep.optuna_search import OptunaSearch
-        from trainer.sweep.optuna_study import import_optuna
+        from trainer.sweep.optuna_study import require_optuna
 
         values = {name: _plain(value) for name, value in self._keys.items()}
         keys = SearchKeys(**check_values(values, SearchKeys, "hydra.sweeper"))
@@ -254,7 +255,7 @@ class OptunaSweeper(_Sweep):
                 "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
             )
         first = self.job([*fixed, *(f"{key}={kind.example}" for key, kind in space.items())]).settings
-        import_optuna()
+        require_optuna()
         subdir, can_stop = self.subdir(), self.is_local and world() is None
         executor = self.executor([first], first.sweep["parallel"])
         with lock_folder(self.folder):

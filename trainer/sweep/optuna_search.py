@@ -20,7 +20,7 @@ from trainer.runs.directory import SUMMARY, note_end, read_json
 from trainer.runs.read import FINISHED, PRUNED, STOPPED, PointReader, as_number, comparable, more_is_better
 from trainer.sweep.drive import Outcome, SweepJob
 from trainer.sweep.folder import NUMBER, finished_run, name_of, stays_inside, with_run_directory
-from trainer.sweep.optuna_study import import_optuna, make_sampler, open_study, search_identity
+from trainer.sweep.optuna_study import make_sampler, open_study, search_identity
 from trainer.sweep.search_space import Choice, Interval
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ class OptunaSearch:
         self.objectives = find_objectives(first, keys)
         (self._metric, *others) = self.objectives
         self._prunes = can_stop and not others and self._metric.startswith("val/") and keys.pruner != "none"
-        self._optuna = import_optuna()
         self._study = open_study(folder, keys, search_identity(space, fixed, first, self.objectives))
         self._trials: dict[int, optuna.trial.Trial] = {}  # the newest trial of each job
         self._readers: dict[int, PointReader] = {}
@@ -78,7 +77,8 @@ class OptunaSearch:
 
     def _restore(self) -> None:
         """Take up the trials of earlier commands: go on with interrupted trials, and retry failed ones."""
-        states = self._optuna.trial.TrialState
+        from optuna.trial import Trial, TrialState
+
         newest: dict[str, optuna.trial.FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
             if self._is_ours(trial):
@@ -89,13 +89,13 @@ class OptunaSearch:
             elif FOLDER not in trial.user_attrs and self._keys.storage is None and not trial.state.is_finished():
                 # The command was killed while it proposed this trial. In a shared storage, another command may be
                 # proposing the trial right now.
-                self._study.tell(trial.number, state=states.FAIL)
+                self._study.tell(trial.number, state=TrialState.FAIL)
         for job, trial in zip(self.jobs, newest.values(), strict=True):
             run = finished_run(job)
-            if trial.state == states.FAIL and run is None:
+            if trial.state == TrialState.FAIL and run is None:
                 self._trials[job.number] = self._retry(trial)
             elif not trial.state.is_finished():
-                self._trials[job.number] = self._optuna.trial.Trial(self._study, trial._trial_id)
+                self._trials[job.number] = Trial(self._study, trial._trial_id)
             else:
                 continue
             if run is None:
@@ -129,15 +129,15 @@ class OptunaSearch:
 
         ``Study.enqueue_trial`` would let another machine that shares the storage take the new trial.
         """
-        again = self._optuna.trial.create_trial(
-            state=self._optuna.trial.TrialState.RUNNING,
+        from optuna.trial import Trial, TrialState, create_trial
+
+        again = create_trial(
+            state=TrialState.RUNNING,
             params=failed.params,
             distributions=failed.distributions,
             user_attrs=failed.user_attrs,
         )
-        trial_id = self._study._storage.create_new_trial(self._study._study_id, template_trial=again)
-        trial: optuna.trial.Trial = self._optuna.trial.Trial(self._study, trial_id)
-        return trial
+        return Trial(self._study, self._study._storage.create_new_trial(self._study._study_id, template_trial=again))
 
     def next_job(self) -> SweepJob | None:
         """Return an interrupted or failed job of an earlier command, else a new one until there are ``n_trials``."""
@@ -191,12 +191,18 @@ class OptunaSearch:
         Raises:
             ConfigError: the runs do not have an objective, or its direction is wrong.
         """
+        import optuna
+
         self.should_prune(job)  # report the last evaluations too, so that the study does not depend on timing
         if outcome.state == STOPPED and job.number in self._pruned and not outcome.out_of_time:
             note_end(job.folder, PRUNED, f"the {self._keys.pruner} pruner stopped it")
             outcome = Outcome(PRUNED, summary=read_json(job.folder / SUMMARY))
-        if outcome.state == FINISHED:
-            self._check_objectives(outcome.summary)
+        typed = self._keys.objectives is not None
+        if outcome.state == FINISHED and (problems := _wrong_objectives(self.objectives, outcome.summary, typed=typed)):
+            if self._keys.storage is None:
+                self._has_wrong_objectives = True
+                optuna.delete_study(study_name=self._keys.study_name, storage=self._study._storage)
+            raise ConfigError(*problems)
         if outcome.state != STOPPED:
             self._tell(job, outcome.state, outcome.summary)
         elif outcome.out_of_time:  # the best value within ``max_time`` is the result
@@ -206,34 +212,16 @@ class OptunaSearch:
 
     def _tell(self, job: SweepJob, state: str, summary: Mapping[str, Any]) -> None:
         """Tell the study the result of a run: its values if it has all of them, pruned, or failed."""
-        trial, states = self._trials[job.number], self._optuna.trial.TrialState
-        numbers = _numbers(summary)
+        from optuna.trial import TrialState
+
+        trial, numbers = self._trials[job.number], _numbers(summary)
         values = [value for name in self.objectives if (value := comparable(numbers.get(name))) is not None]
         if state == PRUNED or (state == FINISHED and job.number in self._pruned):  # a run may end before it is stopped
-            self._study.tell(trial, state=states.PRUNED)
+            self._study.tell(trial, state=TrialState.PRUNED)
         elif state == FINISHED and len(values) == len(self.objectives):
-            self._study.tell(trial, values, state=states.COMPLETE)
+            self._study.tell(trial, values, state=TrialState.COMPLETE)
         else:
-            self._study.tell(trial, state=states.FAIL)
-
-    def _check_objectives(self, summary: Mapping[str, Any]) -> None:
-        """Check the objectives against a finished run; after a mistake, delete the study, as it is of no use.
-
-        Raises:
-            ConfigError: the run does not have an objective, or its direction is wrong.
-        """
-        numbers, monitor, problems = _numbers(summary), summary["monitor"], list[str]()
-        known = [*(name for name in numbers if "/" in name), *MEASURED]
-        problems += [_unknown_objective(name, known) for name in self.objectives if name not in numbers]
-        direction = summary["direction"]
-        if self._keys.objectives is None and self.objectives.get(monitor, direction) != direction:
-            word = f"'hydra.sweeper.objectives={{{monitor}: {direction}}}'"
-            problems.append(f"monitor: {monitor}: is to be {direction}d; say so: {word}")
-        if problems and self._keys.storage is None:
-            self._has_wrong_objectives = True
-            self._optuna.delete_study(study_name=self._keys.study_name, storage=self._study._storage)
-        if problems:
-            raise ConfigError(*problems)
+            self._study.tell(trial, state=TrialState.FAIL)
 
     def closing_lines(self) -> list[str]:
         """Return a line for each run on the Pareto front of ``hydra.sweeper.objectives``, if these are set."""
@@ -283,6 +271,23 @@ def find_objectives(first: Settings, keys: SearchKeys) -> dict[str, Direction]:
         if name not in known and (first.metrics is not None or not name.startswith(("val/", "test/"))):
             raise ConfigError(_unknown_objective(name, known))
     return keys.objectives
+
+
+def _wrong_objectives(objectives: Mapping[str, Direction], summary: Mapping[str, Any], *, typed: bool) -> list[str]:
+    """Return a line for each objective that a finished run does not have, or of which it says another direction.
+
+    Args:
+        objectives: the objectives of the search, each with its direction.
+        summary: the content of the run's summary.json.
+        typed: True if ``hydra.sweeper.objectives`` is set, so that its directions are meant.
+    """
+    numbers, monitor, direction = _numbers(summary), summary["monitor"], summary["direction"]
+    known = [*(name for name in numbers if "/" in name), *MEASURED]
+    problems = [_unknown_objective(name, known) for name in objectives if name not in numbers]
+    if not typed and objectives.get(monitor, direction) != direction:
+        word = f"'hydra.sweeper.objectives={{{monitor}: {direction}}}'"
+        problems.append(f"monitor: {monitor}: is to be {direction}d; say so: {word}")
+    return problems
 
 
 def _unknown_objective(name: str, known: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.config import GROUPS, ConfigError, Settings
 from trainer.config.messages import how_to_install
@@ -19,6 +19,7 @@ from trainer.sweep.search_space import Choice, Interval
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.storages import BaseStorage
 
 STUDY = "study.log"  # a journal; processes and machines can share one over a network file system
 SEARCH = "search"  # user attribute of a study: the ``Identity`` of its search
@@ -27,8 +28,8 @@ MAX_TRIES = 4  # attempts, one second apart, to open a database that another com
 Identity = Mapping[str, Mapping[str, str]]
 
 
-def import_optuna() -> Any:
-    """Import Optuna and silence its messages.
+def require_optuna() -> None:
+    """Silence the messages of Optuna.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -39,7 +40,6 @@ def import_optuna() -> Any:
         raise ConfigError(f"hydra/sweeper=optuna: needs Optuna: {how_to_install('optuna')}") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    return optuna
 
 
 def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Study:
@@ -53,6 +53,7 @@ def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Stu
     Raises:
         ConfigError: the storage cannot be used, or the study belongs to another search.
     """
+    require_optuna()
     where, objectives = keys.storage or folder / STUDY, identity["objectives"]
     try:
         study = _create_study(_open_storage(folder, keys.storage), keys, list(objectives.values()))
@@ -74,8 +75,11 @@ def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Stu
     return study
 
 
-def _open_storage(folder: Path, wanted: str | None) -> Any:
+def _open_storage(folder: Path, wanted: str | None) -> str | BaseStorage:
     """Return the URL of a database, or the journal in a file."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     if wanted is not None and "://" in wanted:
         return wanted
     # Optuna finds out the age of a lock, which a killed command leaves, through a link that must be absolute.
@@ -84,8 +88,7 @@ def _open_storage(folder: Path, wanted: str | None) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     if wanted is None:  # only this command writes in the folder, so a lock is left over
         path.with_name(f"{STUDY}.lock").unlink(missing_ok=True)
-    storages = import_optuna().storages
-    return storages.JournalStorage(storages.journal.JournalFileBackend(str(path)))
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _check_journal(path: Path) -> None:
@@ -102,18 +105,19 @@ def _check_journal(path: Path) -> None:
         raise ConfigError(f"hydra.sweeper.storage: {path}: is a file of another kind; name a new one, or a study.log")
 
 
-def _create_study(storage: Any, keys: SearchKeys, directions: list[str]) -> optuna.Study:
+def _create_study(storage: str | BaseStorage, keys: SearchKeys, directions: list[str]) -> optuna.Study:
     """Create or load the study; retry, as another machine may be creating the tables of the database."""
+    import optuna
+
     for left in reversed(range(MAX_TRIES)):
         try:
-            study: optuna.Study = import_optuna().create_study(
+            return optuna.create_study(
                 storage=storage,
                 study_name=keys.study_name,
-                directions=directions,
+                directions=[optuna.study.StudyDirection[direction.upper()] for direction in directions],
                 pruner=_make_pruner(keys),
                 load_if_exists=True,
             )
-            return study
         except Exception:  # the driver of a database may raise any type
             if left == 0 or not isinstance(storage, str):
                 raise

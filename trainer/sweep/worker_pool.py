@@ -55,10 +55,7 @@ class WorkerPool:
     def __init__(self, resources: Sequence[Resources], logs: Path) -> None:
         self._workers = [_Worker(each, number) for number, each in enumerate(resources)]
         self._logs, self._answers = logs, queue.SimpleQueue[_Answer]()
-
-    @property
-    def max_jobs(self) -> int:
-        return len(self._workers)
+        self.max_jobs = len(self._workers)
 
     def start(self, job: SweepJob) -> None:
         """Hand a job to an idle process; start the process if it is not running."""
@@ -142,8 +139,9 @@ def divide_machine(jobs: Sequence[Settings]) -> list[Resources]:
         wanted = max(number if isinstance(number, int) else 1 for number in processes) if count > 1 else 0
     own_cores = cores()
     size = max(1, len(own_cores) // count)
-    parts = [tuple(own_cores[(number * size + at) % len(own_cores)] for at in range(size)) for number in range(count)]
-    parts = parts if count > 1 else [()]
+    parts: list[tuple[int, ...]] = [()]
+    if count > 1:
+        parts = [tuple(own_cores[(n * size + at) % len(own_cores)] for at in range(size)) for n in range(count)]
     needs_no_gpu = all(device["name"] in ("cpu", "mps") for device in devices)
     gpus = [] if needs_no_gpu or wanted == 0 else visible_gpus()
     if not gpus:
