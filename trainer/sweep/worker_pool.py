@@ -53,15 +53,16 @@ class WorkerPool:
     """
 
     def __init__(self, resources: Sequence[Resources], logs: Path) -> None:
-        self._workers = [_Worker(each, number) for number, each in enumerate(resources)]
-        self._logs, self._answers = logs, queue.SimpleQueue[_Answer]()
-        self.max_jobs = len(self._workers)
+        self.max_jobs = len(resources)
+        self._unused, self._workers = list(resources), list[_Worker]()
+        self._logs, self._answers = logs, queue.SimpleQueue[tuple[_Worker, str | None]]()
 
     def start(self, job: SweepJob) -> None:
-        """Hand a job to an idle process; start the process if it is not running."""
-        worker = next(worker for worker in self._workers if worker.job is None)
-        if not worker.started:
-            worker.start(self._answers)
+        """Hand a job to an idle process, or to a new one."""
+        worker = next((worker for worker in self._workers if worker.job is None), None)
+        if worker is None:
+            worker = _Worker(self._unused.pop(0), self._answers)
+            self._workers.append(worker)
         worker.job = job
         log = str(log_of(job, self._logs))
         worker.send({"number": job.number, "argv": sys.argv, **job_to_plain(job.job), "log": log})
@@ -71,25 +72,25 @@ class WorkerPool:
         deadline = time.monotonic() + seconds
         while not ended and (left := deadline - time.monotonic()) > 0:
             try:
-                answer = self._answers.get(timeout=left)
+                worker, line = self._answers.get(timeout=left)
             except queue.Empty:
-                for dead in [worker for worker in self._workers if worker.job is not None and not worker.is_alive]:
-                    # A child of the process may hold the pipe open, so that the end of the output is never read.
-                    self._answers.put(_Answer(dead, dead.generation, None))
+                for worker in self._workers:
+                    if worker.job is not None and worker.process.poll() is not None:
+                        # A child of the process may hold the pipe open, so that the end of the output is never read.
+                        self._answers.put((worker, None))
                 break
-            worker = answer.worker
-            if answer.generation != worker.generation or not worker.started:
+            if worker not in self._workers:  # the process has been replaced
                 continue
             job, worker.job = worker.job, None
-            if answer.line is None:
-                code = worker.end()
+            if line is None:
+                code = self._remove(worker)
                 if job is not None:
                     ended.append((job, _outcome_of_death(job, code)))
             elif job is not None:
-                outcome = outcome_of(json.loads(answer.line))
+                outcome = outcome_of(json.loads(line))
                 ended.append((job, outcome))
                 if outcome.state == FAILED:
-                    worker.end()  # its state is unknown; for example, CUDA does not work after an error in a kernel
+                    self._remove(worker)  # its state is unknown; for example, CUDA does not work after a failed kernel
         for job, outcome in ended:
             if outcome.state == FAILED and is_run(job.folder) and read_run(job.folder).state != FAILED:
                 note_end(job.folder, FAILED, outcome.problems[0])  # the process died before it could write this
@@ -108,11 +109,16 @@ class WorkerPool:
         deadline = time.monotonic() + SECONDS_TO_SAVE
         while any(worker.job is not None for worker in self._workers) and time.monotonic() < deadline:
             self.wait(POLL_SECONDS)
-        started = [worker for worker in self._workers if worker.started]
-        for worker in started:
+        for worker in self._workers:
             worker.ask_to_exit()
-        for worker in started:
-            worker.end()
+        for worker in list(self._workers):
+            self._remove(worker)
+
+    def _remove(self, worker: _Worker) -> int:
+        """End a process, whose part of the machine is then unused, and return its exit code."""
+        self._workers.remove(worker)
+        self._unused.append(worker.resources)
+        return worker.end()
 
 
 def log_of(job: SweepJob, logs: Path) -> Path:
@@ -169,36 +175,22 @@ def visible_gpus() -> list[str]:
 
 
 class _Worker:
-    """A process that runs jobs, and its current job. The process is started with its first job and after each failure.
+    """A process that imports torch and then runs jobs, and its current job.
 
     Args:
         resources: the part of the machine that the process may use.
-        number: the number of the process, for the name of the thread that reads its answers.
+        answers: receives each line that the process prints, and None at the end of its output.
     """
 
-    def __init__(self, resources: Resources, number: int) -> None:
-        self._resources, self._number = resources, number
+    def __init__(self, resources: Resources, answers: queue.SimpleQueue[tuple[_Worker, str | None]]) -> None:
+        self.resources = resources
         self.job: SweepJob | None = None
-        self.generation = 0  # increases with each start, so that answers of an earlier process are ignored
-        self._process: subprocess.Popen[str] | None = None
-
-    @property
-    def started(self) -> bool:
-        """True from ``start`` to ``end``, even if the process has died."""
-        return self._process is not None
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self, answers: queue.SimpleQueue[_Answer]) -> None:
-        """Start the process, which imports torch at once, and a thread that puts each line it prints in ``answers``."""
         environment = dict(os.environ)
-        if self._resources.devices is not None:
-            environment[VISIBLE] = ",".join(self._resources.devices)
+        if resources.devices is not None:
+            environment[VISIBLE] = ",".join(resources.devices)
         root = str(Path(__file__).resolve().parents[2])
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, root, ",".join(map(str, self._resources.cores))],
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, root, ",".join(map(str, resources.cores))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -206,49 +198,37 @@ class _Worker:
             env=environment,
             start_new_session=True,  # Ctrl-C reaches only the command, which asks the processes to save
         )
-        self._process, self.generation = process, self.generation + 1
-        generation = self.generation
 
         def listen() -> None:
-            assert process.stdout is not None
-            for line in process.stdout:
-                answers.put(_Answer(self, generation, line))
-            answers.put(_Answer(self, generation, None))
+            assert self.process.stdout is not None
+            for line in self.process.stdout:
+                answers.put((self, line))
+            answers.put((self, None))
 
-        threading.Thread(target=listen, name=f"sweep {self._number}", daemon=True).start()
+        threading.Thread(target=listen, name="sweep worker", daemon=True).start()
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a job, or the request to stop one; if the process is dead, the end of its output says so."""
-        assert self._process is not None and self._process.stdin is not None
+        assert self.process.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # ValueError: the pipe is closed
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
 
     def ask_to_exit(self) -> None:
         """Ask the process to exit, even in the middle of a job, and close its standard input."""
-        assert self._process is not None and self._process.stdin is not None
+        assert self.process.stdin is not None
         self.send({"end": True})
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self.process.stdin.close()
 
     def end(self) -> int:
         """Wait for the exit of the process, kill it if necessary, and return its exit code (negative for a signal)."""
         self.ask_to_exit()
-        process, self._process = self._process, None
-        assert process is not None
         try:
-            return process.wait(SECONDS_TO_EXIT)
+            return self.process.wait(SECONDS_TO_EXIT)
         except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
-
-
-class _Answer(NamedTuple):
-    """A line that a worker printed, or None at the end of its output."""
-
-    worker: _Worker
-    generation: int
-    line: str | None
+            self.process.kill()
+            return self.process.wait()
 
 
 def outcome_of(result: dict[str, Any]) -> Outcome:
