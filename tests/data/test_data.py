@@ -10,7 +10,8 @@ from torch import Tensor
 
 from trainer.config import ConfigError, RunError
 from trainer.data import Normalise, RaggedSource, Split, TensorSource, split_off
-from trainer.data.data import Inputs, check_classes, generator, keep, valid_steps
+from trainer.data.data import check_classes, generator
+from trainer.data.sources import Inputs, keep, valid_steps
 
 
 def imbalanced(count: int = 1000) -> Split:

@@ -1,10 +1,10 @@
-"""What a data set hands over, and how it becomes batches on a device."""
+"""Data sets, and the way from their raw samples to batches on a device."""
 
 from trainer.data.data import Data as Data
 from trainer.data.data import Normalise as Normalise
-from trainer.data.data import RaggedSource as RaggedSource
 from trainer.data.data import ReadOptions as ReadOptions
-from trainer.data.data import Source as Source
-from trainer.data.data import Split as Split
-from trainer.data.data import TensorSource as TensorSource
 from trainer.data.data import split_off as split_off
+from trainer.data.sources import RaggedSource as RaggedSource
+from trainer.data.sources import Source as Source
+from trainer.data.sources import Split as Split
+from trainer.data.sources import TensorSource as TensorSource

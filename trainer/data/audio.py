@@ -17,8 +17,8 @@ from msgspec import Meta
 from torch import Tensor
 
 from trainer.config import ConfigError, NonNegativeInt, RunError
-from trainer.data.data import Inputs, keep, valid_steps
 from trainer.data.random_numbers import SampleRandom
+from trainer.data.sources import Inputs, keep, valid_steps
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 # Formats with more than 16 bits a sample. Samples of all other formats are kept as int16, in half the memory.

@@ -16,8 +16,8 @@ from torch import Tensor
 from trainer.config import Fraction, NonNegativeFloat, NonNegativeInt, UnitInterval
 from trainer.data import image_ops
 from trainer.data.augment_policy import POLICIES
-from trainer.data.data import Inputs
 from trainer.data.random_numbers import SampleRandom
+from trainer.data.sources import Inputs
 
 # Of random erasing (Zhong et al. 2020): the area of the rectangle as a share of the image, and height / width.
 LEAST_AREA, MAX_AREA = 0.02, 0.33

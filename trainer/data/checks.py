@@ -12,11 +12,8 @@ import torch
 
 from trainer.config import Settings
 from trainer.data.data import BAD_SAMPLE, Data, class_counts
-from trainer.data.data import UNKNOWN as UNKNOWN
 from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
-from trainer.data.findings import as_text as as_text
-from trainer.data.findings import target_text as target_text
 from trainer.data.sources import RaggedSource, TensorSource, valid_steps
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
 from trainer.spec import Spec

@@ -21,7 +21,6 @@ from trainer.data.sources import keep as keep
 from trainer.data.sources import valid_steps as valid_steps
 from trainer.spec import Kind, Spec, Task
 
-UNKNOWN = 1  # the token for all words that are not in the vocabulary; 0 is the padding
 SAVED_OF_SPEC = ("kind", "shape", "varying", "task", "classes", "counts", "target_mean", "target_std")
 BAD_SAMPLE = "bad sample: "  # how the warning of a bad sample begins with ``ReadOptions.report_all``
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from trainer.data.augment_images import AugmentKeys
-from trainer.data.data import Inputs
 from trainer.data.random_numbers import SampleRandom
+from trainer.data.sources import Inputs
 
 NUM_QUANTILES = 4096
 NUM_POINTS = 20001  # at which the density is evaluated

@@ -12,8 +12,9 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, NonNegativeFloat, PositiveInt
 from trainer.data import Data, RaggedSource, Split, TensorSource, split_off
-from trainer.data.data import class_counts, generator, valid_steps
+from trainer.data.data import class_counts, generator
 from trainer.data.readers.files import LoadKeys
+from trainer.data.sources import valid_steps
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Spec, Task
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.data.data import valid_steps
+from trainer.data.sources import valid_steps
 
 # For each of ONNX's gates (i o f c; z r h) the number of the gate in torch's weights.
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "gru_before": (1, 0, 2)}

@@ -11,7 +11,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from trainer.config import ConfigError, Fraction, PositiveInt
-from trainer.data.data import keep, valid_steps
+from trainer.data.sources import keep, valid_steps
 from trainer.model import MODELS
 from trainer.model._sequence import SequenceAsSignal, as_sequence, last_layer
 from trainer.spec import Spec

@@ -24,7 +24,7 @@ from trainer.commands.explain.attribution import (
 )
 from trainer.commands.opened_run import OpenedRun, load
 from trainer.config import ConfigError
-from trainer.data.data import Inputs
+from trainer.data.sources import Inputs
 
 __all__ = ["made"]
 

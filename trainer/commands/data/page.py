@@ -12,9 +12,9 @@ from trainer.commands.pages.render import render
 from trainer.commands.pages.samples import draw_samples, value_range
 from trainer.data import Data, Split
 from trainer.data.checks import Survey
-from trainer.data.data import Inputs
 from trainer.data.findings import target_text
 from trainer.data.preprocess import Preprocess
+from trainer.data.sources import Inputs
 
 if TYPE_CHECKING:
     from markupsafe import Markup

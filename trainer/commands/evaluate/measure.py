@@ -14,7 +14,7 @@ from trainer.commands.opened_run import Answers, OpenedRun, answers
 from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
 from trainer.data import Data, Split
-from trainer.data.data import Inputs
+from trainer.data.sources import Inputs
 from trainer.metrics import Sums, choose_metrics
 from trainer.spec import Spec
 

@@ -19,7 +19,7 @@ from trainer.commands.opened_run import OpenedRun
 from trainer.commands.predict import samples
 from trainer.config import ConfigError
 from trainer.config.messages import how_to_install
-from trainer.data.data import Inputs
+from trainer.data.sources import Inputs
 from trainer.spec import Spec
 
 STEPS = 64  # points between the baseline and the sample at which gradients are computed

@@ -18,8 +18,8 @@ from trainer.commands.opened_run import OpenedRun
 from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture, to_image
 from trainer.commands.pages.render import draw
 from trainer.commands.pages.samples import MAX_LINES, SMALL, ValueRange, value_range
-from trainer.data.data import Inputs
 from trainer.data.readers.tokens import UNKNOWN
+from trainer.data.sources import Inputs
 
 if TYPE_CHECKING:
     from markupsafe import Markup

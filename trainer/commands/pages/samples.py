@@ -12,9 +12,9 @@ from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture,
 from trainer.commands.pages.render import draw
 from trainer.data import Data
 from trainer.data.checks import Survey
-from trainer.data.data import Inputs
 from trainer.data.findings import as_text
 from trainer.data.readers.tokens import UNKNOWN
+from trainer.data.sources import Inputs
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -31,9 +31,9 @@ from trainer.config import ConfigError, RunError
 from trainer.config.messages import did_you_mean
 from trainer.data.audio import SUFFIXES as SOUNDS
 from trainer.data.audio import read_wave
-from trainer.data.data import Inputs
 from trainer.data.image_ops import TOP
 from trainer.data.readers import files, pictures, sounds, tables, texts, tokens
+from trainer.data.sources import Inputs
 
 STDIN = "-"
 AHEAD = 4  # batches that are read ahead

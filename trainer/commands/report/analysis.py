@@ -14,7 +14,7 @@ from trainer.commands.opened_run import OpenedRun, notes, open_run
 from trainer.commands.pages.drawings import draw_lines, draw_sound
 from trainer.commands.pages.samples import WIDTH, draw_samples, value_range
 from trainer.config import ConfigError, RunError
-from trainer.data.data import Inputs
+from trainer.data.sources import Inputs
 from trainer.runs.read import Run
 
 if TYPE_CHECKING:
