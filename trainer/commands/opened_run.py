@@ -6,7 +6,6 @@ Everything is read from the run directory. Only ``OpenedRun.data`` reads the dat
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from trainer.build import build, evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
+from trainer.compose.reopen import again
 from trainer.config import ConfigError, RunError, Settings
 from trainer.data import Data, Normalise, ReadOptions, Split
 from trainer.data.audio import make_features
@@ -29,12 +29,11 @@ from trainer.device._kernels import allow_tf32, choose_kernels, choose_precision
 from trainer.device._placement import Placement
 from trainer.engine import DTYPES
 from trainer.loss import LOSSES, Loss
+from trainer.metrics import Sums
 from trainer.model import MODELS
 from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.read import FINISHED, Run, run_named
 from trainer.spec import Spec
-
-log = logging.getLogger("trainer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,17 +115,12 @@ class OpenedRun:
             theirs, ours = (", ".join(each.classes[:5]) for each in (found.spec, self.spec))
             raise ConfigError(f"dataset={name}: has the classes {theirs}, …; the run {self.run.path} has {ours}, …")
         spec = dataclasses.replace(self.spec, dataset=name)
-        top, its_top = (each.get("top") or 1 for each in (self.learned, found.preprocess))
-        normalise = self.normalise if top == its_top else self._scaled(its_top / top)
+        normalise, factor = self.normalise, (found.preprocess.get("top") or 1) / (self.learned.get("top") or 1)
+        if normalise is not None and factor != 1:  # the run and this data set have pixels of different ranges
+            normalise = Normalise(normalise.mean * factor, normalise.std * factor, normalise.axis)
         found = dataclasses.replace(found, spec=spec, normalise=normalise, features=self.features)
         found.check()
         return found
-
-    def _scaled(self, factor: float) -> Normalise | None:
-        """Return the normalisation for samples whose numbers are ``factor`` times as large."""
-        if self.normalise is None:
-            return None
-        return dataclasses.replace(self.normalise, mean=self.normalise.mean * factor, std=self.normalise.std * factor)
 
     @property
     def batch_size(self) -> int:
@@ -182,8 +176,6 @@ def answers(trained: OpenedRun, data: Data, split: Split, *, limited: bool = Fal
         RunError: the model returns outputs of a wrong shape.
     """
     loader, spec = trained.loader(data, split, limited=limited), trained.spec
-    from trainer.metrics import Sums
-
     sums = Sums(spec, trained.device, trained.loss.scores)
     outputs, targets, positions = list[Tensor](), list[Tensor](), list[Tensor]()
     try:
@@ -199,16 +191,11 @@ def answers(trained: OpenedRun, data: Data, split: Split, *, limited: bool = Fal
     finally:
         loader.close()
     places = torch.cat(positions)
-    order = _order(split, places)
-    mean = sums.compute({})["loss"]
-    return Answers(torch.cat(outputs)[order], torch.cat(targets)[order], places[order]), mean
-
-
-def _order(split: Split, places: Tensor) -> Tensor:
-    """Return the indices that sort samples, given by their positions in the source, into the order of the split."""
     rank = torch.empty(int(split.positions.max()) + 1, dtype=torch.int64)
     rank[split.positions] = torch.arange(len(split))
-    return rank[places].argsort(stable=True)
+    order = rank[places].argsort(stable=True)  # from the order of the loader, by length, to that of the split
+    mean = sums.compute({})["loss"]
+    return Answers(torch.cat(outputs)[order], torch.cat(targets)[order], places[order]), mean
 
 
 def load(name: str, *, checkpoint: str = "best", words: Sequence[str] = ()) -> OpenedRun:
@@ -228,8 +215,6 @@ def load(name: str, *, checkpoint: str = "best", words: Sequence[str] = ()) -> O
 
 def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -> OpenedRun:
     """Open a run that has been found already; otherwise as ``load``."""
-    from trainer.compose.reopen import again
-
     file, state = _state(run, checkpoint)
     settings = again(run.path, words)
     device = build(DEVICES, settings.device)
@@ -252,12 +237,12 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{file}: does not fit the model of {run.path}: {reason}") from error
-    progress = state.get("progress", {})
+    last = state.get("progress", {}).get("last", {})
     return OpenedRun(
         run=run,
         settings=settings,
         step=state["step"],
-        epoch=progress.get("last", {}).get("epoch") if progress.get("last", {}).get("step") == state["step"] else None,
+        epoch=last.get("epoch") if last.get("step") == state["step"] else None,
         checkpoint=file,
         learned=learned,
         fingerprint=state.get("fingerprint") or {},

@@ -93,10 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
         found, checkpoint=arguments.checkpoint, words=[*{**dict.fromkeys(words), **dict.fromkeys(ON_CPU)}]
     )
     _print(f"run      {found.path}  (weights of step {trained.step})")
-    for line in (*notes(trained), *_precision_warnings(trained)):
+    for line in notes(trained):
         _print(f"warning  {line}")
+    if (precision := found.config.get("precision")) not in (None, "auto", "fp32"):
+        _print(f"warning  the run computed in {precision}; the file computes in fp32")
     batches = formats.check_batches(trained, trained.data())
-    with _folder(folder if output is None else None):
+    with _folder(folder) if output is None else contextlib.nullcontext():
         for form, path in paths.items():
             formats.check_place(path, form)
         for form, path in paths.items():
@@ -136,19 +138,9 @@ def _tolerance(typed: str) -> float:
     return value
 
 
-def _precision_warnings(trained: OpenedRun) -> list[str]:
-    precision = trained.run.config.get("precision")
-    if precision in (None, "auto", "fp32"):
-        return []
-    return [f"the run computed in {precision}; the file computes in fp32"]
-
-
 @contextlib.contextmanager
-def _folder(path: Path | None) -> Iterator[None]:
-    """Create a folder, if any, and remove the folder again if it is empty afterwards."""
-    if path is None:
-        yield
-        return
+def _folder(path: Path) -> Iterator[None]:
+    """Create a folder, and remove the folder again if it is empty afterwards."""
     path.mkdir(exist_ok=True)
     try:
         yield
