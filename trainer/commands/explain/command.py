@@ -64,15 +64,6 @@ class ExplainedSample(NamedTuple):
     figure: Markup | str
 
 
-class _Card(NamedTuple):
-    """A sample on the page."""
-
-    name: str
-    error: str
-    answer: str
-    figure: Markup | str
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Explain a run's answers for files: a page, and for texts and tables also lines."
@@ -108,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     trained = open_run(opened, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
-    target, cards, good, bad = _target(trained, arguments.target), list[_Card](), 0, 0
+    target, cards, good, bad = _target(trained, arguments.target), list[dict[str, Any]](), 0, 0
     for explained in _explain(trained, names, target, steps, draws=page is not None):
         is_good = explained.attribution is not None
         good, bad = good + is_good, bad + (not is_good)
@@ -236,12 +227,13 @@ def _as_json(trained: OpenedRun, explained: ExplainedSample) -> str:
 # ---- the page
 
 
-def _card(trained: OpenedRun, explained: ExplainedSample) -> _Card:
+def _card(trained: OpenedRun, explained: ExplainedSample) -> dict[str, Any]:
     sample, attribution, figure = explained
-    return _Card(sample.name, sample.error, "" if attribution is None else _answer(trained, attribution), figure)
+    answer = "" if attribution is None else _answer(trained, attribution)
+    return {"name": sample.name, "error": sample.error, "answer": answer, "figure": figure}
 
 
-def _make_page(trained: OpenedRun, cards: Sequence[_Card], num_samples: int) -> str:
+def _make_page(trained: OpenedRun, cards: Sequence[dict[str, Any]], num_samples: int) -> str:
     """Return the page as HTML; it may show less than all samples."""
     from trainer.commands.explain.attribution import attributed_quantity
 

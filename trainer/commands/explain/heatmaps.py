@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -164,24 +164,6 @@ def _draw_spectrogram(sample: _Explained) -> Markup:
 # ---- texts
 
 
-class _Token(NamedTuple):
-    """A token of a text as it is drawn.
-
-    Args:
-        before: the text between the previous token and this one.
-        text: the token as it is written in the text.
-        color: red, green, blue and opacity of its background.
-        title: its attribution.
-        is_unknown: whether the token is not in the vocabulary.
-    """
-
-    before: str
-    text: str
-    color: str
-    title: str
-    is_unknown: bool
-
-
 def _draw_text(sample: _Explained) -> Markup:
     """Draw the text with a background behind each token: the stronger, the more the token counted."""
     trained, attribution = sample.trained, sample.attribution
@@ -190,10 +172,10 @@ def _draw_text(sample: _Explained) -> Markup:
     tokens = []
     for number, (before, word) in enumerate(pieces[:MAX_TOKENS]):
         is_unknown = "vocabulary" in trained.learned and int(attribution.read[number]) == UNKNOWN
-        side = FOR if strengths[number] >= 0 else AGAINST
-        color = f"{', '.join(map(str, side))}, {0.65 * abs(strengths[number]):.3f}"
+        color = ", ".join(map(str, FOR if strengths[number] >= 0 else AGAINST))
+        color = f"{color}, {0.65 * abs(strengths[number]):.3f}"  # red, green, blue, opacity
         title = f"{values[number]:+.3g}{', not in the vocabulary' * is_unknown}"
-        tokens.append(_Token(before, word, color, title, is_unknown))
+        tokens.append((before, word, color, title, "unknown" * is_unknown))
     if len(pieces) > MAX_TOKENS:
         rest = f" … and {len(pieces) - MAX_TOKENS:,} more tokens"
     return draw("tokens", tokens=tokens, rest=rest)
@@ -253,15 +235,6 @@ def _draw_steps(values: Tensor) -> Markup:
     return draw_bars(_scale(sums).tolist(), titles, WIDTH)
 
 
-class _Effect(NamedTuple):
-    """A row of a table of columns: its cells, and the place of its bar in percent of the last cell's width."""
-
-    cells: list[str]
-    side: str
-    left: str
-    width: str
-
-
 def _draw_effects(names: Sequence[str], values: Sequence[float], inputs: Sequence[str] | None = None) -> Markup:
     """Return a table of columns, the largest attributions first, with a bar for each.
 
@@ -272,13 +245,10 @@ def _draw_effects(names: Sequence[str], values: Sequence[float], inputs: Sequenc
     """
     order = sorted(range(len(values)), key=lambda at: -abs(values[at]))
     largest = max((abs(value) for value in values), default=0) or 1.0
-    rows = []
-    for at in order[:MAX_COLUMNS]:
-        width = 50 * abs(values[at]) / largest
-        side, left = ("for", 50.0) if values[at] >= 0 else ("against", 50 - width)
-        cells = [names[at], *([inputs[at]] if inputs else []), f"{values[at]:+.3g}"]
-        rows.append(_Effect(cells, side, f"{left:.2f}", f"{width:.2f}"))
+    rows = [
+        ([names[at], *([inputs[at]] if inputs else []), f"{values[at]:+.3g}"], values[at]) for at in order[:MAX_COLUMNS]
+    ]
     others = order[MAX_COLUMNS:]
     total = f"{sum(values[at] for at in others):+.3g}"
     rest = [f"{len(others):,} more columns", *([""] if inputs else []), total] if others else []
-    return draw("effects", rows=rows, rest=rest)
+    return draw("effects", rows=rows, largest=largest, rest=rest)

@@ -6,7 +6,7 @@ import base64
 import io
 import wave
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -75,17 +75,6 @@ def draw_lines(columns: NDArray[np.float32], width: int, height: int = HEIGHT) -
     return draw("lines", width=width, height=height, title=f"{low:.4g} to {high:.4g}", lines=lines)
 
 
-class _Bar(NamedTuple):
-    """A rectangle of SVG, with the text that is shown when the pointer is over it."""
-
-    side: str
-    x: str
-    y: str
-    width: str
-    height: str
-    title: str
-
-
 def draw_bars(values: Sequence[float], titles: Sequence[str], width: float) -> Markup:
     """Return a bar for each value as SVG, up from the middle for a positive value and down for a negative one.
 
@@ -94,14 +83,7 @@ def draw_bars(values: Sequence[float], titles: Sequence[str], width: float) -> M
         titles: a text for each bar.
         width: pixels of the drawing.
     """
-    slot, middle = (width - 2 * MARGIN) / max(len(values), 1), HEIGHT / 2
-    bars = []
-    for number, (value, title) in enumerate(zip(values, titles, strict=True)):
-        tall = max(abs(value) * (middle - MARGIN), 0.5)
-        side, y = ("up", middle - tall) if value >= 0 else ("down", middle)
-        x = MARGIN + number * slot
-        bars.append(_Bar(side, f"{x:.2f}", f"{y:.2f}", f"{0.9 * slot:.2f}", f"{tall:.2f}", title))
-    return draw("bars", width=width, height=HEIGHT, bars=bars)
+    return draw("bars", values=values, titles=titles, width=width, height=HEIGHT, margin=MARGIN)
 
 
 def _as_url(kind: str, content: bytes) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import yaml
+from torch import Tensor
 
 from trainer.commands.evaluate import scores
 from trainer.commands.evaluate.measure import Measured
@@ -30,23 +31,17 @@ def make_page(run: Run, analysis: Analysis) -> str:
     """Return the page as HTML."""
     config, environment = read_config(run.path), read_json(run.path / ENVIRONMENT)
     model, dataset = (flatten(config).get(f"{group}.name", "?") for group in ("model", "dataset"))
-    reason, measured = run.summary.get("reason"), analysis.measured
-    task = None if measured is None else measured.spec.task
-    is_small = measured is not None and len(measured.spec.classes) <= MAX_CLASSES
+    measured, reason = analysis.measured, run.summary.get("reason")
     return render(
         "run.html",
         command="report",
         title=f"{model} on {dataset}",
         run=run,
+        analysis=analysis,
         notes=[*([reason] if reason else []), *analysis.notes],
         numbers=_numbers(run, analysis),
         curves=[*_draw_curves(run)],
-        classes=None if measured is None or task == "regression" else _Classes.of(measured),
-        confusion=[*_confusion(measured)] if measured and task == "classification" and is_small else [],
-        confused=[*_most_confused(measured)] if measured and task == "classification" and not is_small else [],
-        calibration=None if measured is None or task == "regression" else _calibration(measured),
-        mistakes=analysis.mistakes,
-        num_wrong=analysis.num_wrong,
+        **({} if measured is None or measured.spec.task == "regression" else _scores_of_classes(measured)),
         commands=_commands(run, config),
         typed=values_of(run.words),
         config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
@@ -86,69 +81,28 @@ def _draw_curves(run: Run) -> Iterator[Markup]:
         yield to_svg(plot_curves([Curve("lr", rate)], "lr", SIZE), "learning rate over the steps")
 
 
-class _Classes(NamedTuple):
-    """The scores of each class or label.
-
-    Args:
-        noun: class or label.
-        split: train, val or test.
-        num_samples: of the split.
-        rows: the cells of each class.
-        is_long: whether the table is folded.
-    """
-
-    noun: str
-    split: str
-    num_samples: int
-    rows: list[list[str]]
-    is_long: bool
-
-    @classmethod
-    def of(cls, measured: Measured) -> _Classes:
-        found, names = measured.of_classes(), measured.spec.classes
-        rows = []
-        for at, name in enumerate(names):
-            numbers = [float(each[at]) for each in found[:4]]
-            shown = ["" if number != number else f"{number:.4f}" for number in numbers]  # NaN is an empty cell
-            rows.append([name, *shown, f"{int(found.samples[at]):,}"])
-        noun = "class" if measured.spec.task == "classification" else "label"
-        return cls(noun, measured.split, len(measured.targets), rows, len(rows) > MAX_CLASSES)
+def _scores_of_classes(measured: Measured) -> dict[str, Any]:
+    """Return the scores of each class or label, the confusion of classes and the calibration, for the template."""
+    found, sums, names = measured.of_classes(), measured.sums, measured.spec.classes
+    rows = []
+    for at, name in enumerate(names):
+        numbers = [float(each[at]) for each in found[:4]]
+        shown = ["" if number != number else f"{number:.4f}" for number in numbers]  # NaN is an empty cell
+        rows.append([name, *shown, f"{int(found.samples[at]):,}"])
+    is_classification, is_long = measured.spec.task == "classification", len(names) > MAX_CLASSES
+    return {
+        "noun": "class" if is_classification else "label",
+        "rows": rows,
+        "is_long": is_long,
+        "confusion": [*zip(names, sums.tolist(), strict=True)] if is_classification and not is_long else [],
+        "confused": [*_most_confused(sums, names)] if is_classification and is_long else [],
+        "calibration": _calibration(measured),
+    }
 
 
-class _Cell(NamedTuple):
-    """A cell of the confusion matrix.
-
-    Args:
-        name: the class that the run answered.
-        num_samples: how often the run gave this answer.
-        strength: the opacity of the colour, from 0 to 1.
-        is_right: whether the answer is right.
-    """
-
-    name: str
-    num_samples: int
-    strength: float
-    is_right: bool
-
-
-def _confusion(measured: Measured) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the confusion matrix; the colour of a cell shows its share of its row."""
-    sums, names = measured.sums, measured.spec.classes
-    shares = (sums.double() / sums.sum(1, keepdim=True).clamp_min(1)).tolist()
-    for true, counts in enumerate(sums.tolist()):
-        yield {
-            "name": names[true],
-            "cells": [
-                _Cell(names[said], count, 0.12 + 0.75 * shares[true][said] if count else 0, true == said)
-                for said, count in enumerate(counts)
-            ],
-        }
-
-
-def _most_confused(measured: Measured) -> Iterator[tuple[str, str, int]]:
+def _most_confused(sums: Tensor, names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
     """Yield the pairs of classes that are confused most often, with the number of samples."""
-    names = measured.spec.classes
-    wrong = measured.sums.clone().fill_diagonal_(0).flatten()
+    wrong = sums.clone().fill_diagonal_(0).flatten()
     for at in wrong.argsort(descending=True, stable=True)[:MAX_PAIRS].tolist():
         if wrong[at] > 0:
             yield names[at // len(names)], names[at % len(names)], int(wrong[at])
