@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -16,10 +15,8 @@ from safetensors.torch import load_file
 
 from tests.conftest import REPOSITORY, Train
 from tests.dataset.test_torchvision import write_grey_set
-from tests.helpers import looked_into, make_spec
+from tests.helpers import looked_into
 from tests.test_engine import make_engine
-from trainer.build import evaluation_batch_size
-from trainer.metrics import Sums
 from trainer.runs.environment import environment
 
 
@@ -100,36 +97,6 @@ def test_the_commit_and_what_differs_from_it_are_recorded(tmp_path: Path, monkey
     assert "-one\n+two" in recorded["diff"]
 
 
-def test_the_terminal_shows_a_block_a_line_for_each_epoch_and_the_end(train: Train) -> None:
-    lines = train("epochs=2").out.splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "model",
-        "data",
-        "device",
-        "run",
-        "epoch",
-        "epoch",
-        "test",
-        "run",
-        "next",
-        "next",
-    ]
-    assert lines[0] == "model    cnn, 53,002 parameters"
-    assert lines[1] == "data     digits: image 1×8×8, 10 classes; train 1,298, val 229, test 270"
-    assert "train loss" in lines[4]
-    assert "val accuracy" in lines[4]
-    assert re.search(r"  \d+\.\d s  [\d,.]+/s  data \d+ %  \* best$", lines[4])
-    assert max(map(len, lines[4:6])) <= 110
-    assert lines[8].startswith("next     tensorboard --logdir outputs/")
-    assert lines[9].startswith("next     trainer report outputs/")
-
-
-def test_a_pipe_gets_neither_bar_nor_colour(train: Train) -> None:
-    result = train("epochs=1")
-    assert "\r" not in result.out + result.err
-    assert "\x1b" not in result.out + result.err
-
-
 def test_two_runs_of_the_same_second_have_two_directories(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "cli.py"), "max_steps=2", "logger=none", "run_dir=same-second"]
     program = (
@@ -185,62 +152,12 @@ def test_a_dry_run_does_everything_once_and_keeps_nothing(train: Train) -> None:
     assert time.perf_counter() - started < 60
 
 
-def test_a_failure_before_training_still_leaves_a_log(train: Train, tmp_path: Path) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for split in ("train", "t10k"):
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(b"not an IDX file")
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(b"")
-    result = train("dataset=mnist", f"dataset.root={tmp_path}")
-    assert result.code == 1
-    (line,) = result.err.splitlines()
-    assert line.startswith(f"train: error: dataset=mnist: cannot read the files in {raw}: ")
-    assert line.endswith(f"(the log: {result.run_dir.relative_to(result.folder)}/train.log)")
-    assert (result.run_dir / "train.log").read_text().count("ERROR dataset=mnist: cannot read the files") == 1
-    assert "Traceback" in (result.run_dir / "train.log").read_text()
-    assert result.summary["state"] == "failed"
-
-
 def test_a_run_dir_that_cannot_be_made_is_one_line(train: Train, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     result = train(f"run_dir={tmp_path / 'file' / 'run'}", "max_steps=1")
     assert result.code == 2
     (line,) = result.err.splitlines()
     assert line.startswith(f"train: error: run_dir: cannot make {tmp_path / 'file' / 'run'}: ")
-
-
-@pytest.mark.parametrize("words", [("metrics=[accuracy,f1,recall,precision,balanced_accuracy]", "monitor=val/f1")])
-def test_metrics_and_monitor_are_chosen_by_name(train: Train, words: tuple[str, ...]) -> None:
-    result = train("epochs=2", "logger=none", *words)
-    assert {"test/f1", "test/recall", "test/precision", "test/balanced_accuracy"} <= result.summary.keys()
-    assert result.summary["monitor"] == "val/f1"
-    assert result.summary["best"]["val/f1"] == max(result.points("val/f1"))
-    assert "val f1" in result.out
-
-
-def test_small_batches_of_training_are_larger_ones_of_an_evaluation(tmp_path: Path) -> None:
-    small, large = make_spec("image", (1, 8, 8)), make_spec("image", (3, 224, 224))
-    assert evaluation_batch_size(16, small) == 128
-    assert evaluation_batch_size(1000, small) == 1000
-    assert evaluation_batch_size(2, large) == 6  # of 150,528 values each
-    assert evaluation_batch_size(32, large) == 32
-    engine = make_engine(tmp_path, batch_size=16)
-    assert engine.loaders.val is not None and len(engine.loaders.val) == 2  # 229 samples
-    at_once = engine.evaluate(engine.loaders.val).compute(engine.metrics)
-    model, one_by_one = engine.model.eval(), Sums(engine.spec, torch.device("cpu"), engine.loss.scores)
-    for batch in engine.loaders.val.epoch():
-        for inputs, targets in zip(batch.inputs[0].split(1), batch.targets.split(1), strict=True):
-            outputs = model(inputs).detach()
-            one_by_one.update(engine.loss(outputs, targets), 1, outputs, targets)
-    assert at_once == pytest.approx(one_by_one.compute(engine.metrics), rel=1e-5)
-
-
-def test_tf32_is_refused_where_there_is_none(train: Train) -> None:
-    result = train("precision=tf32", "device=cpu")
-    assert (result.code, result.err) == (
-        2,
-        "train: error: precision: tf32 is how NVIDIA's GPUs since Ampere multiply float32; use fp32\n",
-    )
 
 
 # Which of the packages that take their time are there in the first step.

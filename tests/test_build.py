@@ -1,0 +1,40 @@
+"""The components of a run, and the batch sizes of its evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import Train
+from tests.helpers import make_spec
+from tests.test_engine import make_engine
+from trainer.build import evaluation_batch_size
+from trainer.metrics import Sums
+
+
+@pytest.mark.parametrize("words", [("metrics=[accuracy,f1,recall,precision,balanced_accuracy]", "monitor=val/f1")])
+def test_metrics_and_monitor_are_chosen_by_name(train: Train, words: tuple[str, ...]) -> None:
+    result = train("epochs=2", "logger=none", *words)
+    assert {"test/f1", "test/recall", "test/precision", "test/balanced_accuracy"} <= result.summary.keys()
+    assert result.summary["monitor"] == "val/f1"
+    assert result.summary["best"]["val/f1"] == max(result.points("val/f1"))
+    assert "val f1" in result.out
+
+
+def test_small_batches_of_training_are_larger_ones_of_an_evaluation(tmp_path: Path) -> None:
+    small, large = make_spec("image", (1, 8, 8)), make_spec("image", (3, 224, 224))
+    assert evaluation_batch_size(16, small) == 128
+    assert evaluation_batch_size(1000, small) == 1000
+    assert evaluation_batch_size(2, large) == 6  # of 150,528 values each
+    assert evaluation_batch_size(32, large) == 32
+    engine = make_engine(tmp_path, batch_size=16)
+    assert engine.loaders.val is not None and len(engine.loaders.val) == 2  # 229 samples
+    at_once = engine.evaluate(engine.loaders.val).compute(engine.metrics)
+    model, one_by_one = engine.model.eval(), Sums(engine.spec, torch.device("cpu"), engine.loss.scores)
+    for batch in engine.loaders.val.epoch():
+        for inputs, targets in zip(batch.inputs[0].split(1), batch.targets.split(1), strict=True):
+            outputs = model(inputs).detach()
+            one_by_one.update(engine.loss(outputs, targets), 1, outputs, targets)
+    assert at_once == pytest.approx(one_by_one.compute(engine.metrics), rel=1e-5)
