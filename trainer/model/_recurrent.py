@@ -26,18 +26,13 @@ class Recurrent(nn.Module):
         spec: the data and the outputs.
         make_layers: called with ``(width, hidden, layers, dropout=…, bidirectional=…)``; returns a module from
             (batch, steps, width) and lengths to the last states of the last layer, (batch, directions * hidden).
-        hidden: width of the state.
-        layers: number of layers.
-        bidirectional: also read backwards.
-        dropout: probability between the layers and before the linear layer.
-        embedding: width of a token's vector.
+        hidden, layers, bidirectional, dropout, embedding: the keys in configs/model/lstm.yaml.
     """
 
     def __init__(
         self,
         spec: Spec,
         make_layers: Callable[..., nn.Module],
-        *,
         hidden: int,
         layers: int,
         bidirectional: bool,
@@ -63,21 +58,12 @@ class Layers(nn.Module):
 
     Args:
         kind: a subclass of a recurrent module whose ``forward`` takes steps and lengths.
-        width, hidden, layers, dropout, bidirectional: the arguments of the recurrent module.
+        sizes, options: the arguments of ``kind``.
     """
 
-    def __init__(
-        self,
-        kind: Callable[..., nn.Module],
-        width: int,
-        hidden: int,
-        layers: int,
-        *,
-        dropout: float,
-        bidirectional: bool,
-    ) -> None:
+    def __init__(self, kind: Callable[..., nn.Module], *sizes: int, **options: Any) -> None:
         super().__init__()
-        self.layer = kind(width, hidden, layers, batch_first=True, dropout=dropout, bidirectional=bidirectional)
+        self.layer = kind(*sizes, batch_first=True, **options)
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the last valid states, (batch, features), for steps (batch, steps, width)."""
@@ -86,14 +72,7 @@ class Layers(nn.Module):
 
 
 def run_by_torch(forward: Callable[..., Any], layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the last valid states, (batch, features), as computed by torch.
-
-    Args:
-        forward: the ``forward`` of torch's class.
-        layer: the recurrent module.
-        steps: (batch, steps, width).
-        lengths: valid steps of each sample, (batch,); None if all steps are valid.
-    """
+    """Return the last valid states, (batch, features), by ``forward`` of the torch class of ``layer``."""
     if lengths is None:
         return _join_directions(forward(steps)[1], layer)
     if not layer.bidirectional:  # padding follows the last valid step and cannot change the state there

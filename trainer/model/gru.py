@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -42,15 +42,8 @@ def gru(
 
     The module maps samples (batch, …) to (batch, ``spec.num_outputs``).
     """
-    return Recurrent(
-        spec,
-        partial(Layers, PackedGRU) if reset_after else ResetBeforeGRU,
-        hidden=hidden,
-        layers=layers,
-        bidirectional=bidirectional,
-        dropout=dropout,
-        embedding=embedding,
-    )
+    make_layers: Callable[..., nn.Module] = partial(Layers, PackedGRU) if reset_after else ResetBeforeGRU
+    return Recurrent(spec, make_layers, hidden, layers, bidirectional, dropout, embedding)
 
 
 class PackedGRU(nn.GRU):

@@ -29,15 +29,7 @@ def lstm(
 
     The module maps samples (batch, …) to (batch, ``spec.num_outputs``).
     """
-    return Recurrent(
-        spec,
-        partial(Layers, PaddedLSTM),
-        hidden=hidden,
-        layers=layers,
-        bidirectional=bidirectional,
-        dropout=dropout,
-        embedding=embedding,
-    )
+    return Recurrent(spec, partial(Layers, PaddedLSTM), hidden, layers, bidirectional, dropout, embedding)
 
 
 class PaddedLSTM(nn.LSTM):
