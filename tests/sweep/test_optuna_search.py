@@ -19,7 +19,7 @@ from tests.shell import TRAIN, run, started  # noqa: E402
 from tests.sweep.test_drive import rows  # noqa: E402
 from trainer import compose  # noqa: E402
 from trainer.config import ConfigError  # noqa: E402
-from trainer.config.settings import SearchKeys  # noqa: E402
+from trainer.config.search_keys import SearchKeys  # noqa: E402
 from trainer.processes.signals import REASONS  # noqa: E402
 from trainer.runs.read import find_runs, is_run, read_run  # noqa: E402
 from trainer.sweep.drive import Outcome, SweepJob  # noqa: E402

@@ -45,7 +45,8 @@ from trainer.config import GROUPS, ConfigError, Job, Settings, yaml_file
 from trainer.config.check import MISSING, check
 from trainer.config.messages import did_you_mean, from_where, how_to_install, unknown_option
 from trainer.config.registry import LoadError, Registry, registries
-from trainer.config.settings import OF_SWEEPS, SearchKeys
+from trainer.config.search_keys import SearchKeys
+from trainer.config.settings import OF_SWEEPS
 from trainer.config.yaml_file import config_dir as our_dir
 from trainer.config.yaml_file import shown
 

@@ -31,7 +31,7 @@ from trainer.compose.overrides import TYPED
 from trainer.config import ConfigError, PositiveInt, yaml_file
 from trainer.config.check import fits
 from trainer.config.messages import describe, did_you_mean, from_where, unknown_key
-from trainer.config.settings import SearchKeys
+from trainer.config.search_keys import SearchKeys
 from trainer.config.signature import keys_in
 from trainer.config.yaml_file import config_dir, shown
 

@@ -34,35 +34,6 @@ OF_SWEEPS = ("sweep_dir", "sweep")  # keys of a whole sweep, which no run keeps 
 
 
 @dataclass(frozen=True)
-class SearchKeys:
-    """The keys of ``hydra/sweeper=optuna``, such as ``hydra.sweeper.n_trials=50``.
-
-    Args:
-        n_trials: number of runs, over all starts of the command and all machines that share the storage.
-        sampler: ``tpe``, ``random``, or ``nsga2`` for several objectives.
-        startup_trials: number of random runs before the sampler learns from results.
-        pruner: ``median`` stops a run that is worse than half of the other runs at the same epoch; ``hyperband``;
-            ``none``.
-        warmup_epochs: number of first epochs in which a run is never stopped.
-        objectives: keys of summary.json with their direction: ``{val/loss: minimize}``,
-            ``{val/accuracy: maximize, seconds: minimize}``; null for the best value of ``monitor``.
-        storage: the file of the study, or the URL of a database; null for ``study.log`` in the sweep's folder.
-        study_name: name of the study in the storage.
-        seed: seed of the sampler; each run has its own ``seed``.
-    """
-
-    n_trials: PositiveInt = 20
-    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
-    startup_trials: NonNegativeInt = 10
-    pruner: Literal["median", "hyperband", "none"] = "median"
-    warmup_epochs: NonNegativeInt = 1
-    objectives: dict[str, Literal["maximize", "minimize"]] | None = None
-    storage: str | None = None
-    study_name: str = "sweep"
-    seed: NonNegativeInt = 0
-
-
-@dataclass(frozen=True)
 class Settings:
     """A checked config; configs/train.yaml explains every key and holds its default."""
 

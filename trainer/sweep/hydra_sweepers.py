@@ -23,7 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from trainer.config import GROUPS
 from trainer.config.check import check_values
-from trainer.config.settings import SearchKeys, key_of
+from trainer.config.search_keys import SearchKeys
+from trainer.config.settings import key_of
 
 if TYPE_CHECKING:
     from trainer.config import Job, Settings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trainer.commands.text_table import figure
 from trainer.config import ConfigError, Job, Settings
 from trainer.config.messages import did_you_mean
-from trainer.config.settings import SearchKeys
+from trainer.config.search_keys import SearchKeys
 from trainer.runs.directory import SUMMARY, note_end, read_json
 from trainer.runs.read import FINISHED, PRUNED, STOPPED, PointReader, as_number, comparable, more_is_better
 from trainer.sweep.drive import Outcome, SweepJob

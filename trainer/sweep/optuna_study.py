@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trainer.config import GROUPS, ConfigError, Settings
 from trainer.config.messages import how_to_install
-from trainer.config.settings import SearchKeys
+from trainer.config.search_keys import SearchKeys
 from trainer.runs import resume
 from trainer.runs.read import NOT_TRAINED, flatten, trained_words, values_of
 from trainer.sweep.folder import LENGTH
