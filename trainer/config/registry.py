@@ -69,12 +69,11 @@ class Registry:
         if not hasattr(component, "__name__"):
             raise TypeError("write @….register without a name: a component has the name of its class in snake case")
         name = snake_case(component.__name__)
-        known = self._components.get(name)
+        known, module = self._components.get(name), component.__module__
         if known is not None and identity(known) != identity(component):
-            places = f"{known.__module__} and {component.__module__}"
-            raise ClashError(f"{self.group}={name}: registered twice, in {places}")
-        if known is None and name in self._files() and component.__module__ != self._module(name):
-            raise ClashError(f"{self.group}={name}: {component.__module__} registers a name of {self._module(name)}")
+            raise ClashError(f"{self.group}={name}: registered twice, in {known.__module__} and {module}")
+        if known is None and name in self._files() and module != self._module(name):
+            raise ClashError(f"{self.group}={name}: registered twice, in {self._module(name)} and {module}")
         self._components[name] = component
         return component
 
@@ -116,7 +115,10 @@ class Registry:
             if name not in self.names():
                 raise KeyError(name)
             try:
-                self._load(name)
+                if name in self._declared:
+                    self._declared[name][1]()
+                else:
+                    importlib.import_module(self._module(name))
             except LoadError:
                 raise
             except (Exception, SystemExit) as error:  # a file may raise anything when it is imported
@@ -163,9 +165,7 @@ class Registry:
         keys = {key: value for key, value in config.items() if key != "name"}
         known = inspect.signature(component).parameters if optional else {}
         taken = [
-            value
-            for name, value in optional.items()
-            if name in known and known[name].kind is not Parameter.KEYWORD_ONLY
+            optional[each] for each in optional if each in known and known[each].kind is not Parameter.KEYWORD_ONLY
         ]
         return component(*runtime, *taken, **keys)
 
@@ -193,12 +193,6 @@ class Registry:
 
     def _module(self, name: str) -> str:
         return f"trainer.{self.group}.{name}"
-
-    def _load(self, name: str) -> None:
-        if name in self._declared:
-            self._declared[name][1]()
-        else:
-            importlib.import_module(self._module(name))
 
 
 def describe_import_error(error: BaseException) -> str:
