@@ -46,7 +46,7 @@ def main(words: list[str] | None = None) -> int:
 
                 varied = varied_in(Path(hydra_config.sweep.dir), job.words)
                 job = dataclasses.replace(job.replace(run_dir=run_dir), fixed_run_dir=True, varied=varied)
-            if launch.needed(job.settings):
+            if launch.needs_launch(job.settings):
                 return score(launch.launch(job))
             from trainer.runner import run  # torch, 1.5 s: only once the config has proved right
 
@@ -68,7 +68,7 @@ def main(words: list[str] | None = None) -> int:
 
     wait_with_garbage()
     argv, stack, interrupts = sys.argv, contextlib.ExitStack(), Interrupts()
-    here: World | None = None
+    world: World | None = None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × shows a question mark
@@ -78,14 +78,14 @@ def main(words: list[str] | None = None) -> int:
         stack.enter_context(interrupts)  # and only then what takes its time
         from trainer import worker
         from trainer.processes import launch
-        from trainer.processes.leader import dismiss, noted
-        from trainer.processes.world import world
+        from trainer.processes.leader import dismiss_followers, read_note
+        from trainer.processes.world import current_world
 
-        here = world()
-        if here is not None and here.rank > 0:
+        world = current_world()
+        if world is not None and world.rank > 0:
             codes.append(worker.follow())
             return codes[-1]
-        if here is not None and (code := noted("ended")) is not None:
+        if world is not None and (code := read_note("ended")) is not None:
             codes.append(code)
             return int(code)
         import hydra
@@ -105,7 +105,7 @@ def main(words: list[str] | None = None) -> int:
         if command.is_dry_sweep():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
             sys.argv.append(f"hydra.sweep.dir={folder}")
-        if here is not None and (sweep_dir := noted("sweep_dir")) is not None:
+        if world is not None and (sweep_dir := read_note("sweep_dir")) is not None:
             sys.argv.append(f"hydra.sweep.dir={sweep_dir}")
         if command.mode_is_known:
             stack.enter_context(without_asking_for_the_mode())
@@ -132,9 +132,9 @@ def main(words: list[str] | None = None) -> int:
         if max(codes) >= INTERRUPTED and threading.current_thread() is threading.main_thread():
             ignore()
         os.environ["HYDRA_FULL_ERROR"] = str(int(stack_wanted))
-        if here is not None and here.rank == 0:
+        if world is not None and world.rank == 0:
             code = max(codes)
-            dismiss(code, final=code == 2 or timed_out, stopped=code >= INTERRUPTED)
+            dismiss_followers(code, final=code == 2 or timed_out, stopped=code >= INTERRUPTED)
         leave_a_broken_pipe()
     return max(codes)
 

@@ -28,7 +28,7 @@ from trainer.memory import collect_garbage, keep_freed_memory
 from trainer.metrics import choose_metrics, choose_monitor
 from trainer.model import MODELS
 from trainer.optimizer import OPTIMIZERS
-from trainer.processes.team import processes
+from trainer.processes.team import get_team
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
 
@@ -109,7 +109,7 @@ def _prepare_process(settings: Settings) -> None:
 
 def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
     """Choose the placement of the model, the precision, and the share of every batch that this process takes."""
-    world = processes().world
+    world = get_team().world
     share = Share(settings.micro_batch_size, world.rank, world.size)
     placement = build(DEVICES, settings.device)
     if isinstance(placement, torch.device):

@@ -115,7 +115,7 @@ class Engine:
             "ema": None if self.ema is None else self.placement.gathered(self.ema.model),
             "progress": self.progress,
             "ranking": self.checkpoints,
-            "window": self.group.total(self.window.sums),
+            "window": self.group.reduced(self.window.sums),
             "epoch": self.epoch_sums,
             "recorder": self.recorder,
             "random": RandomStates(),
@@ -147,7 +147,7 @@ class Engine:
                 steps = max(0, min(self.total_steps - progress.step, len(self.loaders.train) - progress.batch))
                 batches = self.loaders.train.epoch(progress.epoch, progress.batch)
                 self.recorder.start_epoch(progress.epoch + 1, progress.batch + steps, progress.batch)
-                self.group.ask_often()
+                self.group.reset_pace()
                 for batch in self.recorder.timed(batches, steps):
                     with self.undivided(batch):
                         self.train_step(batch)
@@ -259,9 +259,9 @@ class Engine:
         """Return the sums of a whole split; every sample counts once, whatever the number of processes."""
         model = self.evaluated
         sums = Sums(self.spec, self.device, self.loss.scores)
-        self.group.level(model)
+        self.group.broadcast_buffers(model)
         model.eval()
-        self.group.ask_often()
+        self.group.reset_pace()
         generators = [self.device] if self.device.type == "cuda" else []
         with self.placement.evaluating(), torch.random.fork_rng(generators):  # training's random numbers stay the same
             for batch in loader.epoch():

@@ -14,19 +14,20 @@ from trainer.config import ConfigError, NotFiniteError, Settings
 from trainer.data.loader import watched_workers
 from trainer.engine import Engine
 from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped
-from trainer.processes.team import LostError, Team, processes
+from trainer.processes.store import LostError
+from trainer.processes.team import Follower, get_team
 from trainer.reporting import one_line
 
 
 def follow() -> int:
     """Take part in every job of rank 0 and return the exit code that rank 0 announces after the last job."""
-    team = processes()
-    assert isinstance(team, Team)
+    team = get_team()
+    assert isinstance(team, Follower)
     _silence()
     try:
-        while not isinstance(settings := team.next_job(), int):
+        while not isinstance(settings := team.wait_for_job(), int):
             _take_part(settings, team)
-            team.until_over()
+            team.wait_for_end()
     except LostError:
         return 1
     except KeyboardInterrupt as stopped:
@@ -34,7 +35,7 @@ def follow() -> int:
     return settings
 
 
-def _take_part(settings: Settings, team: Team) -> None:
+def _take_part(settings: Settings, team: Follower) -> None:
     """Do this process's part of a job, and tell rank 0 about errors, which rank 0 reports.
 
     Raises:
@@ -48,11 +49,11 @@ def _take_part(settings: Settings, team: Team) -> None:
             plugins.require(settings.plugins)
             parts = assemble(settings)
             stack.callback(parts.loaders.close)
-            begun = team.ready(parts.fingerprint, interrupts)
+            begun = team.report_ready(parts.fingerprint, interrupts)
             if not begun:
                 return
             with (
-                team.group(parts.placement.device, interrupts) as group,
+                team.join_group(parts.placement.device, interrupts) as group,
                 contextlib.closing(Engine(parts, settings, group, interrupts)) as engine,
             ):
                 state = group.broadcast(None)
@@ -61,7 +62,7 @@ def _take_part(settings: Settings, team: Team) -> None:
                 engine.fit()
                 engine.test(None)
         except ConfigError as error:
-            team.ready({}, interrupts, error.problems)
+            team.report_ready({}, interrupts, error.problems)
         except NotFiniteError:
             pass  # raised in every process at once; rank 0 explains it
         except Stopped:
@@ -69,7 +70,7 @@ def _take_part(settings: Settings, team: Team) -> None:
                 raise
         except Exception as error:
             if isinstance(error, LostError) or interrupts.asked is None:
-                team.fail(one_line(error), error)
+                team.report_failure(one_line(error), error)
             else:  # torchrun has sent a signal to every process, because one has failed
                 interrupts.check()
 

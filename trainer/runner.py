@@ -23,9 +23,9 @@ from trainer.engine import Engine, Parts
 from trainer.logger import LOGGERS, Logger
 from trainer.logger._jsonl import JSONL
 from trainer.nonfinite import explained
-from trainer.processes.launch import launch, needed
+from trainer.processes.launch import launch, needs_launch
 from trainer.processes.signals import Interrupts, seconds
-from trainer.processes.team import Alone, Team, processes
+from trainer.processes.team import Team, get_team
 from trainer.reporting import announce, conclude, record_resume, record_start, reported, resume_notes, summary_so_far
 from trainer.runs import resume
 from trainer.runs.directory import CHECKPOINTS, CONFIG, METRICS, SUMMARY, RunDirectory
@@ -52,7 +52,7 @@ def run(job: Job | Settings) -> Result:
             and its checkpoints stay.
     """
     job = Job(job) if isinstance(job, Settings) else job
-    if needed(job.settings):
+    if needs_launch(job.settings):
         summary = launch(job)
         return Result(summary, _best_model(job.settings, summary))
     with _prepared(job) as ready:
@@ -77,7 +77,7 @@ class Prepared:
 
     job: Job
     started: float
-    team: Alone | Team
+    team: Team
     interrupts: Interrupts
     directory: RunDirectory
     parts: Parts
@@ -90,20 +90,20 @@ class Prepared:
 @contextlib.contextmanager
 def _prepared(job: Job) -> Iterator[Prepared]:
     """Build everything, then claim the run directory; at the end, close both and turn errors into lines."""
-    team = processes(seconds(job.settings.device.get("timeout", "30m")))
+    team = get_team(seconds(job.settings.device.get("timeout", "30m")))
     with contextlib.ExitStack() as stack:
         started = time.perf_counter()
         if job.settings.dry_run:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
             job = job.replace(max_steps=1, limit_batches=1, run_dir=folder, resume=None)
-        job = team.adapted(job)
+        job = team.with_world(job)
         settings = job.settings
         interrupts = stack.enter_context(Interrupts(settings.max_time))
         fixed = job.fixed_run_dir or settings.dry_run
         directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
         stack.enter_context(reported(directory, job, team.world.size))
         stack.enter_context(watched_workers())
-        stack.enter_context(team.leading(job))
+        stack.enter_context(team.announced(job))
         notes = resume.check_changes(settings)
         resume.check_links(directory.path)
         parts = assemble(settings)
@@ -112,7 +112,7 @@ def _prepared(job: Job) -> Iterator[Prepared]:
         team.wait_for_followers(parts.fingerprint, interrupts)
         directory.claim(settings.to_dict(), job.words)
         job = job.replace(run_dir=str(directory.path))
-        team.remember(job.settings.run_dir)
+        team.store_run_dir(job.settings.run_dir)
         loggers = stack.enter_context(_open_loggers(job.settings, directory))
         checkpoints = make_checkpoints(job.settings, parts, loggers, directory, team.world.size)
         stack.callback(checkpoints.close)
@@ -126,7 +126,7 @@ def _connected(ready: Prepared) -> Iterator[Engine]:
     try:
         with (
             explained(settings, ready.checkpoints, interrupts),
-            ready.team.group(parts.placement.device, interrupts) as group,
+            ready.team.join_group(parts.placement.device, interrupts) as group,
         ):
             engine = Engine(parts, settings, group, interrupts, ready.checkpoints, ready.loggers, ready.started)
             with contextlib.closing(engine):

@@ -1,4 +1,4 @@
-"""What a process does that others have started: by torchrun, or by ``launch``. No torch until it has heard of a job."""
+"""What a process does that torchrun, ``launch`` or a sweep has started. No torch until the process has a job."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from typing import Any
 from trainer.compose import plugins
 from trainer.config import ConfigError, Job, RunError
 from trainer.memory import wait_with_garbage
-from trainer.processes.launch import launch, needed
-from trainer.processes.leader import dismiss
+from trainer.processes.launch import launch, needs_launch
+from trainer.processes.leader import dismiss_followers
 from trainer.processes.signals import Interrupts, Stopped, ignore
-from trainer.processes.world import JOB, RESULT, job_from_plain, world
+from trainer.processes.world import JOB, RESULT, current_world, job_from_plain
 from trainer.runs import atomic_files
 
 
 def follow() -> int:
-    """Take part in the jobs of the first process of ``torchrun``; returns the exit code."""
+    """Take part in the jobs of rank 0, and return the exit code."""
     try:
         with Interrupts() as interrupts:
-            with interrupts.held:  # torch cannot be imported by half
+            with interrupts.held:  # an interrupted import of torch cannot be repeated
                 from trainer import follower
 
             return follower.follow()
@@ -41,59 +41,62 @@ def follow() -> int:
         return stopped.code
 
 
-def work(place: str) -> int:
-    """What each process does that ``launch`` has started; returns its exit code.
+def work(folder: str) -> int:
+    """Do the job of a process that ``launch`` has started, and return the exit code.
 
-    It is 0 unless it should be started again: what the first process has to say stands in a file.
+    The exit code is 1 if the processes should be started again, and 0 otherwise. Rank 0 writes its result to a file.
+
+    Args:
+        folder: the folder of the job files.
     """
     wait_with_garbage()
-    job, command = json.loads((Path(place) / JOB).read_text()), os.getppid()
+    job, command = json.loads((Path(folder) / JOB).read_text()), os.getppid()
     sys.argv = job["argv"]
-    threading.Thread(target=_end_with, args=(command, place), name="command", daemon=True).start()
+    threading.Thread(target=_end_with, args=(command, folder), name="command", daemon=True).start()
     _use_loopback()
-    here = world()
-    assert here is not None
-    if here.rank > 0:
+    world = current_world()
+    assert world is not None
+    if world.rank > 0:
         return follow()
 
     def train() -> dict[str, Any]:
         with Interrupts() as interrupts:
-            with interrupts.held:  # torch cannot be imported by half
+            with interrupts.held:  # an interrupted import of torch cannot be repeated
                 from trainer import runner
 
-            (Path(place) / RESULT).unlink(missing_ok=True)
+            (Path(folder) / RESULT).unlink(missing_ok=True)
             return runner.run(_job(job)).summary
 
     result = result_of(train)
     code = int(result["state"] == "failed")
-    atomic_files.write(Path(place) / RESULT, lambda path: path.write_text(json.dumps(result)))
-    dismiss(code, final=False, stopped=result["state"] == "stopped")
-    if os.getppid() != command:  # it was killed, and nobody else will
-        shutil.rmtree(place, ignore_errors=True)
+    atomic_files.write(Path(folder) / RESULT, lambda path: path.write_text(json.dumps(result)))
+    dismiss_followers(code, final=False, stopped=result["state"] == "stopped")
+    if os.getppid() != command:  # the command was killed, so that no other process deletes the folder
+        shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
-def _end_with(command: int, place: str) -> None:
-    """End this process when the command that started it is gone, until it has met the others; then they see to that."""
+def _end_with(command: int, folder: str) -> None:
+    """Exit when the command that started this process has died; once the processes have met, the watchdog does this."""
     while os.getppid() == command:
         time.sleep(0.5)
     team = sys.modules.get("trainer.processes.team")
     if team is None or not hasattr(team, "have_met") or not team.have_met():
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
 
 def serve(cores: str) -> int:
-    """What each process of a sweep does: the jobs that standard input names, one after the other, until it says so.
+    """Do the jobs of a sweep that standard input names, one after the other.
 
-    How each has ended goes to standard output, a line each; what a job itself prints, to the file that it names. Where
-    the command is gone, so is this process, at once: what it has saved is enough to go on from.
+    The result of each job is a line of JSON on standard output; the output of the job itself goes to the job's log
+    file. The process exits as soon as the sweep's command has died: its last checkpoint is enough to resume the job.
 
     Args:
-        cores: that it may use, by number, such as ``0,1``; none for all.
+        cores: the numbers of the CPU cores to use, such as ``0,1``; empty for all cores.
     """
     wait_with_garbage()
-    ignore()  # a signal is for the job that it comes in
+    ignore()  # only a job handles signals, see _Jobs.do
     _use_cores([int(core) for core in cores.split(",") if core])
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     jobs = _Jobs()
@@ -104,11 +107,11 @@ def serve(cores: str) -> int:
 
     def train(plain: dict[str, Any]) -> dict[str, Any]:
         job = _job(plain)
-        return launch(job) if needed(job.settings) else runner.run(job).summary
+        return launch(job) if needs_launch(job.settings) else runner.run(job).summary
 
     folder, threads = Path.cwd(), torch.get_num_threads()
     while (job := jobs.next()) is not None:
-        os.chdir(folder)  # whatever the job before has done
+        os.chdir(folder)  # the previous job may have changed the folder
         sys.argv = job["argv"]
         with printing_to(Path(job["log"])):
             result = result_of(functools.partial(jobs.do, job["number"], functools.partial(train, job)))
@@ -116,43 +119,44 @@ def serve(cores: str) -> int:
         answers.write(json.dumps(result) + "\n")
         answers.flush()
         _forget(threads)
-    os._exit(0)  # nothing is left to be written, and torch takes its time to end
+    os._exit(0)  # everything is written, and tearing torch down takes long
 
 
 def _forget(threads: int) -> None:
-    """Let the next run begin as the first did: with its number of threads, and the memory of the one before."""
+    """Restore what a run has changed in this process: the number of threads, and the memory in use."""
     import torch
 
     torch.set_num_threads(threads)
-    gc.collect()  # a model in a cycle would stay while the next one trains
+    gc.collect()  # else a model in a reference cycle would stay in memory during the next run
     if torch.cuda.is_initialized():
-        with contextlib.suppress(RuntimeError):  # of a GPU that works no more; this process is not given another run
+        with contextlib.suppress(RuntimeError):  # a broken GPU; this process gets no further job
             torch.cuda.empty_cache()
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()
-    with contextlib.suppress(OSError):  # Linux alone has it: the most memory so far is what there is now
+    with contextlib.suppress(OSError):  # resets the peak memory of the process; exists on Linux only
         Path("/proc/self/clear_refs").write_text("5")
 
 
 class _Jobs:
-    """The jobs that standard input names, and the one under way, which it may ask to stop."""
+    """The jobs that standard input names, and the current job, which standard input may ask to stop."""
 
     def __init__(self) -> None:
         self._waiting = queue.SimpleQueue[dict[str, Any] | None]()
         self._lock = threading.Lock()
-        self._number: int | None = None  # of the job under way
+        self._number: int | None = None  # of the current job
         self._stopped = set[int]()
         threading.Thread(target=self._listen, name="jobs", daemon=True).start()
 
     def next(self) -> dict[str, Any] | None:
-        """The next one; None where there are no more."""
+        """Wait for the next job and return it; None after the last job."""
         return self._waiting.get()
 
     def do(self, number: int, train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Do a job, which can be asked to stop from here on.
+        """Do a job that standard input may ask to stop.
 
         Raises:
-            Stopped: it was, and all that ``train`` raises.
+            Stopped: the job was asked to stop.
+            Exception: an error of ``train``.
         """
         with listening():
             try:
@@ -178,14 +182,14 @@ class _Jobs:
             elif self._number is None:
                 self._waiting.put(None)
                 return
-        os._exit(1)  # the command is gone, or waits no longer
+        os._exit(1)  # the command has died, or does not wait for the current job
 
 
 def _job(plain: dict[str, Any]) -> Job:
-    """Return the job that another process has described, its plugins imported.
+    """Return the job that another process has described, after importing its plugins.
 
     Raises:
-        ConfigError: they cannot be.
+        ConfigError: a plugin cannot be imported.
     """
     job = job_from_plain(plain)
     plugins.require(job.settings.plugins)
@@ -193,7 +197,7 @@ def _job(plain: dict[str, Any]) -> Job:
 
 
 def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """How a run has ended, for another process."""
+    """Run ``train`` and return how it has ended, in plain containers for another process."""
     try:
         return {"state": "finished", "summary": train()}
     except ConfigError as error:
@@ -207,10 +211,10 @@ def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Where a signal has come, an error of another kind is its consequence: what is cut in two fails in its own ways.
+    """Handle signals; if one has arrived, replace other errors, which are its side effects, by ``Stopped``.
 
     Raises:
-        Stopped: one has come.
+        Stopped: a signal has arrived.
     """
     with Interrupts() as interrupts:
         try:
@@ -223,13 +227,13 @@ def listening() -> Iterator[None]:
 
 @contextlib.contextmanager
 def printing_to(log: Path) -> Iterator[None]:
-    """Let what is printed, by Python or by a library of C, go to the end of a file."""
+    """Append the output of Python and of C libraries to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     before = os.dup(1), os.dup(2)
     try:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:  # a full disk; the run says so too
+    except OSError:  # a full disk, which the run reports too
         handle = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(handle, 1)
@@ -246,7 +250,7 @@ def printing_to(log: Path) -> Iterator[None]:
 
 
 def _use_cores(cores: list[int]) -> None:
-    """Before torch is imported, which makes a thread for each."""
+    """Restrict this process to some CPU cores, before torch, which starts a thread for each core, is imported."""
     if not cores:
         return
     if hasattr(os, "sched_setaffinity"):
@@ -256,7 +260,7 @@ def _use_cores(cores: list[int]) -> None:
 
 
 def _use_loopback() -> None:
-    """All processes are on this machine, whose name may resolve to anything, or to nothing."""
+    """Make gloo use the loopback interface: the host name may resolve to a wrong address or to none."""
     loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     if loopback:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])

@@ -18,9 +18,9 @@ from trainer import compose, run
 from trainer.config import ConfigError
 from trainer.device._placement import Placement
 from trainer.model import MODELS
-from trainer.processes.launch import launch, needed
+from trainer.processes.launch import launch, needs_launch
 from trainer.processes.signals import REASONS
-from trainer.processes.world import job_from_plain, job_to_plain, world
+from trainer.processes.world import current_world, job_from_plain, job_to_plain
 from trainer.spec import Spec
 
 
@@ -60,16 +60,16 @@ def test_who_is_alone_and_who_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     ddp = compose("device=ddp").settings
-    assert world() is None and needed(ddp) and not needed(compose("device=cpu").settings)
+    assert current_world() is None and needs_launch(ddp) and not needs_launch(compose("device=cpu").settings)
     variables = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "29500", "LOCAL_RANK": "0"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    here = world()
-    assert here is not None and (here.rank, here.size, here.local_rank, here.hosted) == (1, 4, 0, False)
-    assert not needed(ddp)
+    world = current_world()
+    assert world is not None and (world.rank, world.size, world.local_rank, world.hosted) == (1, 4, 0, False)
+    assert not needs_launch(ddp)
     monkeypatch.setenv("RANK", "one")
     with pytest.raises(ConfigError, match="RANK, WORLD_SIZE and MASTER_PORT must be numbers"):
-        world()
+        current_world()
 
 
 def test_the_command_needs_no_torch_before_it_starts_processes() -> None:

@@ -262,16 +262,16 @@ def test_a_process_that_does_not_answer_is_not_waited_for(folder: Path, how: str
     words = [*PLUGIN, *DDP, "run_dir=run", f"model.how={how}", f"model.rank={rank}", "device.timeout=5s"]
     code, _, errors = run([*TRAIN, *words], folder)
     assert code == 1
-    assert re.fullmatch(r"train: error: rank .* 5 s for another process \(device\.timeout\) in vain.*\n", errors), (
-        errors
-    )
+    assert re.fullmatch(
+        r"train: error: rank .*timed out after 5 s waiting for another process \(device\.timeout\).*\n", errors
+    ), errors
 
 
 @pytest.mark.slow
 def test_what_fails_while_data_load_fails_everywhere(folder: Path) -> None:
     plugin = folder / "picky.py"
     plugin.write_text(
-        "import os\nfrom trainer.augment import OFF\nfrom trainer.config import ConfigError\n"
+        "import os\nfrom trainer.data.augment_images import OFF\nfrom trainer.config import ConfigError\n"
         "from trainer.data import Data\n"
         "from trainer.dataset import DATASETS\nfrom trainer.dataset.digits import digits\n\n\n"
         '@DATASETS.register\ndef picky(seed: int) -> Data:\n    """Digits for the first process."""\n'
@@ -395,10 +395,10 @@ def test_processes_ask_each_other_at_a_pace_of_time(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("torch.distributed.all_reduce", lambda flags, op: asked.append(int(flags[1])))
     group = Group(0, 2)
     for _ in range(1000):
-        assert group.agree(None) is None
+        assert group.agree_on_signal(None) is None
     assert 5 < len(asked) < 12 and asked[:3] == [2, 4, 8]
-    group.ask_often()
-    assert group.agree(15) == 15
+    group.reset_pace()
+    assert group.agree_on_signal(15) == 15
 
 
 @pytest.mark.slow
@@ -427,7 +427,7 @@ def test_a_process_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     stray = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29633"}
     code, out, errors = run([*TRAIN, "device=ddp", "device.timeout=3s"], tmp_path, **stray)
     assert (code, out) == (1, "")
-    assert errors == "train: error: rank 1 did not come in time (device.timeout)\n"
+    assert errors == "train: error: timed out waiting for rank 1 to start (device.timeout)\n"
     with started([*TRAIN, "device=ddp"], tmp_path, **stray) as processes:
         time.sleep(8)
         processes.command.terminate()

@@ -23,7 +23,7 @@ from trainer.data.data import Data, generator
 from trainer.data.order import Order
 from trainer.data.preprocess import Preprocess
 from trainer.data.sources import Inputs, RaggedSource, Resident, Source, Split, TensorSource
-from trainer.processes.signals import of_a_worker
+from trainer.processes.signals import defer_in_data_worker
 
 MAX_SECONDS = 600  # for a batch in a data worker; a worker that takes longer hangs
 
@@ -205,7 +205,7 @@ class Streamed(_OrderedLoader):
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else making an iterator would draw from the global one
-            worker_init_fn=of_a_worker,
+            worker_init_fn=defer_in_data_worker,
             timeout=MAX_SECONDS if workers else 0,
         )
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from trainer.config import ConfigError
 from trainer.device._placement import Placement
 from trainer.processes.group import differentiable_sum
-from trainer.processes.world import world
+from trainer.processes.world import current_world
 
 
 def device_of_this_process(processes: int | Literal["auto"], threads: int | None) -> torch.device:
@@ -28,21 +28,21 @@ def device_of_this_process(processes: int | Literal["auto"], threads: int | None
     Raises:
         ConfigError: torchrun has started another number of processes, or there are fewer GPUs than processes.
     """
-    here = world()
-    if here is None:
+    world = current_world()
+    if world is None:
         raise ConfigError("device: this one needs the processes that train or torchrun start")
-    if processes not in ("auto", here.size):
-        raise ConfigError(f"device.processes: is {processes}, but torchrun has started {here.size}; leave it out")
+    if processes not in ("auto", world.size):
+        raise ConfigError(f"device.processes: is {processes}, but torchrun has started {world.size}; leave it out")
     if torch.cuda.is_available():
-        if here.local_rank >= torch.cuda.device_count():
+        if world.local_rank >= torch.cuda.device_count():
             count = torch.cuda.device_count()
-            raise ConfigError(f"device.processes: must be at most {count}, the number of GPUs, got {here.local_size}")
-        torch.cuda.set_device(here.local_rank)
-        return torch.device("cuda", here.local_rank)
+            raise ConfigError(f"device.processes: must be at most {count}, the number of GPUs, got {world.local_size}")
+        torch.cuda.set_device(world.local_rank)
+        return torch.device("cuda", world.local_rank)
     if threads is not None:
         torch.set_num_threads(threads)
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // here.local_size))
+        torch.set_num_threads(max(1, torch.get_num_threads() // world.local_size))
     return torch.device("cpu")
 
 

@@ -18,7 +18,7 @@ from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
 from trainer.device._placement import Placement, Stateful
 from trainer.device._processes import MultiProcess, device_of_this_process
-from trainer.processes.world import world
+from trainer.processes.world import current_world
 
 
 @DEVICES.register
@@ -51,9 +51,9 @@ class Sharded(MultiProcess):
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         """Shard the model in place, and replace its weights in the optimizer by their shards."""
-        here = world()
-        assert here is not None
-        mesh = init_device_mesh(self.device.type, (here.size,))
+        world = current_world()
+        assert world is not None
+        mesh = init_device_mesh(self.device.type, (world.size,))
         before = list(model.parameters())
         for each in (model, averaged):
             if each is not None:

@@ -1,4 +1,4 @@
-"""Collectives between the processes of a run: gather, sum, broadcast, agree."""
+"""Collectives between the processes of a run: gather, sum, broadcast, agree on a signal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from trainer.checkpoint import Stateful
 from trainer.metrics import Sums
 
-PACE = 0.25  # seconds between two points at which processes ask each other whether to stop
+PACE = 0.25  # seconds between two exchanges about signals
 
 
 class Group:
-    """What the processes of a run tell each other while they train. Of one process: nothing.
+    """The collectives of the processes of a run. In a group of one process, they do nothing.
 
     Args:
-        rank, size: which process of how many.
+        rank: the number of this process.
+        size: the number of processes.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -31,11 +32,11 @@ class Group:
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that speaks and writes."""
+        """Whether this process is rank 0, which prints and writes files."""
         return self.rank == 0
 
     def gather(self, *values: float) -> list[list[float]]:
-        """The values of every process, by rank."""
+        """Return the values of every process, by rank."""
         if self.size == 1:
             return [[*map(float, values)]]
         mine = torch.tensor(values, dtype=torch.float64)
@@ -44,23 +45,23 @@ class Group:
         return [each.tolist() for each in everyone]
 
     def add(self, sums: Sums) -> None:
-        """Make sums, of which every process has a part, the whole, in every process."""
+        """Replace each process's part of sums by the whole, in place."""
         if self.size > 1:
             for tensor in sums.state_dict().values():
                 dist.all_reduce(tensor)
 
-    def level(self, model: nn.Module) -> None:
-        """Give every process the leader's buffers, such as running statistics: a checkpoint has those."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copy rank 0's buffers, such as running statistics, to all processes: checkpoints hold these buffers."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def total(self, sums: Sums) -> Stateful:
-        """Sums of which every process has a part, with the state of the whole. All processes have to ask at once."""
+    def reduced(self, sums: Sums) -> Stateful:
+        """Return sums whose ``state_dict``, a collective call, has the whole of all processes' parts."""
         return sums if self.size == 1 else ReducedSums(self, sums)
 
     def broadcast(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The leader's state, plain types and tensors, on the CPU of every process."""
+        """Return rank 0's state of plain types and tensors, on the CPU of every process."""
         if self.size == 1:
             return state
         buffer = io.BytesIO()
@@ -79,21 +80,21 @@ class Group:
         return received
 
     def seed(self, seed: int, step: int) -> None:
-        """What a follower draws in a step, in dropout, is a function of (seed, rank, step); the leader's draws go on.
-
-        So nothing of a follower has to be in a checkpoint.
-        """
+        """Reseed followers from (seed, rank, step), so that checkpoints need only the generator states of rank 0."""
         if self.rank > 0:
-            drawn = int.from_bytes(f"{seed} {self.rank} {step}".encode(), "little") % (2**61 - 1)  # a prime
-            torch.manual_seed(drawn)
-            random.seed(drawn)
-            np.random.seed(drawn % 2**32)
+            value = int.from_bytes(f"{seed} {self.rank} {step}".encode(), "little") % (2**61 - 1)  # a prime
+            torch.manual_seed(value)
+            random.seed(value)
+            np.random.seed(value % 2**32)
 
-    def agree(self, asked: int | None) -> int | None:
-        """Whether the processes have to stop: the highest signal that one of them has heard, or None.
+    def agree_on_signal(self, asked: int | None) -> int | None:
+        """Return the highest signal that any process has received, or None.
 
-        Every process calls this after each batch. They ask each other not after each, but about every ``PACE``
-        seconds, after as many calls as the leader says.
+        Every process calls this method after each batch. The processes communicate about every ``PACE`` seconds,
+        after a number of calls that rank 0 decides.
+
+        Args:
+            asked: the signal that this process has received, or None.
         """
         self._left -= 1
         if self._left > 0:
@@ -107,31 +108,30 @@ class Group:
         self._left, self._asked_at = self._interval, time.monotonic()
         return heard or None
 
-    def ask_often(self) -> None:
-        """Batches take another time from here on."""
+    def reset_pace(self) -> None:
+        """Reset the interval between exchanges, because the time of a batch is about to change."""
         self._interval = self._left = 1
         self._asked_at = time.monotonic()
 
 
 class ReducedSums:
-    """Sums of all processes, for a checkpoint."""
+    """Sums over all processes, for a checkpoint."""
 
     def __init__(self, group: Group, sums: Sums) -> None:
         self._group, self._sums = group, sums
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole."""
         return {name: summed(tensor) for name, tensor in self._sums.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The leader takes it all."""
+        """Load the whole into rank 0; the parts of the other processes become zero."""
         self._sums.load_state_dict(state)
         if not self._group.leads:
             self._sums.reset()
 
 
 def differentiable_sum(tensor: Tensor) -> Tensor:
-    """The sum over all processes, with its gradient: that of every process's loss."""
+    """Return the sum over all processes; its gradient is the sum of the gradients of all processes' losses."""
     summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return summed
 
@@ -147,7 +147,7 @@ class _Sum(torch.autograd.Function):
 
 
 def summed(tensor: Tensor) -> Tensor:
-    """The sum over all processes, as a tensor of its own."""
+    """Return the sum over all processes as a new tensor."""
     summed = tensor.clone()
     dist.all_reduce(summed)
     return summed

@@ -1,7 +1,7 @@
-"""Where the processes of a run come from: torchrun, or this command, which starts them and waits for them. No torch.
+"""Start the processes of a run, unless torchrun has started them, and wait for their end. No torch at import.
 
-One that this command starts does ``trainer.worker``: it is told of its job by a file, and of the others by torch's
-elastic agent, which runs in the command itself, as it would in torchrun.
+A started process runs ``trainer.worker``. It reads its job from a file, and learns of the other processes from torch's
+elastic agent, which runs in this command as it would run in torchrun.
 """
 
 from __future__ import annotations
@@ -25,51 +25,53 @@ from trainer.config.registry import registry
 from trainer.memory import collect_garbage
 from trainer.processes.signals import CLOCK, INTERRUPTED, REASONS, Stopped
 from trainer.processes.world import (
+    CONNECTION_LOST,
     FAILED,
     FOLDER,
-    GONE,
-    IN_VAIN,
     JOB,
+    NO_ANSWER,
     RESULT,
     RUN_DIR,
     SECONDS_TO_SAVE,
     cores,
+    current_world,
     job_to_plain,
     killed_by,
     remote_error,
     signal_name,
-    world,
 )
 from trainer.runs.directory import LOG, note_end, read_json
 
 WORK = "import sys; sys.path[0] = sys.argv[2]; from trainer.worker import work; sys.exit(work(sys.argv[1]))"
 
 
-def needed(settings: Settings) -> bool:
-    """Whether a run needs processes that are not there yet."""
-    return "processes" in settings.device and world() is None
+def needs_launch(settings: Settings) -> bool:
+    """Return whether a run needs processes that have not been started yet."""
+    return "processes" in settings.device and current_world() is None
 
 
 def launch(job: Job) -> dict[str, Any]:
-    """Start the processes of a run and wait for them; whatever happens, none is left.
+    """Start the processes of a run and wait for their end; no process is left, whatever happens.
 
     Returns:
-        what summary.json holds.
+        the content of summary.json.
 
     Raises:
-        ConfigError, RunError, Stopped: as ``run``.
+        ConfigError: the config cannot work.
+        RunError: the run has failed.
+        Stopped: a signal has ended the run.
     """
     settings = job.settings
     count = _number_of_processes(settings)
     _check_components(settings)
     with tempfile.TemporaryDirectory(prefix="train-processes-") as name:
-        place = Path(name)
-        (place / JOB).write_text(json.dumps({"argv": sys.argv, **job_to_plain(job)}))
-        with _environment(count, place), _own_signals():
-            failure = _run_agent(settings, count, place)
-        result = read_json(place / RESULT)
+        folder = Path(name)
+        (folder / JOB).write_text(json.dumps({"argv": sys.argv, **job_to_plain(job)}))
+        with _environment(count, folder), _own_signals():
+            failure = _run_agent(settings, count, folder)
+        result = read_json(folder / RESULT)
         if failure is not None:
-            raise _failed(failure, result, place)
+            raise _failed(failure, result, folder)
     if not result:
         raise RunError("the processes have ended without a result")
     if result["state"] == "refused":
@@ -81,7 +83,11 @@ def launch(job: Job) -> dict[str, Any]:
 
 
 def _number_of_processes(settings: Settings) -> int:
-    """Raises ConfigError where it cannot be told."""
+    """Return ``device.processes``, or the number of GPUs if the key is ``auto``.
+
+    Raises:
+        ConfigError: there is no GPU to count.
+    """
     wanted = settings.device["processes"]
     if isinstance(wanted, int):
         return wanted
@@ -98,7 +104,11 @@ def _number_of_processes(settings: Settings) -> int:
 
 
 def _check_components(settings: Settings) -> None:
-    """Raises ConfigError for what is registered in this process and nowhere else, such as in a notebook."""
+    """Check that other processes can import all chosen components.
+
+    Raises:
+        ConfigError: a component is registered in this process only, for example by a notebook.
+    """
     chosen = {group: [getattr(settings, group)["name"]] for group in ("model", "dataset", "loss", "optimizer")}
     chosen |= {"scheduler": [settings.scheduler["name"]], "logger": list(settings.logger)}
     problems = [
@@ -112,11 +122,11 @@ def _check_components(settings: Settings) -> None:
         raise ConfigError(*problems)
 
 
-def _run_agent(settings: Settings, count: int, place: Path) -> Any:
-    """Returns torch's ChildFailedError, or None.
+def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
+    """Run torch's elastic agent until all processes have ended, and return its ``ChildFailedError``, or None.
 
     Raises:
-        Stopped: a signal has come; all processes have heard of it, and have ended.
+        Stopped: a signal has arrived; the agent has passed it on to all processes, and they have ended.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -124,10 +134,10 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
 
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by us, once
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # this program reports the errors itself, once
     watched = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
     watched.setLevel(logging.ERROR)
-    watched.propagate, watched.handlers = False, [_Failures(place / FAILED)]
+    watched.propagate, watched.handlers = False, [_Failures(folder / FAILED)]
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -138,8 +148,8 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
         local_addr="localhost",
         max_restarts=settings.device["max_restarts"],
         monitor_interval=0.1,
-        logs_specs=DefaultLogsSpecs(log_dir=str(place)),
-        signals_to_handle="SIGQUIT",  # the others are heard once, and then no more
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
+        signals_to_handle="SIGQUIT",  # hear() below handles the other signals, once
         shutdown_timeout=SECONDS_TO_SAVE,
     )
     root = str(Path(__file__).resolve().parents[2])
@@ -151,15 +161,15 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
             raise SignalException(f"heard {number}", signal.Signals(number))
         if number == signal.SIGINT:
             os.write(2, b"\ntrain: interrupted\n")
-            os._exit(INTERRUPTED)  # the processes see it, and end
+            os._exit(INTERRUPTED)  # the processes notice the end of this command, and end too
 
-    with contextlib.suppress(ValueError):  # not the main thread, which hears nothing
+    with contextlib.suppress(ValueError):  # only the main thread receives signals
         for number in REASONS:
-            if number != CLOCK and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            if number != CLOCK and signal.getsignal(number) is not signal.SIG_IGN:  # nohup keeps SIGHUP ignored
                 signal.signal(number, hear)
     try:
         collect_garbage()
-        elastic_launch(config, sys.executable)("-c", WORK, str(place), root)
+        elastic_launch(config, sys.executable)("-c", WORK, str(folder), root)
     except ChildFailedError as failure:
         return failure
     except SignalException as caught:
@@ -168,7 +178,7 @@ def _run_agent(settings: Settings, count: int, place: Path) -> Any:
 
 
 class _Failures(logging.Handler):
-    """Keeps what the agent logs of a process that has failed, for the attempt after it."""
+    """Writes the failure that the agent logs to a file, from which the next attempt reports it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -182,42 +192,50 @@ class _Failures(logging.Handler):
             self._path.write_text(f"rank {rank} {how}")
 
 
-def _failed(failure: Any, result: dict[str, Any], place: Path) -> RunError:
-    """What ended a run: a process that was killed, or else the first error of all."""
-    run_dir = Path((place / RUN_DIR).read_text()) if (place / RUN_DIR).is_file() else None
+def _failed(failure: Any, result: dict[str, Any], folder: Path) -> RunError:
+    """Return the error that ended a run: a process that was killed, or else the first error of any process.
+
+    Args:
+        failure: torch's ``ChildFailedError``.
+        result: the result file of rank 0; empty if rank 0 has not written the file.
+        folder: the folder of the job files.
+    """
+    run_dir = Path((folder / RUN_DIR).read_text()) if (folder / RUN_DIR).is_file() else None
     rank, first = failure.get_first_failure()
-    said: str = result.get("message") or _said(first)
+    reported: str = result.get("message") or _reported_message(first)
     killed = {
         rank: each for rank, each in failure.failures.items() if each.exitcode < 0 and each.signal_name() != "SIGTERM"
     }
-    if killed and IN_VAIN in said:  # by the agent, as it did not answer
-        message = f"rank {next(iter(killed))} did not answer; {said.partition(' (the log')[0]}"
-    elif killed and (not said or GONE in said):
+    if killed and NO_ANSWER in reported:  # the agent has killed the process because it did not answer
+        message = f"rank {next(iter(killed))} did not answer; {reported.partition(' (the log')[0]}"
+    elif killed and (not reported or CONNECTION_LOST in reported):
         rank, first = next(iter(killed.items()))
         message = f"rank {rank} {killed_by(first.signal_name())}"
     elif "message" in result:
-        return remote_error(said, result.get("traceback"))
+        return remote_error(reported, result.get("traceback"))
     else:
-        message = f"rank {rank}: {said}" if said else f"rank {rank} ended with code {first.exitcode}"
+        message = f"rank {rank}: {reported}" if reported else f"rank {rank} ended with code {first.exitcode}"
     if run_dir is not None and run_dir.is_dir():
         note_end(run_dir, "failed", message)
         message += f" (the log: {run_dir / LOG})"
     return remote_error(message, result.get("traceback"))
 
 
-def _said(failure: Any) -> str:
-    """What a process has left about its failure."""
+def _reported_message(failure: Any) -> str:
+    """Return the message that a process has written to its error file."""
     message = failure.error_file_data.get("message") if failure.error_file_data else None
     return str(message.get("message", "")) if isinstance(message, dict) else ""
 
 
 @contextlib.contextmanager
-def _environment(count: int, place: Path) -> Iterator[None]:
-    """What the processes inherit: where their job stands, and their share of the cores."""
+def _environment(count: int, folder: Path) -> Iterator[None]:
+    """Set the variables that the processes inherit: the folder of the job files, and their share of the cores."""
     before = dict(os.environ)
-    os.environ[FOLDER] = str(place)
+    os.environ[FOLDER] = str(folder)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(cores()) // count)))  # read once, when torch is imported
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(max(1, len(cores()) // count))
+    )  # torch reads the variable once, at import
     try:
         yield
     finally:
@@ -227,12 +245,12 @@ def _environment(count: int, place: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """The agent hears signals while it is at work; before and after they are the command's."""
-    quit_number = [signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else []  # torch's, see _run_agent
+    """Restore the command's signal handlers after the agent, which sets its own."""
+    quit_number = [signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else []  # the agent's, see _run_agent
     before = {number: signal.getsignal(number) for number in [*REASONS, *quit_number]}
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # not the main thread, which hears nothing
+        with contextlib.suppress(ValueError):  # only the main thread receives signals
             for number, handler in before.items():
                 signal.signal(number, handler)

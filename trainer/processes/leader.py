@@ -1,46 +1,50 @@
-"""Notes that outlive a restart of the processes under torchrun. No torch until there are several."""
+"""What the command of rank 0 tells its followers and later attempts. No torch unless there are several processes."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import Any
 
-from trainer.processes.world import world
+from trainer.processes.world import current_world
 
 
-def noted(name: str) -> Any:
-    """What an earlier attempt has noted: ``ended``, the code that every attempt would end with, or ``sweep_dir``."""
-    here = world()
-    if here is None or here.attempt == 0:
-        return None
-    from trainer.processes.team import Team, processes
-
-    crew = processes()
-    return crew.noted(name) if isinstance(crew, Team) else None
-
-
-def note(name: str, value: str) -> None:
-    """Something for an attempt after this one."""
-    from trainer.processes.team import Team, processes
-
-    crew = processes()
-    if isinstance(crew, Team):
-        crew.note(name, value)
-
-
-def dismiss(code: int, *, final: bool, stopped: bool) -> None:
-    """Tell the others that the first process has no more jobs.
+def read_note(name: str) -> Any:
+    """Return what an earlier attempt has noted, or None.
 
     Args:
-        code: what they are to end with.
-        final: another attempt would end alike.
-        stopped: by a signal, of which the others have heard too, so that they may never come.
+        name: ``ended``, the exit code that every attempt would end with, or ``sweep_dir``.
     """
-    with contextlib.suppress(Exception):  # a signal may have cut the import of torch in two
-        from trainer.processes.team import Team, have_met, processes
+    world = current_world()
+    if world is None or world.attempt == 0:
+        return None
+    from trainer.processes.team import Leader, get_team
+
+    team = get_team()
+    return team.read_note(name) if isinstance(team, Leader) else None
+
+
+def write_note(name: str, value: str) -> None:
+    """Note a value for later attempts, if torchrun has started this process."""
+    from trainer.processes.team import Leader, get_team
+
+    team = get_team()
+    if isinstance(team, Leader):
+        team.write_note(name, value)
+
+
+def dismiss_followers(code: int, *, final: bool, stopped: bool) -> None:
+    """Tell the followers that rank 0 has no more jobs.
+
+    Args:
+        code: the exit code of the followers.
+        final: whether every later attempt would end alike.
+        stopped: whether a signal has ended the command; followers that have received the signal may never answer.
+    """
+    with contextlib.suppress(Exception):  # a signal may have interrupted the import of torch
+        from trainer.processes.team import Leader, get_team, have_met
 
         if stopped and not have_met():
             return
-        crew = processes()
-        if isinstance(crew, Team):
-            crew.dismiss(code, final=final)
+        team = get_team()
+        if isinstance(team, Leader):
+            team.dismiss_followers(code, final=final)

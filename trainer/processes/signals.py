@@ -1,6 +1,6 @@
-"""Asking a run to end: Ctrl-C, SIGTERM, a scheduler's warning, the clock. Heard at once, but never within a step.
+"""Signals that ask a run to end: Ctrl-C, SIGTERM, a scheduler's warning, the clock. They never interrupt a step.
 
-No torch: the command listens from its first moment on.
+No torch: the command handles signals from its start.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from trainer.config import ConfigError, RunError
 
-# What ends a run, with the words for it. SIGUSR1 is what schedulers send as a warning, SIGHUP what a closed terminal
-# does, SIGALRM is max_time; Windows lacks them.
+# The signals that end a run, with the words for them. Schedulers send SIGUSR1 as a warning, a closed terminal sends
+# SIGHUP, and max_time is SIGALRM. Windows lacks these three.
 REASONS = {
     getattr(signal, name): words
     for name, words in {
@@ -30,16 +30,16 @@ REASONS = {
     if hasattr(signal, name)
 }
 CLOCK: int | None = getattr(signal, "SIGALRM", None)
-INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the number of SIGINT and of SIGTERM
-GRACE = 300  # seconds that a data worker outlives the SIGTERM its run was sent, so that the run can save
+INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 plus the number of SIGINT or SIGTERM
+GRACE = 300  # seconds that a data worker survives a SIGTERM to its run, so that the run can save
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was asked to end. No ``Exception``: nothing that handles errors may swallow it.
+    """The run was asked to end. It is not an ``Exception``, so that no error handler swallows it.
 
     Args:
-        signal_number: what asked.
-        whole: no step was cut in the middle, so the state can be saved.
+        signal_number: the signal that asked.
+        whole: whether no step was interrupted, so that the state can be saved.
     """
 
     def __init__(self, signal_number: int, *, whole: bool = True) -> None:
@@ -49,27 +49,27 @@ class Stopped(KeyboardInterrupt):
         self.by_clock, self.whole = signal_number == CLOCK, whole
 
 
-_listening: list[Interrupts] = []  # the outermost first
+_listening: list[Interrupts] = []  # outermost first
 
 
 class Interrupts:
     """Within ``with Interrupts() as interrupts:`` a signal raises ``Stopped`` in the main thread.
 
-    At once, except within ``with interrupts.held:``, at whose end it is raised; and where several processes train
-    one model, in all of them at the same point. After the first, Ctrl-C ends the process without further ado and
-    everything else is ignored.
+    ``Stopped`` is raised at once, but within ``with interrupts.held:`` only at the end of the block. If several
+    processes train one model, all raise ``Stopped`` at the same step. After the first signal, Ctrl-C exits the process
+    immediately and other signals are ignored.
 
     Args:
-        max_time: as long as this is over, as if a signal had come; None for no limit.
+        max_time: a duration, such as ``1h30m``, after which ``Stopped`` is raised as by a signal; None for no limit.
 
     Raises:
-        ConfigError: there is a limit, and no signal to keep it: not the main thread, or Windows.
+        ConfigError: a limit is set outside the main thread, or on a system without timers.
     """
 
     def __init__(self, max_time: str | None = None) -> None:
         self.held = _Held(self)
         self.asked: int | None = None  # the first signal
-        self._outlives = False  # a signal that was heard in a job of several processes that failed is for all jobs
+        self._outlives = False  # a job of several processes has failed, so that its signal is meant for later jobs too
         self._agree: Callable[[int | None], int | None] | None = None
         self._limit = None if max_time is None else seconds(max_time)
         self._before: dict[int, Any] = {}
@@ -85,7 +85,7 @@ class Interrupts:
             for number in REASONS:
                 if number == CLOCK and self._limit is None:
                     continue
-                # nohup stays nohup; but a shell's background job, which ignores Ctrl-C, has no other way to be asked
+                # nohup keeps SIGHUP ignored; a background job ignores SIGINT, which must reach the run all the same
                 if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._hear)
         if self._limit is not None:
@@ -104,24 +104,25 @@ class Interrupts:
         self._before.clear()
 
     def check(self) -> None:
-        """Raise once more what may have been swallowed: in a destructor, or by code that catches everything.
+        """Raise ``Stopped`` again, in case a destructor or code that catches everything has swallowed it.
 
         Raises:
-            Stopped: a signal has come.
+            Stopped: a signal has arrived.
         """
         if self.asked is not None:
             raise Stopped(self.asked)
 
     def expect_others(self) -> None:
-        """From here to ``together`` no signal is raised: the other processes wait there for this one."""
+        """Defer signals until ``together``, where the other processes wait for this process."""
         self._agree = lambda _: None
 
     @contextlib.contextmanager
     def together(self, agree: Callable[[int | None], int | None]) -> Iterator[None]:
-        """Within, a signal is raised only where all processes ask for one: by ``listen``, and at the end of ``held``.
+        """Raise ``Stopped`` only where all processes do: in ``listen``, and at the end of ``held``.
 
         Args:
-            agree: told of the signal heard here, or None, says which one all have to obey, or None.
+            agree: a collective function from the signal that this process has received, or None, to the signal that
+                all processes obey, or None.
         """
         self._agree = agree
         try:
@@ -135,14 +136,14 @@ class Interrupts:
 
     @property
     def is_together(self) -> bool:
-        """Whether other processes have to agree."""
+        """Whether signals are deferred until other processes agree."""
         return self._agree is not None
 
     def listen(self) -> None:
-        """A point at which every process of a run is between two batches.
+        """Check for signals at a point where every process of a run is between two batches.
 
         Raises:
-            Stopped: one of them was asked to end.
+            Stopped: a process was asked to end.
         """
         agreed = None if self._agree is None else self._agree(self.asked)
         if agreed is not None:
@@ -150,7 +151,7 @@ class Interrupts:
             raise Stopped(agreed)
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a child, before it has its own handlers: its parent decides
+        if os.getpid() != self._process:  # a forked child without its own handlers: the parent decides
             return
         if self.asked is None:
             self.asked = number
@@ -162,7 +163,7 @@ class Interrupts:
 
 
 class _Held:
-    """A block that no signal cuts in the middle."""
+    """A block that no signal interrupts."""
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
@@ -179,26 +180,27 @@ class _Held:
             return
         asked = self._interrupts.asked
         if asked is not None and not isinstance(error, RunError):
-            # an error now is as likely the signal's, which all children got too, a compiler or a data worker
+            # the error may be a consequence of the signal, which children such as a compiler or a data worker got too
             raise Stopped(asked, whole=error is None) from error
 
 
 def ignore() -> None:
-    """The process ends, and has said so: what asks once more must not change its exit code."""
+    """Ignore signals during exit, so that they cannot change the exit code."""
     for number in REASONS:
         signal.signal(number, lambda *_: None)
 
 
 def seconds(duration: str) -> float:
-    """``1h30m`` -> 5400."""
+    """Return a duration in seconds: 5400 for ``1h30m``."""
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
     return float(sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([dhms])", duration)))
 
 
-def of_a_worker(_: int) -> None:
-    """How a data worker hears signals, which a terminal or a scheduler sends to every process of a run.
+def defer_in_data_worker(_: int) -> None:
+    """Make a data worker survive the signals that a terminal or a scheduler sends to every process of a run.
 
-    The run decides when its workers end. They end with it, whatever ends it; a SIGTERM they outlive for a while.
+    Data workers end with their run, however it ends. They survive a SIGTERM for ``GRACE`` seconds. The function is a
+    ``worker_init_fn`` of torch's ``DataLoader``; the argument is the number of the worker.
     """
     for number in REASONS:
         if number == signal.SIGTERM and CLOCK is not None:

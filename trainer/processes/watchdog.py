@@ -11,71 +11,71 @@ import threading
 import time
 from typing import Any
 
-from trainer.processes.world import GONE, SECONDS_TO_SAVE
+from trainer.processes.world import CONNECTION_LOST, SECONDS_TO_SAVE
 
-PATIENCE = 10.0  # seconds for the others to say why they are gone
-BEAT = 0.5  # seconds between two looks of the watch
+PATIENCE = 10.0  # seconds for other processes to report why they have ended
+BEAT = 0.5  # seconds between two checks
 
 
 class Watchdog:
-    """Ends this process where nothing else can: torchrun, or the command, is gone; a job hangs; the line is cut.
+    """Exits this process in case its launcher has died, its job hangs, or its network is down.
 
     Args:
-        store: where all meet, by a connection of its own.
+        store: torch's store in which the processes meet, with a connection for this object alone.
     """
 
     def __init__(self, store: Any) -> None:
         self._store, self._parent = store, os.getppid()
-        self.key: str | None = None  # what stands in the store when the job under way is over for the leader
-        self.limit = math.inf  # seconds that the store may take for an answer
+        self.key: str | None = None  # the key that the leader writes at the end of the current job
+        self.limit = math.inf  # seconds within which the store has to answer
         self._over_since = self._asked_at = self._end_at = math.inf
         self._done = threading.Event()
-        threading.Thread(target=self._look, name="watch", daemon=True).start()
-        self._asking = threading.Thread(target=self._ask, name="watch: ask", daemon=True)
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._asking = threading.Thread(target=self._ask, name="watchdog: ask", daemon=True)
         self._asking.start()
 
     def stop(self) -> None:
-        """Before Python ends: a thread that is in torch then would end it with a crash."""
+        """Stop the threads before the interpreter shuts down, which a thread inside torch would crash."""
         self._done.set()
         self._asking.join(2 * BEAT)
 
     @property
     def ends(self) -> bool:
-        """Whether the process is about to end."""
+        """Whether the process will exit soon."""
         return self._end_at < math.inf
 
     def end_soon(self, seconds: float = PATIENCE) -> None:
-        """The process ends, if it does not do so by itself."""
+        """Exit after some seconds, unless the process ends earlier by itself."""
         self._end_at = min(self._end_at, time.monotonic() + seconds)
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         orphan = False
         while not self._done.wait(BEAT):
             if os.getppid() != self._parent and not orphan:
                 orphan = True
-                os.kill(os.getpid(), signal.SIGTERM)  # saves, as far as all processes are there
+                os.kill(os.getpid(), signal.SIGTERM)  # the run saves, if all processes are still alive
                 self.end_soon(SECONDS_TO_SAVE)
             if min(self._over_since + PATIENCE, self._asked_at + self.limit, self._end_at) < time.monotonic():
-                write_error_file(GONE)
+                write_error_file(CONNECTION_LOST)
                 os._exit(1)
 
     def _ask(self) -> None:
-        """Ask the store, in a thread of its own: of a machine that is cut off, there is no answer at all."""
+        """Query the store, in a separate thread, because a machine that is cut off gives no answer at all."""
         while not self._done.wait(BEAT):
             key = self.key
             self._asked_at = time.monotonic()
-            with contextlib.suppress(Exception):  # the store has ended, which the main thread will see
+            with contextlib.suppress(Exception):  # the store has ended, as the main thread will notice
                 over = self._store.check([key or "nothing"]) and key == self.key
                 self._over_since = min(self._over_since, time.monotonic()) if over else math.inf
             self._asked_at = math.inf
 
 
 def write_error_file(text: str, *, seconds_later: int = 0) -> None:
-    """Tell torchrun what to show of this process; of several, it names the first that has failed.
+    """Write the file from which torchrun shows the error of this process; torchrun names the earliest error.
 
     Args:
         text: a traceback, or a sentence.
-        seconds_later: than now, for one that fails because another has.
+        seconds_later: seconds to add to the time of the error, if another process has caused it.
     """
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path and not os.path.exists(path):  # noqa: PTH110

@@ -1,4 +1,4 @@
-"""Who this process is among the processes of a run, and the job files it shares with them. No torch."""
+"""The place of this process among the processes of a run, and the job files that they share. No torch."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from typing import Any, NamedTuple
 from trainer.config import ConfigError, Job, RunError, Settings
 
 JOB, RESULT, RUN_DIR, FAILED = "job.json", "result.json", "run_dir", "failed"
-FOLDER = "TRAINER_JOB"  # the variable that tells a process which folder those stand in
-IN_VAIN, GONE = "in vain", "another process is gone"  # of a process that does not answer, or is not there any more
-SECONDS_TO_SAVE = 120  # that a process has after a signal, before it is killed
+FOLDER = "TRAINER_JOB"  # the environment variable that names the folder of the job files
+# Parts of messages about another process, by which ``launch`` knows them again.
+NO_ANSWER, CONNECTION_LOST = "waiting for another process (device.timeout)", "lost the connection to another process"
+SECONDS_TO_SAVE = 120  # from a signal until the process is killed
 
 
 class World(NamedTuple):
-    """The processes of a run, as torchrun tells each of them."""
+    """The processes of a run, as torchrun describes them to each process."""
 
     rank: int
     size: int
-    local_rank: int  # on this machine
+    local_rank: int  # the rank among the processes of this machine
     local_size: int
-    host: str  # where the processes meet
+    host: str  # the address of the store in which the processes meet
     port: int
-    hosted: bool  # by torchrun, so that the place outlives the processes
-    attempt: int  # 0, or how often they have been started again
+    hosted: bool  # whether torchrun hosts the store, so that the store outlives the processes
+    attempt: int  # the number of restarts so far
     most_attempts: int
 
 
-def world() -> World | None:
-    """The processes that this one is of; None where it is alone.
+def current_world() -> World | None:
+    """Return the processes to which this process belongs, or None if it is the only one.
 
     Raises:
-        ConfigError: the variables of torchrun are there and hold something else.
+        ConfigError: torchrun's environment variables hold something other than numbers.
     """
     found = os.environ
     if not all(name in found for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
@@ -58,17 +59,15 @@ def world() -> World | None:
         ) from error
 
 
-def folder() -> Path | None:
-    """Where a process that ``launch`` has started finds its job and leaves its result."""
+def job_folder() -> Path | None:
+    """Return the folder of the job files, or None in a process that ``launch`` has not started."""
     return Path(os.environ[FOLDER]) if FOLDER in os.environ else None
 
 
 def last_failure() -> str:
-    """Why the attempt before this one has ended, as far as that is known."""
-    place = folder()
-    if place is None or not (place / FAILED).is_file():
-        return "a process has failed"
-    return (place / FAILED).read_text()
+    """Return why the previous attempt has ended."""
+    folder = job_folder()
+    return (folder / FAILED).read_text() if folder and (folder / FAILED).is_file() else "a process has failed"
 
 
 def job_from_plain(plain: Mapping[str, Any]) -> Job:
@@ -87,12 +86,12 @@ def job_to_plain(job: Job) -> dict[str, Any]:
 
 
 def cores() -> list[int]:
-    """The numbers of the cores that this process may use."""
+    """Return the numbers of the CPU cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def signal_name(number: int) -> str:
-    """``SIGKILL`` of 9; those for real time have no name."""
+    """Return the name of a signal, such as ``SIGKILL`` for 9; real-time signals have no names."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -100,19 +99,19 @@ def signal_name(number: int) -> str:
 
 
 def killed_by(name: str) -> str:
-    """What is said of a process that a signal has ended, by its name."""
+    """Return the words for a process that a signal has killed, from the name of the signal."""
     return f"was killed ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
 
 
 class RemoteError(Exception):
-    """The traceback of another process, as the cause of an error here."""
+    """The traceback of another process, as the cause of an error in this process."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
 
 
 def remote_error(message: str, text: str | None) -> RunError:
-    """An error that another process reports, with its traceback as the cause, if there is one."""
+    """Return an error that another process has reported, with that process's traceback, if any, as the cause."""
     error = RunError(message)
     error.__cause__ = None if text is None else RemoteError(text)
     return error

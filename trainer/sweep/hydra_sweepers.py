@@ -105,14 +105,14 @@ class _Sweep(Sweeper):
             ConfigError: ``sweep.parallel`` asks for what cannot be.
         """
         from trainer.config import ConfigError
-        from trainer.processes.world import world
+        from trainer.processes.world import current_world
 
         parallel = jobs[0].sweep["parallel"]
         if not self.is_local:
             if parallel > 1 and at_once is None:
                 raise ConfigError("sweep.parallel: a launcher of Hydra's has keys of its own for that; leave it out")
             return Launched(self.launcher, at_once)
-        if world() is not None:
+        if current_world() is not None:
             if parallel > 1:
                 raise ConfigError("sweep.parallel: the processes of torchrun do one run after the other; leave it out")
             from trainer.sweep.in_process import InProcess
@@ -124,13 +124,13 @@ class _Sweep(Sweeper):
 
     def remember(self, arguments: Sequence[str]) -> None:
         """Keep the words that go on with this sweep."""
-        from trainer.processes.leader import note
-        from trainer.processes.world import world
+        from trainer.processes.leader import write_note
+        from trainer.processes.world import current_world
         from trainer.runs.resume import SET_ANEW
         from trainer.sweep.drive import save_words
 
-        if world() is not None:
-            note("sweep_dir", str(self.folder))
+        if current_world() is not None:
+            write_note("sweep_dir", str(self.folder))
         of_hydra = _plain(self.config.hydra.overrides.hydra)
         kept = [word for word in of_hydra if key_of(word) not in SET_ANEW]
         typed = [word.removeprefix("++") for word in arguments if key_of(word) not in SET_ANEW]
@@ -240,7 +240,7 @@ class OptunaSweeper(_Sweep):
             SweepError: some have failed.
         """
         from trainer.config import ConfigError
-        from trainer.processes.world import world
+        from trainer.processes.world import current_world
         from trainer.sweep.drive import lock_folder
         from trainer.sweep.folder import finished_run
         from trainer.sweep.optuna_search import OptunaSearch
@@ -257,7 +257,7 @@ class OptunaSweeper(_Sweep):
             )
         first = self.job([*fixed, *(f"{key}={kind.example}" for key, kind in space.items())]).settings
         require_optuna()
-        subdir, can_stop = self.subdir(), self.is_local and world() is None
+        subdir, can_stop = self.subdir(), self.is_local and current_world() is None
         executor = self.executor([first], first.sweep["parallel"])
         with lock_folder(self.folder):
             search = OptunaSearch(

@@ -28,7 +28,7 @@ from trainer.config import ConfigError, Job, RunError, Settings
 from trainer.config.settings import key_of
 from trainer.processes import launch
 from trainer.processes.signals import Interrupts
-from trainer.processes.world import world
+from trainer.processes.world import current_world
 from trainer.runs import resume
 from trainer.runs.directory import CONFIG
 from trainer.runs.read import FINISHED, RUNNING, Run, as_number, read_run, run_named
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         Stopped: a signal ended the new run.
     """
     tolerance = _tolerance(arguments.tolerance)
-    if world() is not None:
+    if current_world() is not None:
         raise ConfigError("reproduce: starts the processes of a run itself; leave torchrun out")
     if arguments.run is None:
         raise ConfigError("reproduce: needs a run: its directory, or last")
@@ -164,7 +164,7 @@ def _environment(settings: Settings) -> dict[str, Any]:
 
     from trainer.runs.environment import environment
 
-    if launch.needed(settings):
+    if launch.needs_launch(settings):
         return {**environment(device("cpu"), Path(settings.run_dir)), "device": None}
     from trainer.build import build
     from trainer.device import DEVICES
@@ -176,7 +176,7 @@ def _environment(settings: Settings) -> dict[str, Any]:
 
 def _train(job: Job) -> Path:
     """Train, and return the run directory."""
-    if launch.needed(job.settings):
+    if launch.needs_launch(job.settings):
         return Path(launch.launch(job)["run_dir"])
     from trainer.runner import run as train
 
