@@ -1,4 +1,4 @@
-"""Kill real runs at random moments and go on, until each is through; then compare it with one that nobody killed.
+"""Kill real runs at random moments, resume each until it finishes, and compare it with a run that nobody killed.
 
     python -m tests.kills --runs 200 --seed 0
 
@@ -50,19 +50,19 @@ FOLDER = "run"
 
 
 def command(words: tuple[str, ...], *more: str) -> list[str]:
-    """The command of a scenario; run it in a folder of its own."""
+    """Return the command of a scenario, to be run in a folder of its own."""
     return [sys.executable, str(REPOSITORY / "cli.py"), f"run_dir={FOLDER}", "resume=auto", *COMMON, *words, *more]
 
 
 def start(words: list[str], folder: Path) -> subprocess.Popen[str]:
-    """A process, with its output in ``output.txt``."""
+    """Start a process whose output goes to ``output.txt``."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "output.txt").open("a") as output:
         return subprocess.Popen(words, cwd=folder, stdout=output, stderr=output, text=True, env=environment)
 
 
 def finish(words: list[str], folder: Path) -> float:
-    """Run to the end; returns the seconds.
+    """Run a command to its end, and return the seconds.
 
     Raises:
         AssertionError: it ended with another exit code than 0.
@@ -74,7 +74,7 @@ def finish(words: list[str], folder: Path) -> float:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Everything of a run that must not depend on how often it was killed; tensors as bytes."""
+    """Return everything of a run that must not depend on the number of kills; tensors as bytes."""
     run = folder / FOLDER
     last = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
     best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
@@ -93,7 +93,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def plain(state: Any) -> Any:
-    """Tensors as bytes, which compare; nan is equal to itself."""
+    """Replace tensors by their bytes, which can be compared; NaN then equals itself."""
     if isinstance(state, torch.Tensor):
         return (str(state.dtype), tuple(state.shape), state.contiguous().numpy().tobytes())
     if isinstance(state, dict):
@@ -102,20 +102,20 @@ def plain(state: Any) -> Any:
 
 
 def lines(path: Path) -> list[dict[str, float]]:
-    """metrics.jsonl without what is a matter of time and memory; a torn line is an error."""
+    """Read metrics.jsonl without times and memory; half a line is an error."""
     read = [json.loads(line) for line in path.read_text().splitlines()]
     return [{name: value for name, value in line.items() if name not in TIMING} for line in read]
 
 
 def without_timing(table: str) -> list[list[str]]:
-    """The cells of a CSV file, but for the columns that are a matter of time."""
+    """Return the cells of a CSV file, without the columns of times and memory."""
     rows = [line.split(",") for line in table.splitlines()]
     kept = [column for column, name in enumerate(rows[0]) if name not in TIMING]
     return [[row[column] for column in kept] for row in rows]
 
 
 def points(folder: Path) -> dict[str, list[tuple[str, int, float]]]:
-    """Every scalar of every event file, as it stands there: what a viewer would have to hide counts too."""
+    """Return every scalar of every event file, including scalars that a viewer would hide."""
     found: dict[str, list[tuple[str, int, float]]] = {}
     for path in sorted(folder.rglob("events*")):
         for event in EventFileLoader(str(path)).Load():
@@ -127,7 +127,7 @@ def points(folder: Path) -> dict[str, list[tuple[str, int, float]]]:
 
 
 def newest(folder: Path, pattern: str) -> float:
-    """When a file of a run was last changed; 0 where there is none yet."""
+    """Return when a file of a run was last changed; 0 if there is no file."""
     times = []
     for path in (folder / FOLDER).glob(pattern):
         with_time = path.stat(follow_symlinks=False).st_mtime_ns if path.exists() else 0
@@ -148,7 +148,7 @@ PHASES: dict[str, Callable[[Path], float]] = {
 
 
 def kill_once(words: list[str], folder: Path, draw: random.Random, seconds: float, number: int) -> str:
-    """Start the command, and send it a signal at a random moment; returns what happened."""
+    """Start the command, send a signal to the process at a random moment, and return what happened."""
     before = {name: changed(folder) for name, changed in PHASES.items()}
     process = start(words, folder)
     phase = draw.choice(["time", "time", "time", *PHASES])
@@ -174,7 +174,7 @@ def kill_once(words: list[str], folder: Path, draw: random.Random, seconds: floa
 
 
 def survive(scenario: str, draw: random.Random, wanted: dict[str, Any], seconds: float, number: int) -> str:
-    """One run with up to three kills; compares it with the undisturbed one.
+    """Do a run with up to three kills, and compare it with the undisturbed run.
 
     Raises:
         AssertionError: they differ, or a command failed.
@@ -195,14 +195,14 @@ def survive(scenario: str, draw: random.Random, wanted: dict[str, Any], seconds:
 
 
 def undisturbed(scenario: str) -> tuple[dict[str, Any], float]:
-    """What a scenario gives when nobody kills it, and the seconds it takes."""
+    """Return the outcome of a scenario without kills, and the seconds that the run takes."""
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         seconds = finish(command(SCENARIOS[scenario]), Path(name))
         return outcome(Path(name)), seconds
 
 
 def main() -> None:
-    """Do as many as asked, in turn over the scenarios; prints one line each and the count at the end."""
+    """Do the requested runs, in turn over the scenarios; print a line for each run and the count at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Commands of several processes, for tests: started with a mark, so that none of them can stay behind unseen."""
+"""Commands of several processes, started with a mark in their environment, so that a process left behind is found."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MARK = "TRAINER_TEST_MARK"
 
 
 def torchrun(count: int, *options: str) -> list[str]:
-    """The beginning of a command under torchrun, with a place to meet of its own."""
+    """Return the beginning of a command under torchrun that shares no address with other commands."""
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *options]
 
 
 @dataclass
 class Processes:
-    """A command and everything that it starts.
+    """A command and all processes that it starts.
 
     Args:
         words: the command.
@@ -50,12 +50,12 @@ class Processes:
         )
 
     def finish(self, timeout: float = 120) -> tuple[int, str, str]:
-        """Wait for the end; returns the exit code, stdout and stderr."""
+        """Wait for the end, and return the exit code, stdout and stderr."""
         out, errors = self.command.communicate(timeout=timeout)
         return self.command.returncode, out, errors
 
     def all(self) -> list[int]:
-        """The ids of all processes that have the mark, whoever their parent is now."""
+        """Return the ids of all processes with the mark, whatever their parents are now."""
         wanted, found = f"{MARK}={self.mark}".encode(), []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -67,7 +67,7 @@ class Processes:
         return found
 
     def rank(self, rank: int) -> int | None:
-        """The id of the process with this rank; None before there is one."""
+        """Return the id of the process with a rank, or None."""
         for number in self.all():
             try:
                 environment = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
@@ -79,14 +79,14 @@ class Processes:
         return None
 
     def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
-        """Raises AssertionError where the command ends, or the time is over, before the condition holds."""
+        """Wait until a condition holds; raise AssertionError if the command ends first, or the time is over."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline and self.command.poll() is None, self.finish()
             time.sleep(0.02)
 
     def until_none_is_left(self, seconds: float = 20) -> None:
-        """Raises AssertionError where one stays."""
+        """Wait until no process is left; raise AssertionError if the time is over."""
         deadline = time.monotonic() + seconds
         while self.all():
             assert time.monotonic() < deadline, f"left behind: {self.all()}"
@@ -99,7 +99,7 @@ def _status(entry: Path) -> str:
 
 @contextmanager
 def started(words: list[str], folder: Path, **environment: str) -> Iterator[Processes]:
-    """A command, none of whose processes outlives the block."""
+    """Start a command; none of its processes outlives the block."""
     processes = Processes(words, folder, environment)
     try:
         yield processes
@@ -110,7 +110,7 @@ def started(words: list[str], folder: Path, **environment: str) -> Iterator[Proc
 
 
 def run(words: list[str], folder: Path, **environment: str) -> tuple[int, str, str]:
-    """A command from its beginning to its end, after which none of its processes is left."""
+    """Run a command to its end, check that it leaves no process, and return its exit code, stdout and stderr."""
     with started(words, folder, **environment) as processes:
         finished = processes.finish()
         processes.until_none_is_left()
@@ -118,18 +118,16 @@ def run(words: list[str], folder: Path, **environment: str) -> tuple[int, str, s
 
 
 def points(run_dir: Path, name: str) -> list[float]:
-    """The values of a curve."""
+    """Return the values of a curve."""
     lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
     return [line[name] for line in lines if name in line]
 
 
 def state(run_dir: Path, name: str = "last.pt") -> dict[str, Any]:
-    """A checkpoint."""
     loaded: dict[str, Any] = torch.load(run_dir / "checkpoints" / name, weights_only=True)
     return loaded
 
 
 def summary(run_dir: Path) -> dict[str, Any]:
-    """What summary.json holds."""
     loaded: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
     return loaded

@@ -1,4 +1,4 @@
-"""Train over two machines, which are two network namespaces of this one with a cable between them; then cut the cable.
+"""Train over two network namespaces of this machine, joined by a virtual cable like two machines; then cut the cable.
 
     python -m tests.two_machines
 
@@ -60,20 +60,20 @@ class Machine:
 
     @property
     def address(self) -> str:
-        """Of its end of the cable."""
+        """The address of the machine's end of the cable."""
         return f"10.77.0.{self.number}"
 
     @property
     def run_dir(self) -> Path:
-        """What its commands write, if they write."""
+        """The run directory of the machine's commands, if they write one."""
         return self.folder / "run"
 
     def ip(self, *words: str) -> None:
-        """Change its network."""
+        """Run a command of iproute2 in the namespace."""
         ip("-n", self.name, *words)
 
     def torchrun(self, meeting: str, words: Sequence[str]) -> list[str]:
-        """The command of this machine; the other one's differs in what is about the machine."""
+        """Return the command of this machine, which differs from that of the other only in the machine's address."""
         return [
             *("ip", "netns", "exec", self.name, sys.executable, "-m", "torch.distributed.run"),
             *("--nnodes=2", "--nproc_per_node=1", "--max_restarts=0", "--rdzv_backend=c10d", f"--rdzv_id={meeting}"),
@@ -83,7 +83,7 @@ class Machine:
 
 
 class Ending(NamedTuple):
-    """How a command ended, and when."""
+    """How and when a command ended."""
 
     at: float
     code: int
@@ -93,13 +93,13 @@ class Ending(NamedTuple):
 
 @dataclass(frozen=True)
 class Running:
-    """A command on each machine."""
+    """The same command, running on each machine."""
 
     processes: list[Processes]
     endings: list[Future[Ending]]
 
     def finish(self) -> list[Ending]:
-        """Wait for both.
+        """Wait for both commands.
 
         Raises:
             AssertionError: one does not end, or leaves a process behind.
@@ -118,12 +118,12 @@ class Running:
 
 
 def ip(*words: str) -> None:
-    """A command of iproute2."""
+    """Run a command of iproute2."""
     subprocess.run(["ip", *words], check=True)
 
 
 def missing() -> str | None:
-    """What this machine lacks for two others in it."""
+    """Return what this machine lacks to contain two others, or an empty text."""
     if shutil.which("ip") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "needs Linux, root and ip (iproute2)"
     name = f"trainer-{os.getpid()}-probe"
@@ -134,7 +134,7 @@ def missing() -> str | None:
 
 @contextmanager
 def joined(folder: Path) -> Iterator[tuple[Machine, Machine]]:
-    """Two machines with a cable between them; nothing of them is left."""
+    """Provide two machines with a cable between them, and remove them afterwards."""
     first, second = (Machine(f"trainer-{os.getpid()}-{number}", number, folder / str(number)) for number in (1, 2))
     with ExitStack() as stack:
         for machine in (first, second):
@@ -151,7 +151,7 @@ def joined(folder: Path) -> Iterator[tuple[Machine, Machine]]:
 
 @contextmanager
 def running(machines: Sequence[Machine], words: Sequence[str], timeout: float = PATIENCE) -> Iterator[Running]:
-    """The same command on both machines, none of whose processes outlives the block."""
+    """Run the same command on both machines; no process outlives the block."""
     meeting = uuid.uuid4().hex
     with ThreadPoolExecutor() as pool, ExitStack() as stack:
         begun = [
@@ -170,13 +170,13 @@ def running(machines: Sequence[Machine], words: Sequence[str], timeout: float = 
 
 
 def ending_of(processes: Processes, timeout: float) -> Ending:
-    """Wait for it, and read what it says all the while: a full pipe would stop it."""
+    """Read the output of a command until its end, because a full pipe would stop the command."""
     code, out, errors = processes.finish(timeout)
     return Ending(time.monotonic(), code, out, errors)
 
 
 def commands(numbers: Sequence[int]) -> list[str]:
-    """What processes are."""
+    """Return the command lines of processes."""
     found = []
     for number in numbers:
         with suppress(OSError):
@@ -186,12 +186,12 @@ def commands(numbers: Sequence[int]) -> list[str]:
 
 
 def length(path: Path) -> int:
-    """The lines of a file that may not be there yet."""
+    """Count the lines of a file, which need not exist yet."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def wait_for_lines(machine: Machine, at_least: int, both: Running) -> None:
-    """Until so many steps are logged.
+    """Wait until a number of steps is logged.
 
     Raises:
         AssertionError: a command has ended before, or it takes too long.
@@ -205,7 +205,7 @@ def wait_for_lines(machine: Machine, at_least: int, both: Running) -> None:
 
 
 def alone(folder: Path, words: Sequence[str]) -> Path:
-    """The run of one process, with the same words."""
+    """Do the run with one process and the same words."""
     folder.mkdir()
     code, _, errors = run([*TRAIN, *words], folder)
     assert code == 0, errors
@@ -213,7 +213,7 @@ def alone(folder: Path, words: Sequence[str]) -> Path:
 
 
 def compare(one: Path, two: Path) -> str:
-    """Raises AssertionError where two machines have trained something else than one process; returns the numbers."""
+    """Compare the training of two machines with that of one process, and return the numbers."""
     largest = 0.0
     for name in ("train/loss", "val/loss", "test/loss", "gradient_norm"):
         wanted, got = points(one, name), points(two, name)
@@ -237,7 +237,7 @@ def compare(one: Path, two: Path) -> str:
 
 
 def check_one_run(machines: tuple[Machine, Machine]) -> None:
-    """Raises AssertionError unless the first machine has the one run directory, with one of everything."""
+    """Check that only the first machine has a run directory, with one of everything."""
     first, second = machines
     assert list(second.folder.iterdir()) == [], f"machine 2 has written {list(second.folder.iterdir())}"
     assert list(first.folder.iterdir()) == [first.run_dir], f"machine 1 has written {list(first.folder.iterdir())}"
@@ -247,7 +247,7 @@ def check_one_run(machines: tuple[Machine, Machine]) -> None:
 
 
 def same_result(folder: Path, machines: tuple[Machine, Machine]) -> None:
-    """A whole run, against that of one process."""
+    """Compare a whole run on two machines with a run of one process."""
     words = (*WORDS, *SHORT)
     one = alone(folder / "alone", words)
     begun = time.monotonic()
@@ -262,7 +262,7 @@ def same_result(folder: Path, machines: tuple[Machine, Machine]) -> None:
 
 
 def cut_in_two(machines: tuple[Machine, Machine], timeout: float) -> None:
-    """The cable is cut in the middle of a run, and joined again when the run is over; its directory says why."""
+    """Cut the cable in the middle of a run, and join it after the run; the run directory says why the run ended."""
     first, second = machines
     with running(machines, (*WORDS, *LONG, "epochs=1000"), PATIENCE + 3 * timeout) as both:
         wait_for_lines(first, CUT_AFTER, both)
@@ -296,7 +296,7 @@ def cut_in_two(machines: tuple[Machine, Machine], timeout: float) -> None:
 
 
 def go_on(folder: Path, machines: tuple[Machine, Machine]) -> None:
-    """The same command, and the run ends as if nothing had happened."""
+    """Repeat the command, and check that the run ends as if nothing had happened."""
     first = machines[0]
     step, done = state(first.run_dir)["step"], length(first.run_dir / "metrics.jsonl")
     epochs = f"epochs={done // 20 + 2}"  # of 20 steps each
@@ -315,7 +315,7 @@ def go_on(folder: Path, machines: tuple[Machine, Machine]) -> None:
 
 
 def show(folder: Path, timeout: float) -> None:
-    """All of it; prints a line for each thing seen.
+    """Do all checks, and print a line for each.
 
     Raises:
         AssertionError: something is wrong.
@@ -331,7 +331,7 @@ def show(folder: Path, timeout: float) -> None:
 
 
 def main() -> None:
-    """Ends with code 0, or at the first thing that is wrong."""
+    """End with code 0, or at the first failed check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds from the cut to the end of both processes")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A handful of what ``python -m tests.kills`` does by the hundred: real runs, killed and gone on with."""
+"""A few of the kills that ``python -m tests.kills`` does by the hundred: real runs, killed and resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that the command starts: from Python too, and what it needs to know before."""
+"""Processes that the command starts, from Python too, and the checks before their start."""
 
 from __future__ import annotations
 

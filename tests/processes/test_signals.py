@@ -1,4 +1,4 @@
-"""Asking a run to end: heard in every phase, never within a step; the state is saved, and what goes on is the same."""
+"""Signals: handled in every phase, never within a step; the state is saved, and the resumed run is the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pathlib import Path
 
 from torch import nn
 
-from trainer.augment import OFF
+from trainer.data.augment_images import OFF
 from trainer.data import Data, Split
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
@@ -95,7 +95,7 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> N
 
 
 def start(folder: Path, *words: str, slow: str = "") -> subprocess.Popen[str]:
-    """The command, taking its time in a phase."""
+    """Start the command so that a phase takes long."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SLOW": slow}
     return subprocess.Popen(
         [*COMMAND, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -103,7 +103,7 @@ def start(folder: Path, *words: str, slow: str = "") -> subprocess.Popen[str]:
 
 
 def start_in(folder: Path, phase: str, *words: str) -> subprocess.Popen[str]:
-    """The command, when it has come to a phase in which it takes its time."""
+    """Start the command, and wait until it is in a phase that takes long."""
     mark = folder / "phase"
     mark.unlink(missing_ok=True)
     process = start(folder, *PLUGIN, *words, slow=phase)

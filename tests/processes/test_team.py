@@ -1,4 +1,4 @@
-"""Several processes: the same training, one of everything, and what happens when one of them fails. All over gloo."""
+"""Several processes over gloo: the same training, one of everything, and what happens if a process fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import torch
 from tests import kills, two_machines
 from tests.conftest import REPOSITORY, Train
 from tests.shell import CLI, DDP, TRAIN, Processes, points, run, started, state, summary, torchrun
-from trainer.processes.group import Group
 from trainer.processes.signals import INTERRUPTED, TERMINATED
 
 WORDS = ("log_every=1", "logger=none", "seed=3")
@@ -34,7 +33,7 @@ WEIGHTS = 1e-5  # the largest difference of a weight; seen: 9e-7
 
 
 def assert_same_training(one: Path, many: Path) -> None:
-    """The same losses and weights to rounding, and the same metrics to the last digit."""
+    """Check for the same losses and weights to rounding, and the same metrics to the last digit."""
     for name in ("train/loss", "val/loss", "test/loss", "gradient_norm"):
         assert len(points(one, name)) > 0
         assert points(many, name) == pytest.approx(points(one, name), **CLOSE), name
@@ -48,7 +47,7 @@ def assert_same_training(one: Path, many: Path) -> None:
 
 
 def assert_one_of_everything(run_dir: Path) -> None:
-    """No second log, no event file of another process, nothing half written."""
+    """Check that there is no second log, no event file of another process, and nothing half written."""
     names = {path.name for path in run_dir.iterdir()}
     expected = {"checkpoints", "config.yaml", "environment.json", "metrics.jsonl", "overrides.yaml", "summary.json"}
     assert names - {"tensorboard"} == expected | {"train.log"}
@@ -56,7 +55,7 @@ def assert_one_of_everything(run_dir: Path) -> None:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """The run directories of the one sweep under outputs/, where there must be nothing else."""
+    """Return the run directories of the only sweep under outputs/."""
     (day,) = (folder / "outputs" / "sweeps").iterdir()
     (place,) = day.iterdir()
     assert [path.name for path in (folder / "outputs").iterdir()] == ["sweeps"]
@@ -361,7 +360,7 @@ KILLED = ("model=gru", "model.dropout=0.3", "model.layers=2", "ema=0.9", *DDP, "
 
 
 def kill_a_rank(folder: Path, draw: random.Random, seconds: float) -> str:
-    """Run to the end, with one process killed at a random moment; returns the moment."""
+    """Run to the end, with one process killed at a random moment; return the moment."""
     moment, rank = draw.uniform(1.0, seconds), draw.randint(0, 1)
     with started(kills.command(KILLED), folder) as processes:
         begun = time.monotonic()
@@ -388,17 +387,6 @@ def test_a_rank_that_is_killed_at_any_moment_changes_nothing(tmp_path: Path, run
         got = kills.outcome(folder)
         assert [name for name in wanted if got[name] != wanted[name]] == [], story
     print("\n".join(story))
-
-
-def test_processes_ask_each_other_at_a_pace_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr("torch.distributed.all_reduce", lambda flags, op: asked.append(int(flags[1])))
-    group = Group(0, 2)
-    for _ in range(1000):
-        assert group.agree_on_signal(None) is None
-    assert 5 < len(asked) < 12 and asked[:3] == [2, 4, 8]
-    group.reset_pace()
-    assert group.agree_on_signal(15) == 15
 
 
 @pytest.mark.slow

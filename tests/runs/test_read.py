@@ -1,4 +1,4 @@
-"""What stands in run directories: every state, what is found where, and files that are damaged."""
+"""Reading run directories: every state, which runs a name stands for, and damaged files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUMMARY = {
 
 
 def made(folder: Path, summary: Any = SUMMARY, words: Sequence[str] = ("seed=1",), started: str = "2026-07-01") -> Path:
-    """A run that began on a day; without a summary it was killed."""
+    """Write a run that began on a given day; a run without a summary was killed."""
     points = [{"step": 1, "epoch": 1, "train/loss": 2.0}, {"step": 2, "epoch": 1, "train/loss": 1.0, "val/loss": 0.5}]
     write_run(folder, list(words), {"seed": 1, "model": {"name": "gru", "hidden": 8}}, summary, points)
     (folder / "environment.json").write_text(json.dumps({"started": f"{started}T10:00:00"}))

@@ -1,4 +1,4 @@
-"""Going on with a run: exactly, into the same directory, and only with what may be other."""
+"""Resuming a run: exactly, in the same directory, and only with changes that keep the training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Again = Callable[..., Result]
 
 @pytest.fixture
 def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Again:
-    """``again("epochs=3", …)``: the command in this process, each call in the same folder."""
+    """Return ``again("epochs=3", …)``, which runs the command in this process, always in the same folder."""
 
     def call(*words: str) -> Result:
         monkeypatch.chdir(tmp_path)
