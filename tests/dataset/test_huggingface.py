@@ -347,7 +347,7 @@ def test_bad_numbers_are_named_by_their_rows(tmp_path: Path) -> None:
         ({"input": "text", "task": "regression"}, "dataset.task: must be classification for texts, got regression"),
         ({"input": "text", "target": "b"}, "dataset.target: must be one column of classes for texts, got b"),
         ({"config": "x"}, "dataset.config: files have no configurations, got x"),
-        ({"input": "a", "target": "label", "task": "regression"}, "dataset.target: label: holds texts, not numbers"),
+        ({"input": "a", "target": "label", "task": "regression"}, "dataset.target: label: holds text, not numbers"),
         ({"augment": {"flip": True}}, "dataset.augment.flip: does nothing to texts, which the set has"),
         ({"input": "a", "augment": {"drop": 0.5}}, "dataset.augment.drop: does nothing to numbers, which the set has"),
     ],

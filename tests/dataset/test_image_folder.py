@@ -241,7 +241,7 @@ def test_the_normalisation_is_that_of_training_pictures_evenly_drawn(
 ) -> None:
     pixels = write(tmp_path / "train", {"a": 10, "b": 10}, mode="RGB")
     write(tmp_path / "test", {"a": 1, "b": 1}, mode="RGB")
-    monkeypatch.setattr(pictures, "SOME", 7)
+    monkeypatch.setattr(pictures, "MAX_MEASURED", 7)
     for in_memory in (True, False):
         normalise = build(tmp_path, val_fraction=0.0, in_memory=in_memory).normalise
         assert normalise is not None

@@ -15,7 +15,7 @@ from tests.helpers import defaults, loaders_of
 from trainer.config import ConfigError
 from trainer.data import Data, ReadOptions, Split
 from trainer.data.random_numbers import SampleRandom
-from trainer.data.readers.tokens import Drop, Tokenizer
+from trainer.data.readers.tokens import TokenDropout, Tokenizer
 from trainer.dataset.text import text
 
 GOOD, BAD = "a good and funny film", "a bad and boring film"
@@ -159,12 +159,12 @@ def test_texts_on_the_disk_give_the_same_batches_bit_for_bit(tmp_path: Path, mon
 def test_dropped_tokens_are_unknown_and_padding_stays() -> None:
     tokens, lengths = torch.full((500, 20), 7), torch.full((500,), 15)
     tokens[:, 15:] = 0
-    changed, same = Drop(0.25)((tokens, lengths), SampleRandom(torch.arange(500), 0))
+    changed, same = TokenDropout(0.25)((tokens, lengths), SampleRandom(torch.arange(500), 0))
     assert torch.equal(same, lengths)
     assert set(changed[:, :15].unique().tolist()) == {1, 7}
     assert set(changed[:, 15:].unique().tolist()) == {0}
     assert (changed == 1).sum() / (500 * 15) == pytest.approx(0.25, abs=0.02)
-    shorter, _ = Drop(0.25)((tokens[:, :17], lengths), SampleRandom(torch.arange(500), 0))
+    shorter, _ = TokenDropout(0.25)((tokens[:, :17], lengths), SampleRandom(torch.arange(500), 0))
     assert torch.equal(shorter, changed[:, :17])  # whatever it is padded to
 
 

@@ -1,7 +1,7 @@
 """The registry of data sets: component(seed, *, keys) returns a trainer.data.Data.
 
-A component that can also be read for a finished run, or only to be looked at, is component(seed, options, *, keys) with
-a trainer.data.ReadOptions.
+A component(seed, options, *, keys) is also given a trainer.data.ReadOptions. It can read the data set as a finished run
+does, or report every bad sample.
 """
 
 from trainer.config.registry import Registry

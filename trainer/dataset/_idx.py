@@ -1,4 +1,4 @@
-"""What the MNISTs share: the IDX files they come in, read without torchvision, whose import takes longer."""
+"""The IDX files of MNIST and the sets like it, read without torchvision, whose import takes longer."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PREFIXES = {"train": "train", "test": "t10k"}
 def idx_images(
     name: str, class_name: str, folder: str, classes: tuple[str, ...], seed: int, root: str, **keys: Unpack[ImageKeys]
 ) -> Data:
-    """The data set ``name``, whose files stand in ``root/folder``.
+    """Read the data set ``name`` from the files in ``root/folder``.
 
-    What is not there ``torchvision.datasets.<class_name>`` downloads, where there is a network.
+    ``torchvision.datasets.<class_name>`` downloads missing files.
 
     Raises:
-        ConfigError: the files are not there and cannot be downloaded.
-        RunError: a file is there and cannot be read.
+        ConfigError: files are missing and cannot be downloaded.
+        RunError: a file cannot be read.
     """
     where = Path(root) / folder
     files = [
@@ -45,10 +45,10 @@ def idx_images(
 
 
 def read_idx(file: Path) -> Tensor:
-    """A uint8 tensor from a file of the IDX format: two zeros, 8 for uint8, the dimensions, their sizes, the values.
+    """Return the uint8 tensor in an IDX file: two zeros, 8 for uint8, the number of dimensions, the sizes, the values.
 
     Raises:
-        ValueError: it is another file, or not whole.
+        ValueError: the file has another format, or is cut off.
     """
     content = bytearray(file.stat().st_size)
     with file.open("rb") as opened:

@@ -1,4 +1,4 @@
-"""What the image data sets share: from raw pictures and labels to a ``Data``."""
+"""Image data sets: from raw pictures and labels to a ``Data``."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def image_data(
     top: int = TOP,
     **keys: Unpack[ImageKeys],
 ) -> Data:
-    """Check the labels, cut val off, and measure the normalisation on what is left to train on.
+    """Check the labels, cut val off train, and measure the normalisation on the rest of train.
 
     Args:
         train, test: splits of sources with (samples, channels, height, width) uint8 images and int64 classes.
-        top: the value of the brightest pixel there can be.
+        top: the largest value that a pixel can have.
 
     Raises:
         RunError: a label is outside the classes.
-        ConfigError: nothing is left of a split.
+        ConfigError: a split would be without a sample.
     """
     for split, part in (("train", train), ("test", test)):
         check_classes(name, split, part.targets, len(classes))
@@ -63,7 +63,7 @@ def image_data(
         normalise=Normalise.measure(train),
         augment=Augment.from_keys(keys["augment"], top),
         mix=MixImages.from_keys(keys["augment"], height, width),
-        in_memory=keys["in_memory"] is not False,  # they are whole tensors
+        in_memory=keys["in_memory"] is not False,  # the samples are in memory anyway
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
         preprocess={"top": top},
@@ -71,10 +71,10 @@ def image_data(
 
 
 def file_split(name: str, where: Path, images: Tensor, labels: Tensor) -> Split:
-    """As ``image_split``, of what files in ``where`` hold.
+    """Return ``image_split`` of the images and labels in the files of the folder ``where``.
 
     Raises:
-        RunError: there is not a label for each image.
+        RunError: the numbers of images and labels differ.
     """
     if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
         raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")
@@ -82,5 +82,5 @@ def file_split(name: str, where: Path, images: Tensor, labels: Tensor) -> Split:
 
 
 def image_split(images: Tensor, labels: Tensor) -> Split:
-    """Every sample of (samples, channels, height, width) images and (samples,) labels."""
+    """Return a split of all (samples, channels, height, width) images and (samples,) labels."""
     return Split.all(TensorSource((images,), labels.long()))

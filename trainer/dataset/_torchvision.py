@@ -1,4 +1,4 @@
-"""What the data sets that torchvision downloads and reads share."""
+"""Data sets that torchvision downloads and reads."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ from trainer.dataset._images import ImageKeys, file_split, image_data
 def torchvision_images(
     name: str, class_name: str, folder: str, seed: int, root: str, **keys: Unpack[ImageKeys]
 ) -> Data:
-    """The data set ``name``: ``torchvision.datasets.<class_name>``, whose files stand in ``root/folder``.
-
-    What is not there is downloaded, where there is a network.
+    """Read ``torchvision.datasets.<class_name>`` from the files in ``root/folder``, and download missing files.
 
     Raises:
-        ConfigError: the files are not there and cannot be downloaded.
-        RunError: a file is there and cannot be read.
+        ConfigError: files are missing and cannot be downloaded.
+        RunError: a file cannot be read.
     """
     train, classes = _read(name, class_name, folder, root, train=True)
     test, _ = _read(name, class_name, folder, root, train=False)
@@ -53,12 +51,12 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
 
 
 def download(name: str, class_name: str, root: str, where: Path, *, train: bool = True) -> Any:
-    """Fetch what is not there of ``torchvision.datasets.<class_name>``, and read a split; leaves no empty folder.
+    """Download the missing files of ``torchvision.datasets.<class_name>``, and read a split.
 
-    Of several processes of a machine one downloads, and the others find it done.
+    Of several processes on a machine one downloads while the others wait. A failed download leaves no empty folder.
 
     Raises:
-        ConfigError: it cannot be fetched.
+        ConfigError: the files cannot be downloaded.
     """
     from trainer.data.torchvision_import import torchvision
 
@@ -68,7 +66,7 @@ def download(name: str, class_name: str, root: str, where: Path, *, train: bool 
         with FileLock(Path(tempfile.gettempdir()) / f"train-download-{place}.lock"):
             return getattr(torchvision.datasets, class_name)(root, train=train, download=True)
     except Exception as error:
-        for path in missing:  # torchvision makes them before it tries
+        for path in missing:  # torchvision makes the folders before it downloads
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise ConfigError(
@@ -77,7 +75,7 @@ def download(name: str, class_name: str, root: str, where: Path, *, train: bool 
 
 
 def _split(name: str, where: Path, dataset: Any) -> Split:
-    """The CIFARs hold (samples, height, width, 3) arrays."""
+    """Return a split of a set with (samples, height, width, 3) pixels."""
     images = torch.as_tensor(dataset.data).permute(0, 3, 1, 2).contiguous()
     return file_split(name, where, images, torch.as_tensor(dataset.targets))
 

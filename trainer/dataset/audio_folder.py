@@ -6,7 +6,7 @@ from typing_extensions import Unpack
 
 from trainer.data import Data, ReadOptions
 from trainer.data.audio import SUFFIXES
-from trainer.data.readers.files import Problems, class_folders, with_suffix
+from trainer.data.readers.files import Problems, class_folders, keep_suffixes
 from trainer.data.readers.sounds import SoundKeys, sound_data
 from trainer.dataset import DATASETS
 
@@ -15,13 +15,11 @@ NAME = "audio_folder"
 
 @DATASETS.register
 def audio_folder(seed: int, options: ReadOptions, **keys: Unpack[SoundKeys]) -> Data:
-    """Sounds as log-mel spectrograms or as waves: the mean of their channels, all resampled to one rate.
+    """Read sounds as log-mel spectrograms or as waves: the mean of their channels, all resampled to one rate.
 
     Raises:
         ConfigError: there are no class folders, or as ``sound_data``.
     """
     problems = Problems(NAME, keys["on_error"], options.report_all)
-    files, warnings = with_suffix(class_folders(NAME, keys["path"], problems), SUFFIXES, "sound", problems)
-    return sound_data(
-        NAME, seed, files, lambda some: [file.content for file in some].__getitem__, options, problems, warnings, **keys
-    )
+    files = keep_suffixes(class_folders(NAME, keys["path"], problems), SUFFIXES, "sound", problems)
+    return sound_data(seed, files, lambda some: [file.content for file in some].__getitem__, options, problems, **keys)

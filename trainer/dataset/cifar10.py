@@ -10,5 +10,4 @@ from trainer.dataset._torchvision import torchvision_images
 
 @DATASETS.register
 def cifar10(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
-    """See ``torchvision_images``."""
     return torchvision_images("cifar10", "CIFAR10", "cifar-10-batches-py", seed, root, **keys)

@@ -10,5 +10,4 @@ from trainer.dataset._torchvision import torchvision_images
 
 @DATASETS.register
 def cifar100(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
-    """See ``torchvision_images``."""
     return torchvision_images("cifar100", "CIFAR100", "cifar-100-python", seed, root, **keys)

@@ -9,18 +9,18 @@ from trainer.data import Data, split_off
 from trainer.dataset import DATASETS
 from trainer.dataset._images import ImageKeys, image_data, image_split
 
-# Source, authors and licence stand in the file's own metadata; tests/dataset/make_digits.py made it.
+# The metadata of the file name source, authors and licence; tests/dataset/make_digits.py writes the file.
 FILE = Path(__file__).with_name("digits.safetensors")
 TEST_FRACTION = 0.15
-TOP = 16  # of a pixel
+TOP = 16  # the largest value of a pixel
 
 
 @DATASETS.register
 def digits(seed: int, **keys: Unpack[ImageKeys]) -> Data:
-    """The digits 0 to 9, pixels 0 to 16.
+    """Read pictures of the digits 0 to 9, with pixels from 0 to 16.
 
-    The original has no split that its packaged part keeps, so 15 % of every class are the test set, the same ones
-    whatever the seed: results of different seeds can be compared.
+    The packaged part of the original has no splits, so 15 % of every class are the test set. The test set does not
+    depend on the seed, so that results of different seeds can be compared.
     """
     tensors = load_file(FILE)
     everything = image_split(tensors["images"], tensors["labels"])

@@ -12,5 +12,4 @@ CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 
 @DATASETS.register
 def fashion_mnist(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
-    """See ``idx_images``."""
     return idx_images("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", CLOTHES, seed, root, **keys)

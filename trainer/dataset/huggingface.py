@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,23 +20,22 @@ from trainer.data import Data, RaggedSource, ReadOptions, TensorSource, audio
 from trainer.data.audio import AudioAugmentKeys
 from trainer.data.augment_images import AugmentKeys
 from trainer.data.readers import hub
-from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Places, Targets, array_data, find_classes
+from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Candidates, Targets, array_data, find_task
 from trainer.data.readers.files import Item, OwnKeys, Problems, need_samples
-from trainer.data.readers.hub import NAME, Columns
-from trainer.data.readers.pictures import File, FormKeys, Names, PictureKeys, picture_data
+from trainer.data.readers.hub import NAME, HubColumns
+from trainer.data.readers.pictures import FormKeys, Names, PictureFile, PictureKeys, picture_data
 from trainer.data.readers.sounds import SoundKeys, WaveKeys, sound_data
-from trainer.data.readers.tokens import Keys as TextKeys
-from trainer.data.readers.tokens import TextAugmentKeys, TokenKeys, token_data
+from trainer.data.readers.tokens import TextAugmentKeys, TextKeys, TokenKeys, token_data
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
 
 
 class EveryAugmentKeys(AugmentKeys, AudioAugmentKeys, TextAugmentKeys):
-    """The keys under ``dataset.augment``: those of pictures, of sounds, and of texts."""
+    """The keys under ``dataset.augment``: those of pictures, of sounds and of texts."""
 
 
 class EveryKeys(OwnKeys, FormKeys, WaveKeys, TokenKeys):
-    """The keys of whatever a set may hold."""
+    """The keys of every kind of samples that a set may hold."""
 
     task: Literal["auto"] | Task
     normalise_targets: bool
@@ -53,30 +52,81 @@ def huggingface(
     target: str | list[str] | None,
     **keys: Unpack[EveryKeys],
 ) -> Data:
-    """A set by its name on the Hub, or of local files; code that comes with a set is never run.
+    """Read a set by its name on the Hub, or from local files; code that comes with a set is never run.
 
     Raises:
-        ConfigError: there is no such set or column, ``datasets`` is missing, or samples are bad.
+        ConfigError: the set or a column does not exist, ``datasets`` is missing, or samples are bad.
     """
     parts = hub.load(keys["path"], config)
-    columns = hub.choose(_train(parts).features, input, target)
-    _check_keys(columns, parts, keys)
+    features = parts["train" if "train" in parts else ""].features
     problems = Problems(NAME, keys["on_error"], options.report_all)
-    # the readers look at their own keys alone
-    if columns.holds == "pictures":
-        return _pictures(seed, options, parts, columns, problems, cast(PictureKeys, keys))
-    if columns.holds == "sounds":
-        return _sounds(seed, options, parts, columns, problems, cast(SoundKeys, keys))
-    if columns.holds == "texts":
-        texts = _texts(keys, parts, columns, problems)
-        return token_data(NAME, seed, texts, options, problems, **cast(TextKeys, keys))
-    return _numbers(seed, options, parts, columns, problems, cast(ArrayKeys, keys))
+    found = _HubSet(keys["path"], parts, features, hub.choose(features, input, target), problems)
+    _check_keys(found, keys)
+    holds = found.columns.holds
+    # each reader takes only the keys that it knows
+    if holds == "pictures":
+        return _pictures(seed, found, options, cast(PictureKeys, keys))
+    if holds == "sounds":
+        return _sounds(seed, found, options, cast(SoundKeys, keys))
+    if holds == "texts":
+        return token_data(seed, _texts(found), options, problems, **cast(TextKeys, keys))
+    return _numbers(seed, found, options, cast(ArrayKeys, keys))
 
 
-def _check_keys(columns: Columns, parts: dict[str, Any], keys: EveryKeys) -> None:
-    """Raises ConfigError for a split without the columns, and for keys that do not fit what is read."""
-    problems = []
-    for split, part in parts.items():
+class _LabelledRow(NamedTuple):
+    """A row that has a class."""
+
+    split: str
+    number: int
+    label: str
+    place: str
+
+
+@dataclass(frozen=True)
+class _HubSet:
+    """A loaded set.
+
+    Args:
+        path: the key ``dataset.path``, for messages.
+        parts: the ``datasets.Dataset`` of each split.
+        features: the ``datasets.Features`` of train.
+        columns: the columns to read and to predict.
+        problems: takes the bad samples.
+    """
+
+    path: object
+    parts: dict[str, Any]
+    features: Any
+    columns: HubColumns
+    problems: Problems
+
+    def labelled_rows(self) -> Iterator[_LabelledRow]:
+        """Yield every row with a class; a row without a class is a problem."""
+        target = self.columns.targets[0]
+        for split, part in self.parts.items():
+            for number, label in enumerate(hub.labels(part, target)):
+                place = hub.place(self.path, split, number)
+                if label:
+                    yield _LabelledRow(split, number, label, place)
+                else:
+                    self.problems.add(place, f"{target}: is empty")
+
+    def labels(self) -> NDArray[np.str_]:
+        """Return (rows,) the class of each row of all splits; empty for a row without a class."""
+        target = self.columns.targets[0]
+        return np.array([label for part in self.parts.values() for label in hub.labels(part, target)], dtype=np.str_)
+
+    def table(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """Return (rows, columns) numbers of all splits, NaN where a number is missing."""
+        columns = [[value for part in self.parts.values() for value in part[name][:]] for name in names]
+        with np.errstate(over="ignore"):
+            return np.array(columns, dtype=np.float64).T.astype(np.float32, order="C")
+
+
+def _check_keys(found: _HubSet, keys: EveryKeys) -> None:
+    """Raise ConfigError if a split lacks a column, or keys do not fit what the set holds."""
+    columns, problems = found.columns, []
+    for split, part in found.parts.items():
         missing = [name for name in (*columns.inputs, *columns.targets) if name not in part.features]
         problems += [f"dataset.path: {keys['path']}: {split} has no column {name}" for name in missing]
     working = {"pictures": AugmentKeys, "sounds": AudioAugmentKeys, "texts": TextAugmentKeys}
@@ -87,42 +137,29 @@ def _check_keys(columns: Columns, parts: dict[str, Any], keys: EveryKeys) -> Non
         if keys["task"] not in ("auto", "classification"):
             problems.append(f"dataset.task: must be classification for {columns.holds}, got {keys['task']}")
         target = columns.targets[0]
-        feature = _train(parts).features[target]
-        if len(columns.targets) > 1 or hub.what(feature) not in ("texts", "numbers") or _holds_fractions(feature):
+        feature = found.features[target]
+        holds_classes = hub.held_by(feature) in ("texts", "numbers") and not _holds_fractions(feature)
+        if len(columns.targets) > 1 or not holds_classes:
             problems.append(f"dataset.target: must be one column of classes for {columns.holds}, got {target}")
     if problems:
         raise ConfigError(*problems)
-
-
-def _train(parts: dict[str, Any]) -> Any:
-    return parts["train"] if "train" in parts else parts[""]
 
 
 def _holds_fractions(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in hub.FRACTIONS
 
 
-def _rows(keys: OwnKeys, parts: dict[str, Any], target: str, problems: Problems) -> Iterator[tuple[str, int, str, str]]:
-    """The split, the number, the class and the place of every row that has a class."""
-    for split, part in parts.items():
-        for row, label in enumerate(hub.labels(part, target)):
-            place = hub.place(keys["path"], split, row)
-            if label:
-                yield split, row, label, place
-            else:
-                problems.add(place, f"{target}: is empty")
-
-
 # ---- pictures and sounds
 
 
 @dataclass(frozen=True)
-class _Files:
-    """The file at a position, which stands in a row of an Arrow file, or is one of its own.
+class _StoredFiles:
+    """Opens the file at a position: bytes in a row of an Arrow file, or a file that the row names.
 
     Args:
         parts: the column of each split.
-        rows: (samples, 2) int64: which of them, and the row.
+        rows: (samples, 2) int64, the number of the split and the row.
+        column: the name of the column.
     """
 
     parts: Sequence[Any]
@@ -137,23 +174,24 @@ class _Files:
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """The same as Pillow takes it."""
+class _StoredPictures:
+    """Opens the file at a position in a form that Pillow takes."""
 
-    files: _Files
+    files: _StoredFiles
 
-    def __call__(self, position: int) -> File:
+    def __call__(self, position: int) -> PictureFile:
         file = self.files(position)
         return io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file)
 
 
 @dataclass(frozen=True)
-class _Column:
+class _FileColumn:
     """A column of files.
 
     Args:
-        parts: that column of each split, whose files the library is not to read.
-        sizes: of each file of each split, in bytes; 0 where there is none.
+        name: of the column.
+        parts: the column of each split, which the library does not decode.
+        sizes: the size of each file in bytes, by split; 0 for a row without a file.
     """
 
     name: str
@@ -161,57 +199,51 @@ class _Column:
     sizes: dict[str, list[int]]
 
     @classmethod
-    def of(cls, parts: dict[str, Any], name: str, feature: Any) -> _Column:
-        """That of the name; ``feature`` is what it is cast to."""
-        raw = {split: part.select_columns([name]).cast_column(name, feature) for split, part in parts.items()}
+    def of(cls, found: _HubSet, feature: Any) -> _FileColumn:
+        """Return the input column of a set, cast to a feature that is not decoded."""
+        (name,) = found.columns.inputs
+        raw = {split: part.select_columns([name]).cast_column(name, feature) for split, part in found.parts.items()}
         return cls(name, raw, {split: _num_bytes(part, name) for split, part in raw.items()})
 
-    def items(self, rows: Iterable[tuple[str, int, str, str]], problems: Problems) -> list[Item]:
-        """Those with a file; their content is the number of the split, and the row."""
+    def items(self, found: _HubSet) -> list[Item]:
+        """Return the labelled rows with a file; the content of an item is the number of the split and the row."""
         numbers = {split: number for number, split in enumerate(self.parts)}
         items = []
-        for split, row, label, place in rows:
+        for split, row, label, place in found.labelled_rows():
             if self.sizes[split][row]:
                 items.append(Item(split, label, place, (numbers[split], row)))
             else:
-                problems.add(place, f"{self.name}: is empty")
+                found.problems.add(place, f"{self.name}: is empty")
         return items
 
-    def files(self, items: Sequence[Item]) -> _Files:
-        """Those of some items."""
+    def files(self, items: Sequence[Item]) -> _StoredFiles:
         rows = np.array([item.content for item in items], dtype=np.int64).reshape(-1, 2)
-        return _Files([*self.parts.values()], rows, self.name)
+        return _StoredFiles([*self.parts.values()], rows, self.name)
 
 
-def _pictures(
-    seed: int, options: ReadOptions, parts: dict[str, Any], columns: Columns, problems: Problems, keys: PictureKeys
-) -> Data:
+def _pictures(seed: int, found: _HubSet, options: ReadOptions, keys: PictureKeys) -> Data:
     import datasets
 
-    column = _Column.of(parts, columns.inputs[0], datasets.Image(decode=False))
+    column = _FileColumn.of(found, datasets.Image(decode=False))
 
-    def opener(items: list[Item], _: Names) -> _Pictures:
-        return _Pictures(column.files(items))
+    def opener(items: list[Item], _: Names) -> _StoredPictures:
+        return _StoredPictures(column.files(items))
 
     def name(item: Item) -> str:
         return f"{item.content[1]} {column.sizes[item.split][item.content[1]]}"
 
-    items = column.items(_rows(keys, parts, columns.targets[0], problems), problems)
-    return picture_data(NAME, seed, items, opener, name, options, problems, **keys)
+    return picture_data(seed, column.items(found), opener, name, options, found.problems, **keys)
 
 
-def _sounds(
-    seed: int, options: ReadOptions, parts: dict[str, Any], columns: Columns, problems: Problems, keys: SoundKeys
-) -> Data:
+def _sounds(seed: int, found: _HubSet, options: ReadOptions, keys: SoundKeys) -> Data:
     import datasets
 
-    column = _Column.of(parts, columns.inputs[0], datasets.Audio(decode=False))
-    items = column.items(_rows(keys, parts, columns.targets[0], problems), problems)
-    return sound_data(NAME, seed, items, column.files, options, problems, **keys)
+    column = _FileColumn.of(found, datasets.Audio(decode=False))
+    return sound_data(seed, column.items(found), column.files, options, found.problems, **keys)
 
 
 def _num_bytes(part: Any, column: str) -> list[int]:
-    """The size of each file, which Arrow knows without reading the file; 0 where there is none."""
+    """Return the size of each file, which Arrow knows without reading the file; 0 for a row without a file."""
     import pyarrow.compute as pc
 
     stored = part.with_format("arrow")[:].column(column)
@@ -228,16 +260,16 @@ def _file_size(path: str | None) -> int:
 # ---- texts
 
 
-def _texts(keys: OwnKeys, parts: dict[str, Any], columns: Columns, problems: Problems) -> Iterator[Item]:
-    (column,), (target,) = columns.inputs, columns.targets
-    values = {split: iter(part[column]) for split, part in parts.items()}
-    at = dict.fromkeys(parts, 0)
-    for split, row, label, place in _rows(keys, parts, target, problems):
-        while at[split] <= row:  # those before it have no class
+def _texts(found: _HubSet) -> Iterator[Item]:
+    (column,) = found.columns.inputs
+    values = {split: iter(part[column]) for split, part in found.parts.items()}
+    at = dict.fromkeys(found.parts, 0)
+    for split, row, label, place in found.labelled_rows():
+        while at[split] <= row:  # rows without a class are skipped
             text = next(values[split])
             at[split] += 1
         if text is None or not text.strip():
-            problems.add(place, f"{column}: is empty")
+            found.problems.add(place, f"{column}: is empty")
         else:
             yield Item(split, label, place, text)
 
@@ -245,122 +277,89 @@ def _texts(keys: OwnKeys, parts: dict[str, Any], columns: Columns, problems: Pro
 # ---- numbers
 
 
-def _numbers(
-    seed: int, options: ReadOptions, parts: dict[str, Any], columns: Columns, problems: Problems, keys: ArrayKeys
-) -> Data:
-    """Columns of numbers are a table; a column of lists is one where all are as long, and else holds sequences."""
-    names = [*parts]
-    splits = np.repeat(np.array(names), [len(part) for part in parts.values()])
+def _numbers(seed: int, found: _HubSet, options: ReadOptions, keys: ArrayKeys) -> Data:
+    """Read columns of numbers as a table, and a column of lists as a table, or as sequences if the lengths vary."""
+    parts, columns = found.parts, found.columns
+    splits = np.repeat(np.array([*parts]), [len(part) for part in parts.values()])
     rows = np.concatenate([np.arange(len(part)) for part in parts.values()])
-
-    def place(row: int) -> str:
-        return hub.place(keys["path"], splits[row], int(rows[row]))
-
-    good = np.ones(len(splits), dtype=bool)
-
-    def drop(bad: NDArray[np.bool_], reason: str) -> None:
-        for row in np.flatnonzero(bad & good).tolist():
-            problems.add(place(row), reason)
-        good[bad] = False
-
-    need_samples(NAME, splits.tolist())
-    task = _find_task(parts, columns.targets, keys["task"])
+    samples = Candidates(splits, lambda row: hub.place(found.path, splits[row], int(rows[row])), found.problems)
+    need_samples(NAME, splits)
+    task = _find_task(found, keys["task"])
     answers: NDArray[Any]
     if task == "classification":
-        answers = _texts_of(parts, columns.targets[0])
-        drop(answers == "", f"{columns.targets[0]}: is empty")
+        answers = found.labels()
+        samples.drop(answers == "", f"{columns.targets[0]}: is empty")
     else:
-        answers = _table(parts, columns.targets)
-        drop(~np.all(np.isfinite(answers), axis=1), f"{', '.join(columns.targets)}: is no finite number")
-    if columns.holds == "lists":
-        name = columns.inputs[0]
-        values, lengths = hub.lists(parts.values(), name)
-        drop(lengths == 0, f"{name}: is empty")
-        of = np.repeat(np.arange(len(splits)), lengths)
-        drop(
-            np.bincount(of[~np.isfinite(values).all(1)], minlength=len(splits)) > 0, f"{name}: is not of finite numbers"
-        )
-    else:
-        values, lengths = _table(parts, columns.inputs), np.ones(len(splits), dtype=np.int64)
-        for at, name in enumerate(columns.inputs):
-            drop(~np.isfinite(values[:, at]), f"{name}: is no finite number")
-    warnings = problems.settle()
-    need_samples(NAME, np.flatnonzero(good).tolist())
+        answers = found.table(columns.targets)
+        samples.drop(~np.all(np.isfinite(answers), axis=1), f"{', '.join(columns.targets)}: is no finite number")
+    values, lengths = _inputs(found, samples)
+    samples.settle()
     if task == "classification":
         texts, codes = np.unique(answers, return_inverse=True)
-        places = Places(place, np.arange(len(splits)))
-        classes, found = find_classes(
-            NAME, texts.tolist(), np.where(good, codes, -1), splits, places, options, problems
-        )
-        warnings += problems.settle()
-        good &= found >= 0
-        targets = Targets(task, classes, torch.from_numpy(found[good]))
+        targets = samples.classes(texts.tolist(), codes, options)
     else:
-        targets = Targets(task, tuple(columns.targets), torch.from_numpy(answers[good]))
-    kept = torch.from_numpy(values[np.repeat(good, lengths)])
-    kind, source = _source(kept, torch.from_numpy(lengths[good]), targets, columns, _train(parts))
-    return array_data(
-        NAME,
-        seed,
-        kind,
-        source,
-        splits[good].tolist(),
-        targets,
-        places=Places(place, np.flatnonzero(good)),
-        columns=columns.inputs if columns.holds == "numbers" else (),
-        options=options,
-        warnings=warnings,
-        **keys,
-    )
+        targets = Targets(task, tuple(columns.targets), torch.from_numpy(answers[samples.good]))
+    kept = torch.from_numpy(values[np.repeat(samples.good, lengths)])
+    kind, source = _source(kept, torch.from_numpy(lengths[samples.good]), targets, found)
+    names = columns.inputs if columns.holds == "numbers" else ()
+    return array_data(seed, kind, source, samples, targets, options, columns=names, **keys)
+
+
+def _inputs(found: _HubSet, samples: Candidates) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return (steps of all rows, width) numbers and the steps of each row, and drop rows without finite numbers."""
+    names = found.columns.inputs
+    if found.columns.holds == "numbers":
+        values = found.table(names)
+        for at, name in enumerate(names):
+            samples.drop(~np.isfinite(values[:, at]), f"{name}: is no finite number")
+        return values, np.ones(len(values), dtype=np.int64)
+    values, lengths = hub.lists(found.parts.values(), names[0])
+    samples.drop(lengths == 0, f"{names[0]}: is empty")
+    row_of = np.repeat(np.arange(len(lengths)), lengths)
+    infinite = np.bincount(row_of[~np.isfinite(values).all(1)], minlength=len(lengths)) > 0
+    samples.drop(infinite, f"{names[0]}: is not of finite numbers")
+    return values, lengths
 
 
 def _source(
-    values: Tensor, lengths: Tensor, targets: Targets, columns: Columns, train: Any
+    values: Tensor, lengths: Tensor, targets: Targets, found: _HubSet
 ) -> tuple[Kind, TensorSource | RaggedSource]:
-    """Of (steps of all samples, width) numbers."""
-    if columns.holds == "numbers":
+    """Return the kind of the samples, and their source.
+
+    Args:
+        values: (steps of all samples, width).
+        lengths: (samples,) the steps of each.
+        targets: of the samples.
+        found: the set.
+    """
+    if found.columns.holds == "numbers":
         return "table", TensorSource((values,), targets.values)
-    alike = len(lengths.unique()) == 1
-    if alike and hub.depth(train.features[columns.inputs[0]]) == 1:
+    if len(lengths.unique()) > 1:
+        return "sequence", RaggedSource(values, lengths, targets.values)
+    if hub.depth(found.features[found.columns.inputs[0]]) == 1:
         return "table", TensorSource((values.view(len(lengths), -1),), targets.values)
-    if alike:
-        return "sequence", TensorSource((values.view(len(lengths), -1, values.shape[1]),), targets.values)
-    return "sequence", RaggedSource(values, lengths, targets.values)
+    return "sequence", TensorSource((values.view(len(lengths), -1, values.shape[1]),), targets.values)
 
 
-def _find_task(parts: dict[str, Any], targets: list[str], task: Literal["auto"] | Task) -> Task:
-    """What ``dataset.task`` says, or the targets are.
+def _find_task(found: _HubSet, task: Literal["auto"] | Task) -> Task:
+    """Return the task that ``dataset.task`` names, or the one that the types of the target columns show.
 
     Raises:
         ConfigError: the targets are not what the task needs.
     """
-    features = [_train(parts).features[name] for name in targets]
-    kinds = {hub.what(feature) for feature in features}
+    targets = found.columns.targets
+    features = [found.features[name] for name in targets]
+    kinds = {hub.held_by(feature) for feature in features}
     if not kinds <= {"texts", "numbers"}:
         raise ConfigError(f"dataset.target: {', '.join(targets)}: must hold classes or numbers")
-    has_classes = any(feature.dtype in (*hub.TEXTS, "bool") or hub.class_names(feature) for feature in features)
-    if task == "auto" and len(targets) > 1:
-        task = "multilabel" if np.isin(_table(parts, targets), (0, 1)).all() else "regression"
+    are_classes = are_labels = False
+    if len(targets) > 1:
+        are_labels = "texts" not in kinds and bool(np.isin(found.table(targets), (0, 1)).all())
     elif task == "auto":
-        few = len(np.unique(_texts_of(parts, targets[0]))) <= MAX_CLASSES
-        fractions = any(_holds_fractions(feature) for feature in features)
-        task = "classification" if has_classes or (few and not fractions) else "regression"
-    if task == "classification" and len(targets) > 1:
-        raise ConfigError(f"dataset.target: must be one column for task=classification, got {', '.join(targets)}")
-    if task != "classification" and "texts" in kinds:
-        raise ConfigError(f"dataset.target: {', '.join(targets)}: holds texts, not numbers, which task={task} needs")
-    if task == "multilabel" and not np.isin(_table(parts, targets), (0, 1)).all():
+        are_classes = features[0].dtype in (*hub.TEXTS, "bool") or bool(hub.class_names(features[0]))
+        are_classes |= not _holds_fractions(features[0]) and len(np.unique(found.labels())) <= MAX_CLASSES
+    texts = ", ".join(targets) if "texts" in kinds else ""
+    task = find_task(task, targets, are_classes=are_classes, are_labels=are_labels, texts=texts)
+    if task == "multilabel" and not np.isin(found.table(targets), (0, 1)).all():
         raise ConfigError(f"dataset.target: {', '.join(targets)}: must hold 0 and 1 alone for task=multilabel")
     return task
-
-
-def _texts_of(parts: dict[str, Any], name: str) -> NDArray[np.str_]:
-    """(rows,) the class of each row of all splits, empty where there is none."""
-    return np.array([label for part in parts.values() for label in hub.labels(part, name)], dtype=np.str_)
-
-
-def _table(parts: dict[str, Any], names: Sequence[str]) -> NDArray[np.float32]:
-    """(rows, columns) of all splits; nan where there is no number."""
-    columns = [[value for part in parts.values() for value in part[name][:]] for name in names]
-    with np.errstate(over="ignore"):
-        return np.array(columns, dtype=np.float64).T.astype(np.float32, order="C")

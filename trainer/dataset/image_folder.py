@@ -1,4 +1,4 @@
-"""Pictures of a user's own, in a folder for each class."""
+"""Pictures of the user's own, in a folder for each class."""
 
 from __future__ import annotations
 
@@ -8,39 +8,38 @@ from collections.abc import Iterator
 from typing_extensions import Unpack
 
 from trainer.data import Data, ReadOptions
-from trainer.data.readers.files import Item, Problems, class_folders, roots, with_suffix
+from trainer.data.readers.files import Item, Problems, class_folders, keep_suffixes, roots
 from trainer.data.readers.pictures import SUFFIXES, PictureKeys, picture_data
 from trainer.dataset import DATASETS
+
+NAME = "image_folder"
 
 
 @DATASETS.register
 def image_folder(seed: int, options: ReadOptions, **keys: Unpack[PictureKeys]) -> Data:
-    """Every picture in the class folders under ``dataset.path``, which may have train, val and test above them.
+    """Read every picture in the class folders under ``dataset.path``, which may be in folders of train, val and test.
 
-    The fingerprint is of names and sizes in bytes: reading all of a large folder would take too long.
+    The fingerprint covers names and sizes in bytes: reading all of a large folder would take too long.
 
     Raises:
         ConfigError: there are no class folders or too few samples, or some are bad and ``on_error`` is stop.
     """
-    problems = Problems("image_folder", keys["on_error"], options.report_all)
-    files = class_folders("image_folder", keys["path"], problems)
-    pictures, warnings = with_suffix(files, SUFFIXES, "picture", problems)
-    parents = {split: f"{root}{os.sep}" for split, root in roots("image_folder", keys["path"]).items()}
+    problems = Problems(NAME, keys["on_error"], options.report_all)
+    pictures = keep_suffixes(class_folders(NAME, keys["path"], problems), SUFFIXES, "picture", problems)
+    parents = {split: f"{root}{os.sep}" for split, root in roots(NAME, keys["path"]).items()}
     return picture_data(
-        "image_folder",
         seed,
         list(_with_bytes(pictures, problems)),
         lambda items, places: places.__getitem__,
         lambda item: f"{item.place.removeprefix(parents.get(item.split) or parents[''])} {item.content}",
         options,
         problems,
-        warnings,
         **keys,
     )
 
 
 def _with_bytes(items: list[Item], problems: Problems) -> Iterator[Item]:
-    """The files that hold something, with their size in bytes as ``content``."""
+    """Yield the files that are not empty, with their size in bytes as ``content``."""
     for item in items:
         try:
             num_bytes = item.content.stat().st_size

@@ -12,5 +12,4 @@ SYLLABLES = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 @DATASETS.register
 def kmnist(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
-    """See ``idx_images``."""
     return idx_images("kmnist", "KMNIST", "KMNIST/raw", SYLLABLES, seed, root, **keys)

@@ -23,5 +23,4 @@ DIGITS = (
 
 @DATASETS.register
 def mnist(seed: int, *, root: str, **keys: Unpack[ImageKeys]) -> Data:
-    """See ``idx_images``."""
     return idx_images("mnist", "MNIST", "MNIST/raw", DIGITS, seed, root, **keys)

@@ -1,4 +1,4 @@
-"""Made data of any kind, shape, size and number of classes, learnable."""
+"""Generated data of any kind, shape, size and number of classes, from which a model can learn."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def synthetic(
     noise: NonNegativeFloat,
     **keys: Unpack[LoadKeys],
 ) -> Data:
-    """Samples around prototypes that do not depend on the seed, so that every seed has the same task.
+    """Generate samples around prototypes that do not depend on the seed, so that every seed has the same task.
 
-    A class is a smooth random prototype and a sample is its prototype plus noise. With labels or values a sample is
-    a mix of all prototypes plus noise: a label says whether its prototype is added or subtracted, a value how much
-    of it there is.
+    A class is a smooth random prototype, and a sample is its prototype plus noise. With labels or values a sample is
+    a mix of all prototypes plus noise: a label says whether its prototype is added or subtracted, and a value is the
+    weight of its prototype.
 
     Raises:
         ConfigError: the keys do not fit each other.
@@ -72,7 +72,7 @@ def synthetic(
         train,
         val,
         test,
-        in_memory=keys["in_memory"] is not False,  # they are whole tensors
+        in_memory=keys["in_memory"] is not False,  # the samples are in memory anyway
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
     )
@@ -103,7 +103,7 @@ def _targets(task: Task, total: int, classes: int, maker: torch.Generator) -> Te
 
 
 def _numbers(targets: Tensor, shape: list[int], classes: int, noise: float, maker: torch.Generator) -> Tensor:
-    """(samples, *shape): the prototype of a class, or a mix of them for labels (±1) and values, plus noise."""
+    """Return (samples, *shape): the prototype of a class, or a mix for labels (±1) and values, plus noise."""
     prototypes = _smooth(torch.randn(classes, *shape, generator=maker))
     if targets.ndim == 1:
         clean = prototypes[targets]
@@ -114,7 +114,7 @@ def _numbers(targets: Tensor, shape: list[int], classes: int, noise: float, make
 
 
 def _smooth(prototypes: Tensor) -> Tensor:
-    """Neighbours made alike along the last axis, then unit variance: structure that a convolution can use."""
+    """Smooth the prototypes along the last axis, so that a convolution finds structure, and scale to unit variance."""
     rows = prototypes.flatten(0, -2).unsqueeze(1)
     rows = F.avg_pool1d(rows, 3, stride=1, padding=1, count_include_pad=False)
     smooth = rows.view_as(prototypes)
@@ -122,7 +122,7 @@ def _smooth(prototypes: Tensor) -> Tensor:
 
 
 def _tokens(targets: Tensor, steps: int, classes: int, vocabulary: int, noise: float, maker: torch.Generator) -> Tensor:
-    """Each step says a token of one of the sample's classes, or with the chance ``noise`` any token; 0 is padding."""
+    """Return (samples, steps) tokens of the sample's classes, or with probability ``noise`` any token; 0 is padding."""
     weights = F.one_hot(targets, classes).float() if targets.ndim == 1 else targets + 1e-6
     speaking = torch.multinomial(weights, steps, replacement=True, generator=maker)
     words = torch.randint(1, vocabulary, (classes, 8), generator=maker)
@@ -132,6 +132,6 @@ def _tokens(targets: Tensor, steps: int, classes: int, vocabulary: int, noise: f
 
 
 def _cut(inputs: Tensor, targets: Tensor, min_steps: int, maker: torch.Generator) -> RaggedSource:
-    """The first ``min_steps`` or more steps of each sample."""
+    """Cut each sample to a random number of steps, at least ``min_steps``."""
     lengths = torch.randint(min_steps, inputs.shape[1] + 1, (len(inputs),), generator=maker)
     return RaggedSource(inputs[valid_steps(lengths, inputs.shape[1])], lengths, targets)

@@ -1,4 +1,4 @@
-"""Texts of a user's own: columns of a table, lines of a class, or documents of a class."""
+"""Texts of the user's own: columns of a table, lines of a class, or documents of a class."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing_extensions import Unpack
 
 from trainer.data import Data, ReadOptions
 from trainer.data.readers.files import Problems
-from trainer.data.readers.texts import Column, Columns, find_texts
-from trainer.data.readers.tokens import Keys, token_data
+from trainer.data.readers.tables import ColumnKey
+from trainer.data.readers.texts import TextColumns, find_texts
+from trainer.data.readers.tokens import TextKeys, token_data
 from trainer.dataset import DATASETS
 
 
@@ -18,19 +19,19 @@ def text(
     seed: int,
     options: ReadOptions,
     *,
-    input: Column | list[Column] | None,
-    target: Column | None,
+    input: ColumnKey | list[ColumnKey] | None,
+    target: ColumnKey | None,
     header: bool | Literal["auto"],
     delimiter: str | None,
     encoding: str,
-    **keys: Unpack[Keys],
+    **keys: Unpack[TextKeys],
 ) -> Data:
-    """Sequences of tokens, each with a class.
+    """Read texts as sequences of tokens, each with a class.
 
     Raises:
-        ConfigError: nothing of a known form is there, or samples are bad.
+        ConfigError: nothing of a known format is there, or samples are bad.
     """
     problems = Problems("text", keys["on_error"], options.report_all)
-    columns = Columns(input, target, header, delimiter)
+    columns = TextColumns(input, target, header, delimiter)
     found = find_texts("text", keys["path"], columns, encoding, problems)
-    return token_data("text", seed, found, options, problems, **keys)
+    return token_data(seed, found, options, problems, **keys)

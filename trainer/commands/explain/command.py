@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from trainer.commands.explain.attribution import Attribution
     from trainer.commands.opened_run import OpenedRun
-    from trainer.commands.predict.samples import Sample
+    from trainer.commands.predict.samples import InputSample
 
 PAGE = "explain.html"
 MAX_SAMPLES = 200  # on the page
@@ -59,7 +59,7 @@ class ExplainedSample(NamedTuple):
         figure: the attribution as HTML; empty if the page has no place for it.
     """
 
-    sample: Sample
+    sample: InputSample
     attribution: Attribution | None
     figure: Markup | str
 

@@ -1,4 +1,4 @@
-"""The command ``trainer predict``: what a run says of new files. No torch here."""
+"""The command ``trainer predict``, which writes a run's predictions for new files; imports no torch by itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from trainer.commands._arguments import add_checkpoint, need_both, parted
+from trainer.commands._arguments import add_checkpoint, describe, need_both, parted
 from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.runs import atomic_files
@@ -20,12 +20,12 @@ from trainer.runs.read import run_named
 
 if TYPE_CHECKING:
     from trainer.commands.opened_run import OpenedRun
-    from trainer.commands.predict.samples import Sample
+    from trainer.commands.predict.samples import InputSample
     from trainer.spec import Spec
 
-SIMILAR = 8  # batches whose samples are sorted by length, so that little is computed for padding
-# the keys that a line of JSON has
-ANSWERS = [
+SORTED_TOGETHER = 8  # batches whose samples are sorted by length, so that there is little padding
+# The possible keys of a line of JSON that this command writes.
+ANSWER_KEYS = [
     {"input", "error"},
     {"input", "values"},
     {"input", "prediction", "probabilities"},
@@ -34,37 +34,34 @@ ANSWERS = [
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 EPILOG = """\
-A RUN is a run directory, or last. A FILE is what the run was trained on: a picture, a sound, a text file, a table; a
-folder of them; or - for standard input: for texts a text a line, for tables the table, for others a file name a line.
-Of a text file each line is a text, or the whole file, as it was in training.
-A WORD is as for train, about what may be otherwise now: device=cpu, precision=…, dataset.input=…, plugins=[…].
-The columns are input, prediction, probability, p_<class> for each class, and error. Of labels the prediction is those
-above 0.5; of values there is a column for each.
+A RUN is a run directory, or last. A FILE holds what the run was trained on: a picture, a sound, texts, a table, arrays.
+A folder stands for the files in it; - stands for standard input: a text on each line, a table, or a file name on each
+line. Each line of a text file is a text, or the whole file is one, as in training.
+A WORD is an override that still applies after training: device=cpu, precision=…, dataset.input=…, plugins=[…].
+The columns are input, prediction, probability, p_<class> for each class, and error. For labels the prediction is all
+labels above 0.5; for values each value has a column.
 examples:
   trainer predict last photos/ -o predictions.csv
   trainer predict outputs/2026-11-25/04-46-47-cnn-digits a.png b.png --format jsonl
   echo "a charming and moving film" | trainer predict last -
-exit code: 0 done, 1 some could not be read: they are rows with an error; 2 the command is wrong."""
+exit code: 0 done; 1 some samples could not be read, and are rows with an error; 2 the command is wrong."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Say of new files what a run says, by its own preprocessing: classes and probabilities."
-    parser.epilog = EPILOG
+    describe(parser, "Predict classes, labels or values for new files, with the run's own preprocessing.", EPILOG)
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
-    parser.add_argument("words", nargs="*", metavar="FILE|WORD", help="what to predict, and what is otherwise now")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there, by its suffix CSV or JSON lines")
-    parser.add_argument("--format", choices=["csv", "jsonl"], help="csv or jsonl (csv)")
-    parser.add_argument("--batch-size", metavar="N", help="samples at a time (those of the run's evaluation)")
+    parser.add_argument("words", nargs="*", metavar="FILE|WORD", help="files to predict, and overrides")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to a file, as CSV or JSON lines by its suffix")
+    parser.add_argument("--format", choices=["csv", "jsonl"], help="csv or jsonl, if the suffix does not say so (csv)")
+    parser.add_argument("--batch-size", metavar="N", help="samples at a time (as many as in the run's evaluation)")
     add_checkpoint(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict, write, and return the exit code: 1 where something could not be read.
+    """Predict, write the predictions, and return the exit code, which is 1 if a sample could not be read.
 
     Raises:
-        ConfigError: a mistake in the words, or a run that cannot be used.
+        ConfigError: a word is wrong, or the run cannot be used.
     """
     names, words = parted(arguments.words)
     need_both("predict", arguments.run, names)
@@ -111,10 +108,10 @@ def _batch_size(typed: str | None) -> int | None:
 
 
 def _check_output(output: Path, kind: str, names: Sequence[str]) -> None:
-    """See that nothing but what this command wrote is replaced, and none of the files that are to be read.
+    """Allow the output to replace only an earlier output of this command that is not among the inputs.
 
     Raises:
-        ConfigError: it would be.
+        ConfigError: the output would replace another file.
     """
     atomic_files.check_ours("--output", output, "input", within=9, what="no output")
     if not output.is_file():
@@ -131,7 +128,7 @@ def _check_output(output: Path, kind: str, names: Sequence[str]) -> None:
 
 
 def _is_ours(first: str, kind: str) -> bool:
-    """Whether a file begins as one that this command has written."""
+    """Return whether the first line of a file is one that this command writes."""
     if kind == "csv":
         head = next(csv.reader([first]), [])
         return len(head) > 2 and head[0] == "input" and head[-1] == "error"
@@ -139,7 +136,7 @@ def _is_ours(first: str, kind: str) -> bool:
         row = json.loads(first)
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and set(row) in ANSWERS
+    return isinstance(row, dict) and set(row) in ANSWER_KEYS
 
 
 @contextlib.contextmanager
@@ -147,15 +144,18 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
         return
-    with output.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:  # names may be no UTF-8
+    # the name of an input need not be UTF-8
+    with output.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         yield file
 
 
-Row = Callable[["Sample", "Sequence[float] | None"], None]
+WriteAnswer = Callable[["InputSample", "Sequence[float] | None"], None]
 
 
-def _predict(trained: OpenedRun, names: Sequence[str], size: int, write: Row, *, shows_bar: bool) -> tuple[int, int]:
-    """How many could be read, and how many could not."""
+def _predict(
+    trained: OpenedRun, names: Sequence[str], size: int, write: WriteAnswer, *, shows_bar: bool
+) -> tuple[int, int]:
+    """Write the prediction of every sample; return how many samples were read, and how many could not be read."""
     from tqdm.auto import tqdm
 
     from trainer.commands.predict import samples
@@ -163,7 +163,7 @@ def _predict(trained: OpenedRun, names: Sequence[str], size: int, write: Row, *,
     counts = [0, 0]
     found = samples.samples(trained, names, size)
     bar = tqdm(found, unit=" samples", disable=None if shows_bar else True, leave=False, file=sys.stderr)
-    at_once = size * (SIMILAR if trained.spec.varying else 1)
+    at_once = size * (SORTED_TOGETHER if trained.spec.varying else 1)
     for some in samples.batches(bar, at_once):
         scores = samples.scores(trained, some, size)
         for sample, answer in zip(some, scores, strict=True):
@@ -172,12 +172,12 @@ def _predict(trained: OpenedRun, names: Sequence[str], size: int, write: Row, *,
     return counts[0], counts[1]
 
 
-def _writer(kind: str, file: IO[str], spec: Spec) -> Row:
-    """What writes a row: of a sample, and its scores; None for a bad one."""
+def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
+    """Return a function that writes a sample and its scores; the scores of a bad sample are None."""
     if kind == "jsonl":
 
-        def write_json(sample: Sample, scores: Sequence[float] | None) -> None:
-            name = sample.name.encode("utf-8", "replace").decode()  # JSON has no bytes that are no letter
+        def write_json(sample: InputSample, scores: Sequence[float] | None) -> None:
+            name = sample.name.encode("utf-8", "replace").decode()  # JSON cannot hold bytes that are not text
             file.write(json.dumps({"input": name, **_as_dict(sample, scores, spec)}, ensure_ascii=False) + "\n")
 
         return write_json
@@ -186,11 +186,11 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> Row:
     answers = spec.classes if regression else ("prediction", "probability", *(f"p_{name}" for name in spec.classes))
     rows.writerow(["input", *answers, "error"])
 
-    def write(sample: Sample, scores: Sequence[float] | None) -> None:
+    def write(sample: InputSample, scores: Sequence[float] | None) -> None:
         if scores is None:
             rows.writerow([sample.name, *[""] * len(answers), sample.error])
             return
-        if regression:  # all that a float32 has
+        if regression:  # nine digits are all of a float32
             rows.writerow([sample.name, *(f"{value:.9g}" for value in scores), ""])
             return
         values = [f"{value:.6g}" for value in scores]
@@ -201,13 +201,13 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> Row:
 
 
 def _answer(scores: Sequence[float], spec: Spec) -> list[str]:
-    """The class with the highest score, or the labels above 0.5."""
+    """Return the class with the highest score, or the labels above 0.5."""
     if spec.task == "multilabel":
         return [name for name, score in zip(spec.classes, scores, strict=True) if score > 0.5]
     return [spec.classes[max(range(len(scores)), key=scores.__getitem__)]]
 
 
-def _as_dict(sample: Sample, scores: Sequence[float] | None, spec: Spec) -> dict[str, Any]:
+def _as_dict(sample: InputSample, scores: Sequence[float] | None, spec: Spec) -> dict[str, Any]:
     if scores is None:
         return {"error": sample.error}
     digits = 9 if spec.task == "regression" else 6

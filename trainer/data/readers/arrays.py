@@ -1,4 +1,4 @@
-"""What data sets of numbers in memory share: the task, classes found among targets, and the way to a ``Data``."""
+"""Samples that are numbers in memory: the task, the classes among the targets, and the way to a ``Data``."""
 
 from __future__ import annotations
 
@@ -13,35 +13,28 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError
-from trainer.data.data import Data, Normalise, RaggedSource, ReadOptions, TensorSource, class_counts
-from trainer.data.readers.files import (
-    OwnKeys,
-    Problems,
-    divide,
-    fits,
-    natural,
-    need_classes,
-    need_samples,
-)
+from trainer.data.data import Data, Normalise, ReadOptions, class_counts
+from trainer.data.readers.files import OwnKeys, Problems, divide, fits, natural_key, need_classes, need_samples
 from trainer.data.readers.tables import to_float
+from trainer.data.sources import RaggedSource, TensorSource
 from trainer.spec import Kind, Spec, Task
 
 MAX_CLASSES = 20  # different whole numbers that are taken for classes
 
 
 class ArrayKeys(OwnKeys):
-    """The keys of a data set of numbers of a user's own."""
+    """The keys of a data set of the user's own numbers."""
 
     task: Literal["auto"] | Task
     normalise_targets: bool
 
 
 class Targets(NamedTuple):
-    """What is to be predicted.
+    """The targets of all samples.
 
     Args:
-        task: classes, labels or values.
-        names: of them.
+        task: classification, multilabel or regression.
+        names: of the classes, labels or values.
         values: (samples,) int64 classes, or (samples, outputs) float32 labels or values.
     """
 
@@ -51,105 +44,181 @@ class Targets(NamedTuple):
 
 
 class Places(Sequence[str]):
-    """Where samples stand, such as ``file:line``, made when it is asked for.
+    """The place of each sample, such as ``file:line``, made when a message needs the place.
 
     Args:
-        place: of a row.
-        rows: (samples,) the row of each.
+        place_of: returns the place of a row.
+        rows: (samples,) the row of each sample.
     """
 
-    def __init__(self, place: Callable[[int], str], rows: NDArray[np.int64]) -> None:
-        self._place, self._rows = place, rows
+    def __init__(self, place_of: Callable[[int], str], rows: NDArray[np.int64]) -> None:
+        self._place_of, self._rows = place_of, rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, sample: Any) -> Any:
-        return self._place(int(self._rows[sample]))
+        return self._place_of(int(self._rows[sample]))
+
+
+class Candidates:
+    """The samples of all splits, one behind the other, and which of them can be used.
+
+    Args:
+        splits: (samples,) the split of each sample, as ``Item.split``.
+        place_of: returns the place of a sample, for messages.
+        problems: takes the bad samples.
+
+    Attributes:
+        good: (samples,) bool, true for samples that can be used.
+    """
+
+    def __init__(self, splits: NDArray[np.str_], place_of: Callable[[int], str], problems: Problems) -> None:
+        self.splits, self.place_of, self.problems = splits, place_of, problems
+        self.good = np.ones(len(splits), dtype=bool)
+
+    def drop(
+        self,
+        bad: NDArray[np.bool_],
+        reason: str | Callable[[int], str],
+        place_of: Callable[[int], str] | None = None,
+    ) -> None:
+        """Leave samples out; a sample that was good until now becomes a problem.
+
+        Args:
+            bad: (samples,) true for the samples to leave out.
+            reason: the fault of a sample, or a function that returns the fault.
+            place_of: the place of a sample, if another one than usual is at fault.
+        """
+        for sample in np.flatnonzero(bad & self.good).tolist():
+            place = (place_of or self.place_of)(sample)
+            self.problems.add(place, reason if isinstance(reason, str) else reason(sample))
+        self.good &= ~bad
+
+    def settle(self) -> None:
+        """Settle the problems found so far.
+
+        Raises:
+            ConfigError: as ``Problems.settle``, or no sample is left.
+        """
+        self.problems.settle()
+        need_samples(self.problems.dataset, np.flatnonzero(self.good))
+
+    def classes(
+        self,
+        texts: Sequence[str],
+        codes: NDArray[np.int64],
+        options: ReadOptions,
+        place_of: Callable[[int], str] | None = None,
+    ) -> Targets:
+        """Return the classes of train as targets, and leave out the samples of other classes.
+
+        Args:
+            texts: everything that names a class in some sample.
+            codes: (samples,) the number of each sample's text.
+                place_of: the place of a sample's target, if the target has a place of its own.
+
+        Raises:
+            ConfigError: train has less than two classes; or bad samples and ``on_error`` is stop.
+        """
+        codes = np.where(self.good, codes, -1)
+        names, numbers = self._find_classes(texts, codes, options, place_of or self.place_of)
+        self.problems.settle()
+        self.good &= numbers >= 0
+        return Targets("classification", names, torch.from_numpy(numbers[self.good]))
+
+    def _find_classes(
+        self, texts: Sequence[str], codes: NDArray[np.int64], options: ReadOptions, place_of: Callable[[int], str]
+    ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """Return the classes of train in their order, and the class number of each sample; -1 without a class of train.
+
+        Numbers are ordered by value, and 1 and 1.0 are one class; other texts are in natural order.
+        """
+        used = np.unique(codes[codes >= 0]).tolist()
+        values = {code: to_float(texts[code]) for code in used}
+        if np.isfinite(list(values.values())).all():
+            names = {code: _shown(texts[code], value) for code, value in values.items()}
+            order = sorted(used, key=values.__getitem__)
+        else:
+            names = {code: texts[code] for code in used}
+            order = sorted(used, key=lambda code: natural_key(texts[code]))
+        trained = np.isin(self.splits, ("", "train"))
+        known = {names[code] for code in np.unique(codes[trained & (codes >= 0)]).tolist()}
+        classes = options.classes or tuple(dict.fromkeys(names[code] for code in order if names[code] in known))
+        need_classes(self.problems.dataset, classes)
+        number = {name: number for number, name in enumerate(classes)}
+        table = np.full(len(texts) + 1, -1)  # its last entry is for samples without a text
+        for code in used:
+            table[code] = number.get(names[code], -1)
+        found = table[codes]
+        strange = (found < 0) & (codes >= 0)
+        for split in np.unique(self.splits[strange]).tolist():
+            for code in np.unique(codes[strange & (self.splits == split)]).tolist():
+                same = np.flatnonzero(strange & (self.splits == split) & (codes == code))
+                count = "1 sample" if len(same) == 1 else f"{len(same)} samples"
+                reason = f"class {names[code]} is in {split} ({count}) but not in train"
+                self.problems.add(place_of(int(same[0])), reason)
+        return classes, found
 
 
 def _shown(text: str, value: float) -> str:
-    """A number as the name of a class: 1 and 1.0 are one, and whole numbers keep all their digits."""
+    """Return a number as the name of a class; whole numbers keep all their digits."""
     try:
         return str(int(text))
     except ValueError:
         return f"{value:.15g}"
 
 
-def find_classes(
-    dataset: str,
-    texts: Sequence[str],
-    codes: NDArray[np.int64],
-    splits: NDArray[np.str_],
-    places: Sequence[str],
-    options: ReadOptions,
-    problems: Problems,
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The classes of train in their order, and the class of each sample: -1 where train does not have it.
-
-    Numbers are in the order of their values, and 1 and 1.0 are one class.
+def find_task(
+    task: Literal["auto"] | Task, columns: Sequence[str], *, are_classes: bool, are_labels: bool, texts: str
+) -> Task:
+    """Return the task that ``dataset.task`` names, or the one that the target columns show.
 
     Args:
-        texts: what stands for a class somewhere.
-        codes: (samples,) which of the texts; -1 for none.
-        splits: (samples,) the name of each one's split.
-        places: of the samples, for messages.
+        task: the key ``dataset.task``.
+        columns: the target columns.
+        are_classes: a single column holds classes.
+        are_labels: several columns hold 0 and 1 alone.
+        texts: the target columns that hold texts, for messages; empty if all hold numbers.
 
     Raises:
-        ConfigError: train has less than two.
+        ConfigError: the columns are not what the task needs.
     """
-    used = np.unique(codes[codes >= 0]).tolist()
-    values = {code: to_float(texts[code]) for code in used}
-    if np.isfinite(list(values.values())).all():
-        names = {code: _shown(texts[code], value) for code, value in values.items()}
-        order = sorted(used, key=values.__getitem__)
-    else:
-        names = {code: texts[code] for code in used}
-        order = sorted(used, key=lambda code: natural(texts[code]))
-    trained = np.isin(splits, ("", "train"))
-    known = {names[code] for code in np.unique(codes[trained & (codes >= 0)]).tolist()}
-    classes = options.classes or tuple(dict.fromkeys(names[code] for code in order if names[code] in known))
-    need_classes(dataset, classes)
-    number = {name: number for number, name in enumerate(classes)}
-    table = np.full(len(texts) + 1, -1)  # its last stands for none
-    for code in used:
-        table[code] = number.get(names[code], -1)
-    found = table[codes]
-    strange = (found < 0) & (codes >= 0)
-    for split in np.unique(splits[strange]).tolist():
-        for code in np.unique(codes[strange & (splits == split)]).tolist():
-            same = np.flatnonzero(strange & (splits == split) & (codes == code))
-            count = "1 sample" if len(same) == 1 else f"{len(same)} samples"
-            problems.add(places[int(same[0])], f"class {names[code]} is in {split} ({count}) but not in train")
-    return classes, found
+    if task == "auto" and len(columns) > 1:
+        task = "multilabel" if are_labels else "regression"
+    elif task == "auto":
+        task = "classification" if are_classes else "regression"
+    if task == "classification" and len(columns) > 1:
+        raise ConfigError(f"dataset.target: must be one column for task=classification, got {', '.join(columns)}")
+    if task != "classification" and texts:
+        raise ConfigError(f"dataset.target: {texts}: holds text, not numbers, which task={task} needs")
+    return task
 
 
 def array_data(
-    dataset: str,
     seed: int,
     kind: Kind,
     source: TensorSource | RaggedSource,
-    splits: Sequence[str],
+    samples: Candidates,
     targets: Targets,
-    *,
-    places: Sequence[str],
-    columns: Sequence[str],
     options: ReadOptions,
-    warnings: tuple[str, ...],
+    *,
+    columns: Sequence[str] = (),
     **keys: Unpack[ArrayKeys],
 ) -> Data:
-    """Split the samples, and measure what train is like.
+    """Make a ``Data`` of numbers: divide the samples, fill missing numbers, and measure the normalisation.
 
     Args:
-        source: of all samples; nan where a number is missing, which becomes the mean of its column in train.
-        splits: the name of each sample's split.
-        places: of each sample, for messages.
-        columns: names along the last axis of the inputs, where there are some.
-        warnings: what is to be said of the data.
+        kind: of a sample.
+        source: the good samples; a missing number is NaN, and becomes the mean of its column in train.
+        samples: their splits and places.
+        targets: of the good samples.
+        columns: names along the last axis of the inputs, if there are any.
 
     Raises:
-        ConfigError: nothing is left of a split, or a column has no number in train.
+        ConfigError: a split has no samples, or a column has no number in train.
     """
+    dataset, splits = samples.problems.dataset, samples.splits[samples.good].tolist()
     need_samples(dataset, splits)
     train, val, test = divide(dataset, seed, source, splits, options, keys)
     fill = _fill(dataset, source, train.positions, columns, options.preprocessing)
@@ -165,9 +234,8 @@ def array_data(
     if targets.task == "regression" and keys["normalise_targets"]:
         exact = train.targets.double()
         std = exact.std(0, correction=0)
-        spec = dataclasses.replace(
-            spec, target_mean=tuple(exact.mean(0).tolist()), target_std=tuple(torch.where(std > 0, std, 1.0).tolist())
-        )
+        mean, scale = exact.mean(0).tolist(), torch.where(std > 0, std, 1.0).tolist()
+        spec = dataclasses.replace(spec, target_mean=tuple(mean), target_std=tuple(scale))
     return Data(
         spec,
         train,
@@ -177,12 +245,9 @@ def array_data(
         in_memory=fits(keys["in_memory"], source.num_bytes),
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
-        preprocess={
-            "columns": list(columns),
-            "fill": fill,
-        },
-        warnings=warnings,
-        places=places,
+        preprocess={"columns": list(columns), "fill": fill},
+        warnings=tuple(samples.problems.warnings),
+        places=Places(samples.place_of, np.flatnonzero(samples.good)),
     )
 
 
@@ -197,15 +262,18 @@ def _fill(
     source: TensorSource | RaggedSource,
     trained: Tensor,
     columns: Sequence[str],
-    known: Mapping[str, Any] | None,
+    preprocessing: Mapping[str, Any] | None,
 ) -> list[float] | None:
-    """Put the mean that a column has in train in the place of each missing number, and tell these means."""
+    """Replace missing numbers, in place, by the means of their columns in train, and return the means.
+
+    A finished run brings the means of its own training data.
+    """
     values = source.values if isinstance(source, RaggedSource) else source.inputs[0]
     if not (values.is_floating_point() and values.isnan().any()):
-        return None if known is None else known["fill"]
+        return None if preprocessing is None else preprocessing["fill"]
     rows = values.view(-1, values.shape[-1])
-    if known is not None:  # where none was missing, that is how they were normalised
-        mean = torch.tensor(known["fill"] or known["normalise"]["mean"])
+    if preprocessing is not None:
+        mean = fill_values(preprocessing)
     else:
         lengths = source.lengths if isinstance(source, RaggedSource) else torch.tensor(len(rows) // len(values))
         in_train = torch.zeros(len(source.targets), dtype=torch.bool).index_fill_(0, trained, True)
@@ -215,3 +283,11 @@ def _fill(
         raise ConfigError(f"dataset={dataset}: no sample of train has a number in {columns[column]}")
     rows.copy_(torch.where(rows.isnan(), mean.float(), rows))
     return mean.float().tolist()
+
+
+def fill_values(preprocessing: Mapping[str, Any]) -> Tensor:
+    """Return the number that a finished run puts in the place of a missing one, (columns,) float32.
+
+    A run without missing numbers has no such means; the means of its normalisation are the same.
+    """
+    return torch.tensor(preprocessing["fill"] or preprocessing["normalise"]["mean"])

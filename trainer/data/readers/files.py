@@ -1,11 +1,11 @@
-"""What the data sets of a user's own files share: finding samples, naming bad ones, classes, splits, memory."""
+"""What data sets of the user's own files share: finding samples, reporting bad ones, classes, splits and memory."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,8 @@ from trainer.config.messages import did_you_mean
 from trainer.data.data import BAD_SAMPLE, Inputs, ReadOptions, Source, Split, split_off
 
 MAX_NAMED = 5  # bad samples that a message names
-# The share of the free memory that samples may fill, of all processes of a machine together.
-MEMORY_SHARE = 0.25
-# What the folders of a split are called, and what they are called elsewhere.
+MEMORY_SHARE = 0.25  # share of the free memory that the samples of all processes of a machine may fill together
+# The names that folders, files and splits may have, and the split that each of them means.
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 SPLITS |= {"test": "test", "testing": "test"}
 
@@ -37,7 +36,7 @@ class LoadKeys(TypedDict):
 
 
 class OwnKeys(LoadKeys):
-    """The keys that every data set of a user's own files has."""
+    """The keys that every data set of the user's own files has."""
 
     path: str | dict[Literal["train", "val", "test"], str] | None
     test_fraction: Fraction
@@ -46,65 +45,71 @@ class OwnKeys(LoadKeys):
 
 
 class Item(NamedTuple):
-    """A sample as it was found.
+    """A labelled sample as it was found.
 
     Args:
-        split: train, val or test; empty where there are no splits.
-        label: its class, as text; or labels or values, (outputs,) float32.
-        place: where it stands, for messages.
-        content: a path, a text, numbers.
+        split: train, val or test; empty if the data have no splits.
+        label: the class.
+        place: the file, ``file:line`` or row that holds the sample, for messages.
+        content: whatever a reader needs to read the sample: a path, a text, numbers.
     """
 
     split: str
-    label: Any
+    label: str
     place: str
     content: Any
 
 
 @dataclass
 class Problems:
-    """Bad samples: collected, and refused or left out at the end, as ``dataset.on_error`` says."""
+    """Collects the bad samples of a data set, which ``settle`` refuses or turns into warnings.
+
+    Args:
+        dataset: the name of the data set.
+        on_error: the key ``dataset.on_error``.
+        report_all: as in ``ReadOptions``.
+        found: bad samples since the last call of ``settle``.
+        warnings: lines for the user, which become ``Data.warnings``.
+    """
 
     dataset: str
     on_error: Literal["stop", "skip"]
     report_all: bool = False
     found: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what else the user has to hear, a line each
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, place: object, reason: str) -> None:
-        """A sample that cannot be used."""
+        """Note a sample that cannot be used."""
         self.found.append(f"{place}: {reason}")
 
-    def settle(self) -> tuple[str, ...]:
-        """The notes, and the warning of what is left out, if there is something; one each with ``report_all``.
+    def settle(self) -> None:
+        """Turn the bad samples found so far into one warning, or with ``report_all`` into one for each.
 
         Raises:
-            ConfigError: with ``on_error=stop``.
+            ConfigError: there are bad samples and ``on_error`` is stop.
         """
-        notes, self.notes = tuple(self.notes), []
-        count = len(self.found)
-        if count == 0:
-            return notes
+        found, self.found = self.found, []
         if self.report_all:
-            found, self.found = self.found, []
-            return (*notes, *(BAD_SAMPLE + each for each in found))
-        more = f" … and {count - MAX_NAMED} more" * (count > MAX_NAMED)
-        named = "; ".join(self.found[:MAX_NAMED]) + more
-        samples = "1 bad sample" if count == 1 else f"{count} bad samples"
-        if self.on_error == "stop":
-            raise ConfigError(
-                f"dataset={self.dataset}: {samples}: {named} (dataset.on_error=skip leaves "
-                f"{'it' if count == 1 else 'them'} out)"
-            )
-        self.found = []
-        return (*notes, f"{samples} left out: {named}")
+            self.warnings += [BAD_SAMPLE + each for each in found]
+        elif found:
+            count = len(found)
+            named = "; ".join(found[:MAX_NAMED]) + f" … and {count - MAX_NAMED} more" * (count > MAX_NAMED)
+            samples, them = ("1 bad sample", "it") if count == 1 else (f"{count} bad samples", "them")
+            if self.on_error == "stop":
+                raise ConfigError(
+                    f"dataset={self.dataset}: {samples}: {named} (dataset.on_error=skip leaves {them} out)"
+                )
+            self.warnings.append(f"{samples} left out: {named}")
+
+
+# ---- finding files
 
 
 def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
-    """The folder or file of each split that ``dataset.path`` names; of no split, under the empty name.
+    """Return the folder or file of each split that ``dataset.path`` names; a single path is under the empty name.
 
     Raises:
-        ConfigError: it names nothing, no train, or something that does not exist.
+        ConfigError: ``dataset.path`` is missing, names no train, or names something that does not exist.
     """
     if path is None:
         raise ConfigError(f"dataset.path: missing; the folder or file with the data of dataset={dataset}")
@@ -124,12 +129,12 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
 
 
 def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Problems) -> Iterator[Item]:
-    """Every file in the class folders of each split, whatever it holds, sorted by name.
+    """Yield every file in the class folders of each split, sorted by name; hidden files are left out.
 
-    A folder may hold folders of splits, such as train and test, and those the classes. Hidden files are left out.
+    A folder may hold folders of splits, such as train and test, which hold the class folders.
 
     Raises:
-        ConfigError: as ``roots``; or a path is no folder, or has none in it.
+        ConfigError: as ``roots``; or a path is not a folder, or holds no class folders.
     """
     for given, root in roots(dataset, path).items():
         if not root.is_dir():
@@ -143,10 +148,9 @@ def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Pro
                     f"dataset.path: {root}: holds train and, beside it, {', '.join(strange[:3])}; give each split: "
                     "dataset.path={train: …, test: …}"
                 )
-            groups = [(split, folder) for folder, split in parts.items()]
         else:
-            groups = [(given, root)]
-        for split, parent in groups:
+            parts = {root: given}
+        for parent, split in parts.items():
             classes = folders_in(parent)
             if not classes:
                 raise ConfigError(f"dataset.path: {parent}: has no class folders in it")
@@ -160,36 +164,34 @@ def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Pro
 
 
 def folders_in(parent: Path) -> list[Path]:
-    """Its folders in natural order, without hidden ones."""
+    """Return the folders of a folder in natural order, without hidden ones."""
     return sorted(
         (Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")),
-        key=lambda folder: natural(folder.name),
+        key=lambda folder: natural_key(folder.name),
     )
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file in a folder and the folders in it, sorted, without hidden ones."""
-    entries = sorted(os.scandir(folder), key=lambda entry: natural(entry.name))
+    """Yield every file in a folder and in its subfolders in natural order, without hidden ones."""
+    entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name))
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "Thumbs.db":
             continue
-        if entry.is_dir(follow_symlinks=False):  # a link may lead back here, or to another class
+        if entry.is_dir(follow_symlinks=False):  # a link may lead to a parent, or to another class
             yield from files_below(Path(entry.path))
         else:
             yield Path(entry.path)
 
 
-def natural(text: str) -> list[tuple[int, float, str]]:
-    """A key that sorts numbers in texts as numbers: 2 before 10. No two texts have the same."""
+def natural_key(text: str) -> list[tuple[int, float, str]]:
+    """Return a sort key that orders numbers in texts by value: 2 before 10. No two texts have the same key."""
     parts = re.split(r"([0-9]+)", text)
     numbers = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
-    return [*numbers, (-1, 0, text)]  # 1 and 01
+    return [*numbers, (-1, 0, text)]  # the text itself tells 1 from 01
 
 
-def with_suffix(
-    items: Iterable[Item], suffixes: Iterable[str], noun: str, problems: Problems
-) -> tuple[list[Item], tuple[str, ...]]:
-    """The files whose names end as ``suffixes`` (in lower case, with the dot), and a warning that counts the others.
+def keep_suffixes(items: Iterable[Item], suffixes: Iterable[str], noun: str, problems: Problems) -> list[Item]:
+    """Return the files with one of the suffixes (in lower case, with the dot), and warn of the others.
 
     A class folder without such a file is a problem.
     """
@@ -202,24 +204,34 @@ def with_suffix(
     for name, folder in {(item.split, item.label): item.content.parent for item in others}.items():
         if name not in having:
             problems.add(folder, f"a class without a {noun}")
-    if not others:
-        return taken, ()
-    files = "1 file is" if len(others) == 1 else f"{len(others)} files are"
-    return taken, (f"{files} no {noun} by name and left out, such as {others[0].place}",)
+    if others:
+        files = "1 file is" if len(others) == 1 else f"{len(others)} files are"
+        problems.warnings.append(f"{files} no {noun} by name and left out, such as {others[0].place}")
+    return taken
+
+
+# ---- classes and splits
 
 
 def classify(
-    dataset: str, items: Sequence[Item], options: ReadOptions, problems: Problems
+    items: Sequence[Item], options: ReadOptions, problems: Problems
 ) -> tuple[list[Item], tuple[str, ...], Tensor]:
-    """The items whose class is one of train's, the classes in natural order, and the number of each item's class.
+    """Find the classes of train; an item of another class is a problem.
+
+    Returns:
+        the items of these classes, the classes in natural order, and the (items,) int64 class number of each item.
 
     Raises:
-        ConfigError: nothing to learn from: no samples, or less than two classes.
+        ConfigError: there are no samples, or less than two classes; or bad samples and ``on_error`` is stop.
     """
     if not items:
-        raise ConfigError("; ".join([f"dataset={dataset}: no samples in dataset.path", *problems.settle()]))
+        settled = len(problems.warnings)
+        problems.settle()
+        reasons = [f"dataset={problems.dataset}: no samples in dataset.path", *problems.warnings[settled:]]
+        raise ConfigError("; ".join(reasons))
     train = "train" if any(item.split for item in items) else ""
-    classes = options.classes or tuple(sorted({item.label for item in items if item.split == train}, key=natural))
+    found = {item.label for item in items if item.split == train}
+    classes = options.classes or tuple(sorted(found, key=natural_key))
     numbers = {label: number for number, label in enumerate(classes)}
     unknown: dict[tuple[str, str], list[Item]] = {}
     kept = []
@@ -231,36 +243,32 @@ def classify(
     for (split, label), some in unknown.items():
         where = f"in {split}" if split else "here"
         problems.add(some[0].place, f"class {label} is {where} ({len(some)} samples) but not in train")
-    need_classes(dataset, classes)
+    need_classes(problems.dataset, classes)
+    problems.settle()
     return kept, classes, torch.tensor([numbers[item.label] for item in kept], dtype=torch.int64)
 
 
-def need_samples(dataset: str, items: Sequence[object]) -> None:
-    """Raises ConfigError where there is no sample at all."""
-    if not items:
+def need_samples(dataset: str, samples: Sized) -> None:
+    """Raise ConfigError if there is no sample at all."""
+    if not len(samples):
         raise ConfigError(f"dataset={dataset}: no samples in dataset.path")
 
 
 def need_classes(dataset: str, classes: Sequence[str]) -> None:
-    """Raises ConfigError where there are less than two classes."""
+    """Raise ConfigError if there are less than two classes."""
     if len(classes) < 2:
         only = f", {classes[0]}" if classes else ""
         raise ConfigError(f"dataset={dataset}: only {len(classes)} class{only}; there must be at least 2 to tell apart")
 
 
 def divide(
-    dataset: str,
-    seed: int,
-    source: Source,
-    names: Sequence[str],
-    options: ReadOptions,
-    keys: OwnKeys,
+    dataset: str, seed: int, source: Source, names: Sequence[str], options: ReadOptions, keys: OwnKeys
 ) -> tuple[Split, Split | None, Split]:
-    """Train, val and test: those that were given, and what is cut off train where they were not.
+    """Return train, val and test: the given splits, and what is cut off train for those that are not given.
 
     Args:
-        source: of all samples.
-        names: the split of each, as ``Item.split``.
+        source: all samples.
+        names: the split of each sample, as ``Item.split``.
 
     Raises:
         ConfigError: a split would be without a sample.
@@ -282,12 +290,15 @@ def divide(
     except ConfigError:
         if options.preprocessing is None:
             raise
-        return parts["train"], None, parts["train"]  # too few to be cut, and nobody learns of them
+        return parts["train"], None, parts["train"]  # too few samples to cut, which a finished run may still read
     return train, val, test
 
 
+# ---- reading samples
+
+
 def fits(in_memory: bool | Literal["auto"], num_bytes: int) -> bool:
-    """Whether samples that take ``num_bytes`` are to be held in memory; ``auto`` looks at what is free."""
+    """Return whether samples of ``num_bytes`` are to be held in memory; ``auto`` compares with the free memory."""
     if in_memory != "auto":
         return in_memory
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**33
@@ -295,76 +306,71 @@ def fits(in_memory: bool | Literal["auto"], num_bytes: int) -> bool:
     return num_bytes * processes <= MEMORY_SHARE * free
 
 
-Read = Callable[[int], Tensor]
 Result = TypeVar("Result")
-AT_ONCE = 512  # samples that threads read ahead
+MAX_AHEAD = 512  # samples that the threads read ahead
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Samples that are read when they are asked for.
+    """Samples that are read from files when a batch needs them.
 
     Args:
-        read: the sample at a position, (*shape); picklable, as data workers get a copy. Raises RunError.
+        read: returns the sample at a position, (*shape), or raises RunError; picklable, as data workers get a copy.
         targets: as in ``Source``.
-        lengths: (samples,) int64 steps, where they vary; then samples are (steps, *width).
+        lengths: (samples,) int64 steps if they vary; samples are then (steps, *width).
     """
 
-    read: Read
+    read: Callable[[int], Tensor]
     targets: Tensor
     lengths: Tensor | None = None
 
     def fetch(self, positions: Tensor) -> Inputs:
-        """One after the other, stacked; padded with zeros to the longest where steps vary."""
-        samples = list(by_threads(self.read, positions.tolist()))
+        """Return the samples as a batch, padded with zeros to the longest one where steps vary."""
+        samples = list(map_in_threads(self.read, positions.tolist()))
         if self.lengths is None:
             return (torch.stack(samples),)
         padded = torch.nn.utils.rnn.pad_sequence(samples, batch_first=True)
         return padded, torch.tensor([len(sample) for sample in samples])
 
 
-def by_threads(do: Callable[[int], Result], positions: Sequence[int]) -> Iterator[Result]:
-    """``do`` at every position, in order, by a few threads: what decodes leaves Python's lock to the others.
+def map_in_threads(function: Callable[[int], Result], positions: Sequence[int]) -> Iterator[Result]:
+    """Yield ``function`` of every position, in order, computed by a few threads: decoders release the GIL.
 
-    Not many at a time, so that the results need no memory. A data worker is one of several, and has no threads.
+    At most ``MAX_AHEAD`` results wait in memory. A data worker, which is one of several, uses no threads.
     """
     if get_worker_info() is not None:
-        yield from map(do, positions)
+        yield from map(function, positions)
         return
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(positions), AT_ONCE):
-            yield from pool.map(do, positions[start : start + AT_ONCE])
+        for start in range(0, len(positions), MAX_AHEAD):
+            yield from pool.map(function, positions[start : start + MAX_AHEAD])
 
 
-def read_all(
-    read: Callable[[int], Result], places: Sequence[str], problems: Problems, *, keep: bool = True
-) -> list[Result | None]:
-    """Every sample, or what is to be known of it, read by a few threads; those that cannot be are problems, and None.
+def read_all(read: Callable[[int], Result], places: Sequence[str], problems: Problems) -> list[Result | None]:
+    """Return what ``read`` returns for each sample, or None for a bad sample, which becomes a problem.
 
     Args:
-        read: raises RunError for a bad one.
-        places: of each sample, for messages.
-        keep: the samples; else only looks whether each can be read.
+        read: raises RunError for a bad sample.
+        places: the place of each sample, for messages.
     """
 
-    def attempt(position: int) -> Result | RunError | None:
+    def attempt(position: int) -> Result | RunError:
         try:
-            sample = read(position)
+            return read(position)
         except RunError as error:
             return error
-        return sample if keep else None
 
     found: list[Result | None] = []
-    for place, result in zip(places, by_threads(attempt, range(len(places))), strict=True):
+    for place, result in zip(places, map_in_threads(attempt, range(len(places))), strict=True):
         if isinstance(result, RunError):
             problems.add(place, str(result).removeprefix(f"{place}: "))
         found.append(None if isinstance(result, RunError) else result)
     return found
 
 
-def identity(items: Iterable[Item], root_of: Callable[[Item], str], *settings: object) -> str:
-    """A SHA-256 over names, sizes and classes of files: what their samples are, without reading them."""
+def fingerprint_of_names(items: Iterable[Item], name_of: Callable[[Item], str], *settings: object) -> str:
+    """Return a SHA-256 over splits, classes and names of files, which identifies the samples without reading them."""
     digest = hashlib.sha256(repr(settings).encode())
     for item in items:
-        digest.update(f"{item.split}\0{item.label}\0{root_of(item)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{item.split}\0{item.label}\0{name_of(item)}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

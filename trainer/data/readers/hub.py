@@ -1,4 +1,4 @@
-"""Sets of the ``datasets`` library: loading one, its splits, and which of its columns are the input and the target."""
+"""Sets of the ``datasets`` library: loading a set, its splits, and the columns of the input and the target."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from trainer.data.readers.files import SPLITS, roots
 from trainer.data.readers.tables import listed
 
 NAME = "huggingface"
-# What reads a file, by the end of its name. The library also has a reader of pickles, which nothing here names.
+# The reader of the library for each suffix; its reader of pickles, which can run code, is left out.
 READERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 READERS |= {".csv": "csv", ".tsv": "csv"}
-# What a target is called where the set does not say which column it is; the first one found counts.
+# The usual names of targets, for a set that does not mark its target; the first one that a set has counts.
 TARGETS = ("label", "labels", "class", "target", "fine_label", "category", "sentiment", "intent", "y")
 TEXTS = ("string", "large_string")
 WHOLE = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FRACTIONS = ("float16", "float32", "float64")
 
 Holds = Literal["pictures", "sounds", "texts", "lists", "numbers", "other things"]
-HOLDS: tuple[Holds, ...] = ("pictures", "sounds", "texts", "lists", "numbers")  # the first that there is, is read
+HOLDS: tuple[Holds, ...] = ("pictures", "sounds", "texts", "lists", "numbers")  # in the order of preference
 
 
-class Columns(NamedTuple):
-    """What is read, and what is predicted from it."""
+class HubColumns(NamedTuple):
+    """The columns to read and the columns to predict, and what the former hold."""
 
     holds: Holds
     inputs: list[str]
@@ -38,10 +38,10 @@ class Columns(NamedTuple):
 
 
 def load(path: str | dict[Any, str] | None, config: str | None) -> dict[str, Any]:
-    """The ``datasets.Dataset`` of each split, of no split under the empty name.
+    """Return the ``datasets.Dataset`` of each split; a set without splits is under the empty name.
 
     Raises:
-        ConfigError: the library is missing, there is no such set, or it cannot be reached or read.
+        ConfigError: the library is missing, or the set does not exist or cannot be reached or read.
     """
     if path is None:
         raise ConfigError("dataset.path: missing; the name of a set, such as ylecun/mnist, or a folder or file of one")
@@ -50,7 +50,7 @@ def load(path: str | dict[Any, str] | None, config: str | None) -> dict[str, Any
     except ImportError as error:
         raise ConfigError(f"dataset={NAME}: needs datasets ({error}): {how_to_install('huggingface')}") from error
     datasets.disable_progress_bars()
-    for name in ("datasets", "huggingface_hub"):  # they tell of every attempt to reach a network
+    for name in ("datasets", "huggingface_hub"):  # both log every attempt to reach the network
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         found = _loaded(datasets, path, config)
@@ -65,7 +65,6 @@ def load(path: str | dict[Any, str] | None, config: str | None) -> dict[str, Any
 
 
 def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None) -> Any:
-    """A ``Dataset``, or one for each split."""
     if isinstance(path, str) and not Path(path).expanduser().exists() and not _looks_local(path):
         return datasets.load_dataset(path, config)
     files = roots(NAME, path)
@@ -85,12 +84,12 @@ def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None
 
 
 def _looks_local(path: str) -> bool:
-    """Whether what is not there was meant to be a file, and not the name of a set."""
+    """Return whether a path that does not exist looks like a file, and not like the name of a set."""
     return path.count("/") > 1 or path.startswith((".", "/", "~")) or Path(path).suffix.lower() in READERS
 
 
 def _by_split(path: object, found: dict[str, Any]) -> dict[str, Any]:
-    """Train, val and test of a set; where it has only one split, whatever that is called, no split."""
+    """Return train, val and test of a set; a single split of any name is returned under the empty name."""
     if len(found) == 1:
         return {"": next(iter(found.values()))}
     named = {SPLITS[name.lower()]: part for name, part in found.items() if name.lower() in SPLITS}
@@ -99,14 +98,15 @@ def _by_split(path: object, found: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def choose(features: Any, inputs: str | list[str] | None, targets: str | list[str] | None) -> Columns:
-    """The columns that the keys ask for; what they leave open is found out where only one thing fits.
+def choose(features: Any, inputs: str | list[str] | None, targets: str | list[str] | None) -> HubColumns:
+    """Return the columns that the keys name, and the only fitting ones for keys that name none.
 
     Args:
         features: the ``datasets.Features`` of train.
+        inputs, targets: the keys ``dataset.input`` and ``dataset.target``.
 
     Raises:
-        ConfigError: a column is not there, or what is to be read or predicted cannot be told.
+        ConfigError: a column does not exist, or several columns fit.
     """
     asked = {"input": _as_list(inputs), "target": _as_list(targets)}
     for key, names in asked.items():
@@ -119,14 +119,14 @@ def choose(features: Any, inputs: str | list[str] | None, targets: str | list[st
     both = [name for name in found if name in chosen]
     if both:
         raise ConfigError(f"dataset.input: {both[0]}: is the target")
-    kinds = {what(features[name]) for name in found}
+    kinds = {held_by(features[name]) for name in found}
     holds = kinds.pop() if len(kinds) == 1 else "other things"
     if holds == "other things" or (holds != "numbers" and len(found) > 1):
         raise ConfigError(
             f"dataset.input: must be one column of pictures, sounds, texts or lists of numbers, or columns of numbers, "
             f"got {listed(found) or 'none'}; columns: {listed([*features])}"
         )
-    return Columns(holds, found, chosen)
+    return HubColumns(holds, found, chosen)
 
 
 def _as_list(names: str | list[str] | None) -> list[str]:
@@ -144,7 +144,7 @@ def _find_target(features: Any) -> list[str]:
 
 def _find_inputs(features: dict[str, Any]) -> list[str]:
     for kind in HOLDS:
-        found = [name for name, feature in features.items() if what(feature) == kind]
+        found = [name for name, feature in features.items() if held_by(feature) == kind]
         if len(found) > 1 and kind != "numbers":
             raise ConfigError(f"dataset.input: cannot be told; must be one of the columns {listed(found)}")
         if found:
@@ -153,13 +153,11 @@ def _find_inputs(features: dict[str, Any]) -> list[str]:
 
 
 def class_names(feature: Any) -> Sequence[str]:
-    """Those that a column of classes has."""
     names: Sequence[str] = getattr(feature, "names", None) or ()
     return names
 
 
-def what(feature: Any) -> Holds:
-    """What a column holds."""
+def held_by(feature: Any) -> Holds:
     known: dict[str, Holds] = {"Image": "pictures", "Audio": "sounds"}
     if type(feature).__name__ == "Value" and feature.dtype in TEXTS:
         return "texts"
@@ -169,7 +167,7 @@ def what(feature: Any) -> Holds:
 
 
 def depth(feature: Any) -> int | None:
-    """How many lists a number is in; None where it is no number."""
+    """Return how many lists a number is nested in; None for a feature without numbers."""
     kind = type(feature).__name__
     if kind == "Array2D":
         return 2
@@ -180,13 +178,13 @@ def depth(feature: Any) -> int | None:
 
 
 def lists(parts: Iterable[Any], column: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """A column of lists of all splits, one list behind the other.
+    """Join the lists in a column of all splits.
 
     Returns:
-        (steps of all rows, width), nan where a number is missing; and (rows,), the steps of each.
+        (steps of all rows, width) numbers, NaN where a number is missing, and (rows,) the steps of each row.
 
     Raises:
-        ConfigError: the width is not always the same.
+        ConfigError: the width varies.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -211,7 +209,7 @@ def lists(parts: Iterable[Any], column: str) -> tuple[NDArray[np.float32], NDArr
 
 
 def labels(part: Any, column: str) -> list[str]:
-    """The class of each row of a split, as text; empty where there is none, as in a test split without answers."""
+    """Return the class of each row of a split as text; empty for a row without a class."""
     values, names = part[column][:], class_names(part.features[column])
     if names:
         return [names[value] if value is not None and 0 <= value < len(names) else "" for value in values]
@@ -219,5 +217,5 @@ def labels(part: Any, column: str) -> list[str]:
 
 
 def place(path: object, split: str, row: int) -> str:
-    """``imdb: train row 3``, counted from 0."""
+    """Return ``imdb: train row 3``, counted from 0."""
     return f"{path if isinstance(path, str) else 'dataset.path'}: {f'{split} row'.strip()} {row}"

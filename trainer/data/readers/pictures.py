@@ -1,4 +1,4 @@
-"""Pictures of a user's own: whatever Pillow reads as uint8 samples of one size, and a ``Data`` of them."""
+"""Pictures in the user's own files: Pillow reads them as uint8 samples of one size, which make a ``Data``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, RunError
 from trainer.data.augment_images import Augment, AugmentKeys
-from trainer.data.data import Data, Normalise, ReadOptions, TensorSource, class_counts
+from trainer.data.data import Data, Normalise, ReadOptions, class_counts
 from trainer.data.image_ops import TOP
 from trainer.data.mixup import MixImages
 from trainer.data.readers.files import (
@@ -27,63 +27,64 @@ from trainer.data.readers.files import (
     Item,
     OwnKeys,
     Problems,
-    by_threads,
     classify,
     divide,
+    fingerprint_of_names,
     fits,
-    identity,
+    map_in_threads,
     read_all,
 )
+from trainer.data.sources import Split, TensorSource
 from trainer.spec import Spec
 
-# What is read, whatever else the installed Pillow knows: some formats start other programs.
+# Pillow knows more formats, but starts other programs to read some of them.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".dib", ".webp", ".avif"),
     *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jpx"),
 )
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes
-# So many pictures are looked at for their size and mode, and as many of train for the normalisation.
-SOME = 1024
-MAX_PIXELS = 224  # of the shorter side, where no size is asked for
+MAX_MEASURED = 1024  # pictures that show size and mode, and pictures of train that the normalisation is measured on
+MAX_PIXELS = 224  # of the shorter side without dataset.size
 
-File = str | IO[bytes]
+PictureFile = str | IO[bytes]
 
-# Pillow warns of what it can read all the same; what it cannot is an error.
+# Pillow warns of faults in pictures that it can read; a picture that it cannot read is an error.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class FormKeys(TypedDict):
-    """The keys that say what pictures are made to."""
+    """The keys that say to which size and mode pictures are converted."""
 
     size: PositiveInt | Annotated[list[PositiveInt], Meta(min_length=2, max_length=2)] | None
     mode: Literal["auto", "grey", "color"]
 
 
 class PictureKeys(OwnKeys, FormKeys):
-    """The keys that every data set of pictures of a user's own has."""
+    """The keys that every data set of the user's own pictures has."""
 
     augment: AugmentKeys
 
 
 class Form(NamedTuple):
-    """What every picture is made to: its call reads one."""
+    """The shape to which every picture is converted; calling it reads a picture."""
 
     channels: int
     height: int
     width: int
 
-    def __call__(self, file: File) -> Tensor:
-        """(channels, height, width) uint8: upright, on white where transparent, resized to cover, cut to the middle.
+    def __call__(self, file: PictureFile) -> Tensor:
+        """Read the first picture of a file as (channels, height, width) uint8.
 
-        Of several pictures in a file it is the first. Numbers of 16 bits lose the lower 8.
+        The picture is turned upright, laid on white where transparent, resized to cover the shape, and cropped to the
+        middle. Of 16 bits the upper 8 are kept.
 
         Raises:
-            Exception: whatever Pillow makes of a bad file.
+            Exception: whatever Pillow raises for a bad file.
         """
         with Image.open(file, formats=FORMATS) as image:
             twice = 2 * max(self.height, self.width)
-            image.draft(None, (twice, twice))  # a far larger JPEG is read smaller, and faster
+            image.draft(None, (twice, twice))  # a much larger JPEG is decoded at a smaller size, which is faster
             ImageOps.exif_transpose(image, in_place=True)
             plain = _on_white(_eight_bits(image)).convert("L" if self.channels == 1 else "RGB")
         size = (self.width, self.height)
@@ -94,7 +95,7 @@ class Form(NamedTuple):
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 bits, which Pillow would cut off at 255."""
+    """Convert a grey picture of 16 bits to 8 bits; Pillow would clip the values at 255."""
     if image.mode == "F":
         raise ValueError("its pixels are fractions of no known range; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
@@ -112,7 +113,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 class Names(Sequence[str]):
-    """Names in one array: data workers share it, while they would copy a list of texts, count by count of its uses."""
+    """Names in one array, which data workers share; reference counts would make each of them copy a list of texts."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = np.array([os.fsencode(name) for name in names])
@@ -133,20 +134,20 @@ class PictureReader:
     """Reads the picture at a position.
 
     Args:
-        open: its file, or its name.
-        places: for messages.
-        form: what it is made to.
+        open: returns the file at a position, or the name of the file.
+        places: the place of each picture, for messages.
+        form: reads a file.
     """
 
-    open: Callable[[int], File]
+    open: Callable[[int], PictureFile]
     places: Sequence[str]
     form: Form
 
     def __call__(self, position: int) -> Tensor:
-        """See ``Form``.
+        """Return the picture as (channels, height, width) uint8.
 
         Raises:
-            RunError: it cannot be read.
+            RunError: the picture cannot be read.
         """
         try:
             return self.form(self.open(position))
@@ -162,8 +163,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-class Look(NamedTuple):
-    """What a file says of its picture before that is decoded."""
+class PictureInfo(NamedTuple):
+    """What the header of a file says about its picture."""
 
     height: int
     width: int
@@ -171,14 +172,14 @@ class Look(NamedTuple):
     is_deep: bool = False  # more than 8 bits
 
 
-def look(file: File) -> Look | None:
-    """None where the file is bad, which is said when it is read."""
+def read_info(file: PictureFile) -> PictureInfo | None:
+    """Read the header of a file; None for a bad file, which is reported when the picture is read."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
-            if image.getexif().get(0x0112) in (5, 6, 7, 8):  # the orientations that lie on their side
+            if image.getexif().get(0x0112) in (5, 6, 7, 8):  # orientations that are turned by 90 degrees
                 width, height = height, width
-            return Look(
+            return PictureInfo(
                 height,
                 width,
                 image.mode in GREY or (image.mode == "P" and _has_grey_palette(image)),
@@ -194,14 +195,14 @@ def _has_grey_palette(image: Image.Image) -> bool:
 
 
 def choose_form(
-    looks: Iterable[Look | None], size: int | list[int] | None, mode: Literal["auto", "grey", "color"]
+    infos: Iterable[PictureInfo | None], size: int | list[int] | None, mode: Literal["auto", "grey", "color"]
 ) -> tuple[Form, tuple[str, ...]]:
-    """The form of all pictures, after a look at some; and a line where that resizes them unasked.
+    """Choose the form of all pictures from the headers of some, with a warning if pictures are resized unasked.
 
-    Without a size it is the one they have; where that is not one, a square. A shorter side of more than
-    ``MAX_PIXELS`` is made that.
+    Without ``size`` pictures of one size keep it, and pictures of several sizes become squares; a shorter side of more
+    than ``MAX_PIXELS`` becomes ``MAX_PIXELS``.
     """
-    seen = [each for each in looks if each is not None] or [Look(MAX_PIXELS, MAX_PIXELS, False)]
+    seen = [each for each in infos if each is not None] or [PictureInfo(MAX_PIXELS, MAX_PIXELS, False)]
     grey = mode == "grey" or (mode == "auto" and all(each.is_grey for each in seen))
     channels = 1 if grey else 3
     if size is not None:
@@ -222,93 +223,91 @@ def choose_form(
 
 
 def picture_data(
-    dataset: str,
     seed: int,
     items: list[Item],
-    opener: Callable[[list[Item], Names], Callable[[int], File]],
+    opener: Callable[[list[Item], Names], Callable[[int], PictureFile]],
     name: Callable[[Item], str],
     options: ReadOptions,
     problems: Problems,
-    warnings: tuple[str, ...] = (),
     **keys: Unpack[PictureKeys],
 ) -> Data:
-    """A ``Data`` of labelled pictures: in memory, or read when they are asked for.
+    """Make a ``Data`` of labelled pictures, held in memory or read when a batch needs them.
 
     Args:
         items: the pictures.
-        opener: from those that stay, and their places, to what opens the one at a position; picklable.
-        name: what a picture is, without reading it.
-        problems: those found so far.
-        warnings: likewise.
+        opener: takes items and their places, and returns a picklable function that opens the picture at a position.
+        name: identifies a picture in the fingerprint without reading it.
 
     Raises:
-        ConfigError: there is nothing to learn from, or there are bad samples and ``on_error`` is stop.
+        ConfigError: a split has no samples, or there are bad samples and ``on_error`` is stop.
     """
-    items, classes, targets = classify(dataset, items, options, problems)
-    warnings += problems.settle()
-    places = Names(item.place for item in items)
-    opened = opener(items, places)
-    looks = list(by_threads(lambda position: look(opened(position)), _some(len(items))))
-    if any(each is not None and each.is_deep for each in looks):
-        warnings = (
-            *warnings,
-            "pictures have 16 bits, of which the upper 8 are kept; where they use only the lower, save them with 8",
-        )
-    known = options.preprocessing
-    form, resized = choose_form(looks, keys["size"], keys["mode"]) if known is None else (Form(*known["shape"]), ())
-    read = PictureReader(opened, places, form)
+    dataset = problems.dataset
+    items, classes, targets = classify(items, options, problems)
+    read, resized = _reader(items, opener, options, problems, keys)
     images = None
-    if fits(keys["in_memory"], len(items) * math.prod(form)):
-        images = torch.empty(len(items), *form, dtype=torch.uint8)
+    if fits(keys["in_memory"], len(items) * math.prod(read.form)):
+        images = torch.empty(len(items), *read.form, dtype=torch.uint8)
     if images is not None or keys["on_error"] == "skip" or options.report_all:
-        good = _read_well(read, images, problems)
+        good = _read_good(read, images, problems)
         if len(good) < len(items):
-            warnings += problems.settle()
-            items, classes, targets = classify(dataset, [items[position] for position in good], options, problems)
-            warnings += problems.settle()
+            problems.settle()
+            position_of = {items[position].place: position for position in good}
+            items, classes, targets = classify([items[position] for position in good], options, problems)
+            images = None if images is None else images[[position_of[item.place] for item in items]]
             places = Names(item.place for item in items)
-            read = PictureReader(opener(items, places), places, form)
-            images = None if images is None else images[good]
+            read = PictureReader(opener(items, places), places, read.form)
     source = FileSource(read, targets) if images is None else TensorSource((images,), targets)
     train, val, test = divide(dataset, seed, source, [item.split for item in items], options, keys)
-    try:
-        normalise = Normalise.measure(train, chunk=64, most=SOME)
-    except RunError as error:  # one that is read now, and not only when its batch comes
-        problems.found.append(str(error))
-        problems.settle()
-        raise
+    spec = Spec(
+        dataset=dataset,
+        kind="image",
+        shape=tuple(read.form),
+        task="classification",
+        classes=classes,
+        counts=class_counts(train, "classification", len(classes)),
+    )
     return Data(
-        Spec(
-            dataset=dataset,
-            kind="image",
-            shape=tuple(form),
-            task="classification",
-            classes=classes,
-            counts=class_counts(train, "classification", len(classes)),
-        ),
+        spec,
         train,
         val,
         test,
-        normalise=normalise,
+        normalise=_measure(train, problems),
         augment=Augment.from_keys(keys["augment"]),
-        mix=MixImages.from_keys(keys["augment"], form.height, form.width),
+        mix=MixImages.from_keys(keys["augment"], read.form.height, read.form.width),
         in_memory=images is not None,
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
-        identity=identity(items, name, form),
+        identity=fingerprint_of_names(items, name, read.form),
         preprocess={"top": TOP},
-        warnings=warnings + resized,
-        places=places,
+        warnings=(*problems.warnings, *resized),
+        places=read.places,
     )
 
 
-def _some(count: int) -> range:
-    """Positions of at most ``SOME`` of ``count`` samples, evenly."""
-    return range(0, count, -(-count // SOME))
+def _reader(
+    items: list[Item],
+    opener: Callable[[list[Item], Names], Callable[[int], PictureFile]],
+    options: ReadOptions,
+    problems: Problems,
+    keys: PictureKeys,
+) -> tuple[PictureReader, tuple[str, ...]]:
+    """Return what reads the pictures in the form of the run or in the one that fits them, as ``choose_form`` does."""
+    places = Names(item.place for item in items)
+    opened = opener(items, places)
+    some = range(0, len(items), -(-len(items) // MAX_MEASURED))
+    infos = list(map_in_threads(lambda position: read_info(opened(position)), some))
+    if any(each is not None and each.is_deep for each in infos):
+        problems.warnings.append(
+            "pictures have 16 bits, of which the upper 8 are kept; where they use only the lower, save them with 8"
+        )
+    if options.preprocessing is not None:
+        return PictureReader(opened, places, Form(*options.preprocessing["shape"])), ()
+    form, resized = choose_form(infos, keys["size"], keys["mode"])
+    return PictureReader(opened, places, form), resized
 
 
-def _read_well(read: PictureReader, images: Tensor | None, problems: Problems) -> list[int]:
-    """Read every picture, into ``images`` where there are some; the positions of those that are no problem."""
+def _read_good(read: PictureReader, images: Tensor | None, problems: Problems) -> list[int]:
+    """Read every picture, into ``images`` if given, and return the positions of those that can be read."""
 
     def attempt(position: int) -> bool:
         sample = read(position)
@@ -316,5 +315,13 @@ def _read_well(read: PictureReader, images: Tensor | None, problems: Problems) -
             images[position] = sample
         return True
 
-    found = read_all(attempt, read.places, problems)
-    return [position for position, well in enumerate(found) if well]
+    return [position for position, good in enumerate(read_all(attempt, read.places, problems)) if good]
+
+
+def _measure(train: Split, problems: Problems) -> Normalise:
+    try:
+        return Normalise.measure(train, chunk=64, most=MAX_MEASURED)
+    except RunError as error:  # a streamed picture that happens to be read now is reported as all bad samples are
+        problems.found.append(str(error))
+        problems.settle()
+        raise

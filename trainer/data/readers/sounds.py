@@ -1,4 +1,4 @@
-"""Sounds of a user's own: whatever libsndfile reads as waves of one rate, and a ``Data`` of them."""
+"""Sounds in the user's own files: libsndfile reads them as waves of one rate, which make a ``Data``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from trainer.config.messages import how_to_install
 from trainer.data.audio import (
     CHUNK,
     AudioAugmentKeys,
+    AugmentBands,
+    AugmentWaves,
     FeatureName,
     File,
     Header,
+    LogMel,
     Milliseconds,
     RawSteps,
     augmentations,
@@ -29,17 +32,18 @@ from trainer.data.audio import (
     read_header,
     read_wave,
 )
-from trainer.data.data import Data, Features, Normalise, RaggedSource, ReadOptions, Source, Split, class_counts
+from trainer.data.data import Data, Features, Normalise, ReadOptions, class_counts
 from trainer.data.readers.files import FileSource, Item, OwnKeys, Problems, classify, divide, fits, read_all
+from trainer.data.sources import RaggedSource, Source, Split
 from trainer.spec import Spec
 
-MEASURED = 2000  # samples that the normalisation is measured on
+MAX_MEASURED = 2000  # samples that the normalisation is measured on
 
 Opener = Callable[[Sequence[Item]], Callable[[int], File]]
 
 
 class WaveKeys(TypedDict):
-    """The keys that say what waves are made to, and what a model reads of them."""
+    """The keys that say to which rate and length waves are converted, and which features a model reads."""
 
     sample_rate: Annotated[int, Meta(ge=1000, le=384_000)] | None
     max_seconds: PositiveFloat | None
@@ -50,128 +54,106 @@ class WaveKeys(TypedDict):
 
 
 class SoundKeys(OwnKeys, WaveKeys):
-    """The keys that every data set of sounds of a user's own has."""
+    """The keys that every data set of the user's own sounds has."""
 
     augment: AudioAugmentKeys
 
 
 def sound_data(
-    dataset: str,
     seed: int,
     files: Sequence[Item],
     opener: Opener,
     options: ReadOptions,
     problems: Problems,
-    warnings: tuple[str, ...] = (),
     **keys: Unpack[SoundKeys],
 ) -> Data:
-    """A ``Data`` of labelled sounds: the mean of their channels, all resampled to one rate.
+    """Make a ``Data`` of labelled sounds: the mean of their channels, all resampled to one rate.
 
-    Every file is read once at the start, so that a bad one is found before training and both paths have the same
-    samples; those that are streamed are read again when they are asked for.
+    Every file is read once at the start, so that bad files are found before training, and samples in memory and
+    streamed samples are the same. Streamed samples are read again for each batch.
 
     Args:
         files: the sounds.
-        opener: from some of them to what gives the file of the one at a position; picklable.
-        problems: those found so far.
-        warnings: likewise.
+        opener: takes some of the sounds, and returns a picklable function that opens the sound at a position.
 
     Raises:
-        ConfigError: bad files with ``on_error=stop``, less than two classes, keys that do not fit the sounds or each
-            other, or a library is missing.
+        ConfigError: a library is missing, there are less than two classes, keys do not fit the sounds or each other,
+            or there are bad samples and ``on_error`` is stop.
     """
+    dataset, known = problems.dataset, options.preprocessing
     need_libraries(dataset)
-    headed = _headed(files, opener, problems)
+    headed = _read_headers(files, opener, problems)
     if not headed:
-        classify(dataset, headed, options, problems)  # which says why
-
-    known = options.preprocessing
+        classify(headed, options, problems)  # raises, with the reasons
     rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(headed)
-    hop, window = _samples("hop", keys["hop"], rate), _samples("window", keys["window"], rate)
-    read = make_features(keys["features"], sample_rate=rate, hop=hop, window=window, bands=keys["bands"])
-    augment_waves, augment_features = augmentations(keys["augment"], rate)
-    if augment_features is not None and keys["features"] == "raw":
-        raise ConfigError("dataset.augment: time_mask and freq_mask need dataset.features=logmel, got raw")
+    features, augment_waves, augment_features = _features(rate, keys)
     most = None if keys["max_seconds"] is None else max(1, round(keys["max_seconds"] * rate))
-
-    fine = any(item.content.head.fine for item in headed) if known is None else known["fine"]
+    fine = any(item.content.header.fine for item in headed) if known is None else known["fine"]
     in_memory = fits(keys["in_memory"], _num_bytes(headed, rate, most, fine=fine))
-
-    def waves(some: Sequence[Item], most: int | None) -> _Waves:
-        opened = opener([item.content.file for item in some])
-        return _Waves(opened, [item.place for item in some], rate, most, fine)
-
-    readable = _read(headed, waves(headed, most), problems, keep=in_memory)
-    sounds, classes, targets = classify(dataset, readable, options, problems)
-    warnings += problems.settle()
+    readable = _read(headed, _Waves.of(headed, opener, rate, most, fine), problems, keep=in_memory)
+    sounds, classes, targets = classify(readable, options, problems)
     trained = (sound.content.length for sound in sounds if sound.split in ("", "train"))
     longest = max(trained) if known is None else known["max_samples"]
-    cut = sum(sound.content.length > longest for sound in sounds)
-    if cut:
-        warnings += (
-            f"{cut:,} sounds of val or test are longer than the longest of train and cut off behind "
-            f"{longest / rate:.3g} seconds, as nothing longer is learned",
-        )
+    _warn_of_cut(sounds, longest, rate, problems)
     source: Source
     if in_memory:
         source = RaggedSource.join([sound.content.wave[:longest] for sound in sounds], targets)
     else:
         lengths = torch.tensor([sound.content.length for sound in sounds]).clamp_max(longest)
-        source = FileSource(waves(sounds, longest), targets, lengths)
+        source = FileSource(_Waves.of(sounds, opener, rate, longest, fine), targets, lengths)
     train, val, test = divide(dataset, seed, source, [sound.split for sound in sounds], options, keys)
-    logmel = keys["features"] == "logmel"
-    spec = Spec(
-        dataset=dataset,
-        kind="spectrogram" if logmel else "sequence",
-        shape=(1, read.steps(longest), keys["bands"]) if logmel else (read.steps(longest), read.hop),
-        task="classification",
-        classes=classes,
-        counts=class_counts(train, "classification", len(classes)),
-        varying=True,
-    )
     return Data(
-        spec,
+        _spec(dataset, train, classes, features, longest, keys),
         train,
         val,
         test,
-        normalise=_normalise(train, longest, read),
+        normalise=_normalise(train, longest, features),
         augment=augment_waves,
-        features=read,
+        features=features,
         augment_features=augment_features,
         in_memory=in_memory,
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
-        identity=_identity(sounds, rate, longest, fine),
+        identity=_fingerprint(sounds, rate, longest, fine),
         preprocess={"sample_rate": rate, "max_samples": longest, "fine": fine},
-        warnings=warnings,
+        warnings=tuple(problems.warnings),
         places=[sound.place for sound in sounds],
     )
 
 
+def need_libraries(dataset: str) -> None:
+    """Raise ConfigError if a library that reads sounds is missing."""
+    for name in ("soundfile", "soxr"):
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError) as error:  # OSError: libsndfile itself is missing
+            raise ConfigError(f"dataset={dataset}: needs {name} ({error}): {how_to_install('audio')}") from error
+
+
 class _Headed(NamedTuple):
-    """What is known of a file whose head has been read."""
+    """The content of an item whose header has been read."""
 
     file: Item  # as it was found
-    head: Header
+    header: Header
 
 
 class _Sound(NamedTuple):
-    """What is known of a file that has been read."""
+    """The content of an item that has been read."""
 
     file: Item  # as it was found
     length: int  # samples
-    digest: bytes  # of them
-    wave: Tensor | None  # (samples,), where it is kept
+    digest: bytes  # SHA-256 of the samples
+    wave: Tensor | None  # (samples,), if waves are kept in memory
 
 
 @dataclass(frozen=True)
 class _Waves:
-    """The wave at a position, read from its file.
+    """Reads the wave at a position.
 
     Args:
-        open: its file.
-        places: for messages.
-        rate, most, fine: as ``read_wave`` has them.
+        open: returns the file at a position.
+        places: the place of each sound, for messages.
+        rate, most, fine: as in ``read_wave``.
     """
 
     open: Callable[[int], File]
@@ -180,32 +162,42 @@ class _Waves:
     most: int | None
     fine: bool
 
+    @classmethod
+    def of(cls, items: Sequence[Item], opener: Opener, rate: int, most: int | None, fine: bool) -> _Waves:
+        """Return the reader of items whose content is a ``_Headed`` or a ``_Sound``."""
+        opened = opener([item.content.file for item in items])
+        return cls(opened, [item.place for item in items], rate, most, fine)
+
     def __call__(self, position: int) -> Tensor:
         return read_wave(self.open(position), self.rate, self.most, fine=self.fine, place=self.places[position])
 
 
-def need_libraries(dataset: str) -> None:
-    """Raises ConfigError where what reads sounds is missing."""
-    for name in ("soundfile", "soxr"):
-        try:
-            importlib.import_module(name)
-        except (ImportError, OSError) as error:  # OSError: libsndfile itself is missing
-            raise ConfigError(f"dataset={dataset}: needs {name} ({error}): {how_to_install('audio')}") from error
-
-
-def _headed(files: Sequence[Item], opener: Opener, problems: Problems) -> list[Item]:
-    """The files that are sounds by their heads, which become their content."""
+def _read_headers(files: Sequence[Item], opener: Opener, problems: Problems) -> list[Item]:
     opened, places = opener(files), [file.place for file in files]
-    heads = read_all(lambda at: read_header(opened(at), places[at]), places, problems)
-    pairs = zip(files, heads, strict=True)
-    return [file._replace(content=_Headed(file, head)) for file, head in pairs if head is not None]
+    headers = read_all(lambda at: read_header(opened(at), places[at]), places, problems)
+    pairs = zip(files, headers, strict=True)
+    return [file._replace(content=_Headed(file, header)) for file, header in pairs if header is not None]
 
 
 def _usual_rate(headed: Sequence[Item]) -> int:
-    """The rate that most files of train have; of two that are as frequent the higher one."""
+    """Return the sample rate of most files of train; of two that are equally frequent the higher one."""
     train = [item for item in headed if item.split in ("", "train")] or headed
-    counts: Counter[int] = Counter(item.content.head.rate for item in train)
+    counts: Counter[int] = Counter(item.content.header.rate for item in train)
     return max(counts, key=lambda rate: (counts[rate], rate))
+
+
+def _features(rate: int, keys: SoundKeys) -> tuple[LogMel | RawSteps, AugmentWaves | None, AugmentBands | None]:
+    """Return the features, and the augmentations of waves and of features.
+
+    Raises:
+        ConfigError: ``hop`` or ``window`` is shorter than a sample, or raw waves are to be masked.
+    """
+    hop, window = _samples("hop", keys["hop"], rate), _samples("window", keys["window"], rate)
+    features = make_features(keys["features"], sample_rate=rate, hop=hop, window=window, bands=keys["bands"])
+    augment_waves, augment_features = augmentations(keys["augment"], rate)
+    if augment_features is not None and keys["features"] == "raw":
+        raise ConfigError("dataset.augment: time_mask and freq_mask need dataset.features=logmel, got raw")
+    return features, augment_waves, augment_features
 
 
 def _samples(key: str, milliseconds: float, rate: int) -> int:
@@ -219,14 +211,14 @@ def _samples(key: str, milliseconds: float, rate: int) -> int:
 
 
 def _num_bytes(headed: Sequence[Item], rate: int, most: int | None, *, fine: bool) -> int:
-    """About what all waves take in memory."""
-    heads: list[Header] = [item.content.head for item in headed]
-    lengths = [-(-head.frames * rate // head.rate) for head in heads]
+    """Return about how many bytes of memory all waves take."""
+    headers: list[Header] = [item.content.header for item in headed]
+    lengths = [-(-header.frames * rate // header.rate) for header in headers]
     return sum(length if most is None else min(length, most) for length in lengths) * (4 if fine else 2)
 
 
 def _read(headed: Sequence[Item], waves: _Waves, problems: Problems, *, keep: bool) -> list[Item]:
-    """The files that can be read, with what has been learned of them as their content."""
+    """Return the items that can be read, each with a ``_Sound`` as content."""
 
     def sound(position: int) -> _Sound:
         wave, file = waves(position), headed[position].content.file
@@ -236,20 +228,44 @@ def _read(headed: Sequence[Item], waves: _Waves, problems: Problems, *, keep: bo
     return [item._replace(content=found) for item, found in zip(headed, sounds, strict=True) if found is not None]
 
 
+def _warn_of_cut(sounds: Sequence[Item], longest: int, rate: int, problems: Problems) -> None:
+    cut = sum(sound.content.length > longest for sound in sounds)
+    if cut:
+        problems.warnings.append(
+            f"{cut:,} sounds of val or test are longer than the longest of train and cut off behind "
+            f"{longest / rate:.3g} seconds, as nothing longer is learned"
+        )
+
+
+def _spec(
+    dataset: str, train: Split, classes: tuple[str, ...], features: LogMel | RawSteps, longest: int, keys: SoundKeys
+) -> Spec:
+    logmel, steps = keys["features"] == "logmel", features.steps(longest)
+    return Spec(
+        dataset=dataset,
+        kind="spectrogram" if logmel else "sequence",
+        shape=(1, steps, keys["bands"]) if logmel else (steps, features.hop),
+        task="classification",
+        classes=classes,
+        counts=class_counts(train, "classification", len(classes)),
+        varying=True,
+    )
+
+
 def _normalise(train: Split, longest: int, features: Features) -> Normalise:
-    """Of each band, or of all samples of a wave alike."""
+    """Measure each band of spectrograms, or all samples of raw waves together."""
     raw = isinstance(features, RawSteps)
     return Normalise.measure(
         train,
         max(1, CHUNK // longest),
         axis=2 if raw else 3,
         features=RawSteps(features.sample_rate, 1) if isinstance(features, RawSteps) else features,
-        most=MEASURED,
+        most=MAX_MEASURED,
     )
 
 
-def _identity(sounds: Sequence[Item], *settings: object) -> str:
-    """A SHA-256 of every wave, of which those that are streamed cannot be asked in reasonable time."""
+def _fingerprint(sounds: Sequence[Item], *settings: object) -> str:
+    """Return a SHA-256 of every wave; streamed waves cannot be read again in reasonable time."""
     digest = hashlib.sha256(repr(settings).encode())
     for sound in sounds:
         digest.update(sound.content.digest)

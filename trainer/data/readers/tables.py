@@ -1,4 +1,4 @@
-"""Tables of numbers in text files: how a file is written, its columns, and what is wrong with a row."""
+"""Tables of numbers in CSV and TSV files: the layout of a file, its columns, and faults in its rows."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from numpy.typing import NDArray
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 
-Column = str | int
-DELIMITERS = "\t;|, "  # the first that parts the first lines into equal numbers of columns
+ColumnKey = str | int  # a column by its name, or by its number from 0
+DELIMITERS = "\t;|, "  # the first one that splits the first lines into equal numbers of columns is used
 WORDS = {"tab": "\t", "\\t": "\t", "space": " "}
-# What stands in a cell without a number.
-MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
-LOOKED_AT = 100  # rows, to see how a file is written
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # cells that stand for a missing number
+LOOKED_AT = 100  # rows that show the layout of a file
 CHUNK = 8192  # lines that are read at a time
-MAX_LETTERS = 64  # of a text that the fast way reads
+MAX_LETTERS = 64  # of a text that numpy reads
 MAX_LISTED = 30  # columns in a message
-ESCAPED = re.compile("[\udc80-\udcff]")  # what stands for a byte that is no text
+ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, as errors="surrogateescape" escapes them
 
 
 class Layout(NamedTuple):
     """How a file is written.
 
     Args:
-        names: of the columns; their numbers where no line names them.
-        counts_rows: the first column has no name and counts from 0, as tables are often written.
-        first: rows behind the header, to see what the columns hold.
+        file, encoding, delimiter: of the table.
+        header: the first line names the columns.
+        names: of the columns; their numbers without a header.
+        counts_rows: the first column has no name and counts the rows from 0, as pandas writes an index.
+        first: the first rows below the header, which show the types of the columns.
     """
 
     file: Path
@@ -47,11 +48,11 @@ class Layout(NamedTuple):
     counts_rows: bool
     first: list[list[str]]
 
-    def find(self, key: str, column: Column) -> int:
-        """The number of a column that ``dataset.<key>`` asks for: by its name, or by its number, from 0.
+    def find(self, key: str, column: ColumnKey) -> int:
+        """Return the number of the column that ``dataset.<key>`` names.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such column.
         """
         if str(column) in self.names:
             return self.names.index(str(column))
@@ -68,25 +69,25 @@ class Layout(NamedTuple):
         )
 
     def holds_text(self, column: int) -> bool:
-        """Whether most of the first cells of a column are neither numbers nor missing."""
+        """Return whether most of the first cells of a column are neither numbers nor missing."""
         cells = [row[column] for row in self.first if len(row) == len(self.names)]
         present = [cell for cell in cells if not _is_missing(cell)]
         return sum(not _is_number(cell) for cell in present) * 2 > len(present)
 
 
 def listed(names: Sequence[str]) -> str:
-    """``a, b, c``, or the first of many."""
+    """Return ``a, b, c``, shortened where there are many names."""
     more = f", … ({len(names)} in all)" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more
 
 
-def look(file: Path, delimiter: str | None, header: bool | Literal["auto"], encoding: str) -> Layout:
-    """How a file is written; what is None or ``auto`` is found out.
+def read_layout(file: Path, delimiter: str | None, header: bool | Literal["auto"], encoding: str) -> Layout:
+    """Return how a file is written; the first lines decide what is None or ``auto``.
 
-    A first line is a header where it has a text above a number, or no number at all.
+    The first line is a header if it has a text above a number, or no number at all.
 
     Raises:
-        ConfigError: it is no text file, has no rows, or names two columns alike.
+        ConfigError: the file is not a text file, has no rows, or has two columns of one name.
     """
     with _opened(file, encoding) as lines:
         some = list(islice((line for line in lines if line.strip()), LOOKED_AT + 1))
@@ -120,15 +121,16 @@ def look(file: Path, delimiter: str | None, header: bool | Literal["auto"], enco
 
 
 @dataclass
-class Table:
-    """What was read of a file. A row that cannot be used keeps its place.
+class ParsedTable:
+    """The chosen columns of a file, with every row of the file.
 
     Args:
-        file: where it stood.
-        lines: (rows,) int64, where each begins in the file.
-        numbers: (rows, columns) float32; nan where a number is missing or wrong.
-        texts: (columns, rows) int64: which of the different texts of a column; -1 where a row does not have it.
-        faults: of rows that cannot be used, the first reason.
+        file: the file.
+        lines: (rows,) int64, the line at which each row begins.
+        numbers: (rows, columns) float32; NaN where a number is missing or wrong.
+        texts: (columns, rows) int64, the number of each text among the different texts of its column; -1 if the row
+            has no text there.
+        faults: the first reason why a row cannot be used, by row.
     """
 
     file: Path
@@ -138,21 +140,21 @@ class Table:
     faults: dict[int, str]
 
 
-def read(
+def read_table(
     layout: Layout, numbers: Sequence[int], texts: Sequence[tuple[int, dict[str, int]]], *, missing: bool
-) -> Table:
+) -> ParsedTable:
     """Read columns of a file.
 
     Args:
         layout: of the file.
         numbers: the columns of numbers.
-        texts: the columns of texts, each with the texts that are known; new ones are added.
-        missing: numbers may be.
+        texts: the columns of texts, each with the number of every text seen so far; new texts are added.
+        missing: numbers may be missing.
 
     Raises:
-        ConfigError: it is not a table, or not in its encoding.
+        ConfigError: the file is not a table, or not in its encoding.
     """
-    parts: list[Table] = []
+    parts: list[ParsedTable] = []
     line = 1
     with _opened(layout.file, layout.encoding) as file:
         for lines in _chunks(file):
@@ -169,7 +171,7 @@ def read(
         count += len(part.lines)
     if count == 0:
         raise ConfigError(f"dataset.path: {layout.file}: has no rows")
-    return Table(
+    return ParsedTable(
         layout.file,
         np.concatenate([part.lines for part in parts]),
         np.concatenate([part.numbers for part in parts]),
@@ -183,10 +185,11 @@ class _Chunk:
     """Some lines of a file.
 
     Args:
-        lines: whole rows.
+        layout: of the file.
+        lines: the lines of whole rows.
         start: the number of the first line.
-        numbers, texts: as in ``read``.
-        skip: rows that are the header.
+        numbers, texts: as in ``read_table``.
+        skip: number of header rows.
     """
 
     layout: Layout
@@ -196,11 +199,11 @@ class _Chunk:
     texts: Sequence[tuple[int, dict[str, int]]]
     skip: int
 
-    def read_fast(self) -> Table:
-        """By numpy's own reader: about three times as fast.
+    def read_fast(self) -> ParsedTable:
+        """Read the lines with numpy, about three times as fast as ``read_exactly``.
 
         Raises:
-            ValueError: not every line is a row of finite numbers and of texts that are not too long.
+            ValueError: a line is not a row of finite numbers and of texts that are not too long.
         """
         if len(self.lines) == self.skip or self.lines[-1].isspace():
             raise ValueError("no row, or a line is blank")
@@ -227,10 +230,10 @@ class _Chunk:
             if not cell.strip() or len(cell) == MAX_LETTERS or ESCAPED.search(cell):
                 raise ValueError("a text is missing, too long, or none")
         places = np.arange(self.start + self.skip, self.start + len(self.lines))
-        return Table(self.layout.file, places, block, self._encode(found), {})
+        return ParsedTable(self.layout.file, places, block, self._encode(found), {})
 
-    def read_exactly(self, *, missing: bool) -> Table:
-        """By Python's own reader, with a reason for every row that cannot be used."""
+    def read_exactly(self, *, missing: bool) -> ParsedTable:
+        """Read the lines with Python's csv module, and note why rows cannot be used."""
         layout, width = self.layout, len(self.layout.names)
         rows = list(_rows(layout.file, self.lines, layout.delimiter, self.start))[self.skip :]
         faults: dict[int, str] = {}
@@ -255,10 +258,10 @@ class _Chunk:
                 escaped = ESCAPED.search(columns[column][row])
                 reason = "is empty" if escaped is None else f"byte 0x{ord(escaped[0]) - 0xDC00:02x} is no text"
                 faults.setdefault(row, f"{layout.names[column]}: {reason}")
-        return Table(layout.file, np.array([line for line, _ in rows], dtype=np.int64), block, codes, faults)
+        return ParsedTable(layout.file, np.array([line for line, _ in rows], dtype=np.int64), block, codes, faults)
 
     def _encode(self, found: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-        """(texts, rows): the numbers of the texts; new ones get the next."""
+        """Return the numbers of the texts, (texts, rows); new texts get the next numbers."""
         codes = [
             [known.setdefault(cell.strip(), len(known)) for cell in cells]
             for (_, known), cells in zip(self.texts, found, strict=True)
@@ -267,7 +270,7 @@ class _Chunk:
 
 
 def _chunks(file: TextIO) -> Iterator[list[str]]:
-    """The lines of a file, some at a time, and never a part of a cell in quotes."""
+    """Yield the lines of a file in chunks that do not cut a cell in quotes."""
     while lines := list(islice(file, CHUNK)):
         quotes = "".join(lines).count('"')
         while quotes % 2 and (line := next(file, "")):
@@ -278,7 +281,7 @@ def _chunks(file: TextIO) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
-    """A byte that is no text stands in it escaped; a byte order mark does not."""
+    """Open a file as text, with bytes outside the encoding escaped and without the byte order mark."""
     name = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     if file.is_dir():
         raise ConfigError(f"dataset.path: {file}: is a folder; must be a file, or {{train: …, test: …}}")
@@ -294,8 +297,8 @@ def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
 
 
 def _rows(file: Path, lines: Iterable[str], delimiter: str, start: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """Every row that is not blank, with the line where it begins; the first line is number ``start``."""
-    if delimiter == " ":  # any number of them
+    """Yield every row that is not blank, with the line at which it begins; the first line is number ``start``."""
+    if delimiter == " ":  # any number of spaces
         lines = (line.strip() for line in lines)
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
@@ -310,7 +313,7 @@ def _rows(file: Path, lines: Iterable[str], delimiter: str, start: int = 1) -> I
 
 
 def _delimiter(lines: list[str]) -> str:
-    """What parts the first lines; a comma where nothing does, as in a table of one column."""
+    """Return the delimiter that splits the first lines evenly; a comma for a table of one column."""
     for delimiter in DELIMITERS:
         widths = [len(cells) for _, cells in _rows(Path(), lines[:LOOKED_AT], delimiter)]
         if widths and widths[0] > 1 and widths.count(widths[0]) * 2 > len(widths):
@@ -336,7 +339,7 @@ def _is_number(cell: str) -> bool:
 
 
 def to_float(cell: str) -> float:
-    """The number in a cell; nan where there is none. Python's own digits with _ between them are names."""
+    """Return the number in a cell, or NaN; digits with _ between them, which Python reads as a number, are a name."""
     try:
         return np.nan if "_" in cell else float(cell)
     except ValueError:
@@ -358,7 +361,7 @@ def _as_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _fault(cell: str, *, missing: bool) -> str | None:
-    """Why a cell is no finite number; None where it may be missing."""
+    """Return why a cell is not a finite number, or None for a number that may be missing."""
     if missing and _is_missing(cell):
         return None
     if not cell.strip():

@@ -1,4 +1,4 @@
-"""Finding labelled texts in files: columns of a table, lines of a class, documents of a class."""
+"""Texts in files: the columns of a table, the lines of ``<class>.txt``, or the documents of class folders."""
 
 from __future__ import annotations
 
@@ -13,43 +13,46 @@ from typing import Any, Literal, NamedTuple
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
-from trainer.data.readers.files import SPLITS, Item, Problems, class_folders, folders_in, natural, roots
-from trainer.data.readers.tables import ESCAPED
+from trainer.data.readers.files import SPLITS, Item, Problems, class_folders, folders_in, natural_key, roots
+from trainer.data.readers.tables import ESCAPED, ColumnKey
 
-TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-LINES_OF_JSON = (".jsonl", ".ndjson")
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+JSON_LINES = (".jsonl", ".ndjson")
 DOCUMENT = ".txt"
-# What columns are called, for those that are not named; the first one found counts.
+SUFFIXES = (DOCUMENT, *DELIMITERS, *JSON_LINES)
+# The usual names of columns, for those that no key names; the first one that a table has counts.
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
 LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
-ABOUT = ("readme", "license", "licence", "changelog", "notes", "about")  # files that are no class
-LOOKED_AT = 100  # rows, to tell texts from labels
-
-Column = str | int
+ABOUT = ("readme", "license", "licence", "changelog", "notes", "about")  # files that are not classes
+LOOKED_AT = 100  # rows that tell texts from labels
 
 
-class Row(NamedTuple):
-    """A line of a table."""
+class TextColumns(NamedTuple):
+    """The columns of a table, as ``dataset.input``, ``target``, ``header`` and ``delimiter`` describe them."""
 
-    place: str
-    text: str
-    label: str
-
-
-class Columns(NamedTuple):
-    """Which columns of a table hold what, as ``dataset.input``, ``target``, ``header`` and ``delimiter`` say."""
-
-    input: Column | list[Column] | None
-    target: Column | None
+    input: ColumnKey | list[ColumnKey] | None
+    target: ColumnKey | None
     header: bool | Literal["auto"]
     delimiter: str | None
 
+    @property
+    def inputs(self) -> list[ColumnKey]:
+        """The columns that ``dataset.input`` names."""
+        return [self.input] if isinstance(self.input, str | int) else self.input or []
 
-def find_texts(dataset: str, path: Any, columns: Columns, encoding: str, problems: Problems) -> Iterator[Item]:
-    """Every labelled text under ``dataset.path``, of a file or a folder, with its place (``file:line``).
+    def has_table(self, file: Path) -> bool:
+        """Return whether a file is read as a table; with ``dataset.delimiter`` every file is."""
+        return file.suffix.lower() in (*DELIMITERS, *JSON_LINES) or self.delimiter is not None
+
+
+# ---- labelled texts, for a data set
+
+
+def find_texts(dataset: str, path: Any, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
+    """Yield every labelled text of the files and folders that ``dataset.path`` names.
 
     Raises:
-        ConfigError: nothing of a known form is there, or a column is not.
+        ConfigError: nothing of a known format is there, or a column is missing.
     """
     try:
         codecs.lookup(encoding)
@@ -57,184 +60,133 @@ def find_texts(dataset: str, path: Any, columns: Columns, encoding: str, problem
         raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
     for split, root in roots(dataset, path).items():
         if root.is_file():
-            yield from _file(split, root, columns, encoding, problems)
+            yield from _table(split, root, columns, encoding, problems)
             continue
         tables = {
-            SPLITS[file.stem.lower()]: file for file in _inside(root) if _is_table(file) and file.stem.lower() in SPLITS
+            SPLITS[file.stem.lower()]: file
+            for file in _files_in(root)
+            if file.suffix.lower() in (*DELIMITERS, *JSON_LINES) and file.stem.lower() in SPLITS
         }
         if not split and "train" in tables:
             for part, file in tables.items():
-                yield from _file(part, file, columns, encoding, problems)
+                yield from _table(part, file, columns, encoding, problems)
             continue
         parts = {SPLITS[folder.name.lower()]: folder for folder in folders_in(root) if folder.name.lower() in SPLITS}
         if split or "train" not in parts:
             parts = {split: root}
         for part, folder in parts.items():
-            files = [file for file in _inside(folder) if file.suffix == DOCUMENT]
-            classes = [file for file in files if file.stem.lower() not in ABOUT]
-            documents = any(True for each in folders_in(folder) for _ in each.glob(f"*{DOCUMENT}"))
-            ignored = files if documents else [file for file in files if file not in classes]
-            if ignored:
-                why = "stand beside class folders" if documents else "say something about the data by their names"
-                names = ", ".join(file.name for file in ignored[:3])
-                problems.notes.append(f"{folder}: {len(ignored)} files {why} and are left out: {names}")
-            if classes and not documents:
-                for file in classes:
-                    yield from _lines_of_class(part, file, encoding, problems)
-            else:
-                yield from _documents(dataset, part, folder, encoding, problems)
+            yield from _folder(dataset, part, folder, encoding, problems)
 
 
-def _inside(folder: Path) -> list[Path]:
+def _files_in(folder: Path) -> list[Path]:
     files = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    return sorted(files, key=lambda file: natural(file.name))
+    return sorted(files, key=lambda file: natural_key(file.name))
 
 
-def _is_table(file: Path) -> bool:
-    return file.suffix.lower() in (*TABLES, *LINES_OF_JSON)
+def _folder(dataset: str, split: str, folder: Path, encoding: str, problems: Problems) -> Iterator[Item]:
+    """Yield the texts of a folder of ``<class>.txt`` or of class folders; the latter win where both are there."""
+    files = [file for file in _files_in(folder) if file.suffix == DOCUMENT]
+    classes = [file for file in files if file.stem.lower() not in ABOUT]
+    has_documents = any(True for each in folders_in(folder) for _ in each.glob(f"*{DOCUMENT}"))
+    ignored = files if has_documents else [file for file in files if file not in classes]
+    if ignored:
+        why = "stand beside class folders" if has_documents else "say something about the data by their names"
+        names = ", ".join(file.name for file in ignored[:3])
+        problems.warnings.append(f"{folder}: {len(ignored)} files {why} and are left out: {names}")
+    if has_documents or not classes:
+        for item in class_folders(dataset, {"train": str(folder)}, problems):
+            if _is_good(text := read_text(item.content, encoding), item.place, encoding, problems):
+                yield item._replace(split=split, content=text)
+        return
+    for file in classes:
+        lines = [(number, line) for number, line in enumerate(_lines(file, encoding), 1) if line.strip()]
+        if not lines:
+            problems.add(file, "a class without a line")
+        for number, line in lines:
+            place = f"{file}:{number}"
+            if _is_good(text := line.strip(), place, encoding, problems):
+                yield Item(split, file.stem, place, text)
 
 
-def _file(split: str, file: Path, columns: Columns, encoding: str, problems: Problems) -> Iterator[Item]:
-    if file.suffix.lower() in LINES_OF_JSON:
-        rows = _json_rows(file, columns, encoding, problems)
-    elif file.suffix.lower() in TABLES or columns.delimiter is not None:
-        rows = _table_rows(file, columns, encoding, problems)
-    else:
+def _table(split: str, file: Path, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
+    if not columns.has_table(file):
         raise ConfigError(
-            f"dataset.path: {file}: must end in {', '.join([*TABLES, *LINES_OF_JSON])}, or be a folder of <class>.txt "
+            f"dataset.path: {file}: must end in {', '.join([*DELIMITERS, *JSON_LINES])}, or be a folder of <class>.txt "
             "with a text a line, or of class folders with a text a file; dataset.delimiter reads any file as a table"
         )
-    for place, text, label in rows:
-        if is_text(text, place, encoding, problems):
+    labelled = _labelled_objects if file.suffix.lower() in JSON_LINES else _labelled_rows
+    for place, text, label in labelled(file, columns, encoding, problems):
+        if _is_good(text, place, encoding, problems):
             if label.strip():
                 yield Item(split, label.strip(), place, text)
             else:
                 problems.add(place, "no label")
 
 
-def is_text(text: str, place: str, encoding: str, problems: Problems) -> bool:
-    """Whether it is one that can be used; else a problem."""
-    wrong = ESCAPED.search(text)
-    if wrong is not None:
-        line = text.count("\n", 0, wrong.start())
-        where = f" in line {line + 1} of it" if line else ""
-        hint = "; dataset.encoding=latin-1 or cp1252 may be right" if encoding.lower() in ("utf-8", "utf8") else ""
-        problems.add(place, f"byte 0x{ord(wrong[0]) - 0xDC00:02x} is no {encoding}{where}{hint}")
-    elif not text.strip():
-        problems.add(place, "no text")
-    else:
-        return True
-    return False
-
-
-def read_text(file: Path, encoding: str) -> str:
-    """The text of a file; a byte that is none stands in it escaped, so that its line can be named."""
-    try:
-        content = file.read_bytes().decode(encoding, errors="surrogateescape")
-    except (UnicodeError, LookupError):  # of encodings that cannot escape, such as utf-16
-        content = file.read_bytes().decode(encoding, errors="replace")
-    except OSError as error:
-        raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
-    return content.removeprefix("\ufeff")
-
-
-def _lines_of_class(split: str, file: Path, encoding: str, problems: Problems) -> Iterator[Item]:
-    """A file ``<class>.txt``: each line that is not blank is a sample."""
-    empty = True
-    for number, line in enumerate(read_text(file, encoding).split("\n"), 1):
-        text = line.strip()
-        if text:
-            empty = False
-            if is_text(text, f"{file}:{number}", encoding, problems):
-                yield Item(split, file.stem, f"{file}:{number}", text)
-    if empty:
-        problems.add(file, "a class without a line")
-
-
-def _documents(dataset: str, split: str, folder: Path, encoding: str, problems: Problems) -> Iterator[Item]:
-    """Class folders with one text in each file."""
-    for item in class_folders(dataset, {"train": str(folder)}, problems):
-        text = read_text(item.content, encoding)
-        if is_text(text, item.place, encoding, problems):
-            yield Item(split, item.label, item.place, text)
-
-
-def _json_rows(file: Path, columns: Columns, encoding: str, problems: Problems) -> Iterator[Row]:
-    rows: list[tuple[str, dict[str, Any]]] = []
-    for number, line in enumerate(read_text(file, encoding).split("\n"), 1):
-        place = f"{file}:{number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            problems.add(place, f"no JSON: {error}")
-            continue
-        if isinstance(row, dict):
-            rows.append((place, row))
+def _labelled_objects(
+    file: Path, columns: TextColumns, encoding: str, problems: Problems
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the place, the text and the label of each line of a JSON lines file."""
+    rows: list[tuple[str, dict[str, str]]] = []
+    for place, row, fault in _json_objects(file, encoding):
+        if fault:
+            problems.add(place, fault)
         else:
-            problems.add(place, f"must be an object with keys, got {type(row).__name__}")
+            rows.append((place, row))
     if not rows:
         return
-    cells = [[as_text(value) for value in row.values()] for _, row in rows[:LOOKED_AT]]
     names = list(dict.fromkeys(name for _, row in rows[:LOOKED_AT] for name in row))
-    texts, target = _pick(file, columns, names, cells, named=True)
+    texts, target = _choose(file, columns, names, [[*row.values()] for _, row in rows[:LOOKED_AT]], named=True)
     for place, row in rows:
         missing = [name for name in (*texts, target) if name not in row]
         if missing:
             problems.add(place, f"no {missing[0]}; keys: {', '.join(row)}")
         else:
-            yield Row(place, " ".join(as_text(row[name]) for name in texts), as_text(row[target]))
+            yield place, " ".join(row[name] for name in texts), row[target]
 
 
-def _table_rows(file: Path, columns: Columns, encoding: str, problems: Problems) -> Iterator[Row]:
-    delimiter = columns.delimiter or TABLES[file.suffix.lower()]
-    csv.field_size_limit(sys.maxsize)
-    # quotes are no part of the format of tabs (IANA text/tab-separated-values): there they are signs like others
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(read_text(file, encoding), newline=""), delimiter=delimiter, quoting=quoting)
-    rows: list[tuple[str, list[str]]] = []
-    line = 1
-    for cells in reader:
-        if cells:
-            rows.append((f"{file}:{line}", cells))
-        line = reader.line_num + 1
+def _labelled_rows(
+    file: Path, columns: TextColumns, encoding: str, problems: Problems
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the place, the text and the label of each row of a table."""
+    rows = _csv_rows(file, columns, encoding)
     if not rows:
         return
-    first = rows[0][1]
-    asked = [*(columns.input if isinstance(columns.input, list) else [columns.input]), columns.target]
-    known = {cell.strip().lower() for cell in first} & {*TEXT_NAMES, *LABEL_NAMES}
-    header = bool(known) or any(isinstance(name, str) for name in asked) if columns.header == "auto" else columns.header
+    first = rows[0].cells
+    header = columns.header
+    if header == "auto":
+        header = _has_usual_name(first) or any(isinstance(key, str) for key in (*columns.inputs, columns.target))
     names = [cell.strip() for cell in first] if header else [str(number) for number in range(len(first))]
     rows = rows[header:]
-    texts, target = _pick(file, columns, names, [cells for _, cells in rows[:LOOKED_AT]], named=header)
+    texts, target = _choose(file, columns, names, [row.cells for row in rows[:LOOKED_AT]], named=header)
     chosen, label = [names.index(name) for name in texts], names.index(target)
-    if columns.header == "auto" and not header and _is_header(first, [cells for _, cells in rows[1:]], label):
+    if columns.header == "auto" and not header and _is_header(first, [row.cells for row in rows[1:]], label):
         rows = rows[1:]
-    for place, cells in rows:
+    for row in rows:
+        place, cells = f"{file}:{row.first_line}", row.cells
         if len(cells) != len(names):
-            columns_there = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
-            problems.add(place, f"{columns_there} instead of {len(names)}")
+            count = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
+            problems.add(place, f"{count} instead of {len(names)}")
         else:
-            yield Row(place, " ".join(cells[at] for at in chosen), cells[label])
+            yield place, " ".join(cells[at] for at in chosen), cells[label]
 
 
 def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], label: int) -> bool:
-    """Whether the first line names the columns: its label is no other line's, while theirs come again and again."""
+    """Return whether the first line names the columns: its label occurs in no other line, while theirs repeat."""
     labels = [cells[label] for cells in rows if len(cells) == len(first)]
     return first[label] not in labels and len({*labels}) * 2 <= len(labels)
 
 
-def _pick(
-    file: Path, columns: Columns, names: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool
+def _choose(
+    file: Path, columns: TextColumns, names: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool
 ) -> tuple[list[str], str]:
-    """The names of the columns with the text and of the one with the label; those not asked for are guessed.
+    """Return the names of the text columns and of the label column; those that no key names are guessed.
 
     Raises:
-        ConfigError: there is no such column, or it cannot be guessed.
+        ConfigError: a column does not exist, or cannot be guessed.
     """
 
-    def find(key: str, wanted: Column) -> str:
+    def find(key: str, wanted: ColumnKey) -> str:
         if isinstance(wanted, int):
             if 0 <= wanted < len(names):
                 return names[wanted]
@@ -246,8 +198,7 @@ def _pick(
             raise ConfigError(f"dataset.{key}: {wanted}: {file} has no such column{hint} columns: {', '.join(names)}")
         return wanted
 
-    asked = columns.input if isinstance(columns.input, list) else [columns.input]
-    texts = [find("input", each) for each in asked if each is not None]
+    texts = [find("input", each) for each in columns.inputs]
     target = None if columns.target is None else find("target", columns.target)
     by_name = {name.lower(): name for name in reversed(names) if named}
     if target is None:
@@ -255,7 +206,7 @@ def _pick(
     if not texts:
         texts = [by_name[name] for name in TEXT_NAMES if name in by_name and by_name[name] != target][:1]
     others = [name for name in names if name != target and name not in texts]
-    if not texts and target is None and len(names) == 2:
+    if not texts and target is None and len(names) == 2:  # the longer cells are the texts
         length = [sum(len(row[at]) for row in rows if len(row) == 2) for at in (0, 1)]
         texts = [names[length.index(max(length))]]
         others = [name for name in names if name not in texts]
@@ -263,17 +214,167 @@ def _pick(
         texts = others
     elif target is None and len(others) == 1:
         target = others[0]
-    for key, found in (("input", texts), ("target", target)):
-        if not found:
-            what = "text" if key == "input" else "label"
-            one = "; is the sign between them another one? dataset.delimiter=';'" if len(names) == 1 else ""
-            raise ConfigError(
-                f"dataset.{key}: null: which column of {file} holds the {what}? columns: {', '.join(names)}{one}"
-            )
-    assert target is not None
-    return texts, target
+    if texts and target is not None:
+        return texts, target
+    key, what = ("target", "label") if texts else ("input", "text")
+    hint = "; is the sign between them another one? dataset.delimiter=';'" if len(names) == 1 else ""
+    raise ConfigError(
+        f"dataset.{key}: null: which column of {file} holds the {what}? columns: {', '.join(names)}{hint}"
+    )
 
 
-def as_text(value: Any) -> str:
-    """A value of JSON as a text or a label."""
+# ---- texts without labels, for a finished run
+
+
+def texts_without_labels(
+    file: Path, name: str, columns: TextColumns, encoding: str, *, whole: bool
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the place of each text in a file, the text, and the reason why it cannot be used, which may be empty.
+
+    Args:
+        file: a table, a file of JSON lines, or a text file.
+        name: the file as the user named it.
+        columns: those of the training data.
+        encoding: of the file.
+        whole: a text file is one text; else each of its lines is a text.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if columns.has_table(file):
+        yield from _rows_without_labels(file, columns, encoding)
+        return
+    content = read_text(file, encoding)
+    if "\0" in content:
+        yield name, "", "is no text"
+    elif whole:
+        yield name, content.strip(), _fault(content, encoding)
+    else:
+        for number, line in enumerate(content.split("\n"), 1):
+            if line.strip():
+                yield f"{name}:{number}", line.strip(), _fault(line, encoding)
+
+
+def _rows_without_labels(file: Path, columns: TextColumns, encoding: str) -> Iterator[tuple[str, str, str]]:
+    if file.suffix.lower() in JSON_LINES:
+        rows = list(_json_objects(file, encoding))
+    else:
+        table = _csv_rows(file, columns, encoding)
+        names = [cell.strip() for cell in table[0].cells] if table else []
+        header = columns.header
+        if header == "auto":  # a name that was asked for in training may be missing in this table
+            header = _has_usual_name(names) or any(key in names for key in (*columns.inputs, columns.target))
+        if not header:
+            names = [str(number) for number in range(len(names))]
+        rows = []
+        for row in table[header:]:
+            count = len(row.cells)
+            fault = "" if count == len(names) else f"{count} columns instead of {len(names)}"
+            rows.append((f"{file}:{row.last_line}", dict(zip(names, row.cells, strict=False)), fault))
+    names = [*dict.fromkeys(name for _, cells, _ in rows for name in cells)]
+    chosen = _known_columns(columns, names) or (names if len(names) == 1 else [])
+    if rows and not chosen:
+        yield str(file), "", f"which column holds the text? dataset.input=NAME says so; columns: {', '.join(names)}"
+        return
+    for place, cells, fault in rows:
+        missing = [name for name in chosen if name not in cells]
+        reason = fault or (f"no {missing[0]}" if missing else "")
+        yield place, "" if reason else " ".join(cells[name] for name in chosen), reason
+
+
+def _known_columns(columns: TextColumns, names: Sequence[str]) -> list[str]:
+    """Return the text columns that ``dataset.input`` names, else the usual one; none where a column is missing."""
+    if columns.inputs:
+        found = [names[key] if isinstance(key, int) and 0 <= key < len(names) else key for key in columns.inputs]
+        return [str(name) for name in found] if all(name in names for name in found) else []
+    lower = {name.lower(): name for name in reversed(names)}
+    return [lower[name] for name in TEXT_NAMES if name in lower][:1]
+
+
+# ---- files
+
+
+class _CsvRow(NamedTuple):
+    """A row of a table; a cell in quotes may go over several lines."""
+
+    first_line: int
+    last_line: int
+    cells: list[str]
+
+
+def _csv_rows(file: Path, columns: TextColumns, encoding: str) -> list[_CsvRow]:
+    """Return the rows of a table that are not blank."""
+    delimiter = columns.delimiter or DELIMITERS[file.suffix.lower()]
+    csv.field_size_limit(sys.maxsize)
+    # Quotes are ordinary characters in tab-separated values (IANA text/tab-separated-values).
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    reader = csv.reader(io.StringIO(read_text(file, encoding), newline=""), delimiter=delimiter, quoting=quoting)
+    rows = []
+    line = 1
+    for cells in reader:
+        if cells:
+            rows.append(_CsvRow(line, reader.line_num, cells))
+        line = reader.line_num + 1
+    return rows
+
+
+def _json_objects(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, str], str]]:
+    """Yield the place of each line of JSON, its values as texts, and the reason why it is not an object."""
+    for number, line in enumerate(_lines(file, encoding), 1):
+        if not line.strip():
+            continue
+        place = f"{file}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield place, {}, f"no JSON: {error}"
+            continue
+        if isinstance(row, dict):
+            yield place, {name: _as_text(value) for name, value in row.items()}, ""
+        else:
+            yield place, {}, f"must be an object with keys, got {type(row).__name__}"
+
+
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def _has_usual_name(cells: Sequence[str]) -> bool:
+    return any(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in cells)
+
+
+def _lines(file: Path, encoding: str) -> list[str]:
+    return read_text(file, encoding).split("\n")
+
+
+def read_text(file: Path, encoding: str) -> str:
+    """Return the text of a file; a byte outside the encoding is escaped, so that its line can be named.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        content = file.read_bytes().decode(encoding, errors="surrogateescape")
+    except (UnicodeError, LookupError):  # some encodings, such as utf-16, cannot escape
+        content = file.read_bytes().decode(encoding, errors="replace")
+    except OSError as error:
+        raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
+    return content.removeprefix("\ufeff")
+
+
+def _fault(text: str, encoding: str) -> str:
+    """Return the reason why a text cannot be used; empty for a good text."""
+    wrong = ESCAPED.search(text)
+    if wrong is None:
+        return "" if text.strip() else "no text"
+    line = text.count("\n", 0, wrong.start())
+    where = f" in line {line + 1} of it" if line else ""
+    hint = "; dataset.encoding=latin-1 or cp1252 may be right" if encoding.lower() in ("utf-8", "utf8") else ""
+    return f"byte 0x{ord(wrong[0]) - 0xDC00:02x} is no {encoding}{where}{hint}"
+
+
+def _is_good(text: str, place: str, encoding: str, problems: Problems) -> bool:
+    fault = _fault(text, encoding)
+    if fault:
+        problems.add(place, fault)
+    return not fault

@@ -1,4 +1,4 @@
-"""From texts to tokens: how a text is cut, and the vocabulary that training texts give."""
+"""Tokens of texts: how a text is split into tokens, and the vocabulary of the training texts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, UnitInterval
-from trainer.data.data import Data, Inputs, RaggedSource, ReadOptions, class_counts, valid_steps
+from trainer.data.data import Data, ReadOptions, class_counts
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.readers.files import Item, OwnKeys, Problems, classify, divide
+from trainer.data.sources import Inputs, RaggedSource, valid_steps
 from trainer.spec import Spec
 
 PADDING, UNKNOWN = 0, 1
 NAMES = ("<padding>", "<unknown>")
 WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
-MAX_UNKNOWN = 0.3  # of the tokens of train, before that is said
+MAX_UNKNOWN = 0.3  # share of the tokens of train that may be unknown without a warning
 CHUNK = 1 << 20  # tokens between two writes to the disk
 
 
 class TokenKeys(TypedDict):
-    """The keys of data sets that hold texts."""
+    """The keys that say how texts are split into tokens."""
 
     tokens: Literal["words", "characters"]
     lowercase: bool
@@ -45,120 +46,120 @@ class TextAugmentKeys(TypedDict):
     drop: UnitInterval
 
 
-class Keys(OwnKeys, TokenKeys):
-    """Those of both."""
+class TextKeys(OwnKeys, TokenKeys):
+    """The keys that every data set of the user's own texts has."""
 
     augment: TextAugmentKeys
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Cuts a text into words and signs, or into characters."""
+    """Splits a text into words and punctuation marks, or into characters.
+
+    Args:
+        tokens: the kind of tokens.
+        lowercase: the text is lowercased first.
+        max_length: longer texts are cut off; None keeps all tokens.
+    """
 
     tokens: Literal["words", "characters"]
     lowercase: bool
     max_length: int | None
 
     @classmethod
-    def of(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
-        """That of a run, as its ``Data.preprocessing`` has it; what is longer than all it was made for is cut off."""
+    def from_preprocessing(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
+        """Return the tokenizer of a finished run, which cuts texts that are longer than the longest one of the run."""
         longest = preprocessing["shape"][0]
         return cls(preprocessing["tokens"], preprocessing["lowercase"], preprocessing["max_length"] or longest)
 
     def __call__(self, text: str) -> list[str]:
-        """The tokens of a text, at most ``max_length``; at least one, if it is only blanks a blank."""
+        """Return at least one and at most ``max_length`` tokens; a blank text has one token, a space."""
         text = text.lower() if self.lowercase else text
         found = list(text) if self.tokens == "characters" else WORDS.findall(text)
         return found[: self.max_length] or [" "]
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Texts as numbers that stand for tokens in the order in which they were first seen.
+class EncodedTexts:
+    """Texts as token numbers, which count the tokens in the order in which they were first seen.
 
     Args:
         numbers: (tokens of all texts,) int32.
         lengths: (texts,) int64, each at least 1.
-        tokens: what each number stands for.
+        tokens: the token of each number.
     """
 
     numbers: np.ndarray
     lengths: Tensor
     tokens: list[str]
 
-    def take(self, which: Tensor) -> Encoded:
-        """Some of the texts, by their numbers (texts,) int64."""
+    def take(self, which: Tensor) -> EncodedTexts:
+        """Return the texts at the positions ``which``, (texts,) int64."""
         source = RaggedSource(torch.from_numpy(self.numbers), self.lengths, self.lengths)
         parts = [source.fetch(some) for some in which.split(1000)]
         kept = [values[valid_steps(lengths, values.shape[1])] for values, lengths in parts]
-        return Encoded(torch.cat(kept).numpy(), self.lengths.index_select(0, which), self.tokens)
+        return EncodedTexts(torch.cat(kept).numpy(), self.lengths.index_select(0, which), self.tokens)
 
-    def choose(self, train: Tensor, *, most: int, min_count: int) -> tuple[list[str], float]:
-        """A vocabulary of training texts alone, the most frequent token first; the numbers become its numbers.
+    def choose_vocabulary(self, train: Tensor, *, most: int, min_count: int) -> tuple[list[str], float]:
+        """Choose the most frequent tokens of the training texts, and make the numbers those of this vocabulary.
 
         Args:
-            train: (texts,) bool, which ones may be counted.
-            most: so many tokens at most, besides padding and the unknown one.
-            min_count: leaves out what is rarer; so the unknown token is met, and learned.
+            train: (texts,) bool, true for the training texts.
+            most: the largest number of tokens, without padding and the unknown token.
+            min_count: rarer tokens become unknown, so that the unknown token occurs in training.
 
         Returns:
-            what each number stands for from now on, 0 being padding and 1 what is unknown; and the share of the
-            training texts' tokens that are unknown.
+            the token of each number, 0 being padding and 1 the unknown token, and the share of unknown tokens in the
+            training texts.
         """
         seen = np.repeat(train.numpy(), self.lengths.numpy())
         counts = np.bincount(self.numbers[seen], minlength=len(self.tokens))
         frequent = np.flatnonzero(counts >= min_count).tolist()
         known = sorted(frequent, key=lambda number: (-counts[number], self.tokens[number]))[:most]
         unknown = 1 - float(counts[known].sum() / counts.sum())
-        return self.use([*NAMES, *(self.tokens[number] for number in known)]), unknown
+        vocabulary = [*NAMES, *(self.tokens[number] for number in known)]
+        self.renumber(vocabulary)
+        return vocabulary, unknown
 
-    def use(self, vocabulary: list[str]) -> list[str]:
-        """Make the numbers those of a vocabulary, which is returned; what it does not have is unknown."""
+    def renumber(self, vocabulary: list[str]) -> None:
+        """Make the numbers those of a vocabulary, in place; tokens outside the vocabulary become unknown."""
         numbers = {token: number for number, token in enumerate(vocabulary) if number >= len(NAMES)}
         table = np.array([numbers.get(token, UNKNOWN) for token in self.tokens], dtype=np.int32)
-        for start in range(0, len(self.numbers), CHUNK):  # in place: the numbers may stand on the disk
+        for start in range(0, len(self.numbers), CHUNK):  # in chunks, as the numbers may be a memory map
             part = self.numbers[start : start + CHUNK]
             part[:] = table[part]
-        return vocabulary
 
 
 def token_data(
-    name: str, seed: int, found: Iterable[Item], options: ReadOptions, problems: Problems, **keys: Unpack[Keys]
+    seed: int, found: Iterable[Item], options: ReadOptions, problems: Problems, **keys: Unpack[TextKeys]
 ) -> Data:
-    """Samples whose content is a text.
+    """Make a ``Data`` of labelled texts.
+
+    Args:
+        found: the texts, each the content of an item; they are read once and not kept.
 
     Raises:
-        ConfigError: bad samples are to be refused, or nothing is left of a split.
+        ConfigError: there are bad samples and ``on_error`` is stop, or nothing is left of a split.
     """
-    known = options.preprocessing
-    tokenizer = Tokenizer.of(known) if known else Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"])
+    dataset, known = problems.dataset, options.preprocessing
+    if known is None:
+        tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"])
+    else:
+        tokenizer = Tokenizer.from_preprocessing(known)
     in_memory = keys["in_memory"] is not False
-    items: list[Item] = []
-
-    def texts() -> Iterator[str]:
-        for item in found:
-            items.append(item._replace(content=len(items)))
-            yield item.content
-
-    encoded = encode(texts(), tokenizer, in_memory=in_memory)
-    kept, classes, targets = classify(name, items, options, problems)
-    warnings = problems.settle()
+    items, encoded = _encode_items(found, tokenizer, in_memory=in_memory)
+    kept, classes, targets = classify(items, options, problems)
     if len(kept) < len(items):
         encoded = encoded.take(torch.tensor([item.content for item in kept]))
     source = RaggedSource(torch.from_numpy(encoded.numbers), encoded.lengths, targets)
-    train, val, test = divide(name, seed, source, [item.split for item in kept], options, keys)
-    counted = torch.zeros(len(kept), dtype=torch.bool).index_fill_(0, train.positions, True)
+    train, val, test = divide(dataset, seed, source, [item.split for item in kept], options, keys)
     if known is None:
-        vocabulary, unknown = encoded.choose(counted, most=keys["vocabulary"], min_count=keys["min_count"])
+        vocabulary = _choose_vocabulary(encoded, train.positions, problems, keys)
     else:
-        vocabulary, unknown = encoded.use(known["vocabulary"]), 0.0
-    if unknown > MAX_UNKNOWN:
-        warnings += (
-            f"{100 * unknown:.0f} % of the tokens of train are unknown, seen less than {keys['min_count']} times "
-            "or too many; dataset.tokens=characters, dataset.min_count or dataset.vocabulary may be right",
-        )
+        vocabulary = known["vocabulary"]
+        encoded.renumber(vocabulary)
     spec = Spec(
-        dataset=name,
+        dataset=dataset,
         kind="tokens",
         shape=(int(encoded.lengths.max()),),
         task="classification",
@@ -173,27 +174,52 @@ def token_data(
         train,
         val,
         test,
-        augment=Drop(drop) if drop > 0 else None,
+        augment=TokenDropout(drop) if drop > 0 else None,
         in_memory=in_memory,
         workers=keys["workers"],
         balanced=keys["sampler"] == "balanced",
         preprocess={
             "vocabulary": vocabulary,
             **dataclasses.asdict(tokenizer),
-            "unit": "file" if Path(kept[0].place).is_file() else "line",  # a text is a whole file, or a line of one
+            "unit": "file" if Path(kept[0].place).is_file() else "line",  # a place is a file, or a line of a file
         },
-        warnings=warnings,
+        warnings=tuple(problems.warnings),
         places=[item.place for item in kept],
     )
 
 
-def encode(texts: Iterable[str], tokenize: Callable[[str], list[str]], *, in_memory: bool) -> Encoded:
-    """Number the tokens of all texts, reading each once.
+def _encode_items(found: Iterable[Item], tokenizer: Tokenizer, *, in_memory: bool) -> tuple[list[Item], EncodedTexts]:
+    """Return the items with the numbers of their texts as content, and the texts."""
+    items: list[Item] = []
+
+    def texts() -> Iterator[str]:
+        for item in found:
+            items.append(item._replace(content=len(items)))
+            yield item.content
+
+    encoded = encode(texts(), tokenizer, in_memory=in_memory)
+    return items, encoded
+
+
+def _choose_vocabulary(encoded: EncodedTexts, train: Tensor, problems: Problems, keys: TextKeys) -> list[str]:
+    """Choose the vocabulary of the training texts, and warn if many of their tokens are unknown."""
+    counted = torch.zeros(len(encoded.lengths), dtype=torch.bool).index_fill_(0, train, True)
+    vocabulary, unknown = encoded.choose_vocabulary(counted, most=keys["vocabulary"], min_count=keys["min_count"])
+    if unknown > MAX_UNKNOWN:
+        problems.warnings.append(
+            f"{100 * unknown:.0f} % of the tokens of train are unknown, seen less than {keys['min_count']} times "
+            "or too many; dataset.tokens=characters, dataset.min_count or dataset.vocabulary may be right"
+        )
+    return vocabulary
+
+
+def encode(texts: Iterable[str], tokenize: Callable[[str], list[str]], *, in_memory: bool) -> EncodedTexts:
+    """Number the tokens of all texts, reading each text once.
 
     Args:
-        texts: one after the other; only their numbers are kept.
-        tokenize: cuts a text into at least one token.
-        in_memory: else the numbers stand in a nameless temporary file, which the system reads when they are needed.
+        texts: the texts, of which only the numbers are kept.
+        tokenize: splits a text into at least one token.
+        in_memory: false keeps the numbers in an unnamed temporary file, mapped into memory.
     """
     known: dict[str, int] = {}
     lengths, numbers = array("q"), array("i")
@@ -211,17 +237,17 @@ def encode(texts: Iterable[str], tokenize: Callable[[str], list[str]], *, in_mem
             numbers.tofile(file)
             file.flush()
             joined = np.memmap(file, dtype=np.int32, mode="r+") if file.tell() else np.zeros(0, np.int32)
-    return Encoded(joined, torch.tensor(lengths, dtype=torch.int64), list(known))
+    return EncodedTexts(joined, torch.tensor(lengths, dtype=torch.int64), list(known))
 
 
 @dataclass(frozen=True)
-class Drop:
-    """Makes training tokens unknown, each with the chance ``chance`` (word dropout, Iyyer et al. 2015)."""
+class TokenDropout:
+    """Replaces each training token by the unknown token with a probability (word dropout, Iyyer et al. 2015)."""
 
-    chance: float
+    probability: float
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """(batch, steps) tokens and their lengths; padding stays padding."""
+        """Return (batch, steps) tokens and their lengths; padding stays padding."""
         tokens, *lengths = inputs
-        dropped = draws.uniform("drop", tokens.shape[1]) < self.chance
+        dropped = draws.uniform("drop", tokens.shape[1]) < self.probability
         return torch.where(dropped & (tokens != PADDING), UNKNOWN, tokens), *lengths
