@@ -18,7 +18,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ORDER = (
     ("__main__",),
     ("cli", "__init__"),
-    ("hydra_plugins",),
     ("sweep",),
     ("commands",),
     ("worker",),

@@ -163,7 +163,7 @@ def test_nobody_reading_is_no_error(tmp_path: Path) -> None:
 
 def test_the_public_names_are_there_whatever_was_imported_before() -> None:
     from trainer import ConfigError, RunError, compose, load, run
-    from trainer.compose import composer
+    from trainer.compose import check_command
 
-    assert compose("epochs=3").settings.epochs == composer.compose("epochs=3").settings.epochs == 3
+    assert compose("epochs=3").settings.epochs == check_command.compose("epochs=3").settings.epochs == 3
     assert all(map(callable, (ConfigError, RunError, load, run)))

@@ -50,9 +50,9 @@ def compose(*words: str, config_dir: str | Path | None = None) -> Job:
     Raises:
         ConfigError: with every mistake, one line each.
     """
-    from trainer.compose import composer
+    from trainer.compose import check_command
 
-    return composer.compose(*words, config_dir=config_dir)
+    return check_command.compose(*words, config_dir=config_dir)
 
 
 def __getattr__(name: str) -> Any:

@@ -45,7 +45,7 @@ def main(words: list[str] | None = None) -> int:
 
 def _run(command: str, arguments: argparse.Namespace) -> int:
     """Run a command and return its exit code; every error is one line on stderr."""
-    import cli
+    from trainer.commands.exit_code import leave_a_broken_pipe, report, report_stop
     from trainer.config import ConfigError, RunError
     from trainer.config.errors import one_line
 
@@ -53,7 +53,7 @@ def _run(command: str, arguments: argparse.Namespace) -> int:
         code: int = _module(command).run(arguments)
         return code
     except KeyboardInterrupt as stopped:
-        return cli.report_stop(stopped, "trainer")
+        return report_stop(stopped, "trainer")
     except BrokenPipeError:
         return 1
     except Exception as error:
@@ -62,9 +62,9 @@ def _run(command: str, arguments: argparse.Namespace) -> int:
         if not isinstance(error, ConfigError | RunError):
             hint = "" if getattr(error, "strerror", None) else " (HYDRA_FULL_ERROR=1 shows the traceback)"
             error = RunError(f"{one_line(error)}{hint}")
-        return cli.report(error, "trainer")
+        return report(error, "trainer")
     finally:
-        cli.leave_a_broken_pipe()
+        leave_a_broken_pipe()
 
 
 def _module(command: str) -> Any:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def work(folder: str) -> int:
                 from trainer import runner
 
             (Path(folder) / RESULT).unlink(missing_ok=True)
-            return runner.run(_job(job)).summary
+            return runner.run(job_with_plugins(job)).summary
 
     result = result_of(train)
     code = int(result["state"] == "failed")
@@ -106,7 +106,7 @@ def serve(cores: str) -> int:
     from trainer import runner
 
     def train(plain: dict[str, Any]) -> dict[str, Any]:
-        job = _job(plain)
+        job = job_with_plugins(plain)
         return launch(job) if needs_launch(job.settings) else runner.run(job).summary
 
     folder, threads = Path.cwd(), torch.get_num_threads()
@@ -185,7 +185,7 @@ class _Jobs:
         os._exit(1)  # the command has died, or does not wait for the current job
 
 
-def _job(plain: dict[str, Any]) -> Job:
+def job_with_plugins(plain: Mapping[str, Any]) -> Job:
     """Return the job that another process has described, after importing its plugins.
 
     Raises:

@@ -19,7 +19,7 @@ from trainer.config.registry import registry
 
 SOURCE = Source()
 # Where Hydra, torch's collectives and torchvision may be imported.
-HYDRA = ("cli", "hydra_plugins", "trainer.compose", "trainer.sweep.hydra_sweepers")
+HYDRA = ("trainer.compose", "trainer.sweep.by_hydra", "trainer.sweep.hydra_launcher", "trainer.sweep.start")
 COLLECTIVES = ("trainer.processes", "trainer.device.fsdp")
 TORCHVISION = "trainer.data.torchvision_import"
 
@@ -71,7 +71,7 @@ def test_a_component_names_no_component_of_another_group(name: str) -> None:
 
 LIGHT_ROOMS = ("config", "compose", "runs", "sweep")
 LIGHT = (
-    *("cli", "hydra_plugins.trainer_sweeps", "trainer", "trainer.__main__", "trainer.spec", "trainer.worker"),
+    *("cli", "trainer", "trainer.__main__", "trainer.spec", "trainer.worker"),
     *(f"trainer.processes.{name}" for name in ("launch", "leader", "signals", "world")),
     *(
         "trainer.commands",
@@ -101,8 +101,7 @@ def test_the_packages_of_the_wheel_are_those_of_the_tree() -> None:
     config = configparser.ConfigParser()
     config.read(REPOSITORY / "setup.cfg")
     listed = set(config["options"]["packages"].split())
-    plugins = {"hydra_plugins.trainer_sweeps", "trainer.configs"}
-    assert listed == {*find_packages(str(REPOSITORY), include=["trainer*"]), *plugins}
+    assert listed == {*find_packages(str(REPOSITORY), include=["trainer*"]), "trainer.configs"}
 
 
 def test_from_the_command_to_the_optimizer_are_four_frames(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.conftest import Train
 from tests.helpers import defaults, make_spec
-from trainer.compose.composer import compose
+from trainer.compose.check_command import compose
 from trainer.config import RunError, Settings
 from trainer.data import Data, Normalise, RaggedSource, Source, Split, TensorSource
 from trainer.data.checks import Survey, at_start, survey

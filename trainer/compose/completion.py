@@ -17,6 +17,7 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 from argcomplete.shell_integration import shellcode
 
 from trainer.compose import help
+from trainer.compose.check_command import check_words
 from trainer.compose.composer import Composer
 from trainer.config import GROUPS, ConfigError, Settings
 from trainer.config.messages import choices
@@ -82,11 +83,11 @@ def _right(composer: Composer, words: Sequence[str]) -> list[str]:
     """The words without the wrong ones."""
     kept: list[str] = []
     with contextlib.suppress(ConfigError):
-        composer.check(words, trains=False)
+        check_words(composer, words, trains=False)
         return list(words)
     for word in words:
         with contextlib.suppress(ConfigError):
-            composer.check([*kept, word], trains=False)
+            check_words(composer, [*kept, word], trains=False)
             kept.append(word)
     return kept
 

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from trainer.compose.composer import Composer, is_sweep_again, with_earlier_words
+from trainer.compose.check_command import Checked, check_words, resumes_a_sweep, with_earlier_words
+from trainer.compose.composer import GRID, SEARCH, Composer
 from trainer.config import ConfigError, Settings
 from trainer.config.messages import KEY_SYNONYMS, nearest
 from trainer.config.registry import registry
@@ -23,46 +24,39 @@ VERSIONS = ("torch", "hydra-core")
 
 
 class Command:
-    """A command line in its parts.
+    """A command line, parsed.
 
     Args:
         options: what Hydra's parser found, and ``version``.
+        parser: Hydra's parser.
         problems: a line for each option that is wrong.
     """
 
-    def __init__(self, options: argparse.Namespace, problems: Sequence[str]) -> None:
-        self.options = options
-        self.words: list[str] = options.overrides
+    def __init__(self, options: argparse.Namespace, parser: argparse.ArgumentParser, problems: Sequence[str]) -> None:
+        self.options, self.parser = options, parser
+        self.checked: Checked | None = None  # None if the command is left to Hydra's own application
         self._problems = problems
-        self._for_hydra = self.words
-        self.mode_is_known = False  # whether it is a sweep; else Hydra asks the files
 
-    def answer(self) -> bool:
-        """Check the command, and answer it where it does not train: help and version. Says whether that was all.
+    def text(self) -> str | None:
+        """Check the command; return the text that answers it, of ``--help`` and ``--version``, or None.
 
         Raises:
             ConfigError: with every mistake, one line each.
         """
         options, problems = self.options, list(self._problems)
         if options.version and not problems:
-            print(version())
-            return True
-        nothing_typed = not (self.words or options.config_dir or options.config_path or options.config_name)
+            return version()
+        nothing_typed = not (options.overrides or options.config_dir or options.config_path or options.config_name)
         if (options.hydra_help or options.shell_completion or (options.info and nothing_typed)) and not problems:
-            return False
+            return None
         trains = not (options.help or options.cfg or options.info or problems)
-        options.multirun = options.multirun or is_sweep_again(self.words)
-        multirun = options.multirun or "hydra.mode=MULTIRUN" in self.words
+        multirun = options.multirun or resumes_a_sweep(options.overrides) or "hydra.mode=MULTIRUN" in options.overrides
         try:
-            self.words = with_earlier_words(self.words, multirun=multirun)
             composer = Composer(options.config_dir, options.config_path, options.config_name)
-            composer.check(self.words, multirun=multirun, trains=trains)
-            problems += [
-                f"{key}: is a key of a sweep (from the command line); add -m"
-                + "; a run's is run_dir" * (key == "sweep_dir")
-                for key in dict.fromkeys(key_of(word) for word in self.words)
-                if trains and not composer.is_sweep and key.partition(".")[0] in OF_SWEEPS
-            ]
+            words = with_earlier_words(options.overrides, multirun=multirun)
+            checked = check_words(composer, words, multirun=multirun, trains=trains)
+            if trains and not checked.is_sweep:
+                problems += _keys_of_a_sweep(words)
         except ConfigError as error:
             problems += error.problems
         if problems:
@@ -70,37 +64,24 @@ class Command:
         if options.help:
             from trainer.compose.help import explain
 
-            print(explain(composer, self.words))
-            return True
-        if options.package and not composer.has(options.package, self.words):
+            return explain(composer, words)
+        if options.package and not composer.has(options.package, words):
             raise ConfigError(f"--package: {options.package}: no such part of the config")
-        self._for_hydra = composer.for_hydra(self.words)
-        self.mode_is_known = not (composer.reading.foreign or any("hydra.mode" in word for word in self.words))
-        return False
-
-    def is_dry_sweep(self) -> bool:
-        """Whether this is a sweep of which nothing is to be kept."""
-        return bool(self.options.multirun and "dry_run=true" in self.words)
-
-    def for_hydra(self) -> list[str]:
-        """The checked command line as Hydra takes it."""
-        options = self.options
-        flags = [f"--{name.replace('_', '-')}" for name in _FLAGS if getattr(options, name)]
-        for name in ("cfg", "package", "config_path", "config_name", "config_dir", "info"):
-            if getattr(options, name) is not None:
-                value = str(getattr(options, name))
-                # Hydra takes this one as relative to the program
-                value = os.path.abspath(value) if name == "config_path" else value  # noqa: PTH100
-                flags += [f"--{name.replace('_', '-')}", value]
-        return [*flags, *self._for_hydra]
-
-    def as_typed(self, words: Iterable[str]) -> list[str]:
-        """A job's words without the ``++`` that Hydra was given."""
-        keys = {word.partition("=")[0] for word in set(self._for_hydra) - set(self.words)}
-        return [word.removeprefix("++") if word.partition("=")[0] in keys else word for word in words]
+        foreign = checked.is_sweep and checked.hydra["sweeper"]["_target_"] not in (GRID, SEARCH)
+        if trains and not foreign:
+            self.checked = checked
+        else:
+            options.overrides, options.multirun = composer.for_hydra(words), options.multirun or foreign
+        return None
 
 
-_FLAGS = ("hydra_help", "resolve", "run", "multirun", "shell_completion")
+def _keys_of_a_sweep(words: Iterable[str]) -> list[str]:
+    """Return a line for each key that means nothing to a single run."""
+    return [
+        f"{key}: is a key of a sweep (from the command line); add -m" + "; a run's is run_dir" * (key == "sweep_dir")
+        for key in dict.fromkeys(key_of(word) for word in words)
+        if key.partition(".")[0] in OF_SWEEPS
+    ]
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -127,7 +108,7 @@ def parse(words: Sequence[str]) -> Command:
         problems.append(f"{' and '.join(chosen).replace('_', '-')}: only one of them at a time")
     without = [name for name in ("resolve", "package") if getattr(options, name) and not options.cfg]
     problems += [f"--{name}: needs --cfg job" for name in without]
-    return Command(options, problems)
+    return Command(options, parser, problems)
 
 
 def version() -> str:

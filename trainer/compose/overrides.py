@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -101,6 +102,13 @@ def jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
     for place, others in enumerate(choices):
         for other in others[1:]:
             yield [*first[:place], other, *first[place + 1 :]]
+
+
+def sweep_words(overrides: Sequence[Override]) -> list[list[str]]:
+    """Return the words of every run of a sweep over listed values: one value for each key, none for Hydra itself."""
+    ours = [each for each in overrides if not each.is_hydra_override()]
+    ((*combinations,),) = BasicSweeper.split_arguments(ours, None)
+    return [list(words) for words in combinations]
 
 
 def variants(override: Override) -> list[Override]:

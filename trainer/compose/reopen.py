@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.compose import plugins
-from trainer.compose.composer import Composer, settle
+from trainer.compose.check_command import check_words
+from trainer.compose.composer import Composer
+from trainer.compose.resolve import resolve_settings
 from trainer.config import ConfigError, Settings
 from trainer.config.settings import key_of
 from trainer.runs import resume
@@ -28,7 +30,7 @@ def again(folder: Path, words: Sequence[str]) -> Settings:
     plain = _with_words(folder, words, AFTERWARDS)
     if plain.get("device", {}).get("name") in ("ddp", "fsdp", "dp"):
         plain["device"] = {"name": "auto"}
-    return settle(plain, lambda key: str(folder / CONFIG))
+    return resolve_settings(plain, lambda key: str(folder / CONFIG))
 
 
 def settings_of_run(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> Settings:
@@ -43,7 +45,7 @@ def settings_of_run(folder: Path, words: Sequence[str], allowed: Sequence[str]) 
         ConfigError: with every mistake: the config cannot be used, a word would change the training, or the run has
             components of plugins that neither ``words`` nor the environment names.
     """
-    return settle(_with_words(folder, words, allowed), lambda key: str(folder / CONFIG))
+    return resolve_settings(_with_words(folder, words, allowed), lambda key: str(folder / CONFIG))
 
 
 def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> d
 
 def _check_words(words: Sequence[str]) -> Settings:
     try:
-        return Composer().check(words, trains=True)[0].settings
+        return check_words(Composer(), words).jobs[0].settings
     except ConfigError as error:
         one = "several values, but this command takes one"
         raise ConfigError(*(line.replace("several values need --multirun", one) for line in error.problems)) from error

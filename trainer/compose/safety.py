@@ -1,6 +1,6 @@
 """What no config may do: name code, read what is not listed, or grow without bound; and what it may say about Hydra.
 
-A file is read by ``CheckedSource`` before Hydra sees it; what a command or a file says under ``hydra`` by ``OfHydra``.
+``CheckedSource`` reads a file before Hydra sees it; ``HydraKeys`` checks the keys under ``hydra``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any, Literal, Protocol
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.default_element import ResultDefault
@@ -74,8 +73,13 @@ def is_data(key: str) -> bool:
     return key in HYDRA_GROUPS or key.removeprefix("hydra.").startswith(HYDRA_KEYS_IN_FILES)
 
 
-class OfHydra:
-    """What may be said about Hydra itself."""
+class HydraKeys:
+    """Check the keys under ``hydra``, of the command line and of files.
+
+    Args:
+        config: the composed config; typed values are written into its part ``hydra``.
+        origins: tells where the value of a key comes from.
+    """
 
     def __init__(self, config: Any, origins: Callable[[str], str]) -> None:
         self._config, self._origins = config, origins
@@ -141,7 +145,7 @@ def _without_files(words: tuple[str, ...]) -> dict[str, Any]:
 
 
 @dataclass
-class Reading:
+class FilesRead:
     """What was noted while files were read.
 
     Args:
@@ -155,13 +159,13 @@ class Reading:
     places: list[tuple[str, str]] = field(default_factory=list)
 
 
-class HasReading(Protocol):
+class ReadsFiles(Protocol):
     """What files are read for."""
 
-    reading: Reading
+    files_read: FilesRead
 
 
-class Loader(ConfigLoaderImpl):
+class RecordingLoader(ConfigLoaderImpl):
     """Hydra's loader, which remembers what it composed last."""
 
     defaults: Sequence[ResultDefault] = ()
@@ -174,7 +178,7 @@ class Loader(ConfigLoaderImpl):
 class CheckedSource(FileConfigSource):
     """Hydra's reader of files, which first looks whether a file is data and nothing else."""
 
-    owner: HasReading
+    owner: ReadsFiles
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Read ``model/cnn``.
@@ -186,8 +190,10 @@ class CheckedSource(FileConfigSource):
         if path.is_file():
             found = yaml_file.read(path)
             if not path.resolve().is_relative_to(config_dir()):
-                self.owner.reading.foreign = True
-                self.owner.reading.refused += [line for line in found.refused if line not in self.owner.reading.refused]
+                self.owner.files_read.foreign = True
+                self.owner.files_read.refused += [
+                    line for line in found.refused if line not in self.owner.files_read.refused
+                ]
                 searchpath = [key for key in found.lines if key.rpartition(".")[2] == "searchpath"]
                 if searchpath:
                     place = f"{shown(path)}, line {found.lines[searchpath[0]]}"
@@ -198,7 +204,7 @@ class CheckedSource(FileConfigSource):
 
 
 @contextlib.contextmanager
-def checked_sources(owner: HasReading) -> Iterator[None]:
+def checked_sources(owner: ReadsFiles) -> Iterator[None]:
     """Let Hydra read files through ``CheckedSource``, here and nowhere else in the process."""
     types = SourcesRegistry.instance().types
     before = types["file"]
@@ -207,17 +213,6 @@ def checked_sources(owner: HasReading) -> Iterator[None]:
         yield
     finally:
         types["file"] = before
-
-
-@contextlib.contextmanager
-def without_asking_for_the_mode() -> Iterator[None]:
-    """Spare Hydra a composition that only asks whether a file makes a sweep of the command, where none does."""
-    before = Hydra.get_mode
-    Hydra.get_mode = lambda self, config_name, overrides: None  # type: ignore[method-assign]  # what is typed decides
-    try:
-        yield
-    finally:
-        Hydra.get_mode = before  # type: ignore[method-assign]
 
 
 def check_folder(option: str, folder: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainer.commands.pages.render import mark
 from trainer.commands.text_table import aligned
-from trainer.compose.composer import compose
+from trainer.compose.check_command import compose
 from trainer.config import ConfigError, RunError, Settings
 from trainer.config.errors import printable
 from trainer.runs import atomic_files

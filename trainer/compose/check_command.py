@@ -1,0 +1,288 @@
+"""Check the words of a command, and find all its mistakes at once, each with its origin.
+
+Hydra composes the YAML files. The typed values are then laid over the config key by key, so that one wrong word does
+not hide the next. Before any of this counts, everything that is code instead of data is refused (``safety``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+
+from trainer.compose import plugins
+from trainer.compose.composer import Composer, FileError
+from trainer.compose.origins import Origins
+from trainer.compose.overrides import TYPED, jobs, lay, parse, sweep_words, variants
+from trainer.compose.resolve import is_new_each_time, resolve_job, resolve_value
+from trainer.compose.safety import HydraKeys, checked_sources, is_data, plain_config, too_large
+from trainer.compose.wrong_words import add_folders, declare_plugins, without_wrong_options
+from trainer.config import ConfigError, Job
+from trainer.config.settings import OF_SWEEPS
+from trainer.config.yaml_file import shown
+from trainer.runs import resume
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A command without mistakes.
+
+    Args:
+        words: of the command.
+        jobs: the run; of a sweep every run, or of a large sweep every value once, with the first value of other keys.
+        is_sweep: several runs are wanted.
+        overrides: of a sweep, the words that its runs are made of, each key once; those of files come first.
+        hydra: the part ``hydra`` of the config as plain containers, with what the command says of it.
+        sweep_dir: the folder of the sweep; the working directory if there is no sweep.
+        config_dir: the folder of ``--config-dir``.
+        check: composes further jobs of the sweep.
+    """
+
+    words: tuple[str, ...]
+    jobs: list[Job]
+    is_sweep: bool
+    overrides: list[Override]
+    hydra: Mapping[str, Any]
+    sweep_dir: Path
+    config_dir: str | None
+    check: CommandCheck
+
+    def all_jobs(self) -> list[Job]:
+        """Return every run of a sweep over listed values."""
+        combinations = sweep_words(self.overrides)
+        return self.jobs if len(combinations) == len(self.jobs) else [*map(self.check.job, combinations)]
+
+
+def compose(*words: str, config_dir: str | Path | None = None) -> Job:
+    """Return the job that words stand for; see ``trainer.compose``."""
+    if any(word.startswith("--") for word in words):
+        raise ConfigError("compose: takes no options; a folder of YAML files is compose(…, config_dir=…)")
+    composer = Composer(None if config_dir is None else str(config_dir))
+    return check_words(composer, with_earlier_words(words)).jobs[0]
+
+
+def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """Return words that ``resume=RUN`` or ``sweep=FOLDER`` completes with those stored in the folder.
+
+    Raises:
+        ConfigError: the run or the sweep does not exist.
+    """
+    if resumes_a_sweep(words):
+        return resume.with_earlier_sweep_words(words, is_data)
+    if not any(word.lstrip("+").startswith("resume=") for word in words):
+        return list(words)
+    return resume.with_earlier_words(words, multirun=multirun)
+
+
+def resumes_a_sweep(words: Sequence[str]) -> bool:
+    """Return whether a command goes on with an earlier sweep."""
+    return any(word.startswith("sweep=") for word in words)
+
+
+def check_words(composer: Composer, words: Sequence[str], *, multirun: bool = False, trains: bool = True) -> Checked:
+    """Check a command.
+
+    Args:
+        composer: composes the files that the words choose.
+        words: the overrides.
+        multirun: the command is a sweep; a file may say so too.
+        trains: a run follows, so that no key may be missing and the plugins are imported now.
+
+    Raises:
+        ConfigError: with every mistake, one line each.
+    """
+    return CommandCheck(composer, trains=trains).run(words, multirun=multirun)
+
+
+class CommandCheck:
+    """The check of one command.
+
+    Args:
+        composer: composes the files that the words choose.
+        trains: a run follows, so that no key may be missing and the plugins are imported now.
+    """
+
+    def __init__(self, composer: Composer, *, trains: bool = True) -> None:
+        self.composer, self._trains = composer, trains
+        self._problems: list[str] = []
+        self._plugins: list[str] = []  # that the command or the environment names
+        self._whole: dict[str, Any] = {}  # the config of the job checked last, with its part ``hydra``
+
+    def run(self, words: Sequence[str], *, multirun: bool) -> Checked:
+        """Check all words.
+
+        Raises:
+            ConfigError: with every mistake, one line each.
+        """
+        composer, problems = self.composer, self._problems
+        overrides = add_folders(composer, parse(words, composer.loader, problems), problems)
+        num_problems = len(problems)
+        self._plugins, rest = declare_plugins(composer, overrides, problems, load=self._trains)
+        found, wrong_options = list[Job](), list[str]()
+        is_sweep, swept = multirun, list[Override]()
+        with checked_sources(composer):
+            kept = without_wrong_options(composer, rest, wrong_options, multirun=multirun)
+            if len(problems) == num_problems:  # otherwise an option may be that of a plugin that cannot be used
+                problems += wrong_options
+            try:
+                is_sweep = multirun or self._file_makes_a_sweep(kept)
+                if is_sweep:
+                    from_files = without_wrong_options(composer, self._swept_in_files(kept), problems, multirun=True)
+                    kept = swept = [*{each.key_or_group: each for each in [*from_files, *kept]}.values()]
+                for job in jobs(kept):
+                    try:
+                        found.append(self._job(job, words if not is_sweep else None))
+                    except FileError:
+                        raise
+                    except ConfigError as error:
+                        problems += error.problems
+            except FileError as error:
+                problems += [*error.problems, *self._problems_without_files(kept)]
+        problems += _shared_by_all_runs(words, rest, found)
+        problems += self._cannot_resume(found, is_sweep)
+        if problems:
+            raise ConfigError(*dict.fromkeys(problems))
+        sweep_dir = str(resolve_value(self._whole, "hydra.sweep.dir")) if is_sweep else ""
+        return Checked(
+            tuple(words), found, is_sweep, swept, self._whole["hydra"], Path(sweep_dir), composer.extra_dir, self
+        )
+
+    def job(self, words: Sequence[str]) -> Job:
+        """Return the job of one combination of a sweep, whose words have one value for each key.
+
+        Raises:
+            ConfigError: with every mistake, one line each.
+        """
+        problems: list[str] = []
+        with checked_sources(self.composer):
+            found = self._job([*parse(words, self.composer.loader, problems)], words)
+        if problems:
+            raise ConfigError(*problems)
+        return found
+
+    def _job(self, overrides: Sequence[Override], words: Sequence[str] | None) -> Job:
+        """Compose and check one job.
+
+        Args:
+            overrides: with one value for each key.
+            words: of the job; None for those of a sweep, which the overrides tell.
+
+        Raises:
+            ConfigError: with every mistake, one line each.
+        """
+        problems: list[str] = []
+        composer = self.composer
+        config, files_read = composer.compose_files(composer.choices(overrides))
+        if files_read.refused:
+            raise ConfigError(*files_read.refused)
+        files = [(package, file) for path, package in files_read.places if (file := composer.file(path)) is not None]
+        origins = Origins(files, {each.key_or_group for each in overrides if not composer.is_group(each)})
+        plain = plain_config(config)
+        hydra = HydraKeys(config, origins)
+        if files_read.foreign:
+            problems += [*hydra.from_files(), *too_large({**plain, "hydra": plain_config(config, "hydra")})]
+        if "experiment" in plain:
+            recipes = [shown(path) for _, path in files if path.parent.name == "experiment"]
+            raise ConfigError(f"{', '.join(recipes)}: a recipe has to begin with the line # @package _global_")
+        if plain.get("plugins"):
+            problems.append(
+                f"plugins: a file cannot name code ({origins('plugins')}); if you trust {plain['plugins']}, name it on "
+                f"the command line, plugins=[…], or in {plugins.VARIABLE}"
+            )
+        plain["plugins"] = []
+        for override in overrides:
+            if override.is_hydra_override():
+                problems += hydra.typed(override)
+            elif not composer.is_group(override):
+                lay(plain, override, problems)
+        plain["plugins"] = list(self._plugins)
+        self._whole = {**plain, "hydra": plain_config(config, "hydra")}
+        endless = too_large(plain)
+        if problems or endless:
+            raise ConfigError(*problems, *(endless or _problems_of(plain, origins)))
+        if words is None:
+            (words,) = sweep_words(overrides)
+        return resolve_job(plain, words, origins, partial=not self._trains)
+
+    def _file_makes_a_sweep(self, overrides: Sequence[Override]) -> bool:
+        config, files_read = self.composer.compose_files(self.composer.choices(overrides))
+        return files_read.foreign and config.hydra.mode == RunMode.MULTIRUN
+
+    def _swept_in_files(self, overrides: Sequence[Override]) -> list[Override]:
+        """Return the words that files add to every job of a sweep (``hydra.sweeper.params``)."""
+        config, _ = self.composer.compose_files(self.composer.choices(overrides))
+        params = plain_config(config, "hydra")["sweeper"].get("params") or {}
+        typed = {each.key_or_group for each in overrides}
+        words = [f"{key}={value}" for key, value in params.items() if key not in typed]
+        wrong = [(word.partition("=")[0], line) for word in words for line in _not_for_jobs(word)]
+        self._problems += [f"hydra.sweeper.params.{key}: {line}" for key, line in wrong[:1]]
+        return [] if wrong else list(parse(words, self.composer.loader, self._problems))
+
+    def _problems_without_files(self, overrides: Sequence[Override]) -> list[str]:
+        """Return what is wrong with the run's own keys if the chosen files cannot be read."""
+        config, _ = self.composer.compose_files([])
+        plain, problems = plain_config(config), list[str]()
+        simple = [each for each in overrides if not self.composer.is_group(each) and "." not in each.key_or_group]
+        for override in simple:
+            lay(plain, variants(override)[0], problems)
+        plain["plugins"] = list(self._plugins)
+        return [*problems, *_problems_of(plain, Origins([], {each.key_or_group for each in simple}))]
+
+    def _cannot_resume(self, found: Sequence[Job], is_sweep: bool) -> list[str]:
+        """Return a line for each reason why ``resume`` cannot do what it says."""
+        wanted = [job for job in found if job.settings.resume is not None]
+        if not wanted:
+            return []
+        what = wanted[0].settings.resume
+        if is_sweep:
+            place = str(self._whole["hydra"]["sweep"]["dir"]).replace("${sweep_dir}", str(self._whole["sweep_dir"]))
+            key, same = "sweep_dir", not is_new_each_time(place)
+        else:
+            key, place, same = "run_dir", wanted[0].settings.run_dir, wanted[0].fixed_run_dir
+        if not same:
+            return [f"resume: {what}: needs a {key} that is the same each time, not {place}; add {key}=…"]
+        problems: list[str] = []
+        for job in [] if is_sweep else wanted:
+            try:
+                resume.check_changes(job.settings)
+            except ConfigError as error:
+                problems += error.problems
+        return problems
+
+
+def _shared_by_all_runs(words: Sequence[str], overrides: Sequence[Override], found: Sequence[Job]) -> list[str]:
+    """Return a line for each value that every run of a sweep needs to have for itself, or that no run can have."""
+    problems: list[str] = []
+    if len(found) > 1 and found[0].fixed_run_dir and len({job.settings.run_dir for job in found}) == 1:
+        problems.append(f"run_dir: every run of a sweep has its own ({TYPED}); did you mean sweep_dir?")
+    fixed = [word for word in words if word.startswith("hydra.sweep.subdir=") and "${" not in word]
+    if len(found) > 1 and fixed:
+        problems.append(f"{fixed[0]}: every run of a sweep has its own ({TYPED}), such as ${{hydra.job.num}}")
+    problems += [
+        f"{each.key_or_group}: has one value for all runs of a sweep ({TYPED})"
+        for each in overrides
+        if each.is_sweep_override() and each.key_or_group.partition(".")[0] in OF_SWEEPS
+    ]
+    return problems
+
+
+def _not_for_jobs(word: str) -> list[str]:
+    """Return why the sweep of a file may not have a word."""
+    key, _, value = word.partition("=")
+    if not re.fullmatch(r"[\w.]+", key) or key.startswith("hydra"):
+        return ["it names no key of a run"]
+    return ["an interpolation is not taken there"] if "${" in value else []
+
+
+def _problems_of(plain: Mapping[str, Any], origins: Origins) -> tuple[str, ...]:
+    """Return the problems that the check of the config finds."""
+    try:
+        resolve_job(plain, (), origins)
+    except ConfigError as error:
+        return error.problems
+    return ()

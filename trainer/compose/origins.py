@@ -1,0 +1,46 @@
+"""Where the value of a config key comes from: a line of a YAML file, or the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.config import yaml_file
+from trainer.config.yaml_file import shown
+
+
+class Origins:
+    """Tell where the value of a key comes from, for a message.
+
+    Args:
+        files: the YAML files of the config, each with the place of its keys; later files override earlier ones.
+        typed: the keys on the command line.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, Path]], typed: set[str]) -> None:
+        self._files, self._typed = files, typed
+
+    def __call__(self, key: str) -> str:
+        """Return the origin of a key's value: a file and a line, the command line, or both."""
+        parts = key.split(".")
+        prefixes = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        place = self._place(key)
+        whole = self.file_of(key)
+        if prefixes & self._typed or any(typed.startswith(f"{key}.") for typed in self._typed):
+            return f"{place[0]}, overridden on the command line" if place else "from the command line"
+        return f"{place[0]}, line {place[1]}" if place else whole
+
+    def _place(self, key: str) -> tuple[str, int] | None:
+        """Return the last file that sets a key, and its line."""
+        for package, path in reversed(self._files):
+            if package and not f"{key}.".startswith(f"{package}."):
+                continue
+            local = key[len(package) + 1 :] if package else key
+            line = yaml_file.read(path).lines.get(local)
+            if line is not None:
+                return shown(path), line
+        return None
+
+    def file_of(self, place: str) -> str:
+        """Return the last file whose keys belong to ``place``."""
+        return next((shown(path) for package, path in reversed(self._files) if package == place and package), "")

@@ -1,0 +1,96 @@
+"""From a composed config to checked settings: resolve the interpolations, then check every key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from trainer.compose.safety import compose_error, leaves
+from trainer.config import GROUPS, ConfigError, Job, Settings
+from trainer.config.check import MISSING, check
+from trainer.config.messages import from_where
+
+
+def resolve_job(
+    plain: Mapping[str, Any],
+    words: Sequence[str] = (),
+    origin: Callable[[str], str] = lambda key: "",
+    *,
+    partial: bool = False,
+) -> Job:
+    """Return the job of a composed config, with the words typed for it; the rest is as in ``resolve_settings``."""
+    settings = resolve_settings(plain, origin, partial=partial)
+    return Job(settings, tuple(words), fixed_run_dir=not is_new_each_time(plain["run_dir"]))
+
+
+def resolve_settings(
+    plain: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "", *, partial: bool = False
+) -> Settings:
+    """Resolve the interpolations of a config and check it.
+
+    Args:
+        plain: the composed config as plain containers, its interpolations unresolved.
+        origin: tells where the value of a key comes from, for messages.
+        partial: keys of components may be missing, as for a help text.
+
+    Raises:
+        ConfigError: with every mistake, one line each.
+    """
+    problems: dict[str, str] = {}  # by key: the check does not report such a key again
+    plain = dict(plain)
+    for group in (group for group in GROUPS if group != "logger"):
+        keys, place = plain.get(group), from_where(origin(group))
+        if keys is None or (isinstance(keys, Mapping) and "name" not in keys):
+            problems[f"{group}.name"] = f"{group}.name: missing; the YAML says which component it is for{place}"
+            plain[group] = {"name": MISSING}
+        elif not isinstance(keys, Mapping):
+            choice = f"a file chooses with - override /{group}: {keys}"
+            problems[group] = f"{group}: is a group, not a key{place}; {choice}"
+            plain[group] = {"name": MISSING}
+    config = OmegaConf.create(plain)
+    for key, value in leaves(plain).items():
+        if "${" in str(value):
+            try:
+                OmegaConf.select(config, key, throw_on_resolution_failure=True)
+            except Exception as error:  # a resolver may raise anything
+                about_known = any(f"{group}.name" in str(error) for group in GROUPS if group in plain)
+                if not (problems and about_known):
+                    reason = compose_error(error).problems[0].removeprefix(f"{key}: ")
+                    problems[key] = f"{key}: {reason}{from_where(origin(key))}"
+                OmegaConf.update(config, key, MISSING)
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    assert isinstance(resolved, dict)
+    try:
+        settings = check({str(key): value for key, value in resolved.items()}, origin, partial=partial)
+    except ConfigError as error:
+        silent = [key.removesuffix(".name") for key in problems]
+        more = [line for line in error.problems if not (problems and _about(line, silent))]
+        raise ConfigError(*problems.values(), *more) from error
+    if problems:
+        raise ConfigError(*problems.values())
+    return settings
+
+
+def resolve_value(plain: Mapping[str, Any], key: str) -> Any:
+    """Return the value of one key of a config, its interpolations resolved.
+
+    Raises:
+        ConfigError: an interpolation cannot be resolved.
+    """
+    try:
+        return OmegaConf.select(OmegaConf.create(dict(plain)), key, throw_on_resolution_failure=True)
+    except Exception as error:  # a resolver may raise anything
+        raise compose_error(error) from error
+
+
+def is_new_each_time(path: Any) -> bool:
+    """Return whether a path contains the time, so that every command gets another one."""
+    return "${now:" in str(path)
+
+
+def _about(line: str, keys: Sequence[str]) -> bool:
+    """Return whether a line only reports a missing key that another problem already covers."""
+    key = line.partition(":")[0]
+    return ": missing" in line and any(key == each or key.startswith(f"{each}.") or key == "run_dir" for each in keys)

@@ -1,0 +1,104 @@
+"""What Hydra's own application does: ``--cfg``, ``--info``, ``--hydra-help``, and sweepers of other packages."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.utils import _run_hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from trainer.commands.exit_code import report
+from trainer.compose import plugins
+from trainer.compose.options import Command
+from trainer.compose.resolve import resolve_job
+from trainer.compose.safety import compose_error, plain_config
+from trainer.config import Job, SweepError
+from trainer.config.yaml_file import config_dir
+from trainer.processes.launch import launch, needed
+from trainer.processes.signals import Stopped
+from trainer.sweep.folder import varied_in
+
+
+def run_hydra(command: Command) -> None:
+    """Hand a checked command to Hydra.
+
+    Raises:
+        ConfigError: Hydra refuses the command.
+        SweepError: some runs of a sweep have failed.
+    """
+    options, codes = command.options, [0]
+    if options.config_path is not None:
+        options.config_path = str(Path(options.config_path).absolute())  # Hydra takes it as relative to the program
+
+    def train(config: DictConfig) -> float | None:
+        try:
+            return _run(_job(config))
+        except Stopped as stopped:
+            if not stopped.by_clock:  # each job has its own max_time; other reasons end all jobs
+                raise
+            codes.append(stopped.code)
+        except Exception as error:
+            codes.append(report(error))
+        return None
+
+    version.setbase("1.3")
+    with _hydra_raises():
+        try:
+            _run_hydra(options, command.parser, train, str(config_dir()), "train")
+        except Exception as error:
+            raise compose_error(error) from error
+    if max(codes):
+        raise SweepError(max(codes))
+
+
+def _job(config: DictConfig) -> Job:
+    """Return the job that another package's sweeper and Hydra have composed of checked words.
+
+    Raises:
+        ConfigError: with every mistake, one line each.
+    """
+    hydra, plain = HydraConfig.get(), plain_config(config)
+    wanted = [plain["plugins"]] if isinstance(plain["plugins"], str) else plain["plugins"]
+    plugins.require(wanted)
+    plain["plugins"] = [*wanted, *plugins.from_environment()]
+    words = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    assert isinstance(words, list)
+    job = resolve_job(plain, words)
+    if hydra.mode != RunMode.MULTIRUN or job.fixed_run_dir:
+        return job
+    job = job.replace(run_dir=os.path.relpath(hydra.runtime.output_dir))
+    return dataclasses.replace(job, fixed_run_dir=True, varied=varied_in(Path(hydra.sweep.dir), job.words))
+
+
+def _run(job: Job) -> float | None:
+    """Run a job, and return the best value of the monitored metric, which a sweeper may optimize."""
+    if needed(job.settings):
+        summary: dict[str, Any] = launch(job)
+    else:
+        from trainer.runner import run
+
+        summary = run(job).summary
+    best: float | None = summary["best"].get(summary["monitor"])
+    return best
+
+
+@contextlib.contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Let Hydra raise its errors instead of printing them and ending the process."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before

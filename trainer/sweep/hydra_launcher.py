@@ -1,0 +1,103 @@
+"""Run the jobs of a sweep by one of Hydra's launchers: joblib, Slurm, Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+
+from trainer.commands.exit_code import report
+from trainer.compose.check_command import Checked
+from trainer.config.settings import key_of
+from trainer.processes.launch import launch, needed
+from trainer.processes.signals import Stopped
+from trainer.processes.world import job_to_plain
+from trainer.runs.read import FINISHED, is_run, read_run
+from trainer.runs.resume import quoted
+from trainer.sweep.drive import REFUSED, Outcome, SweepJob
+from trainer.worker import job_with_plugins
+
+
+class HydraLauncher:
+    """An executor that hands several jobs to a launcher at once, and returns when all of them have ended.
+
+    Args:
+        checked: the command of the sweep.
+        folder: the folder of the sweep.
+        max_jobs: how many jobs the launcher is handed at once; None for all.
+    """
+
+    def __init__(self, checked: Checked, folder: Path, max_jobs: int | None) -> None:
+        self.max_jobs = max_jobs or 2**31
+        self._jobs: list[SweepJob] = []
+        composer = checked.check.composer
+        hydra = [word for word in checked.words if key_of(word).startswith(("hydra.", "hydra/"))]
+        words = [*dict.fromkeys([*composer.choices(checked.overrides), *hydra])]
+        self._loader = ConfigLoaderImpl(composer.search_path)
+        self._config = self._loader.load_configuration(
+            composer.name, [*words, f"hydra.sweep.dir={quoted(str(folder))}"], RunMode.MULTIRUN
+        )
+
+    def start(self, job: SweepJob) -> None:
+        self._jobs.append(job)
+
+    def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
+        """Launch the queued jobs; the run directory of each tells its outcome, wherever it ran."""
+        jobs, self._jobs = self._jobs, []
+        plain = {job.folder.name: job_to_plain(job.job) for job in jobs}
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=HydraContext(config_loader=self._loader, callbacks=Callbacks()),
+            task_function=functools.partial(run_launched, plain),
+            config=self._config,
+        )
+        words = [[f"hydra.sweep.subdir={quoted(job.folder.name)}"] for job in jobs]
+        launcher.launch(words, initial_job_idx=jobs[0].number if jobs else 0)
+        return [(job, _outcome_of(job)) for job in jobs]
+
+    def stop(self, job: SweepJob) -> None:
+        """Do nothing: a launcher waits for its jobs."""
+
+    def close(self) -> None:
+        """Do nothing: no job is in progress between two calls of ``wait``."""
+
+
+def run_launched(jobs: Mapping[str, Mapping[str, Any]], config: object) -> None:
+    """Run one of the jobs of a launcher, in whatever process it has chosen.
+
+    Args:
+        jobs: by the name of their run directory, as ``job_to_plain`` has written them down.
+        config: Hydra's, which is not read: the job has been checked already.
+    """
+    try:
+        job = job_with_plugins(jobs[str(HydraConfig.get().sweep.subdir)])
+        if needed(job.settings):
+            launch(job)
+        else:
+            from trainer.runner import run
+
+            run(job)
+    except Stopped as stopped:
+        if not stopped.by_clock:  # each job has its own max_time; other reasons end all jobs
+            raise
+    except Exception as error:
+        report(error)
+
+
+def _outcome_of(job: SweepJob) -> Outcome:
+    run = read_run(job.folder) if is_run(job.folder) else None
+    if run is None:
+        with contextlib.suppress(OSError):
+            job.folder.rmdir()  # the launcher made it
+        return Outcome(REFUSED, ("could not begin; its own output says why",), 2)
+    if run.state == FINISHED:
+        return Outcome(FINISHED, summary=run.summary)
+    reason = str(run.summary.get("reason", "it has not said how it ended"))
+    return Outcome(run.state, (reason,), 1, run.summary)
