@@ -1,6 +1,6 @@
-"""Tab completion for bash, zsh and fish: what can follow, and the one command that installs it. No torch.
+"""Tab completion for bash, zsh and fish. No torch.
 
-``argcomplete`` speaks with the shells; here stands what it is to offer.
+``argcomplete`` talks to the shells; this module finds the candidates and installs the scripts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PATHS = ("plugins", "run_dir", "dataset.root", "dataset.path")
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell that asks what can follow, and end the process."""
+    """Answer the shell's request for completions, and end the process."""
     for action in parser._actions:
         if action.help is not None and not isinstance(action.help, str):
             action.help = "install or remove Hydra's own completion"
@@ -39,7 +39,7 @@ def answer(parser: argparse.ArgumentParser) -> None:
 
 
 def offer(parser: argparse.ArgumentParser) -> None:
-    """Let a parser complete words of a config, and folders."""
+    """Let a parser complete overrides and config folders."""
     for action in parser._actions:
         if action.dest == "overrides":
             setattr(action, "completer", _complete)  # noqa: B010  # argcomplete's own way
@@ -55,12 +55,12 @@ def offer_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) -> dict[str, str]:
-    """What a word that begins with ``prefix`` can become, each with its sentence.
+    """Return the completions of ``prefix``, each with its sentence.
 
     Args:
-        prefix: what is typed of it.
-        words: the words before it; those that are wrong count for nothing.
-        extra_dir: a folder of YAML files of the user's own.
+        prefix: the word as far as it is typed.
+        words: the words before it; wrong words are ignored.
+        extra_dir: the folder of ``--config-dir``.
     """
     try:
         composer = Composer(extra_dir)
@@ -80,7 +80,7 @@ def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) 
 
 
 def _right(composer: Composer, words: Sequence[str]) -> list[str]:
-    """The words without the wrong ones."""
+    """Return the words that are valid together."""
     kept: list[str] = []
     with contextlib.suppress(ConfigError):
         check_words(composer, words, trains=False)
@@ -93,12 +93,12 @@ def _right(composer: Composer, words: Sequence[str]) -> list[str]:
 
 
 def script(shell: str) -> str:
-    """What the shell has to run."""
+    """Return the script that the shell has to run."""
     return shellcode(list(COMMANDS), shell=shell)
 
 
 def install(shell: str) -> list[Path]:
-    """Write the script where the shell finds it, for good; returns the files that were written or changed."""
+    """Install the script for good, and return the files that were written or changed."""
     home = Path.home()
     if shell == "fish":
         folder = Path(os.environ.get("XDG_CONFIG_HOME", home / ".config")) / "fish" / "completions"
@@ -128,7 +128,7 @@ def _complete(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> dict[st
 
 
 def _keys(composer: Composer, config: dict[str, Any], prefix: str) -> dict[str, str]:
-    """Groups and keys; those below a group once something is typed."""
+    """Return groups and keys; keys of a group only once a part of the word is typed."""
     found = {f"{group}=": f"one of {', '.join(composer.options(group))}" for group in (*GROUPS, "experiment")}
     found |= {f"{row.key}=": row.sentence for row in help.top_rows(config)}
     if prefix:
@@ -141,7 +141,7 @@ def _keys(composer: Composer, config: dict[str, Any], prefix: str) -> dict[str, 
 
 
 def _values(key: str, config: dict[str, Any]) -> list[str]:
-    """The words that a key's type allows, where they are few; else its value."""
+    """Return the words that the type of a key allows if they are few, else its present value."""
     parameters, node = keys_in(Settings), config
     *parents, leaf = key.split(".")
     for count, name in enumerate(parents):

@@ -1,6 +1,6 @@
-"""What ``train --help`` says: the groups, the keys, and of what was typed each key with its type, range and sentence.
+"""The text of ``train --help``: all groups and keys, or the keys of the options typed, each with its type and sentence.
 
-Every sentence stands once: in the comment of the YAML, or in the docstring of a component that has no YAML.
+Each sentence is written once: in the comment of the YAML file, or in the docstring of a component without one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ OPTIONS = """Options:
 
 
 def explain(composer: Composer, words: Sequence[str]) -> str:
-    """The help text for a command: of what its words are about, or of everything."""
+    """Return the help text: of the options and keys typed, or of everything."""
     config = composer.composed(words)
     wanted = {key_of(word).partition(".")[0] for word in words}
     groups = [group for group in (*GROUPS, "experiment") if group in wanted]
@@ -58,7 +58,7 @@ def explain(composer: Composer, words: Sequence[str]) -> str:
 
 
 def _groups(composer: Composer, config: Mapping[str, Any]) -> str:
-    """Every group with a line for each option."""
+    """List every group with a line for each option."""
     lines = ["Groups (group=option; an option's keys: train model=cnn --help):"]
     for group in (*GROUPS, "experiment"):
         defaults = [name for _, name, _ in chosen(group, config)] if group in GROUPS else []
@@ -72,12 +72,12 @@ def _groups(composer: Composer, config: Mapping[str, Any]) -> str:
 
 
 def _keys(config: Mapping[str, Any]) -> str:
-    """Every top-level key with its default and its meaning."""
+    """List every top-level key with its default and its meaning."""
     return "Keys (key=value):\n" + _table(top_rows(config))
 
 
 def top_rows(config: Mapping[str, Any]) -> list[Row]:
-    """A row for each key of the run itself, without its type."""
+    """Return a row for each key that belongs to no group, without its type."""
     comments = yaml_file.read(config_dir() / "train.yaml").comments
     found = []
     for key, parameter in keys_in(Settings).items():
@@ -89,14 +89,14 @@ def top_rows(config: Mapping[str, Any]) -> list[Row]:
 
 
 def chosen(group: str, config: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """The components of a group in a config: where its keys stand, its name, its values; loggers may be several."""
+    """Return the chosen components of a group, each with the path of its keys, its name and its values."""
     if group == "logger":
         return [(f"logger.{name}", name, values or {}) for name, values in config[group].items()]
     return [(group, config[group]["name"], config[group])]
 
 
 def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: Sequence[str]) -> Iterator[str]:
-    """An option with its sentences and its keys; several of the logger group."""
+    """Describe each chosen option of a group: its sentences and its keys."""
     if group == "experiment":
         for name in _typed(words, "experiment"):
             file = composer.file(f"experiment/{name}")
@@ -115,7 +115,7 @@ def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: 
 
 
 class Row(NamedTuple):
-    """A key, its value, its sentence and its type in words."""
+    """One line of the help: a key, its value, its sentence and its type in words."""
 
     key: str
     value: Any
@@ -126,7 +126,7 @@ class Row(NamedTuple):
 def rows(
     path: str, keys: Mapping[str, Parameter], values: Mapping[str, Any], comments: Mapping[str, str], prefix: str = ""
 ) -> Iterator[Row]:
-    """A row for each key at ``path``, those of a mapping in it each on their own."""
+    """Return a row for each key at ``path``, and for each key of a mapping in it."""
     for key, parameter in keys.items():
         default = MISSING if parameter.default is Parameter.empty else parameter.default
         value, nested = values.get(key, default), keys_in(parameter.annotation)
@@ -138,7 +138,7 @@ def rows(
 
 
 def _table(rows: Iterable[Row]) -> str:
-    """Columns: key, value, and the sentence above the type."""
+    """Lay rows out in columns: key, value, and the sentence above the type."""
     lines, cells = [], [(row.key, shown_value(row.value), row.sentence, row.kind) for row in rows]
     keys = max((len(key) for key, *_ in cells), default=0)
     values = max((len(value) for _, value, *_ in cells if len(value) <= 16), default=0)
@@ -147,7 +147,7 @@ def _table(rows: Iterable[Row]) -> str:
     for key, value, *texts in cells:
         start = f"  {key:<{keys}}  {value:<{values}}  "
         wrapped = [line for text in texts if text for line in textwrap.wrap(text, room)] or [""]
-        if len(value) > values:  # a long value has the line to itself
+        if len(value) > values:  # a long value gets a line of its own
             lines.append(start.rstrip())
             start = indent
         lines += [(start + wrapped[0]).rstrip(), *(indent + line for line in wrapped[1:])]
@@ -155,18 +155,18 @@ def _table(rows: Iterable[Row]) -> str:
 
 
 def first_line(composer: Composer, group: str, option: str) -> str:
-    """The first sentence about an option."""
+    """Return the first sentence about an option."""
     text = " ".join(_header(composer, group, option).split())
     return re.split(r"(?<=\w\w[\w)]\.)\s(?=[A-Z0-9])", text, maxsplit=1)[0]
 
 
 def _header(composer: Composer, group: str, option: str) -> str:
-    """The sentences of an option: of its YAML, else of its docstring."""
+    """Return the sentences about an option from its YAML file, or else from its docstring."""
     file = composer.file(f"{group}/{option}")
     if file is not None:
         try:
             header = yaml_file.read(file).header
-        except ConfigError as error:  # one broken file does not keep the others from being explained
+        except ConfigError as error:  # a broken file must not hide the other options
             header = f"({error})"
         if header or group == "experiment":
             return header
@@ -174,7 +174,7 @@ def _header(composer: Composer, group: str, option: str) -> str:
 
 
 def sentences(composer: Composer, group: str, option: str, name: str) -> dict[str, str]:
-    """The sentence of each key, the option's own YAML before the component's and that before the docstring."""
+    """Return the sentence of each key: from the YAML of the option, of the component, or from the docstring."""
     found = signature.sentences(registry(group).doc(name))[1] if name in registry(group).own() else {}
     for each in (name, option):
         file = composer.file(f"{group}/{each}")
@@ -184,7 +184,7 @@ def sentences(composer: Composer, group: str, option: str, name: str) -> dict[st
 
 
 def _typed(words: Sequence[str], group: str) -> list[str]:
-    """The options that were typed for a group."""
+    """Return the options typed for a group."""
     return [word.partition("=")[2] for word in words if word.partition("=")[0] == group]
 
 
@@ -198,7 +198,7 @@ def _cut(text: str, used: int) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A value as one types it."""
+    """Return a value as it is typed on the command line."""
     if isinstance(value, str):
         return "(must be given)" if value == MISSING else value
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The options of ``train``: Hydra's own, parsed by Hydra's parser, with our answers and our messages. No torch."""
+"""Parse the command line of ``train`` with Hydra's parser, and report mistakes in one line each. No torch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ VERSIONS = ("torch", "hydra-core")
 
 
 class Command:
-    """A command line, parsed.
+    """A parsed command line.
 
     Args:
-        options: what Hydra's parser found, and ``version``.
+        options: the result of Hydra's parser, and ``version``.
         parser: Hydra's parser.
         problems: a line for each option that is wrong.
     """
@@ -85,7 +85,7 @@ def _keys_of_a_sweep(words: Iterable[str]) -> list[str]:
 
 
 def parse(words: Sequence[str]) -> Command:
-    """Take a command line apart.
+    """Parse a command line.
 
     Raises:
         ConfigError: an option is unknown or misused, one line each.
@@ -112,7 +112,7 @@ def parse(words: Sequence[str]) -> Command:
 
 
 def version() -> str:
-    """``trainer-cli 0.1.0 (torch 2.13.0, hydra-core 1.3.8, Python 3.11.7)``."""
+    """Return ``trainer-cli 0.1.0 (torch 2.13.0, hydra-core 1.3.8, Python 3.11.7)``."""
     from trainer import __version__
 
     others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
@@ -120,7 +120,7 @@ def version() -> str:
 
 
 def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
-    """The words that the parser knows, and a line for each option that it does not."""
+    """Return the words that the parser knows, and a line for each unknown option."""
     known = {option: action for action in parser._actions for option in action.option_strings}
     kept: list[str] = []
     problems: list[str] = []
@@ -155,7 +155,7 @@ def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> t
 
 
 def _unknown(option: str, value: str, known: Iterable[str]) -> str:
-    """The line for an option that does not exist: a key in disguise, or a misspelling."""
+    """Return the line for an unknown option, which may be a key or a misspelling."""
     name, keys = option.lstrip("-").replace("-", "_"), _keys()
     near = nearest(option, known)
     if name in keys:
@@ -169,7 +169,7 @@ def _unknown(option: str, value: str, known: Iterable[str]) -> str:
 
 
 def _keys() -> dict[str, str]:
-    """Every key that could be meant by a bare name, with its full name."""
+    """Return the full key of every bare name, such as ``optimizer.lr`` of ``lr``."""
     below = {
         key: f"{group}.{key}"
         for group in ("dataset", "model", "optimizer")
@@ -180,7 +180,7 @@ def _keys() -> dict[str, str]:
 
 
 def _error(message: str) -> NoReturn:
-    """What argparse says of a misused option, in our form."""
+    """Raise argparse's message about a misused option as a ``ConfigError``."""
     found = re.match(r"argument ([^:]*): invalid choice: (.*) \(choose from (.*)\)", message)
     if found:
         option, value, allowed = found.groups()
@@ -193,7 +193,7 @@ def _error(message: str) -> NoReturn:
 
 
 def _mend_argparse() -> None:
-    """Let Hydra 1.3 run on Python 3.14, whose argparse wants a help text where Hydra has an object."""
+    """Let Hydra 1.3 run on Python 3.14, whose argparse requires help texts to be strings."""
     check: Any = getattr(argparse.ArgumentParser, "_check_help", None)
     if check is None:
         return

@@ -1,4 +1,4 @@
-"""The words of a command line: read as Hydra's overrides, taken apart into jobs, and laid over a config."""
+"""The words of a command line: parse them as Hydra's overrides, split a sweep into jobs, set values in a config."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from trainer.config.settings import key_of
 from trainer.config.signature import keys_in
 
 TYPED = "from the command line"
-MAX_JOBS = 256  # that are checked one by one
-MAX_VALUES = 1_000  # of one key that are checked
+MAX_JOBS = 256  # of a sweep; of a larger sweep only each value is checked
+MAX_VALUES = 1_000  # of one key; only these are checked
 TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
 
 
 def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> Iterator[Override]:
-    """Every word that is an override; a line for each that is not."""
+    """Yield the words that are overrides; add a line to ``problems`` for each other word."""
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -50,7 +50,7 @@ def _parsed(word: str, loader: ConfigLoader) -> Override | None:
 
 
 def _goes_on(rest: Sequence[str]) -> bool:
-    """Whether the next word belongs to this one: no override, and no name of a key or an option either."""
+    """Return whether the next word continues this word: it is no override, and names no key or option."""
     if not rest or "=" in rest[0] or rest[0].startswith("~"):
         return False
     components = [(each, name) for each in registries().values() for name in each.names()]
@@ -59,7 +59,7 @@ def _goes_on(rest: Sequence[str]) -> bool:
 
 
 def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
-    """The line for a word that is no override, with what was probably meant; takes what belongs to it."""
+    """Return the line for a word that is no override; drop the words of ``rest`` that belong to the same mistake."""
     for count in range(1, min(len(rest), 8) + 1):
         joined = " ".join([word, *rest[:count]])
         mended = re.sub(r"^([\w.]+)\s*[=:\s]\s*", r"\1=", joined)
@@ -92,7 +92,7 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
 
 
 def jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
-    """Every job of a sweep; of a large one every value once, each with the first ones of the others."""
+    """Yield every job of a sweep; of a large sweep every value once, with the first value of the other keys."""
     choices = [variants(each) for each in overrides]
     if math.prod(map(len, choices)) <= MAX_JOBS:
         yield from map(list, itertools.product(*choices))
@@ -112,7 +112,7 @@ def sweep_words(overrides: Sequence[Override]) -> list[list[str]]:
 
 
 def variants(override: Override) -> list[Override]:
-    """A sweep as one word for each of its values; of very many the first and the last, of an interval its ends."""
+    """Split a sweep into one override for each value; very many values are cut, an interval gives its two ends."""
     if not override.is_sweep_override():
         return [override]
     value = override.value()
@@ -126,7 +126,7 @@ def variants(override: Override) -> list[Override]:
 
 
 def without_values(override: Override) -> str | None:
-    """The line for a sweep that cannot be made, or makes nothing."""
+    """Return the line for a sweep without values, or None."""
     try:
         return None if variants(override) else f"{override.input_line}: gives no values ({TYPED})"
     except (HydraException, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -134,12 +134,12 @@ def without_values(override: Override) -> str | None:
 
 
 def values(override: Override) -> list[Any]:
-    """The values that a word gives a key: one, or those of a sweep."""
+    """Return the values that a word gives a key; a sweep gives several."""
     return [each.value() for each in variants(override)]
 
 
 def needs_multirun(override: Override, group: bool) -> str:
-    """The line for a sweep that is none."""
+    """Return the line for several values in a command that is no sweep."""
     word = str(override.input_line)
     if isinstance(override.value(), IntervalSweep):
         return f"{word}: is searched with --multirun hydra/sweeper=optuna"
@@ -149,7 +149,7 @@ def needs_multirun(override: Override, group: bool) -> str:
 
 
 def lay(plain: dict[str, Any], override: Override, problems: list[str]) -> None:
-    """Lay one typed value over a config; whether the key exists is for ``check`` to say."""
+    """Set one typed value in a config. ``config.check`` finds out later whether the key exists."""
     key, value = override.key_or_group, override.value()
     *parents, leaf = key.split(".")
     node: Any = plain

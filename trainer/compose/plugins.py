@@ -1,7 +1,7 @@
-"""The user's own components: files and modules named with ``plugins``, and entry points of installed packages.
+"""Plugins: users' components in files and modules named by ``plugins``, and in installed packages (entry points).
 
-A plugin is read first, so that its components are known without importing it, and imported when one is needed. An
-installed package names its module in its metadata, under any name:
+The source of a plugin is read first, so that its components are known without an import. The plugin is imported when
+a component is needed. An installed package names its module in its metadata, under any name:
 
     [project.entry-points."trainer.plugins"]
     my_package = "my_package.components"
@@ -26,20 +26,20 @@ from trainer.config.signature import Declaration
 VARIABLE = "TRAINER_PLUGINS"
 ENTRY_POINTS = "trainer.plugins"
 
-# The metrics that plugins bring, by name; what imports their file.
+# The metrics of plugins by name, each with the function that imports its file.
 _metrics: dict[str, tuple[Declaration, Callable[[], object]]] = {}
 
 
 def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: bool) -> list[str]:
-    """Make the components of plugins known: those ``wanted``, of the environment and of installed packages.
+    """Register the components of plugins: of those ``wanted``, of the environment and of installed packages.
 
     Args:
         wanted: files (``my_models.py``) and modules (``my_package.models``).
         registries: the registry of each group.
-        load: import what is wanted or in the environment now; what installed packages have waits until it is used.
+        load: import the plugins wanted or in the environment now; installed packages are imported on first use.
 
     Returns:
-        a line for each plugin that cannot be used.
+        one line for each plugin that cannot be used.
     """
     problems: list[str] = []
     named = [(word, "plugins", load) for word in wanted] + [(word, VARIABLE, load) for word in from_environment()]
@@ -54,7 +54,7 @@ def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: 
                 problems.append(f"{origin}: {error}")
         except ClashError as error:
             problems.append(str(error))
-        except (Exception, SystemExit) as error:  # whatever the user's code does when it is imported
+        except (Exception, SystemExit) as error:  # an import may raise anything
             problems.append(f"{origin}: {word}: {describe_import_error(error)}")
     return problems
 
@@ -63,7 +63,7 @@ def require(wanted: Iterable[str]) -> None:
     """Import the plugins of a run, in the process that trains it.
 
     Raises:
-        ConfigError: some cannot be used; a line for each.
+        ConfigError: with a line for each plugin that cannot be used.
     """
     problems = declare(wanted, registries(), load=True)
     if problems:
@@ -72,7 +72,7 @@ def require(wanted: Iterable[str]) -> None:
 
 @functools.cache
 def _installed() -> list[tuple[str, str]]:
-    """The modules of installed packages, each with its package; the metadata are read once."""
+    """Return the plugin modules of installed packages, each with its package. The metadata are read once."""
     points = importlib.metadata.entry_points(group=ENTRY_POINTS)
     return [
         (point.value.partition(":")[0], f"the package {point.dist.name if point.dist else point.name}")
@@ -82,12 +82,12 @@ def _installed() -> list[tuple[str, str]]:
 
 @functools.cache
 def _warn(line: str) -> None:
-    """Say once that a package is broken; it must not stop what does not need it."""
+    """Warn once about a broken package; a command that does not need the package goes on."""
     print(f"train: warning: {line}", file=sys.stderr)
 
 
 def from_environment() -> list[str]:
-    """The plugins that the environment names, separated as PATH is."""
+    """Return the plugins of the environment variable, separated as in PATH."""
     return [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
 
 
@@ -99,11 +99,11 @@ def load_metrics(names: Iterable[str]) -> None:
             found[1]()
 
 
-_used: set[str] = set()  # plugins that registered something when they were imported
+_used: set[str] = set()  # plugins whose import registered a component
 
 
 class _NotFoundError(Exception):
-    """There is no such file or module."""
+    """A plugin's file or module does not exist, or registers nothing."""
 
 
 def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
@@ -112,7 +112,9 @@ def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
     symbols = {_symbol(registry): group for group, registry in registries.items()}
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     found = [component for path in files for component in signature.components(path, symbols)]
-    names = [(each.group, each.name) for each in found if each.group != "metric"]  # a metric has one for each task
+    names = [
+        (each.group, each.name) for each in found if each.group != "metric"
+    ]  # a metric may be registered once for each task
     twice = [each for each in found if names.count((each.group, each.name)) > 1]
     if twice:
         places = ", ".join(f"line {each.line}" for each in twice)
@@ -129,7 +131,7 @@ def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
 
 
 def _load_unread(word: str, registries: Mapping[str, Registry], load: Callable[[], object]) -> None:
-    """Import what shows no component; it may register some in a way that cannot be read."""
+    """Import a plugin whose source shows no component: it may register components dynamically."""
     from_before = {group: set(registry.own()) for group, registry in registries.items()}
     load()
     if word not in _used and from_before == {group: set(registry.own()) for group, registry in registries.items()}:
@@ -138,20 +140,20 @@ def _load_unread(word: str, registries: Mapping[str, Registry], load: Callable[[
 
 
 def _symbol(registry: Registry) -> str:
-    """What a group's package calls its registry: ``MODELS``."""
+    """Return the name of a group's registry, such as ``MODELS``."""
     module = importlib.import_module(f"trainer.{registry.group}")
     return next(name for name, value in vars(module).items() if value is registry)
 
 
 def _locate(word: str) -> tuple[Path, Callable[[], object]]:
-    """The file of a plugin and what imports it."""
+    """Return the file of a plugin, and the function that imports it."""
     if word.endswith(".py") or os.sep in word:
         file = Path(word).expanduser()
         if not file.is_file():
             raise _NotFoundError(f"{word}: no such file")
         return file, lambda: _import_file(file)
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as python -m does; last, so that nothing is shadowed
+        sys.path.append(str(Path.cwd()))  # as python -m does, but last, so that no other module is shadowed
     importlib.invalidate_caches()
     try:
         return signature.find_module(word), lambda: importlib.import_module(word)
@@ -161,7 +163,7 @@ def _locate(word: str) -> tuple[Path, Callable[[], object]]:
 
 
 def _import_file(file: Path) -> None:
-    """Import a file under its own name, so that its classes can be pickled; its neighbours can be imported by it."""
+    """Import a file under its own name, so that its classes can be pickled and it can import its neighbours."""
     name, place = file.stem, file.resolve()
     known = sys.modules.get(name)
     if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == place:

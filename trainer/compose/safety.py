@@ -1,4 +1,4 @@
-"""What no config may do: name code, read what is not listed, or grow without bound; and what it may say about Hydra.
+"""Refuse configs that name code, read variables that are not listed, grow without bound, or change Hydra itself.
 
 ``CheckedSource`` reads a file before Hydra sees it; ``HydraKeys`` checks the keys under ``hydra``.
 """
@@ -34,9 +34,9 @@ from trainer.config.search_keys import SearchKeys
 from trainer.config.signature import keys_in
 from trainer.config.yaml_file import config_dir, shown
 
-MAX_CHARACTERS = 10_000  # of a value with its interpolations written out
+MAX_CHARACTERS = 10_000  # of a value, its interpolations expanded
 
-# What may be said about Hydra itself on the command line, and what in a file.
+# The keys of Hydra that the command line may set; HYDRA_KEYS_IN_FILES lists those that a file may set.
 HYDRA_KEYS = ("sweep.dir", "sweep.subdir", "sweeper", "launcher", "job.name", "mode", "verbose", "searchpath")
 HYDRA_TYPES: dict[str, Any] = {
     **dict.fromkeys(("sweep.dir", "sweep.subdir", "job.name", "mode"), str),
@@ -49,8 +49,13 @@ HYDRA_TYPES: dict[str, Any] = {
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
 HYDRA_KEYS_IN_FILES = (
     *("sweep.dir", "sweep.subdir", "job.name", "mode", "verbose", "sweeper.max_batch_size", "sweeper.params"),
-    *(f"sweeper.{key}" for key in keys_in(SearchKeys) if key not in ("storage", "study_name")),  # they write elsewhere
-    *("launcher._target_", "sweeper._target_"),  # of an installed package: no file can bring one of its own
+    *(
+        f"sweeper.{key}" for key in keys_in(SearchKeys) if key not in ("storage", "study_name")
+    ),  # these two write to other places
+    *(
+        "launcher._target_",
+        "sweeper._target_",
+    ),  # a target of an installed package; a file cannot bring a target of its own
 )
 NOTED_BY_HYDRA = ("searchpath", "runtime.", "overrides.", "job.override_dirname", "job.config_name")
 REFUSED = {
@@ -69,7 +74,7 @@ REFUSED = {
 
 
 def is_data(key: str) -> bool:
-    """Whether what is said about Hydra by a key such as ``hydra.sweeper.n_trials`` may stand in a file too."""
+    """Return whether a file may set a key of Hydra, such as ``hydra.sweeper.n_trials``."""
     return key in HYDRA_GROUPS or key.removeprefix("hydra.").startswith(HYDRA_KEYS_IN_FILES)
 
 
@@ -85,7 +90,7 @@ class HydraKeys:
         self._config, self._origins = config, origins
 
     def typed(self, override: Override) -> list[str]:
-        """The lines for a word ``hydra.…`` that is not taken."""
+        """Return the problems of a typed word ``hydra.…``, and set its value if there are none."""
         key = override.key_or_group
         if key == "hydra.searchpath":
             return []
@@ -117,7 +122,7 @@ class HydraKeys:
         return []
 
     def from_files(self) -> list[str]:
-        """The lines for what the user's files say about Hydra that only the command line may."""
+        """Return a line for each key of Hydra that the user's files set, but only the command line may set."""
         choices = OmegaConf.to_container(self._config.hydra.runtime.choices)
         assert isinstance(choices, dict)
         words = tuple(f"{group}={choices[group]}" for group in HYDRA_GROUPS)
@@ -139,19 +144,19 @@ class HydraKeys:
 
 @functools.cache
 def _without_files(words: tuple[str, ...]) -> dict[str, Any]:
-    """What Hydra's own part is where no file of the user's own is read; asked for every job of a sweep."""
+    """Return Hydra's part of the config without any file of the user. Cached, as each job of a sweep needs it."""
     loader = ConfigLoaderImpl(create_config_search_path(str(config_dir())))
     return leaves(plain_config(loader.load_configuration("train", list(words), RunMode.RUN), "hydra"), "hydra")
 
 
 @dataclass
 class FilesRead:
-    """What was noted while files were read.
+    """What was found while YAML files were read.
 
     Args:
-        foreign: some are the user's own.
-        refused: a line for each thing in them that is not taken.
-        places: what was composed, in its order: ``model/cnn`` and where its keys stand, ``model``.
+        foreign: a file of the user was read.
+        refused: a line for each part of such a file that is refused.
+        places: the composed files in order, such as ``model/cnn``, each with the place of its keys, ``model``.
     """
 
     foreign: bool = False
@@ -160,13 +165,13 @@ class FilesRead:
 
 
 class ReadsFiles(Protocol):
-    """What files are read for."""
+    """An object that collects what is found in files."""
 
     files_read: FilesRead
 
 
 class RecordingLoader(ConfigLoaderImpl):
-    """Hydra's loader, which remembers what it composed last."""
+    """Hydra's loader, which also keeps the defaults list composed last."""
 
     defaults: Sequence[ResultDefault] = ()
 
@@ -176,15 +181,15 @@ class RecordingLoader(ConfigLoaderImpl):
 
 
 class CheckedSource(FileConfigSource):
-    """Hydra's reader of files, which first looks whether a file is data and nothing else."""
+    """Hydra's reader of files, with a check that a file holds only data."""
 
     owner: ReadsFiles
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read ``model/cnn``.
+        """Read a file such as ``model/cnn``; parts that are refused are collected in ``files_read``.
 
         Raises:
-            ConfigError: it is no YAML, or adds folders; what else is refused is noted.
+            ConfigError: the file is not YAML, or sets ``hydra.searchpath``.
         """
         path = Path(self.path) / self._normalize_file_name(config_path)
         if path.is_file():
@@ -205,7 +210,7 @@ class CheckedSource(FileConfigSource):
 
 @contextlib.contextmanager
 def checked_sources(owner: ReadsFiles) -> Iterator[None]:
-    """Let Hydra read files through ``CheckedSource``, here and nowhere else in the process."""
+    """Context in which Hydra reads files through ``CheckedSource``."""
     types = SourcesRegistry.instance().types
     before = types["file"]
     types["file"] = type("CheckedSource", (CheckedSource,), {"owner": owner})
@@ -216,7 +221,7 @@ def checked_sources(owner: ReadsFiles) -> Iterator[None]:
 
 
 def check_folder(option: str, folder: str | None) -> None:
-    """Raises ConfigError unless it is a folder; a package would be imported."""
+    """Raise ConfigError unless ``folder`` is a folder; Hydra would import a package."""
     if folder is None:
         return
     if "://" in folder and not folder.startswith("file://"):
@@ -229,9 +234,9 @@ def check_folder(option: str, folder: str | None) -> None:
 
 
 def too_large(plain: Mapping[str, Any]) -> list[str]:
-    """The line for an interpolation that grows without bound, or into itself.
+    """Return the line for an interpolation that grows without bound or refers to itself.
 
-    Each value is measured once, with what it refers to counted in, so the time is that of reading the config.
+    Each value is measured once, its references included, so that the time is linear in the size of the config.
     """
     texts = leaves(plain)
     sizes: dict[str, float] = {}
@@ -239,7 +244,7 @@ def too_large(plain: Mapping[str, Any]) -> list[str]:
     def size(key: str) -> float:
         if key in sizes:
             return sizes[key]
-        sizes[key] = float("inf")  # met again inside itself
+        sizes[key] = float("inf")  # stays infinite if the value refers to itself
         if key not in texts:
             below = [name for name in texts if name.startswith(f"{key}.")]
             sizes[key] = sum(size(name) for name in below)
@@ -261,7 +266,7 @@ def too_large(plain: Mapping[str, Any]) -> list[str]:
 
 
 def _absolute(key: str, reference: str) -> str:
-    """``${..lr}`` in ``a.b.c`` is ``a.lr``."""
+    """Return the absolute key of a reference: ``${..lr}`` in ``a.b.c`` is ``a.lr``."""
     reference = re.sub(r"\[([^\]]*)\]", r".\1", reference.strip())
     dots = len(reference) - len(reference.lstrip("."))
     if not dots:
@@ -271,7 +276,7 @@ def _absolute(key: str, reference: str) -> str:
 
 
 def compose_error(error: Exception) -> ConfigError:
-    """What Hydra or OmegaConf has to say, in one line."""
+    """Return the message of Hydra or OmegaConf as one line."""
     if isinstance(error, ConfigError):
         return error
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -286,7 +291,7 @@ def compose_error(error: Exception) -> ConfigError:
 
 
 def plain_config(config: Any, part: str | None = None) -> dict[str, Any]:
-    """Plain containers, unresolved; without Hydra's own part, or that part alone."""
+    """Return a config as plain containers, unresolved: without its part ``hydra``, or only ``part``."""
     chosen = config[part] if part else OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     plain = OmegaConf.to_container(chosen, resolve=False, throw_on_missing=False)
     assert isinstance(plain, dict)
@@ -295,15 +300,8 @@ def plain_config(config: Any, part: str | None = None) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def plain_list(config: Any) -> list[str]:
-    """The words of a ListConfig as they were typed, unresolved."""
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, list)
-    return plain
-
-
 def leaves(node: Any, path: str = "") -> dict[str, Any]:
-    """Every value of nested containers by its dotted key."""
+    """Return every value of nested containers by its dotted key."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
     if items is None:
         return {path: node}
@@ -314,6 +312,6 @@ def leaves(node: Any, path: str = "") -> dict[str, Any]:
 
 
 def first_line(message: object) -> str:
-    """The first line that says something."""
+    """Return the first line that is not empty."""
     lines = [line.strip() for line in str(message).splitlines() if line.strip()]
     return lines[0] if lines else type(message).__name__
