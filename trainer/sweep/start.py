@@ -31,14 +31,13 @@ from trainer.sweep.drive import (
     conclude,
     lock_folder,
     run_jobs,
-    save_csv,
     save_words,
     sweep_table,
     write_line,
 )
 from trainer.sweep.folder import NUMBER, check_lengths, finished_run, place_jobs, stays_inside
 from trainer.sweep.search_space import Choice, Interval
-from trainer.sweep.table import SweepTable
+from trainer.sweep.table import SweepTable, write_csv
 
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default launcher means this machine
 SUBDIR = "${hydra.job.num}"  # Hydra's default name of a run's folder means a name that tells what varies
@@ -93,7 +92,7 @@ class _Sweep:
 
     def _search(self) -> None:
         from trainer.sweep.optuna_search import OptunaSearch
-        from trainer.sweep.optuna_study import import_optuna
+        from trainer.sweep.optuna_study import require_optuna
 
         node = {
             key: value for key, value in self._checked.hydra["sweeper"].items() if key not in ("_target_", "params")
@@ -106,7 +105,7 @@ class _Sweep:
             raise ConfigError(
                 "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
             )
-        import_optuna()
+        require_optuna()
         subdir, can_stop = self._subdir(), self._is_local and world() is None
         executor = self._executor([self._first], self._first.sweep["parallel"])
         with lock_folder(self._folder):
@@ -202,7 +201,7 @@ class _Sweep:
         with contextlib.ExitStack() as stack:
             if not dry_run:
                 stack.callback(lambda: conclude(table(), source.closing_lines()))
-            display = Display(total, done, lambda: None if dry_run else save_csv(table()))
+            display = Display(total, done, lambda: None if dry_run else write_csv(table()))
             stack.callback(display.close)
             stack.callback(executor.close)
             run_jobs(source, executor, display, outcomes, on_error=self._first.sweep["on_error"])
