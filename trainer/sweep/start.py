@@ -16,7 +16,8 @@ from trainer.compose.check_command import Checked
 from trainer.compose.composer import SEARCH
 from trainer.config import ConfigError, Settings, SweepError
 from trainer.config.check import check_values
-from trainer.config.settings import SearchKeys, key_of
+from trainer.config.search_keys import SearchKeys
+from trainer.config.settings import key_of
 from trainer.processes import leader
 from trainer.processes.world import world
 from trainer.runs.read import Run
