@@ -15,14 +15,14 @@ def main(words: list[str] | None = None) -> int:
     """
     with ExitCode() as code:
         from trainer.processes import launch, leader
-        from trainer.processes.world import world
+        from trainer.processes.world import current_world
 
-        this = world()
+        this = current_world()
         if this is not None and this.rank > 0:
             from trainer import worker
 
             code.value = worker.follow()
-        elif (ended := leader.noted("ended")) is not None:  # an earlier attempt of torchrun ended for good
+        elif (ended := leader.read_note("ended")) is not None:  # an earlier attempt of torchrun ended for good
             code.value = int(ended)
         else:
             from trainer.compose import options
@@ -38,7 +38,7 @@ def main(words: list[str] | None = None) -> int:
                 from trainer.sweep.start import run_sweep
 
                 run_sweep(checked)
-            elif launch.needed((job := checked.jobs[0]).settings):
+            elif launch.needs_launch((job := checked.jobs[0]).settings):
                 launch.launch(job)
             else:
                 from trainer.runner import run  # imports torch, 1.5 s: only after the config proved right

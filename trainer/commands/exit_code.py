@@ -14,7 +14,7 @@ from trainer.config.errors import one_line, printable
 from trainer.memory import collect_garbage, wait_with_garbage
 from trainer.processes import leader
 from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped, ignore
-from trainer.processes.world import world
+from trainer.processes.world import current_world
 
 
 class ExitCode:
@@ -74,12 +74,12 @@ class ExitCode:
     def _dismiss_followers(self, *, by_clock: bool) -> None:
         """Tell the other processes of torchrun that rank 0 has no more jobs."""
         try:
-            leads = (found := world()) is not None and found.rank == 0
+            leads = (found := current_world()) is not None and found.rank == 0
         except ConfigError:  # reported already
             leads = False
         if leads:
             final = self.value == 2 or by_clock
-            leader.dismiss(self.value, final=final, stopped=self.value >= INTERRUPTED)
+            leader.dismiss_followers(self.value, final=final, stopped=self.value >= INTERRUPTED)
 
 
 def report(error: Exception, command: str = "train") -> int:

@@ -22,7 +22,7 @@ from trainer.compose.resolve import resolve_job
 from trainer.compose.safety import compose_error, plain_config
 from trainer.config import Job, SweepError
 from trainer.config.yaml_file import config_dir
-from trainer.processes.launch import launch, needed
+from trainer.processes.launch import launch, needs_launch
 from trainer.processes.signals import Stopped
 from trainer.sweep.folder import varied_in
 
@@ -80,7 +80,7 @@ def _job(config: DictConfig) -> Job:
 
 def _run(job: Job) -> float | None:
     """Run a job, and return the best value of the monitored metric, which a sweeper may optimize."""
-    if needed(job.settings):
+    if needs_launch(job.settings):
         summary: dict[str, Any] = launch(job)
     else:
         from trainer.runner import run

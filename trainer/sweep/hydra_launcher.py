@@ -17,7 +17,7 @@ from hydra.types import HydraContext, RunMode
 from trainer.commands.exit_code import report
 from trainer.compose.check_command import Checked
 from trainer.config.settings import key_of
-from trainer.processes.launch import launch, needed
+from trainer.processes.launch import launch, needs_launch
 from trainer.processes.signals import Stopped
 from trainer.processes.world import job_to_plain
 from trainer.runs.read import FINISHED, is_run, read_run
@@ -78,7 +78,7 @@ def run_launched(jobs: Mapping[str, Mapping[str, Any]], config: object) -> None:
     """
     try:
         job = job_with_plugins(jobs[str(HydraConfig.get().sweep.subdir)])
-        if needed(job.settings):
+        if needs_launch(job.settings):
             launch(job)
         else:
             from trainer.runner import run

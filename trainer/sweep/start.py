@@ -19,7 +19,7 @@ from trainer.config.check import check_values
 from trainer.config.search_keys import SearchKeys
 from trainer.config.settings import key_of
 from trainer.processes import leader
-from trainer.processes.world import world
+from trainer.processes.world import current_world
 from trainer.runs.read import Run
 from trainer.runs.resume import SET_ANEW
 from trainer.sweep.drive import (
@@ -55,7 +55,7 @@ def run_sweep(checked: Checked) -> None:
         if checked.jobs[0].settings.dry_run:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-")))
         else:  # under torchrun an attempt goes on in the folder of the attempt before it
-            folder = Path(leader.noted("sweep_dir") or checked.sweep_dir)
+            folder = Path(leader.read_note("sweep_dir") or checked.sweep_dir)
         _Sweep(checked, folder).run()
 
 
@@ -107,7 +107,7 @@ class _Sweep:
                 "hydra/sweeper=optuna: nothing to search; give a key several values, or interval(low,high)"
             )
         require_optuna()
-        subdir, can_stop = self._subdir(), self._is_local and world() is None
+        subdir, can_stop = self._subdir(), self._is_local and current_world() is None
         executor = self._executor([self._first], self._first.sweep["parallel"])
         with lock_folder(self._folder):
             search = OptunaSearch(
@@ -159,7 +159,7 @@ class _Sweep:
             from trainer.sweep.hydra_launcher import HydraLauncher
 
             return HydraLauncher(self._checked, self._folder, max_jobs)
-        if world() is not None:
+        if current_world() is not None:
             if parallel > 1:
                 raise ConfigError("sweep.parallel: the processes of torchrun do one run after the other; leave it out")
             from trainer.sweep.in_process import InProcess
@@ -171,8 +171,8 @@ class _Sweep:
 
     def _save_words(self) -> None:
         """Store the words that go on with this sweep, Hydra's own words first."""
-        if world() is not None:
-            leader.note("sweep_dir", str(self._folder))
+        if current_world() is not None:
+            leader.write_note("sweep_dir", str(self._folder))
         words = [word for word in self._checked.words if key_of(word) not in SET_ANEW]
         save_words(self._folder, sorted(words, key=lambda word: not key_of(word).startswith("hydra")))
 
