@@ -16,7 +16,7 @@ def describe(parser: argparse.ArgumentParser, description: str, epilog: str) -> 
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--checkpoint``."""
+    """Add the option ``--checkpoint``, which says whose weights are loaded."""
     text = "the weights: of the best or last checkpoint, or of a file (%(default)s)"
     parser.add_argument("--checkpoint", metavar="best|last|FILE", default="best", help=text)
 

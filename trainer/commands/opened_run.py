@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainer.build import build, evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
-from trainer.compose.reopen import again
+from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
 from trainer.data import Data, Normalise, ReadOptions, Split
 from trainer.data.audio import make_features
@@ -216,7 +216,7 @@ def load(name: str, *, checkpoint: str = "best", words: Sequence[str] = ()) -> O
 def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -> OpenedRun:
     """Open a run that has been found already; otherwise as ``load``."""
     file, state = _state(run, checkpoint)
-    settings = again(run.path, words)
+    settings = settings_for_use(run.path, words)
     device = build(DEVICES, settings.device)
     device = device.device if isinstance(device, Placement) else device
     if device.type != "cpu":  # on a CPU evaluation is repeatable anyway, and the call takes a second

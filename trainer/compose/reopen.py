@@ -19,7 +19,7 @@ from trainer.runs.directory import CONFIG
 AFTERWARDS = ("dataset", "device", "batch_size", "limit_batches", "precision", "plugins")
 
 
-def again(folder: Path, words: Sequence[str]) -> Settings:
+def settings_for_use(folder: Path, words: Sequence[str]) -> Settings:
     """Return the settings of a finished run for use in one process, with the values of ``words`` instead of its own.
 
     A run that was trained in several processes is opened with ``device=auto``.

@@ -10,8 +10,8 @@ from trainer.commands.evaluate.scores import (
     auroc,
     calibration,
     calibration_error,
-    check,
-    compute,
+    check_names,
+    compute_metric,
     per_class,
     top_accuracy,
 )
@@ -42,12 +42,12 @@ def test_a_class_without_a_sample_has_no_area_and_is_left_out_of_the_mean() -> N
     targets[targets == 2] = 1
     found = auroc(scores, targets)
     assert found.isnan().tolist() == [False, False, True, False]
-    assert compute("auroc", scores, targets) == pytest.approx(float(found[[0, 1, 3]].mean()))
+    assert compute_metric("auroc", scores, targets) == pytest.approx(float(found[[0, 1, 3]].mean()))
 
 
 def test_of_two_classes_the_area_is_that_of_the_second() -> None:
     scores, targets = answers(100, 2)
-    assert compute("auroc", scores, targets) == pytest.approx(
+    assert compute_metric("auroc", scores, targets) == pytest.approx(
         float(functional.binary_auroc(scores[:, 1].double(), targets)), abs=1e-6
     )
 
@@ -91,8 +91,8 @@ def test_each_class_and_label_has_the_numbers_of_torchmetrics() -> None:
 
 def test_a_name_that_is_none_is_refused_with_the_nearest() -> None:
     spec = Spec("x", "image", (1, 8, 8), "classification", ("a", "b", "c", "d"))
-    check(["top3", "ece", "auroc", "accuracy"], spec, ["accuracy"])
+    check_names(["top3", "ece", "auroc", "accuracy"], spec, ["accuracy"])
     with pytest.raises(ConfigError, match="did you mean auroc"):
-        check(["aurok"], spec, ["accuracy"])
+        check_names(["aurok"], spec, ["accuracy"])
     with pytest.raises(ConfigError, match="top4: no such metric"):
-        check(["top4"], spec, ["accuracy"])
+        check_names(["top4"], spec, ["accuracy"])

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.commands.evaluate.scores import PerClass, check, compute, names, per_class
+from trainer.commands.evaluate.scores import PerClass, check_names, compute_metric, default_names, per_class
 from trainer.commands.opened_run import Answers, OpenedRun, answers
 from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.data.sources import Inputs
-from trainer.metrics import Sums, choose_metrics
+from trainer.metrics import METRICS, Sums, choose_metrics
 from trainer.spec import Spec
 
 
@@ -114,10 +114,8 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     assert found is not None
     data, name, own = found
     one = len(models) == 1
-    mixed = torch.stack(
-        [model.loss.scores(each.outputs.to(model.device)).cpu() for model, each in zip(models, parts, strict=True)]
-    )
-    probabilities, targets = mixed.mean(0) if not one else mixed[0], parts[0].targets
+    scores = [model.loss.scores(each.outputs.to(model.device)).cpu() for model, each in zip(models, parts, strict=True)]
+    probabilities, targets = scores[0] if one else torch.stack(scores).mean(0), parts[0].targets
     sums = _sums(data.spec, probabilities, targets)
     values = _values(first, sums, probabilities, targets, metrics)
     values = {"loss": loss if one else _loss(first, probabilities, targets), **values}
@@ -171,33 +169,30 @@ def _sums(spec: Spec, probabilities: Tensor, targets: Tensor) -> Sums:
 def _values(
     model: OpenedRun, sums: Sums, probabilities: Tensor, targets: Tensor, wanted: Sequence[str] | None
 ) -> dict[str, float]:
+    """Return the metrics by name: those ``wanted``, or those of the run and the default ones of ``evaluate.scores``."""
     spec = model.spec
-    usual = choose_metrics(model.settings.metrics, spec)
-    if wanted is None:
-        asked = [*usual, *names(spec)]
-        known = usual
-    else:
-        from trainer.metrics import METRICS
-
+    known = choose_metrics(model.settings.metrics, spec)
+    names = [*known, *default_names(spec)]
+    if wanted is not None:
         known = {name: found for (name, task), found in METRICS.items() if task == spec.task}
-        check(wanted, spec, sorted(known))
-        asked = list(wanted)
-    total = sums.compute({name: known[name] for name in asked if name in known})
-    return {name: total[name] if name in known else compute(name, probabilities, targets) for name in asked}
+        check_names(wanted, spec, sorted(known))
+        names = list(wanted)
+    values = sums.compute({name: known[name] for name in names if name in known})
+    return {name: values[name] if name in known else compute_metric(name, probabilities, targets) for name in names}
 
 
 def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
     """Return the loss of an ensemble: the loss of the first run, for outputs that have the mean scores."""
     loss, spec = model.loss, model.spec
-    scores_ = probabilities.to(model.device).double()
+    scores = probabilities.to(model.device).double()
     if spec.task == "regression" or not hasattr(loss, "scores"):
         mean, std = getattr(loss, "mean", 0.0), getattr(loss, "std", 1.0)
-        outputs = (scores_ - mean) / std
+        outputs = (scores - mean) / std
     elif loss.num_outputs == 1 or spec.task == "multilabel":
-        one = scores_[:, 1:] if loss.num_outputs == 1 else scores_
+        one = scores[:, 1:] if loss.num_outputs == 1 else scores
         outputs = one if loss.sigmoid else one.logit(1e-7)
     else:
-        outputs = scores_.clamp_min(1e-30).log()
+        outputs = scores.clamp_min(1e-30).log()
     return float(loss(outputs.float(), targets.to(model.device)))
 
 

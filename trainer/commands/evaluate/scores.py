@@ -18,7 +18,7 @@ BINS = 15  # of the expected calibration error, as in Guo et al. 2017
 DEFAULT_TOP = (3, 5)  # the top-k accuracies that are computed by default
 
 
-def names(spec: Spec) -> list[str]:
+def default_names(spec: Spec) -> list[str]:
     """Return the names of the metrics of this module that are computed by default for a task."""
     if spec.task == "regression":
         return []
@@ -26,28 +26,28 @@ def names(spec: Spec) -> list[str]:
     return ["auroc", "ece", *top]
 
 
-def is_known(name: str, spec: Spec) -> bool:
+def has_metric(name: str, spec: Spec) -> bool:
     """Return whether this module has a metric for a task; ``top7`` needs more than 7 classes."""
     top = re.fullmatch(r"top([1-9]\d*)", name)
     if top is not None:
         return spec.task == "classification" and int(top[1]) < len(spec.classes)
-    return name in names(spec)
+    return name in default_names(spec)
 
 
-def check(wanted: Sequence[str], spec: Spec, others: Sequence[str]) -> None:
+def check_names(wanted: Sequence[str], spec: Spec, others: Sequence[str]) -> None:
     """Raise ConfigError with a line for every name that is neither a metric of this module nor one of ``others``."""
-    known = [*others, *names(spec)]
+    known = [*others, *default_names(spec)]
     problems = [
         f"--metrics: {name}: no such metric for {spec.task}{did_you_mean(name, known) or ';'} "
         f"metrics: {', '.join(known)}"
         for name in wanted
-        if name not in others and not is_known(name, spec)
+        if name not in others and not has_metric(name, spec)
     ]
     if problems:
         raise ConfigError(*problems)
 
 
-def compute(name: str, scores: Tensor, targets: Tensor) -> float:
+def compute_metric(name: str, scores: Tensor, targets: Tensor) -> float:
     """Return a metric by its name.
 
     The AUROC of two classes is the one of the second class. The AUROC of several classes or labels is their macro
