@@ -11,7 +11,7 @@ from torch import Tensor
 from trainer.config import ConfigError, RunError
 from trainer.data import Normalise, RaggedSource, Split, TensorSource, split_off
 from trainer.data.data import check_classes, generator
-from trainer.data.sources import Inputs, keep, valid_steps
+from trainer.data.sources import Inputs, channel_values, keep, valid_steps
 
 
 def imbalanced(count: int = 1000) -> Split:
@@ -214,3 +214,11 @@ def test_the_only_sample_of_a_class_stays_in_train() -> None:
         assert val is not None
         assert 1 in train.targets
         assert len(val) == 6
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(2, (2, 3, 4)), (3, (2, 1, 3, 4))])
+def test_the_values_of_a_channel_are_those_of_the_steps_before_the_length(axis: int, shape: tuple[int, ...]) -> None:
+    values, lengths = torch.arange(24.0).view(shape), torch.tensor([1, 3])
+    found = channel_values(values, [lengths], axis)
+    assert found[0].tolist() == [0, 12, 16, 20]
+    assert channel_values(values, [], axis).shape == (4, 6)

@@ -237,6 +237,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{file}: does not fit the model of {run.path}: {reason}") from error
+    normalise, features = Normalise.restore(learned), learned.get("features")
     last = state.get("progress", {}).get("last", {})
     return OpenedRun(
         run=run,
@@ -249,8 +250,8 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         spec=spec,
         model=model.to(device).eval().requires_grad_(False),
         loss=loss.to(device),
-        normalise=_normalise(learned, device),
-        features=_features(learned, device),
+        normalise=None if normalise is None else normalise.to(device),
+        features=None if features is None else make_features(**features).to(device),
         device=device,
         precision=precision,
     )
@@ -282,18 +283,6 @@ def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     if not all(name in state for name in ("data", "model", "step")) or not isinstance(state["data"], dict):
         raise ConfigError(f"{file}: is no checkpoint of this version")
     return file, state
-
-
-def _normalise(learned: Mapping[str, Any], device: torch.device) -> Normalise | None:
-    found = learned.get("normalise")
-    if found is None:
-        return None
-    return Normalise(torch.tensor(found["mean"]), torch.tensor(found["std"]), found["axis"]).to(device)
-
-
-def _features(learned: Mapping[str, Any], device: torch.device) -> Features | None:
-    found = learned.get("features")
-    return None if found is None else make_features(**found).to(device)
 
 
 def notes(trained: OpenedRun) -> Iterator[str]:

@@ -14,7 +14,7 @@ from trainer.config import Settings
 from trainer.data.data import BAD_SAMPLE, Data, class_counts
 from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
-from trainer.data.sources import RaggedSource, TensorSource, valid_steps
+from trainer.data.sources import RaggedSource, TensorSource, channel_values
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
 from trainer.spec import Spec
 
@@ -249,11 +249,7 @@ def _constant(data: Data) -> list[Finding]:
     least, most = torch.tensor(math.inf), torch.tensor(-math.inf)
     for _, inputs in readable_batches(data.train, []):
         values, *lengths = inputs if data.features is None else data.features(inputs)
-        moved = values.double().movedim(axis, 0)
-        flat = moved.flatten(1)
-        if lengths:  # with the channels first, the steps are the last axis
-            flat = flat[:, valid_steps(lengths[0], moved.shape[-1]).flatten()]
-        low, high = flat.aminmax(dim=1)
+        low, high = channel_values(values.double(), lengths, axis).aminmax(dim=1)
         least, most = torch.minimum(least, low), torch.maximum(most, high)
         if bool((least != most).all()):
             return []

@@ -17,6 +17,7 @@ from trainer.data.sources import RaggedSource as RaggedSource
 from trainer.data.sources import Source as Source
 from trainer.data.sources import Split as Split
 from trainer.data.sources import TensorSource as TensorSource
+from trainer.data.sources import channel_values
 from trainer.data.sources import keep as keep
 from trainer.data.sources import valid_steps as valid_steps
 from trainer.spec import Kind, Spec, Task
@@ -27,7 +28,7 @@ BAD_SAMPLE = "bad sample: "  # how the warning of a bad sample begins with ``Rea
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a data set is read where it is not read to train on; the defaults are those of training.
+    """Options for reading a data set; the defaults are those of training.
 
     Args:
         preprocessing: what ``Data.preprocessing`` returned for the training data of a finished run. The data set is
@@ -98,16 +99,19 @@ class Normalise:
             values, *lengths = inputs if features is None else features(inputs)
             # float32 is faster, and exact enough for pixels, but not for numbers far from 0
             exact = torch.float64 if values.is_floating_point() else torch.float32
-            moved = values.to(exact).movedim(axis, 0)
-            flat = moved.flatten(1)
-            if lengths:  # (channels, batch, steps) of sequences, (channels, batch, 1, steps) of spectrograms
-                flat = flat[:, valid_steps(lengths[0], moved.shape[-1]).flatten()]
+            flat = channel_values(values.to(exact), lengths, axis)
             total = total + flat.sum(1).double()
             squares = squares + flat.square().sum(1).double()
             count += flat.shape[1]
         mean = total / count
         std = (squares / count - mean**2).clamp_min(0).sqrt()
         return cls(mean.float(), torch.where(std > 0, std, 1.0).float(), axis)
+
+    @classmethod
+    def restore(cls, preprocessing: Mapping[str, Any]) -> Normalise | None:
+        """Return the normalisation that ``Data.preprocessing`` saved, or None if there was none."""
+        saved = preprocessing.get("normalise")
+        return None if saved is None else cls(torch.tensor(saved["mean"]), torch.tensor(saved["std"]), saved["axis"])
 
     def to(self, device: torch.device) -> Normalise:
         return Normalise(self.mean.to(device), self.std.to(device), self.axis)

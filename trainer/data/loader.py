@@ -148,8 +148,11 @@ class RawBatch(NamedTuple):
 class _OrderedLoader:
     """What the two loaders share: the order of the batches and the way from a raw batch to a batch."""
 
-    def __init__(self, order: Order, share: Share, preprocess: Preprocess, device: torch.device) -> None:
-        self._order, self._share, self._preprocess, self._device = order, share, preprocess, device
+    def __init__(
+        self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device
+    ) -> None:
+        self._source, self._order, self._share, self._preprocess = source, order, share, preprocess
+        self._device = device
 
     def __len__(self) -> int:
         return self._order.num_batches
@@ -176,12 +179,6 @@ class _OrderedLoader:
 class InMemory(_OrderedLoader):
     """Batches of a source that is on the device; a batch is one gather."""
 
-    def __init__(
-        self, source: Resident, order: Order, share: Share, preprocess: Preprocess, device: torch.device
-    ) -> None:
-        super().__init__(order, share, preprocess, device)
-        self._source = source
-
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         for number, positions in enumerate(self._order.batches(epoch, start, self._device), start):
             partners = self._preprocess.partners(self._order.keys(positions, number), epoch)
@@ -194,7 +191,7 @@ class Streamed(_OrderedLoader):
     def __init__(
         self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device, workers: int
     ) -> None:
-        super().__init__(order, share, preprocess, device)
+        super().__init__(source, order, share, preprocess, device)
         self._sampler = _EpochSampler(order, preprocess)
         self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._loader = DataLoader(

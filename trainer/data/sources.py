@@ -6,6 +6,7 @@ Samples stay raw (uint8 where the file holds uint8) until a batch is needed.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -121,6 +122,19 @@ def keep(values: Tensor, valid: Tensor, axis: int = 1) -> Tensor:
     shape = [1] * values.ndim
     shape[0], shape[axis] = valid.shape
     return values.masked_fill(~valid.view(shape), 0)
+
+
+def channel_values(values: Tensor, lengths: Sequence[Tensor], axis: int) -> Tensor:
+    """Return (channels, values), the values of each channel in a batch without padding.
+
+    Args:
+        values: (batch, …) with channels along ``axis``; where steps vary, they are the last of the other axes.
+        lengths: the (batch,) lengths where steps vary, else nothing.
+        axis: the axis of the channels.
+    """
+    moved = values.movedim(axis, 0)
+    flat = moved.flatten(1)
+    return flat[:, valid_steps(lengths[0], moved.shape[-1]).flatten()] if lengths else flat
 
 
 @dataclass(frozen=True)
