@@ -95,7 +95,7 @@ def _scale(run: Path) -> list[str]:
     """Mean and standard deviation, of pixels from 0 to 1."""
     from trainer import load
 
-    found = load(str(run)).learned["normalise"]
+    found = load(str(run)).preprocessing["normalise"]
     return [str(found[name][0] / 255) for name in ("mean", "std")]
 
 

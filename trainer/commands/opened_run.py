@@ -45,7 +45,7 @@ class OpenedRun:
         settings: the settings of the run, changed by the words that were given when it was opened.
         step, epoch: the step and the epoch of the weights; the epoch is None if the checkpoint does not hold it.
         checkpoint: the file of the weights.
-        learned: ``Data.preprocessing()`` of the training data.
+        preprocessing: ``Data.preprocessing()`` of the training data.
         fingerprint: ``Data.fingerprint()`` of the training data.
         spec: as in ``Data``, completed by the loss.
         model: in evaluation mode, on the device.
@@ -60,7 +60,7 @@ class OpenedRun:
     step: int
     epoch: int | None
     checkpoint: Path
-    learned: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
     spec: Spec
     model: nn.Module
@@ -101,7 +101,7 @@ class OpenedRun:
         seed_all(self.settings.seed)
         name = self.settings.dataset["name"]
         try:
-            found = build(DATASETS, self.settings.dataset, self.settings.seed, options=ReadOptions(self.learned))
+            found = build(DATASETS, self.settings.dataset, self.settings.seed, options=ReadOptions(self.preprocessing))
         except ConfigError as error:
             where = "; if they have moved, dataset.path=… says where they are"
             raise ConfigError(*(f"{line}{where * (': no such file' in line)}" for line in error.problems)) from error
@@ -115,7 +115,7 @@ class OpenedRun:
             theirs, ours = (", ".join(each.classes[:5]) for each in (found.spec, self.spec))
             raise ConfigError(f"dataset={name}: has the classes {theirs}, …; the run {self.run.path} has {ours}, …")
         spec = dataclasses.replace(self.spec, dataset=name)
-        normalise, factor = self.normalise, (found.preprocess.get("top") or 1) / (self.learned.get("top") or 1)
+        normalise, factor = self.normalise, (found.preprocess.get("top") or 1) / (self.preprocessing.get("top") or 1)
         if normalise is not None and factor != 1:  # the run and this data set have pixels of different ranges
             normalise = Normalise(normalise.mean * factor, normalise.std * factor, normalise.axis)
         found = dataclasses.replace(found, spec=spec, normalise=normalise, features=self.features)
@@ -223,9 +223,9 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         choose_kernels(settings.deterministic)
     precision = choose_precision(settings.precision, device)
     allow_tf32(precision == "tf32")
-    learned = state["data"]
+    preprocessing = state["data"]
     try:
-        spec = spec_of(learned, settings.dataset["name"])
+        spec = spec_of(preprocessing, settings.dataset["name"])
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{file}: an earlier version wrote it without {error}; train again") from error
     loss = build(LOSSES, settings.loss, spec)
@@ -237,7 +237,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{file}: does not fit the model of {run.path}: {reason}") from error
-    normalise, features = Normalise.restore(learned), learned.get("features")
+    normalise, features = Normalise.restore(preprocessing), preprocessing.get("features")
     last = state.get("progress", {}).get("last", {})
     return OpenedRun(
         run=run,
@@ -245,7 +245,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         step=state["step"],
         epoch=last.get("epoch") if last.get("step") == state["step"] else None,
         checkpoint=file,
-        learned=learned,
+        preprocessing=preprocessing,
         fingerprint=state.get("fingerprint") or {},
         spec=spec,
         model=model.to(device).eval().requires_grad_(False),

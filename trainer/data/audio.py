@@ -28,7 +28,6 @@ FLOOR = 1e-8  # added to the power before the logarithm: 80 dB below full scale
 CHUNK = 2**20  # values of waves that are processed at once, which bounds the memory of intermediate results
 
 SoundFile = Path | bytes  # the path or the content of a file
-File = SoundFile
 FeatureName = Literal["logmel", "raw"]
 Milliseconds = Annotated[float, Meta(gt=0, le=1000)]
 

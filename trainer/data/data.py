@@ -12,14 +12,7 @@ from torch import Tensor
 
 from trainer.config import ConfigError, RunError
 from trainer.data.random_numbers import SampleRandom
-from trainer.data.sources import Inputs as Inputs
-from trainer.data.sources import RaggedSource as RaggedSource
-from trainer.data.sources import Source as Source
-from trainer.data.sources import Split as Split
-from trainer.data.sources import TensorSource as TensorSource
-from trainer.data.sources import channel_values
-from trainer.data.sources import keep as keep
-from trainer.data.sources import valid_steps as valid_steps
+from trainer.data.sources import Inputs, Split, channel_values
 from trainer.spec import Kind, Spec, Task
 
 SAVED_OF_SPEC = ("kind", "shape", "varying", "task", "classes", "counts", "target_mean", "target_std")

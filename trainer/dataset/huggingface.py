@@ -166,10 +166,10 @@ class _StoredFiles:
     rows: NDArray[np.int64]
     column: str
 
-    def __call__(self, position: int) -> audio.File:
+    def __call__(self, position: int) -> audio.SoundFile:
         part, row = self.rows[position].tolist()
         stored = self.parts[part][row][self.column]
-        file: audio.File = stored["bytes"] or Path(stored["path"])
+        file: audio.SoundFile = stored["bytes"] or Path(stored["path"])
         return file
 
 

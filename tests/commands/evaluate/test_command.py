@@ -90,7 +90,7 @@ def test_other_data_are_read_with_the_classes_and_words_of_the_run(
     assert [each["samples"] for each in found["classes"]] == [0, 2]
     trained = load(str(folder), words=[f"dataset.path={tmp_path / 'new'}"])
     given, _ = answers(trained, data := trained.data(), data.test)
-    vocabulary = trained.learned["vocabulary"]
+    vocabulary = trained.preprocessing["vocabulary"]
     numbers_ = [vocabulary.index(word) if word in vocabulary else 1 for word in ("a", "charming", "film")]
     expected = trained.scores((torch.tensor([numbers_]), torch.tensor([3])))
     torch.testing.assert_close(trained.loss.scores(given.outputs)[:1], expected)
@@ -109,7 +109,7 @@ def test_columns_are_found_by_their_names_and_gaps_filled_as_in_the_run(
     trained = load(str(tmp_path / "run"), words=[f"dataset.path={tmp_path / 'other.csv'}"])
     data = trained.data()
     (values,) = data.test.source.fetch(torch.arange(2))
-    mean = trained.learned["normalise"]["mean"]
+    mean = trained.preprocessing["normalise"]["mean"]
     assert values[0].tolist() == [0, 0, 0, 100]
     assert values[1].tolist() == pytest.approx([2, -2, mean[2], 100])
     assert numbers(capsys, tmp_path / "run", f"dataset.path={tmp_path / 'other.csv'}")["samples"] == 2
@@ -212,7 +212,7 @@ def test_texts_of_a_kind_of_their_own_stay_what_they_were(tmp_path: Path) -> Non
     words = texts(tmp_path / "texts", 20)
     run(compose("model=cnn", "model.channels=[8]", *words, "epochs=1", f"run_dir={tmp_path / 'run'}", "logger=none"))
     trained = load(str(tmp_path / "run"))
-    assert trained.learned["unit"] == "line"
+    assert trained.preprocessing["unit"] == "line"
     assert trained.data().fingerprint() == trained.fingerprint
 
 

@@ -149,7 +149,7 @@ def name_parts(trained: OpenedRun, attribution: Attribution, text: str | None = 
 
 def token_names(trained: OpenedRun, attribution: Attribution, text: str | None = None) -> list[str]:
     """Return the tokens of a sample as words, or as numbers if the run has no vocabulary."""
-    vocabulary = trained.learned.get("vocabulary")
+    vocabulary = trained.preprocessing.get("vocabulary")
     if vocabulary is None:
         return [str(number) for number in attribution.read.tolist()]
     if text is not None:
@@ -159,7 +159,7 @@ def token_names(trained: OpenedRun, attribution: Attribution, text: str | None =
 
 def column_names(trained: OpenedRun, count: int) -> list[str]:
     """Return the names of the columns of a table or a sequence; ``column 1``, ... if they have no names."""
-    names = trained.learned.get("columns") or []
+    names = trained.preprocessing.get("columns") or []
     return [str(name) for name in names] if len(names) == count else [f"column {at}" for at in range(1, 1 + count)]
 
 

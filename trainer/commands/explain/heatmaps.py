@@ -167,11 +167,11 @@ def _draw_spectrogram(sample: _Explained) -> Markup:
 def _draw_text(sample: _Explained) -> Markup:
     """Draw the text with a background behind each token: the stronger, the more the token counted."""
     trained, attribution = sample.trained, sample.attribution
-    pieces, rest = _locate(sample.text, token_names(trained, attribution, sample.text), trained.learned)
+    pieces, rest = _locate(sample.text, token_names(trained, attribution, sample.text), trained.preprocessing)
     values, strengths = sample.values.tolist(), _scale(sample.values).tolist()
     tokens = []
     for number, (before, word) in enumerate(pieces[:MAX_TOKENS]):
-        is_unknown = "vocabulary" in trained.learned and int(attribution.read[number]) == UNKNOWN
+        is_unknown = "vocabulary" in trained.preprocessing and int(attribution.read[number]) == UNKNOWN
         color = ", ".join(map(str, FOR if strengths[number] >= 0 else AGAINST))
         color = f"{color}, {0.65 * abs(strengths[number]):.3f}"  # red, green, blue, opacity
         title = f"{values[number]:+.3g}{', not in the vocabulary' * is_unknown}"

@@ -33,7 +33,7 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         "outputs": [scores],
         "inside": inside,
         "outside": outside,
-        "preprocessing": dict(trained.learned),
+        "preprocessing": dict(trained.preprocessing),
         "run": trained.run.path.resolve().name,
         "weights": trained.checkpoint.name,
         "step": trained.step,
@@ -48,13 +48,13 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
 
 def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
     """Return the name, dtype, shape and meaning of each input, and what else is known of its numbers."""
-    spec, learned = trained.spec, trained.learned
-    top, columns, extra = learned.get("top"), learned.get("columns"), dict[str, Any]()
+    spec, preprocessing = trained.spec, trained.preprocessing
+    top, columns, extra = preprocessing.get("top"), preprocessing.get("columns"), dict[str, Any]()
     shape: list[Any] = ["batch", *spec.shape]
     if spec.varying:
         shape[spec.step_axis] = "steps"
     if trained.features is not None:
-        rate, shape = learned["sample_rate"], ["batch", "samples"]
+        rate, shape = preprocessing["sample_rate"], ["batch", "samples"]
         extra, meaning = {"sample_rate": rate}, f"waves of {rate:,} samples a second, 1 being full scale"
     elif spec.kind == "tokens":
         meaning = f"numbers of the {spec.vocabulary:,} tokens of the vocabulary, 0 being padding"
@@ -79,13 +79,13 @@ def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
 def longest(trained: OpenedRun) -> int:
     """Return the maximum number of steps of a raw sample in training; of a wave, the maximum number of samples."""
     if trained.features is not None:
-        return int(trained.learned["max_samples"])
+        return int(trained.preprocessing["max_samples"])
     return trained.spec.shape[trained.spec.step_axis - 1]
 
 
 def _inside(trained: OpenedRun) -> list[str]:
     """Return the steps that the file does besides the model."""
-    features = [] if trained.features is None else [f"features {trained.learned['features']['name']}"]
+    features = [] if trained.features is None else [f"features {trained.preprocessing['features']['name']}"]
     return [*features, *["normalise"] * (trained.normalise is not None), "scores"]
 
 
@@ -98,7 +98,7 @@ def _outside(trained: OpenedRun) -> list[str]:
         return ["the mean of all channels, resampled to the sample rate"]
     if spec.kind == "image":
         return [f"pictures of {spec.shape[1]}×{spec.shape[2]} pixels and {spec.shape[0]} channels"]
-    return ["a number for each missing one: fill"] if trained.learned.get("fill") else []
+    return ["a number for each missing one: fill"] if trained.preprocessing.get("fill") else []
 
 
 def as_strings(about: dict[str, Any]) -> dict[str, str]:

@@ -64,7 +64,7 @@ class _Unread(NamedTuple):
 
 def kind_of(run: OpenedRun) -> str:
     """Return what a run reads: pictures, sounds, texts, rows or arrays."""
-    preprocessing, spec = run.learned, run.spec
+    preprocessing, spec = run.preprocessing, run.spec
     if spec.kind == "tokens":
         return "texts" if "vocabulary" in preprocessing else "arrays"
     if preprocessing.get("sample_rate") is not None:
@@ -120,7 +120,7 @@ def scores(run: OpenedRun, some: Sequence[InputSample], batch_size: int) -> list
 
 def tokens_of(run: OpenedRun, text: str) -> list[str]:
     """Return the tokens of a text as a run that reads texts splits it, at most as many as the run reads."""
-    return tokens.Tokenizer.from_preprocessing(run.learned)(text)
+    return tokens.Tokenizer.from_preprocessing(run.preprocessing)(text)
 
 
 def _first(sample: InputSample) -> Tensor:
@@ -165,7 +165,7 @@ def _read_ahead(items: Iterable[_Unread], window: int) -> Iterator[InputSample]:
 
 def _pictures(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     form = pictures.Form(*run.spec.shape)
-    brightness = run.learned["top"] / TOP  # files hold 0 to TOP; the run may count from 0 to another number
+    brightness = run.preprocessing["top"] / TOP  # files hold 0 to TOP; the run may count from 0 to another number
     for name, file, error in named_files(words, pictures.SUFFIXES, "picture"):
         if file is None:
             yield _Unread(name, None, error)
@@ -186,7 +186,7 @@ def _sounds(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
 
 
 def _sound(run: OpenedRun, file: Path) -> Inputs:
-    preprocessing = run.learned
+    preprocessing = run.preprocessing
     return (read_wave(file, preprocessing["sample_rate"], preprocessing["max_samples"], fine=preprocessing["fine"]),)
 
 
@@ -194,8 +194,8 @@ def _sound(run: OpenedRun, file: Path) -> Inputs:
 
 
 def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
-    tokenizer = tokens.Tokenizer.from_preprocessing(run.learned)
-    numbers = {token: number for number, token in enumerate(run.learned["vocabulary"])}
+    tokenizer = tokens.Tokenizer.from_preprocessing(run.preprocessing)
+    numbers = {token: number for number, token in enumerate(run.preprocessing["vocabulary"])}
 
     def encode(text: str) -> Inputs:
         found = [numbers.get(token, tokens.UNKNOWN) for token in tokenizer(text)]
@@ -209,7 +209,7 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
 def _placed_texts(run: OpenedRun, words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Yield the place of every text, the text, and the reason why it cannot be used, which may be empty."""
     keys = run.settings.dataset
-    encoding, whole = str(keys.get("encoding", "utf-8")), run.learned.get("unit") == "file"
+    encoding, whole = str(keys.get("encoding", "utf-8")), run.preprocessing.get("unit") == "file"
     columns = texts.TextColumns(
         keys.get("input"), keys.get("target"), keys.get("header", "auto"), keys.get("delimiter")
     )
@@ -256,7 +256,7 @@ def _table_files(words: Sequence[str]) -> Iterator[NamedFile]:
 
 def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     """Yield the samples of a table: its rows, or with ``dataset.group_by`` the groups of rows."""
-    keys, columns = run.settings.dataset, run.learned["columns"]
+    keys, columns = run.settings.dataset, run.preprocessing["columns"]
     layout = tables.read_layout(
         file, keys.get("delimiter"), keys.get("header", "auto"), str(keys.get("encoding", "utf-8"))
     )
@@ -268,7 +268,7 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     group_by, groups = keys.get("group_by"), dict[str, int]()
     grouping = [] if group_by is None else [(layout.find("group_by", group_by), groups)]
     table = tables.read_table(layout, numbers, grouping, missing=keys.get("missing") == "mean")
-    values = np.where(np.isnan(table.numbers), fill_values(run.learned).numpy(), table.numbers)
+    values = np.where(np.isnan(table.numbers), fill_values(run.preprocessing).numpy(), table.numbers)
     if group_by is None:
         for row, line in enumerate(table.lines.tolist()):
             yield _numbers(f"{name}:{line}", values[row], table.faults.get(row, ""))

@@ -143,7 +143,7 @@ def _show(trained: OpenedRun, measured: Measured, order: Tensor, explanations: S
         drawings = [*draw_samples(data, trained.read(raw), value_range(raw[0]))]
         explanations = [""] * len(order)
     if data.features is not None:
-        rate = trained.learned["sample_rate"]
+        rate = trained.preprocessing["sample_rate"]
         drawings = [each + _draw_wave(wave, rate) for each, wave in zip(drawings, _waves(raw), strict=True)]
     mistakes = []
     for at, drawing, explanation in zip(order.tolist(), drawings, explanations, strict=True):

@@ -17,7 +17,8 @@ from torch.utils.data import get_worker_info
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.config.messages import did_you_mean
-from trainer.data.data import BAD_SAMPLE, Inputs, ReadOptions, Source, Split, split_off
+from trainer.data.data import BAD_SAMPLE, ReadOptions, split_off
+from trainer.data.sources import Inputs, Source, Split
 
 MAX_NAMED = 5  # bad samples that a message names
 MEMORY_SHARE = 0.25  # share of the free memory that the samples of all processes of a machine may fill together

@@ -22,11 +22,11 @@ from trainer.data.audio import (
     AugmentBands,
     AugmentWaves,
     FeatureName,
-    File,
     Header,
     LogMel,
     Milliseconds,
     RawSteps,
+    SoundFile,
     augmentations,
     make_features,
     read_header,
@@ -39,7 +39,7 @@ from trainer.spec import Spec
 
 MAX_MEASURED = 2000  # samples that the normalisation is measured on
 
-Opener = Callable[[Sequence[Item]], Callable[[int], File]]
+Opener = Callable[[Sequence[Item]], Callable[[int], SoundFile]]
 
 
 class WaveKeys(TypedDict):
@@ -156,7 +156,7 @@ class _Waves:
         rate, most, fine: as in ``read_wave``.
     """
 
-    open: Callable[[int], File]
+    open: Callable[[int], SoundFile]
     places: Sequence[str]
     rate: int
     most: int | None
