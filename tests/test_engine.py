@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests import kills
 from tests.config.test_check import plain_config
 from tests.conftest import Result, Train
-from trainer import build, runner
+from trainer import build, prepare
 from trainer.config import RunError
 from trainer.config.check import check
 from trainer.data.augment_images import OFF
@@ -67,7 +67,7 @@ def make_engine(tmp_path: Path, **changes: Any) -> Engine:
     settings = check({**plain_config(), **changes, "logger": {}, "run_dir": str(tmp_path / "run")})
     directory = RunDirectory(settings.run_dir, fixed=True)
     parts = build.assemble(settings)
-    checkpoints = runner.make_checkpoints(settings, parts, {}, directory, 1)
+    checkpoints = prepare.make_checkpoints(settings, parts, {}, directory, 1)
     engine = Engine(parts, settings, Group(), Interrupts(), checkpoints)
     directory.close()
     return engine

@@ -1,13 +1,13 @@
-"""One run: prepare, fit, test, conclude."""
+"""One run: rank 0 prepares, fits, tests and concludes (``run``); other processes take part (``follow``)."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
-import tempfile
-import time
+import os
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file
 from torch import nn
 
-from trainer.build import assemble, build
-from trainer.checkpoint import BEST_WEIGHTS, Checkpoints, FoundCheckpoint
-from trainer.config import ConfigError, Job, RunError, Settings, errors
+from trainer.build import assemble
+from trainer.checkpoint import BEST_WEIGHTS
+from trainer.compose import plugins
+from trainer.config import ConfigError, Job, NotFiniteError, RunError, Settings, errors
 from trainer.data.loader import watched_workers
-from trainer.engine import Engine, Parts
-from trainer.logger import LOGGERS, Logger
-from trainer.logger._jsonl import JSONL
+from trainer.engine import Engine
 from trainer.nonfinite import explained
+from trainer.prepare import Prepared, prepared
 from trainer.processes.launch import launch, needs_launch
-from trainer.processes.signals import Interrupts, seconds
-from trainer.processes.team import Team, get_team
-from trainer.reporting import announce, conclude, record_resume, record_start, reported, resume_notes, summary_so_far
-from trainer.runs import resume
-from trainer.runs.directory import CHECKPOINTS, CONFIG, METRICS, SUMMARY, RunDirectory
+from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped
+from trainer.processes.store import LostError
+from trainer.processes.team import Follower, get_team
+from trainer.reporting import announce, conclude, one_line, record_resume, record_start, resume_notes, summary_so_far
+from trainer.runs.directory import CHECKPOINTS
 
 log = logging.getLogger("trainer")
 
@@ -55,7 +55,7 @@ def run(job: Job | Settings) -> Result:
     if needs_launch(job.settings):
         summary = launch(job)
         return Result(summary, _best_model(job.settings, summary))
-    with _prepared(job) as ready:
+    with prepared(job) as ready:
         with _connected(ready) as engine:
             _start_or_resume(engine, ready)
             with _profiled(engine, ready.directory.path):
@@ -63,60 +63,6 @@ def run(job: Job | Settings) -> Result:
             tested_step, results = _test(engine, ready)
         summary = conclude(engine, ready.job, ready.directory, ready.loggers.values(), tested_step, results)
         return Result({**summary, "run_dir": ready.job.settings.run_dir}, engine.evaluated.eval())
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A run whose config has proved right, with its directory claimed and its files open.
-
-    Args:
-        started: the start of the run, on the clock of ``time.perf_counter``.
-        found: the checkpoint to resume from, or None for a new run.
-        notes: a line for each change of the config since the run that is resumed.
-    """
-
-    job: Job
-    started: float
-    team: Team
-    interrupts: Interrupts
-    directory: RunDirectory
-    parts: Parts
-    found: FoundCheckpoint | None
-    notes: list[str]
-    loggers: dict[str, Logger]
-    checkpoints: Checkpoints
-
-
-@contextlib.contextmanager
-def _prepared(job: Job) -> Iterator[Prepared]:
-    """Build everything, then claim the run directory; at the end, close both and turn errors into lines."""
-    team = get_team(seconds(job.settings.device.get("timeout", "30m")))
-    with contextlib.ExitStack() as stack:
-        started = time.perf_counter()
-        if job.settings.dry_run:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
-            job = job.replace(max_steps=1, limit_batches=1, run_dir=folder, resume=None)
-        job = team.with_world(job)
-        settings = job.settings
-        interrupts = stack.enter_context(Interrupts(settings.max_time))
-        fixed = job.fixed_run_dir or settings.dry_run
-        directory = RunDirectory(settings.run_dir, fixed=fixed, resumes=settings.resume is not None)
-        stack.enter_context(reported(directory, job, team.world.size))
-        stack.enter_context(watched_workers())
-        stack.enter_context(team.announced(job))
-        notes = resume.check_changes(settings)
-        resume.check_links(directory.path)
-        parts = assemble(settings)
-        stack.callback(parts.loaders.close)
-        found = _find_checkpoint(job, parts, directory)
-        team.wait_for_followers(parts.fingerprint, interrupts)
-        directory.claim(settings.to_dict(), job.words)
-        job = job.replace(run_dir=str(directory.path))
-        team.store_run_dir(job.settings.run_dir)
-        loggers = stack.enter_context(_open_loggers(job.settings, directory))
-        checkpoints = make_checkpoints(job.settings, parts, loggers, directory, team.world.size)
-        stack.callback(checkpoints.close)
-        yield Prepared(job, started, team, interrupts, directory, parts, found, notes, loggers, checkpoints)
 
 
 @contextlib.contextmanager
@@ -134,68 +80,6 @@ def _connected(ready: Prepared) -> Iterator[Engine]:
     finally:
         if engine is not None:
             ready.directory.so_far = summary_so_far(engine)
-
-
-@contextlib.contextmanager
-def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[dict[str, Logger]]:
-    """Open metrics.jsonl and the chosen loggers, by name; at the end, close all of them."""
-    loggers: dict[str, Logger] = {METRICS: JSONL(directory.path)}
-    loggers |= {name: build(LOGGERS, config, directory.path) for name, config in settings.logger.items()}
-    try:
-        yield loggers
-    finally:
-        for logger in loggers.values():
-            try:
-                logger.close()
-            except Exception as error:  # such as a full disk, which the error that ended the run reports
-                log.debug("closing %s: %s", logger, error)
-
-
-def make_checkpoints(
-    settings: Settings, parts: Parts, loggers: Mapping[str, Logger], directory: RunDirectory, num_processes: int
-) -> Checkpoints:
-    return Checkpoints(
-        directory.path / CHECKPOINTS,
-        keep=settings.checkpoint["keep"],
-        extra={
-            "config": settings.to_dict(),
-            "data": parts.data.preprocessing(),
-            "fingerprint": parts.fingerprint,
-            "total_steps": parts.total_steps,
-            "processes": num_processes,
-        },
-        on_error=settings.checkpoint["on_error"],
-        background=settings.checkpoint["async"],
-        sync_first=lambda: [path for logger in loggers.values() for path in logger.paths()],
-    )
-
-
-def _find_checkpoint(job: Job, parts: Parts, directory: RunDirectory) -> FoundCheckpoint | None:
-    """Return the checkpoint to resume from, its weights loaded into the model, or None for a new run.
-
-    Raises:
-        ConfigError: the run cannot be resumed: its checkpoints are damaged, or the data or the model have changed.
-    """
-    settings, folder = job.settings, directory.path
-    if settings.resume is None:
-        return None
-    found = Checkpoints(folder / CHECKPOINTS, keep=1, extra={}).newest()
-    if found is None:
-        # a run logs an evaluation before it saves the checkpoint; with a background thread, it may log two
-        if directory.read_json(SUMMARY).get("state") == "finished" or directory.num_evaluations(METRICS) > 2:
-            raise ConfigError(
-                f"resume: {folder} has trained, but its checkpoints are gone; bring them back, or start another run"
-            )
-        if (folder / CONFIG).exists() or not job.varied:  # most runs of a sweep are new
-            log.info("resume   no checkpoint in %s yet: starting", folder)
-        return None
-    resume.check_state(settings, found.name, found.state, parts.fingerprint, len(parts.loaders.train))
-    try:
-        parts.model.load_state_dict(found.state["model"])
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"model: the checkpoint of {folder} does not fit the model any more: {reason}") from error
-    return found
 
 
 def _start_or_resume(engine: Engine, ready: Prepared) -> None:
@@ -270,3 +154,66 @@ def _best_model(settings: Settings, summary: Mapping[str, Any]) -> nn.Module:
     if not settings.dry_run:
         model.load_state_dict(load_file(Path(summary["run_dir"]) / CHECKPOINTS / BEST_WEIGHTS))
     return model.eval()
+
+
+def follow() -> int:
+    """Take part in every job of rank 0 and return the exit code that rank 0 announces after the last job."""
+    team = get_team()
+    assert isinstance(team, Follower)
+    _silence()
+    try:
+        while not isinstance(settings := team.wait_for_job(), int):
+            _take_part(settings, team)
+            team.wait_for_end()
+    except LostError:
+        return 1
+    except KeyboardInterrupt as stopped:
+        return getattr(stopped, "code", INTERRUPTED)
+    return settings
+
+
+def _take_part(settings: Settings, team: Follower) -> None:
+    """Do this process's part of a job, and tell rank 0 about errors, which rank 0 reports.
+
+    Raises:
+        Stopped: a signal has arrived before the job began.
+    """
+    begun = False
+    with contextlib.ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
+        try:
+            stack.enter_context(watched_workers())
+            plugins.require(settings.plugins)
+            parts = assemble(settings)
+            stack.callback(parts.loaders.close)
+            begun = team.report_ready(parts.fingerprint, interrupts)
+            if not begun:
+                return
+            with (
+                team.join_group(parts.placement.device, interrupts) as group,
+                contextlib.closing(Engine(parts, settings, group, interrupts)) as engine,
+            ):
+                state = group.broadcast(None)
+                if state is not None:
+                    engine.load(state)
+                engine.fit()
+                engine.test(None)
+        except ConfigError as error:
+            team.report_ready({}, interrupts, error.problems)
+        except NotFiniteError:
+            pass  # raised in every process at once; rank 0 explains it
+        except Stopped:
+            if not begun:
+                raise
+        except Exception as error:
+            if isinstance(error, LostError) or interrupts.asked is None:
+                team.report_failure(one_line(error), error)
+            else:  # torchrun has sent a signal to every process, because one has failed
+                interrupts.check()
+
+
+def _silence() -> None:
+    """Leave the output to rank 0. The standard error of torch's own code still shows a crash."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115

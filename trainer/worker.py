@@ -34,9 +34,9 @@ def follow() -> int:
     try:
         with Interrupts() as interrupts:
             with interrupts.held:  # an interrupted import of torch cannot be repeated
-                from trainer import follower
+                from trainer import runner
 
-            return follower.follow()
+            return runner.follow()
     except Stopped as stopped:
         return stopped.code
 
