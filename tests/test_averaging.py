@@ -20,7 +20,7 @@ def make_model() -> nn.Sequential:
 
 
 def train_a_step(model: nn.Module) -> None:
-    """Move every weight and every buffer."""
+    """Change every weight and every buffer of a model."""
     model.train()
     model(torch.randn(8, 3, dtype=torch.float64))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, plain, ranked; what was saved before stays good."""
+"""Checkpoints are atomic, hold plain data, are ranked, and never damage earlier ones."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 
 class Unsaveable:
-    """Its state cannot be pickled."""
+    """An object whose state cannot be pickled."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"function": lambda: None}
@@ -106,7 +106,7 @@ class Unsaveable:
 
 
 def damage(path: Path, how: str) -> None:
-    """Do to a file what disks, copies and kills do."""
+    """Damage a file as failing disks, copies and kills do."""
     whole = path.read_bytes()
     middle = len(whole) // 2
     path.unlink()  # its other names keep what it was
@@ -195,7 +195,7 @@ def test_where_the_best_is_damaged_the_next_best_stands_in(tmp_path: Path) -> No
 
 
 class Evil:
-    """Unpickled without care, it leaves a file behind."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
@@ -268,7 +268,7 @@ def test_random_states_repeat_every_generator_and_are_plain(tmp_path: Path) -> N
 
 @contextlib.contextmanager
 def mounted(folder: Path, kib: int) -> Iterator[Path]:
-    """A file system of so many KiB."""
+    """Mount a file system of the given number of KiB."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
@@ -367,7 +367,7 @@ def spoil(counts):
 
 
 def spoiled(folder: Path, name: str, what: str) -> tuple[str, ...]:
-    """The words of a run in whose second epoch something happens to its files."""
+    """Return the words of a run whose files are changed in its second epoch."""
     plugin = folder / f"{name}.py"
     plugin.write_text(SPOIL.format(name=name, what=what))
     return (f"plugins=[{plugin}]", f"metrics=[accuracy,{name}]", *SMALL_RUN, "epochs=3")

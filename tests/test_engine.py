@@ -1,4 +1,4 @@
-"""The loop: the same numbers as a loop written by hand, whatever the options."""
+"""The training loop gives the numbers of a loop written by hand."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ QUIET = ("logger=none", "log_every=1")
 
 
 def losses_by_hand(steps: int, *, as_published: bool = False) -> list[float]:
-    """The default network on digits with Adam, seed 0, written out.
+    """Return the losses of the default network on digits with Adam and seed 0, from a loop written by hand.
 
     Args:
-        as_published: max-pooling after the ReLU, maps in memory channel by channel, and Adam in single operations;
-            the same function, rounded otherwise.
+        steps: the number of optimizer steps.
+        as_published: max-pooling after the ReLU, contiguous images and an unfused Adam; the same function with other
+            rounding.
     """
     data = digits(0, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=OFF)
     assert data.normalise is not None
@@ -63,7 +64,7 @@ def losses_by_hand(steps: int, *, as_published: bool = False) -> list[float]:
 
 
 def make_engine(tmp_path: Path, **changes: Any) -> Engine:
-    """An engine as ``run`` makes it, on digits."""
+    """Return an engine on digits, built like the engine of ``run``."""
     settings = check({**plain_config(), **changes, "logger": {}, "run_dir": str(tmp_path / "run")})
     directory = RunDirectory(settings.run_dir, fixed=True)
     parts = build.assemble(settings)
@@ -106,7 +107,7 @@ def test_accumulation_never_holds_more_than_a_part_of_the_batch(tmp_path: Path) 
 
 
 class CountSyncs(TorchDispatchMode):
-    """Counts what makes the host wait for the device."""
+    """Records the operations that make the host wait for the device."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -260,7 +261,7 @@ def test_an_evaluation_leaves_the_model_training_and_reads_the_averaged_weights(
 
 
 class Wrong(nn.Module):
-    """Answers with too few numbers."""
+    """A model with too few outputs."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ Oracle = Callable[[Tensor, Tensor], Tensor]  # scores, targets -> value
 
 
 def recall_of_occurring_classes(scores: Tensor, targets: Tensor) -> Tensor:
-    """Brodersen et al. 2010 know no class without a sample; torchmetrics' macro counts a wrongly predicted one."""
+    """Compute balanced accuracy: torchmetrics' macro recall also counts predicted classes without a sample."""
     recalls: Tensor = oracle.classification.multiclass_recall(scores, targets, WIDTH, average="none")
     return recalls[targets.unique()].mean()
 
@@ -61,7 +61,7 @@ def make_spec(task: Task) -> Spec:
 
 
 def draw(task: Task, samples: int) -> tuple[Tensor, Tensor]:
-    """Random scores, of which some are right, and targets."""
+    """Return random scores, some of them right, and targets."""
     if task == "classification":
         targets = torch.randint(0, WIDTH, (samples,))
         return (torch.randn(samples, WIDTH) + 2 * torch.eye(WIDTH)[targets]).softmax(1), targets

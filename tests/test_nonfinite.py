@@ -1,4 +1,4 @@
-"""Numbers that are none: where they began is said, what was saved stays good, and a batch can be left out."""
+"""NaN and infinite values: the error names their origin, checkpoints stay good, and batches can be skipped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainer.spec import Spec
 
 
 class Read:
-    """The samples of a source, through a DataLoader."""
+    """A source that is read by a DataLoader."""
 
     def __init__(self, source):
         self.source, self.targets = source, source.targets
@@ -37,7 +37,7 @@ class Read:
 @DATASETS.register
 def poisoned(seed: int, *, samples: list[int] = [], value: str = "nan", workers: NonNegativeInt = 0,
              in_memory: bool = True) -> Data:
-    """Three classes of eight numbers, some of the training samples with a number that is none."""
+    """Three classes of eight numbers; some training samples hold a NaN or infinite value."""
     draw = torch.Generator().manual_seed(0)
     targets = torch.arange(640) % 3
     inputs = torch.randn(640, 8, generator=draw) + targets.unsqueeze(1)
@@ -50,7 +50,7 @@ def poisoned(seed: int, *, samples: list[int] = [], value: str = "nan", workers:
 
 
 class Broken(nn.Module):
-    """What goes through it for the n-th time comes out as no number."""
+    """Multiplies its n-th input by a NaN or infinite value."""
 
     def __init__(self, first, then, saved):
         super().__init__()
@@ -65,7 +65,7 @@ class Broken(nn.Module):
 
 
 class Root(torch.autograd.Function):
-    """A finite number whose gradient is none."""
+    """The identity, with an infinite gradient."""
 
     @staticmethod
     def forward(context, inputs, broken):
@@ -79,7 +79,7 @@ class Root(torch.autograd.Function):
 
 @MODELS.register
 class Fragile(nn.Module):
-    """Layers of which one breaks at a step."""
+    """A network in which one layer breaks at a given step."""
 
     def __init__(self, spec: Spec, *, layer: NonNegativeInt = 0, gradient: NonNegativeInt = 0, dropout: float = 0.2,
                  saved: bool = True):
@@ -103,7 +103,7 @@ COMMON = ("model=fragile", "dataset=poisoned", "batch_size=32", "epochs=3", "che
 
 @pytest.fixture
 def fragile(train: Train, tmp_path: Path, forgets: None) -> Train:
-    """``fragile("dataset.samples=[5]", …)``: 16 steps an epoch, a checkpoint every 4, a point of the curve every 50."""
+    """Train ``fragile("dataset.samples=[5]", …)``: 16 steps in an epoch, a checkpoint every 4, a log point every 50."""
     plugin = tmp_path / "fragile.py"
     plugin.write_text(PLUGIN)
 
@@ -114,7 +114,7 @@ def fragile(train: Train, tmp_path: Path, forgets: None) -> Train:
 
 
 def failed(result: Result) -> str:
-    """The one line of a run that failed, whose last checkpoint is good."""
+    """Return the one line of a failed run, and check that the last checkpoint is good."""
     assert result.code == 1, result.err
     (line,) = result.err.splitlines()
     summary = json.loads((result.run_dir / "summary.json").read_text())
@@ -179,7 +179,7 @@ from trainer.loss.cross_entropy import CrossEntropy
 
 @LOSSES.register
 class Sometimes(CrossEntropy):
-    \"""No number where a batch begins with the first class.\"""
+    \"""Cross entropy, and NaN for a batch that begins with the first class.\"""
 
     def __init__(self, spec):
         super().__init__(spec, label_smoothing=0.0, weight=None)

@@ -1,4 +1,4 @@
-"""Where the time goes: the table and the trace of real runs, however they end."""
+"""The table and the trace of profiled runs, however the runs end."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ OPERATOR = re.compile(r"profile  +([\d.]+) % +([\d.]+) ms +([\d.e+]+) ×  (\S.*)
 
 
 def trace(run_dir: Path) -> list[dict[str, Any]]:
-    """The events of a run's trace."""
+    """Return the events of the trace of a run."""
     with gzip.open(run_dir / "profile" / "trace.json.gz", "rt", encoding="utf-8") as file:
         events: list[dict[str, Any]] = json.load(file)["traceEvents"]
     return events
 
 
 def steps(run_dir: Path) -> int:
-    """How many steps a trace has."""
+    """Return the number of steps in a trace."""
     names = {event["name"] for event in trace(run_dir) if event.get("cat") == "user_annotation"}
     return sum(name.startswith("ProfilerStep#") for name in names)
 
 
 def table(text: str) -> tuple[list[int], list[tuple[float, float, float, str]]]:
-    """The first and the last step, and of each operator its share, milliseconds, calls and name."""
+    """Return the first and the last step, and share, milliseconds, calls and name of each operator."""
     lines = [line for line in text.splitlines() if line.startswith("profile  ")]
     header = HEADER.match(lines[0])
     assert header is not None, lines[0]

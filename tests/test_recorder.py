@@ -1,4 +1,4 @@
-"""What the terminal shows."""
+"""The progress bar, the rates and the times of a run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_ctrl_c_ends_with_130_and_keeps_the_last_checkpoint(tmp_path: Path) -> N
 
 
 class Points(Logger):
-    """Keeps what it is told."""
+    """A logger that keeps the points in a list."""
 
     def __init__(self) -> None:
         self.points: list[dict[str, float]] = []
@@ -95,7 +95,7 @@ def test_the_throughput_counts_training_time_alone() -> None:
 
 
 def slow(seconds: float, closed: list[float]) -> Generator[int, None, None]:
-    """Numbers that are waited for."""
+    """Yield numbers, each after some seconds."""
     try:
         for number in range(100):
             time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""A run from command to run directory."""
+"""A run, from the command to the run directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only GPUs can show: NCCL, the scaler of fp16, pieces of a model and copies of it, each against one GPU."""
+"""Tests that need GPUs: NCCL, the scaler of fp16, sharded and replicated models, each against one GPU."""
 
 from __future__ import annotations
 

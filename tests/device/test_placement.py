@@ -1,4 +1,4 @@
-"""How a model lies in memory changes no number, also where its optimizer comes from elsewhere."""
+"""The memory layout of a model changes no result, even if its optimizer state was saved with another layout."""
 
 from __future__ import annotations
 
