@@ -1,4 +1,4 @@
-"""Sweeps: real runs in real processes, killed, stopped, crashed, longer and wider the second time."""
+"""Sweeps: real runs in real processes that are killed, stopped, crashed and typed again with more values."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The content of every file of the runs in a sweep."""
+    """Return the digest and the time of every file of the runs in a sweep."""
     files = [path for path in (folder / "s").glob("*/**/*") if path.is_file() and "logs" not in path.parts]
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() + str(path.stat().st_mtime_ns) for path in files}
 
@@ -117,7 +117,7 @@ def test_a_sweep_that_was_killed_ends_as_the_undisturbed_one_and_leaves_finished
         processes.until(lambda: list((folder / "s").glob("2-*/checkpoints/last.pt")))
         processes.command.kill()
         assert processes.finish(30)[0] == -signal.SIGKILL
-        processes.until_none_is_left(10)  # what trained ends with the command
+        processes.until_none_is_left(10)  # the processes of the sweep end with the command
     states = {path.name: read_run(path).state for path in (folder / "s").iterdir() if is_run(path)}
     assert states == {"0-seed=0": "finished", "1-seed=1": "finished", "2-seed=2": "killed"}
     before = {name: digest for name, digest in digests(folder).items() if "2-seed" not in name}
@@ -277,7 +277,7 @@ def test_two_runs_with_one_folder_are_refused_and_nothing_is_trained(folder: Pat
     code, _, errors = sweep(folder, *FAST, "seed=0,1", "run_dir=o/a,o/b")
     assert (code, errors.count("\n")) == (2, 1)
     assert errors.startswith(
-        "train: error: run_dir: o/a is that of seed=0 run_dir=o/a and of seed=1 run_dir=o/a; every"
+        "train: error: run_dir: o/a is used by seed=0 run_dir=o/a and by seed=1 run_dir=o/a; every"
     )
     assert not (folder / "s").exists() and not (folder / "o").exists()
 
@@ -316,7 +316,7 @@ def test_the_table_is_there_when_the_command_is_killed(folder: Path) -> None:
 
 def test_no_process_outlives_a_command_that_is_killed_while_it_starts(folder: Path) -> None:
     with started([*TRAIN, "-m", "sweep_dir=s", "logger=none", "epochs=10000", "seed=0,1"], folder) as processes:
-        processes.until((folder / "s" / "logs").is_dir)  # a process is there, and imports torch
+        processes.until((folder / "s" / "logs").is_dir)  # a process has been started and imports torch
         processes.command.kill()
         processes.finish(30)
         processes.until_none_is_left(10)
@@ -346,4 +346,4 @@ def test_hydras_launchers_do_what_is_left_of_a_sweep(folder: Path, launcher: str
     assert sorted(row["state"] for row in rows(folder)) == ["finished", "finished", "refused"]
     assert all(digests(folder)[name] == digest for name, digest in before.items())
     kept = {path.name for path in (folder / "s").iterdir() if path.is_dir()} - {"logs", ".submitit"}
-    assert kept == {"0", "2-channels=8"}  # none of Hydra's own, and none for the one that could not begin
+    assert kept == {"0", "2-channels=8"}  # no folder of Hydra, and no folder of the refused run

@@ -1,4 +1,4 @@
-"""The folder of a sweep: which run is known again, what it is called, and the words that go on with it."""
+"""The folder of a sweep: which run a job finds again, the names of run directories, and going on with a sweep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.sweep.folder import finished_run, name_of, place_jobs
 
 
 def stand(folder: Path, name: str, *words: str, state: str = "finished") -> None:
-    """Leave a run, as far as it is read here."""
+    """Write the files of a run directory that a sweep reads."""
     (folder / name).mkdir(parents=True)
     config = compose(*words).settings.replace(run_dir=str(folder / name)).to_dict()
     (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
@@ -29,7 +29,7 @@ def stand(folder: Path, name: str, *words: str, state: str = "finished") -> None
 
 
 def names(folder: Path, *jobs: Sequence[str], subdir: str | None = None) -> list[str]:
-    """What the folders of jobs are called."""
+    """Return the names of the run directories of jobs."""
     found = place_jobs([compose(*words) for words in jobs], folder, subdir)
     assert [job.number for job in found] == [*range(len(jobs))]
     assert all(job.folder.parent == folder for job in found)
@@ -65,8 +65,8 @@ def test_what_recipes_set_tells_runs_apart_too(tmp_path: Path) -> None:
         return [job.folder.name for job in place_jobs([jobs[name] for name in chosen], folder)]
 
     assert found("e2", "e1", "e3") == ["e2", "e1", "2-experiment=e3"]
-    assert found("e2") == ["e2"]  # alone, so that nothing varies
-    assert found("e3") == ["0"]  # of two it could go on with either
+    assert found("e2") == ["e2"]  # nothing varies in a single job
+    assert found("e3") == ["0"]  # two runs fit, so neither is claimed
 
 
 def test_one_run_may_become_longer_and_is_done_again_only_then(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_what_is_typed_twice_has_two_folders_and_a_name_of_ones_own_is_never_tak
     assert names(tmp_path, *twins) == ["0", "1"]
     stand(tmp_path, "run_0", "seed=7")
     assert names(tmp_path, ["seed=8"], ["seed=7"], subdir="run_{number}") == ["run_2", "run_0"]
-    (tmp_path / "3-seed=9").mkdir()  # its command was killed before there was a config
+    (tmp_path / "3-seed=9").mkdir()  # the command was killed before it wrote a config
     assert names(tmp_path, *(["seed=7"], ["seed=0"], ["seed=0"], ["seed=9"]))[-1] == "3-seed=9"
 
 

@@ -1,4 +1,4 @@
-"""The search: what Optuna proposes, what is stopped, and going on after a kill."""
+"""Searches: the values that Optuna proposes, pruning, retries, and going on after a kill."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def search(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
 
 
 def study(folder: Path) -> Any:
-    """The study that a search has left."""
+    """Return the study of a search."""
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "s" / "study.log"))
     return optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))
 
@@ -56,7 +56,7 @@ def test_a_search_tries_values_from_its_space_and_stops_what_is_worse(tmp_path: 
         assert norm in ("none", "batch")
     states = [trial.state.name for trial in study(tmp_path).trials]
     pruned = [state for *_, state in tried].count("pruned")
-    assert 0 < pruned <= states.count("PRUNED")  # one may have come to its end before it heard
+    assert 0 < pruned <= states.count("PRUNED")  # a run may finish before it receives the request to stop
     assert f"{9 - pruned} finished, {pruned} pruned" in out
     for row, trial in zip(rows(tmp_path), study(tmp_path).trials, strict=True):
         assert float(row["optimizer.lr"]) == pytest.approx(trial.params["optimizer.lr"], rel=1e-5)
@@ -167,10 +167,10 @@ def test_a_trial_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
         ("hydra.sweeper.n_trail=3", "hydra.sweeper.n_trail: no such key (from the command line); did you mean "),
         ("hydra.sweeper.sampler=tpee", "hydra.sweeper.sampler: must be one of tpe, random, nsga2, got 'tpee'"),
         ("optimizer.lr=interval(-1,1)", "optimizer.lr: must be a number, greater than 0 and finite, got -1"),
-        ("optimizer.lr=interval(1,1e-3)", "optimizer.lr=interval(1,1e-3): its first number has to be less than its"),
-        ("optimizer.weight_decay=tag(log,interval(0,1))", "optimizer.weight_decay=tag(log,interval(0,1)): by its "),
-        ("epochs=tag(log,range(1,9,2))", "epochs=tag(log,range(1,9,2)): a range is not drawn by its logarithm"),
-        ("hydra.sweeper.objectives={val/loss: minimize}", "hydra.sweeper.objectives: val/loss: is not what runs are "),
+        ("optimizer.lr=interval(1,1e-3)", "optimizer.lr=interval(1,1e-3): the first number must be less than"),
+        ("optimizer.weight_decay=tag(log,interval(0,1))", "optimizer.weight_decay=tag(log,interval(0,1)): a log"),
+        ("epochs=tag(log,range(1,9,2))", "epochs=tag(log,range(1,9,2)): a range cannot be logarithmic; write "),
+        ("hydra.sweeper.objectives={val/loss: minimize}", "hydra.sweeper.objectives: val/loss: must be the monitored "),
         ("hydra.sweeper.objectives={second: minimize}", "hydra.sweeper.objectives: second: no run has it; did you "),
         ("hydra.sweeper.storage=cli.py", "hydra.sweeper.storage: "),
     ],
@@ -240,7 +240,7 @@ def finished(value: float, **more: Any) -> Outcome:
 
 
 def leave(job: SweepJob, *values: float) -> None:
-    """A run directory with so many evaluations."""
+    """Write a run directory with one evaluation for each value."""
     job.folder.mkdir(exist_ok=True)
     points = [{"step": at, "epoch": at, "val/accuracy": value} for at, value in enumerate(values, 1)]
     (job.folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
@@ -346,8 +346,8 @@ def test_a_command_that_was_killed_before_it_told_tells_it_now(tmp_path: Path) -
 def test_a_trial_that_was_killed_while_it_was_proposed_is_proposed_again(tmp_path: Path) -> None:
     words = [*SPACE[:1], "hydra.sweeper.pruner=none", "epochs=1", "limit_batches=3"]
     search(tmp_path, *words, "hydra.sweeper.n_trials=1")
-    study(tmp_path).ask()  # and no more
-    (tmp_path / "s" / "study.log.lock").symlink_to(tmp_path / "s" / "study.log")  # nor did it let go of the file
+    study(tmp_path).ask()  # a command that is killed at this point leaves a trial without a folder
+    (tmp_path / "s" / "study.log.lock").symlink_to(tmp_path / "s" / "study.log")  # and its lock
     search(tmp_path, *words, "hydra.sweeper.n_trials=2")
     assert [trial.state.name for trial in study(tmp_path).trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert [row["state"] for row in rows(tmp_path)] == ["finished"] * 2

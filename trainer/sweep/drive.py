@@ -254,7 +254,7 @@ class Display:
         return reader, share
 
     def _is_new_best(self, summary: Mapping[str, Any]) -> bool:
-        """Compare a finished run with the best one so far, and return whether it is better."""
+        """Return whether a finished run is better than all earlier ones, and remember its value if so."""
         best = _best(summary)
         if best is None:
             return False
@@ -287,7 +287,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         ConfigError: another command is at work in the folder, or the folder cannot be created.
     """
     if (folder / CONFIG).exists():
-        raise ConfigError(f"sweep_dir: {folder} is a run; name the folder of a sweep, or another one")
+        raise ConfigError(f"sweep_dir: {folder} is a run directory; name the folder of a sweep, or a new folder")
     lock: FileLock | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)

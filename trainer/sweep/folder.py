@@ -73,7 +73,7 @@ def place_jobs(jobs: Sequence[Job], folder: Path, subdir: str | None = None) -> 
         other = owners.setdefault(each.folder, each)
         if other is not each:
             raise ConfigError(
-                f"run_dir: {each.folder} is that of {other.label} and of {each.label}; every run has its own"
+                f"run_dir: {each.folder} is used by {other.label} and by {each.label}; every run needs its own"
             )
     return placed
 

@@ -261,10 +261,10 @@ def find_objectives(first: Settings, keys: SearchKeys) -> dict[str, Direction]:
     if keys.objectives is None:
         return {monitor: direction}
     if not keys.objectives:
-        raise ConfigError("hydra.sweeper.objectives: is empty; leave it out for the best of monitor")
+        raise ConfigError("hydra.sweeper.objectives: must not be empty; leave it out to optimize monitor")
     if len(keys.objectives) == 1 and (name := next(iter(keys.objectives))).startswith("val/") and name != monitor:
         raise ConfigError(
-            f"hydra.sweeper.objectives: {name}: is not what runs are judged by, {monitor}; say monitor={name}"
+            f"hydra.sweeper.objectives: {name}: must be the monitored metric, {monitor}; set monitor={name}"
         )
     known = [*MEASURED, *(f"{split}/{name}" for split in ("val", "test") for name in ("loss", *(first.metrics or ())))]
     for name in keys.objectives:
@@ -286,7 +286,7 @@ def _wrong_objectives(objectives: Mapping[str, Direction], summary: Mapping[str,
     problems = [_unknown_objective(name, known) for name in objectives if name not in numbers]
     if not typed and objectives.get(monitor, direction) != direction:
         word = f"'hydra.sweeper.objectives={{{monitor}: {direction}}}'"
-        problems.append(f"monitor: {monitor}: is to be {direction}d; say so: {word}")
+        problems.append(f"monitor: {monitor}: must be {direction}d; add {word}")
     return problems
 
 

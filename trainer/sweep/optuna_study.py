@@ -66,7 +66,7 @@ def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Stu
             raise
         raise ConfigError(f"hydra.sweeper.storage: {where}: {' '.join(str(error).split())[:200]}") from error
     if not problems and directions != [*objectives.values()]:
-        problems = [f"hydra.sweeper.objectives: are to be {', '.join(directions)}d"]
+        problems = [f"hydra.sweeper.objectives: must be {', '.join(directions)}d"]
     if problems:
         own = "sweep_dir" if keys.storage is None else "hydra.sweeper.study_name"
         raise ConfigError(
@@ -102,7 +102,7 @@ def _check_journal(path: Path) -> None:
     except (ValueError, TypeError, RecursionError):
         is_journal = False
     if not is_journal:
-        raise ConfigError(f"hydra.sweeper.storage: {path}: is a file of another kind; name a new one, or a study.log")
+        raise ConfigError(f"hydra.sweeper.storage: {path}: is not a journal of Optuna; name a new file, or a study.log")
 
 
 def _create_study(storage: str | BaseStorage, keys: SearchKeys, directions: list[str]) -> optuna.Study:

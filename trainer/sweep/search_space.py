@@ -60,11 +60,11 @@ class Interval:
 
     def __post_init__(self) -> None:
         if self.low >= self.high:
-            raise ValueError(f"its first number has to be less than its second, {self.low} and {self.high}")
+            raise ValueError(f"the first number must be less than the second, got {self.low} and {self.high}")
         if self.log and self.low <= 0:
-            raise ValueError(f"by its logarithm a number is drawn above 0, not from {self.low}")
+            raise ValueError(f"a logarithm needs numbers above 0, got {self.low}")
         if self.log and self.step is not None:
-            raise ValueError("a range is not drawn by its logarithm; write tag(log,interval(…))")
+            raise ValueError("a range cannot be logarithmic; write tag(log,interval(…))")
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high

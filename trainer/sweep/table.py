@@ -262,7 +262,7 @@ def as_text(table: SweepTable) -> list[str]:
         lines.append(f"… and {len(rows) - MAX_ROWS} more in {CSV}")
     if table.has_seeds and monitor is not None:
         lines += ["", *_seed_lines(table)]
-    return [*lines, "", *conclusion(table)]
+    return [*lines, "", *_conclusion(table)]
 
 
 def _seed_lines(table: SweepTable) -> list[str]:
@@ -281,7 +281,7 @@ def _seed_lines(table: SweepTable) -> list[str]:
     return aligned([*keys, f"{table.monitor}, mean", "deviation", "seeds"], cells, texts)
 
 
-def conclusion(table: SweepTable) -> list[str]:
+def _conclusion(table: SweepTable) -> list[str]:
     """Return the lines that say how the runs ended, which run is best, and the best run's command."""
     states = dict.fromkeys(row.state for row in sorted(table.rows, key=lambda row: row.state != FINISHED))
     counts = ", ".join(f"{table.count(state)} {state}" for state in states)
