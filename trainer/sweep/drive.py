@@ -66,7 +66,6 @@ class SweepJob:
 
     @property
     def folder(self) -> Path:
-        """The run directory."""
         return Path(self.settings.run_dir)
 
 

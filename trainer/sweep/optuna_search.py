@@ -274,7 +274,7 @@ def find_objectives(first: Settings, keys: SearchKeys) -> dict[str, Direction]:
 
 
 def _wrong_objectives(objectives: Mapping[str, Direction], summary: Mapping[str, Any], *, typed: bool) -> list[str]:
-    """Return a line for each objective that a finished run does not have, or of which it says another direction.
+    """Return a line for each objective that a finished run lacks or optimizes in the other direction.
 
     Args:
         objectives: the objectives of the search, each with its direction.

@@ -43,7 +43,7 @@ def require_optuna() -> None:
 
 
 def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Study:
-    """Open the study of a search, or create it.
+    """Open the study of a search, or create a new study.
 
     Args:
         folder: the folder of the sweep, which holds the study unless ``keys.storage`` names another place.
@@ -160,7 +160,7 @@ def search_identity(
 
     Returns:
         ``objectives``, ``space``, ``config`` (the keys of the config that are not searched) and ``beside`` (typed keys
-        that are not in ``config``: those of a component that is itself searched, or set by a recipe that is searched).
+        that are not in ``config``, because the component or the recipe that has these keys is searched).
     """
     may_change = [*NOT_TRAINED, *resume.CHANGES_ROUNDING, *(key for key in resume.MAY_CHANGE if key not in LENGTH)]
     config = {} if "experiment" in space else flatten(first.to_dict())
