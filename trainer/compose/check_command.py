@@ -196,9 +196,11 @@ class CommandCheck:
             )
         plain["plugins"] = []
         for override in overrides:
+            if composer.is_group(override):
+                continue  # composed above
             if override.is_hydra_override():
                 problems += hydra.typed(override)
-            elif not composer.is_group(override):
+            else:
                 lay(plain, override, problems)
         plain["plugins"] = list(self._plugins)
         self._whole = {**plain, "hydra": plain_config(config, "hydra")}
