@@ -1,0 +1,60 @@
+"""Two small runs that trainer-cli 0.1.0 has left (torch 2.13.0, CPU): later versions evaluate, resume and export them.
+
+Numbers are compared with a tolerance, because another processor or version of torch rounds differently.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import cli
+from tests.conftest import REPOSITORY
+from trainer.__main__ import main
+
+RUNS = Path(__file__).with_name("runs_of_0.1.0")
+
+
+@pytest.fixture(params=sorted(path.name for path in RUNS.iterdir()))
+def name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a run, whose copy is in the working directory beside the table that ``iris`` was trained on."""
+    found: str = request.param
+    shutil.copytree(RUNS / found, tmp_path / found)
+    shutil.copy(REPOSITORY / "examples" / "iris" / "iris.csv", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train"])
+    return found
+
+
+def final_metrics(run: str) -> dict[str, float]:
+    """The test metrics in the summary of a run."""
+    summary = json.loads((Path(run) / "summary.json").read_text())
+    return {key: value for key, value in summary.items() if key.startswith("test/")}
+
+
+def test_an_evaluation_gives_the_recorded_test_metrics(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", name, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)["metrics"]
+    assert {key: measured[key] for key in final_metrics(name)} == pytest.approx(final_metrics(name), rel=1e-5)
+
+
+def test_a_resumed_run_ends_as_one_that_trains_without_a_break(name: str) -> None:
+    words = [line.removeprefix("- ") for line in (Path(name) / "overrides.yaml").read_text().splitlines()]
+    same = [word for word in words if not word.startswith(("run_dir=", "epochs=", "max_steps="))]
+    assert cli.main([f"resume={name}", "epochs=5", "max_steps=null"]) == 0
+    assert cli.main([*same, "epochs=5", "run_dir=fresh"]) == 0
+    assert final_metrics(name) == pytest.approx(final_metrics("fresh"), rel=1e-4)
+
+
+def test_it_is_compared_reported_and_exported_with_its_weights(name: str) -> None:
+    shutil.copytree(name, "copy")
+    assert main(["compare", name, "copy"]) == 0
+    assert main(["report", name, "--no-explanations", "-o", "report.html"]) == 0
+    assert main(["export", name, "--format", "safetensors", "-o", "model.safetensors"]) == 0
+    before, now = load_file(Path(name) / "checkpoints" / "best.safetensors"), load_file("model.safetensors")
+    assert before.keys() == now.keys() and all(torch.equal(before[key], now[key]) for key in before)
