@@ -18,8 +18,8 @@ from trainer import compose, run
 from trainer.commands.explain.attribution import (
     Attribution,
     attribute,
-    attributed_quantity,
     name_parts,
+    name_quantity,
     need_captum,
 )
 from trainer.commands.opened_run import OpenedRun, load
@@ -161,7 +161,7 @@ LOSSES = [
 def test_every_loss_has_its_own_quantity(tmp_path: Path, task: str, classes: int, loss: str, what: str) -> None:
     words = [f"dataset.task={task}", f"dataset.classes={classes}", f"loss={loss}", "metrics=[]", "model.hidden=8"]
     trained = synthetic(tmp_path, "sequence", "[7,3]", *words)
-    assert attributed_quantity(trained) == what
+    assert name_quantity(trained) == what
     inputs = some(trained)
     scores = trained.scores(inputs)
     for target in range(classes):

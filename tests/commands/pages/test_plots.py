@@ -114,3 +114,11 @@ def test_titles_that_differ_in_a_sign_share_no_names() -> None:
     one, other = (to_svg(plot_curves([], "val/loss"), title) for title in ("against a.b", "against a-b"))
     names = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, other)]
     assert names[0] and not names[0] & names[1]
+
+
+def test_a_plot_in_a_page_is_transparent_and_takes_its_quiet_colors_from_the_style_sheet() -> None:
+    svg = to_svg(plot_curves([Curve("a", [(1, 0.5), (2, 0.25)])], "val/loss"), "one")
+    assert not re.search(r"fill: (#ffffff|white)", svg)
+    for variable, color in (("blue", "#0072b2"), ("quiet", "#5b6570"), ("axis", "#b8c0c8"), ("grid", "#e8ecf0")):
+        assert f"var(--plot-{variable}, {color})" in svg
+        assert svg.count(color) == svg.count(f"var(--plot-{variable}, {color})")

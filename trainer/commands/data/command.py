@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: the words are wrong, or the data cannot be read or used.
     """
-    settings = _settings(arguments)
+    settings = _compose_settings(arguments)
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
     if page is not None:
         atomic_files.check_ours("--page", page, mark("data"), within=500, what="no page")
@@ -76,11 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
     else:
         written = [] if page is None else [f"page     {page}"]
-        print("\n".join([*_describe(data, found), *written, f"verdict  {_verdict(found)}"]))
+        print("\n".join([*_describe(data, found), *written, f"verdict  {_sum_up(found)}"]))
     return int(found.num_warnings > 0)
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _compose_settings(arguments: argparse.Namespace) -> Settings:
     """Return the settings that the words describe.
 
     Raises:
@@ -150,7 +150,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     return aligned([printable(title), *head], shown, left=[0])
 
 
-def _verdict(found: Survey) -> str:
+def _sum_up(found: Survey) -> str:
     warnings, notes = found.num_warnings, len(found.findings) - found.num_warnings
     counted = [
         f"{count} {noun}{'s' * (count > 1)}" for count, noun in ((warnings, "warning"), (notes, "note")) if count

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.commands.pages.render import render
-from trainer.commands.pages.samples import draw_samples, value_range
+from trainer.commands.pages.samples import draw_samples, find_value_range
 from trainer.data import Data, Split
 from trainer.data.checks import Survey
 from trainer.data.findings import target_text
@@ -106,7 +106,7 @@ def _draw(data: Data, survey: Survey, split: Split, seed: int | None) -> list[tu
         captions = [""] * len(targets)
     else:
         captions = [target_text(data.spec, target) for target in split.targets]
-    return [*zip(draw_samples(data, inputs, value_range(survey)), captions, strict=True)]
+    return [*zip(draw_samples(data, inputs, find_value_range(survey)), captions, strict=True)]
 
 
 def _read(data: Data, split: Split, seed: int | None) -> tuple[Inputs, Tensor]:

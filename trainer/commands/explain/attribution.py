@@ -117,7 +117,7 @@ def need_captum() -> None:
         raise ConfigError(f"explain: needs captum ({error}): {how_to_install('explain')}") from error
 
 
-def attributed_quantity(trained: OpenedRun) -> str:
+def name_quantity(trained: OpenedRun) -> str:
     """Return the name of the attributed quantity: ``log odds``, ``value`` or ``score``."""
     if trained.spec.task == "regression":
         return "value"
@@ -136,9 +136,9 @@ def name_parts(trained: OpenedRun, attribution: Attribution, text: str | None = 
     """
     kind = trained.spec.kind
     if kind == "tokens":
-        names = token_names(trained, attribution, text)
+        names = name_tokens(trained, attribution, text)
     elif kind == "table":
-        names = column_names(trained, len(attribution.values))
+        names = name_columns(trained, len(attribution.values))
     elif kind == "sequence":
         names = [f"step {number}" for number in range(1, 1 + len(attribution.values))]
     else:
@@ -147,7 +147,7 @@ def name_parts(trained: OpenedRun, attribution: Attribution, text: str | None = 
     return list(zip(names, values.tolist(), strict=True))
 
 
-def token_names(trained: OpenedRun, attribution: Attribution, text: str | None = None) -> list[str]:
+def name_tokens(trained: OpenedRun, attribution: Attribution, text: str | None = None) -> list[str]:
     """Return the tokens of a sample as words, or as numbers if the run has no vocabulary."""
     vocabulary = trained.preprocessing.get("vocabulary")
     if vocabulary is None:
@@ -157,7 +157,7 @@ def token_names(trained: OpenedRun, attribution: Attribution, text: str | None =
     return [vocabulary[number] for number in attribution.read.tolist()]
 
 
-def column_names(trained: OpenedRun, count: int) -> list[str]:
+def name_columns(trained: OpenedRun, count: int) -> list[str]:
     """Return the names of the columns of a table or a sequence; ``column 1``, ... if they have no names."""
     names = trained.preprocessing.get("columns") or []
     return [str(name) for name in names] if len(names) == count else [f"column {at}" for at in range(1, 1 + count)]

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     names, words = parted(arguments.words)
     need_both("explain", arguments.run, names)
-    steps = _steps(arguments.steps)
+    steps = _parse_steps(arguments.steps)
     page = None if arguments.json and arguments.output is None else Path(arguments.output or PAGE)
     if page is not None:
         atomic_files.check_ours("--output", page, mark("explain"), within=500, what="no page")
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     trained = open_run(opened, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
-    target, cards, good, bad = _target(trained, arguments.target), list[dict[str, Any]](), 0, 0
+    target, cards, good, bad = _find_target(trained, arguments.target), list[dict[str, Any]](), 0, 0
     for explained in _explain(trained, names, target, steps, draws=page is not None):
         is_good = explained.attribution is not None
         good, bad = good + is_good, bad + (not is_good)
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bad > 0)
 
 
-def _steps(typed: str | None) -> int | None:
+def _parse_steps(typed: str | None) -> int | None:
     if typed is None:
         return None
     if not typed.isdecimal() or not 1 <= int(typed) <= MAX_STEPS:
@@ -124,7 +124,7 @@ def _steps(typed: str | None) -> int | None:
     return int(typed)
 
 
-def _target(trained: OpenedRun, typed: str | None) -> int | None:
+def _find_target(trained: OpenedRun, typed: str | None) -> int | None:
     classes = trained.spec.classes
     if typed is None or typed in classes:
         return None if typed is None else classes.index(typed)
@@ -199,7 +199,7 @@ def _as_line(trained: OpenedRun, explained: ExplainedSample) -> str:
 
 
 def _as_json(trained: OpenedRun, explained: ExplainedSample) -> str:
-    from trainer.commands.explain.attribution import attributed_quantity, name_parts
+    from trainer.commands.explain.attribution import name_parts, name_quantity
 
     sample, attribution, _ = explained
     if attribution is None:
@@ -214,7 +214,7 @@ def _as_json(trained: OpenedRun, explained: ExplainedSample) -> str:
         "input": sample.name,
         "target": classes[attribution.target],
         **answer,
-        "explained": attributed_quantity(trained),
+        "explained": name_quantity(trained),
         "output": attribution.output,
         "baseline": attribution.baseline,
         "delta": attribution.delta,
@@ -235,7 +235,7 @@ def _card(trained: OpenedRun, explained: ExplainedSample) -> dict[str, Any]:
 
 def _make_page(trained: OpenedRun, cards: Sequence[dict[str, Any]], num_samples: int) -> str:
     """Return the page as HTML; it may show less than all samples."""
-    from trainer.commands.explain.attribution import attributed_quantity
+    from trainer.commands.explain.attribution import name_quantity
 
     units = {"image": "pixel", "spectrogram": "band of each frame", "tokens": "token", "table": "column"}
     quantities = {
@@ -248,9 +248,13 @@ def _make_page(trained: OpenedRun, cards: Sequence[dict[str, Any]], num_samples:
         "explain.html",
         command="explain",
         title=f"What counted: {trained.settings.model['name']} on {trained.spec.dataset}",
-        trained=trained,
+        run=trained.run.path,
+        step=trained.step,
+        epoch=trained.epoch,
+        is_wide=trained.spec.kind in ("tokens", "sequence"),
+        has_vocabulary="vocabulary" in trained.preprocessing,
         unit=units.get(trained.spec.kind, "column of each step" if trained.features is None else "step"),
-        quantity=quantities[attributed_quantity(trained)],
+        quantity=quantities[name_quantity(trained)],
         baseline="a text of padding" if trained.spec.kind == "tokens" else baseline,
         num_samples=num_samples,
         cards=cards,

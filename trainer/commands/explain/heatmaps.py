@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from trainer.commands.explain.attribution import Attribution, attributed_quantity, column_names, token_names
+from trainer.commands.explain.attribution import Attribution, name_columns, name_quantity, name_tokens
 from trainer.commands.opened_run import OpenedRun
 from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture, to_image
 from trainer.commands.pages.render import draw
-from trainer.commands.pages.samples import MAX_LINES, SMALL, ValueRange, value_range
+from trainer.commands.pages.samples import MAX_LINES, SMALL, ValueRange, find_value_range
 from trainer.data.readers.tokens import UNKNOWN
 from trainer.data.sources import Inputs
 
@@ -55,7 +55,7 @@ def draw_attributions(
         "tokens": _draw_text,
         "table": _draw_row,
     }[trained.spec.kind]
-    first, limits = inputs[0].cpu(), value_range(inputs[0])
+    first, limits = inputs[0].cpu(), find_value_range(inputs[0])
     sides = ("more", "less") if trained.spec.task == "regression" else ("for", "against")
     return [
         draw(
@@ -98,7 +98,7 @@ def _caption(trained: OpenedRun, attribution: Attribution) -> str:
     if attribution.rough:
         error = abs(attribution.delta) / max(attribution.total, 1e-30)
         rough = f"; too rough: the integral is off by {error:.0%} of all that counted, and needs more steps"
-    what = attributed_quantity(trained)
+    what = name_quantity(trained)
     return f"{what} {attribution.output:.3g}, of the baseline {attribution.baseline:.3g}{rough}"
 
 
@@ -167,7 +167,7 @@ def _draw_spectrogram(sample: _Explained) -> Markup:
 def _draw_text(sample: _Explained) -> Markup:
     """Draw the text with a background behind each token: the stronger, the more the token counted."""
     trained, attribution = sample.trained, sample.attribution
-    pieces, rest = _locate(sample.text, token_names(trained, attribution, sample.text), trained.preprocessing)
+    pieces, rest = _locate(sample.text, name_tokens(trained, attribution, sample.text), trained.preprocessing)
     values, strengths = sample.values.tolist(), _scale(sample.values).tolist()
     tokens = []
     for number, (before, word) in enumerate(pieces[:MAX_TOKENS]):
@@ -209,7 +209,7 @@ def _locate(text: str | None, words: Sequence[str], learned: Mapping[str, Any]) 
 
 
 def _draw_row(sample: _Explained) -> Markup:
-    names = column_names(sample.trained, len(sample.values))
+    names = name_columns(sample.trained, len(sample.values))
     return _draw_effects(names, sample.values.tolist(), [f"{value:.4g}" for value in sample.raw.tolist()])
 
 
@@ -222,7 +222,7 @@ def _draw_sequence(sample: _Explained) -> Markup:
     drawn = draw_lines(lines.float().numpy(), WIDTH) + _draw_steps(sample.values.sum(1))
     if is_wave or width == 1:
         return drawn
-    return drawn + _draw_effects(column_names(sample.trained, width), sample.values.sum(0).tolist())
+    return drawn + _draw_effects(name_columns(sample.trained, width), sample.values.sum(0).tolist())
 
 
 def _draw_steps(values: Tensor) -> Markup:

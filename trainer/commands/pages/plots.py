@@ -62,8 +62,8 @@ def plot_curves(curves: Sequence[Curve], metric: str, size: tuple[float, float] 
         metric: the name of the y-axis, such as ``val/loss``.
         size: width and height in inches.
     """
-    figure, axes = _figure(size)
-    shown = [(curve, points) for curve in curves if (points := _finite(curve.points))]
+    figure, axes = _make_figure(size)
+    shown = [(curve, points) for curve in curves if (points := _select_points(curve.points))]
     handles: list[Line2D] = []
     for number, (curve, points) in enumerate(shown):
         family = number if curve.family is None else curve.family
@@ -80,8 +80,8 @@ def plot_curves(curves: Sequence[Curve], metric: str, size: tuple[float, float] 
     if "loss" in metric:
         _maybe_log(axes, "y", [value for _, points in shown for _, value in points])
     axes.set_xlabel("step")
-    axes.set_ylabel(_cut(metric))
-    names = [_cut(curve.name) for curve, _ in shown]  # the argument label= would hide a name that begins with _
+    axes.set_ylabel(_shorten(metric))
+    names = [_shorten(curve.name) for curve, _ in shown]  # the argument label= would hide a name that begins with _
     if len(handles) > MAX_NAMED:  # only the curve that stands out is named
         first = min(range(len(shown)), key=lambda at: not shown[at][0].stands_out)
         handles, names = handles[first : first + 1], names[first : first + 1]
@@ -106,9 +106,9 @@ def plot_against(
         best: the number of the best point, which gets a ring.
         size: width and height in inches.
     """
-    figure, axes = _figure(size)
+    figure, axes = _make_figure(size)
     kept = [(word, value, at == best) for at, (word, value) in enumerate(points) if _is_drawn(value)]
-    numbers = [number for word, _, _ in kept if (number := _number(word)) is not None]
+    numbers = [number for word, _, _ in kept if (number := _parse_number(word)) is not None]
     are_numbers = bool(kept) and len(numbers) == len(kept)
     if are_numbers:
         across = numbers
@@ -116,7 +116,7 @@ def plot_against(
     else:
         across = _lay_out_words(axes, [word for word, _, _ in kept])
     values = [value for _, value, _ in kept]
-    dots = across if are_numbers else _jittered(across)
+    dots = across if are_numbers else _spread_dots(across)
     axes.scatter(dots, values, s=22, color=COLORS[0], alpha=0.65, linewidths=0, zorder=2)
     means = {place: [value for at, value in zip(across, values, strict=True) if at == place] for place in set(across)}
     if len(means) < len(across):
@@ -131,8 +131,8 @@ def plot_against(
             axes.scatter([at], [value], s=60, facecolors="none", edgecolors=COLORS[1], linewidths=1.8, zorder=3)
     if "loss" in metric:
         _maybe_log(axes, "y", values)
-    axes.set_xlabel(_cut(key))
-    axes.set_ylabel(_cut(metric))
+    axes.set_xlabel(_shorten(key))
+    axes.set_ylabel(_shorten(metric))
     return figure
 
 
@@ -140,7 +140,7 @@ def _lay_out_words(axes: Axes, words: Sequence[str]) -> list[float]:
     """Write words on the x-axis, and return the place of each."""
     names = list(dict.fromkeys(words))
     shown = names[:: math.ceil(len(names) / MAX_WORDS) or 1]
-    axes.set_xticks([names.index(word) for word in shown], [_cut(word, 24) for word in shown])
+    axes.set_xticks([names.index(word) for word in shown], [_shorten(word, 24) for word in shown])
     if max(map(len, shown), default=0) * len(shown) > 30:  # long words are turned, so that they do not overlap
         axes.tick_params(axis="x", labelrotation=30)
         for label in axes.get_xticklabels():
@@ -214,7 +214,7 @@ def _write(
         figure.savefig(file, format=kind, dpi=150, metadata=dict(metadata), transparent=transparent)
 
 
-def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
+def _make_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
     """Return an empty figure with one pair of axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -238,7 +238,7 @@ def _maybe_log(axes: Axes, which: str, values: Sequence[float]) -> None:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
 
 
-def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _select_points(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     kept = [(step, value) for step, value in points if _is_drawn(step) and _is_drawn(value)]
     every = math.ceil(len(kept) / MAX_POINTS) or 1
     return kept[(len(kept) - 1) % every :: every] if kept else []  # the last point is always kept
@@ -249,7 +249,7 @@ def _is_drawn(value: float) -> bool:
     return -LARGEST <= value <= LARGEST
 
 
-def _jittered(places: Sequence[float]) -> list[float]:
+def _spread_dots(places: Sequence[float]) -> list[float]:
     """Move dots of one place side by side, always by the same distances; the first stays in the middle."""
     seen: dict[float, int] = {}
     found = []
@@ -260,7 +260,7 @@ def _jittered(places: Sequence[float]) -> list[float]:
     return found
 
 
-def _number(word: str) -> float | None:
+def _parse_number(word: str) -> float | None:
     try:
         number = float(word)
     except ValueError:
@@ -268,7 +268,7 @@ def _number(word: str) -> float | None:
     return number if _is_drawn(number) else None
 
 
-def _cut(text: str, max_letters: int = 48) -> str:
+def _shorten(text: str, max_letters: int = 48) -> str:
     """Shorten a text and escape its dollars, at which matplotlib would begin a formula."""
     text = printable(text)
     text = text if len(text) <= max_letters else f"{text[: max_letters - 1]}…"

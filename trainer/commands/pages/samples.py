@@ -31,8 +31,11 @@ WIDTH = 240  # pixels of the drawing of a sequence
 ValueRange = tuple[float, float]  # raw values that are drawn black and white
 
 
-def value_range(raw: Survey | Tensor) -> ValueRange:
-    """Return the raw values to draw black and white: 0 and 255 for bytes, else the smallest and largest value."""
+def find_value_range(raw: Survey | Tensor) -> ValueRange:
+    """Return the raw values to draw black and white.
+
+    For bytes these are 0 and 255, unless all values are small; otherwise the largest value, and 0 or a smaller value.
+    """
     if isinstance(raw, Tensor):
         least, most = map(float, raw.aminmax())
         name = str(raw.dtype).removeprefix("torch.")

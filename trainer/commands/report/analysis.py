@@ -12,7 +12,7 @@ from torch import Tensor
 from trainer.commands.evaluate.measure import Measured, measure
 from trainer.commands.opened_run import OpenedRun, notes, open_run
 from trainer.commands.pages.drawings import draw_lines, draw_sound
-from trainer.commands.pages.samples import WIDTH, draw_samples, value_range
+from trainer.commands.pages.samples import WIDTH, draw_samples, find_value_range
 from trainer.config import ConfigError, RunError
 from trainer.data.sources import Inputs
 from trainer.runs.read import Run
@@ -140,7 +140,7 @@ def _show(trained: OpenedRun, measured: Measured, order: Tensor, explanations: S
     data, raw = measured.data, measured.raw(order)
     drawings: list[Markup | str] = [""] * len(order)
     if not explanations:
-        drawings = [*draw_samples(data, trained.read(raw), value_range(raw[0]))]
+        drawings = [*draw_samples(data, trained.read(raw), find_value_range(raw[0]))]
         explanations = [""] * len(order)
     if data.features is not None:
         rate = trained.preprocessing["sample_rate"]

@@ -39,18 +39,18 @@ def make_page(run: Run, analysis: Analysis) -> str:
         run=run,
         analysis=analysis,
         notes=[*([reason] if reason else []), *analysis.notes],
-        numbers=_numbers(run, analysis),
+        numbers=_collect_numbers(run, analysis),
         curves=[*_draw_curves(run)],
-        **({} if measured is None or measured.spec.task == "regression" else _scores_of_classes(measured)),
-        commands=_commands(run, config),
+        **({} if measured is None or measured.spec.task == "regression" else _collect_scores(measured)),
+        commands=_list_commands(run, config),
         typed=values_of(run.words),
         config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
-        environment=dict(_environment(environment)),
-        diff=_diff(environment),
+        environment=dict(_list_environment(environment)),
+        diff=_shorten_diff(environment),
     )
 
 
-def _numbers(run: Run, analysis: Analysis) -> dict[str, str]:
+def _collect_numbers(run: Run, analysis: Analysis) -> dict[str, str]:
     """Return the numbers at the top of the page by name."""
     shown = {name: figure(value) for name, value in run.metrics.items() if name.startswith("test/")}
     if run.monitor is not None:
@@ -81,7 +81,7 @@ def _draw_curves(run: Run) -> Iterator[Markup]:
         yield to_svg(plot_curves([Curve("lr", rate)], "lr", SIZE), "learning rate over the steps")
 
 
-def _scores_of_classes(measured: Measured) -> dict[str, Any]:
+def _collect_scores(measured: Measured) -> dict[str, Any]:
     """Return the scores of each class or label, the confusion of classes and the calibration, for the template."""
     found, sums, names = measured.of_classes(), measured.sums, measured.spec.classes
     rows = []
@@ -95,12 +95,12 @@ def _scores_of_classes(measured: Measured) -> dict[str, Any]:
         "rows": rows,
         "is_long": is_long,
         "confusion": [*zip(names, sums.tolist(), strict=True)] if is_classification and not is_long else [],
-        "confused": [*_most_confused(sums, names)] if is_classification and is_long else [],
-        "calibration": _calibration(measured),
+        "confused": [*_find_confused(sums, names)] if is_classification and is_long else [],
+        "calibration": _measure_calibration(measured),
     }
 
 
-def _most_confused(sums: Tensor, names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+def _find_confused(sums: Tensor, names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
     """Yield the pairs of classes that are confused most often, with the number of samples."""
     wrong = sums.clone().fill_diagonal_(0).flatten()
     for at in wrong.argsort(descending=True, stable=True)[:MAX_PAIRS].tolist():
@@ -108,7 +108,7 @@ def _most_confused(sums: Tensor, names: Sequence[str]) -> Iterator[tuple[str, st
             yield names[at // len(names)], names[at % len(names)], int(wrong[at])
 
 
-def _calibration(measured: Measured) -> dict[str, Any] | None:
+def _measure_calibration(measured: Measured) -> dict[str, Any] | None:
     """Return the calibration error, and a plot of how often answers are right over their probability."""
     bins = [each for each in scores.calibration(measured.scores, measured.targets).tolist() if each[0]]
     if len(bins) < 2:
@@ -122,7 +122,7 @@ def _calibration(measured: Measured) -> dict[str, Any] | None:
     }
 
 
-def _commands(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
+def _list_commands(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
     """Return commands for a shell that repeat the run or go on with it."""
     plugins = config.get("plugins")
     words = [f"plugins=[{','.join(map(str, plugins))}]"] if isinstance(plugins, list) and plugins else []
@@ -135,13 +135,13 @@ def _commands(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _list_environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in flatten(environment).items():
         if key != "git.diff" and value not in (None, "", []):
             yield key, shlex.join(map(str, value)) if key == "command" and isinstance(value, list) else str(value)
 
 
-def _diff(environment: Mapping[str, Any]) -> str:
+def _shorten_diff(environment: Mapping[str, Any]) -> str:
     git = environment.get("git")
     diff = str(git.get("diff") or "") if isinstance(git, dict) else ""
     cut = f"\n… {len(diff) - MAX_DIFF:,} more characters in {ENVIRONMENT}" if len(diff) > MAX_DIFF else ""
