@@ -1,4 +1,4 @@
-"""What a process does that torchrun, ``launch`` or a sweep has started. No torch until the process has a job."""
+"""Entry points of the processes that torchrun, ``launch`` or a sweep starts. No torch before the first job."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Handle signals; if one has arrived, replace other errors, which are its side effects, by ``Stopped``.
+    """Handle signals; after a signal, raise ``Stopped`` instead of other errors, which are side effects of the signal.
 
     Raises:
         Stopped: a signal has arrived.

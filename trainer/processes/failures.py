@@ -1,4 +1,4 @@
-"""Find the failure that came first: processes report failures in the store, and a lost connection has a cause there."""
+"""Failures of one process as the other processes see them: reports in the store, and lost connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMED_OUT = re.compile(r"[Tt]imed? ?out")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Return whether an error says that another process has died or does not answer, so that its cause is elsewhere."""
+    """Return whether an error is only the consequence of another process that has died or does not answer."""
     if isinstance(error, LostError | dist.DistError):
         return True
     return isinstance(error, RuntimeError) and bool(LOST.search(str(error)))

@@ -178,7 +178,7 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
 
 
 class _Failures(logging.Handler):
-    """Writes the failure that the agent logs to a file, from which the next attempt reports it."""
+    """Writes a failure that the agent logs to a file, so that the next attempt can report the failure."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ def _failed(failure: Any, result: dict[str, Any], folder: Path) -> RunError:
     killed = {
         rank: each for rank, each in failure.failures.items() if each.exitcode < 0 and each.signal_name() != "SIGTERM"
     }
-    if killed and NO_ANSWER in reported:  # the agent has killed the process because it did not answer
+    if killed and NO_ANSWER in reported:  # the process did not answer, so the agent has killed the process
         message = f"rank {next(iter(killed))} did not answer; {reported.partition(' (the log')[0]}"
     elif killed and (not reported or CONNECTION_LOST in reported):
         rank, first = next(iter(killed.items()))

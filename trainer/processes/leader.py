@@ -1,4 +1,4 @@
-"""What the command of rank 0 tells its followers and later attempts. No torch unless there are several processes."""
+"""Messages of rank 0 to its followers and to later attempts. No torch unless there are several processes."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ GRACE = 300  # seconds that a data worker survives a SIGTERM to its run, so that
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was asked to end. It is not an ``Exception``, so that no error handler swallows it.
+    """The run was asked to end. Not an ``Exception``, so that error handlers do not swallow it.
 
     Args:
         signal_number: the signal that asked.

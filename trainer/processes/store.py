@@ -52,7 +52,7 @@ class Store:
         return found
 
     def get(self, key: str) -> Any:
-        """Return the value of a key that has one."""
+        """Return the value of a key; wait for the value if there is none yet."""
         with _raising_lost():
             return json.loads(self.torch_store.get(key))
 

@@ -50,7 +50,7 @@ class Team:
 
     @contextlib.contextmanager
     def announced(self, job: Job) -> Iterator[None]:
-        """Tell the followers of a job at its beginning and end. A no-op for a single process."""
+        """Announce the beginning and the end of a job to the followers. A no-op for a single process."""
         yield
 
     def wait_for_followers(self, fingerprint: dict[str, Any], interrupts: Interrupts) -> None:
@@ -82,7 +82,7 @@ class _TeamMember(Team):
         self._notes = Store(PrefixStore("trainer", store))  # outlives this process if torchrun hosts the store
         attempt = meet(world, self._notes, patience)
         self._attempt = self._notes.below(attempt)
-        self._number = -1  # of the job
+        self._number = -1  # the number of the current job
         self._timeout = seconds("30m")
         self._watchdog = Watchdog(PrefixStore(f"trainer/{attempt}", store.clone()))
         # The group of the last job. torch must not free a group while a thread of gloo frees its last message: the
@@ -105,7 +105,7 @@ class _TeamMember(Team):
 
     @contextlib.contextmanager
     def join_group(self, device: torch.device, interrupts: Interrupts) -> Iterator[Group]:
-        """Connect the processes for one job; an error disconnects this process, of which the others hear at once."""
+        """Connect the processes for one job; an error closes the connections, as the others notice at once."""
         self._watchdog.key = f"{self._number}/over"
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -147,7 +147,7 @@ class _TeamMember(Team):
             faulthandler.cancel_dump_traceback_later()
 
     def _raise_cause(self, error: Exception) -> None:
-        """Raise the other process's failure that has caused an error here. A follower leaves this to the leader."""
+        """Raise the failure of another process that has caused an error. Only the leader does this."""
 
 
 class Leader(_TeamMember):
@@ -155,7 +155,7 @@ class Leader(_TeamMember):
 
     def __init__(self, world: World, patience: float) -> None:
         super().__init__(world, patience)
-        self._follower_failed = False  # in any job
+        self._follower_failed = False  # whether a follower has failed in any job
 
     def with_world(self, job: Job) -> Job:
         """Return the next job, adapted to the processes; a job of an earlier attempt is resumed in its directory.
@@ -177,7 +177,7 @@ class Leader(_TeamMember):
 
     @contextlib.contextmanager
     def announced(self, job: Job) -> Iterator[None]:
-        """Tell the followers of a job at its beginning and end.
+        """Announce the beginning and the end of a job to the followers.
 
         Raises:
             RunError: a follower has failed; with the follower's message.

@@ -90,13 +90,9 @@ class RunDirectory:
         self._memory.close()  # writes the lines kept in memory
         self._handlers = [self._handlers[0], file]
         self._log.addHandler(file)
-        self.write_yaml(OVERRIDES, list(overrides))
-        self.write_yaml(CONFIG, {**config, "run_dir": str(self.path)})
+        for name, content in ((OVERRIDES, list(overrides)), (CONFIG, {**config, "run_dir": str(self.path)})):
+            _write(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         (self.path / SUMMARY).unlink(missing_ok=True)
-
-    def write_yaml(self, name: str, content: Any) -> None:
-        """Write plain containers to a YAML file, atomically."""
-        _write(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write plain containers to a JSON file in the directory, as the function ``write_json`` does."""
