@@ -92,7 +92,7 @@ def report(error: Exception, command: str = "train") -> int:
 
 def report_stop(stopped: KeyboardInterrupt, command: str = "train") -> int:
     """Print which signal or limit ended the command and return the exit code."""
-    print(f"{command}: {stopped or 'interrupted'}", file=sys.stderr)
+    print(f"{command}: {str(stopped) or 'interrupted'}", file=sys.stderr)
     code: int = getattr(stopped, "code", INTERRUPTED)
     return code
 

@@ -6,6 +6,7 @@ not hide the next. Before any of this counts, everything that is code instead of
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class CommandCheck:
         self.composer, self._trains = composer, trains
         self._problems: list[str] = []
         self._plugins: list[str] = []  # that the command or the environment names
-        self._whole: dict[str, Any] = {}  # the config of the job checked last, with its part ``hydra``
+        self._last: tuple[Any, dict[str, Any]] = (None, {})  # the DictConfig of the job checked last, and its values
 
     def run(self, words: Sequence[str], *, multirun: bool) -> Checked:
         """Check all words.
@@ -147,10 +148,13 @@ class CommandCheck:
         problems += self._cannot_resume(found, is_sweep)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        sweep_dir = str(resolve_value(self._whole, "hydra.sweep.dir")) if is_sweep else ""
-        return Checked(
-            tuple(words), found, is_sweep, swept, self._whole["hydra"], Path(sweep_dir), composer.extra_dir, self
-        )
+        whole = self._config_of_last_job()
+        sweep_dir = str(resolve_value(whole, "hydra.sweep.dir")) if is_sweep else ""
+        return Checked(tuple(words), found, is_sweep, swept, whole["hydra"], Path(sweep_dir), composer.extra_dir, self)
+
+    def _config_of_last_job(self) -> dict[str, Any]:
+        config, plain = self._last
+        return {**plain, "hydra": plain_config(config, "hydra")}
 
     def job(self, words: Sequence[str]) -> Job:
         """Return the job of one combination of a sweep, whose words have one value for each key.
@@ -182,7 +186,7 @@ class CommandCheck:
             raise ConfigError(*files_read.refused)
         files = [(package, file) for path, package in files_read.places if (file := composer.file(path)) is not None]
         origins = Origins(files, {each.key_or_group for each in overrides if not composer.is_group(each)})
-        plain = plain_config(config)
+        plain = copy.deepcopy(files_read.plain)
         hydra = HydraKeys(config, origins)
         if files_read.foreign:
             problems += [*hydra.from_files(), *too_large({**plain, "hydra": plain_config(config, "hydra")})]
@@ -203,7 +207,7 @@ class CommandCheck:
             else:
                 lay(plain, override, problems)
         plain["plugins"] = list(self._plugins)
-        self._whole = {**plain, "hydra": plain_config(config, "hydra")}
+        self._last = config, plain
         endless = too_large(plain)
         if problems or endless:
             raise ConfigError(*problems, *(endless or _problems_of(plain, origins)))
@@ -242,7 +246,8 @@ class CommandCheck:
             return []
         what = wanted[0].settings.resume
         if is_sweep:
-            place = str(self._whole["hydra"]["sweep"]["dir"]).replace("${sweep_dir}", str(self._whole["sweep_dir"]))
+            whole = self._config_of_last_job()
+            place = str(whole["hydra"]["sweep"]["dir"]).replace("${sweep_dir}", str(whole["sweep_dir"]))
             key, same = "sweep_dir", not is_new_each_time(place)
         else:
             key, place, same = "run_dir", wanted[0].settings.run_dir, wanted[0].fixed_run_dir

@@ -149,6 +149,7 @@ class Composer:
             try:
                 config = self.loader.load_configuration(self.name, list(words), RunMode.RUN)
                 self.files_read.places = [(each.config_path or "", each.package or "") for each in self.loader.defaults]
+                self.files_read.plain = plain_config(config)
             except ConfigError as error:
                 raise FileError(*error.problems) from error
             except FAULTS as error:

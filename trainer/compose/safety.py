@@ -157,11 +157,13 @@ class FilesRead:
         foreign: a file of the user was read.
         refused: a line for each part of such a file that is refused.
         places: the composed files in order, such as ``model/cnn``, each with the place of its keys, ``model``.
+        plain: the composed config as plain containers, without the part ``hydra``.
     """
 
     foreign: bool = False
     refused: list[str] = field(default_factory=list)
     places: list[tuple[str, str]] = field(default_factory=list)
+    plain: dict[str, Any] = field(default_factory=dict)
 
 
 class ReadsFiles(Protocol):

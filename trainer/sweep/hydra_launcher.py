@@ -38,6 +38,7 @@ class HydraLauncher:
     def __init__(self, checked: Checked, folder: Path, max_jobs: int | None) -> None:
         self.max_jobs = max_jobs or 2**31
         self._jobs: list[SweepJob] = []
+        self._folder = folder
         composer = checked.check.composer
         hydra = [word for word in checked.words if key_of(word).startswith(("hydra.", "hydra/"))]
         words = [*dict.fromkeys([*composer.choices(checked.overrides), *hydra])]
@@ -52,15 +53,22 @@ class HydraLauncher:
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
         """Launch the queued jobs; the run directory of each tells its outcome, wherever it ran."""
         jobs, self._jobs = self._jobs, []
-        plain = {job.folder.name: job_to_plain(job.job) for job in jobs}
+        names = [self._name_of(job) for job in jobs]
+        plain = {name: job_to_plain(job.job) for name, job in zip(names, jobs, strict=True)}
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(config_loader=self._loader, callbacks=Callbacks()),
             task_function=functools.partial(run_launched, plain),
             config=self._config,
         )
-        words = [[f"hydra.sweep.subdir={quoted(job.folder.name)}"] for job in jobs]
+        words = [[f"hydra.sweep.subdir={quoted(name)}"] for name in names]
         launcher.launch(words, initial_job_idx=jobs[0].number if jobs else 0)
         return [(job, _outcome_of(job)) for job in jobs]
+
+    def _name_of(self, job: SweepJob) -> str:
+        """Return a name that no other job has: the run directory within the sweep's folder, or the job's number."""
+        if job.folder.is_relative_to(self._folder):
+            return str(job.folder.relative_to(self._folder))
+        return f"{job.number}-{job.folder.name}"
 
     def stop(self, job: SweepJob) -> None:
         """Do nothing: a launcher waits for its jobs."""
@@ -73,7 +81,7 @@ def run_launched(jobs: Mapping[str, Mapping[str, Any]], config: object) -> None:
     """Run one of the jobs of a launcher, in whatever process it has chosen.
 
     Args:
-        jobs: by the name of their run directory, as ``job_to_plain`` has written them down.
+        jobs: by the name that ``hydra.sweep.subdir`` gives them, as ``job_to_plain`` has written them down.
         config: Hydra's, which is not read: the job has been checked already.
     """
     try:
