@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -16,7 +17,7 @@ from hydra.errors import HydraException
 
 from trainer.config import GROUPS, Settings, yaml_file
 from trainer.config.messages import unknown_key
-from trainer.config.registry import registries
+from trainer.config.registry import LoadError, registries
 from trainer.config.settings import key_of
 from trainer.config.signature import keys_in
 
@@ -53,9 +54,13 @@ def _goes_on(rest: Sequence[str]) -> bool:
     """Return whether the next word continues this word: it is no override, and names no key or option."""
     if not rest or "=" in rest[0] or rest[0].startswith("~"):
         return False
-    components = [(each, name) for each in registries().values() for name in each.names()]
-    names = {name for _, name in components} | {key for each, name in components for key in each.keys(name)}
-    return rest[0] not in names | keys_in(Settings).keys()
+    names = set(keys_in(Settings))
+    for registry in registries().values():
+        for name in registry.names():
+            names.add(name)
+            with contextlib.suppress(LoadError):  # a broken plugin, which is reported elsewhere
+                names |= registry.keys(name).keys()
+    return rest[0] not in names
 
 
 def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:

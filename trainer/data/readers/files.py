@@ -291,7 +291,8 @@ def divide(
     except ConfigError:
         if options.preprocessing is None:
             raise
-        return parts["train"], None, parts["train"]  # too few samples to cut, which a finished run may still read
+        # too few samples to cut; a finished run may still be evaluated on them, on its own test split if there is one
+        return train, val, parts["train"] if test is None else test
     return train, val, test
 
 
