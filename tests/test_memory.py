@@ -32,6 +32,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @glibc
 @pytest.mark.parametrize(
     ("words", "answers", "least", "most"),

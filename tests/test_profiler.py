@@ -134,6 +134,7 @@ def test_data_workers_are_not_recorded_but_waiting_for_them_is(tmp_path: Path) -
     assert "data " in out
 
 
+@pytest.mark.slow
 def test_of_several_processes_the_first_is_recorded(tmp_path: Path) -> None:
     words = ["device=ddp", "device.processes=2", "epochs=1", "run_dir=here"]
     code, out, errors = run([*COMMAND, "profile=true", *words, *SMALL], tmp_path)
@@ -142,6 +143,7 @@ def test_of_several_processes_the_first_is_recorded(tmp_path: Path) -> None:
     assert steps(tmp_path / "here") == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["early", "late"])
 def test_a_run_that_is_stopped_saves_first_and_then_shows_what_there_is(tmp_path: Path, moment: str) -> None:
     program = STOPPING.format(5 if moment == "early" else 15)

@@ -97,6 +97,7 @@ def test_the_commit_and_what_differs_from_it_are_recorded(tmp_path: Path, monkey
     assert "-one\n+two" in recorded["diff"]
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_second_have_two_directories(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "cli.py"), "max_steps=2", "logger=none", "run_dir=same-second"]
     program = (

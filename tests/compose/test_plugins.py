@@ -167,6 +167,7 @@ def test_a_yaml_of_the_users_own_goes_before_the_signature(folder: Path) -> None
     assert "++" not in (run_dir / "overrides.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_the_environment_and_modules_name_plugins_too(folder: Path) -> None:
     assert train(folder, "model=flat", "dry_run=true").returncode == 2
     assert train(folder, "model=flat", "dry_run=true", TRAINER_PLUGINS="my_models.py").returncode == 0
@@ -177,6 +178,7 @@ def test_the_environment_and_modules_name_plugins_too(folder: Path) -> None:
     assert train(folder, "plugins=[package.parts]", "model=flat", "dry_run=true").returncode == 0
 
 
+@pytest.mark.slow
 def test_an_installed_package_is_found_by_its_entry_point(folder: Path) -> None:
     site = folder / "site"
     (site / "their_package").mkdir(parents=True)
@@ -250,6 +252,7 @@ def test_a_component_that_registers_in_a_way_that_cannot_be_read_is_imported(fol
     assert train(folder, "plugins=[my_models.py]", "model=flat", "dry_run=true").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_plugin_works_in_a_sweep(folder: Path) -> None:
     done = train(folder, "-m", "plugins=[my_models.py]", "model=flat,cnn", "max_steps=1", "logger=none")
     assert done.returncode == 0, done.stderr
@@ -262,6 +265,7 @@ def test_a_zip_is_no_plugin(folder: Path) -> None:
     assert "plugins: a.zip: no such module" in train(folder, "plugins=[a.zip]").stderr
 
 
+@pytest.mark.slow
 def test_what_is_often_done_wrong_is_said(folder: Path) -> None:
     def answer(code: str, *words: str) -> str:
         (folder / "my_models.py").write_text(code)

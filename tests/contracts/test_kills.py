@@ -10,7 +10,7 @@ import pytest
 from tests import kills
 
 
-@pytest.mark.parametrize("scenario", ["cnn", "cnn, onecycle, ema, streamed"])
+@pytest.mark.parametrize("scenario", ["cnn", pytest.param("cnn, onecycle, ema, streamed", marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_up_to_three_times_ends_as_if_nobody_had(scenario: str) -> None:
     wanted, seconds = kills.undisturbed(scenario)
     assert len(wanted["metrics"]) > 10 and wanted["summary"]["state"] == "finished"

@@ -34,7 +34,10 @@ def check(train: Train, words: list[str], floor: float) -> None:
     assert result.summary["test/accuracy"] >= floor
 
 
-@pytest.mark.parametrize("model", registry("model").names())
+MODELS = [pytest.param(name, marks=[pytest.mark.slow] * (name == "torchvision")) for name in registry("model").names()]
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_every_model_learns_digits(train: Train, model: str) -> None:
     words, floor = MODEL_WORDS.get(model, ([], FLOOR))
     check(train, [f"model={model}", *words], floor)
@@ -45,6 +48,7 @@ def test_every_optimizer_learns_digits(train: Train, optimizer: str) -> None:
     check(train, [f"optimizer={optimizer}"], FLOOR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", registry("scheduler").names())
 def test_every_schedule_learns_digits(train: Train, scheduler: str) -> None:
     check(train, [f"scheduler={scheduler}"], FLOOR)

@@ -34,7 +34,13 @@ def test_there_are_enough_of_them() -> None:
     assert len({words for words, _ in COMMANDS}) == len(COMMANDS)
 
 
-@pytest.mark.parametrize(("command", "wanted"), COMMANDS, ids=[words for words, _ in COMMANDS])
+SLOW = "range(1002"  # a sweep of so many values takes some 15 s to check
+CASES = [
+    pytest.param(words, wanted, id=words, marks=[pytest.mark.slow] * (SLOW in words)) for words, wanted in COMMANDS
+]
+
+
+@pytest.mark.parametrize(("command", "wanted"), CASES)
 def test_a_wrong_command_is_one_line_for_each_mistake(
     train: Train, stranger: Path, command: str, wanted: list[str]
 ) -> None:

@@ -24,6 +24,7 @@ from trainer.processes.world import current_world, job_from_plain, job_to_plain
 from trainer.spec import Spec
 
 
+@pytest.mark.slow
 def test_from_python_the_model_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = ("TRAINER_JOB", "OMP_NUM_THREADS", "TORCH_CPP_LOG_LEVEL")

@@ -166,6 +166,7 @@ def test_a_run_that_compiles_is_left_at_once_and_goes_on(tmp_path: Path) -> None
     assert kills.lines(tmp_path / "run" / "metrics.jsonl") == kills.lines(tmp_path / "parts" / "metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_what_goes_on_after_a_signal_in_any_phase_ends_as_if_there_had_been_none(folder: Path) -> None:
     whole = start(folder, *PLUGIN)
     assert whole.wait(timeout=120) == 0
@@ -226,6 +227,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_data_workers_too_and_harms_nothing(fol
     pytest.fail("a data worker is left")
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_sweep_and_the_clock_only_its_job(train: Train) -> None:
     result = train("--multirun", "seed=0,1", "max_time=4s", "epochs=100000", "logger=none", "hydra.sweep.dir=sweep")
     assert result.code == TERMINATED

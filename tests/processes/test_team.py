@@ -80,6 +80,7 @@ def test_two_processes_of_torchrun_train_as_one_does(train: Train, tmp_path: Pat
     assert out.count("val/accuracy 0.") >= 4
 
 
+@pytest.mark.slow
 def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Path) -> None:
     words = (*SIZES, "log_every=1", "seed=3")
     # not Adam: the bias before a normalisation has a gradient of 0, whose rounding it would enlarge to whole steps
@@ -104,6 +105,7 @@ def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Pat
     assert "2 finished" in out
 
 
+@pytest.mark.slow
 def test_three_processes_and_a_data_set_that_is_smaller(train: Train, tmp_path: Path) -> None:
     few = [*FEW, "accumulate=2", "model.norm=batch", "optimizer=sgd"]  # micro-batches of 2 and 3 samples
     words = [*WORDS, *few, "--multirun", "batch_size=4,5"]
@@ -138,6 +140,7 @@ def test_torchrun_can_start_the_installed_command(train: Train, tmp_path: Path) 
         assert_same_training(train(*WORDS, *SIZES, f"model={model}", f"ema={ema}").run_dir, run_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [("model=cnn", "optimizer=adam"), ("model=gru", "optimizer=sgd")], ids=" ".join)
 def test_sharded_weights_train_as_whole_ones(train: Train, tmp_path: Path, chosen: tuple[str, str]) -> None:
     words = (*WORDS, "batch_size=67", "ema=0.9", "clip_norm=1.0", "accumulate=2", "epochs=2", *chosen)
@@ -235,6 +238,7 @@ def test_an_error_of_one_process_is_told_once_and_last_with_its_rank(folder: Pat
     assert "in forward" in log and 'raise ValueError("the model does not like this")' in log
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_on_one_rank_leaves_the_next_ones_right(folder: Path) -> None:
     words = [*PLUGIN, "--multirun", "model.call=5,1000,6", "seed=1"]
     code, _, errors = run([*torchrun(2), CLI, *words], folder)
@@ -309,6 +313,7 @@ def wait_for(processes: Processes, path: Path) -> None:
     processes.until(lambda: path.exists() and path.stat().st_size > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -343,6 +348,7 @@ def test_the_curve_goes_on_with_another_number_of_processes(train: Train, tmp_pa
     assert_same_training(train(*WORDS, "batch_size=67", "epochs=2").run_dir, tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [TRAIN, pytest.param([*torchrun(2), CLI], marks=pytest.mark.slow)], ids=("own", "torchrun")
 )
@@ -375,6 +381,7 @@ def kill_a_rank(folder: Path, draw: random.Random, seconds: float) -> str:
     return f"rank {rank} after {moment:.2f} s, restarted: {'restart  ' in out}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_rank_that_is_killed_at_any_moment_changes_nothing(tmp_path: Path, runs: int) -> None:
     (tmp_path / "whole").mkdir()

@@ -357,6 +357,7 @@ def test_a_moved_run_goes_on_where_it_is_now(again: Again, tmp_path: Path) -> No
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.slow
 def test_the_second_of_two_at_once_is_refused_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
     words = [sys.executable, str(REPOSITORY / "cli.py"), *SMALL, "run_dir=here", "resume=auto", "epochs=100000"]
     words += ["dataset.in_memory=false", "dataset.workers=2"]  # whose processes outlive it for a while

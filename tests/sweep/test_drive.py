@@ -111,6 +111,7 @@ def test_a_sweep_ends_in_a_table_a_file_a_page_and_the_best_command(folder: Path
     assert "<svg" in (folder / "s" / "summary.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_ends_as_the_undisturbed_one_and_leaves_finished_runs_alone(folder: Path) -> None:
     words = [*FAST[:1], "seed=range(0,4)", "epochs=12", "checkpoint.every_steps=10"]
     with started([*TRAIN, "-m", "sweep_dir=s", *words], folder) as processes:
@@ -135,6 +136,7 @@ def test_a_sweep_that_was_killed_ends_as_the_undisturbed_one_and_leaves_finished
     assert killed == undisturbed
 
 
+@pytest.mark.slow
 def test_runs_that_fail_end_no_others_and_are_tried_again(folder: Path) -> None:
     words = [*FAST[1:], "logger=none", "plugins=[fragile.py]", "model=fragile", "model.how=kill,broken,raise,train"]
     code, out, errors = sweep(folder, *words)
@@ -163,6 +165,7 @@ def test_runs_that_fail_end_no_others_and_are_tried_again(folder: Path) -> None:
     assert len((folder / "s" / "2-how=raise" / "train.log").read_text()) > len(log)
 
 
+@pytest.mark.slow
 def test_on_error_stop_starts_no_more_and_the_same_command_goes_on(folder: Path) -> None:
     words = [*FAST, "plugins=[fragile.py]", "model=fragile", "model.how=raise,wait,train", "sweep.on_error=stop"]
     code, out, _ = sweep(folder, *words)
@@ -173,6 +176,7 @@ def test_on_error_stop_starts_no_more_and_the_same_command_goes_on(folder: Path)
     assert [row["state"] for row in rows(folder)] == ["failed", "finished", "finished"]
 
 
+@pytest.mark.slow
 def test_on_error_stop_lets_the_others_save_first(folder: Path) -> None:
     words = ["logger=none", "plugins=[fragile.py]", "model=fragile", "model.how=wait,after"]
     code, _, _ = sweep(folder, *words, "sweep.parallel=2", "sweep.on_error=stop")
@@ -196,6 +200,7 @@ def test_a_signal_saves_what_is_under_way_and_prints_the_table(folder: Path, num
     assert errors.startswith("train: ") and errors.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_more_values_and_more_epochs_the_second_time(folder: Path) -> None:
     assert sweep(folder, *FAST, "seed=1,0")[0] == 0
     before = digests(folder)
@@ -224,6 +229,7 @@ def test_sweep_last_is_the_newest_and_an_interrupted_sweep_of_a_file_goes_on_too
     assert len(list(folder.glob("outputs/sweeps/*/*/*/config.yaml"))) == 2
 
 
+@pytest.mark.slow
 def test_two_commands_cannot_do_one_sweep_at_once(folder: Path) -> None:
     words = [*TRAIN, "-m", "sweep_dir=s", "logger=none", "epochs=10000", "seed=0,1"]
     with started(words, folder) as processes:
@@ -265,6 +271,7 @@ def test_a_mistake_is_a_line_and_nothing_is_written(tmp_path: Path, words: Seque
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_runs_that_the_user_has_named_do_not_lose_each_other(folder: Path) -> None:
     code, out, errors = sweep(folder, *FAST, "run_dir=o/1a,o/1b,p/1a", "sweep.parallel=2")
     assert (code, errors) == (0, "")
@@ -282,6 +289,7 @@ def test_two_runs_with_one_folder_are_refused_and_nothing_is_trained(folder: Pat
     assert not (folder / "s").exists() and not (folder / "o").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_another_is_never_taken_for_ones_own(folder: Path) -> None:
     words = [*FAST, "optimizer.lr=1e-3,1e-2", "run_dir=o/${optimizer.lr}"]
     assert sweep(folder, *words, "seed=0")[0] == 0
@@ -292,6 +300,7 @@ def test_a_run_of_another_is_never_taken_for_ones_own(folder: Path) -> None:
     assert all("val/accuracy" not in row for row in rows(folder))
 
 
+@pytest.mark.slow
 def test_each_run_begins_as_the_first_one_of_its_process(folder: Path) -> None:
     words = ["device=cpu", "device.threads=1,null", "plugins=[fragile.py]", "model=fragile", "model.how=raise,train"]
     code, _, _ = sweep(folder, *FAST, *words)
@@ -303,6 +312,7 @@ def test_each_run_begins_as_the_first_one_of_its_process(folder: Path) -> None:
     assert threads == {"1-threads=1": 1, "3-threads=null": torch.get_num_threads()}
 
 
+@pytest.mark.slow
 def test_the_table_is_there_when_the_command_is_killed(folder: Path) -> None:
     words = ["logger=none", "epochs=10", "seed=range(0,50)"]
     with started([*TRAIN, "-m", "sweep_dir=s", *words], folder) as processes:

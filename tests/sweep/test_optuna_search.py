@@ -101,6 +101,7 @@ def test_a_search_that_was_killed_goes_on_with_the_trial_under_way(tmp_path: Pat
     assert "resume   after step" in resumed.read_text()
 
 
+@pytest.mark.slow
 def test_a_recipe_holds_a_search_and_the_best_is_repeated_with_it(tmp_path: Path) -> None:
     (tmp_path / "my" / "experiment").mkdir(parents=True)
     (tmp_path / "my" / "experiment" / "search.yaml").write_text("""\
@@ -145,6 +146,7 @@ def test_several_objectives_have_a_front_and_machines_share_a_storage(tmp_path: 
     assert [len(trial.values) for trial in shared.trials] == [2] * 5
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
     words = ["model.channels=[8,8,8,8],[8]", "hydra.sweeper.n_trials=3", "epochs=1", "limit_batches=3"]
     out, errors = search(tmp_path, *words, code=2)
@@ -190,6 +192,7 @@ def test_a_search_without_a_space_is_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_with_more_trials_and_as_no_other(tmp_path: Path) -> None:
     words = [*SPACE[:1], "epochs=1", "limit_batches=3", "monitor=val/loss"]
     search(tmp_path, *words, "hydra.sweeper.n_trials=2")
@@ -343,6 +346,7 @@ def test_a_command_that_was_killed_before_it_told_tells_it_now(tmp_path: Path) -
     assert following is not None and following.folder != job.folder
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_killed_while_it_was_proposed_is_proposed_again(tmp_path: Path) -> None:
     words = [*SPACE[:1], "hydra.sweeper.pruner=none", "epochs=1", "limit_batches=3"]
     search(tmp_path, *words, "hydra.sweeper.n_trials=1")
