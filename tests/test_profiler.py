@@ -181,6 +181,7 @@ def test_a_trace_that_cannot_be_written_ends_nothing(train: Train, monkeypatch: 
     assert not list(result.run_dir.glob("profile/*"))
 
 
+@pytest.mark.slow
 def test_nobody_pays_for_a_profile_that_is_not_wanted(tmp_path: Path) -> None:
     code = "import sys, cli\ncli.main()\nsys.exit('trainer.profiler' in sys.modules)\n"
     for words, wanted in ((["max_steps=1"], 0), (["max_steps=1", "profile=true"], 1)):

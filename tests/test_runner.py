@@ -130,6 +130,7 @@ def test_a_run_dir_of_the_users_own_is_taken_as_it_is_and_never_shared(train: Tr
     assert (tmp_path / "mine" / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_of_two_runs_told_to_use_one_folder_the_second_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "cli.py"), "max_steps=2", "logger=none", "run_dir=same"]
     runs = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -138,6 +138,7 @@ def test_every_kind_of_component_can_come_from_a_file(folder: Path) -> None:
     assert "teeth: 2" in config
 
 
+@pytest.mark.slow
 def test_their_keys_are_checked_explained_and_suggested_as_ours_are(folder: Path) -> None:
     done = train(folder, "plugins=[my_models.py]", "model=flat", "model.gian=2", "model.dropout=1.5")
     assert done.returncode == 2
@@ -153,6 +154,7 @@ def test_their_keys_are_checked_explained_and_suggested_as_ours_are(folder: Path
     assert "gain: 1" in train(folder, "plugins=[my_models.py]", "model=flat", "--cfg", "job").stdout
 
 
+@pytest.mark.slow
 def test_a_yaml_of_the_users_own_goes_before_the_signature(folder: Path) -> None:
     (folder / "mine" / "model").mkdir(parents=True)
     (folder / "mine" / "model" / "flat.yaml").write_text("# Stronger.\nname: flat\ngain: 5\n")
@@ -222,6 +224,7 @@ def test_a_plugin_that_fails_shows_its_own_error_and_where(folder: Path, code: s
     assert not (folder / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_name_used_twice_is_an_error(folder: Path) -> None:
     (folder / "other.py").write_text(MODEL)
     done = train(folder, "plugins=[my_models.py,other.py]", "model=flat", "dry_run=true")
@@ -237,6 +240,7 @@ def test_a_name_used_twice_is_an_error(folder: Path) -> None:
     assert "metrics: accuracy: registered twice for classification" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_key_without_a_default_has_to_be_given(folder: Path) -> None:
     (folder / "my_models.py").write_text(MODEL.replace("PositiveInt = 1", "PositiveInt"))
     done = train(folder, "plugins=[my_models.py]", "model=flat", "dry_run=true")
@@ -245,6 +249,7 @@ def test_a_key_without_a_default_has_to_be_given(folder: Path) -> None:
     assert "model.gain     (must be given)" in train(folder, "plugins=[my_models.py]", "model=flat", "-h").stdout
 
 
+@pytest.mark.slow
 def test_a_component_that_registers_in_a_way_that_cannot_be_read_is_imported(folder: Path) -> None:
     code = MODEL.replace("@MODELS.register\n", "") + "\nfor part in [Flat]:\n    MODELS.register(part)\n"
     (folder / "my_models.py").write_text(code)

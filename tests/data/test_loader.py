@@ -181,7 +181,10 @@ def failing(seed: int, *, how: str) -> Data:
 '''
 
 
-@pytest.mark.parametrize("how", ["raises", "killed", "left"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("how", ["raises", pytest.param("killed", marks=SLOW), pytest.param("left", marks=SLOW)])
 def test_a_data_worker_that_fails_ends_the_run_with_its_own_error(tmp_path: Path, how: str) -> None:
     (tmp_path / "failing.py").write_text(FAILING)
     words = ["plugins=[failing.py]", "dataset=failing", f"dataset.how={how}", "logger=none", "epochs=2"]

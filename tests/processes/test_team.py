@@ -164,6 +164,7 @@ def test_every_device_goes_on_with_the_checkpoints_of_another(train: Train, tmp_
     assert_same_training(train(*words, "epochs=3").run_dir, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_wrong_words_end_every_process_with_one_message(tmp_path: Path) -> None:
     code, out, errors = run([*torchrun(2), CLI, "model=cn", "--multirun"], tmp_path)
     assert code == 1  # torchrun's own, whatever its processes say

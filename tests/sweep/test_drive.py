@@ -221,6 +221,7 @@ def test_a_sweep_takes_more_values_and_more_epochs_the_second_time(folder: Path)
     assert yaml.safe_load((folder / "s" / "overrides.yaml").read_text())[-1] == "epochs=2"
 
 
+@pytest.mark.slow
 def test_sweep_last_is_the_newest_and_an_interrupted_sweep_of_a_file_goes_on_too(folder: Path) -> None:
     assert run([*TRAIN, "-m", *FAST, "seed=0,1"], folder)[0] == 0
     code, out, errors = run([*TRAIN, "sweep=last"], folder)

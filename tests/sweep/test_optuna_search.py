@@ -357,6 +357,7 @@ def test_a_trial_that_was_killed_while_it_was_proposed_is_proposed_again(tmp_pat
     assert [row["state"] for row in rows(tmp_path)] == ["finished"] * 2
 
 
+@pytest.mark.slow
 def test_an_objective_that_no_run_has_is_named(tmp_path: Path) -> None:
     words = [
         *SPACE[:1],
