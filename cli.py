@@ -1,4 +1,7 @@
-"""The command ``train``: parse the words, compose and check the config, run. No torch before a run starts."""
+"""The command ``train``: parse the command line, compose and check the config, and start the run.
+
+torch is imported only when a run starts.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from trainer.commands.exit_code import ExitCode
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command ``train`` and return its exit code; each mistake is a line on stderr.
+    """Run the command ``train`` and return its exit code; each error is one line on stderr.
 
     Args:
-        words: the command line; None takes the command line of the process.
+        words: the arguments of the command; None takes ``sys.argv[1:]``.
     """
     with ExitCode() as code:
         from trainer.processes import launch, leader
@@ -22,7 +25,7 @@ def main(words: list[str] | None = None) -> int:
             from trainer import worker
 
             code.value = worker.follow()
-        elif (ended := leader.read_note("ended")) is not None:  # an earlier attempt of torchrun ended for good
+        elif (ended := leader.read_note("ended")) is not None:  # an earlier attempt ended with a final exit code
             code.value = int(ended)
         else:
             from trainer.compose import options
@@ -30,7 +33,7 @@ def main(words: list[str] | None = None) -> int:
             command = options.parse(sys.argv[1:] if words is None else words)
             if (text := command.text()) is not None:  # --help, --version
                 print(text)
-            elif (checked := command.checked) is None:  # --cfg, --info, sweepers of other packages
+            elif (checked := command.checked) is None:  # --cfg, --info, a sweeper of another package
                 from trainer.sweep.by_hydra import run_hydra
 
                 run_hydra(command)
@@ -41,7 +44,7 @@ def main(words: list[str] | None = None) -> int:
             elif launch.needs_launch((job := checked.jobs[0]).settings):
                 launch.launch(job)
             else:
-                from trainer.runner import run  # imports torch, 1.5 s: only after the config proved right
+                from trainer.runner import run  # imports torch (1.5 s), so the config is checked first
 
                 run(job)
     return code.value

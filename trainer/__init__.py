@@ -1,4 +1,4 @@
-"""The config-driven training command for PyTorch: configs choose, registries find, one engine trains.
+"""A config-driven training command for PyTorch: a config names components, and one engine trains the model.
 
 ``train`` is also available from Python:
 
@@ -6,7 +6,7 @@
 
     summary, model = run(compose("model=cnn", "epochs=3"))
 
-A finished run is opened from its run directory:
+To open a finished run, pass its run directory:
 
     from trainer import load
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import trainer.compose  # noqa: F401  # the package, before the function of the same name takes its place here
+import trainer.compose  # noqa: F401  # imported first, else it would replace the function compose below
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,14 +41,14 @@ _MODULES = {
 
 
 def compose(*words: str, config_dir: str | Path | None = None) -> Job:
-    """Return the job that ``train`` makes of the same words: ``compose("model=cnn", "optimizer.lr=3e-4")``.
+    """Return the checked job that ``train`` would run: ``compose("model=cnn", "optimizer.lr=3e-4")``.
 
     Args:
         words: overrides, as on the command line.
-        config_dir: a folder of YAML files of your own, as ``--config-dir``.
+        config_dir: a folder with YAML files of your own, like ``--config-dir``.
 
     Raises:
-        ConfigError: with every mistake, one line each.
+        ConfigError: the config is wrong; the message has one line for each mistake.
     """
     from trainer.compose import check_command
 
@@ -56,7 +56,7 @@ def compose(*words: str, config_dir: str | Path | None = None) -> Job:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import trainer`` takes no time."""
+    """Import a public name when it is first used, so that ``import trainer`` is fast."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""The command ``trainer``, which is also ``python -m trainer``: hands its words to ``train`` or another command."""
+"""The command ``trainer`` (also ``python -m trainer``): pass the arguments to ``train`` or to another command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(words: list[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     Args:
-        words: the command line; None takes the command line of the process.
+        words: the arguments of the command; None takes ``sys.argv[1:]``.
     """
     words = sys.argv[1:] if words is None else words
     completes = "_ARGCOMPLETE" in os.environ
@@ -39,7 +39,7 @@ def main(words: list[str] | None = None) -> int:
         near = did_you_mean(words[0], known) or ";"
         print(f"trainer: error: {words[0]}: no such command{near} commands: {', '.join(known)}", file=sys.stderr)
         return 2
-    # the parser of the command itself: only a parser without subcommands lets words and options alternate
+    # use the command's own parser: a parser with subcommands cannot mix positional arguments and options
     return _run(words[0], of_command[words[0]].parse_intermixed_args(words[1:]))
 
 
@@ -72,10 +72,10 @@ def _module(command: str) -> Any:
 
 
 def _parsers(filled: Iterable[str]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """Return the parser of ``trainer`` and the parsers of its commands.
+    """Return the parser of ``trainer``, and the parsers of its commands by name.
 
     Args:
-        filled: the commands whose arguments are added; the modules of the others are not imported.
+        filled: the commands whose arguments are added; the modules of all other commands are not imported.
     """
     parser = _Parser(prog="trainer", description="Everything around train. Other words are handed to train.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
@@ -100,7 +100,7 @@ def _complete(parser: argparse.ArgumentParser, of_command: Mapping[str, argparse
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with exit code 2."""
+    """An argument parser that prints an error as one line and exits with code 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         print(f"trainer: error: {message}", file=sys.stderr)

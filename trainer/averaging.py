@@ -12,14 +12,14 @@ from torch import Tensor, nn
 class Ema:
     """A copy of a model whose weights are averaged after every step (Polyak and Juditsky 1992).
 
-    average = decay * average + (1 - decay) * weights. The decay starts low and rises, min(decay, (1 + step) / (10 +
-    step)), so that the first weights are soon forgotten (like TensorFlow's ExponentialMovingAverage). Floating-point
-    buffers, such as those of BatchNorm, are averaged too; other buffers are copied. torch's AveragedModel would wait
-    for the device in every step, because it reads a counter there.
+    average = d * average + (1 - d) * weights, where d = min(decay, (1 + step) / (10 + step)) is low at first, so that
+    the average soon forgets the first weights (like TensorFlow's ExponentialMovingAverage). Floating-point buffers,
+    such as those of BatchNorm, are averaged too; other buffers are copied. torch's AveragedModel would wait for the
+    device in every step, because it reads a counter on the device.
 
     Args:
         model: the model whose weights are averaged.
-        decay: between 0 and 1.
+        decay: the largest value of d, between 0 and 1.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -28,10 +28,10 @@ class Ema:
 
     @functools.cached_property
     def _pairs(self) -> tuple[list[tuple[list[Tensor], list[Tensor]]], list[tuple[Tensor, Tensor]]]:
-        """The groups of averaged tensors with their weights, and the pairs of copied tensors.
+        """The groups (averages, tensors of the model) to average, and the pairs of other tensors to copy.
 
-        They are first read after the models have been sharded. Weights may be sharded and buffers never are, so
-        parameters and buffers form two groups.
+        They are collected at the first update, after both models have been sharded. Parameters and buffers form
+        separate groups, because parameters may be sharded and buffers never are.
         """
         ours, theirs = self.model, self._followed
         weights = list(zip(ours.parameters(), theirs.parameters(), strict=True))

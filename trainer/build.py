@@ -32,19 +32,19 @@ from trainer.processes.team import get_team
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 from trainer.spec import Spec
 
-MAX_EVALUATED = 128  # samples of an evaluation batch; larger ones are hardly faster
-MAX_TIMES = 8  # training batch sizes; an evaluation keeps no activations, so this takes no more memory than training
-MAX_VALUES = 2**20  # values that a model reads in an evaluation batch
+MAX_EVALUATED = 128  # samples in an evaluation batch; larger batches are hardly faster
+MAX_TIMES = 8  # largest ratio to the training batch size; an evaluation stores no activations, so memory suffices
+MAX_VALUES = 2**20  # input values in an evaluation batch
 
 
 def assemble(settings: Settings, *, alone: bool = False) -> Parts:
-    """Build everything that a config names; nothing is written to the disk.
+    """Build everything that a config names, without writing to the run directory.
 
     Args:
-        alone: build for one process although the config is for several.
+        alone: build for a single process even if the config asks for several.
 
     Raises:
-        ConfigError: parts of the config cannot work together; the error has every problem that was found.
+        ConfigError: parts of the config do not fit together; the error lists every problem found.
     """
     _prepare_process(settings)
     problems: list[str] = []
@@ -100,15 +100,15 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
 
 
 def _prepare_process(settings: Settings) -> None:
-    """Set what is global in the process: allocator, random numbers, kernels, garbage collector."""
+    """Apply the settings that are global to the process: allocator, random seeds, kernels, garbage collector."""
     keep_freed_memory(settings.keep_freed_memory)
     seed_all(settings.seed)
     choose_kernels(settings.deterministic)
-    collect_garbage()  # all large imports are done
+    collect_garbage()  # enables the collector again, because all large imports are done
 
 
 def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
-    """Choose the placement of the model, the precision, and the share of every batch that this process takes."""
+    """Choose the placement of the model, the precision, and this process's share of every batch."""
     world = get_team().world
     share = Share(settings.micro_batch_size, world.rank, world.size)
     placement = build(DEVICES, settings.device)
@@ -124,7 +124,7 @@ def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
 
 @contextmanager
 def _collected(problems: list[str]) -> Iterator[None]:
-    """Collect the problems of a ConfigError instead of raising it, so that independent steps report theirs together."""
+    """Add the problems of a ConfigError to ``problems`` instead of raising it, to report several errors together."""
     try:
         yield
     except ConfigError as error:
@@ -132,10 +132,10 @@ def _collected(problems: list[str]) -> Iterator[None]:
 
 
 def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
-    """Check that no key is set that has no effect without a val split.
+    """Check that no key is set that needs a val split.
 
     Raises:
-        ConfigError: some are set; with a line for each.
+        ConfigError: keys that need a val split are set; one line for each key.
     """
     useless = {
         "patience": settings.patience is not None,
@@ -152,7 +152,7 @@ def build(registry: Registry, config: Component, *runtime: Any, **optional: Any)
     """Build a component with ``registry.build``.
 
     Raises:
-        ConfigError: the component raises a ValueError, or does not fit into memory; the error names the group.
+        ConfigError: the component cannot be loaded, raises a ValueError, or does not fit into memory.
     """
     try:
         return registry.build(config, *runtime, **optional)
@@ -175,5 +175,5 @@ def seed_all(seed: int) -> None:
 
 
 def evaluation_batch_size(batch_size: int, spec: Spec) -> int:
-    """Return the batch size of evaluations: that of training, or a larger one that takes no more memory."""
+    """Return the batch size for evaluation: that of training, or a larger one that takes no more memory."""
     return max(batch_size, min(MAX_EVALUATED, MAX_TIMES * batch_size, MAX_VALUES // math.prod(spec.shape)))

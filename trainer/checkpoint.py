@@ -1,8 +1,8 @@
-"""Saving, loading and keeping checkpoints, which are dicts of ``name -> state dict``.
+"""Save, load and keep checkpoints: dicts that map the name of an object to its state dict.
 
-A file holds plain types and tensors only, so ``weights_only=True`` always loads it: opening a checkpoint runs no code.
-The file is the zip archive of ``torch.save`` with its own SHA-256 as the archive's comment. It is replaced atomically,
-and the checksum tells whether it is complete.
+A file holds only plain types and tensors, so it can be loaded with ``weights_only=True``, which runs no code. The file
+is the zip archive that ``torch.save`` writes, with its SHA-256 checksum as the archive's comment: the checksum shows
+whether the file is complete. Files are replaced atomically.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ log = logging.getLogger("trainer")
 LAST, PREVIOUS, BEST, BEST_WEIGHTS = "last.pt", "previous.pt", "best.pt", "best.safetensors"
 
 _MARK = b"sha256:"
-_COMMENT = len(_MARK) + 64  # bytes of the archive's comment
+_COMMENT = len(_MARK) + 64  # length of the archive's comment in bytes
 
 
 class Stateful(Protocol):
-    """An object that can be saved: its state dict holds plain types and tensors."""
+    """An object that a checkpoint can hold: its state dict has only plain types and tensors."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -52,19 +52,20 @@ class FoundCheckpoint(NamedTuple):
 
     name: str
     state: dict[str, Any]
-    damaged: list[str]  # a line for each file that would have been preferred and cannot be used
+    damaged: list[str]  # one line for each preferred file that cannot be used
 
 
 class Checkpoints:
     """The folder ``checkpoints/`` of a run.
 
     Args:
-        folder: the folder, made when the first file is written; its parent exists.
-        keep: how many of the best checkpoints to keep; if more than one, all are kept as ``best-<step>.pt`` too.
-        extra: plain data that goes into every file: the config and the preprocessing.
+        folder: the path of the folder, which is created with the first file; its parent must exist.
+        keep: how many of the best checkpoints to keep; if more than one, each is also kept as ``best-<step>.pt``.
+        extra: plain data to add to every file, such as the config and the preprocessing.
         on_error: if a file cannot be written, ``stop`` raises an error and ``warn`` logs a warning.
-        background: write in a thread; ``save`` then only copies the state.
-        sync_first: returns the logger files whose sizes the checkpoint records; they are synced to the disk first.
+        background: write files in a background thread; ``save`` then only copies the state.
+        sync_first: returns the logger files whose sizes a checkpoint records; they are synced to disk before the
+            checkpoint is written.
     """
 
     def __init__(
@@ -84,25 +85,25 @@ class Checkpoints:
         self.ranking: list[list[float]] = []  # [*score, step] of the best evaluations, best first
 
     def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False, final: bool = False) -> None:
-        """Write ``last.pt`` and keep the file before as ``previous.pt``.
+        """Write ``last.pt``, and keep the old ``last.pt`` as ``previous.pt``.
 
         Args:
-            objects: what to save, by the names in the file.
-            step: the number of optimizer steps done. A step that ``rank`` has placed among the best is kept as
-                ``best-<step>.pt``.
-            best: whether this is the best checkpoint so far, which becomes ``best.pt``.
-            final: whether this is the last checkpoint of the run; it is then on the disk on return, or an error.
+            objects: the objects to save, by their names in the file.
+            step: the number of optimizer steps done. If ``rank`` has ranked this step among the best, the checkpoint
+                is also kept as ``best-<step>.pt``.
+            best: whether this is the best checkpoint so far; if so, it is also kept as ``best.pt``.
+            final: whether this is the last checkpoint of the run; if so, wait until it is on disk, and raise any error.
 
         Raises:
-            RunError: this checkpoint, or the one before in the background, could not be written, and ``on_error`` is
-                ``stop`` or this is the final checkpoint. Earlier files are unchanged.
+            RunError: this checkpoint, or the previous one in the background thread, could not be written, and
+                ``on_error`` is ``stop`` or ``final`` is set. Earlier files are unchanged.
         """
         if final:
             self._on_error = "stop"
         try:
             self.wait()
             state = {**self._extra, **{name: item.state_dict() for name, item in objects.items()}, "step": step}
-        except OSError as error:  # a logger's file, on a full disk
+        except OSError as error:  # a logger cannot write its file, for example on a full disk
             self._failed(LAST, error)
             return
         kept = self._kept()
@@ -114,7 +115,7 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until the checkpoint that is written in the background is on the disk.
+        """Wait until the background thread has written its checkpoint to disk.
 
         Raises:
             RunError: the checkpoint could not be written, and ``on_error`` is ``stop``.
@@ -131,10 +132,10 @@ class Checkpoints:
             self._writer.shutdown()
 
     def rank(self, score: Sequence[float], step: int) -> None:
-        """Rank the evaluation of ``step`` among the best; call ``save`` next.
+        """Add the evaluation at ``step`` to the ranking of the best; call this before ``save``.
 
         Args:
-            score: a key to compare by, higher is better; a later number breaks a tie of the numbers before.
+            score: the numbers to compare by, in order, higher is better; a later number breaks a tie of earlier ones.
             step: the optimizer step, which names the file ``best-<step>.pt``.
         """
         self.ranking = sorted([*self.ranking, [*score, step]], reverse=True)[: self._keep]
@@ -149,7 +150,7 @@ class Checkpoints:
         """Return the newest complete checkpoint, or None if the folder has no checkpoint.
 
         Raises:
-            ConfigError: every checkpoint of the folder is damaged, or one holds more than data.
+            ConfigError: every checkpoint is damaged, or one is unreadable or holds more than plain types and tensors.
         """
         names = [LAST, PREVIOUS, BEST, *self._ranked()]
         if not any((self._folder / name).is_file() for name in names):
@@ -172,7 +173,7 @@ class Checkpoints:
         """Return the best complete checkpoint, or the newest one if all of the best are damaged.
 
         Raises:
-            RunError: every checkpoint is damaged.
+            RunError: every checkpoint is damaged, or one is unreadable or holds more than plain types and tensors.
         """
         try:
             found, damaged = self._first_complete([BEST, *self._kept(), LAST, PREVIOUS])
@@ -183,7 +184,7 @@ class Checkpoints:
         return found
 
     def _first_complete(self, names: Iterable[str]) -> tuple[FoundCheckpoint | None, list[str]]:
-        """Return the first complete checkpoint, and a line for each damaged file before it."""
+        """Return the first complete checkpoint of ``names``, or None, and one line for each damaged file before it."""
         damaged: list[str] = []
         for name in names:
             path = self._folder / name
@@ -194,9 +195,9 @@ class Checkpoints:
         return None, damaged
 
     def restore_files(self, found: FoundCheckpoint, best_step: int | None) -> None:
-        """Restore the folder to its content after ``found`` was saved, before the run resumes from ``found``.
+        """Put the folder of checkpoints back into the state that it had just after ``found`` was saved.
 
-        A run that was killed may lack the links that ``save`` makes last, and may have left half a file.
+        A killed run may lack the links that ``save`` makes last, and may have left an incomplete file.
 
         Args:
             found: the checkpoint that the run resumes from.
@@ -209,10 +210,10 @@ class Checkpoints:
         self._link_best(found.state["step"], self._kept(), best=best_step == found.state["step"])
 
     def save_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        """Write the weights alone, as ``best.safetensors``.
+        """Write a model's weights to ``best.safetensors``.
 
         Raises:
-            RunError: they could not be written.
+            RunError: the file could not be written, and ``on_error`` is ``stop``.
         """
         separate = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
         try:
@@ -221,7 +222,7 @@ class Checkpoints:
             self._failed(BEST_WEIGHTS, error)
 
     def _keep_state(self, state: dict[str, Any], kept: Collection[str], best: bool) -> None:
-        """Write a state to ``last.pt`` and link the files of the best checkpoints."""
+        """Write a state to ``last.pt`` and update the files of the best checkpoints."""
         try:
             for path in self._sync_first():
                 atomic_files.sync(path)
@@ -232,23 +233,25 @@ class Checkpoints:
             self._failed(LAST, error)
 
     def _link_best(self, step: int, kept: Collection[str], best: bool) -> None:
-        """Link ``last.pt``, just saved for ``step``, as ``best-<step>.pt`` and ``best.pt``; unlink lower ranks."""
+        """Link ``last.pt`` as ``best-<step>.pt`` if ``kept`` has this name, and as ``best.pt`` if ``best``.
+
+        Delete the files ``best-<step>.pt`` that are not in ``kept``.
+        """
         if _ranked_name(step) in kept:
             self._link(LAST, _ranked_name(step))
         for name in self._ranked():
             if name not in kept:
                 (self._folder / name).unlink()
         if best:
-            (self._folder / BEST_WEIGHTS).unlink(
-                missing_ok=True
-            )  # a resumed run may have the weights of an earlier best
+            # a resumed run may still have the weights of an earlier best checkpoint
+            (self._folder / BEST_WEIGHTS).unlink(missing_ok=True)
             self._link(LAST, BEST)
 
     def _link(self, source: str, name: str) -> None:
         atomic_files.write(self._folder / name, lambda path: atomic_files.link(self._folder / source, path))
 
     def _failed(self, name: str, error: Exception) -> None:
-        """Raise or log an error, depending on ``on_error``."""
+        """Raise a RunError about a file that cannot be written, or log a warning, depending on ``on_error``."""
         if isinstance(error, RunError):
             raise error
         message = f"cannot write the checkpoint {self._folder / name}: {_reason(self._folder, error)}"
@@ -258,9 +261,9 @@ class Checkpoints:
 
 
 class NoCheckpoints:
-    """The checkpoints of a process that writes none; its methods are no-ops.
+    """A stand-in for ``Checkpoints`` in a process that writes no checkpoints; its methods are no-ops.
 
-    Only ``save`` asks for the states: sharded weights are gathered from all processes.
+    Only ``save`` reads the state dicts: gathering sharded weights is a collective call, which every rank has to make.
     """
 
     def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False, final: bool = False) -> None:
@@ -278,7 +281,7 @@ class NoCheckpoints:
 
 
 class Progress:
-    """The position of a run, and its best evaluation.
+    """The position of a run, its best and last evaluation, and its skipped batches.
 
     Attributes:
         step: the number of optimizer steps done.
@@ -286,10 +289,10 @@ class Progress:
         batch: the number of batches done in the current epoch.
         evaluated: the step of the last evaluation.
         best: the values, step and epoch of the best evaluation; empty before the first evaluation.
-        last: the values, step and epoch of the last evaluation.
+        last: the values, step and epoch of the last evaluation; empty before the first evaluation.
         waited: the number of evaluations since the best one.
         skipped: the number of batches skipped because their loss or gradient was NaN or infinite.
-        skipped_in_a_row: the number of batches skipped since the last batch that was not.
+        skipped_in_a_row: the number of batches skipped since the last batch that was not skipped.
     """
 
     def __init__(self) -> None:
@@ -331,7 +334,8 @@ class RandomStates:
 def _dump(state: dict[str, Any], path: Path) -> None:
     """Write a state with ``torch.save`` and append its checksum as the comment of the zip archive.
 
-    The file is opened here because on a full disk the traceback would keep torch's own file open, and its space taken.
+    The file is opened here and not by torch: on a full disk, the traceback would keep torch's file open and its space
+    occupied.
     """
     with path.open("w+b") as file:
         torch.save(state, file)
@@ -347,8 +351,8 @@ def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        DamagedError: the file is missing, or differs from what was written.
-        ConfigError: the file may not be read, or holds more than data.
+        DamagedError: the file is missing or cut short, or its checksum is missing or wrong.
+        ConfigError: permission to read the file is denied, or the file holds more than plain types and tensors.
     """
     try:
         with path.open("rb") as file:
@@ -396,7 +400,7 @@ def _digest(file: BinaryIO, count: int) -> bytes:
 
 
 def _copy(state: Any) -> Any:
-    """Copy a state, its tensors to the CPU."""
+    """Return a copy of a state with its tensors on the CPU."""
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
@@ -409,7 +413,7 @@ def _copy(state: Any) -> Any:
 
 
 def _reason(folder: Path, error: Exception) -> str:
-    """Return the reason of a failed write on one line; torch reports a full disk as an internal assertion."""
+    """Return in one line why a write failed; torch reports a full disk only as an internal assertion."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError:

@@ -1,4 +1,4 @@
-"""The only training loop: ``fit`` says when something happens, ``train_step`` says what happens in a step."""
+"""The only training loop: ``fit`` runs epochs, evaluations and checkpoints, ``train_step`` does an optimizer step."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from trainer.spec import Spec
 
 log = logging.getLogger("trainer")
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # the dtypes of autocast
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that a config builds."""
+    """The objects that ``trainer.build.assemble`` builds from a config."""
 
     placement: Placement
     precision: str  # fp32, tf32, bf16 or fp16
     data: Data
-    spec: Spec  # of the data, with the outputs that the loss asks for
+    spec: Spec  # describes the data, and the model outputs that the loss needs
     loaders: Loaders
     loss: Loss
     model: nn.Module  # called as ``model(*batch.inputs)``
@@ -48,20 +48,20 @@ class Parts:
     total_steps: int  # optimizer steps of the whole run
     metrics: dict[str, Metric]  # by name, measured on every split
     monitor: Monitor
-    fingerprint: dict[str, Any]  # of the data
+    fingerprint: dict[str, Any]  # of the data, to detect changed data when a run resumes
 
 
 class Engine:
-    """Trains and evaluates one model; every collaborator is an attribute that ``fit`` or ``train_step`` calls.
+    """Trains and evaluates one model.
 
     Args:
-        parts: what the config builds.
-        settings: the config, which says when things happen.
-        group: the processes that train the model.
-        interrupts: the signals that may end the run.
-        checkpoints: where the state is saved; None in a process that writes none.
+        parts: the objects that the config describes.
+        settings: the config of the run.
+        group: the collectives of the processes that train the model.
+        interrupts: handles the signals that end the run.
+        checkpoints: saves the state; None in a process that writes no checkpoints.
         loggers: the loggers by name.
-        started: the start of the run, on the clock of ``time.perf_counter``; None for now.
+        started: the value of ``time.perf_counter()`` at the start of the run; None for the current time.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Engine:
         self.recorder = _make_recorder(parts, settings, group, loggers or {}, started)
         self.progress = Progress()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=parts.precision == "fp16")
-        if self.scaler.is_enabled():  # the scaler skips a step that overflows; a fused kernel would do part of the step
+        if self.scaler.is_enabled():  # the scaler skips a step that overflows; a fused kernel would skip only a part
             self.optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         self.ema = Ema(self.model, settings.ema) if settings.ema is not None else None
         if settings.compile:
-            self.model.compile()  # in place, so that the keys of the state dict stay
+            self.model.compile()  # in place, so that the keys of the state dict do not change
         self.compiled_sizes = set[int]()  # the batch sizes that the model has been compiled for
         averaged = None if self.ema is None else self.ema.model
         self.wrapped = self.placement.wrap(self.model, averaged, self.optimizer)
@@ -106,7 +106,7 @@ class Engine:
 
     @property
     def state(self) -> dict[str, Stateful]:
-        """Everything that a resumed run needs, by name. All processes have to read it together."""
+        """The objects that a checkpoint holds, by name; their ``state_dict`` is a collective call of all processes."""
         objects: dict[str, Stateful | None] = {
             "model": self.placement.gathered(self.model),
             "optimizer": self.placement.gathered(self.optimizer),
@@ -123,22 +123,22 @@ class Engine:
         return {name: item for name, item in objects.items() if item is not None}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that was saved from ``state``."""
+        """Load the state dicts of a checkpoint into the objects of ``state``."""
         state = {**state, "optimizer": for_kernels(state["optimizer"], self.optimizer)}
         for name, item in self.state.items():
             item.load_state_dict(state[name])
 
     def close(self) -> None:
-        """Release the connections to other processes, which the wrapped model holds."""
+        """Release the wrapped model, which holds connections to other processes."""
         self.wrapped = self.model
 
     def fit(self) -> None:
-        """Train until all steps are done and evaluated, or the patience is used up.
+        """Train until all steps are done and evaluated, or ``patience`` evaluations in a row brought no new best.
 
         Raises:
-            RunError: the loss is NaN or infinite, the model does not fit the loss, or a checkpoint could not be
+            RunError: a loss or weight is NaN or infinite, the model does not fit the loss, or a checkpoint could not be
                 written. Earlier checkpoints stay.
-            Stopped: a signal asked the run to end, and its state is saved.
+            Stopped: a signal asked the run to end; the state has been saved.
         """
         progress, every = self.progress, self.settings.checkpoint["every_steps"]
         self.model.train()
@@ -167,10 +167,10 @@ class Engine:
 
     @contextlib.contextmanager
     def undivided(self, batch: Batch) -> Iterator[None]:
-        """Defer signals until the step is complete.
+        """Defer signals until the step on ``batch`` is complete.
 
-        A step that compiles may take minutes, so a signal interrupts it at once. The state is saved before, and a
-        resumed run repeats the step.
+        A step that compiles the model may take minutes, so a signal interrupts it immediately. The state is saved
+        before this step, and a resumed run repeats it.
         """
         size = batch.whole.shape[0]
         if not self.settings.compile or size in self.compiled_sizes:
@@ -186,13 +186,13 @@ class Engine:
         self.compiled_sizes.add(size)
 
     def is_done(self) -> bool:
-        """Return whether all steps are done and evaluated, or ``patience`` evaluations have brought no new best."""
+        """Return whether all steps are done and evaluated, or the last ``patience`` evaluations brought no new best."""
         progress, patience = self.progress, self.settings.patience
         out_of_patience = patience is not None and progress.waited >= patience
         return out_of_patience or (progress.step >= self.total_steps and progress.evaluated == progress.step)
 
     def train_step(self, batch: Batch) -> None:
-        """Do one optimizer step: forward, loss, backward, clip, step. Nothing in it waits for the device."""
+        """Do one optimizer step: forward, loss, backward, clip, update; only fp16 and a skipper wait for the device."""
         progress, window = self.progress, self.window
         self.set_learning_rate(progress.step)
         self.group.seed(self.settings.seed, progress.step)
@@ -221,7 +221,8 @@ class Engine:
     def scaled(self, loss: Tensor, size: Tensor | int, part: Batch) -> Tensor:
         """Scale a micro-batch's mean loss by its share of the whole batch, and by the number of processes.
 
-        The gradients of the processes are averaged, so the mean of their losses has to be the loss of the whole batch.
+        Gradients are summed over micro-batches and averaged over processes, so the scaled losses, summed and averaged
+        in the same way, have to be the mean loss of the whole batch.
         """
         if part.num_pieces == 1:
             return loss
@@ -252,18 +253,18 @@ class Engine:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model to evaluate: the averaged one if ``ema`` is set."""
+        """The model to evaluate: the one with averaged weights if ``ema`` is set, else the trained one."""
         return self.model if self.ema is None else self.ema.model
 
     def evaluate(self, loader: Loader) -> Sums:
-        """Return the sums of a whole split; every sample counts once, whatever the number of processes."""
+        """Evaluate a split and return its sums over all processes; every sample counts once."""
         model = self.evaluated
         sums = Sums(self.spec, self.device, self.loss.scores)
         self.group.broadcast_buffers(model)
         model.eval()
         self.group.reset_pace()
         generators = [self.device] if self.device.type == "cuda" else []
-        with self.placement.evaluating(), torch.random.fork_rng(generators):  # training's random numbers stay the same
+        with self.placement.evaluating(), torch.random.fork_rng(generators):  # preserves the random state of training
             for batch in loader.epoch():
                 for part in batch.split():
                     outputs, loss, size = self.forward(model, part)
@@ -275,7 +276,7 @@ class Engine:
         return sums
 
     def test(self, weights: dict[str, Any] | None) -> Sums:
-        """Return the sums of the test split with the given weights, which only rank 0 has to hand over."""
+        """Evaluate the test split with the weights that rank 0 passes; other ranks pass None."""
         state = self.group.broadcast(weights)
         assert state is not None
         self.placement.gathered(self.evaluated).load_state_dict(state)
@@ -284,7 +285,7 @@ class Engine:
     def end_epoch(self) -> None:
         """Evaluate, rank the evaluation, log and save. A resumed run repeats an evaluation that was interrupted."""
         progress, epoch = self.progress, self.progress.epoch + 1
-        # checked before anything is saved: broken weights must not replace the last good ones
+        # checked before saving, so that weights with NaN do not replace the last good checkpoint
         val = {} if self.loaders.val is None else self.evaluate(self.loaders.val).compute(self.metrics)
         if val and not math.isfinite(val["loss"]):
             raise NotFiniteError(f"the val loss is {val['loss']} after step {progress.step}", progress.step)
@@ -299,7 +300,7 @@ class Engine:
             self.save(is_best=is_best)
 
     def save(self, *, is_best: bool = False, final: bool = False) -> None:
-        """Write a checkpoint with ``Checkpoints.save``, unless the weights are broken.
+        """Write a checkpoint with ``Checkpoints.save`` after a check of the losses and weights.
 
         Raises:
             NotFiniteError: a loss or a weight is NaN or infinite.
@@ -313,7 +314,7 @@ class Engine:
         self.checkpoints.save(self.state, step=self.progress.step, best=is_best, final=final)
 
     def rank_evaluation(self, values: dict[str, float], epoch: int) -> bool:
-        """Record an evaluation and return whether it is the best so far; without a val split, each one is."""
+        """Record an evaluation and return whether it is the best so far, as it always is without a val split."""
         progress = self.progress
         named = {f"val/{name}": value for name, value in values.items()}
         if values:
@@ -328,7 +329,7 @@ class Engine:
         return is_best
 
     def is_log_step(self) -> bool:
-        """Return whether the step just counted ends a window: every ``log_every`` steps, and at the end of an epoch."""
+        """Return whether the current step ends a window: every ``log_every`` steps, at the end of an epoch or run."""
         progress = self.progress
         return (
             progress.step % self.settings.log_every == 0
@@ -337,7 +338,7 @@ class Engine:
         )
 
     def log_window(self) -> None:
-        """Write a point of the training curve; only here does the loop wait for the device."""
+        """Log a point of the training curve; this waits for the device."""
         values = self.window.close(self.metrics, self.epoch_sums)
         lr = self.optimizer.param_groups[0]["lr"]
         self.recorder.log_training(values, lr, float(self.window.gradient_norm), self.progress.step)

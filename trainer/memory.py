@@ -6,21 +6,18 @@ import ctypes
 import gc
 from types import SimpleNamespace
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h; -1 for the first means never
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h; the trim threshold -1 means never
 KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
-DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 * 1024}  # of mallopt(3)
+DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 * 1024}  # from the man page mallopt(3)
 
 _state = SimpleNamespace(keeps_freed_memory=False, collector_disabled=False)
 
 
 def keep_freed_memory(wanted: bool) -> bool:
-    """Let the allocator keep freed memory for later requests, or return freed memory to the system (the default).
+    """Let the allocator keep freed memory for later requests, or return it to the system (glibc's default).
 
-    The setting holds for the whole process and its forks. Kept memory counts as memory of the process, and memory that
-    has been kept already is not returned later.
-
-    Args:
-        wanted: whether to keep freed memory.
+    The setting holds for the whole process and its forks. Kept memory counts as resident memory of the process, and
+    is not returned when the setting is changed back.
 
     Returns:
         whether freed memory is kept; always False if the C library is not glibc.
@@ -44,7 +41,7 @@ def wait_with_garbage() -> None:
 
 
 def collect_garbage() -> None:
-    """Enable the garbage collector again; objects created during the import are frozen and never scanned."""
+    """Enable the garbage collector again, and freeze all existing objects, so that it never scans them."""
     if _state.collector_disabled:
         gc.freeze()
         gc.enable()

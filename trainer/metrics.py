@@ -1,7 +1,8 @@
-"""Metrics as running sums on the device: one read at the end, every sample counted once.
+"""Metrics, computed from running sums that stay on the device until a metric is read.
 
-A metric is a function of sums over samples, and the metrics of one task share their sums: a confusion matrix for
-classes, counts for labels, moments for values. Sums of parts add up, so the parts may come from several processes.
+A metric is a function of sums over samples, and all metrics of a task share the same sums: a confusion matrix for
+classification, counts for multilabel, moments for regression. Every sample counts once. Sums of parts of a split can
+be added, so the parts may come from several processes.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class Metric:
     """A metric as a function of a task's sums.
 
     Args:
-        compute: maps the sums, float64, to a scalar.
+        compute: maps the sums, as float64, to a scalar.
         task: the task whose sums ``compute`` takes.
-        higher_is_better: whether a larger value is the better one.
+        higher_is_better: whether a higher value is better.
     """
 
     compute: Callable[[Tensor], Tensor]
@@ -46,10 +47,10 @@ DEFAULTS: dict[Task, list[str]] = {
 def metric(
     name: str, task: Task, *, higher_is_better: bool = True
 ) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
-    """Register a function of a task's sums as a metric; each task may have a metric of the same name.
+    """Return a decorator that registers a function of a task's sums as a metric; names are unique within a task.
 
     Raises:
-        ValueError: another function is registered under the name for the task.
+        ValueError: another function is already registered under this name for the task.
     """
 
     def register(compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -69,23 +70,23 @@ class Monitor:
 
     Args:
         name: the name of the metric, without the split.
-        higher_is_better: whether a larger value is the better one.
+        higher_is_better: whether a higher value is better.
     """
 
     name: str
     higher_is_better: bool
 
     def score(self, values: Mapping[str, float]) -> tuple[float, float]:
-        """Return a key to compare evaluations by, higher is better: the metric, then the loss. NaN is the worst."""
+        """Return a key to compare evaluations by, higher is better: the metric (NaN is worst), then minus the loss."""
         value = values[self.name] if self.higher_is_better else -values[self.name]
         return (-math.inf if math.isnan(value) else value, -values["loss"])
 
 
-MAX_WAITING = 2**17  # output values, or losses, that are kept before they are summed
+MAX_WAITING = 2**17  # buffered output values, or losses, before they are summed
 
 
 class RowBuffer:
-    """One buffer that grows by rows and is reused, instead of many small tensors, which would fragment the heap."""
+    """A growing buffer of rows that is reused, because many small tensors would fragment the heap."""
 
     def __init__(self) -> None:
         self._memory: Tensor | None = None
@@ -122,8 +123,9 @@ class RowBuffer:
 class Sums:
     """The running sums of one split.
 
-    ``update`` only stores the tensors of a step. They are summed when the sums are read, or when they take too much
-    memory. Counts are integers and losses are added in order, so the result has the same bits at any time of summing.
+    ``update`` only buffers the tensors of a batch. They are summed when the sums are read, or when the buffers hold
+    ``MAX_WAITING`` values. Counts are integers and losses are added in order, so the result is the same bit for bit
+    whenever the tensors are summed.
 
     Args:
         spec: the task and the number of classes, labels or values.
@@ -136,13 +138,13 @@ class Sums:
         shape = {
             "classification": (self.width, self.width),  # [true class, predicted class]
             "multilabel": (4, self.width),  # true positives, false positives, false negatives, true negatives
-            "regression": (5, self.width),  # n, sums of target, target², |error|, error²
+            "regression": (5, self.width),  # n, and the sums of target, target², |error|, error²
         }[self.task]
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
         self._loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
         self._outputs, self._targets, self._losses = RowBuffer(), RowBuffer(), RowBuffer()  # not summed yet
-        self._sizes, self._weights = list[int | None](), RowBuffer()  # a size of None is the next one of the weights
+        self._sizes, self._weights = list[int | None](), RowBuffer()  # size None: the next value of _weights
 
     def update(self, loss: Tensor, size: Tensor | int, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch. This waits for the device once in ``MAX_WAITING`` calls.
@@ -151,8 +153,8 @@ class Sums:
             loss: the mean loss of the batch, a scalar.
             size: the divisor of that mean.
             outputs: the model's outputs, (batch, outputs).
-            targets: classes (batch,), or labels or values (batch, width). Of mixed classes (batch, width) shares, the
-                largest share counts.
+            targets: classes (batch,), labels or values (batch, width), or the shares of mixed classes (batch, width),
+                of which the class with the largest share counts.
         """
         self._losses.append(loss.view(1))
         if isinstance(size, Tensor):
@@ -160,7 +162,7 @@ class Sums:
         self._sizes.append(None if isinstance(size, Tensor) else size)
         self._outputs.append(outputs)
         self._targets.append(targets)
-        # sums of real numbers depend on how they are grouped, so regression sums every batch at once
+        # floating-point sums depend on how they are grouped, so regression sums each batch separately
         if len(self._outputs) * outputs.shape[1] > MAX_WAITING or self.task == "regression":
             self._sum_answers()
         if len(self._sizes) > MAX_WAITING:
@@ -193,7 +195,7 @@ class Sums:
             quarters = [guessed & true, guessed & ~true, ~guessed & true, ~guessed & ~true]
             self._total += torch.stack([quarter.sum(0) for quarter in quarters])
         else:
-            true = targets.to(self._total.dtype)  # squares of float32 targets far from 0 would lose their variance
+            true = targets.to(self._total.dtype)  # in float32, squares of targets far from 0 would lose the variance
             error = scores.to(self._total.dtype) - true
             sums = [torch.ones_like(true), true, true**2, error.abs(), error**2]
             self._total += torch.stack([each.sum(0) for each in sums])
@@ -233,10 +235,10 @@ class Sums:
 
 
 def choose_metrics(names: Sequence[str] | None, spec: Spec) -> dict[str, Metric]:
-    """Return the metrics of the given names, or the defaults of the task if ``names`` is None.
+    """Return the metrics with the given names, or the defaults of the task if ``names`` is None.
 
     Raises:
-        ConfigError: the task has no such metric.
+        ConfigError: the task has no metric of a given name.
     """
     known = {name: found for (name, task), found in METRICS.items() if task == spec.task}
     chosen = DEFAULTS[spec.task] if names is None else names
@@ -252,10 +254,10 @@ def choose_metrics(names: Sequence[str] | None, spec: Spec) -> dict[str, Metric]
 
 
 def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) -> Monitor:
-    """Return the monitor called ``name``, or the default: accuracy, else the first metric; the loss for regression.
+    """Return the monitor ``name``; if None, accuracy or else the first metric, but the loss for regression.
 
     Raises:
-        ConfigError: no metric yields the name.
+        ConfigError: ``name`` is neither ``val/loss`` nor ``val/`` and a chosen metric.
     """
     known = {"val/loss": False, **{f"val/{key}": metric.higher_is_better for key, metric in metrics.items()}}
     if name is None:
@@ -268,18 +270,18 @@ def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) 
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Divide, with 0 / 0 = 0, like torchmetrics and scikit-learn."""
+    """Divide elementwise, with 0 / 0 = 0 like torchmetrics and scikit-learn."""
     return torch.where(whole > 0, part / whole.clamp_min(1), 0.0)
 
 
 def _macro(values: Tensor, seen: Tensor) -> Tensor:
-    """Average over the classes that occur among the targets or the predictions."""
+    """Average over the classes of ``seen``: those that occur among the targets or the predictions."""
     return values[seen].mean()
 
 
 @metric("accuracy", "classification")
 def accuracy_of_classes(confusion: Tensor) -> Tensor:
-    """Compute the fraction of samples that are predicted right."""
+    """Compute the fraction of samples that are predicted correctly."""
     return confusion.trace() / confusion.sum()
 
 
@@ -311,7 +313,7 @@ def f1_of_classes(confusion: Tensor) -> Tensor:
 
 @metric("accuracy", "multilabel")
 def accuracy_of_labels(counts: Tensor) -> Tensor:
-    """Compute the fraction of labels, over all samples, that are predicted right."""
+    """Compute the fraction of labels, over all samples, that are predicted correctly."""
     return (counts[0] + counts[3]).sum() / counts.sum()
 
 
@@ -348,7 +350,7 @@ def rmse(moments: Tensor) -> Tensor:
 
 @metric("r2", "regression")
 def r2(moments: Tensor) -> Tensor:
-    """Compute 1 - squared error / variance of the targets, mean over values.
+    """Compute 1 - mean squared error / variance of the targets, mean over values.
 
     For targets that do not vary, the value is 1 if every prediction is exact, else 0.
     """

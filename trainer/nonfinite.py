@@ -1,8 +1,8 @@
 """Find where a loss, a gradient or a weight first became NaN or infinite.
 
-A training step never waits for the device to look for such values; they are found at the next point of the training
-curve or the next checkpoint. Training is repeatable bit for bit, so the steps since the last good checkpoint are then
-repeated with hooks on every layer.
+A training step does not look for such values, because it would have to wait for the device; they are found at the
+next point of the training curve, evaluation or checkpoint. Training is repeatable bit for bit, so the steps since the
+last good checkpoint are then repeated with hooks on every layer.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ log = logging.getLogger("trainer")
 
 @contextlib.contextmanager
 def explained(settings: Settings, checkpoints: Checkpoints, interrupts: Interrupts) -> Iterator[None]:
-    """Context in which a ``NotFiniteError`` becomes an error that names the step, layer and samples of its origin.
+    """Turn a ``NotFiniteError`` within this context into an error that names the step, layer and samples of its origin.
 
-    Of several processes, only rank 0 repeats the steps, in micro-batches of the size that its share had.
+    If there are several processes, rank 0 repeats the steps alone, in micro-batches as large as its share was.
 
     Raises:
         RunError: a loss, a gradient or a weight was NaN or infinite.
@@ -53,11 +53,11 @@ def explained(settings: Settings, checkpoints: Checkpoints, interrupts: Interrup
 
 
 def explain(error: NotFiniteError, engine: Engine) -> RunError:
-    """Repeat the steps up to the error and return an error that names its origin.
+    """Repeat the steps up to the error and return an error that names the first NaN or infinite value.
 
     Args:
         error: the error to explain.
-        engine: a second engine of the same run, in the state of the last good checkpoint. It is used up.
+        engine: a second engine of the same run, in the state of the last good checkpoint; unusable afterwards.
     """
     progress, first = engine.progress, engine.progress.step + 1
     if progress.batch == len(engine.loaders.train):
@@ -91,28 +91,28 @@ def explain(error: NotFiniteError, engine: Engine) -> RunError:
 
 
 class Origin(NamedTuple):
-    """The place where a step went wrong, in words, and the positions of the samples concerned, int64."""
+    """The place of the first NaN or infinite value, in words, and the int64 positions of the samples concerned."""
 
     words: str
     positions: Tensor
 
 
 class Search:
-    """Searches one step for the first NaN or infinite value; later ones follow from it.
+    """Searches one step for the first NaN or infinite value; later ones are its consequences.
 
     Args:
-        engine: the engine that takes the step.
+        engine: the engine that does the step.
         positions: the positions of the samples of the batch.
     """
 
     def __init__(self, engine: Engine, positions: Tensor) -> None:
         self._engine, self._positions = engine, positions
         self._num_losses = len(engine.window.losses)
-        self.part = -1  # the current micro-batch
+        self.part = -1  # the index of the current micro-batch
         self.origin: Origin | None = None
 
     def note(self, words: str, positions: Tensor) -> None:
-        """Note a place that is wrong; only the first one is kept."""
+        """Record a place with a NaN or infinite value; only the first record is kept."""
         self.origin = self.origin or Origin(words, positions)
 
     def positions_of(self, part: int) -> Tensor:
@@ -121,7 +121,7 @@ class Search:
         return self._positions[part * size : (part + 1) * size]
 
     def check_losses(self) -> None:
-        """Note the first loss of the step that is NaN or infinite."""
+        """Record the first loss of the step that is NaN or infinite."""
         losses = self._engine.window.losses[self._num_losses :]
         wrong = (~losses.isfinite()).nonzero().flatten().tolist()
         if wrong:
@@ -130,11 +130,11 @@ class Search:
 
 @contextlib.contextmanager
 def _watched(engine: Engine, positions: Tensor) -> Iterator[Search]:
-    """Check every layer, loss and gradient of the step that is taken within this context."""
+    """Check every layer, loss and gradient of the training step that is done within this context."""
     search = Search(engine, positions)
 
     def before_forward(*_: Any) -> None:
-        search.check_losses()  # of the micro-batch before
+        search.check_losses()  # the loss of the previous micro-batch
         search.part += 1
 
     def after_forward(name: str) -> Any:
@@ -169,5 +169,5 @@ def _watched(engine: Engine, positions: Tensor) -> Iterator[Search]:
 
 
 def _wrong_rows(tensor: Tensor) -> Tensor:
-    """Return which rows of (batch, …) hold a NaN or infinite value, (batch,) bool."""
+    """Return a bool mask (batch,) of the rows of ``tensor`` (batch, …) that hold a NaN or infinite value."""
     return ~tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else ~tensor.isfinite()

@@ -1,4 +1,4 @@
-"""Prepare a run: check what it resumes, build its parts, claim its directory and open its files."""
+"""Prepare a run: check the run that it resumes, build its parts, claim its directory and open its files."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ log = logging.getLogger("trainer")
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A run whose config has proved right, with its directory claimed and its files open.
+    """A run that is ready to train: its config is valid, its directory is claimed and its files are open.
 
     Args:
-        started: the start of the run, on the clock of ``time.perf_counter``.
+        started: the value of ``time.perf_counter()`` at the start of the run.
         found: the checkpoint to resume from, or None for a new run.
-        notes: a line for each change of the config since the run that is resumed.
+        notes: one line for each difference from the config of the run that is resumed.
     """
 
     job: Job
@@ -49,7 +49,7 @@ class Prepared:
 
 @contextlib.contextmanager
 def prepared(job: Job) -> Iterator[Prepared]:
-    """Build everything, then claim the run directory; at the end, close both and turn errors into lines."""
+    """Build the parts of a run and claim its directory; on exit, close its files. ``reported`` handles errors."""
     team = get_team(seconds(job.settings.device.get("timeout", "30m")))
     with contextlib.ExitStack() as stack:
         started = time.perf_counter()
@@ -81,7 +81,7 @@ def prepared(job: Job) -> Iterator[Prepared]:
 
 @contextlib.contextmanager
 def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[dict[str, Logger]]:
-    """Open metrics.jsonl and the chosen loggers, by name; at the end, close all of them."""
+    """Open metrics.jsonl and the chosen loggers, by name; on exit, close all of them."""
     loggers: dict[str, Logger] = {METRICS: JSONL(directory.path)}
     loggers |= {name: build(LOGGERS, config, directory.path) for name, config in settings.logger.items()}
     try:
@@ -90,7 +90,7 @@ def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[dict[
         for logger in loggers.values():
             try:
                 logger.close()
-            except Exception as error:  # such as a full disk, which the error that ended the run reports
+            except Exception as error:  # such as a full disk; the error that ended the run says so
                 log.debug("closing %s: %s", logger, error)
 
 
@@ -114,22 +114,22 @@ def make_checkpoints(
 
 
 def _find_checkpoint(job: Job, parts: Parts, directory: RunDirectory) -> FoundCheckpoint | None:
-    """Return the checkpoint to resume from, its weights loaded into the model, or None for a new run.
+    """Return the checkpoint to resume from, after loading its weights into the model, or None for a new run.
 
     Raises:
-        ConfigError: the run cannot be resumed: its checkpoints are damaged, or the data or the model have changed.
+        ConfigError: the checkpoints of the run are damaged or missing, or the data or the model has changed.
     """
     settings, folder = job.settings, directory.path
     if settings.resume is None:
         return None
     found = Checkpoints(folder / CHECKPOINTS, keep=1, extra={}).newest()
     if found is None:
-        # a run logs an evaluation before it saves the checkpoint; with a background thread, it may log two
+        # an evaluation is logged before its checkpoint is saved; with a background thread, two may be logged before
         if directory.read_json(SUMMARY).get("state") == "finished" or directory.num_evaluations(METRICS) > 2:
             raise ConfigError(
                 f"resume: {folder} has trained, but its checkpoints are gone; bring them back, or start another run"
             )
-        if (folder / CONFIG).exists() or not job.varied:  # most runs of a sweep are new
+        if (folder / CONFIG).exists() or not job.varied:  # in a sweep, most runs are new
             log.info("resume   no checkpoint in %s yet: starting", folder)
         return None
     resume.check_state(settings, found.name, found.state, parts.fingerprint, len(parts.loaders.train))

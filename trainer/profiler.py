@@ -1,4 +1,4 @@
-"""Profile some steps of the training with torch's profiler: a table of operators, and a trace."""
+"""Profile some training steps with torch's profiler, and write a table of operators and a trace."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainer.runs import atomic_files
 
 log = logging.getLogger("trainer")
 
-SKIPPED, WARM_UP, RECORDED = 10, 2, 20  # steps; the first steps choose kernels, the first profiled ones are slow
+SKIPPED, WARM_UP, RECORDED = 10, 2, 20  # steps; the first steps choose kernels, the first profiled steps are slow
 MAX_SHOWN = 10  # operators in the table
 FOLDER, TRACE = "profile", "trace.json.gz"
 STEP = "ProfilerStep"  # torch's name for a step
@@ -32,23 +32,24 @@ STEP = "ProfilerStep"  # torch's name for a step
 class Profiled:
     """A wrapper of the train loader that starts a profiler step with every batch.
 
-    Train within ``with Profiled(…) as loader:``. Twenty steps of one epoch are recorded after twelve others, and fewer
-    steps of an epoch that is shorter. An epoch that a resume has cut short is not recorded if a whole one follows.
+    Train within ``with Profiled(…) as loader:``. In one epoch, 20 steps are recorded after the first 12 steps; in a
+    shorter epoch, fewer steps are recorded. The rest of a resumed epoch, if too short for this, is recorded only if no
+    other epoch follows.
 
     The table and the trace are written before the next epoch begins, or at the end of the training, even after an
-    error. So they add no time to the epoch lines and do not delay a checkpoint.
+    error, so that writing them does not count as epoch time and does not delay a checkpoint.
 
     Args:
         loader: the train loader.
         total_steps: the number of optimizer steps of the whole run.
-        device: the device of the model; on CUDA, the table shows the time of the GPU.
+        device: the device of the model; on CUDA, the table shows GPU time.
         run_dir: the folder for the trace ``profile/trace.json.gz``; None writes no trace.
     """
 
     def __init__(self, loader: Loader, total_steps: int, device: torch.device, run_dir: Path | None) -> None:
         self._loader, self._total_steps, self._device, self._run_dir = loader, total_steps, device, run_dir
         self._profiler: profile | None = None
-        self._first = self._num_recorded = 0  # the first recorded step, counted from 1, and the number of steps
+        self._first = self._num_recorded = 0  # the first recorded step, from 1, and the number of recorded steps
         self._written = False
 
     def __enter__(self) -> Profiled:
@@ -82,10 +83,10 @@ class Profiled:
             yield from batches
 
     def _recorded(self, batches: Iterator[Batch], done: int, steps: int) -> Iterator[Batch]:
-        """Yield as many of the next ``steps`` batches as are profiled; ``done`` steps came before."""
+        """Yield the batches of the profiled steps, at most ``steps``; ``done`` steps of the run came before them."""
         skipped = min(SKIPPED, steps // 3)
         unrecorded = skipped + min(WARM_UP, max(0, steps - skipped - 1))
-        # a step ends when the next batch is fetched, so the last one of an epoch would include the evaluation
+        # a step ends when the next batch is fetched, so the last step of an epoch would include the evaluation
         recorded = min(RECORDED, max(1, steps - unrecorded - 1))
 
         def action(step: int) -> ProfilerAction:
@@ -98,7 +99,7 @@ class Profiled:
         try:
             for number, batch in enumerate(itertools.islice(batches, unrecorded + recorded)):
                 with _without_notices() if number in (0, unrecorded) else contextlib.nullcontext():
-                    # started after the first batch, so that data workers are not forked from a profiled process
+                    # started after the first batch, so that no data worker is forked from a profiled process
                     if self._profiler is None:
                         self._profiler = profile(activities=activities, schedule=action)
                         self._profiler.start()
@@ -126,7 +127,7 @@ class Profiled:
                 lines.append(f"trace: {path} (open it in https://ui.perfetto.dev)")
         except Exception as error:  # the profiler must not end the training
             log.warning("warning  no profile: %s", getattr(error, "strerror", None) or error)
-        self._written, self._profiler = True, None  # the profiler holds every operator of these steps
+        self._written, self._profiler = True, None  # frees every recorded operator
         for line in lines:
             log.info("profile  %s", line)
 
@@ -162,7 +163,7 @@ def _export(profiler: profile, path: Path) -> None:
 
 @contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
-    """Drop the lines in which the profiler's C++ library reports its start and stop on standard error."""
+    """Drop the lines that the profiler's C++ library writes to standard error when it starts and stops."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as heard:

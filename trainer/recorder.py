@@ -1,4 +1,4 @@
-"""The numbers of a run: collected on the device, checked for NaN, and handed to loggers, progress bar and log."""
+"""Collect the numbers of a run on the device, check them for NaN, and pass them to loggers, progress bar and log."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ except ImportError:  # Windows
 
 log = logging.getLogger("trainer")
 
-MAX_IN_A_ROW = 50  # skipped batches, after which the run ends
-MAX_NAMED = 16  # sample numbers in a message
+MAX_IN_A_ROW = 50  # skipped batches in a row, after which the run ends
+MAX_NAMED = 16  # sample numbers listed in a message
 
 T = TypeVar("T")
 
@@ -42,10 +42,9 @@ class Recorder:
         num_epochs: the number of epochs of the whole run, for the epoch lines.
         monitor: the val metric that the epoch lines show besides the loss.
         device: the device of the model, whose peak memory is measured.
-        tolerant: whether the run continues if a logger cannot write; a warning is logged once for each logger until
-            the logger writes again.
+        tolerant: whether the run continues if a logger cannot write; a logger that fails repeatedly causes one warning.
         shows_bar: whether this process shows a progress bar if the output is a terminal.
-        started: the start of the run, on the clock of ``time.perf_counter``; None for now.
+        started: the value of ``time.perf_counter()`` at the start of the run; None for the current time.
     """
 
     def __init__(
@@ -62,9 +61,9 @@ class Recorder:
         self._loggers, self._num_epochs, self._monitor = loggers, num_epochs, monitor
         self._device, self._peak_memory = device or torch.device("cpu"), 0.0
         self._tolerant, self._failing = tolerant, set[str]()
-        self._no_bar = None if shows_bar else True  # None: tqdm looks
+        self._no_bar = None if shows_bar else True  # None: a bar only on a terminal
         self._started, self._seconds_before = time.perf_counter() if started is None else started, 0.0
-        self._absent: dict[str, Any] = {}  # the states of loggers that this run does not use, and a later one may
+        self._absent: dict[str, Any] = {}  # states of loggers that this run lacks, for a later resume
         self._epoch = self._window_samples = self.samples = 0
         self._epoch_samples, self._epoch_training, self._epoch_waiting = 0, 0.0, 0.0
         self.training_seconds = self._window_started = self._epoch_started = 0.0
@@ -72,7 +71,7 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """The seconds that the run has taken, without the time between a stop and its resume."""
+        """The duration of the run in seconds, without the time between a stop and the resume."""
         return self._seconds_before + time.perf_counter() - self._started
 
     @property
@@ -91,7 +90,7 @@ class Recorder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the counts and the position of every logger; {} is the state of a new run."""
+        """Restore the counters and the state of every logger; {} is the state of a new run."""
         self._seconds_before = state.get("seconds", 0.0)
         self.training_seconds, self.samples = state.get("training_seconds", 0.0), state.get("samples", 0)
         self._epoch, self._peak_memory = state.get("epoch", 0), state.get("peak_memory") or 0.0
@@ -118,7 +117,7 @@ class Recorder:
             disable=self._no_bar,
             dynamic_ncols=True,
         )
-        self._peak_memory = self.peak_memory or 0.0  # of the epochs before
+        self._peak_memory = self.peak_memory or 0.0  # the peak of the previous epochs
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         self._epoch_samples, self._epoch_training, self._epoch_waiting = 0, 0.0, 0.0
@@ -136,7 +135,7 @@ class Recorder:
                 yield batch
 
     def count_step(self, num_samples: int) -> None:
-        """Count an optimizer step on ``num_samples`` samples of all processes."""
+        """Count an optimizer step; ``num_samples`` is the size of its batch over all processes."""
         self._window_samples += num_samples
         if self._bar is not None:
             self._bar.update()
@@ -145,7 +144,7 @@ class Recorder:
         """Log a point of the training curve.
 
         Args:
-            values: the means since the last point, by metric.
+            values: the mean loss and the metrics since the last point, by name.
             lr: the learning rate of this step.
             gradient_norm: the norm of the gradient of this step.
             step: the number of optimizer steps done.
@@ -166,7 +165,7 @@ class Recorder:
         self._window_samples, self._window_started = 0, time.perf_counter()
 
     def end_epoch(self, train: Mapping[str, float], val: Mapping[str, float], step: int, *, is_best: bool) -> None:
-        """Log a point and one line: train loss, val loss, val metric, seconds, rate, data wait, a mark on the best."""
+        """Log the val metrics and the speed of the epoch, and one line about it, which marks the best epoch so far."""
         self.close()
         parts = [f"epoch {self._epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}"]
         parts.append(f"train loss {train['loss']:.4f}")
@@ -193,8 +192,8 @@ class Recorder:
 
         Returns:
             ``samples_per_second``, and ``data_wait``, the fraction of the training time that the loop waited for
-            batches; both are absent if a resumed run only repeats the evaluation. ``peak_memory_mib``: the peak memory
-            of this process or GPU, in MiB.
+            batches; both are absent if the epoch had no step, because a resumed run only repeats the evaluation.
+            ``peak_memory_mib``: the peak memory of this process or GPU, in MiB; absent if not available.
         """
         speed, peak = {}, _peak_mebibytes(self._device)
         if self._epoch_samples:
@@ -220,7 +219,7 @@ def _named(split: str, values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _peak_mebibytes(device: torch.device) -> float | None:
-    """Return the peak memory in MiB, or None if the system does not tell, as on Windows.
+    """Return the peak memory in MiB, or None if the system does not report it (Windows).
 
     On CUDA this is the memory of tensors on the GPU since the statistics were last reset. Elsewhere it is the resident
     memory of this process since its start, without data workers.
@@ -243,7 +242,7 @@ class Window:
 
     def __init__(self, sums: Sums, group: Group) -> None:
         self.sums = sums
-        self.losses, self.steps = RowBuffer(), list[int]()  # not checked yet, and the step of each loss
+        self.losses, self.steps = RowBuffer(), list[int]()  # the losses not checked yet, and the step of each
         self.gradient_norm = torch.zeros(())
         self._group = group
 
@@ -255,7 +254,7 @@ class Window:
             self.sums.update(loss, size, outputs, part.targets)
 
     def check_finite(self) -> None:
-        """Check the losses since the last check, of all processes; this waits for the device.
+        """Check the losses of all processes since the last check; this waits for the device.
 
         Raises:
             NotFiniteError: a loss is NaN or infinite; the error names its step.
@@ -268,7 +267,7 @@ class Window:
             raise NotFiniteError(f"the loss is {loss} at step {int(step)}", int(step))
 
     def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
-        """Return the means of the window, add its sums to the epoch's and reset it; this waits for the device.
+        """Return the mean loss and metrics, add the sums to ``epoch_sums`` and reset them; this waits for the device.
 
         Raises:
             NotFiniteError: a loss is NaN or infinite; the error names its step.
@@ -282,15 +281,15 @@ class Window:
 
 
 class Skipper:
-    """Skips batches whose loss or gradient is NaN or infinite; this waits for the device in every step.
+    """Skips batches whose loss or gradient is NaN or infinite; the check waits for the device in every step.
 
     Args:
         model: the model, whose buffers a step changes.
         window: the losses and sums since the last point of the training curve.
         progress: counts the steps and the skipped batches.
         group: the processes that train the model.
-        scaler: if enabled, checks the gradients itself.
-        loader: the training data, which knows the sample numbers of a batch.
+        scaler: if enabled, the scaler checks the gradients, and only the losses are checked here.
+        loader: the train loader, which provides the sample numbers of a batch.
     """
 
     def __init__(
@@ -309,7 +308,7 @@ class Skipper:
         self.warns = True  # whether a warning is logged for each skipped batch
 
     def snapshot(self) -> None:
-        """Copy what a step changes besides the weights: the model's buffers, such as running statistics, and sums."""
+        """Copy what the forward pass changes: the model's buffers, such as running statistics, and the sums."""
         window = self._window
         changed = [*self._model.buffers(), *window.sums.state_dict().values()]
         self._before = [(tensor, tensor.clone()) for tensor in changed]
@@ -319,12 +318,12 @@ class Skipper:
         """Return whether the optimizer step has to be skipped; if so, restore the snapshot and count the batch.
 
         Raises:
-            RunError: this is the last of ``MAX_IN_A_ROW`` skipped batches in a row.
+            RunError: ``MAX_IN_A_ROW`` batches in a row have been skipped.
         """
         window, progress = self._window, self._progress
         values = window.losses[self._num_losses :]
         num_losses = len(values)
-        if not self._scaler.is_enabled():  # the scaler regularly finds infinite gradients and lowers its scale
+        if not self._scaler.is_enabled():  # a scaler expects infinite gradients and lowers its scale
             values = torch.cat([values.to(window.gradient_norm), window.gradient_norm.view(1)])
         finite = [math.isfinite(value) for value in values.tolist()]
         gathered = self._group.gather(all(finite[:num_losses]), all(finite[num_losses:]))
@@ -346,7 +345,7 @@ class Skipper:
 
     def _restore(self) -> None:
         window = self._window
-        window.sums.state_dict()  # sums the tensors that wait, so that the copies below undo these too
+        window.sums.state_dict()  # adds buffered tensors to the sums, so that the loop below undoes them too
         window.losses.drop(self._num_losses)
         del window.steps[self._num_losses :]
         window.gradient_norm = self._norm
@@ -355,7 +354,7 @@ class Skipper:
 
 
 def describe_samples(numbers: list[int]) -> str:
-    """Name samples in words by their numbers, which count the training data from 0."""
+    """Return a phrase that lists samples by their numbers, counted from 0 in the training data."""
     some = ", ".join(map(str, numbers[:MAX_NAMED]))
     more = f", … ({len(numbers)} in all)" if len(numbers) > MAX_NAMED else ""
     return f"sample{'s' * (len(numbers) > 1)} {some}{more}"

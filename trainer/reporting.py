@@ -1,4 +1,4 @@
-"""What a person reads about a run: its first and last lines, its errors, its summary."""
+"""Report a run to its user: the first and last lines of the log, errors, environment.json and summary.json."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 
 log = logging.getLogger("trainer")
 
-MAX_SAMPLES = 64  # training images that a logger shows
+MAX_SAMPLES = 64  # training images that are passed to the loggers
 
 
 @contextlib.contextmanager
 def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[None]:
-    """Context in which every error becomes a RunError of one line, and the run directory records the end of the run."""
+    """Turn any error but a ConfigError within this context into a one-line RunError, and record how the run ended."""
     try:
         yield
     except ConfigError:
         raise
     except KeyboardInterrupt as stopped:
-        if directory.claimed or num_processes == 1:  # an early signal may only be the result of another rank's failure
+        if directory.claimed or num_processes == 1:  # an early signal may be a consequence of another rank's failure
             log.info("stopped  %s", stopped or "interrupted")
         if directory.claimed and not job.settings.dry_run:
             log.info("next     train resume=%s", directory.path)
@@ -59,7 +59,7 @@ def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[
 
 
 def one_line(error: Exception) -> str:
-    """Return an error on one line, with the file and line of a component of the user's own in which it was raised."""
+    """Return an error as one line, with file and line number if it was raised in one of the user's own components."""
     files = [registry(group).file(name) for group in GROUPS for name in registry(group).own()]
     own = {file.resolve() for file in files if file is not None}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() in own]
@@ -68,7 +68,7 @@ def one_line(error: Exception) -> str:
 
 
 def announce(engine: Engine, directory: RunDirectory, world: World) -> None:
-    """Log the block at the start: model, data, device, run directory, and warnings about the data."""
+    """Log the first lines of a run: model, data, device, run directory, warnings about the data, a restart."""
     settings, parts, device = engine.settings, engine.parts, engine.device
     parameters = sum(parameter.numel() for parameter in parts.model.parameters())
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in parts.data.splits().items())
@@ -87,7 +87,7 @@ def announce(engine: Engine, directory: RunDirectory, world: World) -> None:
 
 
 def record_start(engine: Engine, directory: RunDirectory, loggers: Iterable[Logger]) -> None:
-    """Write environment.json and hand the first training images to the loggers."""
+    """Write environment.json and pass the first training images to the loggers."""
     directory.write_json(ENVIRONMENT, _environment(engine, directory))
     if engine.spec.kind == "image":
         for logger in loggers:
@@ -95,7 +95,7 @@ def record_start(engine: Engine, directory: RunDirectory, loggers: Iterable[Logg
 
 
 def resume_notes(engine: Engine, found: FoundCheckpoint) -> list[str]:
-    """Return a line for each difference from the run so far: the length of the schedule, the number of processes."""
+    """Return one line for each difference from the run before the resume: length of the schedule, world size."""
     settings, parts, notes = engine.settings, engine.parts, []
     step, before = found.state["step"], found.state["total_steps"]
     schedule: Scheduler = build(SCHEDULERS, settings.scheduler, Horizon(before, len(parts.loaders.train)))
@@ -115,8 +115,7 @@ def record_resume(engine: Engine, found: FoundCheckpoint, notes: Sequence[str], 
     Args:
         engine: the engine, with its state restored.
         found: the checkpoint that was restored.
-        notes: a line for each change.
-        directory: the run directory.
+        notes: one line for each change of the config, schedule or world size.
     """
     progress, now = engine.progress, _environment(engine, directory)
     before = directory.read_json(ENVIRONMENT) or now
@@ -146,7 +145,7 @@ def _environment(engine: Engine, directory: RunDirectory) -> dict[str, Any]:
 
 
 def summary_so_far(engine: Engine) -> dict[str, Any]:
-    """Return the part of summary.json that every run has, finished or not."""
+    """Return the part of summary.json that finished and unfinished runs have in common."""
     recorder, progress = engine.recorder, engine.progress
     peak = recorder.peak_memory
     return {
@@ -176,8 +175,7 @@ def conclude(
     Args:
         engine: the engine that has trained.
         job: the job of the run.
-        directory: the run directory, which has the summary so far.
-        loggers: the loggers of the run.
+        directory: the run directory, whose ``so_far`` is the summary without the test results.
         tested_step: the optimizer step of the tested weights.
         results: the test loss and metrics.
     """
@@ -207,9 +205,9 @@ def conclude(
 
 
 def _hyperparameters(settings: Settings, varied: Sequence[str]) -> dict[str, bool | float | str]:
-    """Return the keys that vary in a sweep, or all keys outside a sweep, without nulls.
+    """Return the config keys that vary in a sweep, or all keys outside a sweep; keys with the value null are left out.
 
-    A group is given as the name of its option.
+    The value of a group, such as ``model``, is the name of the chosen component.
     """
     every = {
         key.removesuffix(".name"): value if isinstance(value, bool | int | float) else str(value)

@@ -1,4 +1,4 @@
-"""One run: rank 0 prepares, fits, tests and concludes (``run``); other processes take part (``follow``)."""
+"""One run: rank 0 prepares, trains, tests and reports (``run``); all other ranks take part (``follow``)."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ log = logging.getLogger("trainer")
 
 
 class Result(NamedTuple):
-    """The content of summary.json and the run directory, and the model with the best weights, in evaluation mode."""
+    """The content of summary.json plus ``run_dir``, and the model with the best weights in evaluation mode."""
 
     summary: dict[str, Any]
     model: nn.Module
 
 
 def run(job: Job | Settings) -> Result:
-    """Train, test with the best weights, and leave a run directory: ``summary, model = run(compose("epochs=3"))``.
+    """Train, test with the best weights, and write a run directory: ``summary, model = run(compose("epochs=3"))``.
 
     Args:
-        job: what to train, as ``compose`` makes it; settings alone are a job for which nothing was typed.
+        job: the job that ``compose`` returned; settings alone count as a job without overrides.
 
     Raises:
-        ConfigError: the config cannot work; nothing was written.
-        RunError: anything else went wrong; one line that names the log with the traceback. The run directory
-            and its checkpoints stay.
+        ConfigError: the config is wrong; nothing was written.
+        RunError: any other failure; the message is one line that names the log, which has the traceback. The run
+            directory and its checkpoints stay.
     """
     job = Job(job) if isinstance(job, Settings) else job
     if needs_launch(job.settings):
@@ -67,7 +67,7 @@ def run(job: Job | Settings) -> Result:
 
 @contextlib.contextmanager
 def _connected(ready: Prepared) -> Iterator[Engine]:
-    """Connect the processes and make the engine; at the end, hand the summary so far to the run directory."""
+    """Connect the processes and create the engine; on exit, pass the summary so far to the run directory."""
     settings, parts, interrupts, engine = ready.job.settings, ready.parts, ready.interrupts, None
     try:
         with (
@@ -83,16 +83,16 @@ def _connected(ready: Prepared) -> Iterator[Engine]:
 
 
 def _start_or_resume(engine: Engine, ready: Prepared) -> None:
-    """Announce the run and restore the state of the checkpoint, if there is one.
+    """Log the first lines of the run, and restore the state of the checkpoint if the run is resumed.
 
     Raises:
-        RunError: the checkpoint has the contents of another version.
+        RunError: the checkpoint was written by an incompatible version of this program.
     """
     found, directory = ready.found, ready.directory
     announce(engine, directory, ready.team.world)
     engine.group.broadcast(None if found is None else found.state)
     if found is None:
-        engine.recorder.load_state_dict({})  # clears what a run has logged that was killed before its first checkpoint
+        engine.recorder.load_state_dict({})  # clears the points of a run that was killed before its first checkpoint
         record_start(engine, directory, ready.loggers.values())
         return
     try:
@@ -111,7 +111,7 @@ def _profiled(engine: Engine, run_dir: Path) -> Iterator[None]:
     if not engine.settings.profile:
         yield
         return
-    from trainer.profiler import Profiled  # torch.profiler takes time to import
+    from trainer.profiler import Profiled  # torch.profiler is slow to import
 
     folder = None if engine.settings.dry_run else run_dir
     with Profiled(engine.loaders.train, engine.total_steps, engine.device, folder) as train:
@@ -120,7 +120,7 @@ def _profiled(engine: Engine, run_dir: Path) -> Iterator[None]:
 
 
 def _test(engine: Engine, ready: Prepared) -> tuple[int, dict[str, float]]:
-    """Measure the test split with the best weights, and write them as ``best.safetensors``.
+    """Evaluate the test split with the best weights, and write these weights to ``best.safetensors``.
 
     Returns:
         the optimizer step of the weights, and the test loss and metrics.
@@ -149,7 +149,7 @@ def _test(engine: Engine, ready: Prepared) -> tuple[int, dict[str, float]]:
 
 
 def _best_model(settings: Settings, summary: Mapping[str, Any]) -> nn.Module:
-    """Return the model that other processes have trained, on the CPU."""
+    """Return the model that other processes have trained, on the CPU; after a dry run, it is untrained."""
     model = assemble(settings.replace(device={"name": "cpu", "threads": None}, precision="fp32")).model
     if not settings.dry_run:
         model.load_state_dict(load_file(Path(summary["run_dir"]) / CHECKPOINTS / BEST_WEIGHTS))
@@ -173,10 +173,10 @@ def follow() -> int:
 
 
 def _take_part(settings: Settings, team: Follower) -> None:
-    """Do this process's part of a job, and tell rank 0 about errors, which rank 0 reports.
+    """Do this process's part of a job, and send errors to rank 0, which reports them.
 
     Raises:
-        Stopped: a signal has arrived before the job began.
+        Stopped: a signal arrived before the job began.
     """
     begun = False
     with contextlib.ExitStack() as stack:
@@ -201,19 +201,19 @@ def _take_part(settings: Settings, team: Follower) -> None:
         except ConfigError as error:
             team.report_ready({}, interrupts, error.problems)
         except NotFiniteError:
-            pass  # raised in every process at once; rank 0 explains it
+            pass  # every process raises it at the same step; rank 0 explains it
         except Stopped:
             if not begun:
                 raise
         except Exception as error:
             if isinstance(error, LostError) or interrupts.asked is None:
                 team.report_failure(one_line(error), error)
-            else:  # torchrun has sent a signal to every process, because one has failed
+            else:  # torchrun has sent a signal to every process, because one failed
                 interrupts.check()
 
 
 def _silence() -> None:
-    """Leave the output to rank 0. The standard error of torch's own code still shows a crash."""
+    """Suppress the output of this process, because rank 0 prints; torch's C++ code still reports crashes on stderr."""
     logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")
     sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115

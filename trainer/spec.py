@@ -11,22 +11,21 @@ Task = Literal["classification", "multilabel", "regression"]
 
 @dataclass(frozen=True)
 class Spec:
-    """The inputs and outputs of a model.
+    """The shape and meaning of a model's inputs and outputs.
 
     Args:
         dataset: the name of the data set, for messages.
-        kind: the kind of a sample.
         shape: the shape of a sample: image (channels, height, width), spectrogram (1, steps, bands), sequence (steps,
             width), tokens (steps,), table (features,).
         task: classification has one class for each sample, multilabel any number of labels, regression values.
         classes: the names of the classes, labels or values.
         counts: the number of training samples of each class or label; empty for values.
-        target_mean, target_std: the mean and standard deviation of the training values if the loss standardises
-            targets, else empty.
+        target_mean, target_std: the mean and standard deviation of each training value if the targets are standardised,
+            else empty.
         vocabulary: the number of different tokens, including the padding 0; only for tokens.
-        varying: True if the number of steps varies. ``shape`` then has the largest number, and a batch comes with its
-            lengths, padded with zeros to the longest of them.
-        num_outputs: the number of outputs of the model for one sample; the loss decides.
+        varying: True if the number of steps varies between samples. ``shape`` then has the largest number; a batch is
+            padded with zeros to its longest sample and comes with the lengths of its samples.
+        num_outputs: the number of outputs of the model for one sample, which the loss determines.
         sigmoid: True if the loss takes probabilities, so that the model has to end in a sigmoid.
     """
 
@@ -45,7 +44,7 @@ class Spec:
 
     @property
     def step_axis(self) -> int:
-        """The axis of the steps in a batch of samples that have steps."""
+        """The axis of the steps in a batch, if samples of this kind have steps."""
         return 2 if self.kind == "spectrogram" else 1
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Entry points of the processes that torchrun, ``launch`` or a sweep starts. No torch before the first job."""
+"""Entry points of the processes that torchrun, ``launch`` or a sweep starts. The module does not import torch."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def work(folder: str) -> int:
     code = int(result["state"] == "failed")
     atomic_files.write(Path(folder) / RESULT, lambda path: path.write_text(json.dumps(result)))
     dismiss_followers(code, final=False, stopped=result["state"] == "stopped")
-    if os.getppid() != command:  # the command was killed, so that no other process deletes the folder
+    if os.getppid() != command:  # the command was killed, so it cannot delete the folder
         shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
 def _end_with(command: int, folder: str) -> None:
-    """Exit when the command that started this process has died; once the processes have met, the watchdog does this."""
+    """Exit when the command that started this process has died; after the processes have met, the watchdog does so."""
     while os.getppid() == command:
         time.sleep(0.5)
     team = sys.modules.get("trainer.processes.team")
@@ -87,10 +87,10 @@ def _end_with(command: int, folder: str) -> None:
 
 
 def serve(cores: str) -> int:
-    """Do the jobs of a sweep that standard input names, one after the other.
+    """Do the jobs of a sweep, which arrive as lines of JSON on standard input, one after the other.
 
-    The result of each job is a line of JSON on standard output; the output of the job itself goes to the job's log
-    file. The process exits as soon as the sweep's command has died: its last checkpoint is enough to resume the job.
+    The result of each job is a line of JSON on standard output; everything that the job prints goes to its log file.
+    The process exits as soon as the sweep's command has died: the current job can be resumed from its last checkpoint.
 
     Args:
         cores: the numbers of the CPU cores to use, such as ``0,1``; empty for all cores.
@@ -111,7 +111,7 @@ def serve(cores: str) -> int:
 
     folder, threads = Path.cwd(), torch.get_num_threads()
     while (job := jobs.next()) is not None:
-        os.chdir(folder)  # the previous job may have changed the folder
+        os.chdir(folder)  # the previous job may have changed the working directory
         sys.argv = job["argv"]
         with printing_to(Path(job["log"])):
             result = result_of(functools.partial(jobs.do, job["number"], functools.partial(train, job)))
@@ -123,7 +123,7 @@ def serve(cores: str) -> int:
 
 
 def _forget(threads: int) -> None:
-    """Restore what a run has changed in this process: the number of threads, and the memory in use."""
+    """Undo what a run has changed in this process: restore the number of threads, and free memory."""
     import torch
 
     torch.set_num_threads(threads)
@@ -138,7 +138,7 @@ def _forget(threads: int) -> None:
 
 
 class _Jobs:
-    """The jobs that standard input names, and the current job, which standard input may ask to stop."""
+    """The queue of jobs from standard input, where a message can also ask the current job to stop."""
 
     def __init__(self) -> None:
         self._waiting = queue.SimpleQueue[dict[str, Any] | None]()
@@ -152,10 +152,10 @@ class _Jobs:
         return self._waiting.get()
 
     def do(self, number: int, train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Do a job that standard input may ask to stop.
+        """Call ``train`` as job ``number``, which a message on standard input can stop.
 
         Raises:
-            Stopped: the job was asked to stop.
+            Stopped: a message or a signal stopped the job.
             Exception: an error of ``train``.
         """
         with listening():
@@ -186,7 +186,7 @@ class _Jobs:
 
 
 def job_with_plugins(plain: Mapping[str, Any]) -> Job:
-    """Return the job that another process has described, after importing its plugins.
+    """Return the job that ``job_to_plain`` has converted in another process, after importing its plugins.
 
     Raises:
         ConfigError: a plugin cannot be imported.
@@ -197,7 +197,7 @@ def job_with_plugins(plain: Mapping[str, Any]) -> Job:
 
 
 def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run ``train`` and return how it has ended, in plain containers for another process."""
+    """Call ``train`` and return how it ended, in plain containers that can be sent to another process."""
     try:
         return {"state": "finished", "summary": train()}
     except ConfigError as error:
@@ -211,7 +211,7 @@ def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Handle signals; after a signal, raise ``Stopped`` instead of other errors, which are side effects of the signal.
+    """Handle signals; after a signal, raise ``Stopped`` in place of an error, which may be a side effect of the signal.
 
     Raises:
         Stopped: a signal has arrived.
@@ -227,13 +227,13 @@ def listening() -> Iterator[None]:
 
 @contextlib.contextmanager
 def printing_to(log: Path) -> Iterator[None]:
-    """Append the output of Python and of C libraries to a file."""
+    """Append the output of Python and of C libraries within this context to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     before = os.dup(1), os.dup(2)
     try:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:  # a full disk, which the run reports too
+    except OSError:  # such as a full disk; the run reports it
         handle = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(handle, 1)
@@ -250,7 +250,7 @@ def printing_to(log: Path) -> Iterator[None]:
 
 
 def _use_cores(cores: list[int]) -> None:
-    """Restrict this process to some CPU cores, before torch, which starts a thread for each core, is imported."""
+    """Restrict this process to some CPU cores; call before the import of torch, which starts a thread for each core."""
     if not cores:
         return
     if hasattr(os, "sched_setaffinity"):

@@ -1,6 +1,6 @@
-"""The commands of ``trainer`` besides ``train``: they check data before a run, and use runs afterwards."""
+"""The subcommands of ``trainer``, which check a data set before training or work with finished runs."""
 
-# The module of each command, which has ``add_arguments(parser)`` and ``run(arguments)``, and its line in the help.
+# For each command: its module, which defines ``add_arguments(parser)`` and ``run(arguments)``, and its help line.
 COMMANDS = {
     "data": ("data.command", "check a data set before training: numbers, bad files, a page of samples"),
     "runs": ("runs", "list the runs below a folder, by config, metric, state and date"),

@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Command-line arguments that several subcommands of ``trainer`` share."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from trainer.config import ConfigError
 
 
 def describe(parser: argparse.ArgumentParser, description: str, epilog: str) -> None:
-    """Set the texts of the help of a command; the lines of the epilog are kept as they are."""
+    """Set the description and the epilog of a command's help; the line breaks of the epilog are kept."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = description, epilog
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--checkpoint``, which says whose weights are loaded."""
+    """Add the option ``--checkpoint``, which selects the checkpoint whose weights are loaded."""
     text = "the weights: of the best or last checkpoint, or of a file (%(default)s)"
     parser.add_argument("--checkpoint", metavar="best|last|FILE", default="best", help=text)
 
 
 def need_both(command: str, run: str | None, names: Sequence[str]) -> None:
-    """Raise ConfigError with a suggestion if a command was given no run or no files."""
+    """Raise ConfigError with a suggestion if the run or the files are missing on the command line."""
     if run is None:
         raise ConfigError(f"{command}: needs a RUN and a FILE, as in trainer {command} last FILE")
     if not names and not (run == "last" or Path(run).is_dir()):
@@ -32,7 +32,7 @@ def need_both(command: str, run: str | None, names: Sequence[str]) -> None:
 
 
 def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split words into names and overrides such as ``device=cpu``; a word is a name if there is a file called so."""
+    """Split arguments into names and overrides such as ``device=cpu``; an existing file is a name, even with ``=``."""
     is_override = {word: "=" in word and not _exists(word) for word in words}
     return [word for word in words if not is_override[word]], [word for word in words if is_override[word]]
 
@@ -40,5 +40,5 @@ def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def _exists(word: str) -> bool:
     try:
         return Path(word).exists()
-    except (OSError, ValueError):  # a name that is too long, or has a null byte
+    except (OSError, ValueError):  # the name is too long or contains a null byte
         return False

@@ -1,4 +1,7 @@
-"""The command ``trainer compare``: shows runs side by side: config, environment, metrics, curves. No torch here."""
+"""The command ``trainer compare``: show runs side by side (config, environment, metrics and curves).
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from trainer.runs.directory import ENVIRONMENT, read_json
 from trainer.runs.read import Run, as_number, differing, metric_names, runs_named, values_of, varied_keys
 
 PICTURE = "compare.png"
-PROGRAM = "trainer compare"  # written into a picture, which may then be replaced
-MAX_COLUMNS = 6  # more runs have a row each instead of a column
+PROGRAM = "trainer compare"  # written into each picture; only files with this mark are overwritten
+MAX_COLUMNS = 6  # up to this many runs each run has a column, otherwise a row
 FORMATS = (".png", ".svg")
-NOT_COMPARED = ("run_dir", "resume", "sweep_dir", "sweep")  # keys that differ between any two runs
+NOT_COMPARED = ("run_dir", "resume", "sweep_dir", "sweep")  # keys that say nothing about the training
 
 EPILOG = """\
 A RUN is a run directory, a folder of runs such as a sweep's, or last for the newest one under outputs.
@@ -65,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def as_dict(found: Sequence[Run], metric: str | None) -> dict[str, Any]:
-    """Return the comparison as plain containers for ``--json``; a curve of ``metric`` is a list of [step, value]."""
+    """Return the comparison as plain containers for ``--json``; the curve of ``metric`` is a list of [step, value]."""
     return {
         "runs": [
             {
@@ -86,7 +89,7 @@ def as_dict(found: Sequence[Run], metric: str | None) -> dict[str, Any]:
 
 
 def _lines(found: Sequence[Run]) -> list[str]:
-    """Return a table with a column for each run, or with a row for each of more than ``MAX_COLUMNS`` runs."""
+    """Return a table with a column for each run, or with a row for each run if there are more than ``MAX_COLUMNS``."""
     config = differing([*map(_config, found)])
     rows = {"state": [each.state for each in found], **config, **differing([*map(_environment, found)])}
     cells = {name: [_text(value) for value in values] for name, values in rows.items()}
@@ -106,7 +109,7 @@ def _lines(found: Sequence[Run]) -> list[str]:
 
 
 def _best(found: Sequence[Run]) -> Run | None:
-    """Return the best run; None if the runs do not monitor the same metric, or none of them has a value."""
+    """Return the best run; None if the runs monitor different metrics, or if no run has a value."""
     if len({each.monitor for each in found if each.monitor is not None}) != 1:
         return None
     best = max(found, key=lambda each: each.score)
@@ -130,7 +133,7 @@ def _environment(run: Run) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Return a value of a config or environment for the table."""
+    """Format a value of a config or an environment for the table."""
     if value is None:
         return "-"
     if isinstance(value, str):
@@ -140,10 +143,10 @@ def _text(value: Any) -> str:
 
 
 def _metric(found: Sequence[Run], wanted: str | None) -> str | None:
-    """Return the name of the curve to draw: the given one, a monitored metric, or any other; None without curves.
+    """Return the name of the curve to draw: ``wanted``, else a monitored metric, else any curve; None without curves.
 
     Raises:
-        ConfigError: no run has the given metric.
+        ConfigError: no run has the metric ``wanted``.
     """
     monitors = [each.monitor for each in found if each.monitor is not None]
     if wanted is None and monitors:
@@ -167,7 +170,7 @@ def _check_picture(path: Path) -> None:
 
 
 def _draw(found: Sequence[Run], metric: str, path: Path) -> None:
-    """Draw the curve of every run into one picture, each named by the words that vary between the runs."""
+    """Draw the curves of all runs into one picture; each curve is labelled with the overrides that vary."""
     from trainer.commands.pages import plots
 
     varied = varied_keys([each.words for each in found])

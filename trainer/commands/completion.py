@@ -1,4 +1,4 @@
-"""The command ``trainer completion``: installs tab completion in a shell. No torch here."""
+"""The command ``trainer completion``: install tab completion for a shell. This module does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exit code of a command: errors become lines on stderr, signals become codes, and followers are dismissed."""
+"""Convert errors and signals into messages and an exit code, and dismiss the other ranks of torchrun at the end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from trainer.processes.world import current_world
 
 
 class ExitCode:
-    """Run the body of ``train``; whatever the body raises becomes lines on stderr and ``value``.
+    """A context manager for the body of ``train``: reports exceptions on stderr, and stores the exit code in ``value``.
 
-    The garbage collector is off while modules are imported, and signals are heard from here on. With
-    ``HYDRA_FULL_ERROR=1`` unexpected errors and the errors of a config keep their traceback.
+    The cyclic garbage collector is disabled while modules are imported, and signals are handled from the beginning.
+    With ``HYDRA_FULL_ERROR=1`` errors of the config and unexpected errors are raised with their traceback.
     """
 
     def __init__(self) -> None:
@@ -33,8 +33,8 @@ class ExitCode:
         wait_with_garbage()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a terminal that has no × shows a question mark
-        logging.raiseExceptions = False  # a log line that cannot be written (train --info | head) is no error
+                stream.reconfigure(errors="replace")  # print ? for characters that the terminal cannot encode
+        logging.raiseExceptions = False  # ignore log lines that cannot be written (train --info | head)
         self._interrupts.__enter__()
         return self
 
@@ -51,7 +51,7 @@ class ExitCode:
         return handled
 
     def _take(self, error: BaseException) -> bool:
-        """Report an error and set the exit code; return False for an error that keeps its traceback."""
+        """Report an error and set the exit code; return False if the error is to be raised with its traceback."""
         asked = self._interrupts.asked
         if isinstance(error, KeyboardInterrupt):
             self.value = report_stop(error)
@@ -59,9 +59,9 @@ class ExitCode:
             self.value = 1
         elif isinstance(error, SweepError):
             self.value = error.code
-        elif not isinstance(error, Exception):  # such as SystemExit
+        elif not isinstance(error, Exception):  # for example SystemExit
             return False
-        elif asked is not None and not isinstance(error, RunError):  # the signal is the cause of the error
+        elif asked is not None and not isinstance(error, RunError):  # the signal caused the error
             self.value = report_stop(Stopped(asked))
         elif os.environ.get("HYDRA_FULL_ERROR") == "1":
             return False
@@ -72,10 +72,10 @@ class ExitCode:
         return True
 
     def _dismiss_followers(self, *, by_clock: bool) -> None:
-        """Tell the other processes of torchrun that rank 0 has no more jobs."""
+        """If this is rank 0, tell the other ranks that there are no more jobs."""
         try:
             leads = (found := current_world()) is not None and found.rank == 0
-        except ConfigError:  # reported already
+        except ConfigError:  # the body has failed with the same error, which is reported
             leads = False
         if leads:
             final = self.value == 2 or by_clock
@@ -83,7 +83,7 @@ class ExitCode:
 
 
 def report(error: Exception, command: str = "train") -> int:
-    """Print an error's lines and return the exit code: 2 for the user's mistakes, 1 for everything else."""
+    """Print the messages of an error, and return the exit code: 2 for a ConfigError, 1 for any other error."""
     problems = error.problems if isinstance(error, ConfigError) else [one_line(error)]
     for problem in problems:
         print(f"{command}: error: {printable(problem)}", file=sys.stderr)
@@ -91,14 +91,14 @@ def report(error: Exception, command: str = "train") -> int:
 
 
 def report_stop(stopped: KeyboardInterrupt, command: str = "train") -> int:
-    """Print which signal or limit ended the command and return the exit code."""
+    """Print which signal or time limit ended the command, and return the exit code."""
     print(f"{command}: {str(stopped) or 'interrupted'}", file=sys.stderr)
     code: int = getattr(stopped, "code", INTERRUPTED)
     return code
 
 
 def leave_a_broken_pipe() -> None:
-    """Discard the output that nobody reads any more (``train --help | head``), without an error at exit."""
+    """Redirect stdout to the null device if its reader is gone (``train --help | head``), to avoid an error at exit."""
     if sys.stdout is None:
         return
     try:

@@ -1,6 +1,6 @@
-"""Open a trained run again: its model with the weights of a checkpoint, and its preprocessing.
+"""Open a trained run: load its model with the weights of a checkpoint, and restore its preprocessing.
 
-Everything is read from the run directory. Only ``OpenedRun.data`` reads the data set.
+Only the run directory is read, except by ``OpenedRun.data``, which reads the data set.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from trainer.spec import Spec
 
 @dataclasses.dataclass(frozen=True)
 class OpenedRun:
-    """The model of a trained run, with everything that is needed to compute its scores for raw samples.
+    """The model of a trained run, and the preprocessing and loss that are needed to compute scores for raw samples.
 
     Args:
         run: the run.
-        settings: the settings of the run, changed by the words that were given when it was opened.
-        step, epoch: the step and the epoch of the weights; the epoch is None if the checkpoint does not hold it.
-        checkpoint: the file of the weights.
+        settings: the settings of the run, with the overrides given when it was opened.
+        step, epoch: the step and the epoch of the weights; the epoch is None if the checkpoint does not contain it.
+        checkpoint: the file from which the weights were loaded.
         preprocessing: ``Data.preprocessing()`` of the training data.
         fingerprint: ``Data.fingerprint()`` of the training data.
-        spec: as in ``Data``, completed by the loss.
-        model: in evaluation mode, on the device.
-        loss: turns outputs into scores.
-        normalise, features: as in ``Data``, on the device.
+        spec: as in ``Data``, with ``num_outputs`` and ``sigmoid`` set by the loss.
+        model: the model in evaluation mode, on ``device``.
+        loss: the loss, which converts outputs into scores.
+        normalise, features: as in ``Data``, on ``device``.
         device: the device of the model.
         precision: fp32, tf32, bf16 or fp16.
     """
@@ -71,12 +71,12 @@ class OpenedRun:
     precision: str
 
     def read(self, inputs: Inputs) -> Inputs:
-        """Turn a batch of raw samples, which may be on another device, into model inputs."""
+        """Convert a batch of raw samples, on any device, into model inputs on ``device``."""
         on_device = tuple(tensor.to(self.device) for tensor in inputs)
         return to_model_inputs(on_device, self.features, self.normalise, self.spec.step_axis)
 
     def outputs(self, inputs: Inputs) -> Tensor:
-        """Return the model's outputs for model inputs, (batch, num_outputs) float32."""
+        """Return the outputs of the model for model inputs: (batch, num_outputs) float32."""
         precision = DTYPES.get(self.precision)
         with torch.autocast(self.device.type, precision, enabled=precision is not None):
             outputs: Tensor = self.model(*inputs)
@@ -87,13 +87,13 @@ class OpenedRun:
         """Return (batch, classes or labels) probabilities, or (batch, values), as float32 on the CPU.
 
         Args:
-            inputs: a batch of raw samples, or the pair of a padded batch and (batch,) lengths where steps vary.
+            inputs: a batch of raw samples; if lengths vary, a tuple of the padded batch and the (batch,) lengths.
         """
         batch = (inputs,) if isinstance(inputs, Tensor) else inputs
         return self.loss.scores(self.outputs(self.read(batch))).cpu()
 
     def data(self) -> Data:
-        """Build the data set of the settings with the preprocessing of the run: classes, vocabulary, normalisation.
+        """Build the data set in ``settings`` with the run's preprocessing (classes, vocabulary, normalisation).
 
         Raises:
             ConfigError: the data set does not exist, or it does not fit the run.
@@ -116,7 +116,7 @@ class OpenedRun:
             raise ConfigError(f"dataset={name}: has the classes {theirs}, …; the run {self.run.path} has {ours}, …")
         spec = dataclasses.replace(self.spec, dataset=name)
         normalise, factor = self.normalise, (found.preprocess.get("top") or 1) / (self.preprocessing.get("top") or 1)
-        if normalise is not None and factor != 1:  # the run and this data set have pixels of different ranges
+        if normalise is not None and factor != 1:  # the pixel range differs from that of the training data
             normalise = Normalise(normalise.mean * factor, normalise.std * factor, normalise.axis)
         found = dataclasses.replace(found, spec=spec, normalise=normalise, features=self.features)
         found.check()
@@ -124,16 +124,16 @@ class OpenedRun:
 
     @property
     def batch_size(self) -> int:
-        """The batch size of the run's evaluation."""
+        """The batch size with which the run was evaluated."""
         return evaluation_batch_size(self.settings.batch_size, self.spec)
 
     def loader(self, data: Data, split: Split, *, limited: bool) -> Loader:
-        """Return a loader with the batches of the run's evaluation.
+        """Return a loader that forms batches in the same way as the run's evaluation.
 
         Args:
             data: the data set.
             split: the samples to load.
-            limited: load no more batches than the run's ``limit_batches``.
+            limited: whether to load at most ``limit_batches`` batches.
         """
         settings = self.settings
         return make_loaders(
@@ -164,13 +164,13 @@ class Answers(NamedTuple):
 
 @torch.inference_mode()
 def answers(trained: OpenedRun, data: Data, split: Split, *, limited: bool = False) -> tuple[Answers, float]:
-    """Compute the outputs for a split, and its mean loss, summed in the same way as in the run's evaluation.
+    """Compute the outputs for a split, and the mean loss, with the same order of summation as in the run's evaluation.
 
     Args:
         trained: the run.
         data: the data set of the split.
         split: the samples.
-        limited: evaluate no more batches than the run's ``limit_batches``.
+        limited: whether to evaluate at most ``limit_batches`` batches.
 
     Raises:
         RunError: the model returns outputs of a wrong shape.
@@ -193,7 +193,7 @@ def answers(trained: OpenedRun, data: Data, split: Split, *, limited: bool = Fal
     places = torch.cat(positions)
     rank = torch.empty(int(split.positions.max()) + 1, dtype=torch.int64)
     rank[split.positions] = torch.arange(len(split))
-    order = rank[places].argsort(stable=True)  # from the order of the loader, by length, to that of the split
+    order = rank[places].argsort(stable=True)  # restores the order of the split, as the loader may sort by length
     mean = sums.compute({})["loss"]
     return Answers(torch.cat(outputs)[order], torch.cat(targets)[order], places[order]), mean
 
@@ -204,22 +204,22 @@ def load(name: str, *, checkpoint: str = "best", words: Sequence[str] = ()) -> O
     Args:
         name: a run directory, or ``last``.
         checkpoint: best, last, or a file.
-        words: overrides that still apply after training, such as ``dataset.path=…``, ``device=cpu`` or
+        words: overrides that are allowed after training, such as ``dataset.path=…``, ``device=cpu`` or
             ``plugins=[…]``.
 
     Raises:
-        ConfigError: the run or the checkpoint does not exist, or a word would change the training.
+        ConfigError: the run or the checkpoint does not exist, or an override would change the training.
     """
     return open_run(run_named(name), checkpoint=checkpoint, words=words)
 
 
 def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -> OpenedRun:
-    """Open a run that has been found already; otherwise as ``load``."""
+    """Open a run as ``load`` does, but given a ``Run`` instead of its name."""
     file, state = _state(run, checkpoint)
     settings = settings_for_use(run.path, words)
     device = build(DEVICES, settings.device)
     device = device.device if isinstance(device, Placement) else device
-    if device.type != "cpu":  # on a CPU evaluation is repeatable anyway, and the call takes a second
+    if device.type != "cpu":  # evaluation on a CPU is deterministic anyway, and the call takes a second
         choose_kernels(settings.deterministic)
     precision = choose_precision(settings.precision, device)
     allow_tf32(precision == "tf32")
@@ -258,10 +258,10 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
 
 
 def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
-    """Return the file of a checkpoint and its content.
+    """Return the path and the content of the checkpoint named by ``--checkpoint``.
 
     Raises:
-        ConfigError: the file does not exist, is damaged, or is no checkpoint.
+        ConfigError: the file does not exist, is damaged, or is not a checkpoint of this version.
     """
     folder = run.path / CHECKPOINTS
     named = {"best": folder / BEST, "last": folder / LAST}
@@ -286,7 +286,7 @@ def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
 
 
 def notes(trained: OpenedRun) -> Iterator[str]:
-    """Yield a warning if the run did not finish."""
+    """Yield a warning line if the run did not finish."""
     run = trained.run
     if run.state != FINISHED:
         ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""

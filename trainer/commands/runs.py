@@ -1,4 +1,7 @@
-"""The command ``trainer runs``: lists runs by conditions on their config, metrics, state and date. No torch here."""
+"""The command ``trainer runs``: list the runs that meet conditions on their config, metrics, state and date.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,9 @@ from trainer.runs.read import (
 )
 
 STATES = (FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED)
-FACTS = ("state", "started", "steps", "epochs", "seconds", "best")  # keys besides those of the config and the metrics
-MAX_LETTERS = 80  # of the words of a run in the table; --json has all
-MISSING: Any = object()  # the value of a key that a run lacks; None is the null of a config
+FACTS = ("state", "started", "steps", "epochs", "seconds", "best")  # keys of a run besides its config keys and metrics
+MAX_LETTERS = 80  # longest text of a run's overrides in the table; --json has all overrides
+MISSING: Any = object()  # the value of a key that a run lacks; None would mean that the config has null
 
 CONDITION = re.compile(r"([^=<>!]*)(!=|<=|>=|==|=|<|>)(.*)", re.DOTALL)
 DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d)?)?)?)?)?")
@@ -85,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the runs that meet the conditions, and return the exit code, 0.
 
     Raises:
-        ConfigError: a mistake in the words or the options, or a key that no run has.
+        ConfigError: the arguments are wrong, or no run has one of the keys.
     """
     folder, conditions = _parse(arguments.words)
     limit = _limit(arguments.limit)
@@ -111,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def as_dict(run: Run) -> dict[str, Any]:
-    """Return everything that is known of a run, for ``--json``; programs rely on the names."""
+    """Return all information about a run for ``--json``; the names are a stable interface for other programs."""
     reason = run.summary.get("reason")
     known = {name: None if (value := value_of(run, name)) is MISSING else value for name in FACTS}
     return {
@@ -132,12 +135,12 @@ def as_dict(run: Run) -> dict[str, Any]:
 
 
 class Condition(NamedTuple):
-    """A condition on a run.
+    """A filter condition on a run, such as ``lr=0.1``.
 
     Args:
-        typed: the word on the command line.
+        typed: the condition as typed on the command line.
         key: the key of the run.
-        sign: = != < <= > or >=.
+        sign: the comparison: = != < <= > or >=.
         value: the typed value.
     """
 
@@ -147,11 +150,11 @@ class Condition(NamedTuple):
     value: str
 
     def holds(self, run: Run) -> bool:
-        """Return whether a run meets the condition; a run that lacks the key does not."""
+        """Return whether a run meets the condition; a run without the key meets no condition, not even ``!=``."""
         found, compare = value_of(run, self.key), SIGNS[self.sign]
         if found is MISSING:
             return False
-        if self.key == "started":  # a date is compared as far as it was typed
+        if self.key == "started":  # compare only the typed part of the date
             date = self.value.replace(" ", "T")
             return bool(compare(str(found)[: len(date)], date))
         if self.sign in ("=", "!="):
@@ -160,7 +163,7 @@ class Condition(NamedTuple):
         return number is not None and bool(compare(number, float(self.value)))
 
     def mistake(self) -> str:
-        """Return the line about a value that the key cannot have, or an empty text."""
+        """Return the error message if the key is missing or cannot have the value, else an empty string."""
         if not self.key:
             return f"{self.typed}: no key; a condition is KEY=VALUE, such as model=gru"
         if self.key == "started":
@@ -177,7 +180,7 @@ class Condition(NamedTuple):
 
 
 def value_of(run: Run, key: str) -> Any:
-    """Return the value of a key, or ``MISSING``; the config of a run is only read for a key of the config."""
+    """Return the value of a key, or ``MISSING``; the config file is read only for a config key, as this is slow."""
     if key in FACTS:
         value: Any = run.summary.get(key)
         if key in ("state", "best"):
@@ -191,7 +194,7 @@ def value_of(run: Run, key: str) -> Any:
 
 
 class _YamlValue(yaml.SafeLoader):
-    """Reads a typed value; like ``train``, and unlike YAML 1.1, it takes 1e-3 for a number."""
+    """A YAML loader for typed values that parses 1e-3 as a number, like ``train`` and unlike YAML 1.1."""
 
 
 _YamlValue.add_implicit_resolver(
@@ -200,7 +203,7 @@ _YamlValue.add_implicit_resolver(
 
 
 def _is_equal(found: Any, typed: str) -> bool:
-    """Return whether a value of a run is the typed one."""
+    """Return whether a value of a run equals the typed value."""
     if format_value(found) == typed:
         return True
     try:
@@ -211,15 +214,15 @@ def _is_equal(found: Any, typed: str) -> bool:
 
 
 def _parse(words: Sequence[str]) -> tuple[Path, list[Condition]]:
-    """Return the folder and the conditions.
+    """Return the folder to search and the conditions.
 
     Raises:
-        ConfigError: with a line for each mistake.
+        ConfigError: there are mistakes; the error has one line for each.
     """
     folders, conditions = [], []
     for word in words:
         match = CONDITION.fullmatch(word)
-        if match is None or Path(word).is_dir():  # the folder of a run may be called lr=0.1
+        if match is None or Path(word).is_dir():  # a folder may be named lr=0.1
             folders.append(word)
         else:
             key, sign, value = match.groups()
@@ -235,7 +238,7 @@ def _parse(words: Sequence[str]) -> tuple[Path, list[Condition]]:
 
 
 def _no_folder(word: str) -> str:
-    """Return the line about a word that is neither a folder nor a condition."""
+    """Return the error message for an argument that is neither a folder nor a condition such as ``lr=0.1``."""
     path = Path(word)
     if path.exists():
         return f"{word}: is not a folder"
@@ -255,7 +258,7 @@ def _limit(typed: str | None) -> int | None:
 
 
 def _columns(typed: str | None) -> list[str]:
-    """Return the keys given with ``--columns``; none stand for the usual columns."""
+    """Return the keys given with ``--columns``; an empty list selects the default columns."""
     keys = list(dict.fromkeys(stripped for key in (typed or "").split(",") if (stripped := key.strip())))
     if typed is not None and not keys:
         raise ConfigError(f"--columns: must be keys such as model,optimizer.lr,best, got {typed or 'nothing'}")
@@ -263,17 +266,17 @@ def _columns(typed: str | None) -> list[str]:
 
 
 def _plain_key(key: str) -> str:
-    return key.removesuffix(".name")  # model.name is model
+    return key.removesuffix(".name")  # model.name is shown as model
 
 
 def _matching(runs: Sequence[Run], conditions: Sequence[Condition], folder: Path) -> list[Run]:
     """Return the runs that meet all conditions.
 
     Raises:
-        ConfigError: no run has the key of a condition.
+        ConfigError: no run has a key that a condition names.
     """
     left = list(runs)
-    # to read a config takes longest, so conditions on the config come last and see the fewest runs
+    # Reading a config is slow, so conditions on config keys are checked last, on the remaining runs.
     for condition in sorted(conditions, key=lambda each: each.key not in FACTS and "/" not in each.key):
         _check_known(condition.typed, condition.key, [*left, *runs], folder)
         left = [run for run in left if condition.holds(run)]
@@ -281,7 +284,7 @@ def _matching(runs: Sequence[Run], conditions: Sequence[Condition], folder: Path
 
 
 def _check_known(typed: str, key: str, runs: Sequence[Run], folder: Path) -> None:
-    """Raise ConfigError if no run has a key."""
+    """Raise ConfigError, with a suggestion, if no run has the key."""
     if key in FACTS or any(value_of(run, key) is not MISSING for run in runs):
         return
     metrics = dict.fromkeys(name for run in runs for name in run.metrics)
@@ -295,7 +298,7 @@ def _check_known(typed: str, key: str, runs: Sequence[Run], folder: Path) -> Non
 
 
 def _in_order(runs: Sequence[Run], key: str | None, *, reverse: bool) -> list[Run]:
-    """Return the runs sorted by a key, or by age if the key is None; runs without a value come last."""
+    """Return the runs sorted by a key, or the newest first if the key is None; runs without a value come last."""
     if key is None:
         return list(reversed(runs)) if reverse else list(runs)
     key = _plain_key(key)
@@ -316,7 +319,7 @@ def _in_order(runs: Sequence[Run], key: str | None, *, reverse: bool) -> list[Ru
 
 
 def _maximizes(runs: Iterable[Run], metric: str) -> bool:
-    """Return whether larger values of a metric are better: by the runs that monitor the metric, else by its name."""
+    """Return whether larger values of a metric are better, according to a run that monitors it, or else its name."""
     for run in runs:
         if run.monitor is not None and metric in (run.monitor, test_metrics_of(run.monitor)):
             return run.maximizes
@@ -324,7 +327,7 @@ def _maximizes(runs: Iterable[Run], metric: str) -> bool:
 
 
 class TableColumn(NamedTuple):
-    """A column of the table; texts are aligned to the left, numbers to the right."""
+    """A column of the table; a column of text is left-aligned, a column of numbers is right-aligned."""
 
     head: str
     cells: Sequence[str]
@@ -332,7 +335,7 @@ class TableColumn(NamedTuple):
 
 
 def _table(columns: Sequence[TableColumn]) -> list[str]:
-    """Return the lines of a table, without its empty columns."""
+    """Return the lines of a table, without columns that are empty."""
     columns = [column for column in columns if any(column.cells)]
     cells = [[printable(cell) for cell in column.cells] for column in columns]
     left = [at for at, column in enumerate(columns) if column.is_text]
@@ -340,7 +343,7 @@ def _table(columns: Sequence[TableColumn]) -> list[str]:
 
 
 def _usual_columns(runs: Sequence[Run], sort: str | None) -> list[TableColumn]:
-    """Return the columns without ``--columns``; ``sort`` is a further one, unless its values are there already."""
+    """Return the default columns, and a column for the key ``sort`` unless they already include it."""
     names = {run.monitor for run in runs if run.best is not None}
     name = names.pop() if len(names) == 1 else None
     best, test = list[str](), list[str]()
@@ -366,7 +369,7 @@ def _usual_columns(runs: Sequence[Run], sort: str | None) -> list[TableColumn]:
 
 
 def _chosen_columns(runs: Sequence[Run], keys: Sequence[str]) -> list[TableColumn]:
-    """Return a column for each key, and the run directories."""
+    """Return a column for each key, and a last column with the run directories."""
     columns = []
     for key in keys:
         plain = _plain_key(key)
@@ -377,7 +380,7 @@ def _chosen_columns(runs: Sequence[Run], keys: Sequence[str]) -> list[TableColum
 
 
 def _typed(runs: Sequence[Run]) -> list[str]:
-    """Return the words of each run whose values vary between the runs; all words of a single run."""
+    """Return for each run the overrides whose values vary between the runs; for a single run, all its overrides."""
     wanted = set(varied_keys([run.words for run in runs]))
     cells = []
     for run in runs:
@@ -387,7 +390,7 @@ def _typed(runs: Sequence[Run]) -> list[str]:
 
 
 def _cell(key: str, run: Run) -> str:
-    """Return the value of a key for the table."""
+    """Return the value of a key, formatted for the table."""
     value = value_of(run, key)
     if value is MISSING:
         return ""

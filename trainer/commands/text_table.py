@@ -1,4 +1,4 @@
-"""Text for the terminal: aligned columns, metrics, counts, durations, and JSON."""
+"""Format terminal output: aligned columns, metrics, counts, durations, and JSON."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from trainer.runs.read import for_json
 
 
 def figure(value: float | None) -> str:
-    """Return a metric with four decimal places, or in scientific notation; an empty text for None."""
+    """Format a metric with four decimal places, or in scientific notation if tiny or huge; None as an empty string."""
     if value is None:
         return ""
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3e}"
 
 
 def counted(number: float | None) -> str:
-    """Return a count with separators for thousands; an empty text for None."""
+    """Format a count with thousands separators; None as an empty string."""
     return "" if number is None else f"{number:,}" if isinstance(number, int) else f"{number:,.0f}"
 
 
 def lasted(seconds: float | None) -> str:
-    """Return a duration in seconds with one decimal place; an empty text for None."""
+    """Format a duration in seconds with one decimal place; None as an empty string."""
     return "" if seconds is None else f"{seconds:.1f}"
 
 
@@ -33,7 +33,7 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[i
     Args:
         head: the names of the columns.
         rows: the cells of each row.
-        left: the numbers of the columns that are aligned to the left; the others are aligned to the right.
+        left: the indices of the left-aligned columns; all other columns are right-aligned.
     """
     widths = [max(len(name), *(len(row[at]) for row in rows), 0) if rows else len(name) for at, name in enumerate(head)]
     left = set(left)
@@ -47,7 +47,7 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[i
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines, without letters that could move the cursor of a terminal."""
+    """Print lines with escaped control characters, as these could move the cursor of a terminal."""
     print("\n".join(map(printable, lines)), flush=True)
 
 

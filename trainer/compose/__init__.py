@@ -1,1 +1,1 @@
-"""From the words of a command to checked jobs: Hydra composes the YAML files, every key is checked. No torch."""
+"""Turn the overrides of a command into checked jobs: compose YAML files with Hydra, check every key. No torch."""

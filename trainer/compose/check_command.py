@@ -1,7 +1,7 @@
-"""Check the words of a command, and find all its mistakes at once, each with its origin.
+"""Check the words (overrides) of a command, and report all mistakes at once, each with the origin of the wrong value.
 
-Hydra composes the YAML files. The typed values are then laid over the config key by key, so that one wrong word does
-not hide the next. Before any of this counts, everything that is code instead of data is refused (``safety``).
+Hydra composes the YAML files. The typed values are then set in the config one key at a time, so that one wrong word
+does not hide the next. Content that is code instead of data is refused (see ``safety``).
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ class Checked:
     """A command without mistakes.
 
     Args:
-        words: of the command.
-        jobs: the run; of a sweep every run, or of a large sweep every value once, with the first value of other keys.
-        is_sweep: several runs are wanted.
-        overrides: of a sweep, the words that its runs are made of, each key once; those of files come first.
-        hydra: the part ``hydra`` of the config as plain containers, with what the command says of it.
-        sweep_dir: the folder of the sweep; the working directory if there is no sweep.
-        config_dir: the folder of ``--config-dir``.
-        check: composes further jobs of the sweep.
+        words: the overrides of the command.
+        jobs: the single run, or every run of a sweep. For a sweep of more than ``MAX_JOBS`` runs, only enough of them
+            to contain every value of every key once.
+        is_sweep: whether the command is a sweep.
+        overrides: for a sweep, its overrides with all values of each key; those from files come first. Otherwise empty.
+        hydra: the part ``hydra`` of the config as plain containers, with the overrides applied.
+        sweep_dir: the folder of the sweep; the working directory if the command is not a sweep.
+        config_dir: the value of ``--config-dir``.
+        check: the check that produced this result; composes further jobs of the sweep.
     """
 
     words: tuple[str, ...]
@@ -54,13 +55,13 @@ class Checked:
     check: CommandCheck
 
     def all_jobs(self) -> list[Job]:
-        """Return every run of a sweep over listed values."""
+        """Return the job of every run of a grid sweep, including those that ``jobs`` omits."""
         combinations = sweep_words(self.overrides)
         return self.jobs if len(combinations) == len(self.jobs) else [*map(self.check.job, combinations)]
 
 
 def compose(*words: str, config_dir: str | Path | None = None) -> Job:
-    """Return the job that words stand for; see ``trainer.compose``."""
+    """Compose and check a single run; this is the function ``trainer.compose``."""
     if any(word.startswith("--") for word in words):
         raise ConfigError("compose: takes no options; a folder of YAML files is compose(…, config_dir=…)")
     composer = Composer(None if config_dir is None else str(config_dir))
@@ -68,7 +69,9 @@ def compose(*words: str, config_dir: str | Path | None = None) -> Job:
 
 
 def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """Return words that ``resume=RUN`` or ``sweep=FOLDER`` completes with those stored in the folder.
+    """Prepend the overrides that the run of ``resume=RUN`` or the sweep of ``sweep=FOLDER`` has stored.
+
+    Return ``words`` unchanged if they contain neither.
 
     Raises:
         ConfigError: the run or the sweep does not exist.
@@ -81,7 +84,7 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
 
 
 def resumes_a_sweep(words: Sequence[str]) -> bool:
-    """Return whether a command goes on with an earlier sweep."""
+    """Return whether a command resumes a sweep."""
     return any(word.startswith("sweep=") for word in words)
 
 
@@ -91,11 +94,11 @@ def check_words(composer: Composer, words: Sequence[str], *, multirun: bool = Fa
     Args:
         composer: composes the files that the words choose.
         words: the overrides.
-        multirun: the command is a sweep; a file may say so too.
-        trains: a run follows, so that no key may be missing and the plugins are imported now.
+        multirun: whether the command line asks for a sweep; a config file may also do so (``hydra.mode``).
+        trains: whether a run follows, in which case no key may be missing and the plugins are imported now.
 
     Raises:
-        ConfigError: with every mistake, one line each.
+        ConfigError: the command is wrong; one line for each mistake.
     """
     return CommandCheck(composer, trains=trains).run(words, multirun=multirun)
 
@@ -105,7 +108,7 @@ class CommandCheck:
 
     Args:
         composer: composes the files that the words choose.
-        trains: a run follows, so that no key may be missing and the plugins are imported now.
+        trains: whether a run follows, in which case no key may be missing and the plugins are imported now.
     """
 
     def __init__(self, composer: Composer, *, trains: bool = True) -> None:
@@ -118,7 +121,7 @@ class CommandCheck:
         """Check all words.
 
         Raises:
-            ConfigError: with every mistake, one line each.
+            ConfigError: the command is wrong; one line for each mistake.
         """
         composer, problems = self.composer, self._problems
         overrides = add_folders(composer, parse(words, composer.loader, problems), problems)
@@ -128,7 +131,7 @@ class CommandCheck:
         is_sweep, swept = multirun, list[Override]()
         with checked_sources(composer):
             kept = without_wrong_options(composer, rest, wrong_options, multirun=multirun)
-            if len(problems) == num_problems:  # otherwise an option may be that of a plugin that cannot be used
+            if len(problems) == num_problems:  # otherwise an unknown option may belong to a plugin that failed to load
                 problems += wrong_options
             try:
                 is_sweep = multirun or self._file_makes_a_sweep(kept)
@@ -157,10 +160,10 @@ class CommandCheck:
         return {**plain, "hydra": plain_config(config, "hydra")}
 
     def job(self, words: Sequence[str]) -> Job:
-        """Return the job of one combination of a sweep, whose words have one value for each key.
+        """Return the job of one combination of a sweep.
 
         Raises:
-            ConfigError: with every mistake, one line each.
+            ConfigError: the command is wrong; one line for each mistake.
         """
         problems: list[str] = []
         with checked_sources(self.composer):
@@ -173,11 +176,11 @@ class CommandCheck:
         """Compose and check one job.
 
         Args:
-            overrides: with one value for each key.
-            words: of the job; None for those of a sweep, which the overrides tell.
+            overrides: the overrides of the job, with one value for each key.
+            words: the words that the job stores; None to take them from ``overrides``, as for a job of a sweep.
 
         Raises:
-            ConfigError: with every mistake, one line each.
+            ConfigError: the command is wrong; one line for each mistake.
         """
         problems: list[str] = []
         composer = self.composer
@@ -201,7 +204,7 @@ class CommandCheck:
         plain["plugins"] = []
         for override in overrides:
             if composer.is_group(override):
-                continue  # composed above
+                continue  # compose_files has applied it
             if override.is_hydra_override():
                 problems += hydra.typed(override)
             else:
@@ -220,7 +223,7 @@ class CommandCheck:
         return files_read.foreign and config.hydra.mode == RunMode.MULTIRUN
 
     def _swept_in_files(self, overrides: Sequence[Override]) -> list[Override]:
-        """Return the words that files add to every job of a sweep (``hydra.sweeper.params``)."""
+        """Return the overrides that config files add to a sweep (``hydra.sweeper.params``), except for keys typed."""
         config, _ = self.composer.compose_files(self.composer.choices(overrides))
         params = plain_config(config, "hydra")["sweeper"].get("params") or {}
         typed = {each.key_or_group for each in overrides}
@@ -230,7 +233,7 @@ class CommandCheck:
         return [] if wrong else list(parse(words, self.composer.loader, self._problems))
 
     def _problems_without_files(self, overrides: Sequence[Override]) -> list[str]:
-        """Return what is wrong with the run's own keys if the chosen files cannot be read."""
+        """Return the mistakes in top-level keys, for the case that the chosen files cannot be composed."""
         config, _ = self.composer.compose_files([])
         plain, problems = plain_config(config), list[str]()
         simple = [each for each in overrides if not self.composer.is_group(each) and "." not in each.key_or_group]
@@ -240,7 +243,7 @@ class CommandCheck:
         return [*problems, *_problems_of(plain, Origins([], {each.key_or_group for each in simple}))]
 
     def _cannot_resume(self, found: Sequence[Job], is_sweep: bool) -> list[str]:
-        """Return a line for each reason why ``resume`` cannot do what it says."""
+        """Return one line for each reason why the run or sweep cannot be resumed as ``resume`` says."""
         wanted = [job for job in found if job.settings.resume is not None]
         if not wanted:
             return []
@@ -263,7 +266,7 @@ class CommandCheck:
 
 
 def _shared_by_all_runs(words: Sequence[str], overrides: Sequence[Override], found: Sequence[Job]) -> list[str]:
-    """Return a line for each value that every run of a sweep needs to have for itself, or that no run can have."""
+    """Return one line for each override that gives all runs one folder, or sweeps over a key of the whole sweep."""
     problems: list[str] = []
     if len(found) > 1 and found[0].fixed_run_dir and len({job.settings.run_dir for job in found}) == 1:
         problems.append(f"run_dir: every run of a sweep has its own ({TYPED}); did you mean sweep_dir?")
@@ -279,7 +282,7 @@ def _shared_by_all_runs(words: Sequence[str], overrides: Sequence[Override], fou
 
 
 def _not_for_jobs(word: str) -> list[str]:
-    """Return why the sweep of a file may not have a word."""
+    """Return why ``hydra.sweeper.params`` in a file must not contain an override; an empty list if it may."""
     key, _, value = word.partition("=")
     if not re.fullmatch(r"[\w.]+", key) or key.startswith("hydra"):
         return ["it names no key of a run"]
@@ -287,7 +290,7 @@ def _not_for_jobs(word: str) -> list[str]:
 
 
 def _problems_of(plain: Mapping[str, Any], origins: Origins) -> tuple[str, ...]:
-    """Return the problems that the check of the config finds."""
+    """Resolve and check a config; return one line for each mistake."""
     try:
         resolve_job(plain, (), origins)
     except ConfigError as error:

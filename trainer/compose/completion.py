@@ -1,6 +1,6 @@
 """Tab completion for bash, zsh and fish. No torch.
 
-``argcomplete`` talks to the shells; this module finds the candidates and installs the scripts.
+``argcomplete`` communicates with the shells; this module finds the completions and installs the shell scripts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PATHS = ("plugins", "run_dir", "dataset.root", "dataset.path")
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell's request for completions, and end the process."""
+    """Answer a shell's request for completions, and exit the process."""
     for action in parser._actions:
         if action.help is not None and not isinstance(action.help, str):
             action.help = "install or remove Hydra's own completion"
@@ -39,28 +39,28 @@ def answer(parser: argparse.ArgumentParser) -> None:
 
 
 def offer(parser: argparse.ArgumentParser) -> None:
-    """Let a parser complete overrides and config folders."""
+    """Add the completion of overrides and config folders to a parser."""
     for action in parser._actions:
         if action.dest == "overrides":
-            setattr(action, "completer", _complete)  # noqa: B010  # argcomplete's own way
+            setattr(action, "completer", _complete)  # noqa: B010  # argcomplete reads this attribute
         elif action.dest in ("config_dir", "config_path"):
             setattr(action, "completer", DirectoriesCompleter())  # noqa: B010
 
 
 def offer_folders(parser: argparse.ArgumentParser) -> None:
-    """Let a parser complete its words as folders."""
+    """Add the completion of folders to the positional arguments of a parser."""
     for action in parser._actions:
         if not action.option_strings:
             setattr(action, "completer", DirectoriesCompleter())  # noqa: B010
 
 
 def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) -> dict[str, str]:
-    """Return the completions of ``prefix``, each with its sentence.
+    """Return the completions of ``prefix``, each with its description.
 
     Args:
-        prefix: the word as far as it is typed.
-        words: the words before it; wrong words are ignored.
-        extra_dir: the folder of ``--config-dir``.
+        prefix: the beginning of a word.
+        words: the words on the command line before ``prefix``; wrong words are ignored.
+        extra_dir: the value of ``--config-dir``.
     """
     try:
         composer = Composer(extra_dir)
@@ -80,7 +80,7 @@ def candidates(prefix: str, words: Sequence[str], extra_dir: str | None = None) 
 
 
 def _right(composer: Composer, words: Sequence[str]) -> list[str]:
-    """Return the words that are valid together."""
+    """Return ``words`` without those that make the command invalid."""
     kept: list[str] = []
     with contextlib.suppress(ConfigError):
         check_words(composer, words, trains=False)
@@ -93,12 +93,12 @@ def _right(composer: Composer, words: Sequence[str]) -> list[str]:
 
 
 def script(shell: str) -> str:
-    """Return the script that the shell has to run."""
+    """Return the shell script that enables the completion."""
     return shellcode(list(COMMANDS), shell=shell)
 
 
 def install(shell: str) -> list[Path]:
-    """Install the script for good, and return the files that were written or changed."""
+    """Install the completion permanently, and return the files that were written or changed."""
     home = Path.home()
     if shell == "fish":
         folder = Path(os.environ.get("XDG_CONFIG_HOME", home / ".config")) / "fish" / "completions"
@@ -128,7 +128,7 @@ def _complete(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> dict[st
 
 
 def _keys(composer: Composer, config: dict[str, Any], prefix: str) -> dict[str, str]:
-    """Return groups and keys; keys of a group only once a part of the word is typed."""
+    """Return all groups and top-level keys; if ``prefix`` is not empty, also the keys of the chosen components."""
     found = {f"{group}=": f"one of {', '.join(composer.options(group))}" for group in (*GROUPS, "experiment")}
     found |= {f"{row.key}=": row.sentence for row in help.top_rows(config)}
     if prefix:
@@ -141,7 +141,7 @@ def _keys(composer: Composer, config: dict[str, Any], prefix: str) -> dict[str, 
 
 
 def _values(key: str, config: dict[str, Any]) -> list[str]:
-    """Return the words that the type of a key allows if they are few, else its present value."""
+    """Return the values that the type of a key lists (a choice, true, false or null), or else its current value."""
     parameters, node = keys_in(Settings), config
     *parents, leaf = key.split(".")
     for count, name in enumerate(parents):

@@ -1,4 +1,4 @@
-"""Compose the YAML files that a command chooses, with Hydra and without torch."""
+"""Compose the YAML files that a command chooses, with Hydra. No torch."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from trainer.config.search_keys import SearchKeys
 from trainer.config.yaml_file import config_dir as our_dir
 from trainer.config.yaml_file import shown
 
-# What Hydra and OmegaConf raise about a config.
+# The exceptions that Hydra and OmegaConf raise for a faulty config.
 FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
 SEARCHPATH = "hydra.searchpath"
-# The sweepers of this package, as ``hydra.sweeper._target_`` names them; Hydra never instantiates either.
+# The values of ``hydra.sweeper._target_`` for this package's sweepers; Hydra never instantiates them.
 GRID, SEARCH = "trainer.sweep.GridSweeper", "trainer.sweep.OptunaSweeper"
 
 
@@ -46,12 +46,12 @@ class FileError(ConfigError):
 
 
 class Composer:
-    """Compose YAML files by the words of a command; each choice of files is composed once.
+    """Compose the YAML files that the words (overrides) of a command choose; results are cached.
 
     Args:
-        extra_dir: a folder of YAML files beside those of this package, as ``--config-dir``.
-        main_dir: a folder in the place of this package's, as ``--config-path``.
-        main_name: a file in the place of ``train``, as ``--config-name``.
+        extra_dir: a folder of YAML files in addition to the main folder (``--config-dir``).
+        main_dir: the main folder instead of this package's (``--config-path``).
+        main_name: the main file instead of ``train`` (``--config-name``).
 
     Raises:
         ConfigError: a folder or the file does not exist.
@@ -60,7 +60,7 @@ class Composer:
     def __init__(self, extra_dir: str | None = None, main_dir: str | None = None, main_name: str | None = None) -> None:
         for option, folder in (("--config-dir", extra_dir), ("--config-path", main_dir)):
             check_folder(option, folder)
-        Plugins.instance()  # registers Hydra's sources
+        Plugins.instance()  # registers Hydra's config sources
         _store_sweepers()
         setup_globals()
         self.extra_dir = extra_dir
@@ -76,7 +76,7 @@ class Composer:
         with checked_sources(self):
             self.loader = RecordingLoader(search_path)
         self.files_read = FilesRead()
-        self.folders: list[Path] = []  # of hydra.searchpath
+        self.folders: list[Path] = []  # the folders in hydra.searchpath
         self._composed: dict[tuple[str, ...], tuple[Any, FilesRead]] = {}
         if self.file(self.name) is None:
             names = [name for name in self.loader.get_group_options("") if not name.startswith("_")]
@@ -84,7 +84,11 @@ class Composer:
             raise ConfigError(f"--config-name: {self.name}: no such file{near} files: {', '.join(names)}")
 
     def for_hydra(self, words: Sequence[str]) -> list[str]:
-        """Return checked words as Hydra takes them: ``++`` precedes a key that only a signature has."""
+        """Return checked words as Hydra accepts them.
+
+        A key that is in a component's signature but in no YAML file gets the prefix ``++``. A group without an
+        option (``experiment=null``) is omitted.
+        """
         overrides = list(parse(words, self.loader, []))
         with checked_sources(self):
             config, _ = self.compose_files(self.choices(overrides))
@@ -99,7 +103,7 @@ class Composer:
         return found
 
     def composed(self, words: Sequence[str]) -> dict[str, Any]:
-        """Return the unresolved config of checked words as plain containers, for a help text."""
+        """Return the config of checked words as plain containers, with unresolved interpolations."""
         overrides = [variants(each)[0] for each in parse(words, self.loader, [])]
         with checked_sources(self):
             config, _ = self.compose_files(self.choices(overrides))
@@ -110,35 +114,38 @@ class Composer:
         return plain
 
     def has(self, package: str, words: Sequence[str]) -> bool:
-        """Return whether the config of checked words has a part ``package``, which may be one of Hydra's."""
+        """Return whether ``--package`` may name ``package``: a key of the composed config, or any part of Hydra's."""
         return package in ("_global_", "") or package.startswith("hydra") or has_key(self.composed(words), package)
 
     def choices(self, overrides: Iterable[Override]) -> list[str]:
-        """Return the words that choose options, with the first value of a sweep, and the words that add folders."""
+        """Return the words that choose options or add folders; for a sweep over options, choose the first option."""
         chosen = [variants(each)[0] for each in overrides if self.is_group(each) or each.key_or_group == SEARCHPATH]
         return [str(each.input_line) for each in chosen if each.value() is not None]
 
     def options(self, group: str) -> list[str]:
-        """Return the options of a group, those of the user included."""
+        """Return the options of a group, including those in the user's folders."""
         more = {file.stem for folder in self.folders for file in (folder / group).glob("*.yaml")}
         return sorted({*self.loader.repository.get_group_options(group), *more})
 
     def file(self, config_path: str) -> Path | None:
-        """Return the YAML file of ``model/cnn``, or None if a component has only its signature."""
+        """Return the YAML file of a config path such as ``model/cnn``, or None if there is no such file."""
         sources = [str(source.path) for source in self.loader.get_sources() if isinstance(source, FileConfigSource)]
         files = [Path(str(folder)) / f"{config_path}.yaml" for folder in [*sources, *self.folders]]
         return next((file for file in files if file.is_file()), None)
 
     def is_group(self, override: Override) -> bool:
-        """Return whether a word chooses an option of a group."""
+        """Return whether an override chooses an option of a group."""
         key = override.key_or_group
         return key != "" and "." not in key and self.loader.repository.group_exists(key)
 
     def compose_files(self, words: Sequence[str]) -> tuple[Any, FilesRead]:
         """Compose the YAML files that ``words`` choose, without the values typed for single keys.
 
+        Args:
+            words: the result of ``choices``.
+
         Returns:
-            the DictConfig, and what was found in the files.
+            the DictConfig, and the information collected while the files were read.
 
         Raises:
             FileError: Hydra cannot compose the files.
@@ -158,7 +165,7 @@ class Composer:
         return self._composed[key]
 
     def _in_file(self, error: Exception, words: Sequence[str]) -> str:
-        """Return Hydra's message about a file as one line that names the file."""
+        """Return the message of an exception from Hydra as one line, which names the faulty file if it is known."""
         options = getattr(error, "options", None)
         if options:
             group, _, name = (getattr(error, "missing_cfg_file", None) or "").rpartition("/")
@@ -176,7 +183,7 @@ class Composer:
         return f"{line}; did you mean override /{group[1]}: {group[2]}?" if group else line
 
     def _chosen_in(self, group: str, words: Sequence[str]) -> str:
-        """Return the file and line of the defaults list that chooses an option of a group."""
+        """Return the file and line of the defaults list entry that chooses an option of a group, or an empty string."""
         place, pattern = "", rf"defaults\.\d+\.(override )?/?{re.escape(group)}"
         for file in (self.file(word.replace("=", "/")) for word in [self.name, *words]):
             lines = yaml_file.read(file).lines if file is not None else {}
@@ -187,7 +194,7 @@ class Composer:
 
 
 def _store_sweepers() -> None:
-    """Store the keys of this package's sweepers in Hydra's ``ConfigStore``: ``basic`` replaces Hydra's own."""
+    """Store the configs of this package's sweepers in Hydra's ``ConfigStore``; ``basic`` replaces Hydra's sweeper."""
     keys: dict[str, dict[str, Any]] = {GRID: {"max_batch_size": None}, SEARCH: dataclasses.asdict(SearchKeys())}
     for name, target in (("basic", GRID), ("optuna", SEARCH)):
         node = {"_target_": target, **keys[target], "params": None}
@@ -195,7 +202,7 @@ def _store_sweepers() -> None:
 
 
 def _check_layout(folder: Path) -> None:
-    """Raise ConfigError if a config folder holds no folder of a group, so that nothing in it could be chosen."""
+    """Raise ConfigError if a config folder has no subfolder for any group, so that none of its files can be chosen."""
     groups = (*GROUPS, "experiment", "hydra")
     if not any((folder / group).is_dir() for group in groups):
         above = folder.absolute().name in groups

@@ -1,6 +1,6 @@
-"""The text of ``train --help``: all groups and keys, or the keys of the options typed, each with its type and sentence.
+"""Build the text of ``train --help``: all groups and keys, or the keys of the chosen options with type and meaning.
 
-Each sentence is written once: in the comment of the YAML file, or in the docstring of a component without one.
+Each description is written only once: in a comment of the YAML file, or in the docstring of a component without YAML.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ OPTIONS = """Options:
 
 
 def explain(composer: Composer, words: Sequence[str]) -> str:
-    """Return the help text: of the options and keys typed, or of everything."""
+    """Return the help text for the groups that ``words`` name, or for all groups and keys if they name none."""
     config = composer.composed(words)
     wanted = {key_of(word).partition(".")[0] for word in words}
     groups = [group for group in (*GROUPS, "experiment") if group in wanted]
@@ -72,7 +72,7 @@ def _groups(composer: Composer, config: Mapping[str, Any]) -> str:
 
 
 def _keys(config: Mapping[str, Any]) -> str:
-    """List every top-level key with its default and its meaning."""
+    """List every key that belongs to no group, with its default and its meaning."""
     return "Keys (key=value):\n" + _table(top_rows(config))
 
 
@@ -89,14 +89,14 @@ def top_rows(config: Mapping[str, Any]) -> list[Row]:
 
 
 def chosen(group: str, config: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Return the chosen components of a group, each with the path of its keys, its name and its values."""
+    """Return ``(path, name, values)`` for each chosen component of a group; ``path`` is the prefix of its keys."""
     if group == "logger":
         return [(f"logger.{name}", name, values or {}) for name, values in config[group].items()]
     return [(group, config[group]["name"], config[group])]
 
 
 def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: Sequence[str]) -> Iterator[str]:
-    """Describe each chosen option of a group: its sentences and its keys."""
+    """Yield the description and the keys of each chosen option of a group."""
     if group == "experiment":
         for name in _typed(words, "experiment"):
             file = composer.file(f"experiment/{name}")
@@ -115,7 +115,7 @@ def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: 
 
 
 class Row(NamedTuple):
-    """One line of the help: a key, its value, its sentence and its type in words."""
+    """One row of the help: a key, its value, its description and its type in words."""
 
     key: str
     value: Any
@@ -126,7 +126,7 @@ class Row(NamedTuple):
 def rows(
     path: str, keys: Mapping[str, Parameter], values: Mapping[str, Any], comments: Mapping[str, str], prefix: str = ""
 ) -> Iterator[Row]:
-    """Return a row for each key at ``path``, and for each key of a mapping in it."""
+    """Yield a row for each key below ``path``; a key that is a mapping yields a row for each of its own keys."""
     for key, parameter in keys.items():
         default = MISSING if parameter.default is Parameter.empty else parameter.default
         value, nested = values.get(key, default), keys_in(parameter.annotation)
@@ -138,7 +138,7 @@ def rows(
 
 
 def _table(rows: Iterable[Row]) -> str:
-    """Lay rows out in columns: key, value, and the sentence above the type."""
+    """Format rows in columns: key, value, and the description above the type."""
     lines, cells = [], [(row.key, shown_value(row.value), row.sentence, row.kind) for row in rows]
     keys = max((len(key) for key, *_ in cells), default=0)
     values = max((len(value) for _, value, *_ in cells if len(value) <= 16), default=0)
@@ -147,7 +147,7 @@ def _table(rows: Iterable[Row]) -> str:
     for key, value, *texts in cells:
         start = f"  {key:<{keys}}  {value:<{values}}  "
         wrapped = [line for text in texts if text for line in textwrap.wrap(text, room)] or [""]
-        if len(value) > values:  # a long value gets a line of its own
+        if len(value) > values:  # the description of a long value begins on the next line
             lines.append(start.rstrip())
             start = indent
         lines += [(start + wrapped[0]).rstrip(), *(indent + line for line in wrapped[1:])]
@@ -155,13 +155,13 @@ def _table(rows: Iterable[Row]) -> str:
 
 
 def first_line(composer: Composer, group: str, option: str) -> str:
-    """Return the first sentence about an option."""
+    """Return the first sentence of the description of an option."""
     text = " ".join(_header(composer, group, option).split())
     return re.split(r"(?<=\w\w[\w)]\.)\s(?=[A-Z0-9])", text, maxsplit=1)[0]
 
 
 def _header(composer: Composer, group: str, option: str) -> str:
-    """Return the sentences about an option from its YAML file, or else from its docstring."""
+    """Return the description of an option from its YAML file, or else from its docstring."""
     file = composer.file(f"{group}/{option}")
     if file is not None:
         try:
@@ -174,7 +174,7 @@ def _header(composer: Composer, group: str, option: str) -> str:
 
 
 def sentences(composer: Composer, group: str, option: str, name: str) -> dict[str, str]:
-    """Return the sentence of each key: from the YAML of the option, of the component, or from the docstring."""
+    """Map each key to its description: from the option's YAML, else the component's YAML, else the docstring."""
     found = signature.sentences(registry(group).doc(name))[1] if name in registry(group).own() else {}
     for each in (name, option):
         file = composer.file(f"{group}/{each}")
@@ -184,7 +184,7 @@ def sentences(composer: Composer, group: str, option: str, name: str) -> dict[st
 
 
 def _typed(words: Sequence[str], group: str) -> list[str]:
-    """Return the options typed for a group."""
+    """Return the values that ``words`` give a group."""
     return [word.partition("=")[2] for word in words if word.partition("=")[0] == group]
 
 

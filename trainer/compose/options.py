@@ -1,4 +1,4 @@
-"""Parse the command line of ``train`` with Hydra's parser, and report mistakes in one line each. No torch."""
+"""Parse the command line of ``train`` with Hydra's parser, and report each mistake in one line. No torch."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class Command:
     """A parsed command line.
 
     Args:
-        options: the result of Hydra's parser, and ``version``.
+        options: the options that Hydra's parser returned, and ``version``.
         parser: Hydra's parser.
-        problems: a line for each option that is wrong.
+        problems: one line for each wrong option.
     """
 
     def __init__(self, options: argparse.Namespace, parser: argparse.ArgumentParser, problems: Sequence[str]) -> None:
         self.options, self.parser = options, parser
-        self.checked: Checked | None = None  # None if the command is left to Hydra's own application
+        self.checked: Checked | None = None  # None if Hydra's own application executes the command
         self._problems = problems
 
     def text(self) -> str | None:
-        """Check the command; return the text that answers it, of ``--help`` and ``--version``, or None.
+        """Check the command; return the text to print for ``--help`` or ``--version``, or None for other commands.
 
         Raises:
-            ConfigError: with every mistake, one line each.
+            ConfigError: the command is wrong; one line for each mistake.
         """
         options, problems = self.options, list(self._problems)
         if options.version and not problems:
@@ -76,7 +76,7 @@ class Command:
 
 
 def _keys_of_a_sweep(words: Iterable[str]) -> list[str]:
-    """Return a line for each key that means nothing to a single run."""
+    """Return one line for each key that has no effect on a single run."""
     return [
         f"{key}: is a key of a sweep (from the command line); add -m" + "; a run's is run_dir" * (key == "sweep_dir")
         for key in dict.fromkeys(key_of(word) for word in words)
@@ -88,7 +88,7 @@ def parse(words: Sequence[str]) -> Command:
     """Parse a command line.
 
     Raises:
-        ConfigError: an option is unknown or misused, one line each.
+        ConfigError: an option is misused. ``Command.text`` reports unknown options.
     """
     _mend_argparse()
     parser = get_args_parser()
@@ -120,7 +120,7 @@ def version() -> str:
 
 
 def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
-    """Return the words that the parser knows, and a line for each unknown option."""
+    """Return the arguments that the parser accepts, and one line for each option that is unknown or lacks its value."""
     known = {option: action for action in parser._actions for option in action.option_strings}
     kept: list[str] = []
     problems: list[str] = []
@@ -155,7 +155,7 @@ def _without_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> t
 
 
 def _unknown(option: str, value: str, known: Iterable[str]) -> str:
-    """Return the line for an unknown option, which may be a key or a misspelling."""
+    """Return the error message for an unknown option, which may be a key or a misspelling."""
     name, keys = option.lstrip("-").replace("-", "_"), _keys()
     near = nearest(option, known)
     if name in keys:
@@ -169,7 +169,7 @@ def _unknown(option: str, value: str, known: Iterable[str]) -> str:
 
 
 def _keys() -> dict[str, str]:
-    """Return the full key of every bare name, such as ``optimizer.lr`` of ``lr``."""
+    """Map each key name without its group to the full key, such as ``lr`` to ``optimizer.lr``."""
     below = {
         key: f"{group}.{key}"
         for group in ("dataset", "model", "optimizer")
@@ -180,7 +180,7 @@ def _keys() -> dict[str, str]:
 
 
 def _error(message: str) -> NoReturn:
-    """Raise argparse's message about a misused option as a ``ConfigError``."""
+    """Raise ConfigError with argparse's message about a misused option."""
     found = re.match(r"argument ([^:]*): invalid choice: (.*) \(choose from (.*)\)", message)
     if found:
         option, value, allowed = found.groups()

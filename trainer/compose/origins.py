@@ -1,4 +1,4 @@
-"""Where the value of a config key comes from: a line of a YAML file, or the command line."""
+"""Find where the value of a config key comes from: a line of a YAML file, or the command line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from trainer.config.yaml_file import shown
 
 
 class Origins:
-    """Tell where the value of a key comes from, for a message.
+    """Find where the value of a config key comes from, for error messages.
 
     Args:
-        files: the YAML files of the config, each with the place of its keys; later files override earlier ones.
+        files: the YAML files of the config as pairs of package and path. The package, such as ``model``, is the dotted
+            prefix of the file's keys. Later files override earlier ones.
         typed: the keys on the command line.
     """
 
@@ -21,7 +22,7 @@ class Origins:
         self._files, self._typed = files, typed
 
     def __call__(self, key: str) -> str:
-        """Return the origin of a key's value: a file and a line, the command line, or both."""
+        """Return the origin of a key's value: a file and line, the command line, or both; or an empty string."""
         parts = key.split(".")
         prefixes = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
         place = self._place(key)
@@ -31,7 +32,7 @@ class Origins:
         return f"{place[0]}, line {place[1]}" if place else whole
 
     def _place(self, key: str) -> tuple[str, int] | None:
-        """Return the last file that sets a key, and its line."""
+        """Return the last file that sets a key, and the line of the key, or None."""
         for package, path in reversed(self._files):
             if package and not f"{key}.".startswith(f"{package}."):
                 continue
@@ -42,5 +43,5 @@ class Origins:
         return None
 
     def file_of(self, place: str) -> str:
-        """Return the last file whose keys belong to ``place``."""
+        """Return the last file whose package is ``place``, or an empty string."""
         return next((shown(path) for package, path in reversed(self._files) if package == place and package), "")

@@ -1,4 +1,4 @@
-"""The words of a command line: parse them as Hydra's overrides, split a sweep into jobs, set values in a config."""
+"""Parse the words of a command line as Hydra overrides, split a sweep into jobs, and set values in a config."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from trainer.config.settings import key_of
 from trainer.config.signature import keys_in
 
 TYPED = "from the command line"
-MAX_JOBS = 256  # of a sweep; of a larger sweep only each value is checked
-MAX_VALUES = 1_000  # of one key; only these are checked
+MAX_JOBS = 256  # largest sweep of which every job is checked; in a larger sweep, every value is checked once
+MAX_VALUES = 1_000  # largest number of values of one key that are checked
 TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
 
 
 def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> Iterator[Override]:
-    """Yield the words that are overrides; add a line to ``problems`` for each other word."""
+    """Yield the words that are valid overrides; add one line to ``problems`` for each mistake in the other words."""
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -51,7 +51,7 @@ def _parsed(word: str, loader: ConfigLoader) -> Override | None:
 
 
 def _goes_on(rest: Sequence[str]) -> bool:
-    """Return whether the next word continues this word: it is no override, and names no key or option."""
+    """Return whether the next word seems to continue the current one: it is no override, key or option."""
     if not rest or "=" in rest[0] or rest[0].startswith("~"):
         return False
     names = set(keys_in(Settings))
@@ -64,7 +64,7 @@ def _goes_on(rest: Sequence[str]) -> bool:
 
 
 def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
-    """Return the line for a word that is no override; drop the words of ``rest`` that belong to the same mistake."""
+    """Return the error message for a word that cannot be parsed; remove its continuation, if any, from ``rest``."""
     for count in range(1, min(len(rest), 8) + 1):
         joined = " ".join([word, *rest[:count]])
         mended = re.sub(r"^([\w.]+)\s*[=:\s]\s*", r"\1=", joined)
@@ -97,7 +97,11 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
 
 
 def jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
-    """Yield every job of a sweep; of a large sweep every value once, with the first value of the other keys."""
+    """Yield the overrides of every job of a sweep.
+
+    For a sweep of more than ``MAX_JOBS`` jobs, yield only enough jobs to contain every value of every key once: each
+    value is combined with the first value of all other keys.
+    """
     choices = [variants(each) for each in overrides]
     if math.prod(map(len, choices)) <= MAX_JOBS:
         yield from map(list, itertools.product(*choices))
@@ -110,14 +114,17 @@ def jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
 
 
 def sweep_words(overrides: Sequence[Override]) -> list[list[str]]:
-    """Return the words of every run of a sweep over listed values: one value for each key, none for Hydra itself."""
+    """Return the words of every run of a grid sweep: one value for each key, without Hydra's own keys."""
     ours = [each for each in overrides if not each.is_hydra_override()]
     ((*combinations,),) = BasicSweeper.split_arguments(ours, None)
     return [list(words) for words in combinations]
 
 
 def variants(override: Override) -> list[Override]:
-    """Split a sweep into one override for each value; very many values are cut, an interval gives its two ends."""
+    """Split a sweep override into one override for each value.
+
+    At most ``MAX_VALUES`` values are returned, always including the last value. An interval is represented by its ends.
+    """
     if not override.is_sweep_override():
         return [override]
     value = override.value()
@@ -131,7 +138,7 @@ def variants(override: Override) -> list[Override]:
 
 
 def without_values(override: Override) -> str | None:
-    """Return the line for a sweep without values, or None."""
+    """Return the error message for a sweep override that has no values or is invalid, or None."""
     try:
         return None if variants(override) else f"{override.input_line}: gives no values ({TYPED})"
     except (HydraException, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -139,12 +146,12 @@ def without_values(override: Override) -> str | None:
 
 
 def values(override: Override) -> list[Any]:
-    """Return the values that a word gives a key; a sweep gives several."""
+    """Return the values of an override; a sweep has several."""
     return [each.value() for each in variants(override)]
 
 
 def needs_multirun(override: Override, group: bool) -> str:
-    """Return the line for several values in a command that is no sweep."""
+    """Return the error message for several values of one key in a command that is not a sweep."""
     word = str(override.input_line)
     if isinstance(override.value(), IntervalSweep):
         return f"{word}: is searched with --multirun hydra/sweeper=optuna"
@@ -154,7 +161,7 @@ def needs_multirun(override: Override, group: bool) -> str:
 
 
 def lay(plain: dict[str, Any], override: Override, problems: list[str]) -> None:
-    """Set one typed value in a config. ``config.check`` finds out later whether the key exists."""
+    """Apply one override to a config. ``config.check`` reports later if the key does not exist."""
     key, value = override.key_or_group, override.value()
     *parents, leaf = key.split(".")
     node: Any = plain

@@ -1,7 +1,7 @@
-"""Plugins: users' components in files and modules named by ``plugins``, and in installed packages (entry points).
+"""Plugins: users' components, in files and modules that ``plugins`` or TRAINER_PLUGINS names, or in installed packages.
 
-The source of a plugin is read first, so that its components are known without an import. The plugin is imported when
-a component is needed. An installed package names its module in its metadata, under any name:
+The source of a plugin is parsed first, so that its components can be listed without an import. The plugin is imported
+when one of its components is needed. An installed package declares its module as an entry point with any name:
 
     [project.entry-points."trainer.plugins"]
     my_package = "my_package.components"
@@ -26,17 +26,18 @@ from trainer.config.signature import Declaration
 VARIABLE = "TRAINER_PLUGINS"
 ENTRY_POINTS = "trainer.plugins"
 
-# The metrics of plugins by name, each with the function that imports its file.
+# Name of a plugin's metric -> its declaration, and the function that imports the plugin.
 _metrics: dict[str, tuple[Declaration, Callable[[], object]]] = {}
 
 
 def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: bool) -> list[str]:
-    """Register the components of plugins: of those ``wanted``, of the environment and of installed packages.
+    """Declare the components of the plugins in ``wanted``, in the environment variable and in installed packages.
 
     Args:
         wanted: files (``my_models.py``) and modules (``my_package.models``).
-        registries: the registry of each group.
-        load: import the plugins wanted or in the environment now; installed packages are imported on first use.
+        registries: group -> registry.
+        load: import the plugins in ``wanted`` and in the environment variable now. Installed packages are imported
+            when a component is needed.
 
     Returns:
         one line for each plugin that cannot be used.
@@ -63,7 +64,7 @@ def require(wanted: Iterable[str]) -> None:
     """Import the plugins of a run, in the process that trains it.
 
     Raises:
-        ConfigError: with a line for each plugin that cannot be used.
+        ConfigError: a plugin cannot be used; one line for each.
     """
     problems = declare(wanted, registries(), load=True)
     if problems:
@@ -72,7 +73,7 @@ def require(wanted: Iterable[str]) -> None:
 
 @functools.cache
 def _installed() -> list[tuple[str, str]]:
-    """Return the plugin modules of installed packages, each with its package. The metadata are read once."""
+    """Return the plugin module of each installed package, and the package's name for messages. Cached."""
     points = importlib.metadata.entry_points(group=ENTRY_POINTS)
     return [
         (point.value.partition(":")[0], f"the package {point.dist.name if point.dist else point.name}")
@@ -82,17 +83,17 @@ def _installed() -> list[tuple[str, str]]:
 
 @functools.cache
 def _warn(line: str) -> None:
-    """Warn once about a broken package; a command that does not need the package goes on."""
+    """Warn once about a broken package; it is no error, because the command may not need the package."""
     print(f"train: warning: {line}", file=sys.stderr)
 
 
 def from_environment() -> list[str]:
-    """Return the plugins of the environment variable, separated as in PATH."""
+    """Return the plugins in the environment variable TRAINER_PLUGINS, which are separated as in PATH."""
     return [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
 
 
 def load_metrics(names: Iterable[str]) -> None:
-    """Import the plugins that register these metrics."""
+    """Import the plugins that register the metrics in ``names``, such as ``val/accuracy``."""
     for name in names:
         found = _metrics.get(name.rpartition("/")[2])
         if found is not None:
@@ -114,7 +115,7 @@ def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
     found = [component for path in files for component in signature.components(path, symbols)]
     names = [
         (each.group, each.name) for each in found if each.group != "metric"
-    ]  # a metric may be registered once for each task
+    ]  # not metrics, which may be registered once for each task
     twice = [each for each in found if names.count((each.group, each.name)) > 1]
     if twice:
         places = ", ".join(f"line {each.line}" for each in twice)
@@ -131,7 +132,11 @@ def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
 
 
 def _load_unread(word: str, registries: Mapping[str, Registry], load: Callable[[], object]) -> None:
-    """Import a plugin whose source shows no component: it may register components dynamically."""
+    """Import a plugin whose source shows no component, because it may register components dynamically.
+
+    Raises:
+        _NotFoundError: the import registered no component.
+    """
     from_before = {group: set(registry.own()) for group, registry in registries.items()}
     load()
     if word not in _used and from_before == {group: set(registry.own()) for group, registry in registries.items()}:
@@ -140,7 +145,7 @@ def _load_unread(word: str, registries: Mapping[str, Registry], load: Callable[[
 
 
 def _symbol(registry: Registry) -> str:
-    """Return the name of a group's registry, such as ``MODELS``."""
+    """Return the variable name of a group's registry, such as ``MODELS``."""
     module = importlib.import_module(f"trainer.{registry.group}")
     return next(name for name, value in vars(module).items() if value is registry)
 
@@ -153,7 +158,7 @@ def _locate(word: str) -> tuple[Path, Callable[[], object]]:
             raise _NotFoundError(f"{word}: no such file")
         return file, lambda: _import_file(file)
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as python -m does, but last, so that no other module is shadowed
+        sys.path.append(str(Path.cwd()))  # as python -m does, but at the end, so that it shadows no other module
     importlib.invalidate_caches()
     try:
         return signature.find_module(word), lambda: importlib.import_module(word)
@@ -163,7 +168,7 @@ def _locate(word: str) -> tuple[Path, Callable[[], object]]:
 
 
 def _import_file(file: Path) -> None:
-    """Import a file under its own name, so that its classes can be pickled and it can import its neighbours."""
+    """Import a file as a module with its name, so that its classes can be pickled and it can import its neighbours."""
     name, place = file.stem, file.resolve()
     known = sys.modules.get(name)
     if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == place:

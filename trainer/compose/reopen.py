@@ -1,4 +1,4 @@
-"""The settings of a finished run, from its config.yaml, with what may be changed afterwards."""
+"""Read the settings of a finished run from its config.yaml, and apply overrides that are allowed afterwards."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from trainer.config.settings import key_of
 from trainer.runs import resume
 from trainer.runs.directory import CONFIG
 
-# The keys that may change when a finished run is used: none of them changes what was trained, or how.
+# The keys that may change when a finished run is used, because the trained model does not depend on their new values.
 AFTERWARDS = ("dataset", "device", "batch_size", "limit_batches", "precision", "plugins")
 
 
 def settings_for_use(folder: Path, words: Sequence[str]) -> Settings:
-    """Return the settings of a finished run for use in one process, with the values of ``words`` instead of its own.
+    """Return the settings of a finished run with the overrides ``words`` applied, for use on one device.
 
-    A run that was trained in several processes is opened with ``device=auto``.
+    ``device=ddp``, ``device=fsdp`` and ``device=dp`` become ``device=auto``.
 
     Raises:
-        ConfigError: as ``settings_of_run``.
+        ConfigError: for the same reasons as in ``settings_of_run``.
     """
     plain = _with_words(folder, words, AFTERWARDS)
     if plain.get("device", {}).get("name") in ("ddp", "fsdp", "dp"):
@@ -34,24 +34,25 @@ def settings_for_use(folder: Path, words: Sequence[str]) -> Settings:
 
 
 def settings_of_run(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> Settings:
-    """Return the settings of a run as it was trained, with the values of ``words`` instead of its own.
+    """Return the settings with which a run was trained, with the overrides ``words`` applied.
 
     Args:
         folder: the run directory.
         words: overrides.
-        allowed: the keys that ``words`` may change, with all keys below them.
+        allowed: the keys that ``words`` may change; they include all keys below them.
 
     Raises:
-        ConfigError: with every mistake: the config cannot be used, a word would change the training, or the run has
-            components of plugins that neither ``words`` nor the environment names.
+        ConfigError: the config is invalid, an override is invalid or changes a key that is not allowed, or the run uses
+            plugins that neither ``words`` nor the environment names; one line for each mistake.
     """
     return resolve_settings(_with_words(folder, words, allowed), lambda key: str(folder / CONFIG))
 
 
 def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
-    """Return the config of a run as plain containers, with the values of ``words``, and import the plugins named now.
+    """Return the config of a run as plain containers, with the overrides ``words`` applied, and import plugins.
 
-    A run directory may come from a stranger, so the plugins that its config names are not imported.
+    Only the plugins that ``words`` or the environment names are imported, not those that the config names: a run
+    directory may come from a stranger.
     """
     foreign = [word for word in words if not resume.is_under(key_of(word).replace("/", "."), allowed)]
     if foreign:

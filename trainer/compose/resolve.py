@@ -1,4 +1,4 @@
-"""From a composed config to checked settings: resolve the interpolations, then check every key."""
+"""Turn a composed config into checked settings: resolve the interpolations, then check every key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def resolve_job(
     *,
     partial: bool = False,
 ) -> Job:
-    """Return the job of a composed config, with the words typed for it; the rest is as in ``resolve_settings``."""
+    """Return the job of a composed config; it stores ``words``. The other arguments are as in ``resolve_settings``."""
     settings = resolve_settings(plain, origin, partial=partial)
     return Job(settings, tuple(words), fixed_run_dir=not is_new_each_time(plain["run_dir"]))
 
@@ -31,14 +31,14 @@ def resolve_settings(
     """Resolve the interpolations of a config and check it.
 
     Args:
-        plain: the composed config as plain containers, its interpolations unresolved.
-        origin: tells where the value of a key comes from, for messages.
-        partial: keys of components may be missing, as for a help text.
+        plain: the composed config as plain containers, with unresolved interpolations.
+        origin: returns where the value of a dotted key comes from, for error messages.
+        partial: accept components with missing keys, as for a help text.
 
     Raises:
-        ConfigError: with every mistake, one line each.
+        ConfigError: the config is wrong; one line for each mistake.
     """
-    problems: dict[str, str] = {}  # by key: the check does not report such a key again
+    problems: dict[str, str] = {}  # key -> error message; the check does not report these keys again
     plain = dict(plain)
     for group in (group for group in GROUPS if group != "logger"):
         keys, place = plain.get(group), from_where(origin(group))
@@ -74,7 +74,7 @@ def resolve_settings(
 
 
 def resolve_value(plain: Mapping[str, Any], key: str) -> Any:
-    """Return the value of one key of a config, its interpolations resolved.
+    """Return the value of one key of a config, with its interpolations resolved.
 
     Raises:
         ConfigError: an interpolation cannot be resolved.
@@ -86,11 +86,11 @@ def resolve_value(plain: Mapping[str, Any], key: str) -> Any:
 
 
 def is_new_each_time(path: Any) -> bool:
-    """Return whether a path contains the time, so that every command gets another one."""
+    """Return whether a path contains the time, so that every command gets a different path."""
     return "${now:" in str(path)
 
 
 def _about(line: str, keys: Sequence[str]) -> bool:
-    """Return whether a line only reports a missing key that another problem already covers."""
+    """Return whether a line reports a missing key that follows from another problem, reported for one of ``keys``."""
     key = line.partition(":")[0]
     return ": missing" in line and any(key == each or key.startswith(f"{each}.") or key == "run_dir" for each in keys)

@@ -1,6 +1,6 @@
-"""Refuse configs that name code, read variables that are not listed, grow without bound, or change Hydra itself.
+"""Refuse configs that name code, read forbidden environment variables, grow without bound, or change Hydra itself.
 
-``CheckedSource`` reads a file before Hydra sees it; ``HydraKeys`` checks the keys under ``hydra``.
+``CheckedSource`` checks a file before Hydra reads it; ``HydraKeys`` checks the keys under ``hydra``.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from trainer.config.search_keys import SearchKeys
 from trainer.config.signature import keys_in
 from trainer.config.yaml_file import config_dir, shown
 
-MAX_CHARACTERS = 10_000  # of a value, its interpolations expanded
+MAX_CHARACTERS = 10_000  # largest length of a value after its interpolations are expanded
 
-# The keys of Hydra that the command line may set; HYDRA_KEYS_IN_FILES lists those that a file may set.
+# The keys under ``hydra`` that the command line may set; HYDRA_KEYS_IN_FILES are those that a file may set.
 HYDRA_KEYS = ("sweep.dir", "sweep.subdir", "sweeper", "launcher", "job.name", "mode", "verbose", "searchpath")
 HYDRA_TYPES: dict[str, Any] = {
     **dict.fromkeys(("sweep.dir", "sweep.subdir", "job.name", "mode"), str),
@@ -51,11 +51,11 @@ HYDRA_KEYS_IN_FILES = (
     *("sweep.dir", "sweep.subdir", "job.name", "mode", "verbose", "sweeper.max_batch_size", "sweeper.params"),
     *(
         f"sweeper.{key}" for key in keys_in(SearchKeys) if key not in ("storage", "study_name")
-    ),  # these two write to other places
+    ),  # storage and study_name choose where a study is written
     *(
         "launcher._target_",
         "sweeper._target_",
-    ),  # a target of an installed package; a file cannot bring a target of its own
+    ),  # from the options of Hydra and installed packages; yaml_file refuses a _target_ in a file
 )
 NOTED_BY_HYDRA = ("searchpath", "runtime.", "overrides.", "job.override_dirname", "job.config_name")
 REFUSED = {
@@ -74,23 +74,23 @@ REFUSED = {
 
 
 def is_data(key: str) -> bool:
-    """Return whether a file may set a key of Hydra, such as ``hydra.sweeper.n_trials``."""
+    """Return whether a file may set a key under ``hydra``, such as ``hydra.sweeper.n_trials``."""
     return key in HYDRA_GROUPS or key.removeprefix("hydra.").startswith(HYDRA_KEYS_IN_FILES)
 
 
 class HydraKeys:
-    """Check the keys under ``hydra``, of the command line and of files.
+    """Check the keys under ``hydra``, from the command line and from files.
 
     Args:
         config: the composed config; typed values are written into its part ``hydra``.
-        origins: tells where the value of a key comes from.
+        origins: returns where the value of a dotted key comes from.
     """
 
     def __init__(self, config: Any, origins: Callable[[str], str]) -> None:
         self._config, self._origins = config, origins
 
     def typed(self, override: Override) -> list[str]:
-        """Return the problems of a typed word ``hydra.…``, and set its value if there are none."""
+        """Return the mistakes in an override ``hydra.…=…``; set its value in the config if there are none."""
         key = override.key_or_group
         if key == "hydra.searchpath":
             return []
@@ -122,7 +122,7 @@ class HydraKeys:
         return []
 
     def from_files(self) -> list[str]:
-        """Return a line for each key of Hydra that the user's files set, but only the command line may set."""
+        """Return one line for each key under ``hydra`` that a user's file sets although a file must not set it."""
         choices = OmegaConf.to_container(self._config.hydra.runtime.choices)
         assert isinstance(choices, dict)
         words = tuple(f"{group}={choices[group]}" for group in HYDRA_GROUPS)
@@ -144,19 +144,19 @@ class HydraKeys:
 
 @functools.cache
 def _without_files(words: tuple[str, ...]) -> dict[str, Any]:
-    """Return Hydra's part of the config without any file of the user. Cached, as each job of a sweep needs it."""
+    """Return the part ``hydra`` of the config without the user's files. Cached, as each job of a sweep needs it."""
     loader = ConfigLoaderImpl(create_config_search_path(str(config_dir())))
     return leaves(plain_config(loader.load_configuration("train", list(words), RunMode.RUN), "hydra"), "hydra")
 
 
 @dataclass
 class FilesRead:
-    """What was found while YAML files were read.
+    """Information about the YAML files of one composition, collected while they are read.
 
     Args:
-        foreign: a file of the user was read.
-        refused: a line for each part of such a file that is refused.
-        places: the composed files in order, such as ``model/cnn``, each with the place of its keys, ``model``.
+        foreign: whether a file outside this package's ``configs`` was read.
+        refused: one line for each refused part of such a file.
+        places: the composed files in order, as pairs of config path and package: ``("model/cnn", "model")``.
         plain: the composed config as plain containers, without the part ``hydra``.
     """
 
@@ -167,13 +167,13 @@ class FilesRead:
 
 
 class ReadsFiles(Protocol):
-    """An object that collects what is found in files."""
+    """An object whose ``files_read`` a ``CheckedSource`` updates."""
 
     files_read: FilesRead
 
 
 class RecordingLoader(ConfigLoaderImpl):
-    """Hydra's loader, which also keeps the defaults list composed last."""
+    """Hydra's config loader, which also keeps the defaults list of the last composition in ``defaults``."""
 
     defaults: Sequence[ResultDefault] = ()
 
@@ -183,15 +183,15 @@ class RecordingLoader(ConfigLoaderImpl):
 
 
 class CheckedSource(FileConfigSource):
-    """Hydra's reader of files, with a check that a file holds only data."""
+    """Hydra's config source for files, with a check that a file contains only data."""
 
     owner: ReadsFiles
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read a file such as ``model/cnn``; parts that are refused are collected in ``files_read``.
+        """Read a file such as ``model/cnn``; add its refused parts to ``files_read`` of the owner.
 
         Raises:
-            ConfigError: the file is not YAML, or sets ``hydra.searchpath``.
+            ConfigError: the file is not valid YAML, or sets ``hydra.searchpath``.
         """
         path = Path(self.path) / self._normalize_file_name(config_path)
         if path.is_file():
@@ -212,7 +212,7 @@ class CheckedSource(FileConfigSource):
 
 @contextlib.contextmanager
 def checked_sources(owner: ReadsFiles) -> Iterator[None]:
-    """Context in which Hydra reads files through ``CheckedSource``."""
+    """Provide a context in which Hydra reads files through ``CheckedSource``, and ``owner`` collects the results."""
     types = SourcesRegistry.instance().types
     before = types["file"]
     types["file"] = type("CheckedSource", (CheckedSource,), {"owner": owner})
@@ -223,7 +223,7 @@ def checked_sources(owner: ReadsFiles) -> Iterator[None]:
 
 
 def check_folder(option: str, folder: str | None) -> None:
-    """Raise ConfigError unless ``folder`` is a folder; Hydra would import a package."""
+    """Raise ConfigError unless ``folder`` is None or an existing folder; Hydra would import a package (``pkg://``)."""
     if folder is None:
         return
     if "://" in folder and not folder.startswith("file://"):
@@ -236,9 +236,9 @@ def check_folder(option: str, folder: str | None) -> None:
 
 
 def too_large(plain: Mapping[str, Any]) -> list[str]:
-    """Return the line for an interpolation that grows without bound or refers to itself.
+    """Return one line for the first value whose interpolations expand too far or refer to itself, or an empty list.
 
-    Each value is measured once, its references included, so that the time is linear in the size of the config.
+    Each value is measured only once, so that nested references do not make the time grow exponentially.
     """
     texts = leaves(plain)
     sizes: dict[str, float] = {}
@@ -246,7 +246,7 @@ def too_large(plain: Mapping[str, Any]) -> list[str]:
     def size(key: str) -> float:
         if key in sizes:
             return sizes[key]
-        sizes[key] = float("inf")  # stays infinite if the value refers to itself
+        sizes[key] = float("inf")  # the recursion meets this size if the value refers to itself
         if key not in texts:
             below = [name for name in texts if name.startswith(f"{key}.")]
             sizes[key] = sum(size(name) for name in below)
@@ -268,7 +268,7 @@ def too_large(plain: Mapping[str, Any]) -> list[str]:
 
 
 def _absolute(key: str, reference: str) -> str:
-    """Return the absolute key of a reference: ``${..lr}`` in ``a.b.c`` is ``a.lr``."""
+    """Return the absolute key of an interpolation's reference: ``${..lr}`` in ``a.b.c`` refers to ``a.lr``."""
     reference = re.sub(r"\[([^\]]*)\]", r".\1", reference.strip())
     dots = len(reference) - len(reference.lstrip("."))
     if not dots:
@@ -278,7 +278,7 @@ def _absolute(key: str, reference: str) -> str:
 
 
 def compose_error(error: Exception) -> ConfigError:
-    """Return the message of Hydra or OmegaConf as one line."""
+    """Convert an exception of Hydra or OmegaConf to a ConfigError with a message of one line."""
     if isinstance(error, ConfigError):
         return error
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -293,17 +293,17 @@ def compose_error(error: Exception) -> ConfigError:
 
 
 def plain_config(config: Any, part: str | None = None) -> dict[str, Any]:
-    """Return a config as plain containers, unresolved: without its part ``hydra``, or only ``part``."""
+    """Return ``part`` of a config, or all except ``hydra``, as plain containers with unresolved interpolations."""
     chosen = config[part] if part else OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     plain = OmegaConf.to_container(chosen, resolve=False, throw_on_missing=False)
     assert isinstance(plain, dict)
     if part is None:
-        plain.setdefault("logger", {})  # logger=[]
+        plain.setdefault("logger", {})  # ``logger=[]`` leaves out the key
     return {str(key): value for key, value in plain.items()}
 
 
 def leaves(node: Any, path: str = "") -> dict[str, Any]:
-    """Return every value of nested containers by its dotted key."""
+    """Flatten nested containers: map each dotted key to its value."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
     if items is None:
         return {path: node}
@@ -314,6 +314,6 @@ def leaves(node: Any, path: str = "") -> dict[str, Any]:
 
 
 def first_line(message: object) -> str:
-    """Return the first line that is not empty."""
+    """Return the first non-empty line of a message, or the name of its class if all lines are empty."""
     lines = [line.strip() for line in str(message).splitlines() if line.strip()]
     return lines[0] if lines else type(message).__name__

@@ -1,4 +1,4 @@
-"""The words of a command that choose what does not exist: options, folders and plugins."""
+"""Find the words of a command that choose options, folders or plugins that do not exist."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from trainer.config.check import MISSING
 from trainer.config.messages import how_to_install, unknown_option
 from trainer.config.registry import LoadError, Registry, registries
 
-# Hydra's launchers that an extra of this package installs.
+# Launcher of Hydra -> the optional extra of this package that installs it.
 LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 
 
 def add_folders(composer: Composer, overrides: Iterable[Override], problems: list[str]) -> list[Override]:
-    """Add the folders of ``hydra.searchpath`` to the composer; return the overrides that are left."""
+    """Add the folders of ``hydra.searchpath`` to the composer; return the overrides without an invalid searchpath."""
     kept = []
     for override in overrides:
         if override.key_or_group == SEARCHPATH:
@@ -46,13 +46,16 @@ def add_folders(composer: Composer, overrides: Iterable[Override], problems: lis
 def declare_plugins(
     composer: Composer, overrides: Iterable[Override], problems: list[str], *, load: bool
 ) -> tuple[list[str], list[Override]]:
-    """Make the components of plugins known; return the plugins, and the overrides that name none.
+    """Declare the components of all plugins to the registries and to Hydra.
 
     Args:
-        composer: tells which components have a YAML file.
-        overrides: of the command.
-        problems: a line is added for each plugin that cannot be used.
+        composer: finds the YAML files of components.
+        overrides: the overrides of the command.
+        problems: one line is added for each plugin that cannot be used.
         load: import the plugins now.
+
+    Returns:
+        the plugins that the command or the environment names, and the overrides of all keys other than ``plugins``.
     """
     wanted, rest = [], []
     for override in overrides:
@@ -82,7 +85,7 @@ def declare_plugins(
 
 
 def _store_signature(group: str, name: str, components: Registry) -> list[str]:
-    """Store the defaults of a signature, for a component that has no YAML; return a line for each wrong default."""
+    """Store the defaults of a component without YAML in Hydra's ``ConfigStore``; return one line if this fails."""
     ConfigStore.instance().repo.setdefault(group, {}).pop(f"{name}.yaml", None)
     try:
         keys = components.keys(name)
@@ -100,7 +103,11 @@ def _store_signature(group: str, name: str, components: Registry) -> list[str]:
 def without_wrong_options(
     composer: Composer, overrides: Sequence[Override], problems: list[str], *, multirun: bool
 ) -> list[Override]:
-    """Report choices that do not exist; drop the keys of such a group, which cannot be checked."""
+    """Return the overrides without invalid choices and without other keys of those groups, which cannot be checked.
+
+    Add one line to ``problems`` for each option or group that does not exist, each sweep that is not possible, and
+    each ``group.name=option`` instead of ``group=option``.
+    """
     wrong: set[str] = set()
     kept: list[Override] = []
     for override in overrides:
@@ -114,7 +121,7 @@ def without_wrong_options(
         elif composer.is_group(override):
             line = _wrong_option(composer, override)
             if line is None:
-                kept += [override] * (override.value() is not None)  # experiment=null is the default
+                kept += [override] * (override.value() is not None)  # omits experiment=null, the default
             else:
                 problems.append(line)
                 wrong.add(key)
@@ -132,7 +139,7 @@ def without_wrong_options(
 
 
 def _wrong_option(composer: Composer, override: Override) -> str | None:
-    """Return the line for a choice that does not exist, or None."""
+    """Return the error message for an invalid choice of an option, or None."""
     group = override.key_or_group
     names = composer.options(group)
     if group.startswith("hydra") and group not in HYDRA_GROUPS:

@@ -1,4 +1,4 @@
-"""The config of a run: its settings, the types of its keys and their check. Imports neither torch nor Hydra."""
+"""The config of a run: its settings, the types of its keys, and the checks. Imports neither torch nor Hydra."""
 
 from trainer.config.errors import ConfigError as ConfigError
 from trainer.config.errors import NotFiniteError as NotFiniteError

@@ -1,4 +1,4 @@
-"""Check a composed config: every key, type and range. Imports neither torch nor Hydra."""
+"""Check every key of a composed config, its type and its range. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from trainer.config.settings import GROUPS, Settings
 from trainer.config.signature import keys_in
 from trainer.config.types import MAX_INT
 
-MISSING = "???"  # OmegaConf's mark for a value that the user has to give
+MISSING = "???"  # OmegaConf's marker for a mandatory value that has not been set
 
 
 def check(
     config: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "", *, partial: bool = False
 ) -> Settings:
-    """Turn a composed and resolved config into ``Settings``.
+    """Convert a composed and resolved config to ``Settings``.
 
     Args:
-        config: plain containers.
-        origin: returns where the value of a full key comes from, to be shown in messages.
-        partial: accept missing keys of components, as a help text does.
+        config: the config as plain containers.
+        origin: returns where the value of a dotted key comes from, for error messages.
+        partial: accept components with missing keys, as for a help text.
 
     Raises:
-        ConfigError: the config is wrong; one line for every mistake.
+        ConfigError: the config is wrong; one line for each mistake.
     """
     checker = _Checker(origin)
     values = checker.keys(config, keys_in(Settings), "")
@@ -56,10 +56,15 @@ def check(
 
 
 def check_values(values: Mapping[str, Any], kind: Any, path: str) -> dict[str, Any]:
-    """Check the keys at ``path`` against a dataclass or TypedDict and return their values.
+    """Check ``values`` against the fields of a dataclass or TypedDict, and return the converted values.
+
+    Args:
+        values: the keys and values to check.
+        kind: the dataclass or TypedDict.
+        path: the dotted key of the parent, for error messages.
 
     Raises:
-        ConfigError: a value is wrong; one line for every mistake.
+        ConfigError: a key or a value is wrong; one line for each mistake.
     """
     checker = _Checker(lambda key: "")
     checked = checker.keys(values, keys_in(kind), path)
@@ -68,7 +73,7 @@ def check_values(values: Mapping[str, Any], kind: Any, path: str) -> dict[str, A
 
 
 def fits(kind: Any, value: Any) -> bool:
-    """Return whether a value is valid for a type."""
+    """Return whether msgspec can convert a value to a type."""
     try:
         msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError):
@@ -78,18 +83,18 @@ def fits(kind: Any, value: Any) -> bool:
 
 @dataclass
 class _Checker:
-    """Checks parts of a config and collects a line for every mistake.
+    """Check parts of a config, and collect one line for each mistake.
 
     Args:
-        origin: returns where the value of a full key comes from.
-        problems: the lines so far.
+        origin: returns where the value of a dotted key comes from.
+        problems: the lines collected so far.
     """
 
     origin: Callable[[str], str]
     problems: list[str] = field(default_factory=list)
 
     def refuse(self, key: str, wanted: str, value: Any, hint: str = "") -> None:
-        """Add ``key: must be wanted, got value (origin)``."""
+        """Add the problem ``key: must be wanted, got value (origin)``."""
         self.problems.append(f"{key}: must be {wanted}, got {shown_value(value)}{from_where(self.origin(key))}{hint}")
 
     def finish(self) -> None:
@@ -98,7 +103,7 @@ class _Checker:
             raise ConfigError(*self.problems)
 
     def group(self, group: str, config: dict[str, Any]) -> dict[str, Any]:
-        """Check the keys of a group's component, or of every logger in the logger group."""
+        """Check the keys of a group's component; for the group ``logger``, check the keys of every logger."""
         if group != "logger":
             return self.component(group, config, group)
         checked = {}
@@ -110,7 +115,7 @@ class _Checker:
         return checked
 
     def component(self, group: str, config: dict[str, Any], path: str) -> dict[str, Any]:
-        """Check the keys at ``path`` against the signature of the component that ``name`` chooses."""
+        """Check the keys of a component against the signature of the component called ``config["name"]``."""
         components, name = registry(group), config.get("name")
         if name is None or name == MISSING:
             self.problems.append(f"{path}.name: missing; the YAML says which component it is for")
@@ -127,7 +132,7 @@ class _Checker:
         return self.keys(config, {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}, path)
 
     def keys(self, config: Mapping[Any, Any], parameters: Mapping[str, Parameter], path: str) -> dict[str, Any]:
-        """Check the keys at ``path`` and return their values, converted where nothing is lost (1 -> 1.0)."""
+        """Check the keys below ``path`` and return their values, with lossless conversions (1 -> 1.0)."""
         values = {}
         for key in [*config, *(key for key in parameters if key not in config)]:
             full = f"{path}.{key}" if path else str(key)
@@ -154,7 +159,7 @@ class _Checker:
         return values
 
     def value(self, key: str, value: Any, kind: Any) -> Any:
-        """Check one value and return it converted, or None if it is wrong."""
+        """Check one value; return the converted value, or None if the value is wrong."""
         try:
             converted = msgspec.convert(value, kind)
         except (msgspec.ValidationError, RecursionError):
@@ -168,7 +173,7 @@ class _Checker:
 
 
 def _hint(full: str, config: Mapping[Any, Any]) -> str | None:
-    """Suggest where an unknown key exists: in a group (``lr``) or with another option (``dataset.root``)."""
+    """Suggest a synonym of an unknown key, the group that has it (``lr``) or the options that do (``dataset.root``)."""
     parent, _, leaf = full.rpartition(".")
     known = KEY_SYNONYMS.get(leaf, "")
     if known and (not parent or known.startswith(f"{parent}.")) and known != full:

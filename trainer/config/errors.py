@@ -1,4 +1,4 @@
-"""The errors that a user sees as one line, and how a text becomes one line."""
+"""The errors that a user sees as one line, and functions that format an error or a text on one line."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class SweepError(Exception):
 def one_line(error: BaseException, max_letters: int | None = None) -> str:
     """Return the message of an error on one line.
 
-    A ``ConfigError`` or ``RunError`` is its message, an error of the operating system its reason and its file. The
-    message of any other error was written for programmers and follows the name of the class.
+    For a ``ConfigError`` or ``RunError``, return the message; for an error of the operating system, the reason and the
+    file. For any other error, whose message was written for programmers, the name of the class precedes the message.
 
     Args:
         error: any exception.
-        max_letters: the length at which the text is cut off; None keeps the whole text.
+        max_letters: the number of characters after which the text is cut off; None keeps the whole text.
     """
     if isinstance(error, OSError) and error.strerror:
         file = error.filename
@@ -69,5 +69,5 @@ def one_line(error: BaseException, max_letters: int | None = None) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape line breaks and control characters, which would break a line or move a terminal's cursor."""
+    """Escape line breaks and control characters, which would split the line or move the terminal's cursor."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

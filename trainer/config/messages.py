@@ -1,4 +1,4 @@
-"""The wording of messages about config keys, options and types, with suggestions for misspelt names."""
+"""Error messages about config keys, options and types, with suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msgspec import Meta
 from trainer.config.signature import keys_in
 from trainer.config.types import MAX_FLOAT, MAX_INT
 
-MAX_LISTED = 40  # options in one message
+MAX_LISTED = 40  # the largest number of options that a message lists
 
 # Prefixes of the names of torchvision's architectures.
 _FAMILIES = (
@@ -21,7 +21,7 @@ _FAMILIES = (
     *("regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit", "wide_resnet"),
 )
 
-# What other programs call a key or an option, and its name in this program.
+# What other programs call a key (KEY_SYNONYMS) or an option of a group (OPTION_SYNONYMS) -> its name in this program.
 KEY_SYNONYMS = {
     "learning_rate": "optimizer.lr",
     "wd": "optimizer.weight_decay",
@@ -77,7 +77,7 @@ OPTION_SYNONYMS = {
 
 
 def how_to_install(extra: str) -> str:
-    """Return the command that installs the packages of an optional extra."""
+    """Return the pip command that installs this package with an optional extra, such as ``slurm``."""
     return f"pip install 'trainer-cli[{extra}]'"
 
 
@@ -97,10 +97,10 @@ def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | No
     """Return the message for a key that does not exist.
 
     Args:
-        key: the full key.
-        known: the keys that exist at this place.
-        origin: the file or command line that holds the key.
-        hint: a better suggestion than the most similar key.
+        key: the dotted key.
+        known: the existing keys with the same parent.
+        origin: where the key was set: a file and line, or the command line.
+        hint: a suggestion that replaces the most similar key of ``known``.
     """
     parent, _, leaf = key.rpartition(".")
     known = [str(name) for name in known if name not in ("name", "hydra")]
@@ -124,12 +124,12 @@ def unknown_option(group: str, name: str, options: Iterable[str], origin: str = 
 
 
 def from_where(origin: str) -> str:
-    """Return the origin of a value as the end of a message, ``(from the command line)``, or an empty string."""
+    """Return the origin of a value in parentheses, to be appended to a message; an empty origin stays empty."""
     return f" ({origin})" if origin else ""
 
 
 def shown_value(value: Any) -> str:
-    """Return a value in YAML's spelling, cut after 100 characters."""
+    """Return a value as messages show it: null, true and false as in YAML, cut off after 100 characters."""
     text = (
         {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
     )
@@ -164,7 +164,7 @@ def describe(annotation: Any) -> str:
 
 
 def choices(annotation: Any) -> list[str]:
-    """Return the words that a ``Literal``, a bool or null accepts; an empty list for other types."""
+    """Return all values of a ``Literal``, a bool or null as words; an empty list for other types."""
     if typing.get_origin(annotation) is Literal:
         return [str(argument) for argument in typing.get_args(annotation)]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):

@@ -1,9 +1,10 @@
-"""The registries: they list the components of a group, read the keys of a component and build it.
+"""The registries, one for each group: list the components, read the keys of a component, and build a component.
 
-A component is a class or function under one decorator. Its positional parameters are runtime objects; its typed
-keyword-only parameters are exactly the keys of its YAML. The names of a group's components are the names of the files
-in its folder. A file is imported only when its component is needed, so listing needs no torch and a broken component
-cannot break the others. A plugin's component is declared with its file and imported when it is needed.
+A component is a class or function with a decorator such as ``@MODELS.register``. Its positional parameters are runtime
+objects; its typed keyword-only parameters are exactly the keys of its YAML. The names of a group's components are the
+names of the files in the group's folder. A file is imported only when its component is needed, so that listing needs
+no torch and a broken file affects no other component. A plugin's component is declared first, and its file is imported
+when the component is needed.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ class ClashError(ValueError):
 
 
 class LoadError(Exception):
-    """The file of a component cannot be imported; the message is one line with the cause and its place."""
+    """A component cannot be loaded or its keys cannot be read; the message is one line with the cause and place."""
 
 
 class Registry:
     """The components of one group.
 
     Args:
-        group: name of the folder under ``configs/`` and under ``trainer/``.
-        path: the folders with the files of the components, a package's ``__path__``.
+        group: the name of the group's folder in ``configs/`` and in ``trainer/``.
+        path: the ``__path__`` of the group's package: the folders that contain the files of the components.
     """
 
     def __init__(self, group: str, path: Iterable[str]) -> None:
@@ -61,7 +62,8 @@ class Registry:
     def register(self, component: ComponentT) -> ComponentT:
         """Add a component under its own name in snake case: ``CrossEntropy`` becomes ``cross_entropy``.
 
-        A definition that runs twice, such as a notebook's cell or a plugin's file, replaces its earlier result.
+        If a definition is executed again, such as in a notebook cell or a plugin's file, the new component replaces
+        the old one.
 
         Raises:
             ClashError: another component has the same name.
@@ -78,10 +80,10 @@ class Registry:
         return component
 
     def declare(self, new: Declaration, load: Callable[[], object]) -> None:
-        """Make a plugin's component known before its file is imported.
+        """Add a plugin's component without importing its file.
 
         Args:
-            new: the component.
+            new: what the plugin's source says about the component.
             load: imports the file.
 
         Raises:
@@ -97,7 +99,7 @@ class Registry:
         self._declared[new.name] = new, load
 
     def names(self) -> list[str]:
-        """Return the names of all components in alphabetical order, without importing a component."""
+        """Return the names of all components in alphabetical order, without importing any of them."""
         return sorted(self._files().keys() | self._components.keys() | self._declared.keys())
 
     def own(self) -> list[str]:
@@ -105,7 +107,7 @@ class Registry:
         return sorted((self._components.keys() | self._declared.keys()) - self._files().keys())
 
     def get(self, name: str) -> Callable[..., Any]:
-        """Return the component called ``name``; import its file on first use.
+        """Return the component called ``name``; import its file at the first call.
 
         Raises:
             KeyError: there is no component with this name.
@@ -128,7 +130,7 @@ class Registry:
         return self._components[name]
 
     def file(self, name: str) -> Path | None:
-        """Return the file of a component, or None if the component was registered in a notebook."""
+        """Return the file of a component, or None if it has no file because it was defined in a notebook."""
         if name in self._declared:
             return self._declared[name][0].file
         return self._files().get(name)
@@ -136,7 +138,7 @@ class Registry:
     def keys(self, name: str) -> dict[str, Parameter]:
         """Return the keys of a component with their types and defaults.
 
-        The keys are read from the source. The component is imported only if its source does not show them.
+        The keys are read from the source; the component is imported only if this fails.
 
         Raises:
             KeyError: there is no component with this name.
@@ -148,7 +150,7 @@ class Registry:
         return keys
 
     def doc(self, name: str) -> str:
-        """Return the docstring of a plugin's component, or an empty string."""
+        """Return the docstring of a component that is imported or that a plugin declares, otherwise an empty string."""
         if name in self._components:
             return self._components[name].__doc__ or ""
         return self._declared[name][0].doc if name in self._declared else ""
@@ -157,9 +159,10 @@ class Registry:
         """Build the component ``config["name"]`` from a checked config.
 
         Args:
-            config: the name of the component and its keys.
-            runtime: positional arguments of every component of the group.
-            optional: further runtime objects by name; a component gets those for which it has a positional parameter.
+            config: the name of the component and the values of its keys.
+            runtime: the positional arguments that every component of the group takes.
+            optional: further runtime objects; those whose name is a positional parameter of the component are passed
+                after ``runtime``, in the order given here.
         """
         component = self.get(config["name"])
         keys = {key: value for key, value in config.items() if key != "name"}
@@ -184,7 +187,7 @@ class Registry:
             raise LoadError(f"{self.group}={name}: its keys cannot be read: {error} ({file})") from error
 
     def _files(self) -> dict[str, Path]:
-        """Return the files of the group's folder by the name of their component."""
+        """Map the name of each component in the group's folder to its file."""
         found = (
             (module.name, Path(getattr(module.module_finder, "path", "")) / f"{module.name}.py")
             for module in pkgutil.iter_modules(self._path)
@@ -196,7 +199,7 @@ class Registry:
 
 
 def describe_import_error(error: BaseException) -> str:
-    """Return ``ModuleNotFoundError: No module named 'timm' (my_models.py, line 3)``, one line with the place."""
+    """Return an error and its place on one line: ``ModuleNotFoundError: No module named 'timm' (my.py, line 3)``."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
@@ -205,5 +208,5 @@ def describe_import_error(error: BaseException) -> str:
 
 
 def identity(component: Callable[..., Any]) -> tuple[str, str]:
-    """Return the module and qualified name of a component, which differ between two definitions of one name."""
+    """Return the module and qualified name of a component, which tell apart two components with the same name."""
     return component.__module__, component.__qualname__

@@ -1,4 +1,4 @@
-"""The settings of a run, which are its checked config. Imports neither torch nor Hydra."""
+"""The settings of a run, that is, its checked config. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUPS = ("model", "dataset", "loss", "optimizer", "scheduler", "device", "logge
 Component = dict[str, Any]
 
 
-# The keys under ``checkpoint``; configs/train.yaml explains them.
+# The keys under ``checkpoint``; configs/train.yaml documents them.
 CheckpointKeys = TypedDict(
     "CheckpointKeys",
     {"every_steps": PositiveInt | None, "keep": PositiveInt, "on_error": Literal["stop", "warn"], "async": bool},
@@ -23,19 +23,19 @@ CheckpointKeys = TypedDict(
 
 
 class SweepKeys(TypedDict):
-    """The keys under ``sweep``, which configure how a sweep does its runs and not what a run learns."""
+    """The keys under ``sweep``: how a sweep executes its runs. They do not affect the training."""
 
     parallel: Processes
     devices_per_job: NonNegativeInt | None
     on_error: Literal["continue", "stop"]
 
 
-OF_SWEEPS = ("sweep_dir", "sweep")  # keys of a whole sweep, which no run keeps in its config.yaml
+OF_SWEEPS = ("sweep_dir", "sweep")  # keys of a whole sweep; the config.yaml of a run omits them
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A checked config; configs/train.yaml explains every key and holds its default."""
+    """A checked config; configs/train.yaml documents every key and sets its default."""
 
     seed: NonNegativeInt
     epochs: PositiveInt
@@ -69,7 +69,7 @@ class Settings:
     scheduler: Component
     device: Component
     logger: dict[str, Component]
-    # the keys OF_SWEEPS
+    # The keys in OF_SWEEPS.
     sweep_dir: str = ""
     sweep: SweepKeys = dataclasses.field(
         default_factory=lambda: SweepKeys(parallel=1, devices_per_job=None, on_error="continue")
@@ -81,7 +81,7 @@ class Settings:
         return -(-self.batch_size // self.accumulate)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain containers with the keys of config.yaml."""
+        """Return the keys of config.yaml and their values as plain containers."""
         kept = keys_in(Settings).keys() - set(OF_SWEEPS)
         return {name: value for name, value in dataclasses.asdict(self).items() if name in kept}
 
@@ -92,16 +92,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """A run to do: its settings, and values that are not keys of a config.
+    """A run to execute: its settings, and values that are not config keys.
 
-    The attributes of the settings are attributes of the job: ``compose("epochs=3").epochs`` is 3.
+    The attributes of the settings are also attributes of the job: ``compose("epochs=3").epochs`` is 3.
 
     Args:
         settings: the checked config.
-        words: the overrides that the user typed; the run directory keeps them in overrides.yaml.
-        fixed_run_dir: True to write to ``run_dir`` itself; False to write to a new folder of this name, with a number
-            appended if the folder exists.
-        varied: the keys that vary in the sweep of the run; empty outside a sweep.
+        words: the overrides that the user typed; they are stored in the run directory, in overrides.yaml.
+        fixed_run_dir: True to write to ``run_dir`` itself; False to create a new folder called ``run_dir``, with a
+            number appended if that folder exists.
+        varied: the keys that vary in the sweep to which the run belongs; empty outside a sweep.
     """
 
     settings: Settings
@@ -110,13 +110,13 @@ class Job:
     varied: tuple[str, ...] = ()
 
     def replace(self, **changes: Any) -> Job:
-        """Return the job with some keys of its settings changed."""
+        """Return a copy of the job with some keys of its settings changed."""
         return dataclasses.replace(self, settings=self.settings.replace(**changes))
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
-            if name.startswith("_") or name == "settings":  # unpickling looks for attributes before there are settings
+            if name.startswith("_") or name == "settings":  # unpickling looks up attributes before ``settings`` is set
                 raise AttributeError(name)
             return getattr(self.settings, name)
 

@@ -1,8 +1,8 @@
 """Read the keys of a component from its source without importing it, so that checks and help texts need no torch.
 
-The decorator of a component and its typed keyword-only parameters are visible in its file. ``UnreadableError`` is
-raised for a component whose keys are not (its base class is unknown, or a type is computed); the caller then imports
-the component.
+The syntax tree of a file shows which components it registers and the typed keyword-only parameters of each component.
+If it does not show the parameters (the base class is unknown, or a type is computed), ``UnreadableError`` is raised,
+and the caller imports the component instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 import typing_extensions
 
-# Modules that may be imported to evaluate a type; other modules are parsed.
+# Modules without torch, which are imported to evaluate a type; other modules are only parsed.
 LIGHT = {
     "typing",
     "typing_extensions",
@@ -39,11 +39,11 @@ LIGHT = {
 
 
 class MisplacedError(Exception):
-    """A parameter has a default like a key but is not keyword-only."""
+    """A parameter has a default, as only keys may, but is not keyword-only."""
 
 
 class UnreadableError(Exception):
-    """The source does not show the keys of a component."""
+    """The keys of a component cannot be read from its source."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Declaration:
 
 
 def components(file: Path, registries: Mapping[str, str]) -> list[Declaration]:
-    """Return every component that ``file`` registers with a decorator at its top level.
+    """Return every component at the top level of ``file`` that a decorator registers.
 
     Args:
         file: a Python file.
@@ -96,7 +96,7 @@ def keys(file: Path, name: str) -> dict[str, Parameter]:
         source = _parse(file)
         definitions = [node for node in source.tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
         named = [node for node in definitions if snake_case(node.name) == name]
-        if len(named) == 1:  # components of two groups with the same name cannot be told apart
+        if len(named) == 1:  # two definitions with this name cannot be told apart
             return dict(source.parameters(named[0]))
     except (UnreadableError, MisplacedError):
         raise
@@ -114,7 +114,7 @@ def keys_of(component: Callable[..., Any]) -> dict[str, Parameter]:
     function = component.__init__ if inspect.isclass(component) else component
     try:
         hints = typing_extensions.get_type_hints(function, include_extras=True)
-    except NameError:  # the type of another parameter may be imported under TYPE_CHECKING only
+    except NameError:  # the type of a parameter that is no key may be imported under TYPE_CHECKING only
         names = {**vars(inspect.getmodule(component)), "Any": Any}
         keys = {
             p.name: p.annotation for p in inspect.signature(component).parameters.values() if p.kind is p.KEYWORD_ONLY
@@ -133,7 +133,7 @@ def keys_of(component: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def sentences(doc: str) -> tuple[str, dict[str, str]]:
-    """Return the first paragraph of a docstring and the description of each key in its ``Args:``."""
+    """Return the first paragraph of a docstring, and the description of each parameter in its ``Args:`` section."""
     first, _, rest = inspect.cleandoc(doc).partition("\n\n")
     _, _, arguments = rest.partition("Args:\n")
     arguments = re.split(r"\n(?=\S)", arguments)[0]
@@ -156,7 +156,7 @@ def find_module(name: str) -> Path:
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), path)
-        if spec is None and count == 1:  # an editable install provides the module through a finder of its own
+        if spec is None and count == 1:  # an editable install may have its own finder
             spec = importlib.util.find_spec(name.partition(".")[0])
         if spec is None:
             break
@@ -185,16 +185,12 @@ def _parse_version(file: Path, changed: int) -> _ParsedFile:
 
 
 class _ParsedFile:
-    """A parsed Python file that evaluates the names and types at its top level.
-
-    Args:
-        file: the path of the file.
-    """
+    """A parsed Python file; evaluates the names and types at its top level without running the file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.tree = ast.parse(file.read_bytes(), filename=str(file))
-        self.imported: dict[str, tuple[str, str | None]] = {}  # name -> module, attribute
+        self.imported: dict[str, tuple[str, str | None]] = {}  # name -> (module, attribute or None)
         self.assigned: dict[str, ast.expr] = {}
         self.classes: dict[str, ast.ClassDef] = {}
         for node in self.tree.body:
@@ -211,7 +207,7 @@ class _ParsedFile:
     def registered(
         self, node: ast.FunctionDef | ast.ClassDef, registries: Mapping[str, str]
     ) -> Iterator[tuple[str, str]]:
-        """Yield ``(group, name)`` for each ``@MODELS.register`` and ``@metric("name", …)`` of a definition."""
+        """Yield ``(group, name)`` for each decorator ``@MODELS.register`` or ``@metric("name", …)`` of a definition."""
         for decorator in node.decorator_list:
             if isinstance(decorator, ast.Attribute) and decorator.attr == "register":
                 registry = ast.unparse(decorator.value).rpartition(".")[2]
@@ -243,7 +239,7 @@ class _ParsedFile:
             yield from _unpacked(self.annotation(node.args.kwarg.annotation)).items()
 
     def _inherited(self, node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
-        """Yield the keys of the base class that defines ``__init__``."""
+        """Yield the keys of the base classes of a class that does not define ``__init__``."""
         for base in node.bases:
             if not isinstance(base, ast.Name):
                 if ast.unparse(base) in ("nn.Module", "torch.nn.Module"):
@@ -258,13 +254,13 @@ class _ParsedFile:
             yield from source.parameters(source.classes[name])
 
     def annotation(self, expression: ast.expr) -> Any:
-        """Evaluate a type, which may be quoted."""
+        """Evaluate a type annotation, which may be a string."""
         if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
             expression = ast.parse(expression.value, mode="eval").body
         return self.value(expression)
 
     def value(self, expression: ast.expr) -> Any:
-        """Evaluate an expression of types and constants."""
+        """Evaluate an expression that consists of types and constants."""
         scope = {name: self.meaning(name) for name in _names(expression)}
         code = compile(ast.Expression(expression), str(self.file), "eval")
         return eval(code, {name: value for name, value in scope.items() if value is not _UNBOUND})
@@ -300,7 +296,7 @@ class _ParsedFile:
         return typing.TypedDict(node.name, fields)  # type: ignore[operator]
 
     def _absolute(self, node: ast.ImportFrom) -> str:
-        """Return the absolute name of the module of a ``from … import``, which may be relative."""
+        """Return the absolute module name of a ``from … import`` statement, which may be relative."""
         if not node.level:
             return node.module or ""
         folder = self.file.parent
@@ -316,7 +312,7 @@ _UNBOUND = object()
 
 
 def _type_of(default: Any) -> Any:
-    """Infer the type of a key without annotation from its default."""
+    """Infer the type of a key that has no annotation from its default."""
     return type(default) if type(default) in (bool, int, float, str, list) else Any
 
 
@@ -329,7 +325,7 @@ def _names(expression: ast.AST) -> set[str]:
 
 
 def keys_in(annotation: Any) -> dict[str, Parameter]:
-    """Return the keys of a dataclass or TypedDict, or an empty dict for other types."""
+    """Return the fields of a dataclass or TypedDict with their types and defaults; an empty dict for other types."""
     if not dataclasses.is_dataclass(annotation) and not typing.is_typeddict(annotation):
         return {}
     defaults: dict[str, Any] = {}
@@ -340,7 +336,7 @@ def keys_in(annotation: Any) -> dict[str, Parameter]:
             elif field.default_factory is not dataclasses.MISSING:
                 defaults[field.name] = field.default_factory()
     return {
-        # a key may be a keyword of Python such as async, but the name of a Parameter may not
+        # A key may be a Python keyword such as async, but the name of a Parameter may not.
         name: Parameter(
             f"{name}_" if keyword.iskeyword(name) else name,
             Parameter.KEYWORD_ONLY,

@@ -1,6 +1,6 @@
 """The types of config keys: numbers with bounds, and durations.
 
-A component may use these types or any other type that msgspec knows.
+The keys of a component may have these types or any other type that msgspec supports.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Read YAML files with the line and the comment of every key, and refuse what a config may not hold.
+"""Read YAML files with the line and the comment of every key, and refuse content that a config must not have.
 
-A config is data. A file may not name code (``_target_``), read environment variables other than the documented ones,
-or grow without bound through anchors. Every refusal names its line.
+A config is data. A file must not name code (``_target_``), read environment variables other than the documented ones,
+or grow without bound through anchors. Every refusal names the file and line.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import yaml
 
 from trainer.config.errors import ConfigError
 
-MAX_BYTES = 1_000_000  # size of a file
-MAX_NODES = 10_000  # values of a file after its anchors are expanded
+MAX_BYTES = 1_000_000  # largest size of a file
+MAX_NODES = 10_000  # largest number of keys and values in a file after its aliases are expanded
 
 # The resolvers that ${name:…} may call, and the environment variables that ${oc.env:NAME} may read.
 RESOLVERS = {"now", "oc.env"}
@@ -29,14 +29,14 @@ _NESTED = re.compile(r"\$\{[^}]*\$\{")
 
 
 def config_dir() -> Path:
-    """Return the folder of YAML files: inside the installed package, or beside the package in a checkout."""
+    """Return the folder ``configs``: inside the installed package, or next to the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def shown(path: Path) -> str:
-    """Return the path of a file as messages show it, relative to ``configs`` or to the working directory."""
+    """Return a path for messages, relative to ``configs`` or to the working directory if it is in one of them."""
     with contextlib.suppress(ValueError):
         return f"configs/{path.resolve().relative_to(config_dir())}"
     with contextlib.suppress(ValueError):
@@ -46,13 +46,13 @@ def shown(path: Path) -> str:
 
 @dataclass
 class YamlFile:
-    """The lines and comments of a YAML file.
+    """The line numbers and comments of a YAML file.
 
     Args:
-        lines: the line of each dotted key, counted from 1.
-        comments: the comment beside a key.
+        lines: dotted key -> line number, counted from 1.
+        comments: dotted key -> the comment on its line.
         header: the comment block above the first key.
-        refused: one message for each value that a config may not hold.
+        refused: one message for each key or value that a config must not have.
     """
 
     lines: dict[str, int] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class YamlFile:
 
 
 def read(path: Path) -> YamlFile:
-    """Read the lines and comments of a file; an unchanged file is read only once.
+    """Read the line numbers and comments of a file; the result is cached until the file changes.
 
     Raises:
         ConfigError: the file cannot be read or is not valid YAML; the message names the line.
@@ -74,7 +74,7 @@ def read(path: Path) -> YamlFile:
 
 
 def load(path: Path) -> Any:
-    """Return the values of a file of a run directory as plain containers.
+    """Return the content of a YAML file that a run or sweep has stored, as plain containers.
 
     Raises:
         ConfigError: the file cannot be read or is not valid YAML; the message names the line.
@@ -90,7 +90,7 @@ def load(path: Path) -> Any:
 
 
 def refusals(text: str) -> list[str]:
-    """Return a message for each forbidden interpolation in a value."""
+    """Return one message for each forbidden interpolation in a text."""
     if "${" not in text:
         return []
     if _NESTED.search(text):
@@ -129,7 +129,7 @@ def _text(path: Path) -> str:
 
 
 def _root(text: str, path: Path) -> yaml.Node | None:
-    """Parse a YAML text and check its size."""
+    """Parse a YAML text, check its size, and return the root node; None if the text is empty."""
     lines = text.splitlines()
     try:
         root: yaml.Node | None = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -140,7 +140,7 @@ def _root(text: str, path: Path) -> yaml.Node | None:
 
 
 def _fault(error: yaml.YAMLError | RecursionError, lines: list[str]) -> str:
-    """Return the end of the message for a text that is not valid YAML, to follow the name of the file."""
+    """Return the error message for a text that is not valid YAML, without the file name at its start."""
     problem = getattr(error, "problem", None) or ""
     if isinstance(error, RecursionError) or "nesting depth" in problem:  # only newer versions of PyYAML limit the depth
         return ": nested too deeply"
@@ -153,12 +153,12 @@ def _fault(error: yaml.YAMLError | RecursionError, lines: list[str]) -> str:
 
 
 def _check_size(root: yaml.Node | None, path: Path) -> None:
-    """Raise ConfigError if the anchors expand to too many values or contain themselves."""
+    """Raise ConfigError if the aliases expand to too many values or a node contains itself."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
         if id(node) not in sizes:
-            sizes[id(node)] = MAX_NODES + 1  # found again if the node contains itself
+            sizes[id(node)] = MAX_NODES + 1  # the recursion meets this size if the node contains itself
             sizes[id(node)] = 1 + sum(size(child) for child in _children(node))
             if sizes[id(node)] > MAX_NODES:
                 line = node.start_mark.line + 1
@@ -179,10 +179,10 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: YamlFile) -> None:
-    """Add every key below a node with its line and comment to ``found``, and every refusal.
+    """Record in ``found`` the line and the comment of every key below a node, and every refusal.
 
     Raises:
-        ConfigError: a key is not a string or occurs twice, or a tag names a Python object.
+        ConfigError: a key is not a string or occurs twice, or a tag is not one of YAML's own and may name code.
     """
     place = f"{shown(path)}, line {node.start_mark.line + 1}"
     if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
@@ -205,7 +205,7 @@ def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: Yam
 
 
 def _add_key(key: yaml.Node, parent: str, path: Path, found: YamlFile) -> str:
-    """Add the line of a key to ``found``, and a refusal if the key names code; return the dotted key."""
+    """Record in ``found`` the line of a key, and a refusal if the key names code; return the dotted key."""
     line = key.start_mark.line + 1
     place = f"{shown(path)}, line {line}"
     if not isinstance(key, yaml.ScalarNode) or key.tag.rpartition(":")[2] not in ("str", "merge"):
@@ -221,7 +221,7 @@ def _add_key(key: yaml.Node, parent: str, path: Path, found: YamlFile) -> str:
 
 
 def _comment(value: yaml.Node, lines: list[str]) -> str:
-    """Return the comment after a value, or after the key of a mapping."""
+    """Return the comment after a value; for a block mapping, the comment after its key."""
     mark = value.start_mark if isinstance(value, yaml.MappingNode) and not value.flow_style else value.end_mark
     if isinstance(value, yaml.MappingNode) and not value.flow_style:
         row = mark.line - 1
@@ -234,7 +234,7 @@ def _comment(value: yaml.Node, lines: list[str]) -> str:
 
 
 def _header(lines: list[str]) -> str:
-    """Return the comment block at the top, without Hydra's ``@package``."""
+    """Return the comment block at the top of a file, without Hydra's ``@package`` line."""
     block: list[str] = []
     for line in lines:
         if not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""Data sets, and the way from their raw samples to batches on a device."""
+"""Data sets, and the loading of their raw samples into batches on a device."""
 
 from trainer.data.data import Data as Data
 from trainer.data.data import Normalise as Normalise

@@ -1,4 +1,4 @@
-"""Sounds: reading waves from files, computing features, and augmenting batches."""
+"""Sounds: read waves from files, compute features, and augment batches."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from trainer.data.random_numbers import SampleRandom
 from trainer.data.sources import Inputs, keep, valid_steps
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
-# Formats with more than 16 bits a sample. Samples of all other formats are kept as int16, in half the memory.
+# Formats with more than 16 bits per sample. The samples of all other formats are stored as int16, in half the memory.
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
-FULL_SCALE = 2**15  # the int16 amplitude that is 1 in float32
+FULL_SCALE = 2**15  # the int16 amplitude that corresponds to 1.0 in float32
 FLOOR = 1e-8  # added to the power before the logarithm: 80 dB below full scale
-CHUNK = 2**20  # values of waves that are processed at once, which bounds the memory of intermediate results
+CHUNK = 2**20  # samples of waves that are processed at once; bounds the memory of intermediate results
 
 SoundFile = Path | bytes  # the path or the content of a file
 FeatureName = Literal["logmel", "raw"]
@@ -36,7 +36,7 @@ class Header(NamedTuple):
     """The header of a sound file.
 
     Args:
-        rate: samples a second.
+        rate: the sample rate in Hz.
         frames: the number of samples of each channel.
         fine: whether a sample has more than 16 bits.
     """
@@ -50,11 +50,11 @@ def read_header(file: SoundFile, place: str = "") -> Header:
     """Read the header of a sound file without its samples.
 
     Args:
-        file: a file of any format that libsndfile reads.
-        place: the name of the file in messages, if ``file`` is no path.
+        file: a file in any format that libsndfile reads.
+        place: the name of the file in error messages, if ``file`` is its content.
 
     Raises:
-        RunError: the file is no sound, has no samples, or is a wav that is cut off.
+        RunError: the file cannot be read as a sound, has no samples, or is a truncated wav file.
     """
     import soundfile
 
@@ -64,21 +64,21 @@ def read_header(file: SoundFile, place: str = "") -> Header:
         start, size = _start(file)
     if head.frames == 0:
         raise RunError(f"{place}: a sound without a sample")
-    if start[:4] == b"RIFF":  # libsndfile reads a wav that is cut off without an error
+    if start[:4] == b"RIFF":  # libsndfile reads a truncated wav file without an error
         wanted = int.from_bytes(start[4:], "little") + 8
-        if size + 1 < wanted < 2**31:  # programs that stream write a larger size
+        if size + 1 < wanted < 2**31:  # programs that write to a stream declare a larger size
             raise RunError(f"{place}: cut off: {size} of {wanted} bytes")
     return Header(head.samplerate, head.frames, head.subtype in FINE)
 
 
 @contextlib.contextmanager
 def _reading(place: str) -> Iterator[None]:
-    """Turn an error of libsndfile or of the system into a RunError of one line, with its reason."""
+    """Convert an error of libsndfile or of the operating system into a RunError of one line with the reason."""
     import soundfile
 
     try:
         yield
-    except (soundfile.SoundFileError, OSError, TypeError) as error:  # a TypeError is that of a file called .raw
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: for the suffix .raw
         words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or "damaged"
         reason = " ".join(str(words).split()).rstrip(".")
         raise RunError(f"{place}: no sound that can be read ({reason})") from error
@@ -93,7 +93,7 @@ def _opened(file: SoundFile) -> Path | io.BytesIO:
 
 
 def _start(file: SoundFile) -> tuple[bytes, int]:
-    """Return the first 8 bytes of a file, and its size in bytes."""
+    """Return the first 8 bytes and the size in bytes of a file."""
     if isinstance(file, bytes):
         return file[:8], len(file)
     with file.open("rb") as opened:
@@ -101,20 +101,20 @@ def _start(file: SoundFile) -> tuple[bytes, int]:
 
 
 def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place: str = "") -> Tensor:
-    """Read the wave of a file: the mean of its channels, resampled.
+    """Read a sound file, average its channels, and resample the result.
 
     Args:
-        file: a file of any format that libsndfile reads.
-        rate: samples a second of the result.
-        most: the maximum number of samples of the result; longer waves are cut off. None keeps all samples.
-        fine: keep more than 16 bits.
-        place: the name of the file in messages, if ``file`` is no path.
+        file: a file in any format that libsndfile reads.
+        rate: the sample rate of the result in Hz.
+        most: the maximum number of samples of the result; longer waves are truncated. None keeps all samples.
+        fine: return float32 instead of int16.
+        place: the name of the file in error messages, if ``file`` is its content.
 
     Returns:
-        (samples,) float32 if ``fine``, 1 being full scale, else int16.
+        (samples,) float32 with a full scale of 1 if ``fine``, else int16.
 
     Raises:
-        RunError: the file is no sound, has no samples, is cut off, or holds NaN or infinity.
+        RunError: the file cannot be read as a sound, has no samples, is truncated, or contains NaN or infinity.
     """
     import soundfile
 
@@ -140,21 +140,21 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
 
 
 def as_wave(samples: Tensor) -> Tensor:
-    """Convert samples from ``read_wave`` to float32, 1 being full scale."""
+    """Convert samples from ``read_wave`` to float32 with a full scale of 1."""
     return samples.float() / FULL_SCALE if samples.dtype == torch.int16 else samples
 
 
 @dataclass(frozen=True)
 class LogMel:
-    """Log-mel spectrograms: the logarithm of the power in mel bands, frame by frame.
+    """Compute log-mel spectrograms: the logarithm of the power in mel bands, for each frame.
 
-    A frame is ``window`` samples under a Hann window, and the next frame begins ``hop`` samples later. The last frame
-    is filled with zeros, so that every sample is in a frame and a frame does not depend on the padding of its batch.
+    A frame is ``window`` samples, multiplied by a Hann window; a new frame begins every ``hop`` samples. Zeros fill up
+    the last frame, so that the frames cover the whole wave and do not depend on the padding of the batch.
 
     Args:
-        sample_rate: samples a second.
-        hann: (window,) float32, of unit power.
-        hop: the distance of frames in samples.
+        sample_rate: in Hz.
+        hann: the Hann window, (window,) float32, scaled so that its squares sum to 1.
+        hop: the distance between the starts of two frames, in samples.
         filters: (frequencies, bands) float32, the weight of each frequency in each band.
     """
 
@@ -165,10 +165,10 @@ class LogMel:
 
     @classmethod
     def make(cls, sample_rate: int, window: int, hop: int, bands: int) -> LogMel:
-        """Make the window and the filters; ``window`` and ``hop`` are in samples.
+        """Compute the Hann window and the filters; ``window`` and ``hop`` are in samples.
 
         Raises:
-            ConfigError: there are so many bands that one of them contains no frequency.
+            ConfigError: there are so many bands that one of them contains no frequency of the Fourier transform.
         """
         hann = torch.hann_window(window)
         filters = mel_filters(sample_rate, transform_size(window), bands)
@@ -183,7 +183,7 @@ class LogMel:
         return cls(sample_rate, hann / hann.square().sum().sqrt(), hop, filters)
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        """Return (batch, 1, frames, bands) float32 and lengths in frames, for (batch, samples) waves and lengths."""
+        """Convert waves (batch, samples) and lengths to (batch, 1, frames, bands) float32 and lengths in frames."""
         waves, lengths = inputs
         window = len(self.hann)
         needed = (self.steps(waves.shape[1]) - 1) * self.hop + window
@@ -203,7 +203,7 @@ class LogMel:
         return replace(self, hann=self.hann.to(device), filters=self.filters.to(device))
 
     def steps(self, samples: int) -> int:
-        """Return the number of frames of a wave."""
+        """Return the number of frames of a wave of ``samples`` samples."""
         return 1 + max(0, -(-(samples - len(self.hann)) // self.hop))
 
     def preprocessing(self) -> dict[str, Any]:
@@ -217,18 +217,18 @@ class LogMel:
 
 
 def transform_size(window: int) -> int:
-    """Return the length of the Fourier transform of a window: the next power of two, which is fast."""
+    """Return the size of the FFT of a window: the length of the window, rounded up to a power of two for speed."""
     return int(2 ** math.ceil(math.log2(window)))
 
 
 def mel_filters(sample_rate: int, size: int, bands: int) -> Tensor:
-    """Return triangular filters that overlap by half, equally spaced in mel from 0 to half the sample rate.
+    """Return triangular filters with 50 % overlap, equally spaced in mel from 0 Hz to half the sample rate.
 
     mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987), as in HTK (Young et al., The HTK Book, section 5.4).
 
     Args:
-        sample_rate: samples a second.
-        size: the length of the Fourier transform.
+        sample_rate: in Hz.
+        size: the size of the FFT.
         bands: the number of filters.
 
     Returns:
@@ -244,23 +244,23 @@ def mel_filters(sample_rate: int, size: int, bands: int) -> Tensor:
 
 @dataclass(frozen=True)
 class RawSteps:
-    """Raw waves, cut into steps of ``hop`` samples; the last step is filled with zeros."""
+    """Cut raw waves into steps of ``hop`` samples; zeros fill up the last step."""
 
     sample_rate: int
     hop: int
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        """Return (batch, steps, hop) float32 and lengths in steps, for (batch, samples) waves and lengths."""
+        """Convert waves (batch, samples) and their lengths to (batch, steps, hop) float32 and lengths in steps."""
         waves, lengths = inputs
         padded = F.pad(as_wave(waves), [0, -waves.shape[1] % self.hop])
         return padded.unflatten(1, (-1, self.hop)), _ceil_divide(lengths, self.hop)
 
     def to(self, device: torch.device) -> RawSteps:
-        """Return self, which holds no tensors."""
+        """Return self, because there are no tensors to copy."""
         return self
 
     def steps(self, samples: int) -> int:
-        """Return the number of steps of a wave."""
+        """Return the number of steps of a wave of ``samples`` samples."""
         return -(-samples // self.hop)
 
     def preprocessing(self) -> dict[str, Any]:
@@ -270,10 +270,10 @@ class RawSteps:
 def make_features(
     name: FeatureName, *, sample_rate: int, hop: int, window: int = 0, bands: int = 0
 ) -> LogMel | RawSteps:
-    """Make features from the arguments that their ``preprocessing`` returns; window and hop are in samples.
+    """Return the features whose ``preprocessing`` method returns these arguments; window and hop are in samples.
 
     Raises:
-        ConfigError: as ``LogMel.make``.
+        ConfigError: see ``LogMel.make``.
     """
     if name == "raw":
         return RawSteps(sample_rate, hop)
@@ -285,7 +285,7 @@ def _ceil_divide(values: Tensor, by: int) -> Tensor:
 
 
 class AudioAugmentKeys(TypedDict):
-    """The keys of ``dataset.augment`` of a data set of sounds."""
+    """The keys of ``dataset.augment`` for a data set of sounds."""
 
     shift: Annotated[float, Meta(ge=0, le=60)]
     noise: Annotated[float, Meta(ge=0, le=10)]
@@ -295,20 +295,20 @@ class AudioAugmentKeys(TypedDict):
 
 @dataclass(frozen=True)
 class AugmentWaves:
-    """Shift waves in time and add normal noise.
+    """Shift waves in time and add Gaussian noise.
 
     Args:
-        shift: the maximum shift in samples, in both directions; the gap is silent.
-        noise: the maximum standard deviation of the noise, as a share of the root mean square of the wave.
+        shift: the maximum shift in samples, in both directions; zeros fill the gap.
+        noise: the maximum standard deviation of the noise, as a fraction of the root mean square of the wave.
     """
 
     shift: int
     noise: float
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """Return (batch, samples) float32 waves and lengths, for waves and lengths of the same shape."""
+        """Return the augmented waves, (batch, samples) float32, and the unchanged lengths, (batch,)."""
         waves, lengths = inputs
-        some = max(1, CHUNK // waves.shape[1])  # noise takes much memory
+        some = max(1, CHUNK // waves.shape[1])  # waves per part: the noise needs much memory
         parts = zip(waves.split(some), lengths.split(some), draws.split(some), strict=True)
         return torch.cat([self._change(as_wave(part), ends, of_part) for part, ends, of_part in parts]), lengths
 
@@ -328,20 +328,20 @@ class AugmentWaves:
 
 @dataclass(frozen=True)
 class AugmentBands:
-    """Set some frames and some bands of normalised spectrograms to 0, their mean (SpecAugment, Park et al. 2019).
+    """Mask frames and bands of normalised spectrograms with 0, the mean value (SpecAugment, Park et al. 2019).
 
-    The width of a mask is uniform between 0 and its maximum, and the place of the mask is uniform as well.
+    The width of a mask is uniform between 0 and its maximum, and so is its position in the spectrogram.
 
     Args:
-        time_mask: the maximum number of frames, at most half of those of the sample.
-        freq_mask: the maximum number of bands.
+        time_mask: the maximum number of masked frames; never more than half of the frames of the sample.
+        freq_mask: the maximum number of masked bands.
     """
 
     time_mask: int
     freq_mask: int
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """Return masked (batch, 1, frames, bands) spectrograms and their lengths."""
+        """Return the masked spectrograms, (batch, 1, frames, bands), and the unchanged lengths, (batch,)."""
         spectrograms, lengths = inputs
         numbers = draws.uniform("mask", 4)
         _, _, frames, bands = spectrograms.shape
@@ -355,10 +355,9 @@ def _mask(size: int, lengths: Tensor | int, most: Tensor | int, draws: Tensor) -
     """Return a (batch, size) bool mask of up to ``most`` adjacent places within ``lengths``.
 
     Args:
-        size: the number of places.
-        lengths: the mask lies within the first places; one length for each sample, or for all samples.
-        most: the maximum width of the mask; for each sample, or for all samples.
-        draws: (batch, 2), uniform in [0, 1): the width and the place of the mask.
+        lengths: the mask stays within the first ``lengths`` places; (batch,), or one number for all samples.
+        most: the maximum width of the mask; (batch,), or one number for all samples.
+        draws: (batch, 2), uniform in [0, 1), for the width and the start of the mask.
     """
     width = (draws[:, 0] * (most + 1)).long()
     start = (draws[:, 1] * (lengths - width + 1)).long()
@@ -367,7 +366,7 @@ def _mask(size: int, lengths: Tensor | int, most: Tensor | int, draws: Tensor) -
 
 
 def augmentations(keys: AudioAugmentKeys, sample_rate: int) -> tuple[AugmentWaves | None, AugmentBands | None]:
-    """Return the augmentation of waves and that of features, each None if its keys are 0."""
+    """Return the augmentation of waves and the augmentation of features; each is None if its keys are 0."""
     waves = AugmentWaves(round(keys["shift"] * sample_rate), keys["noise"])
     bands = AugmentBands(keys["time_mask"], keys["freq_mask"])
     return (

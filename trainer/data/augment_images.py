@@ -1,7 +1,7 @@
 """Augmentation of whole batches of images, with separate random numbers for every sample.
 
-The random numbers of a sample are a pure function of (seed, epoch, position of the sample). They depend neither on the
-batch of the sample nor on the process that loads it.
+The random numbers of a sample are a pure function of the seed, the epoch and the sample (see ``Order.keys``). They
+depend neither on the other samples of the batch nor on the process that loads the batch.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from trainer.data.augment_policy import POLICIES
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.sources import Inputs
 
-# Of random erasing (Zhong et al. 2020): the area of the rectangle as a share of the image, and height / width.
+# Limits of random erasing (Zhong et al. 2020): the area of the rectangle as a fraction of the image; height / width.
 LEAST_AREA, MAX_AREA = 0.02, 0.33
 MAX_ASPECT = 3.3
 
 
 class AugmentKeys(TypedDict):
-    """The keys of ``dataset.augment`` of an image data set."""
+    """The keys of ``dataset.augment`` for an image data set."""
 
     crop: NonNegativeInt
     flip: bool
@@ -42,10 +42,10 @@ OFF = AugmentKeys(crop=0, flip=False, rotate=0.0, scale=0.0, erase=0.0, color=0.
 
 
 class Augment:
-    """Rotate, scale, shift and mirror images, change their colors, and erase a part; steps that are off cost nothing.
+    """Rotate, scale, shift and mirror images, change their colors, and erase a rectangle; skip steps that are off.
 
     Args:
-        keys: the keys of ``dataset.augment``; ``MixImages`` does the mixing.
+        keys: the keys of ``dataset.augment``; ``mixup`` and ``cutmix`` are ignored (see ``MixImages``).
         top: the highest possible value of a pixel.
     """
 
@@ -54,12 +54,12 @@ class Augment:
 
     @classmethod
     def from_keys(cls, keys: AugmentKeys, top: int = image_ops.TOP) -> Augment | None:
-        """Make the augmentation of ``dataset.augment``; return None if every key but those of mixing is off."""
+        """Return the augmentation of ``dataset.augment``, or None if no key except ``mixup`` and ``cutmix`` is on."""
         on = any(value for key, value in keys.items() if key not in ("mixup", "cutmix"))
         return cls(keys, top) if on else None
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """Augment (batch, channels, height, width) raw images; the result is float32 if it has fractions."""
+        """Augment raw images, (batch, channels, height, width); some steps convert them to float32."""
         keys, (images, *rest) = self.keys, inputs
         if keys["rotate"] or keys["scale"]:
             images = rotate_and_scale(images, draws.uniform("turn", 2), rotate=keys["rotate"], scale=keys["scale"])
@@ -72,7 +72,7 @@ class Augment:
         return images, *rest
 
     def _paint(self, images: Tensor, draws: SampleRandom) -> Tensor:
-        """Change colors; the operations are for 8-bit images, so other images are scaled to their range and back."""
+        """Change the colors of images; images of another range than 0 … 255 are scaled to it and back."""
         painted = images.to(torch.float32, copy=True).mul_(image_ops.TOP / self.top)
         if self.keys["color"]:
             painted = change_colors(painted, draws.uniform("color", 3), color=self.keys["color"])
@@ -83,19 +83,19 @@ class Augment:
 
 
 def shift(images: Tensor, draws: Tensor, *, crop: int, flip: bool) -> Tensor:
-    """Crop a random window out of the padded image, and mirror it with probability 1/2.
+    """Crop a random window of the original size out of the padded image, and mirror it with probability 1/2.
 
     Args:
         images: (batch, channels, height, width).
-        draws: (batch, 3), uniform in [0, 1): the shifts down and to the right, and the choice to mirror.
-        crop: the maximum shift in pixels, in each direction; the gap is 0.
-        flip: whether to mirror at all.
+        draws: (batch, 3), uniform in [0, 1), for the vertical shift, the horizontal shift and the choice to mirror.
+        crop: the maximum shift in pixels, in each direction; zeros fill the gap.
+        flip: whether images may be mirrored.
     """
     batch, channels, height, width = images.shape
-    if images.device.type == "mps":  # which would copy every possible window
+    if images.device.type == "mps":  # as_strided on mps would copy every possible window
         return _shift_by_pixels(images, draws, crop, flip)
-    # The canvas has each image and its mirror image side by side, with zeros around both, so that every result is a
-    # window of the canvas. One gather copies whole rows, with one index for a sample instead of one for a pixel.
+    # The canvas contains each image and its mirror image side by side, with zeros around both, so that every result is
+    # a window of the canvas. One index_select copies the windows, with one index per sample instead of one per pixel.
     across = width + crop
     canvas = images.new_zeros(batch, channels, height + 2 * crop, (2 if flip else 1) * across + crop)
     rows = canvas[:, :, crop : crop + height]
@@ -108,13 +108,13 @@ def shift(images: Tensor, draws: Tensor, *, crop: int, flip: bool) -> Tensor:
     first = torch.arange(0, canvas.numel(), by_sample, device=images.device)
     first.add_(down, alpha=strides[1]).add_(right)
     extent = sum((size - 1) * stride for size, stride in zip(images.shape[1:], strides, strict=True))
-    # every possible window: one begins at each pixel, up to the last pixel at which a window fits
+    # a view of every possible window: one window begins at each pixel at which a whole window fits
     windows = canvas.as_strided((canvas.numel() - extent, *images.shape[1:]), (1, *strides))
     return windows.index_select(0, first)
 
 
 def _shift_by_pixels(images: Tensor, draws: Tensor, crop: int, flip: bool) -> Tensor:
-    """Shift and mirror as ``shift`` does, with an index for every pixel."""
+    """Return the result of ``shift``, computed with one index for every pixel."""
     batch, channels, height, width = images.shape
     padded = F.pad(images, [crop] * 4)
     down, right = (draws[:, :2] * (2 * crop + 1)).long().unbind(1)
@@ -127,11 +127,11 @@ def _shift_by_pixels(images: Tensor, draws: Tensor, crop: int, flip: bool) -> Te
 
 
 def rotate_and_scale(images: Tensor, draws: Tensor, *, rotate: float, scale: float) -> Tensor:
-    """Rotate around the middle and resize, with bilinear interpolation; pixels from outside of the image are 0.
+    """Rotate around the centre and resize, with bilinear interpolation; pixels outside of the image are 0.
 
     Args:
         images: (batch, channels, height, width).
-        draws: (batch, 2), uniform in [0, 1): the angle and the size.
+        draws: (batch, 2), uniform in [0, 1), for the angle and the size.
         rotate: the maximum angle in degrees, in both directions.
         scale: the maximum change of the size, as a fraction.
 
@@ -150,8 +150,8 @@ def change_colors(images: Tensor, draws: Tensor, *, color: float) -> Tensor:
 
     Args:
         images: (batch, channels, height, width) float32 from 0 to 255.
-        draws: (batch, 3), uniform in [0, 1): one number for each factor.
-        color: the maximum distance of the factors from 1.
+        draws: (batch, 3), uniform in [0, 1), one number for each factor.
+        color: the maximum difference between a factor and 1.
     """
     bright, contrast, saturation = (1 + (draws * 2 - 1) * color).unbind(1)
     images = image_ops.contrast(image_ops.brightness(images, bright), contrast)
@@ -161,13 +161,13 @@ def change_colors(images: Tensor, draws: Tensor, *, color: float) -> Tensor:
 def erase(images: Tensor, draws: Tensor, *, chance: float) -> Tensor:
     """Set a random rectangle to 0 (Zhong et al. 2020).
 
-    The area of the rectangle is 2 to 33 % of the image. The logarithm of height / width is uniform between those of 0.3
-    and 3.3. A side that is longer than the image is cut off.
+    The area of the rectangle is 2 to 33 % of the image, and log(height / width) is uniform between log(1 / 3.3) and
+    log(3.3). A side that is longer than the image is shortened to the image.
 
     Args:
         images: (batch, channels, height, width).
-        draws: (batch, 5), uniform in [0, 1): the choice to erase, the area, height / width, and the place.
-        chance: the probability of a rectangle.
+        draws: (batch, 5), uniform in [0, 1), for the choice to erase, the area, height / width, the row and the column.
+        chance: the probability that an image gets a rectangle.
     """
     height, width = images.shape[2:]
     area = (LEAST_AREA + draws[:, 1] * (MAX_AREA - LEAST_AREA)) * (height * width)
@@ -181,4 +181,4 @@ def erase(images: Tensor, draws: Tensor, *, chance: float) -> Tensor:
     rows, columns = inside
     rows = rows & (draws[:, :1] < chance)
     erased = rows[:, None, :, None] & columns[:, None, None, :]
-    return images * ~erased  # masked_fill takes a CPU twenty times as long
+    return images * ~erased  # masked_fill takes twenty times as long on a CPU

@@ -1,4 +1,4 @@
-"""Augmentation policies without keys to tune: every sample draws its own operations and their strengths."""
+"""Augmentation policies without parameters to tune: every sample draws its own operations and strengths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainer.data import image_ops
 
-LEVELS = 31  # of a strength, 0 to 30
+LEVELS = 31  # the number of levels of a strength: 0 to 30
 MOVES = ("shear_x", "shear_y", "shift_x", "shift_y", "rotate")
 OPERATIONS = (
     "nothing",
@@ -22,16 +22,16 @@ OPERATIONS = (
 
 @dataclass(frozen=True)
 class Policy:
-    """Apply random ``OPERATIONS`` one after the other, each with the same probability and a limited strength.
+    """Apply random ``OPERATIONS`` one after the other; all operations are equally probable.
 
     Args:
         rounds: the number of operations that are applied to a sample.
-        level: the level of every strength, 0 to 30; None draws the level.
-        shear: the maximum shear, in pixels for each pixel of distance from the corner.
-        shift: the maximum shift, as a share of the height or width.
+        level: the strength of every operation, 0 to 30; None draws a random level for each operation.
+        shear: the maximum shear, in pixels per pixel of distance from the upper left corner.
+        shift: the maximum shift, as a fraction of the height or width.
         shift_pixels: the maximum shift in pixels.
         rotate: the maximum angle in degrees.
-        enhance: the maximum distance from 1 of the factors of brightness, saturation, contrast and sharpness.
+        enhance: the maximum difference between 1 and the factors of brightness, saturation, contrast and sharpness.
         bits: the maximum number of bits that posterize removes.
     """
 
@@ -47,9 +47,9 @@ class Policy:
     num_draws = 3  # for each round: the operation, its strength and its direction
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Change a batch of images.
+        """Augment a batch of images.
 
-        Every operation is computed only for the samples that drew it, so this waits for the device.
+        Every operation is computed only for the samples that drew it, which requires a synchronisation with the device.
 
         Args:
             images: (batch, channels, height, width) float32 from 0 to 255.
@@ -67,9 +67,9 @@ class Policy:
         return images
 
     def _round(self, images: Tensor, which: Tensor, levels: Tensor, signs: Tensor, count: list[int]) -> Tensor:
-        """Apply one operation to each sample; all samples of an operation are one batch."""
+        """Apply one operation to each sample; the samples with the same operation are processed as one batch."""
         last = 1 + len(MOVES)
-        sizes = [count[0], sum(count[1:last]), *count[last:]]  # all moves are one affine transformation
+        sizes = [count[0], sum(count[1:last]), *count[last:]]  # all ``MOVES`` are one affine transformation
         _, *groups = which.argsort().split(sizes)
         changed = images.clone()
         for change, group in zip(self._changes(), groups, strict=True):
@@ -79,7 +79,7 @@ class Policy:
         return changed
 
     def _changes(self) -> list[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]]:
-        """Return the operations, as functions of (images, which, levels, signs); all moves are one function."""
+        """Return functions of (images, which, levels, signs): one for all ``MOVES``, one for each later operation."""
 
         def enhance(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
             return lambda some, _, levels, signs: change(some, 1 + signs * levels * self.enhance)
@@ -94,7 +94,7 @@ class Policy:
         ]
 
     def _move(self, images: Tensor, which: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
-        """Shear from the upper left corner, shift by whole pixels, or rotate around the middle."""
+        """Shear relative to the upper left corner, shift by whole pixels, or rotate around the centre."""
         height, width = images.shape[2:]
         most = {
             "shear_x": self.shear,
@@ -114,7 +114,7 @@ class Policy:
 
 
 POLICIES = {
-    # TrivialAugment (Müller and Hutter 2021), the wide space. Its 32 pixels are the size of the images of CIFAR.
+    # TrivialAugment (Müller and Hutter 2021), the wide augmentation space. The 32 pixels are the size of a CIFAR image.
     "trivial": Policy(rounds=1, level=None, shear=0.99, shift=1.0, shift_pixels=32, rotate=135.0, enhance=0.99, bits=6),
     # RandAugment (Cubuk et al. 2019) with two operations of level 9, as in torchvision.
     "rand": Policy(

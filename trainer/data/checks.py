@@ -18,11 +18,11 @@ from trainer.data.sources import RaggedSource, TensorSource, channel_values
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
 from trainer.spec import Spec
 
-MAX_CHANNELS = 4  # of the normalisation that are shown
-MIN_IMBALANCE = 20  # the ratio of the most to the least frequent class from which on there is a finding
-# For each kind of sample, the axis of a batch along which something may be constant, and its name.
+MAX_CHANNELS = 4  # the number of channels whose normalisation is shown
+MIN_IMBALANCE = 20  # the smallest ratio of the most to the least frequent class that is a finding
+# For each kind of sample, the axis of a batch whose entries are checked for constant values, and its name.
 CHANNELS = {"image": (1, "channel"), "spectrogram": (3, "band"), "sequence": (2, "column"), "table": (1, "column")}
-BALANCING = (("loss", "weight"), ("dataset", "sampler"))  # the groups and keys that can balance classes
+BALANCING = (("loss", "weight"), ("dataset", "sampler"))  # the groups and keys of the options that can balance classes
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Survey:
 
     Args:
         spec: the spec of the data set.
-        parts: the statistics of each split, by name.
-        dtype, shape: of a raw sample; the shape is the largest one where steps vary.
+        parts: the statistics of each split, by the name of the split.
+        dtype, shape: the dtype and the shape of a raw sample; if steps vary, the shape has the largest number of steps.
         least, most: the minimum and the maximum of all raw values.
-        mean, deviation: of the normalisation, one number for each channel; empty without a normalisation.
-        in_memory: whether the samples are in memory instead of being streamed.
-        num_bytes: the memory of all raw samples.
-        findings: warnings first, then notes.
+        mean, deviation: the mean and the standard deviation of the normalisation for each channel; empty without one.
+        in_memory: whether the samples are kept in memory instead of being streamed.
+        num_bytes: the size of all raw samples in bytes, without padding.
+        findings: the warnings, followed by the notes.
     """
 
     spec: Spec
@@ -64,7 +64,7 @@ class Survey:
 
     @property
     def imbalance(self) -> float | None:
-        """The ratio of the most to the least frequent class of train; None if the task is not classification."""
+        """The ratio of the most to the least frequent class in train; None if the task is not classification."""
         return _imbalance(self.parts["train"].counts) if self.spec.task == "classification" else None
 
     @property
@@ -75,7 +75,7 @@ class Survey:
 
     @property
     def scaled(self) -> str:
-        """A description of the normalisation; empty without one."""
+        """A description of the normalisation; empty if there is none."""
         if not self.mean:
             return ""
         more = f" … ({len(self.mean)} channels)" if len(self.mean) > MAX_CHANNELS else ""
@@ -86,7 +86,7 @@ class Survey:
         return f"mean {mean}, deviation {deviation}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the survey as plain containers, for JSON."""
+        """Return the survey as dicts, lists and tuples that can be written as JSON."""
         plain = dataclasses.asdict(self)
         spec = {
             key: plain["spec"][key] for key in ("dataset", "kind", "shape", "varying", "task", "vocabulary", "classes")
@@ -141,7 +141,7 @@ def survey(data: Data, settings: Settings) -> Survey:
 
 
 def at_start(data: Data, settings: Settings) -> list[str]:
-    """Return the warnings at the start of a run, one line each, from the checks that read no files."""
+    """Return the warnings for the start of a run, one line each, from the checks that do not need to read files."""
     findings = [*_missing_classes(data, "train"), *_unequal_classes(data, settings), *_too_few(data, settings)]
     if _is_in_memory(data):
         hashed = {n: (torch.arange(len(split)), hash_split(split, data.spec)) for n, split in data.splits().items()}
@@ -179,7 +179,7 @@ def _imbalance(counts: Sequence[int]) -> float:
     return max(some) / min(some) if some else 1.0
 
 
-# ---- the checks besides those of duplicates
+# ---- the checks, except those for duplicates, which are in duplicates.py
 
 
 def _missing_classes(data: Data, *names: str) -> list[Finding]:
@@ -202,7 +202,7 @@ def _missing_classes(data: Data, *names: str) -> list[Finding]:
 
 
 def _unequal_classes(data: Data, settings: Settings) -> list[Finding]:
-    """Find very unequal classes, and name the keys that would balance them."""
+    """Find a large class imbalance in train; the warning names the options that would balance the classes."""
     counts = _counts(data, "train")
     if data.spec.task != "classification" or _imbalance(counts) < MIN_IMBALANCE:
         return []
@@ -219,7 +219,7 @@ def _unequal_classes(data: Data, settings: Settings) -> list[Finding]:
 
 
 def _too_few(data: Data, settings: Settings) -> list[Finding]:
-    """Find out if there are fewer training samples than a batch has."""
+    """Find out if there are fewer training samples than ``batch_size``."""
     count = len(data.train)
     if count >= settings.batch_size:
         return []
@@ -242,7 +242,7 @@ def _not_finite(data: Data, scans: dict[str, Scan]) -> list[Finding]:
 
 
 def _constant(data: Data) -> list[Finding]:
-    """Find channels, columns or bands that are constant over train; stop reading as soon as every one varies."""
+    """Find channels, columns or bands that are constant over train; stop reading as soon as none can be constant."""
     axis, noun = CHANNELS.get(data.spec.kind, (0, ""))
     if axis == 0:
         return []

@@ -1,4 +1,4 @@
-"""What a data set hands over: splits of raw samples, the preprocessing, and the spec."""
+"""The contents of a data set: splits of raw samples, the preprocessing, and the spec."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from trainer.data.sources import Inputs, Split, channel_values
 from trainer.spec import Kind, Spec, Task
 
 SAVED_OF_SPEC = ("kind", "shape", "varying", "task", "classes", "counts", "target_mean", "target_std")
-BAD_SAMPLE = "bad sample: "  # how the warning of a bad sample begins with ``ReadOptions.report_all``
+BAD_SAMPLE = "bad sample: "  # the prefix of the warnings about bad samples under ``ReadOptions.report_all``
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options for reading a data set; the defaults are those of training.
+    """Options for reading a data set; training uses the defaults.
 
     Args:
-        preprocessing: what ``Data.preprocessing`` returned for the training data of a finished run. The data set is
-            read in the same way, and derives neither classes nor a vocabulary nor means from its own samples.
-        report_all: report each bad sample in a warning of its own instead of raising an error.
+        preprocessing: the result of ``Data.preprocessing`` for the training data of a finished run. The data set is
+            read in the same way, and its classes, vocabulary and means are not derived from its own samples.
+        report_all: add a warning for each bad sample to ``Data.warnings`` instead of raising an error.
     """
 
     preprocessing: Mapping[str, Any] | None = None
@@ -34,15 +34,15 @@ class ReadOptions:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes of the finished run; empty where the samples decide which classes there are."""
+        """The classes of the finished run; empty if the classes have to be derived from the samples."""
         return () if self.preprocessing is None else tuple(self.preprocessing["classes"])
 
 
 class Features(Protocol):
-    """A function from batches of raw samples to features that a model reads, such as spectrograms of waves."""
+    """A function that converts a batch of raw samples to features for a model, such as waves to spectrograms."""
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        """Return the features and, where steps vary, their lengths; a sample does not depend on the others."""
+        """Return the features and, if steps vary, their lengths. The features of a sample depend on no other sample."""
 
     def to(self, device: torch.device) -> Features:
         """Return a copy on another device."""
@@ -57,7 +57,7 @@ class Normalise:
 
     Args:
         mean, std: (channels,) float32, in the units of the samples.
-        axis: the axis of the channels in a batch.
+        axis: the channel axis of a batch.
     """
 
     mean: Tensor
@@ -74,15 +74,17 @@ class Normalise:
         features: Features | None = None,
         most: int | None = None,
     ) -> Normalise:
-        """Measure the mean and the standard deviation of a split. Sums are float64, and padding is not counted.
+        """Compute the mean and the standard deviation of each channel of a split, without padding.
+
+        Sums over a chunk are float32 for integers, else float64; sums over chunks are float64.
 
         Args:
-            split: (samples, …) inputs with channels along ``axis``. Steps that vary are along axis 1; those of
-                spectrograms are along axis 2.
+            split: samples with their channels along ``axis`` of a batch. If steps vary, they are along axis 1, or along
+                axis 2 for spectrograms.
             chunk: the number of samples that are read at a time.
-            axis: the axis of the channels.
-            features: measure these features of the samples instead of the raw samples.
-            most: measure at most this many samples, spread evenly over the split.
+            axis: the channel axis of a batch.
+            features: compute the statistics of these features instead of the raw samples.
+            most: the maximum number of samples to read, spread evenly over the split; None reads all of them.
         """
         total = squares = torch.zeros(())
         count = 0
@@ -90,7 +92,7 @@ class Normalise:
         for positions in measured.split(chunk):
             inputs = split.source.fetch(positions)
             values, *lengths = inputs if features is None else features(inputs)
-            # float32 is faster, and exact enough for pixels, but not for numbers far from 0
+            # float32 is faster and precise enough for the pixels of a chunk, but not for values far from 0
             exact = torch.float64 if values.is_floating_point() else torch.float32
             flat = channel_values(values.to(exact), lengths, axis)
             total = total + flat.sum(1).double()
@@ -102,7 +104,7 @@ class Normalise:
 
     @classmethod
     def restore(cls, preprocessing: Mapping[str, Any]) -> Normalise | None:
-        """Return the normalisation that ``Data.preprocessing`` saved, or None if there was none."""
+        """Return the normalisation from a result of ``Data.preprocessing``, or None if the data is not normalised."""
         saved = preprocessing.get("normalise")
         return None if saved is None else cls(torch.tensor(saved["mean"]), torch.tensor(saved["std"]), saved["axis"])
 
@@ -110,27 +112,27 @@ class Normalise:
         return Normalise(self.mean.to(device), self.std.to(device), self.axis)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Return (batch, …) inputs of any dtype as normalised float32."""
+        """Return the normalised inputs as float32; the inputs are (batch, …) of any dtype."""
         shape = [1] * inputs.ndim
         shape[self.axis] = -1
         return inputs.to(torch.float32, copy=True).sub_(self.mean.view(shape)).div_(self.std.view(shape))
 
 
 class Augmentation(Protocol):
-    """A random change of training samples, applied to a batch."""
+    """A random change of the training samples of a batch."""
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """Return the changed batch; ``draws`` gives the random numbers of each sample."""
+        """Return the augmented batch; ``draws`` provides the random numbers of each sample."""
 
 
 class Mix(Protocol):
-    """Mixing of every training sample, and its target, with a partner (Zhang et al. 2018, Yun et al. 2019)."""
+    """Mixing of every training sample and its target with another sample (Zhang et al. 2018, Yun et al. 2019)."""
 
     def shares(self, draws: SampleRandom) -> Tensor:
-        """Return the share of each sample that stays, (batch,) float32 in [0, 1]."""
+        """Return the weight of each sample in its mixture, (batch,) float32 in [0, 1]."""
 
     def __call__(self, inputs: Inputs, others: Inputs, draws: SampleRandom) -> Inputs:
-        """Mix ``others`` into ``inputs``; the two batches are model inputs of the same shape."""
+        """Mix the samples of ``others`` into those of ``inputs``; both are model inputs of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -138,20 +140,21 @@ class Data:
     """A data set, ready to be loaded in batches.
 
     Args:
-        spec: describes a sample and the task to a model; the loss sets ``num_outputs`` later.
+        spec: describes a sample and the task to a model; ``num_outputs`` is set later, by the loss.
         train, val, test: the splits; ``val`` is None if no samples were held out.
         normalise: applied to every batch; None if the samples need no normalisation.
         augment: applied to raw training samples.
-        features: computed from raw samples before they are normalised.
+        features: computed from raw samples before normalisation.
         augment_features: applied to training samples after normalisation.
-        mix: applied to training batches last.
+        mix: applied to training batches, as the last step.
         in_memory: keep whole tensors on the device instead of streaming batches through a DataLoader.
         workers: the number of worker processes of the DataLoader.
-        balanced: draw training samples with replacement, so that every class is equally frequent.
-        identity: replaces the samples in the fingerprint if reading all of them would take too long.
-        preprocess: further entries of ``preprocessing()``, as plain types, such as a vocabulary or a size.
+        balanced: draw training samples with replacement, so that all classes are equally frequent.
+        identity: hashed by ``fingerprint`` instead of the samples, if reading all samples would take too long.
+        preprocess: further entries for the result of ``preprocessing()``, as plain types, such as a vocabulary.
         warnings: warnings about the data for the user, one line each.
-        places: for messages, the place of each sample of a source that all splits share, such as its file.
+        places: the origin of each sample for messages, such as its file, indexed by the position of the sample in the
+            source that all splits share; None if unknown.
     """
 
     spec: Spec
@@ -172,7 +175,10 @@ class Data:
     places: Sequence[str] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the sizes of the splits and a SHA-256 of every sample and target in order."""
+        """Return the sizes of the splits and a SHA-256 of all samples and targets in order.
+
+        If ``identity`` is set, the SHA-256 is that of the identity, the positions and the targets instead.
+        """
         digest = hashlib.sha256((self.identity or "").encode())
         for split in self.splits().values():
             if self.identity is not None:
@@ -190,7 +196,7 @@ class Data:
 
         Raises:
             ConfigError: the kind, the task, a shape or the targets are wrong.
-            RunError: a class number is outside the classes.
+            RunError: a class number is negative or too large.
         """
         spec, name = self.spec, self.spec.dataset
         for key, value, allowed in (("kind", spec.kind, get_args(Kind)), ("task", spec.task, get_args(Task))):
@@ -233,7 +239,7 @@ class Data:
         return {name: split for name, split in named.items() if split is not None}
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return what is needed to repeat the preprocessing elsewhere, as plain types."""
+        """Return everything that is needed to repeat the preprocessing without the training data, as plain types."""
         norm, spec = self.normalise, self.spec
         return {
             **{key: list(value) if isinstance(value := getattr(spec, key), tuple) else value for key in SAVED_OF_SPEC},
@@ -247,10 +253,10 @@ class Data:
 
 
 def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:
-    """Return the spec that ``Data.preprocessing`` saved; ``num_outputs`` is not part of it.
+    """Return the spec from a result of ``Data.preprocessing``, which does not contain ``num_outputs``.
 
     Raises:
-        KeyError: an earlier version saved the preprocessing, without some of the keys.
+        KeyError: a key is missing, because an earlier version saved the preprocessing.
     """
     saved = {key: preprocessing[key] for key in SAVED_OF_SPEC}
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
@@ -264,12 +270,13 @@ def generator(*key: int | str) -> torch.Generator:
 
 
 def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tuple[Split, Split | None]:
-    """Cut a random, stratified ``fraction`` off a split.
+    """Divide a split at random into two parts, with ``fraction`` of the samples in the second part.
 
-    A class with a single sample stays in the first part, unless every class has a single sample.
+    Classes have the same proportions in both parts. A class with a single sample stays in the first part, unless every
+    class has a single sample.
 
     Returns:
-        The samples that stay, and those that were cut off (None for a fraction of 0), both in the split's order.
+        both parts, in the order of the split; the second part is None for a fraction of 0.
 
     Raises:
         ConfigError: one of the two parts would have no samples.
@@ -279,7 +286,7 @@ def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tup
     draw = torch.rand(len(split), generator=generator(seed, key))
     targets = split.targets if split.targets.ndim == 1 else torch.zeros(len(split), dtype=torch.int64)
     taken = torch.zeros(len(split), dtype=torch.bool)
-    seen = quota = 0  # the running total is rounded, so that the sum is right and each class is within one sample
+    seen = quota = 0  # rounding running totals gives the right sum and puts each class within one sample of its share
     labels, counts = targets.unique(return_counts=True)
     for label in labels:
         members = (targets == label).nonzero().squeeze(1)
@@ -296,7 +303,7 @@ def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tup
 
 
 def class_counts(split: Split, task: Task, num_classes: int) -> tuple[int, ...]:
-    """Return the number of samples of each class or label; for regression an empty tuple."""
+    """Return the number of samples of each class or label; empty for a regression."""
     if task == "regression":
         return ()
     targets = split.targets
@@ -308,7 +315,7 @@ def check_classes(dataset: str, split: str, targets: Tensor, num_classes: int) -
     """Check that every class number is between 0 and ``num_classes`` - 1.
 
     Raises:
-        RunError: a class number is not; the message names the first such sample.
+        RunError: a class number is negative or too large; the message names the first such sample.
     """
     wrong = ((targets < 0) | (targets >= num_classes)).nonzero().flatten()
     if len(wrong):

@@ -1,4 +1,4 @@
-"""Samples whose content occurs several times in a data set."""
+"""Find samples whose content occurs several times in a data set."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from trainer.data.readers.tokens import UNKNOWN
 from trainer.data.sources import Inputs, Split
 from trainer.spec import Spec
 
-CHUNK = 256  # samples that are read together
-WORD = 8  # bytes of the numbers that are hashed
+CHUNK = 256  # samples that are read at a time
+WORD = 8  # the size in bytes of the words that are hashed
 NO_SAMPLE = torch.iinfo(torch.int64).max
 
 
 def hash_samples(inputs: Inputs) -> Tensor:
-    """Return (batch,) int64 hashes of the content of samples; padding does not change them.
+    """Return hashes of the content of samples, (batch,) int64; padding does not change them.
 
-    A hash is the sum over the words of eight bytes, each mixed with its place. Padding is 0 and adds nothing. The
-    hashes of two different samples are equal with a probability of 2^-64.
+    The content is read as words of eight bytes. A hash is the sum of the hashes of the words, each of which depends on
+    the position of the word. Zero words, such as padding, add 0. Two different samples have the same hash with a
+    probability of 2^-64.
     """
     values = inputs[0].contiguous().flatten(1)
     if not values.shape[1]:
@@ -40,14 +41,15 @@ def hash_samples(inputs: Inputs) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _salts(count: int) -> Tensor:
-    """Return (count,) int64 random numbers, one for each place."""
+    """Return pseudorandom numbers for the positions of words, (count,) int64."""
     return mix_bits((torch.arange(count) + 1) * STEP)
 
 
 def hash_batch(inputs: Inputs, positions: Tensor, spec: Spec) -> Tensor:
-    """Return (batch,) hashes of samples.
+    """Return hashes of samples, (batch,) int64.
 
-    Texts with an unknown token may differ in that word, so their hash depends on their position instead.
+    Two texts with unknown tokens may be different although their tokens are equal, so the hash of a text with an
+    unknown token is a hash of its position in the source.
     """
     hashes = hash_samples(inputs)
     if spec.kind != "tokens":
@@ -56,8 +58,8 @@ def hash_batch(inputs: Inputs, positions: Tensor, spec: Spec) -> Tensor:
 
 
 def hash_split(split: Split, spec: Spec) -> Tensor:
-    """Return (samples,) hashes of all samples of a split."""
-    hashes = torch.empty(len(split), dtype=torch.int64)  # one tensor, as many small ones would fragment the heap
+    """Return the hashes of all samples of a split, (samples,) int64."""
+    hashes = torch.empty(len(split), dtype=torch.int64)  # many small tensors would fragment the heap
     for some in torch.arange(len(split)).split(CHUNK) if len(split) else ():
         positions = split.positions[some]
         hashes[some] = hash_batch(split.source.fetch(positions), positions, spec)
@@ -66,14 +68,14 @@ def hash_split(split: Split, spec: Spec) -> Tensor:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The samples whose content another sample has as well.
+    """The samples that have the same content as another sample.
 
     Args:
         names: the names of the splits.
         split: (samples,) int64, the index in ``names`` of the split of each sample.
         number: (samples,) int64, the number of each sample in its split.
-        group: (samples,) int64, the same for samples of the same content. Groups are numbered in the order of their
-            first samples; samples are sorted by group, then by split and number.
+        group: (samples,) int64, the number of the group of samples with the same content. Groups are numbered in the
+            order of their first samples, and samples are sorted by group, then by split and number.
     """
 
     names: tuple[str, ...]
@@ -83,7 +85,7 @@ class Duplicates:
 
     @classmethod
     def find(cls, hashed: Mapping[str, tuple[Tensor, Tensor]]) -> Duplicates:
-        """Find duplicates among samples, given by their numbers and their hashes for each split."""
+        """Find duplicates; ``hashed`` has, for each split, the numbers of its samples and their hashes."""
         hashes = torch.cat([hashes for _, hashes in hashed.values()])
         split = torch.cat([torch.full((len(each),), at) for at, (_, each) in enumerate(hashed.values())])
         number = torch.cat([numbers for numbers, _ in hashed.values()])
@@ -96,9 +98,10 @@ class Duplicates:
         return cls(tuple(hashed), split[alike][order], number[alike][order], group[order])
 
     def pairs(self, one: str, other: str) -> list[tuple[int, int]]:
-        """Return the number of each sample of ``other`` that is in ``one`` too, after that of the first such sample.
+        """Return pairs (number in ``one``, number in ``other``) of samples with the same content.
 
-        For a split and itself these are the samples that repeat an earlier one.
+        Each sample of ``other`` whose content occurs in ``one`` forms a pair with the first occurrence there. If both
+        splits are the same, each sample that repeats an earlier one forms a pair with the first occurrence.
         """
         mine, theirs = (self.split == self.names.index(name) for name in (one, other))
         count = int(self.group[-1]) + 1 if len(self.group) else 0
@@ -108,7 +111,7 @@ class Duplicates:
         return list(zip(first[found].tolist(), number[found].tolist(), strict=True))
 
     def findings(self, data: Data) -> list[Finding]:
-        """Return a finding for samples in two splits, with different targets, or several times in a split."""
+        """Return the findings about leaks, contradictions, and samples that are repeated within a split."""
         found = [*self.leaks(data), *self.contradictions(data)]
         for name, split in data.splits().items():
             pairs = self.pairs(name, name)
@@ -119,7 +122,7 @@ class Duplicates:
         return found
 
     def leaks(self, data: Data) -> list[Finding]:
-        """Return a finding for samples of val or test that are in train too, and for samples of test in val."""
+        """Return a finding for each pair of splits that share samples: train and val, train and test, val and test."""
         found = []
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             if one not in self.names or other not in self.names:
@@ -137,7 +140,7 @@ class Duplicates:
         return found
 
     def contradictions(self, data: Data) -> list[Finding]:
-        """Return a finding for samples of the same content with different targets; for a regression, only a note."""
+        """Return a finding if equal samples have different targets: a note for regression, else a warning."""
         if not len(self.group):
             return []
         splits = list(data.splits().values())
@@ -149,7 +152,7 @@ class Duplicates:
         firsts = self.group.diff(prepend=start).nonzero()[:, 0]
         differs = (targets != targets[firsts[self.group]]).view(len(targets), -1).any(1)
         others = differs.nonzero()[:, 0]
-        others = others[self.group[others].diff(prepend=start) > 0]  # the first of each group
+        others = others[self.group[others].diff(prepend=start) > 0]  # the first contradiction of each group
         if not len(others):
             return []
         named = []
@@ -167,11 +170,11 @@ class Duplicates:
 
 
 def _listed(data: Data, one: str, other: str, pairs: list[tuple[int, int]]) -> str:
-    """Name the first pairs of a sample of ``other`` and the sample of ``one`` with the same content."""
+    """Return the places of the samples in the first pairs from ``Duplicates.pairs``, as text."""
     named = [f"{place_of(data, other, b)} = {place_of(data, one, a)}" for a, b in pairs[:MAX_NAMED]]
     return listed(named, len(pairs))
 
 
 def _first_of(group: Tensor, number: Tensor, num_groups: int) -> Tensor:
-    """Return (groups,), the smallest of the numbers of each group, or ``NO_SAMPLE`` for a group without a number."""
+    """Return the smallest number in each group, (groups,) int64; ``NO_SAMPLE`` for a group without numbers."""
     return torch.full((num_groups,), NO_SAMPLE).scatter_reduce(0, group, number, "amin")

@@ -1,4 +1,4 @@
-"""What a check of a data set finds, and how a finding names samples."""
+"""The findings of the checks of a data set, and functions for their texts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trainer.data.data import Data
 from trainer.data.sources import Inputs
 from trainer.spec import Spec
 
-MAX_LETTERS = 40  # of a text that a finding quotes
-MAX_NAMED = 3  # samples or classes that a finding names
+MAX_LETTERS = 40  # the maximum length of a text that a finding quotes
+MAX_NAMED = 3  # the maximum number of samples or classes that a finding names
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Finding:
 
     Args:
         level: a warning asks the user to act, a note does not.
-        check: the name of the check, for programs.
-        text: one line that says what was found, where, and what to do.
+        check: the name of the check, in machine-readable form.
+        text: one line that says what was found, in which samples or classes, and what to do about it.
     """
 
     level: Literal["warning", "note"]
@@ -32,7 +32,7 @@ class Finding:
 
 
 def place_of(data: Data, split: str, number: int) -> str:
-    """Return the file of a sample if it is known, else the number of the sample in its split, and its text if any."""
+    """Return the place of a sample, such as its file; if unknown, its split, its number and, for texts, its words."""
     position = data.splits()[split].positions[number : number + 1]
     if data.places is not None:
         return data.places[int(position)]
@@ -42,11 +42,11 @@ def place_of(data: Data, split: str, number: int) -> str:
 
 
 def as_text(data: Data, inputs: Inputs) -> list[str]:
-    """Return the words of samples of tokens, or their token numbers if there is no vocabulary.
+    """Return the text of each sample of tokens; without a vocabulary, the text consists of the token numbers.
 
     Args:
-        data: the data set of the samples.
-        inputs: (batch, steps) and, where they vary, lengths (batch,).
+        data: the data set, which has the vocabulary.
+        inputs: tokens (batch, steps) and, if steps vary, lengths (batch,).
     """
     vocabulary, rows = data.preprocess.get("vocabulary"), inputs[0].tolist()
     lengths = inputs[1].tolist() if len(inputs) > 1 else [len(row) for row in rows]
@@ -58,7 +58,7 @@ def as_text(data: Data, inputs: Inputs) -> list[str]:
 
 
 def target_text(spec: Spec, target: Tensor) -> str:
-    """Return the class, the labels or the values of a sample in words."""
+    """Return the class, the labels or the values of a sample as text."""
     if spec.task == "classification":
         return spec.classes[int(target)]
     if spec.task == "multilabel":
@@ -73,7 +73,7 @@ def samples_have(count: int, split: str) -> str:
 
 
 def listed(names: Sequence[str], count: int) -> str:
-    """Join the first names of ``count`` things, and say how many more there are."""
+    """Join the first ``MAX_NAMED`` names; if ``count`` is larger, add how many more there are."""
     named = names[:MAX_NAMED]
     more = count - len(named)
     return ", ".join(named) + (f" and {more:,} more" if more > 0 else "")

@@ -1,8 +1,8 @@
 """Operations on batches of images, with a separate strength for each image.
 
 Images are (batch, channels, height, width) float32 from 0 to 255, and strengths are (batch,) float32. The formulas are
-those of Pillow and torchvision, but results are not rounded to whole numbers. The result of an image does not depend on
-its batch, not even in the last bit.
+those of Pillow and torchvision, but results are not rounded to integers. The result of an image is bit-identical in any
+batch.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TOP = 255
+TOP = 255  # the highest value of a pixel
 GREY = (0.2989, 0.587, 0.114)  # the weights of red, green and blue: ITU-R BT.601
-MIDDLE = 5  # the weight of a pixel in the smoothed image of sharpness, in which its eight neighbours have weight 1
+MIDDLE = 5  # the weight of a pixel in the smoothed image of ``sharpness``; each of its eight neighbours has weight 1
 
 
 def look_up(images: Tensor, across: tuple[Tensor, Tensor, Tensor], down: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Apply an affine transformation with bilinear interpolation; pixels from outside of the image are 0.
+    """Apply an affine transformation with bilinear interpolation; pixels outside of the image are 0.
 
-    The pixel (x, y) of the result, in pixels from the middle of the image, is looked up at the place
-    ``across[0] * x + across[1] * y + across[2]`` to the right of the middle and
-    ``down[0] * x + down[1] * y + down[2]`` below it.
+    The pixel of the result at (x, y) is read from the image at ``across[0] * x + across[1] * y + across[2]`` and
+    ``down[0] * x + down[1] * y + down[2]``. Coordinates are in pixels from the centre of the image, to the right and
+    downwards.
 
     Args:
         images: (batch, channels, height, width) of any range.
-        across, down: three coefficients, (batch,) each.
+        across, down: three coefficients each, (batch,).
     """
     height, width = images.shape[2:]
     x, y = (torch.arange(size, device=images.device) - (size - 1) / 2 for size in (width, height))
     places = []
     for (by_x, by_y, by), size in ((across, width), (down, height)):
         place = by_x.view(-1, 1, 1) * x + by_y.view(-1, 1, 1) * y[:, None] + by.view(-1, 1, 1)
-        places.append(place * (2 / size))  # grid_sample has edges at -1 and 1
+        places.append(place * (2 / size))  # for grid_sample the edges of the image are at -1 and 1
     return F.grid_sample(images, torch.stack(places, 3), align_corners=False)
 
 
@@ -42,19 +42,19 @@ def brightness(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply the distance to the mean grey level by the factor."""
-    grey = _grey(images).floor()  # the sum of whole numbers does not depend on their order
+    """Multiply the difference between each image and its mean grey level by the factor."""
+    grey = _grey(images).floor()  # a sum of integers does not depend on the order of summation
     mean = grey.sum((1, 2, 3), keepdim=True, dtype=torch.int64) / grey[0].numel()
     return _blend(images, mean, factors)
 
 
 def saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply the distance to the grey image by the factor; grey images stay the same."""
+    """Multiply the difference between each image and its grey version by the factor; grey images stay the same."""
     return _blend(images, _grey(images), factors) if images.shape[1] == len(GREY) else images
 
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply the distance to the smoothed image by the factor; the pixels at the edges stay the same."""
+    """Multiply the difference between each image and its smoothed version by the factor, except at the edges."""
     if min(images.shape[2:]) < 3:
         return images
     smooth, inner = images.clone(), images[:, :, 1:-1, 1:-1]
@@ -65,28 +65,29 @@ def sharpness(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keep only the highest ``bits`` of 8 bits."""
+    """Keep only the highest ``bits`` of the 8 bits of every value."""
     steps = _each(2 ** (8 - bits))
     return (images / steps).floor() * steps
 
 
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
-    """Invert the pixels that are at least as bright as the threshold."""
+    """Invert the values that are at least as high as the threshold."""
     return torch.where(images >= _each(thresholds), TOP - images, images)
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Stretch every channel to 0 … 255; a channel with a single level stays the same."""
+    """Stretch the values of every channel to 0 … 255; a constant channel stays the same."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     spread = high - low
     return torch.where(spread > 0, ((images - low) / (spread / TOP)).clamp(0, TOP), images)
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Equalise the histogram of every channel, by the rule of Pillow.
+    """Equalise the histogram of every channel, as Pillow does.
 
-    The new level of a pixel is the number of darker pixels, in units of 1/255 of the pixels below the highest level.
-    A channel with fewer than 255 such pixels stays the same.
+    The new level of a pixel is the number of darker pixels, divided by the step and rounded. The step is the number of
+    pixels below the highest level of the channel, divided by 255 and rounded down. A channel with a step of 0 stays the
+    same.
     """
     levels = images.flatten(0, 1).flatten(1).round().long()
     channels = torch.arange(len(levels), device=levels.device)[:, None]

@@ -1,7 +1,7 @@
-"""Batches of a split on the device, either in memory or streamed; both give the same bits.
+"""Load the batches of a split onto the device, from memory or streamed; both give bit-identical batches.
 
-The order of an epoch is a pure function of (seed, epoch), so two numbers hold the position in a run: the epoch and the
-number of its batches that are done. Several processes cut the same batches into shares.
+The order of an epoch is a pure function of (seed, epoch), so the position in a run is two numbers: the epoch and the
+number of its batches that are done. All processes iterate over the same batches, and each loads its share of a batch.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from trainer.data.preprocess import Preprocess
 from trainer.data.sources import Inputs, RaggedSource, Resident, Source, Split, TensorSource
 from trainer.processes.signals import defer_in_data_worker
 
-MAX_SECONDS = 600  # for a batch in a data worker; a worker that takes longer hangs
+MAX_SECONDS = 600  # the time limit for a batch; a data worker that takes longer is considered hung
 
 
 class Batch(NamedTuple):
-    """The share that one process has of a batch, on its device.
+    """The share of one process in a batch, on its device.
 
-    If a micro-batch has fewer samples than there are processes, the processes without a sample get a copy of its first
-    one, which does not count: collectives in the forward pass need the call of the model in every process.
+    If a micro-batch has fewer samples than there are processes, each process without a sample gets a copy of the first
+    sample, which does not count. Every process has to call the model, because the forward pass may have collectives.
     """
 
     inputs: Inputs
-    targets: Tensor  # as in ``Source``; of mixed classes (batch, classes) float32 shares
+    targets: Tensor  # as in ``Source``; mixed classes are shares, (batch, classes) float32
     whole: Tensor  # the targets of the whole batch, of all processes
-    sizes: tuple[int, ...]  # how many samples of each micro-batch count; 0 for a copy
-    num_pieces: int  # into how many pieces the processes and micro-batches cut the whole batch
+    sizes: tuple[int, ...]  # the number of samples in each micro-batch that count; 0 if the only sample is a copy
+    num_pieces: int  # the number of processes times the number of micro-batches in the whole batch
     all_count: bool  # whether every process has samples that count in every micro-batch of the whole batch
 
     @property
@@ -59,12 +59,12 @@ class Batch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The part of every batch that a process computes: an equal share of each micro-batch, or one sample more.
+    """The samples of every batch that one process computes: an equal number of each micro-batch, or one more.
 
     Args:
-        micro_batch_size: samples of a micro-batch of all processes; the last micro-batch of a batch may be smaller.
-        rank: the number of this process.
-        num_processes: the number of processes.
+        micro_batch_size: samples of all processes in a micro-batch; the last micro-batch of a batch may be smaller.
+        rank: the rank of this process.
+        num_processes: the world size.
     """
 
     micro_batch_size: int
@@ -72,7 +72,7 @@ class Share(NamedTuple):
     num_processes: int = 1
 
     def of(self, rows: Tensor) -> Tensor:
-        """Return the rows of this process, out of one row for each sample of the whole batch."""
+        """Return the rows of this process; ``rows`` has one row for each sample of the whole batch."""
         if self.num_processes == 1:
             return rows
         micro_batches = rows.split(self.micro_batch_size)
@@ -83,7 +83,7 @@ class Share(NamedTuple):
         """Return the batch of this process.
 
         Args:
-            inputs: of this process's samples.
+            inputs: the model inputs of this process.
             whole: the targets of the whole batch.
         """
         full, rest = divmod(whole.shape[0], self.micro_batch_size)
@@ -106,23 +106,23 @@ class Loader(Protocol):
         """Return the positions of the samples of a batch in their source, int64 on the CPU."""
 
     def close(self) -> None:
-        """End the data workers, if there are any."""
+        """Terminate the data workers, if there are any."""
 
 
 class RawBatch(NamedTuple):
-    """The raw samples of a batch that a process has to preprocess, and the targets of the whole batch."""
+    """The raw samples of one process in a batch, and the targets of the whole batch."""
 
-    positions: Tensor  # of the samples of the whole batch in their source
+    positions: Tensor  # the positions in the source of the samples of the whole batch
     whole: Tensor  # the targets of the whole batch
     inputs: Inputs
-    # the same of the samples that are mixed in; None and empty without mixing
+    # the same three for the samples that are mixed into the batch; None, None and () without mixing
     partners: Tensor | None = None
     other_whole: Tensor | None = None
     others: Inputs = ()
 
     @classmethod
     def fetch(cls, source: Source, share: Share, positions: Tensor, partners: Tensor | None) -> RawBatch:
-        """Read the process's share of the samples at ``positions`` and at ``partners``."""
+        """Read the share of this process in the samples at ``positions`` and ``partners``."""
         raw = cls(positions, source.targets.index_select(0, positions), source.fetch(share.of(positions)))
         if partners is None:
             return raw
@@ -138,7 +138,7 @@ class RawBatch(NamedTuple):
         """Return a copy on another device."""
 
         def move(value: Any) -> Any:
-            if isinstance(value, tuple | list):  # the DataLoader makes a list of a tuple
+            if isinstance(value, tuple | list):  # the DataLoader converts tuples to lists
                 return tuple(map(move, value))
             return None if value is None else value.to(device, non_blocking=True)
 
@@ -146,7 +146,7 @@ class RawBatch(NamedTuple):
 
 
 class _OrderedLoader:
-    """What the two loaders share: the order of the batches and the way from a raw batch to a batch."""
+    """The base of both loaders: the order of the batches, and the conversion of a raw batch to a batch."""
 
     def __init__(
         self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device
@@ -161,10 +161,10 @@ class _OrderedLoader:
         return self._order.batches(epoch, batch, torch.device("cpu"))[0]
 
     def close(self) -> None:
-        """No-op: only a loader with data workers has something to end."""
+        """Do nothing, because there are no data workers."""
 
     def _batch(self, raw: RawBatch, epoch: int, number: int) -> Batch:
-        """Preprocess and mix batch ``number`` of an epoch on the device."""
+        """Preprocess and mix the raw batch ``number`` of an epoch on the device."""
         share, preprocess, whole = self._share, self._preprocess, raw.whole
         all_keys = self._order.keys(raw.positions, number)
         keys = share.of(all_keys)
@@ -177,7 +177,7 @@ class _OrderedLoader:
 
 
 class InMemory(_OrderedLoader):
-    """Batches of a source that is on the device; a batch is one gather."""
+    """Batches that are gathered from a source on the device."""
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         for number, positions in enumerate(self._order.batches(epoch, start, self._device), start):
@@ -186,7 +186,7 @@ class InMemory(_OrderedLoader):
 
 
 class Streamed(_OrderedLoader):
-    """Batches of a source that a DataLoader reads in ``workers`` processes; preprocessing happens on the device."""
+    """Batches that a DataLoader reads in ``workers`` processes and that are preprocessed on the device."""
 
     def __init__(
         self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device, workers: int
@@ -197,11 +197,11 @@ class Streamed(_OrderedLoader):
         self._loader = DataLoader(
             _Batches(source, share),
             sampler=self._sampler,
-            batch_size=None,  # the sampler's items are whole batches already
+            batch_size=None,  # the items of the sampler are whole batches
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # else making an iterator would draw from the global one
+            generator=torch.Generator(),  # otherwise every new iterator would draw from the global generator
             worker_init_fn=defer_in_data_worker,
             timeout=MAX_SECONDS if workers else 0,
         )
@@ -217,7 +217,7 @@ class Streamed(_OrderedLoader):
             yield self._batch(self._on_device(raw), epoch, number)
 
     def _on_device(self, raw: RawBatch) -> RawBatch:
-        """Copy a batch to the device. A GPU copies on a second stream, while it still computes the step before."""
+        """Copy a batch to the device; on CUDA in a second stream, during the computation of the previous step."""
         if self._copy_stream is None:
             return raw.to(self._device)
         with torch.cuda.stream(self._copy_stream):
@@ -225,12 +225,12 @@ class Streamed(_OrderedLoader):
         now = torch.cuda.current_stream(self._device)
         now.wait_stream(self._copy_stream)
         for tensor in moved.tensors():
-            tensor.record_stream(now)  # keeps the allocator from reusing the memory before the step is over
+            tensor.record_stream(now)  # keeps the allocator from reusing the memory before the step has finished
         return moved
 
     def close(self) -> None:
-        """Ask the data workers to end, then kill those that hang: Python would wait for them at its exit."""
-        iterator = getattr(self._loader, "_iterator", None)  # torch has no public way
+        """Shut the data workers down, then kill those that hang, because Python would wait for them on exit."""
+        iterator = getattr(self._loader, "_iterator", None)  # torch has no public method for this
         if iterator is not None:
             iterator._shutdown_workers()
             for worker in iterator._workers:
@@ -239,19 +239,19 @@ class Streamed(_OrderedLoader):
 
 @contextlib.contextmanager
 def watched_workers(*, fetching: bool = False) -> Iterator[None]:
-    """Turn the exception for a data worker that failed, died or hangs into a RunError with the known details.
+    """Convert the exception about a data worker that failed, died or hangs into a RunError with the known details.
 
-    torch reports a dead worker from a signal handler, so the exception may come anywhere in the main process.
+    torch reports a dead worker in a signal handler, so any code of the main process may raise the exception.
 
     Args:
-        fetching: the block waits for a batch of the workers, so a broken connection means a dead worker as well.
+        fetching: the block waits for a batch of the workers, so a broken connection also means a dead worker.
     """
     try:
         yield
     except Exception as error:
         report = str(error)
         if "in DataLoader worker process" in report:
-            if isinstance(error, RunError):  # its message is one line, before which torch has put a traceback
+            if isinstance(error, RunError):  # torch has put a traceback before its message, which is one line
                 raise RunError(report.rstrip().rpartition("RunError: ")[2]) from error
             raise RunError(f"a data worker failed: {_in_a_worker(report)}") from error
         if fetching and isinstance(error, (EOFError, ConnectionError, FileNotFoundError)):
@@ -266,7 +266,7 @@ def watched_workers(*, fetching: bool = False) -> Iterator[None]:
 
 
 def _in_a_worker(report: str) -> str:
-    """Extract an error and its place from the text of a worker's traceback."""
+    """Return the error and its file and line from the text of a worker's traceback."""
     lines = report.rstrip().splitlines()
     start = max((number + 1 for number, line in enumerate(lines) if line.startswith("    ")), default=0)
     places = re.findall(r'^  File "(.+)", line (\d+)', report, flags=re.MULTILINE)
@@ -275,7 +275,7 @@ def _in_a_worker(report: str) -> str:
 
 
 class _EpochSampler:
-    """Give the DataLoader the positions of each batch of an epoch, and those of the samples that are mixed in."""
+    """Yield, for each batch of an epoch, the positions of its samples and of their partners for mixing."""
 
     def __init__(self, order: Order, preprocess: Preprocess) -> None:
         self.order, self.preprocess, self.epoch, self.start = order, preprocess, 0, 0
@@ -290,7 +290,7 @@ class _EpochSampler:
 
 
 class _Batches(Dataset[RawBatch]):
-    """A data set for the workers of a DataLoader, whose items are a process's shares of whole batches."""
+    """A data set for a DataLoader, whose items are the shares of this process in whole batches."""
 
     def __init__(self, source: Source, share: Share) -> None:
         self._source, self._share = source, share
@@ -307,7 +307,7 @@ class Loaders(NamedTuple):
     test: Loader
 
     def close(self) -> None:
-        """End the data workers of every loader."""
+        """Terminate the data workers of every loader."""
         for loader in self:
             if loader is not None:
                 loader.close()
@@ -324,20 +324,20 @@ def make_loaders(
     share: Share,
     evaluation_batch_size: int | None = None,
 ) -> Loaders:
-    """Make the loaders of a data set: train is shuffled and augmented with the seed, the other splits keep their order.
+    """Return the loaders of a data set. Only train is shuffled and augmented.
 
     Args:
         data: the data set.
         device: the device of the batches.
-        seed: the seed of the order and the augmentation.
-        batch_size: samples in a training batch of all processes.
-        limit_batches: the maximum number of batches of each split.
-        overfit_batches: train on the same first batches in every epoch, unshuffled, and use them as val too.
-        share: this process's share of every training batch; the other splits have no micro-batches.
-        evaluation_batch_size: the batch size of the other splits, ``batch_size`` if None. It changes results only by
-            rounding.
+        seed: the seed of the order, the augmentation and the mixing of train.
+        batch_size: samples of all processes in a training batch.
+        limit_batches: the maximum number of training batches in an epoch. Val and test are limited to as many samples,
+            spread evenly over the split.
+        overfit_batches: train on this many random batches, the same in every epoch, and use them as val too.
+        share: the share of this process in every training batch. A batch of val or test is a single micro-batch.
+        evaluation_batch_size: the batch size of val and test; None for ``batch_size``. Results differ only by rounding.
     """
-    on_device: dict[int, Resident] = {}  # splits share a source, which is copied to the device once
+    on_device: dict[int, Resident] = {}  # by id: splits may share a source, which is copied only once
 
     def load(split: Split, shuffle: int | None, share: Share, size: int) -> Loader:
         source, limit = split.source, limit_batches
@@ -365,12 +365,12 @@ def make_loaders(
 
 
 def _spread(split: Split, count: int) -> Split:
-    """Take at most ``count`` samples, evenly spread: the first samples of a sorted split have only one class."""
+    """Take at most ``count`` samples, evenly spread: the first samples of a sorted split might have a single class."""
     if count >= len(split):
         return split
     return split.take(torch.arange(count) * len(split) // count)
 
 
 def _balancing_weights(targets: Tensor, num_classes: int) -> Tensor:
-    """Return (samples,) weights with which every class that has samples is drawn equally often."""
+    """Return weights of the samples, (samples,) float64, with which all classes are equally frequent."""
     return 1 / targets.bincount(minlength=num_classes).double()[targets]

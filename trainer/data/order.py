@@ -1,4 +1,4 @@
-"""The order of the samples of an epoch, a pure function of (seed, epoch)."""
+"""The order of the samples in an epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainer.data.data import generator
 
-SIMILAR = 50  # batches whose samples are sorted by length together
+SIMILAR = 50  # the number of batches whose samples are sorted by length together
 
 
 class Order:
@@ -16,10 +16,10 @@ class Order:
     Args:
         positions: the positions of the split's samples in their source.
         batch_size: samples in a batch; the last batch may be smaller.
-        seed: the seed of the shuffling; None keeps the order of the split, or sorts it by length if there are lengths.
-        limit: the maximum number of batches.
-        lengths: of the samples; samples of similar length come into the same batch, which saves padding.
-        weights: draw samples with replacement with these weights, instead of shuffling them.
+        seed: the seed of the shuffling. None keeps the order of the split or, with ``lengths``, sorts by length.
+        limit: the maximum number of batches in an epoch; None for no limit.
+        lengths: the lengths of the samples. Samples of similar length are put into the same batch to save padding.
+        weights: the weights of the samples, which are then drawn with replacement instead of being shuffled.
     """
 
     def __init__(
@@ -38,23 +38,27 @@ class Order:
         self.num_batches = batches if limit is None else min(batches, limit)
 
     def keys(self, batch: Tensor, number: int) -> Tensor:
-        """Return the keys of the random numbers of the samples of batch ``number``, (batch,) int64.
+        """Return the key of the random numbers of each sample of a batch, (batch,) int64.
 
-        A key is the position of the sample in its source. Samples that are drawn with replacement may come several
-        times in an epoch, so the key of such a sample is its place in the epoch.
+        The key is the position of the sample in its source. With ``weights`` a sample may occur several times in an
+        epoch, so its key is its index in the order of the epoch instead.
+
+        Args:
+            batch: the positions of the samples in their source.
+            number: the number of the batch in the epoch.
         """
         if self._weights is None:
             return batch
         return torch.arange(len(batch), device=batch.device) + number * self._batch_size
 
     def batches(self, epoch: int, start: int, device: torch.device) -> list[Tensor]:
-        """Return the positions of each batch from batch ``start`` on; one copy brings all of them to the device."""
+        """Return the positions of the samples of each batch from batch ``start`` on, with one copy to the device."""
         positions = self._positions
         if self._seed is not None:
             maker = generator(self._seed, epoch, "order")
             if self._weights is None:
                 shuffled = torch.randperm(len(positions), generator=maker)
-            else:  # the inverse of the cumulative distribution: torch.multinomial has a limit of 2^24 samples
+            else:  # inverse transform sampling, as torch.multinomial is limited to 2^24 samples
                 cumulative = self._weights.double().cumsum(0)
                 drawn = torch.rand(len(positions), generator=maker, dtype=torch.float64) * cumulative[-1]
                 shuffled = torch.searchsorted(cumulative, drawn, right=True)
@@ -66,9 +70,9 @@ class Order:
         return list(positions.to(device).split(self._batch_size))[start : self.num_batches]
 
     def _sort_nearby(self, shuffled: Tensor, lengths: Tensor, maker: torch.Generator) -> Tensor:
-        """Sort the samples of every ``SIMILAR`` batches by length, then shuffle the batches.
+        """Sort the samples within every group of ``SIMILAR`` batches by length, then shuffle the batches.
 
-        If the last batch is smaller, its samples stay where they are.
+        The samples of an incomplete last batch keep their places.
         """
         size = self._batch_size
         whole = len(shuffled) // size * size

@@ -1,4 +1,4 @@
-"""The way from raw samples to model inputs, which training, evaluation, prediction and exported files share."""
+"""The conversion of raw samples to model inputs in training, evaluation, prediction and exported models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trainer.data.sources import Inputs, keep, valid_steps
 def to_model_inputs(
     inputs: Inputs, features: Callable[[Inputs], Inputs] | None, normalise: Normalise | None, step_axis: int
 ) -> Inputs:
-    """Turn a batch of raw samples into model inputs: compute features, normalise, and set padding to zero.
+    """Convert a batch of raw samples to model inputs: compute features, normalise, and set padding to zero.
 
-    The result of a sample does not depend on the other samples, and ``torch.export`` can trace the function.
+    The result for a sample does not depend on the rest of the batch, and ``torch.export`` can trace the function.
 
     Args:
-        inputs: (inputs,), or (inputs, lengths) where steps vary.
+        inputs: (inputs,), or (inputs, lengths) if steps vary.
         features, normalise: as in ``Data``, on the device of the batch.
         step_axis: the axis of the steps in the model inputs, as in ``Spec``.
     """
@@ -30,17 +30,17 @@ def to_model_inputs(
     if normalise is None:
         return inputs
     values, lengths = normalise(inputs[0]), inputs[1:]
-    if lengths:  # the normalisation has moved the padding away from zero
+    if lengths:  # after normalisation the padding is no longer zero
         values = keep(values, valid_steps(lengths[0], values.shape[step_axis]), step_axis)
     return values, *lengths
 
 
 class Preprocess:
-    """Make model inputs of the raw batches of a split; batches of train are also augmented and mixed.
+    """Convert the raw batches of a split to model inputs; batches of train are also augmented and mixed.
 
     Args:
-        data: the data set, which holds every step of the preprocessing.
-        among: the positions of the samples that may be mixed into others.
+        data: the data set, which defines the steps of the preprocessing.
+        among: the positions of the samples that may be mixed into other samples.
         seed: the seed of the augmentation and the mixing; None turns both off.
         device: the device of the batches.
     """
@@ -54,7 +54,7 @@ class Preprocess:
         self._spec, self._among, self._seed = data.spec, among, seed
 
     def partners(self, keys: Tensor, epoch: int) -> Tensor | None:
-        """Return the position of the sample that is mixed into each one, (batch,), or None without mixing."""
+        """Return, for each sample, the position of the sample to mix into it, (batch,); None without mixing."""
         if self._mix is None:
             return None
         return self._random(keys, epoch).others("partner", self._among)
@@ -63,7 +63,7 @@ class Preprocess:
         """Return the model inputs of raw samples, before mixing.
 
         Args:
-            inputs: (inputs,), or (inputs, lengths) where steps vary.
+            inputs: (inputs,), or (inputs, lengths) if steps vary.
             keys: (batch,) int64; the random numbers of a sample are a function of its key, the seed and the epoch.
             epoch: the number of the epoch.
         """
@@ -76,12 +76,12 @@ class Preprocess:
         return inputs
 
     def mixed(self, inputs: Inputs, others: Inputs, keys: Tensor, epoch: int) -> Inputs:
-        """Return the model inputs with those of their partners mixed in."""
+        """Return ``inputs`` with the samples of ``others`` mixed in; both are model inputs of the same shape."""
         assert self._mix is not None
         return self._mix(inputs, others, self._random(keys, epoch))
 
     def mixed_targets(self, targets: Tensor, others: Tensor, keys: Tensor, epoch: int) -> Tensor:
-        """Return the targets mixed in the shares of the inputs: (batch, classes, labels or values) float32."""
+        """Return the targets, mixed with the weights of the inputs: (batch, classes, labels or values) float32."""
         assert self._mix is not None
         share = self._mix.shares(self._random(keys, epoch)).unsqueeze(1)
         if self._spec.task == "classification":

@@ -1,6 +1,6 @@
 """Sources of raw samples, and splits, which are lists of positions in a source.
 
-Samples stay raw (uint8 where the file holds uint8) until a batch is needed.
+Samples stay raw (uint8 if the file contains uint8) until they are preprocessed in a batch.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Inputs = tuple[Tensor, ...]  # the arguments of a model: (inputs,), or (inputs, lengths) where steps vary
+Inputs = tuple[Tensor, ...]  # the arguments of a model: (inputs,), or (inputs, lengths) if steps vary
 
 
 class Source(Protocol):
-    """Samples by position.
+    """The interface of a source, which returns raw samples by their positions.
 
-    A source whose samples vary in their steps may also have ``lengths``, (samples,) int64. Samples of similar length
-    then come into the same batch.
+    If steps vary, a source may also have the attribute ``lengths``, (samples,) int64, so that samples of similar length
+    are put into the same batch.
     """
 
     @property
@@ -32,11 +32,11 @@ class Source(Protocol):
 
 
 class Resident(Source, Protocol):
-    """A source whose samples may be moved to the device."""
+    """A source whose samples can be copied to a device."""
 
     @property
     def num_bytes(self) -> int:
-        """The memory of the samples and their targets, in bytes."""
+        """The size of the samples and their targets in bytes."""
 
     def to(self, device: torch.device) -> Resident:
         """Return a copy on another device."""
@@ -44,10 +44,10 @@ class Resident(Source, Protocol):
 
 @dataclass(frozen=True)
 class TensorSource:
-    """Samples of one size, as whole tensors.
+    """Samples of one shape, in one tensor.
 
     Args:
-        inputs: (samples, *shape), and lengths (samples,) where steps vary, padded with zeros.
+        inputs: samples (samples, *shape) and, if steps vary, their lengths (samples,); padding is zero.
         targets: as in ``Source``.
     """
 
@@ -67,10 +67,10 @@ class TensorSource:
 
 @dataclass(frozen=True)
 class RaggedSource:
-    """Samples of varying length, stored one after the other. Only batches are padded.
+    """Samples of varying length, concatenated without padding; ``fetch`` pads a batch.
 
     Args:
-        values: (steps of all samples, *width).
+        values: the samples, concatenated along the steps, (steps of all samples, *width).
         lengths: (samples,) int64, each at least 1.
         targets: as in ``Source``.
     """
@@ -81,16 +81,16 @@ class RaggedSource:
 
     @classmethod
     def join(cls, samples: list[Tensor], targets: Tensor) -> RaggedSource:
-        """Make a source of single samples, each (steps, *width)."""
+        """Return a source of ``samples``, each (steps, *width)."""
         return cls(torch.cat(samples), torch.tensor([len(sample) for sample in samples]), targets)
 
     @functools.cached_property
     def starts(self) -> Tensor:
-        """(samples,) int64, the index in ``values`` of the first step of each sample."""
+        """The index in ``values`` of the first step of each sample, (samples,) int64."""
         return self.lengths.cumsum(0) - self.lengths
 
     def fetch(self, positions: Tensor) -> Inputs:
-        """Gather samples and pad them with zeros to the longest of them."""
+        """Return the samples at ``positions``, padded with zeros to the longest of them, and their lengths."""
         lengths = self.lengths.index_select(0, positions)
         steps = torch.arange(int(lengths.max()), device=lengths.device)
         valid = steps < lengths[:, None]
@@ -107,7 +107,7 @@ class RaggedSource:
 
 
 def valid_steps(lengths: Tensor, steps: int) -> Tensor:
-    """Return a (batch, steps) bool mask of the steps that belong to a sample and are not padding."""
+    """Return a mask of the steps that are not padding, (batch, steps) bool."""
     return torch.arange(steps, device=lengths.device) < lengths[:, None]
 
 
@@ -125,11 +125,11 @@ def keep(values: Tensor, valid: Tensor, axis: int = 1) -> Tensor:
 
 
 def channel_values(values: Tensor, lengths: Sequence[Tensor], axis: int) -> Tensor:
-    """Return (channels, values), the values of each channel in a batch without padding.
+    """Return the values of each channel of a batch without padding, (channels, values).
 
     Args:
-        values: (batch, …) with channels along ``axis``; where steps vary, they are the last of the other axes.
-        lengths: the (batch,) lengths where steps vary, else nothing.
+        values: (batch, …) with channels along ``axis``. If steps vary, they have to be the last axis besides ``axis``.
+        lengths: a sequence with the lengths (batch,) if steps vary; else empty.
         axis: the axis of the channels.
     """
     moved = values.movedim(axis, 0)
@@ -139,14 +139,14 @@ def channel_values(values: Tensor, lengths: Sequence[Tensor], axis: int) -> Tens
 
 @dataclass(frozen=True)
 class Split:
-    """Some samples of a source, in order. Cutting val from train copies no samples."""
+    """A list of positions in a source, so that dividing a split copies no samples."""
 
     source: Source
     positions: Tensor  # int64
 
     @classmethod
     def all(cls, source: Source) -> Split:
-        """Make a split of every sample of a source."""
+        """Return a split of all samples of a source."""
         return cls(source, torch.arange(len(source.targets)))
 
     def __len__(self) -> int:
@@ -154,19 +154,19 @@ class Split:
 
     @property
     def targets(self) -> Tensor:
-        """The targets of the split, in its order."""
+        """The targets of the samples, in the order of the split."""
         return self.source.targets.index_select(0, self.positions)
 
     @property
     def lengths(self) -> Tensor | None:
-        """The lengths of the split's samples, in its order, or None if the source has no lengths."""
+        """The lengths of the samples, in the order of the split; None if the source has no lengths."""
         lengths: Tensor | None = getattr(self.source, "lengths", None)
         return None if lengths is None else lengths.index_select(0, self.positions)
 
     def head(self, count: int) -> Tensor:
-        """Return the raw inputs of the first samples, (count, *shape)."""
+        """Return the raw inputs of the first ``count`` samples, (count, *shape), without lengths."""
         return self.source.fetch(self.positions[:count])[0]
 
     def take(self, which: Tensor) -> Split:
-        """Return the split of the samples whose numbers in this split are ``which``."""
+        """Return a split of the samples with the indices ``which`` in this split."""
         return Split(self.source, self.positions.index_select(0, which))

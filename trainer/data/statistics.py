@@ -1,4 +1,4 @@
-"""Statistics of the samples of a split, from one pass over all of them."""
+"""Statistics of the samples of a split, from one pass over the samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.data.sources import Inputs, Split, valid_steps
 
 @dataclass(frozen=True)
 class Lengths:
-    """The numbers of steps of samples where they vary; ``most`` is the 95th percentile."""
+    """The distribution of the number of steps of samples; ``most`` is the 95th percentile."""
 
     least: int
     median: int
@@ -34,7 +34,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Values:
-    """The minimum, mean, standard deviation and maximum of a target of a regression."""
+    """The minimum, mean, standard deviation and maximum of one target value of a regression."""
 
     least: float
     mean: float
@@ -50,15 +50,15 @@ class Values:
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """A split in numbers.
+    """The statistics of one split.
 
     Args:
         samples: the number of samples.
         counts: the number of samples of each class or label; empty for a regression.
-        targets: one entry for each value of a regression; empty for classes and labels.
-        lengths: None if all samples have the same number of steps.
-        unknown: the share of tokens that are not in the vocabulary; None without a vocabulary.
-        repeated: the number of samples with the content of an earlier sample of the split.
+        targets: the statistics of each target value of a regression; empty for classes and labels.
+        lengths: the statistics of the lengths; None if all samples have the same number of steps.
+        unknown: the fraction of tokens that are not in the vocabulary; None without a vocabulary.
+        repeated: the number of samples with the same content as an earlier sample of the split.
     """
 
     samples: int
@@ -74,15 +74,15 @@ class Scan:
     """The result of one pass over the samples of a split.
 
     Args:
-        numbers: the numbers in the split of the samples that can be read.
-        hashes: of the content of these samples.
-        lengths: of these samples, where steps vary.
+        numbers: the indices in the split of the samples that can be read, batch by batch.
+        hashes: the hashes of the content of these samples.
+        lengths: the lengths of these samples if steps vary; else empty.
         problems: one line for each sample that cannot be read.
-        not_finite: the numbers of the samples with NaN or infinite values.
-        dtype, shape: of a sample; the shape is the largest one where steps vary.
+        not_finite: the indices in the split of the samples with NaN or infinite values.
+        dtype, shape: the dtype and the shape of a sample; if steps vary, the shape has the largest number of steps.
         least, most: the minimum and the maximum of all finite values.
-        num_values, num_bytes: of all samples without padding.
-        num_unknown: values that are the unknown token.
+        num_values, num_bytes: the number of values of all samples and their size in bytes, without padding.
+        num_unknown: the number of values that are the unknown token.
     """
 
     numbers: list[Tensor] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Scan:
         return scan
 
     def _add(self, numbers: Tensor, inputs: Inputs, step_axis: int) -> Tensor:
-        """Add some samples; return all their finite values, without padding."""
+        """Add a batch of samples; return all its finite values, without padding."""
         samples, *lengths = inputs
         values = samples
         if lengths:
@@ -142,11 +142,11 @@ class Scan:
 
 
 def readable_batches(split: Split, problems: list[str]) -> Iterator[tuple[Tensor, Inputs]]:
-    """Yield the samples that can be read, in batches, with their numbers in the split.
+    """Yield the samples that can be read, in batches, with their indices in the split.
 
     Args:
         split: the samples.
-        problems: a line is appended for each sample that cannot be read.
+        problems: receives one line for each sample that cannot be read.
     """
     for some in torch.arange(len(split)).split(CHUNK) if len(split) else ():
         positions = split.positions.index_select(0, some)

@@ -1,7 +1,7 @@
 """Import torchvision even if its compiled operators cannot be loaded.
 
 The torchvision wheel from the package index is linked against the CUDA build of torch, and its extension does not load
-next to a CPU-only torch. torchvision then registers fake kernels for operators that are not defined, and
+with a CPU-only torch. torchvision then registers fake kernels for operators that are not defined, and
 ``import torchvision`` fails with "operator torchvision::nms does not exist". Data sets, transforms and classifiers need
 none of these operators, so this module declares the missing operators and imports torchvision again.
 
@@ -24,11 +24,11 @@ _FAKE_KERNEL = re.compile(r"""register_fake\(\s*["']torchvision::(\w+)["']""")
 _NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _SCHEMAS = {"nms": _NMS, "qnms": _NMS}
 
-_declared: torch.library.Library | None = None  # the definitions are removed when the object is collected
+_declared: torch.library.Library | None = None  # the declarations are removed when the object is garbage-collected
 
 
 def import_torchvision() -> ModuleType:
-    """Import torchvision; if the import fails for missing operators, declare the operators and import again.
+    """Import torchvision; if operators are missing, declare them and import torchvision again.
 
     Raises:
         ImportError, RuntimeError: torchvision cannot be imported for another reason.
@@ -48,7 +48,7 @@ def _declare_missing_operators() -> None:
     """Declare every operator for which the installed torchvision registers a fake kernel.
 
     The names are read from the source of torchvision, so that releases with more operators work as well. ``nms`` and
-    ``qnms`` get their real schema. The other operators get any schema, as operators without a kernel cannot be called.
+    ``qnms`` get their real schemas. The schema of the others is arbitrary: operators without a kernel cannot be called.
     """
     global _declared  # noqa: PLW0603
     found = importlib.util.find_spec("torchvision")

@@ -1,7 +1,7 @@
-"""The registry of data sets: component(seed, *, keys) returns a trainer.data.Data.
+"""The registry of data sets. Each component is a function component(seed, *, keys) that returns a trainer.data.Data.
 
-A component(seed, options, *, keys) is also given a trainer.data.ReadOptions. It can read the data set as a finished run
-does, or report every bad sample.
+A component with the signature component(seed, options, *, keys) also gets a trainer.data.ReadOptions, so that it can
+read the data set in the same way as for a finished run, or report every bad sample.
 """
 
 from trainer.config.registry import Registry

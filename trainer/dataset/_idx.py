@@ -1,4 +1,4 @@
-"""The IDX files of MNIST and the sets like it, read without torchvision, whose import takes longer."""
+"""Read the IDX files of MNIST and similar data sets, without torchvision, as it takes long to import."""
 
 from __future__ import annotations
 
@@ -45,10 +45,13 @@ def idx_images(
 
 
 def read_idx(file: Path) -> Tensor:
-    """Return the uint8 tensor in an IDX file: two zeros, 8 for uint8, the number of dimensions, the sizes, the values.
+    """Return the uint8 tensor in an IDX file.
+
+    The file holds two bytes 0, a byte 8 for uint8, a byte for the number of dimensions, the sizes as big-endian 32-bit
+    numbers, and the values.
 
     Raises:
-        ValueError: the file has another format, or is cut off.
+        ValueError: the file has another format, has a wrong length, or has no values.
     """
     content = bytearray(file.stat().st_size)
     with file.open("rb") as opened:

@@ -1,4 +1,4 @@
-"""Image data sets: from raw pictures and labels to a ``Data``."""
+"""Make a ``Data`` of labelled images in memory."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def image_data(
     top: int = TOP,
     **keys: Unpack[ImageKeys],
 ) -> Data:
-    """Check the labels, cut val off train, and measure the normalisation on the rest of train.
+    """Make a ``Data``: check the labels, cut val off from train, and measure the normalisation on the rest of train.
 
     Args:
-        train, test: splits of sources with (samples, channels, height, width) uint8 images and int64 classes.
+        train, test: splits of (samples, channels, height, width) uint8 images with int64 classes.
         top: the largest value that a pixel can have.
 
     Raises:
-        RunError: a label is outside the classes.
-        ConfigError: a split would be without a sample.
+        RunError: a label is not the number of a class.
+        ConfigError: a split would have no samples.
     """
     for split, part in (("train", train), ("test", test)):
         check_classes(name, split, part.targets, len(classes))
@@ -71,10 +71,10 @@ def image_data(
 
 
 def file_split(name: str, where: Path, images: Tensor, labels: Tensor) -> Split:
-    """Return ``image_split`` of the images and labels in the files of the folder ``where``.
+    """Return a split of all images and labels, which were read from the folder ``where``.
 
     Raises:
-        RunError: the numbers of images and labels differ.
+        RunError: the numbers of images and labels differ, or their numbers of dimensions are wrong.
     """
     if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
         raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")

@@ -51,9 +51,10 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
 
 
 def download(name: str, class_name: str, root: str, where: Path, *, train: bool = True) -> Any:
-    """Download the missing files of ``torchvision.datasets.<class_name>``, and read a split.
+    """Download the missing files of ``torchvision.datasets.<class_name>``, and return its training or test set.
 
-    Of several processes on a machine one downloads while the others wait. A failed download leaves no empty folder.
+    If several processes on a machine call this, one of them downloads while the others wait. A failed download leaves
+    no empty folder.
 
     Raises:
         ConfigError: the files cannot be downloaded.
@@ -75,7 +76,7 @@ def download(name: str, class_name: str, root: str, where: Path, *, train: bool 
 
 
 def _split(name: str, where: Path, dataset: Any) -> Split:
-    """Return a split of a set with (samples, height, width, 3) pixels."""
+    """Return a split of all samples of a torchvision data set with (samples, height, width, 3) pixels."""
     images = torch.as_tensor(dataset.data).permute(0, 3, 1, 2).contiguous()
     return file_split(name, where, images, torch.as_tensor(dataset.targets))
 

@@ -1,4 +1,4 @@
-"""Sounds in class folders: wav, flac, ogg, mp3 and whatever else libsndfile reads."""
+"""Sounds in class folders: WAV, FLAC, Ogg, MP3 and all other formats that libsndfile reads."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NAME = "audio_folder"
 
 @DATASETS.register
 def audio_folder(seed: int, options: ReadOptions, **keys: Unpack[SoundKeys]) -> Data:
-    """Read sounds as log-mel spectrograms or as waves: the mean of their channels, all resampled to one rate.
+    """Read sounds as log-mel spectrograms or waves; average their channels, and resample them to one sample rate.
 
     Raises:
-        ConfigError: there are no class folders, or as ``sound_data``.
+        ConfigError: as ``class_folders`` and ``sound_data``.
     """
     problems = Problems(NAME, keys["on_error"], options.report_all)
     files = keep_suffixes(class_folders(NAME, keys["path"], problems), SUFFIXES, "sound", problems)

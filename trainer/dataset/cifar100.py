@@ -1,4 +1,4 @@
-"""50,000 + 10,000 colour pictures of 32×32 pixels, 100 classes (Krizhevsky 2009)."""
+"""CIFAR-100: 50,000 training and 10,000 test images in colour, 32×32 pixels, 100 classes (Krizhevsky 2009)."""
 
 from typing_extensions import Unpack
 

@@ -1,4 +1,4 @@
-"""Tables of numbers of the user's own, in CSV or TSV files: a row is a sample, or a step of a sample."""
+"""The user's own tables of numbers, in CSV or TSV files: a row is a sample, or a step of a sequence."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def csv(
     missing: Literal["bad", "mean"],
     **keys: Unpack[ArrayKeys],
 ) -> Data:
-    """Read a table; with ``group_by`` the rows that are alike in that column are one sequence.
+    """Read a table. With ``group_by``, all rows with the same value in that column are one sample, a sequence.
 
     Raises:
         ConfigError: a file or a column is missing, the target does not fit the task, or samples are bad.
@@ -59,7 +59,7 @@ def csv(
     layouts = {split: read_layout(file, delimiter, header, encoding) for split, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
     task, run = keys["task"], options.preprocessing
-    if run is not None:  # the columns of the run, which may have other positions in this file
+    if run is not None:  # read the columns of the run, whose positions may differ in this file
         task, features, ignore = run["task"], run["columns"], []
     chosen = _choose(first, target, features, ignore, group_by, problems)
     rows = _read(layouts, first, chosen, missing=missing == "mean")
@@ -86,7 +86,7 @@ def csv(
 
 
 class _ChosenColumns(NamedTuple):
-    """The numbers of the columns that are read."""
+    """The columns to read, by their numbers from 0; ``group`` is the column that ``group_by`` names."""
 
     targets: list[int]
     features: list[int]
@@ -101,10 +101,14 @@ def _choose(
     group_by: ColumnKey | None,
     problems: Problems,
 ) -> _ChosenColumns:
-    """Return the columns that the keys name, or leave; warn if a column that counts the rows is left out.
+    """Return the columns to read.
+
+    If ``target`` is None, the last column that no other key names is the target. If ``features`` is None, all remaining
+    columns are features, apart from an index that counts the rows, for which a warning is recorded.
 
     Raises:
-        ConfigError: no column is named or left, or a column is named twice or holds text.
+        ConfigError: a column does not exist, the target is named by another key too, a feature holds text, or no column
+            is left.
     """
     names = layout.names
     group = None if group_by is None else layout.find("group_by", group_by)
@@ -142,15 +146,15 @@ def _choose(
 
 @dataclass
 class _CsvRows:
-    """The rows of all files, one behind the other.
+    """The rows of all files, concatenated. A group is a sample: the rows with one value of ``group_by``, or one row.
 
     Args:
-        tables: the files.
+        tables: the tables that were read from the files.
         splits: (rows,) the split of each row.
-        groups: (rows,) int64, the number of the sample that the row belongs to; -1 if that is unknown.
-        targets: (targets, rows) int64, the number of each target among the texts of its column; -1 if it is missing.
+        groups: (rows,) int64, the number of the group of each row; -1 if the group is unknown.
+        targets: (targets, rows) int64, the index in ``texts`` of each target; -1 if the target is missing.
         texts: the different texts of each target column.
-        faults: the reason why a row cannot be used, by row.
+        faults: the reason why a row cannot be used, by the number of the row.
     """
 
     tables: list[ParsedTable]
@@ -162,15 +166,15 @@ class _CsvRows:
 
     @functools.cached_property
     def num_groups(self) -> int:
-        """The number of samples, those included that cannot be used."""
+        """The number of groups, including bad samples."""
         return int(self.groups.max(initial=-1)) + 1
 
     @functools.cached_property
     def leading(self) -> NDArray[np.int64]:
-        """(groups,) the first row of each sample."""
+        """(groups,) int64, the number of the first row of each group."""
         first = np.zeros(self.num_groups, dtype=np.int64)
         rows = np.flatnonzero(self.groups >= 0)[::-1]
-        first[self.groups[rows]] = rows  # of several values for one index, numpy keeps the last
+        first[self.groups[rows]] = rows  # if an index occurs several times, numpy keeps the last value
         return first
 
     def place(self, row: int) -> str:
@@ -187,7 +191,7 @@ def _read(layouts: Mapping[str, Layout], first: Layout, columns: _ChosenColumns,
     faults: dict[int, str] = {}
     num_rows = num_groups = 0
     for split, layout in layouts.items():
-        own: dict[str, int] = {}  # a group of another file with the same name is another sample
+        own: dict[str, int] = {}  # equal values of group_by in two files are two samples
         targets = zip(_as_in(first, layout, columns.targets), known, strict=True)
         grouping = [] if columns.group is None else [(_as_in(first, layout, [columns.group])[0], own)]
         features = _as_in(first, layout, columns.features)
@@ -206,7 +210,7 @@ def _read(layouts: Mapping[str, Layout], first: Layout, columns: _ChosenColumns,
 
 
 def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:
-    """Return the numbers of columns of the first file in another file, where a header may order them differently."""
+    """Return the numbers that columns of the first file have in another file, found by name if both have a header."""
     if not (first.header and layout.header):
         if len(layout.names) != len(first.names):
             raise ConfigError(
@@ -220,17 +224,17 @@ def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:
 
 
 def _values(codes: NDArray[np.int64], texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Return (targets, rows) numbers; NaN for a text that is not a number, or one that float32 cannot hold."""
-    tables = [np.array([to_float(text) for text in some] + [np.nan]) for some in texts]  # the last for -1
+    """Return (targets, rows) numbers; NaN for a text that is not a number, or whose number float32 cannot hold."""
+    tables = [np.array([to_float(text) for text in some] + [np.nan]) for some in texts]  # for the code -1
     values = np.stack([table[some] for table, some in zip(tables, codes, strict=True)])
     return np.where(np.abs(values) <= np.finfo(np.float32).max, values, np.nan)
 
 
 def _check_targets(task: Literal["auto"] | Task, names: Sequence[str], rows: _CsvRows) -> Task:
-    """Return the task, and add targets that do not fit the task to the faults of the rows.
+    """Return the task, and record a fault for each row with a target that does not fit the task.
 
     Raises:
-        ConfigError: the columns are not what the task needs.
+        ConfigError: the columns do not fit the task.
     """
     there = rows.targets >= 0
     values = _values(rows.targets, rows.texts)
@@ -248,7 +252,7 @@ def _check_targets(task: Literal["auto"] | Task, names: Sequence[str], rows: _Cs
     if task == "classification":
         used = [rows.texts[0][code] for code in np.unique(rows.targets[there])]
         all_numbers = all(np.isfinite(to_float(text)) or text.lower() in MISSING for text in used)
-        allowed, reason = (numbers, "is no class") if all_numbers else (there, "")  # NA may be the name of a class
+        allowed, reason = (numbers, "is no class") if all_numbers else (there, "")  # NA can be the name of a class
     elif task == "multilabel":
         allowed, reason = np.isin(values, (0, 1)), "is neither 0 nor 1"
     else:
@@ -260,7 +264,7 @@ def _check_targets(task: Literal["auto"] | Task, names: Sequence[str], rows: _Cs
 
 
 def _settled(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candidates:
-    """Return the samples; a sample with a bad row is a problem, which names the first such row."""
+    """Return all samples, and settle their problems. A sample with a bad row is bad; its first bad row is reported."""
     first = rows.targets[:, rows.leading[rows.groups]]
     differs = (rows.targets != first) & (rows.targets >= 0) & (first >= 0) & (rows.groups >= 0)
     for column, row in np.argwhere(differs).tolist():
@@ -282,7 +286,7 @@ def _settled(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candid
 
 
 def _warn_if_too_close(rows: _CsvRows, names: Sequence[str], problems: Problems) -> None:
-    """Warn if the numbers of a column are so large and so much alike that float32 hardly tells them apart."""
+    """Warn if the numbers of a column are so large and close to one another that float32 hardly distinguishes them."""
     tables = [table.numbers for table in rows.tables if len(table.numbers)]
     least = np.min([np.where(np.isnan(some), np.inf, some).min(axis=0) for some in tables], axis=0).astype(np.float64)
     most = np.max([np.where(np.isnan(some), -np.inf, some).max(axis=0) for some in tables], axis=0).astype(np.float64)
@@ -305,17 +309,17 @@ def _sequences(
     *,
     varying: bool,
 ) -> TensorSource | RaggedSource:
-    """Return the good samples, whose steps are their rows in the order of the file.
+    """Return the good samples as sequences, whose steps are rows in the order of the file.
 
     Args:
         numbers: (rows, features).
-        rows: say which rows belong to a sample.
-        good: (groups,) true for the samples to return.
-        targets: of the good samples.
-        max_length: later steps are cut off.
-        varying: samples of one length are returned as a ``RaggedSource`` too, as a finished run may need.
+        rows: the rows, with the group of each.
+        good: (groups,) bool, true for the samples to return.
+        targets: the targets of the good samples.
+        max_length: keep at most this many steps of each sample, from the first one.
+        varying: return a ``RaggedSource`` even if all samples have the same length, as a finished run may need it.
     """
-    number = np.full(rows.num_groups + 1, -1)  # its last entry is for rows without a sample
+    number = np.full(rows.num_groups + 1, -1)  # the last entry is for rows without a group, whose number is -1
     number[:-1][good] = np.arange(int(good.sum()))
     sample = number[rows.groups]
     order = np.argsort(sample, kind="stable")[np.count_nonzero(sample < 0) :]

@@ -1,4 +1,4 @@
-"""UCI "Optical Recognition of Handwritten Digits": 1,797 real images of 8×8 pixels, in the package."""
+"""UCI "Optical Recognition of Handwritten Digits": 1,797 images of 8×8 pixels that are part of the package."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from trainer.data import Data, split_off
 from trainer.dataset import DATASETS
 from trainer.dataset._images import ImageKeys, image_data, image_split
 
-# The metadata of the file name source, authors and licence; tests/dataset/make_digits.py writes the file.
+# The metadata in the file give source, authors and licence. tests/dataset/make_digits.py writes the file.
 FILE = Path(__file__).with_name("digits.safetensors")
 TEST_FRACTION = 0.15
 TOP = 16  # the largest value of a pixel
@@ -19,8 +19,8 @@ TOP = 16  # the largest value of a pixel
 def digits(seed: int, **keys: Unpack[ImageKeys]) -> Data:
     """Read pictures of the digits 0 to 9, with pixels from 0 to 16.
 
-    The packaged part of the original has no splits, so 15 % of every class are the test set. The test set does not
-    depend on the seed, so that results of different seeds can be compared.
+    The package contains a part of the original that has no splits, so 15 % of every class become the test set. This
+    choice does not depend on the seed, so that results of different seeds can be compared.
     """
     tensors = load_file(FILE)
     everything = image_split(tensors["images"], tensors["labels"])

@@ -1,4 +1,4 @@
-"""60,000 + 10,000 pictures of clothes of 28×28 pixels, 10 classes (Xiao, Rasul, Vollgraf 2017)."""
+"""Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28×28 pixels, 10 classes (Xiao et al. 2017)."""
 
 from typing_extensions import Unpack
 

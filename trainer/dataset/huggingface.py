@@ -1,4 +1,4 @@
-"""Any set of Hugging Face's ``datasets`` library: pictures, sounds, texts, numbers and lists of numbers."""
+"""Any data set of Hugging Face's ``datasets`` library: pictures, sounds, texts, numbers or lists of numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EveryAugmentKeys(AugmentKeys, AudioAugmentKeys, TextAugmentKeys):
 
 
 class EveryKeys(OwnKeys, FormKeys, WaveKeys, TokenKeys):
-    """The keys of every kind of samples that a set may hold."""
+    """The keys of all kinds of samples that a data set may hold."""
 
     task: Literal["auto"] | Task
     normalise_targets: bool
@@ -52,10 +52,10 @@ def huggingface(
     target: str | list[str] | None,
     **keys: Unpack[EveryKeys],
 ) -> Data:
-    """Read a set by its name on the Hub, or from local files; code that comes with a set is never run.
+    """Read a data set by its name on the Hub, or from local files; code that comes with a data set is never run.
 
     Raises:
-        ConfigError: the set or a column does not exist, ``datasets`` is missing, or samples are bad.
+        ConfigError: the data set or a column does not exist, ``datasets`` is missing, or samples are bad.
     """
     parts = hub.load(keys["path"], config)
     features = parts["train" if "train" in parts else ""].features
@@ -63,7 +63,7 @@ def huggingface(
     found = _HubSet(keys["path"], parts, features, hub.choose(features, input, target), problems)
     _check_keys(found, keys)
     holds = found.columns.holds
-    # each reader takes only the keys that it knows
+    # each reader uses only its own keys
     if holds == "pictures":
         return _pictures(seed, found, options, cast(PictureKeys, keys))
     if holds == "sounds":
@@ -84,14 +84,14 @@ class _LabelledRow(NamedTuple):
 
 @dataclass(frozen=True)
 class _HubSet:
-    """A loaded set.
+    """A loaded data set.
 
     Args:
         path: the key ``dataset.path``, for messages.
         parts: the ``datasets.Dataset`` of each split.
         features: the ``datasets.Features`` of train.
-        columns: the columns to read and to predict.
-        problems: takes the bad samples.
+        columns: the input and target columns.
+        problems: collects the bad samples.
     """
 
     path: object
@@ -101,7 +101,7 @@ class _HubSet:
     problems: Problems
 
     def labelled_rows(self) -> Iterator[_LabelledRow]:
-        """Yield every row with a class; a row without a class is a problem."""
+        """Yield every row that has a class, and report every row without a class as a problem."""
         target = self.columns.targets[0]
         for split, part in self.parts.items():
             for number, label in enumerate(hub.labels(part, target)):
@@ -112,19 +112,19 @@ class _HubSet:
                     self.problems.add(place, f"{target}: is empty")
 
     def labels(self) -> NDArray[np.str_]:
-        """Return (rows,) the class of each row of all splits; empty for a row without a class."""
+        """Return the class of each row of all splits, (rows,); empty for a row without a class."""
         target = self.columns.targets[0]
         return np.array([label for part in self.parts.values() for label in hub.labels(part, target)], dtype=np.str_)
 
     def table(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return (rows, columns) numbers of all splits, NaN where a number is missing."""
+        """Return columns of numbers of all splits, (rows, columns), NaN where a number is missing."""
         columns = [[value for part in self.parts.values() for value in part[name][:]] for name in names]
         with np.errstate(over="ignore"):
             return np.array(columns, dtype=np.float64).T.astype(np.float32, order="C")
 
 
 def _check_keys(found: _HubSet, keys: EveryKeys) -> None:
-    """Raise ConfigError if a split lacks a column, or keys do not fit what the set holds."""
+    """Raise ConfigError if a split lacks a column, or if keys do not fit the content of the data set."""
     columns, problems = found.columns, []
     for split, part in found.parts.items():
         missing = [name for name in (*columns.inputs, *columns.targets) if name not in part.features]
@@ -154,11 +154,11 @@ def _holds_fractions(feature: Any) -> bool:
 
 @dataclass(frozen=True)
 class _StoredFiles:
-    """Opens the file at a position: bytes in a row of an Arrow file, or a file that the row names.
+    """Returns the file at a position: the bytes that a row of the column holds, or the path that the row names.
 
     Args:
-        parts: the column of each split.
-        rows: (samples, 2) int64, the number of the split and the row.
+        parts: for each split, a ``datasets.Dataset`` with only the column.
+        rows: (samples, 2) int64, the number of the split and of the row of each sample.
         column: the name of the column.
     """
 
@@ -175,7 +175,7 @@ class _StoredFiles:
 
 @dataclass(frozen=True)
 class _StoredPictures:
-    """Opens the file at a position in a form that Pillow takes."""
+    """Returns the file at a position as a stream or a path, which Pillow can open."""
 
     files: _StoredFiles
 
@@ -189,9 +189,9 @@ class _FileColumn:
     """A column of files.
 
     Args:
-        name: of the column.
-        parts: the column of each split, which the library does not decode.
-        sizes: the size of each file in bytes, by split; 0 for a row without a file.
+        name: the name of the column.
+        parts: for each split, a ``datasets.Dataset`` with only the column, whose files are not decoded.
+        sizes: for each split, the size of each file in bytes; 0 for a row without a file.
     """
 
     name: str
@@ -200,13 +200,13 @@ class _FileColumn:
 
     @classmethod
     def of(cls, found: _HubSet, feature: Any) -> _FileColumn:
-        """Return the input column of a set, cast to a feature that is not decoded."""
+        """Return the input column of a data set, cast to ``feature``, which does not decode the files."""
         (name,) = found.columns.inputs
         raw = {split: part.select_columns([name]).cast_column(name, feature) for split, part in found.parts.items()}
         return cls(name, raw, {split: _num_bytes(part, name) for split, part in raw.items()})
 
     def items(self, found: _HubSet) -> list[Item]:
-        """Return the labelled rows with a file; the content of an item is the number of the split and the row."""
+        """Return the labelled rows with a file, as items whose content is the numbers of the split and of the row."""
         numbers = {split: number for number, split in enumerate(self.parts)}
         items = []
         for split, row, label, place in found.labelled_rows():
@@ -243,7 +243,7 @@ def _sounds(seed: int, found: _HubSet, options: ReadOptions, keys: SoundKeys) ->
 
 
 def _num_bytes(part: Any, column: str) -> list[int]:
-    """Return the size of each file, which Arrow knows without reading the file; 0 for a row without a file."""
+    """Return the size of each file in bytes, without reading the files; 0 for a row without a file."""
     import pyarrow.compute as pc
 
     stored = part.with_format("arrow")[:].column(column)
@@ -278,7 +278,7 @@ def _texts(found: _HubSet) -> Iterator[Item]:
 
 
 def _numbers(seed: int, found: _HubSet, options: ReadOptions, keys: ArrayKeys) -> Data:
-    """Read columns of numbers as a table, and a column of lists as a table, or as sequences if the lengths vary."""
+    """Read columns of numbers as a table, or a column of lists; ``_source`` says which lists are a table."""
     parts, columns = found.parts, found.columns
     splits = np.repeat(np.array([*parts]), [len(part) for part in parts.values()])
     rows = np.concatenate([np.arange(len(part)) for part in parts.values()])
@@ -306,7 +306,7 @@ def _numbers(seed: int, found: _HubSet, options: ReadOptions, keys: ArrayKeys) -
 
 
 def _inputs(found: _HubSet, samples: Candidates) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return (steps of all rows, width) numbers and the steps of each row, and drop rows without finite numbers."""
+    """Return the numbers, (steps of all rows, width), and the steps of each row; drop rows with NaN or infinity."""
     names = found.columns.inputs
     if found.columns.holds == "numbers":
         values = found.table(names)
@@ -326,11 +326,13 @@ def _source(
 ) -> tuple[Kind, TensorSource | RaggedSource]:
     """Return the kind of the samples, and their source.
 
+    Lists of numbers are a table if all have the same length; otherwise, and for lists of lists, they are sequences.
+
     Args:
         values: (steps of all samples, width).
-        lengths: (samples,) the steps of each.
-        targets: of the samples.
-        found: the set.
+        lengths: (samples,) int64, the number of steps of each sample.
+        targets: the targets of the samples.
+        found: the data set.
     """
     if found.columns.holds == "numbers":
         return "table", TensorSource((values,), targets.values)
@@ -342,10 +344,10 @@ def _source(
 
 
 def _find_task(found: _HubSet, task: Literal["auto"] | Task) -> Task:
-    """Return the task that ``dataset.task`` names, or the one that the types of the target columns show.
+    """Return the task that ``dataset.task`` names or, if it is auto, the task that fits the target columns.
 
     Raises:
-        ConfigError: the targets are not what the task needs.
+        ConfigError: the targets do not fit the task.
     """
     targets = found.columns.targets
     features = [found.features[name] for name in targets]

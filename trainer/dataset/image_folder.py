@@ -1,4 +1,4 @@
-"""Pictures of the user's own, in a folder for each class."""
+"""The user's own pictures, in one folder for each class."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NAME = "image_folder"
 
 @DATASETS.register
 def image_folder(seed: int, options: ReadOptions, **keys: Unpack[PictureKeys]) -> Data:
-    """Read every picture in the class folders under ``dataset.path``, which may be in folders of train, val and test.
+    """Read every picture in the class folders under ``dataset.path``, or in its folders train, val and test.
 
-    The fingerprint covers names and sizes in bytes: reading all of a large folder would take too long.
+    The fingerprint covers the names of the files and their sizes in bytes, as reading all pictures would take too long.
 
     Raises:
-        ConfigError: there are no class folders or too few samples, or some are bad and ``on_error`` is stop.
+        ConfigError: there are no class folders or too few samples, or there are bad samples and ``on_error`` is stop.
     """
     problems = Problems(NAME, keys["on_error"], options.report_all)
     pictures = keep_suffixes(class_folders(NAME, keys["path"], problems), SUFFIXES, "picture", problems)
@@ -39,7 +39,7 @@ def image_folder(seed: int, options: ReadOptions, **keys: Unpack[PictureKeys]) -
 
 
 def _with_bytes(items: list[Item], problems: Problems) -> Iterator[Item]:
-    """Yield the files that are not empty, with their size in bytes as ``content``."""
+    """Yield the items of files that are not empty, with the size of the file in bytes as ``content``."""
     for item in items:
         try:
             num_bytes = item.content.stat().st_size

@@ -1,4 +1,4 @@
-"""60,000 + 10,000 cursive Japanese characters of 28×28 pixels, 10 classes (Clanuwat et al. 2018)."""
+"""KMNIST: 60,000 training and 10,000 test images of cursive kana, 28×28 pixels, 10 classes (Clanuwat et al. 2018)."""
 
 from typing_extensions import Unpack
 

@@ -1,4 +1,4 @@
-"""60,000 + 10,000 hand-written digits of 28×28 pixels, 10 classes (LeCun, Cortes, Burges)."""
+"""MNIST: 60,000 training and 10,000 test images of hand-written digits, 28×28 pixels (LeCun, Cortes, Burges)."""
 
 from typing_extensions import Unpack
 

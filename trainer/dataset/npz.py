@@ -1,4 +1,4 @@
-"""Arrays of the user's own in NumPy's .npz files: tables, sequences, images."""
+"""The user's own arrays in NumPy's .npz files: tables, sequences or images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def npz(
     channels: Literal["auto", "first", "last"],
     **keys: Unpack[ArrayKeys],
 ) -> Data:
-    """Read arrays that have the samples along their first axis.
+    """Read arrays whose first axis counts the samples.
 
     Raises:
         ConfigError: an array is missing, arrays do not fit each other, or samples are bad.
@@ -61,11 +61,11 @@ def npz(
 
 
 class _JoinedArrays:
-    """The arrays of all splits, one behind the other.
+    """The arrays of all splits, concatenated.
 
     Args:
-        parts: the splits.
-        problems: takes the bad samples.
+        parts: the arrays of each split.
+        problems: collects the bad samples.
 
     Raises:
         ConfigError: the arrays of the splits do not fit each other.
@@ -82,7 +82,7 @@ class _JoinedArrays:
         self.samples = Candidates(splits, partial(self.place, "inputs"), problems)
 
     def place(self, key: str, sample: int) -> str:
-        """Return where the input, target or length of a sample is: ``file: x[17]``."""
+        """Return the place of the input, target or length of a sample, such as ``file: x[17]``."""
         for part in self._parts:
             count = len(part.arrays["inputs"])
             if sample < count:
@@ -116,10 +116,10 @@ def _join(arrays: list[Array]) -> Array:
 
 
 def _find_kind(kind: Literal["auto", "table", "sequence", "image"], arrays: _JoinedArrays) -> Kind:
-    """Return the kind of a sample, which follows from the number of axes and, with three axes, the type.
+    """Return the kind of the samples; for auto, it follows from the number of axes and, for three axes, from the dtype.
 
     Raises:
-        ConfigError: there are too few axes or too many.
+        ConfigError: the shape of the inputs does not fit any kind, or does not fit ``kind`` or ``dataset.lengths``.
     """
     shape, dtype = arrays.inputs.shape, arrays.inputs.dtype
     allowed: dict[int, tuple[Kind, ...]] = {
@@ -155,7 +155,7 @@ def _find_lengths(values: Array, arrays: _JoinedArrays) -> NDArray[np.int64] | N
 
 
 def _is_valid(values: Array, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return (samples, steps), true for steps that are not padding."""
+    """Return a (samples, steps) bool mask of the steps that are not padding."""
     return np.arange(values.shape[1]) < lengths[:, None]
 
 
@@ -174,10 +174,12 @@ def _drop_bad_inputs(values: Array, lengths: NDArray[np.int64] | None, samples: 
 
 
 def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[Task, Array]:
-    """Return the task, and (samples,) texts or numbers that name a class, or (samples, outputs) float32.
+    """Return the task and the targets of all samples, and drop the samples with bad targets.
+
+    The targets are (samples,) texts or numbers that name a class, or (samples, outputs) float32 labels or values.
 
     Raises:
-        ConfigError: the targets are not what the task needs.
+        ConfigError: the targets do not fit the task.
     """
     targets = arrays.targets
     if targets.ndim == 2 and targets.shape[1] == 1:

@@ -36,11 +36,11 @@ def synthetic(
     noise: NonNegativeFloat,
     **keys: Unpack[LoadKeys],
 ) -> Data:
-    """Generate samples around prototypes that do not depend on the seed, so that every seed has the same task.
+    """Generate samples that do not depend on the seed, which only chooses val, so that every seed has the same task.
 
-    A class is a smooth random prototype, and a sample is its prototype plus noise. With labels or values a sample is
-    a mix of all prototypes plus noise: a label says whether its prototype is added or subtracted, and a value is the
-    weight of its prototype.
+    Each class has a smooth random prototype, and a sample is the prototype of its class plus noise. For labels and
+    values, a sample is a weighted sum of all prototypes plus noise: a weight is 1 for the label 1 and -1 for the label
+    0, or is the value. For ``kind=tokens``, a class is a few random tokens instead of a prototype.
 
     Raises:
         ConfigError: the keys do not fit each other.
@@ -103,7 +103,7 @@ def _targets(task: Task, total: int, classes: int, maker: torch.Generator) -> Te
 
 
 def _numbers(targets: Tensor, shape: list[int], classes: int, noise: float, maker: torch.Generator) -> Tensor:
-    """Return (samples, *shape): the prototype of a class, or a mix for labels (±1) and values, plus noise."""
+    """Return (samples, *shape): a prototype, or a sum of prototypes weighted by labels (±1) or values, plus noise."""
     prototypes = _smooth(torch.randn(classes, *shape, generator=maker))
     if targets.ndim == 1:
         clean = prototypes[targets]
@@ -114,7 +114,7 @@ def _numbers(targets: Tensor, shape: list[int], classes: int, noise: float, make
 
 
 def _smooth(prototypes: Tensor) -> Tensor:
-    """Smooth the prototypes along the last axis, so that a convolution finds structure, and scale to unit variance."""
+    """Smooth prototypes along the last axis, so that a convolution finds structure; scale each to unit variance."""
     rows = prototypes.flatten(0, -2).unsqueeze(1)
     rows = F.avg_pool1d(rows, 3, stride=1, padding=1, count_include_pad=False)
     smooth = rows.view_as(prototypes)
@@ -122,7 +122,7 @@ def _smooth(prototypes: Tensor) -> Tensor:
 
 
 def _tokens(targets: Tensor, steps: int, classes: int, vocabulary: int, noise: float, maker: torch.Generator) -> Tensor:
-    """Return (samples, steps) tokens of the sample's classes, or with probability ``noise`` any token; 0 is padding."""
+    """Return (samples, steps) tokens of each sample's classes, or with probability ``noise`` any token but padding."""
     weights = F.one_hot(targets, classes).float() if targets.ndim == 1 else targets + 1e-6
     speaking = torch.multinomial(weights, steps, replacement=True, generator=maker)
     words = torch.randint(1, vocabulary, (classes, 8), generator=maker)
@@ -132,6 +132,6 @@ def _tokens(targets: Tensor, steps: int, classes: int, vocabulary: int, noise: f
 
 
 def _cut(inputs: Tensor, targets: Tensor, min_steps: int, maker: torch.Generator) -> RaggedSource:
-    """Cut each sample to a random number of steps, at least ``min_steps``."""
+    """Cut each sample to a random number of steps, which is at least ``min_steps``."""
     lengths = torch.randint(min_steps, inputs.shape[1] + 1, (len(inputs),), generator=maker)
     return RaggedSource(inputs[valid_steps(lengths, inputs.shape[1])], lengths, targets)

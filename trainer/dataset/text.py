@@ -1,4 +1,4 @@
-"""Texts of the user's own: columns of a table, lines of a class, or documents of a class."""
+"""The user's own texts: in columns of a table, in one file for each class, or in one folder for each class."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def text(
     """Read texts as sequences of tokens, each with a class.
 
     Raises:
-        ConfigError: nothing of a known format is there, or samples are bad.
+        ConfigError: as ``find_texts`` and ``token_data``.
     """
     problems = Problems("text", keys["on_error"], options.report_all)
     columns = TextColumns(input, target, header, delimiter)

@@ -1,4 +1,4 @@
-"""The registry of devices: component(*, keys) returns a torch.device, or a ``Placement`` for several."""
+"""The registry of devices: ``component(*, keys)`` returns a ``torch.device``, or a ``Placement`` on several devices."""
 
 from trainer.config.registry import Registry
 

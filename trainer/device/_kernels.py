@@ -13,19 +13,19 @@ def choose_kernels(deterministic: bool) -> None:
     """Choose deterministic kernels, or the fastest ones."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS is not deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # a debugging aid that costs time in every step
+    # filling uninitialised memory is a debugging aid that costs time in every step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Let GPUs round float32 to a 10-bit mantissa before they multiply; torch's convolutions do so by default."""
+    """Allow or forbid TF32 (multiplying float32 with a 10-bit mantissa); torch allows it in convolutions by default."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Return the precision; ``auto`` is bf16 on a GPU that computes in bf16, else fp32.
+    """Return the precision; ``auto`` is bf16 on a GPU with native bf16, else fp32.
 
     Raises:
         ConfigError: the device does not support the precision.

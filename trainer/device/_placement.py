@@ -15,7 +15,7 @@ from trainer.checkpoint import Stateful as Stateful
 
 @dataclass(frozen=True)
 class Placement:
-    """The placement of a model on one device; replicated and sharded models override the methods.
+    """The placement of a model on one device; subclasses place replicated and sharded models.
 
     Args:
         device: the device of this process.
@@ -26,15 +26,15 @@ class Placement:
     processes: bool = False
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Change the layers of a model that has just been built, before the optimizer gets its parameters."""
+        """Return a newly built model, with layers adapted to the placement; the optimizer is built afterwards."""
         return model
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
-        """Return the module that training calls instead of ``model``; called once, when the processes are connected.
+        """Return the module that training calls instead of ``model``; called once, after the processes are connected.
 
         Args:
             model: the prepared model on the device.
-            averaged: the model of the averaged weights, or None.
+            averaged: the model with the averaged weights, or None without ``ema``.
             optimizer: the optimizer of ``model``, before its first step.
         """
         return model
@@ -46,9 +46,9 @@ class Placement:
 
         Args:
             wrapped: the module that ``wrap`` has returned.
-            last: whether this is the last micro-batch of the batch, after which gradients are exchanged.
+            last: whether this is the last micro-batch of the batch, in which the processes exchange gradients.
             counts: whether this process has samples of the micro-batch.
-            all_count: whether every process has.
+            all_count: whether every process has samples of every micro-batch of the batch.
         """
         return contextlib.nullcontext()
 
@@ -57,7 +57,7 @@ class Placement:
         return torch.inference_mode()
 
     def gathered(self, item: nn.Module | torch.optim.Optimizer) -> Stateful:
-        """Return a view of a model or optimizer whose state dict is that of one on a single device."""
+        """Return an object whose state dict is the one that ``item`` would have on a single device."""
         return item
 
     def shards(self, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -65,14 +65,14 @@ class Placement:
         return list(parameters)
 
     def full(self, value: Tensor) -> Tensor:
-        """Return a value that was computed from all shards as a plain tensor."""
+        """Return a value as a plain tensor, even if it was computed from sharded tensors."""
         return value
 
 
 def for_kernels(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Adapt the state dict of an optimizer to an optimizer of the same weights that may use other kernels.
+    """Adapt the state dict of an optimizer to another optimizer of the same weights that may use other kernels.
 
-    State tensors get the strides of their weights, because the fused kernels of the CPU do not check them.
+    State tensors get the strides of their weights, because the fused CPU kernels do not check strides.
 
     Args:
         state: the state dict to load.

@@ -1,4 +1,4 @@
-"""What ddp and fsdp share: the device and threads of a process, and batch normalisation over all processes."""
+"""Code shared by ddp and fsdp: the device and threads of a process, and batch normalisation over all processes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def device_of_this_process(processes: int | Literal["auto"], threads: int | None
     """Return the GPU with the local rank of this process, or the CPU if the machine has no GPU.
 
     Args:
-        processes: the number of processes in the config.
+        processes: the value of ``device.processes`` in the config.
         threads: the number of threads of this process; None divides the cores between the processes of the machine,
             unless OMP_NUM_THREADS is set.
 
     Raises:
-        ConfigError: torchrun has started another number of processes, or there are fewer GPUs than processes.
+        ConfigError: this process has no rank, torchrun has started another number of processes, or there are fewer
+            GPUs than processes.
     """
     world = current_world()
     if world is None:
@@ -48,11 +49,11 @@ def device_of_this_process(processes: int | Literal["auto"], threads: int | None
 
 @dataclass
 class MicroBatch:
-    """The micro-batch under way, as batch normalisation needs to know it.
+    """The properties of the current micro-batch that batch normalisation depends on.
 
     Args:
-        counts: whether this process has samples of it.
-        all_count: whether every process has.
+        counts: whether this process has samples of the micro-batch.
+        all_count: whether every process has samples of every micro-batch of the batch.
     """
 
     counts: bool = True
@@ -64,7 +65,7 @@ class MultiProcess(Placement):
     """The placement of a model that several processes train.
 
     Args:
-        sync_batchnorm: normalise over the samples of all processes, and not over each process's share of them.
+        sync_batchnorm: whether batch normalisation uses the samples of all processes, not only those of its own.
     """
 
     sync_batchnorm: bool = True
@@ -92,9 +93,9 @@ class MultiProcess(Placement):
 
 
 class _SyncBatchNorm(_BatchNorm):
-    """Batch normalisation (Ioffe and Szegedy 2015) over the samples of all processes that count.
+    """Batch normalisation (Ioffe and Szegedy 2015) over the samples of all processes, also on the CPU.
 
-    ``nn.SyncBatchNorm`` needs GPUs.
+    A process without samples of a micro-batch takes part, but does not change the statistics.
     """
 
     micro_batch: MicroBatch
@@ -110,7 +111,7 @@ class _SyncBatchNorm(_BatchNorm):
 
 
 class _FastSyncBatchNorm(nn.SyncBatchNorm):
-    """``nn.SyncBatchNorm``, except for micro-batches in which not every process has samples."""
+    """``nn.SyncBatchNorm``, except in batches with a micro-batch of which some process has no samples."""
 
     micro_batch: MicroBatch
 
@@ -122,7 +123,7 @@ class _FastSyncBatchNorm(nn.SyncBatchNorm):
 
 
 def _normalised(module: _BatchNorm, inputs: Tensor, micro_batch: MicroBatch) -> Tensor:
-    """Normalise (batch, channels, …) with float32 statistics of all processes, whatever the precision."""
+    """Normalise ``inputs`` (batch, channels, …) with statistics over all processes, computed in float32."""
     values = inputs.float()
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     shape = [1, -1, *[1] * (inputs.ndim - 2)]

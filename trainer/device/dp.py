@@ -33,7 +33,7 @@ def dp(*, gpus: list[int] | None) -> Placement:
 
 @dataclass(frozen=True)
 class DataParallelPlacement(Placement):
-    """The weights are on the first GPU, and are copied to the other GPUs in every forward pass."""
+    """The placement of a model on the first GPU, from which every forward pass copies it to the other GPUs."""
 
     gpus: tuple[int, ...] = ()
 

@@ -43,7 +43,7 @@ def fsdp(
 
 @dataclass(frozen=True)
 class Sharded(MultiProcess):
-    """The placement of a model with a shard in every process."""
+    """The placement of a model that is sharded over all processes."""
 
     def prepare(self, model: nn.Module) -> nn.Module:
         # only contiguous weights can be sharded
@@ -88,7 +88,7 @@ class Sharded(MultiProcess):
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the modules that are gathered at a time: each layer with weights of its own, the model last."""
+    """Yield the modules to shard, each gathered as a unit: every layer with weights of its own, then the model."""
     for module in model.modules():
         if module is not model and any(True for _ in module.parameters(recurse=False)):
             yield module
@@ -96,9 +96,10 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
 
 
 class _Gathered:
-    """A sharded model or optimizer with the state dict of an unsharded one; all processes have to call it together.
+    """A sharded model or optimizer with the state dict of an unsharded one; its methods are collective calls.
 
-    ``torch.distributed.checkpoint.state_dict`` names the state of an optimizer by weight, where checkpoints number it.
+    ``torch.distributed.checkpoint.state_dict`` is not used, because its optimizer states have parameter names as keys,
+    and checkpoints have parameter numbers.
     """
 
     def __init__(self, item: nn.Module | torch.optim.Optimizer) -> None:
@@ -121,7 +122,7 @@ class _Gathered:
 
 
 def _shard(value: Any, like: Tensor) -> Any:
-    """Shard a tensor like another one of the same shape; return any other value unchanged."""
+    """Shard a tensor in the same way as ``like``, a tensor of the same shape; return any other value unchanged."""
     if not (isinstance(value, Tensor) and isinstance(like, DTensor) and value.shape == like.shape):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

@@ -1,4 +1,4 @@
-"""Draw a confusion matrix with Pillow: importing matplotlib at the end of each run would take a second."""
+"""Draw a confusion matrix with Pillow, because importing matplotlib would add a second to the end of each run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ MARGIN, FONT_SIZE, MAX_NAMED = 90, 13, 40
 
 
 def draw_confusion(counts: Tensor, classes: Sequence[str]) -> Tensor:
-    """Draw counts as shades, each divided by the sum of its row, with numbers and names for up to 40 classes.
+    """Draw each count, divided by the sum of its row, as a shade of blue.
+
+    The counts and the class names are printed if there are at most 40 classes.
 
     Args:
-        counts: (classes, classes) integers: [true class, predicted class].
+        counts: (classes, classes) integers, [true class, predicted class].
         classes: the names of the classes.
 
     Returns:
-        (3, height, width) uint8.
+        the RGB image, (3, height, width) uint8.
     """
     num_classes = len(classes)
     cell = 34 if num_classes <= MAX_NAMED else max(1, 1200 // num_classes)

@@ -1,4 +1,4 @@
-"""The logger of metrics.jsonl, which every run has: a line for each logged point."""
+"""The logger that writes metrics.jsonl in every run: one line for each logged point."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ log = logging.getLogger("trainer")
 
 
 class JSONL(Logger):
-    """Writes ``{"step": …, "epoch": …, "train/loss": …}`` without buffering; inf and NaN become null.
+    """Write lines ``{"step": …, "epoch": …, "train/loss": …}`` without buffering; inf and NaN become null.
 
-    A line that a full disk does not take is written with the next line, so the file has every line and no half lines.
-
-    Args:
-        run_dir: the folder of the file.
+    A line that cannot be written because the disk is full is written together with the next line, so that no line is
+    lost and the file contains only complete lines.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -35,12 +33,12 @@ class JSONL(Logger):
         self._flush()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the size of the file in bytes."""
+        """Write pending lines, and return the size of the file in bytes."""
         self._flush()
         return {"size": self._file.tell()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Cut off the lines that were logged after the checkpoint."""
+        """Remove the lines that were logged after the checkpoint."""
         size, wanted = self._file.seek(0, 2), state.get("size", 0)
         if size < wanted:
             log.warning("warning  %s is shorter than it was: points are missing", self._path)

@@ -1,4 +1,4 @@
-"""The logger of metrics.csv: a table with a row for each logged point."""
+"""The CSV logger: a table with one row for each logged point."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ FileName = Annotated[
 ]
 
 
-Point = dict[str, float | str]  # values that were read back from the file are texts
+Point = dict[str, float | str]  # values that were read from an existing file are strings
 
 
 @LOGGERS.register
 class CSV(Logger):
-    """Appends a row for each point; a point with a new column rewrites the file.
+    """Append a row for each point; rewrite the file if a point has a new column.
 
     Args:
         run_dir: the folder of the file.
@@ -41,10 +41,10 @@ class CSV(Logger):
         self._path = run_dir / file
         self._columns = ["step", "epoch"]
         self._rows: list[Point] = []
-        self._complete = True  # whether the file has every row, as it has not after a full disk
+        self._complete = True  # whether the file has every row; False after a failed write
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
-        """Append a row, with empty cells for missing values."""
+        """Append a row; leave the cells of missing values empty."""
         row: Point = {"step": step, "epoch": epoch, **values}
         new = [name for name in row if name not in self._columns]
         self._columns += new
@@ -58,13 +58,13 @@ class CSV(Logger):
             self._complete = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Complete the file if necessary, and return the number of rows."""
+        """Rewrite the file if rows are missing, and return the number of rows."""
         if not self._complete:
             self._rewrite()
         return {"rows": len(self._rows)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keep the rows that the file had at the checkpoint."""
+        """Read the rows that the file had at the checkpoint, and remove later rows from the file."""
         wanted, rows, columns = state.get("rows", 0), list[dict[str, str]](), list(self._columns)
         if self._path.is_file():
             try:
@@ -86,7 +86,7 @@ class CSV(Logger):
         return [self._path] if self._rows else []
 
     def _rewrite(self) -> None:
-        """Write the whole file atomically, so that a kill loses no rows."""
+        """Write the whole file atomically, so that no rows are lost if the process is killed."""
         self._complete = False
 
         def fill(path: Path) -> None:

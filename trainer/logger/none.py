@@ -1,4 +1,4 @@
-"""The logger that writes nothing."""
+"""The logger that writes no files of its own."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ from trainer.logger import LOGGERS, Logger
 
 @LOGGERS.register
 def none(run_dir: Path) -> Logger:
-    """Return a logger that adds nothing to the files of every run."""
+    """Return a logger that writes nothing in addition to the files that every run writes."""
     return Logger()

@@ -22,35 +22,35 @@ log = logging.getLogger("trainer")
 
 @LOGGERS.register
 class Tensorboard(Logger):
-    """Writes event files under ``tensorboard/``.
+    """Write event files to the folder ``tensorboard`` of the run directory.
 
-    Each split has its own writer, and the splits share their tags, so that TensorBoard overlays the curves of train
-    and val. Values without a split (learning rate, gradient norm, speed, memory, images, hyper-parameters) go to the
-    folder itself.
+    Each split has its own writer and subfolder, and all splits use the same tags, so that TensorBoard shows the curves
+    of train and val in one chart. Values without a split (learning rate, gradient norm, speed, memory, images,
+    hyper-parameters) are written to the folder itself.
 
     Args:
-        run_dir: the parent of the folder.
+        run_dir: the run directory.
         images: the number of training images to show.
     """
 
     def __init__(self, run_dir: Path, *, images: NonNegativeInt) -> None:
         self._folder, self._images = run_dir / "tensorboard", images
         self._writers: dict[str, SummaryWriter] = {}
-        self._samples: Tensor | None = None  # images that are not drawn yet
+        self._samples: Tensor | None = None  # images that have not been written yet
 
     def log(self, values: Mapping[str, float], step: int, epoch: int) -> None:
         """Write a scalar for each value."""
         self._show_samples()
         for name, value in values.items():
             split, _, metric = name.rpartition("/")
-            if split == "epoch":  # "epoch" is not a split
+            if split == "epoch":  # the prefix "epoch" is not a split
                 split, metric = "", name
             self._writer(split).add_scalar(metric, value, step)
 
     def log_samples(self, images: Tensor) -> None:
-        """Keep images, to show them as a grid with the first point: until then, training would wait for the drawing.
+        """Keep the images until the first point is logged, so that writing them does not delay the start of training.
 
-        Each image is stretched to the full range of grey.
+        The images are written as a grid, each with its values scaled to [0, 1].
         """
         if self._images > 0 and images.shape[1] in (1, 3):
             self._samples = images[: self._images].float()
@@ -66,7 +66,7 @@ class Tensorboard(Logger):
         self._writer("").add_image("confusion/test", draw_confusion(counts, classes))
 
     def finish(self, hyperparameters: Mapping[str, bool | float | str], results: Mapping[str, float]) -> None:
-        """Write a row of the HParams tab: the settings and the final metrics."""
+        """Write the settings and the final metrics as a row of the HParams tab."""
         from torch.utils.tensorboard.summary import hparams
 
         writer = self._writer("")
@@ -76,14 +76,14 @@ class Tensorboard(Logger):
             writer.add_scalar(name, value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Flush, and return the size of every event file in bytes."""
+        """Flush the writers, and return the size of every event file in bytes."""
         self._show_samples()
         for writer in self._writers.values():
             writer.flush()
         return {"sizes": {self._name(path): path.stat().st_size for path in self.paths()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Cut off the events that were written after the checkpoint; later events go to new files."""
+        """Remove the events that were written after the checkpoint; new events are written to new files."""
         self.close()
         self._writers.clear()
         sizes = state.get("sizes", {})
@@ -113,7 +113,7 @@ class Tensorboard(Logger):
 
     def _writer(self, split: str) -> SummaryWriter:
         if split not in self._writers:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not needed for the first steps
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, so only when the first value is written
 
             self._writers[split] = SummaryWriter(str(self._folder / split))
         return self._writers[split]

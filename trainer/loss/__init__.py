@@ -13,19 +13,19 @@ LOSSES = Registry("loss", __path__)
 
 
 class Loss(Protocol):
-    """The interface of a loss, besides that of nn.Module."""
+    """The interface of a loss, in addition to that of nn.Module."""
 
-    num_outputs: int  # outputs of the model for one sample
+    num_outputs: int  # the number of outputs of the model for one sample
     sigmoid: bool  # True if the loss takes probabilities, so that the model has to end in a sigmoid
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of float32 outputs (batch, num_outputs) as a scalar."""
+        """Return the mean loss of a batch as a scalar; the outputs are (batch, num_outputs) float32."""
 
     def size(self, targets: Tensor) -> Tensor | int:
-        """Return the divisor of the mean; mean losses times their sizes can be added over batches."""
+        """Return the divisor of the mean loss; the products of loss and size can be summed over batches."""
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Return probabilities (batch, classes) or (batch, labels), or values (batch, values).
 
-        A loss that does not define probabilities returns values for classes, too.
+        A loss without probabilities, such as mse, returns values for classes, too.
         """

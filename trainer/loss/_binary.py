@@ -1,4 +1,4 @@
-"""The base of the binary cross entropies."""
+"""The base class of the binary cross entropies."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from trainer.spec import Spec
 
 
 class BinaryLoss(nn.Module):
-    """A mean over samples and labels, for two classes or several labels.
+    """A binary loss for two classes or several labels, averaged over samples and labels.
 
-    Outputs are (batch, 1) for the second of two classes, with targets (batch,) of 0 and 1 or shares (batch, 2); or
-    outputs and targets are (batch, labels).
+    For two classes, outputs are (batch, 1) for the second class, and targets are classes (batch,) or shares (batch, 2).
+    For labels, outputs and targets are (batch, labels).
 
     Args:
         spec: data with two classes or with labels.
         name: the name of the loss, for messages.
-        function: from outputs and float32 targets of the same shape to their mean loss.
+        function: returns the mean loss of outputs and float32 targets of the same shape.
         sigmoid: True if outputs are probabilities, False if they are logits.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The base of the losses over classes, with class weights."""
+"""The base class of the losses for classification, with class weights."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ ClassWeights = list[float] | Literal["balanced"] | None
 
 
 class ClassLoss(nn.Module):
-    """A loss of (batch, classes) logits, with a weighted mean over the samples.
+    """A loss of logits, (batch, classes), with a weighted mean over the samples.
 
-    Targets are (batch,) class numbers or (batch, classes) shares. The weight of a sample with shares is the mean of
-    its classes' weights.
+    Targets are class numbers (batch,) or shares of the classes (batch, classes). The weight of a sample is that of its
+    class; with shares, the sum of the weights of the classes times their shares.
 
     Args:
         spec: classification data.
         name: the name of the loss, for messages.
-        weight: None, one number for each class, or "balanced": samples / (classes * samples of the class), as in
-            scikit-learn (King and Zeng 2001).
+        weight: None for equal weights, one number for each class, or "balanced" for samples / (classes * samples of the
+            class), as in scikit-learn (King and Zeng 2001).
 
     Raises:
-        ConfigError: the data has no classes, the number of weights is wrong, or a class without a sample is balanced.
+        ConfigError: the task is not classification, the number of weights is wrong, or the weights are to be balanced
+            although a class has no samples.
     """
 
     sigmoid = False
@@ -43,7 +44,7 @@ class ClassLoss(nn.Module):
         self.register_buffer("weight", _class_weights(weight, spec))
 
     def size(self, targets: Tensor) -> Tensor | int:
-        """Return the sum of the samples' weights."""
+        """Return the sum of the weights of the samples."""
         if self.weight is None:
             return targets.shape[0]
         return self.weight[targets].sum() if targets.ndim == 1 else (targets * self.weight).sum()
@@ -54,7 +55,7 @@ class ClassLoss(nn.Module):
 
 
 def _class_weights(weight: ClassWeights, spec: Spec) -> Tensor | None:
-    """Return the weights of the classes as float32, (classes,), or None for equal weights."""
+    """Return the weights of the classes, (classes,) float32, or None for equal weights."""
     if weight is None:
         return None
     if weight == "balanced":

@@ -1,4 +1,4 @@
-"""The base of the losses over values."""
+"""The base class of the losses for regression."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from trainer.spec import Spec
 
 
 class ValueLoss(nn.Module):
-    """A mean over samples and values; class numbers are converted to one-hot values.
+    """A loss that is averaged over samples and values.
 
-    Outputs are (batch, values); targets are (batch, values) or (batch,) class numbers. If the spec has the mean and
-    standard deviation of the targets, outputs and loss refer to standardised targets. Targets and scores always keep
-    the units of the data.
+    Outputs are (batch, values). Targets are values (batch, values) or class numbers (batch,), which are converted to
+    one-hot values. If the spec has the mean and standard deviation of the targets, outputs and loss are in standardised
+    units. Targets and scores are always in the units of the data.
 
     Args:
         spec: any data; classes and labels are treated as values.
-        function: from outputs and float32 targets, both (batch, values), to their mean loss.
+        function: returns the mean loss of outputs and float32 targets, both (batch, values).
     """
 
     sigmoid = False

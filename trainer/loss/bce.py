@@ -9,5 +9,5 @@ from trainer.spec import Spec
 
 @LOSSES.register
 def bce(spec: Spec) -> BinaryLoss:
-    """Return torch's BCEWithLogitsLoss for two classes or several labels."""
+    """Return the loss of torch's BCEWithLogitsLoss for two classes or several labels."""
     return BinaryLoss(spec, "bce", F.binary_cross_entropy_with_logits, sigmoid=False)

@@ -14,12 +14,12 @@ from trainer.spec import Spec
 
 @LOSSES.register
 def bce_prob(spec: Spec) -> BinaryLoss:
-    """Return torch's BCELoss for two classes or several labels; the model ends in a sigmoid."""
+    """Return the loss of torch's BCELoss for two classes or several labels; the model ends in a sigmoid."""
     return BinaryLoss(spec, "bce_prob", _mean, sigmoid=True)
 
 
 def _mean(outputs: Tensor, targets: Tensor) -> Tensor:
-    # torch raises an error if an output is NaN. As with every other loss, the result has to be NaN instead, so that
-    # the run can report where the NaN appeared first.
+    # torch raises an error if an output is NaN. The result has to be NaN instead, as with every other loss, so that the
+    # run can report where the NaN appeared first.
     mean = F.binary_cross_entropy(outputs.nan_to_num(), targets)
     return mean.masked_fill(outputs.isnan().any(), math.nan)

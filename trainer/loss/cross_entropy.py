@@ -17,8 +17,9 @@ from trainer.spec import Spec
 class CrossEntropy(ClassLoss):
     """``-log softmax(outputs)[class]`` with label smoothing (Szegedy et al. 2016) and class weights, as in torch.
 
-    Outputs are (batch, classes) logits; targets are (batch,) class numbers or (batch, classes) shares. The weighted
-    mean is also taken over shares, where torch divides by the number of samples.
+    Outputs are logits (batch, classes). Targets are class numbers (batch,) or shares of the classes (batch, classes).
+    The mean over the samples is weighted in both cases, whereas torch divides by the number of samples if targets are
+    shares.
     """
 
     def __init__(

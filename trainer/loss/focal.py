@@ -17,9 +17,9 @@ from trainer.spec import Spec
 class Focal(ClassLoss):
     """``-(1 - p) ** gamma * log p``, where p is the softmax probability of the true class (Lin et al. 2017, eq. 4).
 
-    Outputs are (batch, classes) logits; targets are (batch,) class numbers or (batch, classes) shares, for which the
-    losses of the classes are summed. The class weights are the paper's alpha. The mean is weighted, so that
-    ``gamma=0`` is cross entropy.
+    Outputs are logits (batch, classes). Targets are class numbers (batch,) or shares of the classes (batch, classes).
+    With shares, the loss of a sample is the sum of the losses of the classes times their shares. The class weights are
+    alpha in the paper. The mean over the samples is weighted, so that ``gamma=0`` is cross entropy.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class Focal(ClassLoss):
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         shares = F.one_hot(targets, self.num_outputs) if targets.ndim == 1 else targets
         log_p = outputs.log_softmax(1)
-        # 1 - p is computed with expm1 for its precision, and clamped because the gradient of 0 ** gamma is infinite
-        # for gamma < 1.
+        # expm1 computes 1 - p precisely for p near 1. The result is clamped because the gradient of 0 ** gamma is
+        # infinite for gamma < 1.
         losses = -shares * ((-log_p.expm1()).clamp_min(1e-12) ** self.gamma) * log_p
         if self.weight is not None:
             losses = losses * self.weight

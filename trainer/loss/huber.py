@@ -12,5 +12,8 @@ from trainer.spec import Spec
 
 @LOSSES.register
 def huber(spec: Spec, *, delta: PositiveFloat) -> ValueLoss:
-    """Return ``d**2 / 2`` for differences ``|d| <= delta``, else ``delta * (|d| - delta / 2)`` (Huber 1964)."""
+    """Return the loss ``d**2 / 2`` if ``|d| <= delta``, else ``delta * (|d| - delta / 2)`` (Huber 1964).
+
+    d is the difference between output and target.
+    """
     return ValueLoss(spec, partial(F.huber_loss, delta=delta))

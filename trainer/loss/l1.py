@@ -9,5 +9,5 @@ from trainer.spec import Spec
 
 @LOSSES.register
 def l1(spec: Spec) -> ValueLoss:
-    """Return the mean of the absolute differences."""
+    """Return the loss that is the mean of the absolute differences."""
     return ValueLoss(spec, F.l1_loss)

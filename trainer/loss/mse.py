@@ -9,5 +9,5 @@ from trainer.spec import Spec
 
 @LOSSES.register
 def mse(spec: Spec) -> ValueLoss:
-    """Return the mean of the squared differences."""
+    """Return the loss that is the mean of the squared differences."""
     return ValueLoss(spec, F.mse_loss)

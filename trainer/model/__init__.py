@@ -1,7 +1,7 @@
 """The registry of models.
 
-``Component(spec, *, keys)`` is an nn.Module. It is called with ``(inputs)``, or with ``(inputs, lengths)`` if the
-number of steps varies, and returns (batch, ``spec.num_outputs``).
+``Component(spec, *, keys)`` returns an nn.Module. The module is called with ``(inputs)``, or with ``(inputs, lengths)``
+if the number of steps varies, and returns (batch, ``spec.num_outputs``).
 """
 
 from trainer.config.registry import Registry

@@ -1,7 +1,8 @@
-"""Recurrent layers in the form of exported models, for any number of steps.
+"""Recurrent layers for exported models, with a dynamic number of steps.
 
-Tracing the layers that are used in training would unroll them to the number of steps of the example. Instead, a layer
-is one operator in ONNX (onnx.ai/onnx/operators, LSTM and GRU) and a loop over the steps in ``torch.export``.
+Tracing the layers that training uses would unroll them to the number of steps of the example. In an exported model, a
+layer is therefore one operator in ONNX (onnx.ai/onnx/operators, LSTM and GRU) and a loop over the steps in
+``torch.export``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from trainer.data.sources import valid_steps
 
-# For each of ONNX's gates (i o f c; z r h) the number of the gate in torch's weights.
+# For each gate in ONNX's order (i o f c for an LSTM, z r h for a GRU), the index of the gate in torch's weights.
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "gru_before": (1, 0, 2)}
 
 
@@ -25,10 +26,10 @@ class Direction:
     """The weights of one direction of one layer, with the gates stacked in torch's order.
 
     Args:
-        weight_in: weights of the inputs, (gates * hidden, width).
-        weight: weights of the state, (gates * hidden, hidden).
-        bias_in: bias of the product with the inputs, (gates * hidden,).
-        bias: bias of the product with the state, (gates * hidden,); None for zeros.
+        weight_in: the weights of the inputs, (gates * hidden, width).
+        weight: the weights of the state, (gates * hidden, hidden).
+        bias_in: the bias that is added to the product with the inputs, (gates * hidden,).
+        bias: the bias that is added to the product with the state, (gates * hidden,); None for zeros.
     """
 
     weight_in: Tensor
@@ -37,20 +38,22 @@ class Direction:
     bias: Tensor | None = None
 
 
-LayerKind = Literal["lstm", "gru", "gru_before"]  # gru_before: the reset gate acts before the product with the state
-LayerState = tuple[Tensor, ...]  # the state of a GRU, or the state and cell of an LSTM; (batch, hidden) each
+LayerKind = Literal["lstm", "gru", "gru_before"]  # gru_before: a GRU that applies the reset gate before the product
+LayerState = tuple[Tensor, ...]  # (state,) of a GRU, or (state, cell) of an LSTM, each (batch, hidden)
 
 
 def exported_states(
     kind: LayerKind, layers: Sequence[Sequence[Direction]], sequence: Tensor, lengths: Tensor | None
 ) -> Tensor:
-    """Return the state of the last layer after each sample's last valid step, (batch, directions * hidden).
+    """Return the state of the last layer after the last valid step of each sample, (batch, directions * hidden).
+
+    The last step of the backward direction is the first step of the sequence.
 
     Args:
         kind: the kind of all layers.
-        layers: for each layer its forward direction, followed by its backward direction if it has one.
+        layers: for each layer, its forward direction and, if it is bidirectional, its backward direction.
         sequence: (batch, steps, width), padded to the longest of ``lengths``.
-        lengths: valid steps of each sample, (batch,) int64; None if all steps are valid.
+        lengths: the number of valid steps of each sample, (batch,) int64; None if all steps are valid.
     """
     run_layer = _run_as_operator if torch.onnx.is_in_onnx_export() else _run_as_loop
     steps = sequence.transpose(0, 1)
@@ -61,7 +64,7 @@ def exported_states(
 
 
 def directions_of(layer: nn.RNNBase) -> list[list[Direction]]:
-    """Return the weights of a recurrent module of torch, layer by layer, for ``exported_states``."""
+    """Return the weights of a recurrent module of torch, as the argument ``layers`` of ``exported_states``."""
     weights = [Direction(*each) for each in layer.all_weights]
     number = 1 + layer.bidirectional
     return [weights[at : at + number] for at in range(0, len(weights), number)]
@@ -73,7 +76,7 @@ def _run_as_operator(
     """Run one layer over (steps, batch, width) as an ONNX operator.
 
     Returns:
-        the states after each step, (steps, batch, directions * hidden), and the last ones,
+        the states after each step, (steps, batch, directions * hidden), and the states after the last valid steps,
         (batch, directions * hidden).
     """
     from torch.onnx import ops
@@ -110,10 +113,10 @@ def _run_as_operator(
 def _run_as_loop(
     kind: LayerKind, directions: Sequence[Direction], steps: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer over (steps, batch, width) as a loop; a sample's state does not change in a step of padding.
+    """Run one layer over (steps, batch, width) as a loop; padding does not change the state of a sample.
 
     Returns:
-        the states after each step, (steps, batch, directions * hidden), and the last ones,
+        the states after each step, (steps, batch, directions * hidden), and the states after the last valid steps,
         (batch, directions * hidden).
     """
     from torch._higher_order_ops.scan import scan  # the only loop that torch.export supports
@@ -142,9 +145,9 @@ def _run_as_loop(
 
 
 def _step(kind: LayerKind, weights: Direction) -> Callable[[LayerState, Tensor], LayerState]:
-    """Return a function from a state and the weighted inputs, (batch, gates * hidden), to the next state.
+    """Return a function that maps a state and the weighted inputs, (batch, gates * hidden), to the next state.
 
-    The formulas are those of ``torch.nn.LSTM``, ``torch.nn.GRU`` and ``reset_before_steps``.
+    The formulas are those of ``torch.nn.LSTM``, ``torch.nn.GRU`` and, for ``gru_before``, ``reset_before_steps``.
     """
     hidden = weights.weight.shape[1]
 

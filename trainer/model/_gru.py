@@ -1,8 +1,8 @@
-"""The steps of a gated recurrent unit on a CPU, with a backward pass written by hand.
+"""The steps of a gated recurrent unit on a CPU, with a handwritten backward pass.
 
-Autograd keeps a graph of every step and accumulates the gradient of each weight step by step. In this module a
-backward step is three in-place operations, and the gradient of a weight is one product over all steps. Samples of
-varying length are packed as in ``torch.nn.utils.rnn.PackedSequence``, so that no step is computed for padding.
+Autograd would record a graph of every step and accumulate the gradient of each weight step by step. In this module a
+backward step is a few operations, mostly in place, and the gradient of a weight is one matrix product over all steps.
+Samples of varying length are packed as in ``torch.nn.utils.rnn.PackedSequence``, so that padding costs nothing.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.ate
 
 
 def reset_after_steps(inputs: Tensor, weight: Tensor, bias: Tensor, sizes: Sequence[int], backwards: bool) -> States:
-    """Run the steps of torch's and cuDNN's GRU: the reset gate acts after the product with the state.
+    """Run the steps of the GRU of torch and cuDNN, which applies the reset gate after the product with the state.
 
     r = σ(x_r + W_r h), z = σ(x_z + W_z h), n = tanh(x_n + r ⊙ (W_n h + b_n)), h' = (1 - z) ⊙ n + z ⊙ h.
 
     Args:
-        inputs: x_r, x_z and x_n with the biases of the gates, packed, (steps of all samples, 3 * hidden).
+        inputs: x_r, x_z and x_n including the biases of r and z, packed, (steps of all samples, 3 * hidden).
         weight: W_r, W_z and W_n, (3 * hidden, hidden).
         bias: b_n, (hidden,).
-        sizes: the number of samples that have each step, in descending order.
-        backwards: run from each sample's last step to its first.
+        sizes: for each step, the number of samples that have this step, in descending order.
+        backwards: run from the last step of each sample to its first step.
 
     Returns:
         the state after each step, packed, (steps of all samples, hidden), and the last state of each sample, (batch,
-        hidden); in the precision of the weights, also under autocast.
+        hidden). Both have the dtype of the weights, also under autocast.
     """
     with torch.autocast(inputs.device.type, enabled=False):
         states: States = _ResetAfterFunction.apply(inputs.to(weight.dtype), weight, bias, sizes, backwards)  # type: ignore[no-untyped-call]
@@ -42,11 +42,11 @@ def reset_after_steps(inputs: Tensor, weight: Tensor, bias: Tensor, sizes: Seque
 
 
 def reset_before_steps(inputs: Tensor, weight: Tensor, sizes: Sequence[int], backwards: bool) -> States:
-    """Run the steps of the GRU as first published: the reset gate acts on the state before the product.
+    """Run the steps of the GRU as first published, which applies the reset gate to the state before the product.
 
     r = σ(x_r + W_r h), z = σ(x_z + W_z h), n = tanh(x_n + W_n (r ⊙ h)), h' = (1 - z) ⊙ n + z ⊙ h.
 
-    The arguments and results are those of ``reset_after_steps``; the inputs include all biases.
+    The arguments and results are those of ``reset_after_steps``, except that the inputs include all biases.
     """
     with torch.autocast(inputs.device.type, enabled=False):
         states: States = _ResetBeforeFunction.apply(inputs.to(weight.dtype), weight, sizes, backwards)  # type: ignore[no-untyped-call]
@@ -60,7 +60,7 @@ class _ResetAfterFunction(Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, sizes: Sequence[int], backwards: bool
     ) -> States:
-        """Run all steps; W_n h + b_n is kept for the backward pass."""
+        """Run all steps, and keep W_n h + b_n for the backward pass."""
         of_candidate = weight[2 * weight.shape[1] :].t()
 
         def candidate(step: Tensor, reset: Tensor, state: Tensor, kept: Tensor, out: Tensor) -> None:
@@ -74,15 +74,15 @@ class _ResetAfterFunction(Function):
         """Return the gradients of the arguments of ``forward`` from those of its two results."""
         weight, reset, update, products, candidates, before = saved_tensors(ctx)
         steps, hidden = before.shape
-        # derivatives of the state with respect to W_n h + b_n and to the arguments of r, z and n; a step multiplies
-        # them with the gradient of its state
+        # derivatives of the state with respect to W_n h + b_n and to the preactivations of r, z and n; the loop below
+        # multiplies them by the gradient of the state
         factors = before.new_empty(steps, 4, hidden)
         to_product, to_reset, to_update, to_candidate = factors.unbind(1)
         torch.mul(tanh_backward(1 - update, candidates, grad_input=to_candidate), reset, out=to_product)
         sigmoid_backward(products * to_candidate, reset, grad_input=to_reset)
         sigmoid_backward(before - candidates, update, grad_input=to_update)
         turned = torch.cat([weight[2 * hidden :], weight[: 2 * hidden]])
-        flat = factors.view(steps, -1)  # becomes the gradients, step by step
+        flat = factors.view(steps, -1)  # the loop turns the derivatives into gradients, step by step
         for rows, of_state in walk_back(ctx, before, of_states, of_last):
             factors[rows].mul_(of_state.unsqueeze(1))
             of_state.mul_(update[rows]).addmm_(flat[rows, : 3 * hidden], turned)
@@ -96,7 +96,7 @@ class _ResetBeforeFunction(Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, sizes: Sequence[int], backwards: bool) -> States:
-        """Run all steps; r ⊙ h is kept for the backward pass."""
+        """Run all steps, and keep r ⊙ h for the backward pass."""
         of_candidate = weight[2 * weight.shape[1] :].t()
 
         def candidate(step: Tensor, reset: Tensor, state: Tensor, kept: Tensor, out: Tensor) -> None:
@@ -110,9 +110,9 @@ class _ResetBeforeFunction(Function):
         """Return the gradients of the arguments of ``forward`` from those of its two results."""
         weight, reset, update, kept, candidates, before = saved_tensors(ctx)
         steps, hidden = before.shape
-        to_reset = sigmoid_backward(before, reset)  # times the gradient of r ⊙ h
-        gradients = before.new_empty(steps, 3, hidden)  # with respect to the arguments of r, z and n
-        flat, factors = gradients.view(steps, -1), gradients[:, 1:]  # derivatives until a step multiplies them
+        to_reset = sigmoid_backward(before, reset)  # to be multiplied by the gradient of r ⊙ h
+        gradients = before.new_empty(steps, 3, hidden)  # with respect to the preactivations of r, z and n
+        flat, factors = gradients.view(steps, -1), gradients[:, 1:]  # derivatives until the loop multiplies them
         to_update, to_candidate = factors.unbind(1)
         sigmoid_backward(before - candidates, update, grad_input=to_update)
         tanh_backward(1 - update, candidates, grad_input=to_candidate)
@@ -134,13 +134,13 @@ def forward_steps(
     backwards: bool,
     candidate: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None],
 ) -> States:
-    """Run all steps of either kind; the two kinds differ in the candidate.
+    """Run all steps of either kind of GRU; the two kinds differ in ``candidate``.
 
     Args:
-        ctx: stores the tensors of the backward pass.
+        ctx: stores the tensors for the backward pass.
         inputs, weight, sizes, backwards: the arguments of ``reset_after_steps``.
         candidate: called in each step with x_n, r and h, and with two buffers to fill: the value to keep for the
-            backward pass and the argument of n's tanh; each (samples, hidden).
+            backward pass, and the preactivation of n. All five are (samples, hidden).
     """
     hidden = weight.shape[1]
     of_gates = weight[: 2 * hidden].t()
@@ -161,7 +161,7 @@ def forward_steps(
 
 
 def saved_tensors(ctx: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the weights and, packed, r, z, the kept value of ``candidate``, n and the state before each step."""
+    """Return the weights and, packed, r, z, the value that ``candidate`` kept, n and the state before each step."""
     weight, gates, kept, candidates, states = ctx.saved_tensors
     reset, update = gates.chunk(2, dim=1)
     return weight, reset, update, kept, candidates, states_before(states, ctx.order)
@@ -177,7 +177,7 @@ def walk(sizes: Sequence[int], backwards: bool) -> list[slice]:
 
 
 def resized(state: Tensor, rows: slice) -> Tensor:
-    """Return the states of the samples that have the next step; the state of a new sample is zero."""
+    """Return the states of the samples that have the step of ``rows``; the state of an additional sample is zero."""
     more = rows.stop - rows.start - len(state)
     return state[: rows.stop - rows.start] if more <= 0 else torch.cat([state, state.new_zeros(more, state.shape[1])])
 
@@ -196,7 +196,7 @@ def states_before(states: Tensor, order: list[slice]) -> Tensor:
 def last_states(states: Tensor, order: list[slice]) -> Tensor:
     """Return the state of each sample after the last of its steps, (batch, hidden)."""
     parts, done = [], 0
-    for rows in reversed(order):  # samples that have no later step, the longest first
+    for rows in reversed(order):  # each step adds the samples that have no later step
         if rows.stop - rows.start > done:
             parts.append(states[rows][done:])
             done = rows.stop - rows.start
@@ -206,9 +206,9 @@ def last_states(states: Tensor, order: list[slice]) -> Tensor:
 def walk_back(
     ctx: Any, before: Tensor, of_states: Tensor | None, of_last: Tensor | None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the steps in reverse with the gradient of their states.
+    """Yield the rows of each step, in reverse order, and the gradient of the states after the step.
 
-    The caller turns the gradient, in place, into that of the states before the step.
+    The caller has to change the gradient in place into the gradient of the states before the step.
     """
     gradient = before.new_zeros(ctx.batch, before.shape[1]) if of_last is None else of_last.clone()
     for rows in reversed(ctx.order):

@@ -1,4 +1,4 @@
-"""The parts of recurrent classifiers: any data is read as a sequence, and the last valid state classified."""
+"""The parts of recurrent models, which read any data as a sequence and compute outputs from the last valid state."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from trainer.model._sequence import as_sequence, last_layer
 from trainer.spec import Spec
 
-States = tuple[Tensor, Tensor]  # the states after each step, and the state after each sample's last step
-Cell = Callable[[Tensor], States]  # one direction of one layer
+States = tuple[Tensor, Tensor]  # the states after each step, and the state after the last step of each sample
+Cell = Callable[[Tensor], States]  # one direction of one layer, which maps the steps to states
 
 
 class Recurrent(nn.Module):
-    """Recurrent layers that start from a zero state; dropout and a linear layer follow the last valid state.
+    """Recurrent layers with a zero initial state, followed by dropout and a linear layer on the last valid state.
 
-    The last step of a backward direction is the first step of the sequence.
+    The last step of the backward direction is the first step of the sequence.
 
     Args:
         spec: the data and the outputs.
-        make_layers: called with ``(width, hidden, layers, dropout=…, bidirectional=…)``; returns a module from
+        make_layers: called with ``(width, hidden, layers, dropout=…, bidirectional=…)``; returns a module that maps
             (batch, steps, width) and lengths to the last states of the last layer, (batch, directions * hidden).
         hidden, layers, bidirectional, dropout, embedding: the keys in configs/model/lstm.yaml.
     """
@@ -47,17 +47,17 @@ class Recurrent(nn.Module):
         self.out = last_layer(hidden * (1 + bidirectional), spec)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return (batch, ``num_outputs``) for samples (batch, …) and, if the number of steps varies, their lengths."""
+        """Return (batch, ``spec.num_outputs``) for samples (batch, …) and, if steps vary, their lengths (batch,)."""
         last = self.recurrent(self.sequence(inputs), lengths)
         outputs: Tensor = self.out(self.head(last))
         return outputs
 
 
 class Layers(nn.Module):
-    """Recurrent layers of torch as the child ``layer``.
+    """A module that has torch's recurrent layers as its child ``layer``.
 
     Args:
-        kind: a subclass of a recurrent module whose ``forward`` takes steps and lengths.
+        kind: a subclass of a recurrent module of torch, whose ``forward`` takes steps and lengths.
         sizes, options: the arguments of ``kind``.
     """
 
@@ -72,28 +72,28 @@ class Layers(nn.Module):
 
 
 def run_by_torch(forward: Callable[..., Any], layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the last valid states, (batch, features), by ``forward`` of the torch class of ``layer``."""
+    """Return the last valid states, (batch, features); ``forward`` is the method of the torch class of ``layer``."""
     if lengths is None:
         return _join_directions(forward(steps)[1], layer)
-    if not layer.bidirectional:  # padding follows the last valid step and cannot change the state there
+    if not layer.bidirectional:  # the padding comes later and cannot change the last valid state
         return last_valid(forward(steps)[0], lengths)
     packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
     return _join_directions(forward(packed)[1], layer)
 
 
 def _join_directions(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) -> Tensor:
-    """Convert torch's h_n, (layers * directions, batch, hidden), to the last layer's (batch, directions * hidden)."""
+    """Return the last layer's (batch, directions * hidden) from torch's h_n, (layers * directions, batch, hidden)."""
     states = last[0] if isinstance(last, tuple) else last
     return torch.cat(list(states[-1 - layer.bidirectional :]), dim=1)
 
 
 class Packed(NamedTuple):
-    """Samples step by step without padding, the longest first, as in ``torch.nn.utils.rnn.PackedSequence``.
+    """Samples without padding, sorted by step, then by descending length, as in ``torch.nn.utils.rnn.PackedSequence``.
 
     Args:
         steps: the valid steps of all samples, (steps of all samples, width).
-        sizes: the number of samples that have each step.
-        places: the position of each sample of the batch after sorting by length; None if all lengths are equal.
+        sizes: for each step, the number of samples that have this step.
+        places: the index of each sample of the batch after sorting by length; None if all steps are valid.
     """
 
     steps: Tensor
@@ -102,24 +102,24 @@ class Packed(NamedTuple):
 
     @classmethod
     def of(cls, steps: Tensor, lengths: Tensor | None) -> Packed:
-        """Pack steps (batch, steps, width) with their lengths, (batch,) or None."""
+        """Pack (batch, steps, width); ``lengths`` are (batch,), or None if all steps are valid."""
         if lengths is None:
             return cls(steps.transpose(0, 1).flatten(0, 1), [len(steps)] * steps.shape[1], None)
         packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
         return cls(packed.data, packed.batch_sizes.tolist(), packed.unsorted_indices)
 
     def in_order(self, last: Tensor) -> Tensor:
-        """Bring states (batch, features), sorted by length, back into the order of the batch."""
+        """Return ``last``, (batch, features) sorted by length, in the original order of the batch."""
         return last if self.places is None else last.index_select(0, self.places)
 
 
 def run_layers(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -> Tensor:
-    """Run the steps through one layer after the other.
+    """Run one layer after the other.
 
     Args:
         steps: (…, width), packed or padded as the cells expect.
         cells: for each layer, one cell for each direction.
-        dropout: the probability between the layers; 0 in evaluation.
+        dropout: the probability of dropout between the layers; 0 in evaluation.
 
     Returns:
         the last states of the last layer, (batch, directions * hidden).
@@ -135,7 +135,7 @@ def run_layers(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -
 
 
 def make_cells(layer: nn.RNNBase, make: Callable[[Sequence[Tensor], bool], Cell]) -> list[list[Cell]]:
-    """Return the cells of a module of torch for ``run_layers``; ``make`` gets the weights and True for backwards."""
+    """Return the cells of a torch module for ``run_layers``; ``make`` is called with the weights and ``backwards``."""
     weights = layer.all_weights
     if not layer.bidirectional:
         return [[make(each, False)] for each in weights]
@@ -146,24 +146,24 @@ def run_padded(forwards: Callable[[Tensor], Tensor], steps: Tensor, backwards: b
     """Run one direction of one layer over padded steps, (batch, steps, width).
 
     Args:
-        forwards: returns the state after each step, in forward direction.
+        forwards: returns the state after each step, in the forward direction.
         steps: padded to the longest of ``lengths``.
-        backwards: run from each sample's last valid step to its first.
-        lengths: valid steps of each sample, (batch,); None if all steps are valid.
+        backwards: run from the last valid step of each sample to its first step.
+        lengths: the number of valid steps of each sample, (batch,); None if all steps are valid.
     """
     states = forwards(reverse_valid(steps, lengths) if backwards else steps)
     return reverse_valid(states, lengths) if backwards else states, last_valid(states, lengths)
 
 
 def last_valid(states: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the features of each sample's last valid step: (batch, steps, features) -> (batch, features)."""
+    """Return the state after the last valid step of each sample: (batch, steps, features) -> (batch, features)."""
     if lengths is None:
         return states[:, -1]
     return states[torch.arange(len(states), device=states.device), lengths - 1]
 
 
 def reverse_valid(sequence: Tensor, lengths: Tensor | None) -> Tensor:
-    """Reverse the valid steps of (batch, steps, width); the padding stays in place."""
+    """Reverse the valid steps of each sample in (batch, steps, width); the padding stays at the end."""
     if lengths is None:
         return sequence.flip(1)
     steps = torch.arange(sequence.shape[1], device=sequence.device)

@@ -1,4 +1,4 @@
-"""Modules that models share: they read any kind of data as a sequence or a signal, and make the last layer."""
+"""Modules for several models, which convert any kind of data to a sequence or a signal; and the last layer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from trainer.spec import Spec
 
-# Standard deviation of an untrained embedding. With torch's 1.0 the few updates of a rare token are too small to
-# matter: the accuracy of the cnn on rt-polarity drops from 0.76 to 0.70.
+# The initial standard deviation of an embedding. With torch's default, 1.0, the few updates of a rare token are too
+# small to matter: the accuracy of the cnn on rt-polarity drops from 0.76 to 0.70.
 EMBEDDING_STD = 0.1
 
 
 class ImageAsRows(nn.Module):
     """Read an image row by row: (batch, channels, height, width) -> (batch, height, channels * width).
 
-    The rows of a spectrogram are its steps.
+    The rows of a spectrogram are its frames.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class SequenceAsSignal(nn.Module):
 
 
 def as_sequence(spec: Spec, embedding: int) -> tuple[nn.Module, int]:
-    """Return a module that turns samples into float sequences (batch, steps, width), and the width."""
+    """Return a module that converts samples to float sequences (batch, steps, width), and the width."""
     if spec.kind in ("image", "spectrogram"):
         channels, _, width = spec.shape
         return ImageAsRows(), channels * width
@@ -54,6 +54,6 @@ def as_sequence(spec: Spec, embedding: int) -> tuple[nn.Module, int]:
 
 
 def last_layer(in_features: int, spec: Spec) -> nn.Module:
-    """Return a linear layer to the spec's outputs, with a sigmoid if the loss takes probabilities."""
+    """Return a linear layer with ``spec.num_outputs`` outputs, and a sigmoid after it if ``spec.sigmoid``."""
     linear = nn.Linear(in_features, spec.num_outputs)
     return nn.Sequential(linear, nn.Sigmoid()) if spec.sigmoid else linear

@@ -21,10 +21,10 @@ from trainer.spec import Spec
 class CNN(nn.Module):
     """A 2-D network for images and spectrograms, and a 1-D network for sequences, tables and embedded tokens.
 
-    The convolution of a block keeps the size. The pooling halves the size and rounds down, or rounds up if the number
-    of steps varies. Every convolution sees padding as zeros, and a normalisation ignores padding, so that a sample's
-    outputs do not depend on the padded length. The default is the classic network for small images: 32 and 64 feature
-    maps of 3×3 and 128 hidden units.
+    The convolution of a block keeps the size. The pooling halves the size and rounds down; a varying number of steps is
+    rounded up. Padding is set to zero before every convolution, and batch normalisation ignores padding, so that the
+    outputs of a sample do not depend on the padded length. The default is the classic network for small images: 32
+    and 64 feature maps, 3×3 kernels and 128 hidden units.
 
     Returns:
         (batch, ``spec.num_outputs``).
@@ -58,7 +58,7 @@ class CNN(nn.Module):
             self.signal = nn.Sequential(sequence, SequenceAsSignal())
             size = [spec.shape[0]]
         self.smallest = 2 ** len(channels)
-        if spec.varying:  # steps are padded to a multiple of the smallest size
+        if spec.varying:  # steps are padded to a multiple of ``smallest``
             size[0] = -(-size[0] // self.smallest) * self.smallest
         if min(size) < self.smallest:
             raise ConfigError(
@@ -74,18 +74,18 @@ class CNN(nn.Module):
         for maps in channels:
             blocks.append(conv(width, maps, kernel_size, padding=kernel_size // 2))
             blocks += [batch_norm(maps)] if norm == "batch" else []
-            blocks += [pool(2), nn.ReLU()]  # the same result as ReLU before pooling, at less cost
+            blocks += [pool(2), nn.ReLU()]  # cheaper than ReLU before pooling, with the same result
             width, size = maps, [length // 2 for length in size]
         self.blocks = nn.Sequential(*blocks)
         self.global_pool = ("max" if spec.varying else "none") if global_pool == "auto" else global_pool
-        # The position of a band matters, so only the steps of a spectrogram are pooled.
+        # Only the steps of a spectrogram are pooled, as the position of a band matters.
         pooled = 0 if self.global_pool == "none" else 1 if spec.kind == "spectrogram" else len(size)
         self.pooled = tuple(range(2, 2 + pooled))
         features = width * math.prod(size[pooled:])
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout))
         self.out = last_layer(hidden, spec)
-        # Convolutions and poolings on a CPU and on tensor cores are fastest in channels_last. Weights in this format
-        # bring the activations into it, too.
+        # Convolutions and poolings on a CPU and on tensor cores are fastest in channels_last. Weights in this memory
+        # format make the activations channels_last, too.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -95,7 +95,7 @@ class CNN(nn.Module):
             steps = None
         else:
             maps, steps = self._blocks(self._padded(signal), lengths)
-        if self.global_pool == "max":  # padding is zero, and no value is smaller after a ReLU
+        if self.global_pool == "max":  # padding is zero, and after a ReLU no value is smaller
             maps = maps.amax(self.pooled)
         elif self.global_pool == "mean" and steps is not None:
             maps = maps.sum(2) / steps.view(-1, *[1] * (maps.ndim - 2))
@@ -105,24 +105,24 @@ class CNN(nn.Module):
         return outputs
 
     def _padded(self, signal: Tensor) -> Tensor:
-        """Pad (batch, width, steps, …) with zeros so that every pooling has an even number of steps.
+        """Pad (batch, width, steps, …) with zeros, so that the number of steps is even before every pooling.
 
-        Without a global pooling the signal is padded to the full number of steps, for the linear layer.
+        Without global pooling, pad to the largest number of steps, because the linear layer needs a fixed size.
         """
         steps, below = signal.shape[2], [0, 0] * (signal.ndim - 3)
         if torch.compiler.is_exporting() and self.global_pool != "none":
-            # an exported model cannot compute the number of zeros; a constant suffices, as surplus steps are dropped
+            # an exported model cannot compute the number of zeros; a constant suffices: poolings ignore surplus steps
             return F.pad(signal, [*below, 0, 2 * self.smallest - 1])
         wanted = self.steps if self.global_pool == "none" else -(-steps // self.smallest) * self.smallest
         return F.pad(signal, [*below, 0, wanted - steps])
 
     def _blocks(self, maps: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the blocks, with zeros as padding before each of them; return the maps and their lengths, (batch,)."""
+        """Run the blocks with padding set to zero before each of them; return the maps and their lengths, (batch,)."""
         for layer in self.blocks:
             if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ReLU):
                 maps = layer(maps)
             elif isinstance(layer, nn.MaxPool1d | nn.MaxPool2d):
-                # a zero of the padding may exceed the valid values, but the ReLU that follows has the same result
+                # a zero of the padding may exceed the valid values, but after the ReLU the result is the same
                 maps = _pooled(layer, keep(maps, valid_steps(lengths, maps.shape[2]), axis=2))
                 lengths = (lengths + 1) // 2
             else:
@@ -131,20 +131,20 @@ class CNN(nn.Module):
 
 
 def _pooled(pool: nn.Module, maps: Tensor) -> Tensor:
-    if torch.compiler.is_exporting() and maps.ndim == 3:  # max_pool1d would fix the number of steps
+    if torch.compiler.is_exporting() and maps.ndim == 3:  # exporting max_pool1d would fix the number of steps
         return F.max_pool2d(maps.unsqueeze(3), (2, 1)).squeeze(3)
     pooled: Tensor = pool(maps)
     return pooled
 
 
 def _over_valid(norm: nn.Module, maps: Tensor, valid: Tensor) -> Tensor:
-    """Apply batch normalisation to (batch, channels, steps, …), over the ``valid`` steps, (batch, steps)."""
-    if torch.compiler.is_exporting():  # in evaluation the statistics are constants, so padding has no influence
+    """Normalise (batch, channels, steps, …) over the valid steps of the batch; ``valid`` is (batch, steps) bool."""
+    if torch.compiler.is_exporting():  # the statistics are constant in evaluation, so padding has no influence
         normalised: Tensor = norm(maps)
         return normalised
     by_step = maps.transpose(1, 2)  # (batch, steps, channels, …)
     some = by_step[valid]
-    # The axis is inserted in the middle: with an axis at the end, torch 2.13 on a CPU takes the tensor for contiguous
-    # and channels_last at once, and its backward pass is wrong.
+    # The additional axis is inserted in the middle. With an axis at the end, torch 2.13 on a CPU treats the tensor as
+    # both contiguous and channels_last, and the backward pass is wrong.
     normalised = norm(some if some.ndim == 2 else some.unsqueeze(2)).view_as(some)
     return by_step.clone().index_put_((valid,), normalised).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""A network of gated recurrent units (Cho et al. 2014) with the reset gate after or before the matrix product."""
+"""Gated recurrent units (Cho et al. 2014) that apply the reset gate after or before the matrix product."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def gru(
     embedding: PositiveInt,
     reset_after: bool,
 ) -> nn.Module:
-    """Return a GRU with a linear layer after its state at the last valid step.
+    """Return a GRU, followed by a linear layer on the state after the last valid step.
 
     The module maps samples (batch, …) to (batch, ``spec.num_outputs``).
     """
@@ -47,7 +47,7 @@ def gru(
 
 
 class PackedGRU(nn.GRU):
-    """torch's GRU that returns its last states; training on a CPU uses ``_gru.py``, which is faster than torch."""
+    """torch's GRU, which here returns the last valid states; training on a CPU uses ``_gru.py``, which is faster."""
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
         """Return the last valid states, (batch, features), for steps (batch, steps, width)."""
@@ -64,7 +64,7 @@ def _reset_after_cell(sizes: list[int], weights: Sequence[Tensor], backwards: bo
     weight_in, weight, bias_in, bias = weights
 
     def cell(steps: Tensor) -> States:
-        *of_gates, of_candidate = bias.chunk(3)  # the biases of the gates are added to those of the inputs
+        *of_gates, of_candidate = bias.chunk(3)  # the biases of r and z are added to those of the inputs
         inputs = F.linear(steps, weight_in, bias_in + torch.cat([*of_gates, torch.zeros_like(of_candidate)]))
         return reset_after_steps(inputs, weight, of_candidate, sizes, backwards)
 
@@ -72,9 +72,9 @@ def _reset_after_cell(sizes: list[int], weights: Sequence[Tensor], backwards: bo
 
 
 class ResetBeforeGRU(nn.Module):
-    """Layers of the GRU as first published: the reset gate acts on the state before the matrix product.
+    """Layers of the GRU as first published, which applies the reset gate to the state before the matrix product.
 
-    Cho et al. 2014, equations 5 to 8, with z and 1 - z exchanged as is usual today:
+    Cho et al. 2014, equations 5 to 8, with z and 1 - z exchanged, as is usual today:
     r = σ(W_r [h, x] + b_r), z = σ(W_z [h, x] + b_z), h̃ = tanh(W [r ⊙ h, x] + b), h' = (1 - z) ⊙ h̃ + z ⊙ h.
     """
 
@@ -111,7 +111,7 @@ class ResetBeforeGRU(nn.Module):
 
 
 class _ResetBeforeCell(nn.Module):
-    """One direction of one layer; the weights are stacked in the order reset, update, candidate."""
+    """One direction of one layer; the weights are stacked in the order reset gate, update gate, candidate."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -122,21 +122,21 @@ class _ResetBeforeCell(nn.Module):
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # like torch's recurrent layers
 
     def forward(self, steps: Tensor, *, backwards: bool, lengths: Tensor | None, sizes: list[int] | None) -> States:
-        """Return the states after each step and the state after each sample's last step.
+        """Return the states after each step, and the state after the last step of each sample.
 
         Args:
             steps: packed, (steps of all samples, width), if ``sizes`` is given; otherwise padded to the longest of
                 ``lengths``, (batch, steps, width).
-            backwards: run from each sample's last step to its first.
-            lengths: valid steps of each sample, (batch,); None if all steps are valid.
-            sizes: the number of samples that have each packed step, or None.
+            backwards: run from the last valid step of each sample to its first step.
+            lengths: the number of valid steps of each sample, (batch,); None if all steps are valid.
+            sizes: for each step, the number of samples that have this step; None if ``steps`` are padded.
         """
         if sizes is None:
             return run_padded(self._forwards, steps, backwards, lengths)
         return reset_before_steps(F.linear(steps, self.weight_ih, self.bias), self.weight_hh, sizes, backwards)
 
     def _forwards(self, steps: Tensor) -> Tensor:
-        """Return the state after each step, with operations that can be compiled and do not wait for a GPU."""
+        """Return the state after each step, with operations that can be compiled and do not synchronise with a GPU."""
         hidden = self.weight_hh.shape[1]
         gate_weights, candidate_weights = self.weight_hh.split([2 * hidden, hidden])
         inputs = F.linear(steps, self.weight_ih, self.bias).unbind(1)

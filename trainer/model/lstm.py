@@ -1,4 +1,4 @@
-"""A network of long short-term memories (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000)."""
+"""Long short-term memory (Hochreiter and Schmidhuber 1997) with a forget gate (Gers et al. 2000)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lstm(
     dropout: Fraction,
     embedding: PositiveInt,
 ) -> nn.Module:
-    """Return torch's LSTM with a linear layer after its state at the last valid step.
+    """Return torch's LSTM, followed by a linear layer on the state after the last valid step.
 
     The module maps samples (batch, …) to (batch, ``spec.num_outputs``).
     """
@@ -33,9 +33,9 @@ def lstm(
 
 
 class PaddedLSTM(nn.LSTM):
-    """torch's LSTM that returns its last states.
+    """torch's LSTM, which here returns the last valid states.
 
-    On a CPU the steps are padded, because oneDNN is twice as fast and does not support packed sequences.
+    On a CPU the steps stay padded, because oneDNN, which is twice as fast, does not support packed sequences.
     """
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
@@ -47,7 +47,7 @@ class PaddedLSTM(nn.LSTM):
             and torch.is_autocast_enabled("cpu")
             and torch.get_autocast_dtype("cpu") == torch.half
         ):
-            with torch.autocast("cpu", enabled=False):  # oneDNN has no LSTM in float16
+            with torch.autocast("cpu", enabled=False):  # oneDNN does not support an LSTM in float16
                 last: Tensor = self(steps.float(), lengths)
                 return last
         if lengths is None or not self.bidirectional or steps.device.type != "cpu":
@@ -57,7 +57,7 @@ class PaddedLSTM(nn.LSTM):
 
 
 def _cell(layer: nn.LSTM, lengths: Tensor, weights: Sequence[Tensor], backwards: bool) -> Cell:
-    """Return one direction of one layer, which runs over padded steps."""
+    """Return a cell for one direction of one layer that runs over padded steps."""
 
     def forwards(steps: Tensor) -> Tensor:
         zeros = steps.new_zeros(1, len(steps), layer.hidden_size)

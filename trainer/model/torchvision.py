@@ -18,9 +18,9 @@ from trainer.spec import Spec
 
 @MODELS.register
 class Torchvision(nn.Module):
-    """A torchvision classifier with as many outputs as the data needs.
+    """A torchvision classifier with ``spec.num_outputs`` outputs.
 
-    Grey images are copied to all three colour channels.
+    Images of one channel are copied to all three colour channels.
 
     Args:
         spec: images (batch, channels, height, width) of 1 or 3 channels, or spectrograms (batch, 1, steps, bands).
@@ -31,7 +31,7 @@ class Torchvision(nn.Module):
         (batch, ``spec.num_outputs``).
 
     Raises:
-        ConfigError: the data has no images of 1 or 3 channels, there is no such classifier, or the classifier cannot
+        ConfigError: the samples are not images of 1 or 3 channels, ``arch`` does not exist, or the classifier cannot
             read images of this size.
     """
 
@@ -50,11 +50,11 @@ class Torchvision(nn.Module):
         options = {"num_classes": spec.num_outputs}
         if arch.startswith("vit_"):
             options["image_size"] = size or spec.shape[1]
-        if arch in ("googlenet", "inception_v3"):  # their auxiliary heads return a tuple
+        if arch in ("googlenet", "inception_v3"):  # without auxiliary heads, which would return a tuple
             options |= {"aux_logits": False, "init_weights": True}
         self.size, self.steps = size, spec.shape[1]
         self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()
-        try:  # only a trial shows whether a classifier can read images of this size
+        try:  # only a forward pass shows whether the classifier can read images of this size
             self.network: nn.Module = builder(weights=None, **options)
             self.network.to(memory_format=torch.channels_last)  # see cnn.py
             with torch.no_grad():
@@ -67,7 +67,7 @@ class Torchvision(nn.Module):
         self.train()
 
     def forward(self, images: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Pad spectrograms to one size, which these networks need, and classify the images."""
+        """Classify images, or spectrograms, which are first padded to ``spec.shape``; return (batch, outputs)."""
         if lengths is not None:
             images = F.pad(images, [0, 0, 0, self.steps - images.shape[2]])
         if self.size is not None:

@@ -1,1 +1,1 @@
-"""Several processes: who they are, how they start, meet, agree and end."""
+"""Runs with several processes: their start, connections, messages, signals and end."""

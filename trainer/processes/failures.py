@@ -1,4 +1,4 @@
-"""Failures of one process as the other processes see them: reports in the store, and lost connections."""
+"""Failures of other processes: the reports that they leave in the store, and lost connections."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from trainer.processes.store import LostError, Store
 from trainer.processes.watchdog import PATIENCE
 from trainer.processes.world import CONNECTION_LOST, NO_ANSWER, remote_error
 
-# What torch, gloo and NCCL say when another process has died or does not answer.
+# Error messages of torch, gloo and NCCL if another process has died or does not answer.
 LOST = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|[Tt]imed? ?out|Socket|recvValue", re.DOTALL)
 TIMED_OUT = re.compile(r"[Tt]imed? ?out")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Return whether an error is only the consequence of another process that has died or does not answer."""
+    """Return whether an error only shows that another process has died or does not answer."""
     if isinstance(error, LostError | dist.DistError):
         return True
     return isinstance(error, RuntimeError) and bool(LOST.search(str(error)))
 
 
 def describe_loss(error: BaseException, timeout: float) -> str:
-    """Return what is known of a process that has died or does not answer.
+    """Return the message for another process that has died or does not answer.
 
     Args:
-        error: an error for which ``is_lost`` holds.
-        timeout: seconds of ``device.timeout``.
+        error: an error for which ``is_lost`` returns True.
+        timeout: ``device.timeout`` in seconds.
     """
     return f"timed out after {timeout:g} s {NO_ANSWER}" if TIMED_OUT.search(str(error)) else CONNECTION_LOST
 
 
 def tell_failure(job: Store, rank: int, message: str, error: BaseException) -> None:
-    """Tell all processes of a job that this rank has failed, unless another rank was faster."""
+    """Report to all processes of a job that this rank has failed, unless another rank has reported a failure before."""
     text = "".join(traceback.format_exception(error))
     with contextlib.suppress(LostError):
         if job.count("failures") == 1:
@@ -45,11 +45,11 @@ def tell_failure(job: Store, rank: int, message: str, error: BaseException) -> N
 
 
 def told_failure(job: Store, error: Exception) -> RunError | None:
-    """Return the failure that another process of a job has told, or None.
+    """Return the failure that a process of the job has reported with ``tell_failure``, or None.
 
     Args:
         job: the store of the job.
-        error: what this process has seen; a lost connection is worth a wait for the other process's report.
+        error: the error in this process; if ``is_lost(error)``, wait up to a quarter of ``PATIENCE`` for a report.
     """
     if is_lost(error):
         with contextlib.suppress(LostError):

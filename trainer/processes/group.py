@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from trainer.checkpoint import Stateful
 from trainer.metrics import Sums
 
-PACE = 0.25  # seconds between two exchanges about signals
+PACE = 0.25  # seconds between two collective calls that check for signals
 
 
 class Group:
-    """The collectives of the processes of a run. In a group of one process, they do nothing.
+    """The collectives of the processes of a run. In a group of one process, they do not communicate.
 
     Args:
-        rank: the number of this process.
-        size: the number of processes.
+        rank: the rank of this process.
+        size: the world size.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -45,23 +45,23 @@ class Group:
         return [each.tolist() for each in everyone]
 
     def add(self, sums: Sums) -> None:
-        """Replace each process's part of sums by the whole, in place."""
+        """Replace the sums of each process by the total over all processes, in place."""
         if self.size > 1:
             for tensor in sums.state_dict().values():
                 dist.all_reduce(tensor)
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Copy rank 0's buffers, such as running statistics, to all processes: checkpoints hold these buffers."""
+        """Copy rank 0's buffers, such as running statistics, to all processes, because checkpoints hold them."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
     def reduced(self, sums: Sums) -> Stateful:
-        """Return sums whose ``state_dict``, a collective call, has the whole of all processes' parts."""
+        """Return an object whose ``state_dict``, a collective call, has the total of ``sums`` over all processes."""
         return sums if self.size == 1 else ReducedSums(self, sums)
 
     def broadcast(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return rank 0's state of plain types and tensors, on the CPU of every process."""
+        """Return the state of rank 0 in every process; it holds only plain types and CPU tensors."""
         if self.size == 1:
             return state
         buffer = io.BytesIO()
@@ -80,7 +80,7 @@ class Group:
         return received
 
     def seed(self, seed: int, step: int) -> None:
-        """Reseed followers from (seed, rank, step), so that checkpoints need only the generator states of rank 0."""
+        """Reseed all ranks but 0 from (seed, rank, step), so that checkpoints need the random states of rank 0 only."""
         if self.rank > 0:
             value = int.from_bytes(f"{seed} {self.rank} {step}".encode(), "little") % (2**61 - 1)  # a prime
             torch.manual_seed(value)
@@ -90,8 +90,8 @@ class Group:
     def agree_on_signal(self, asked: int | None) -> int | None:
         """Return the highest signal that any process has received, or None.
 
-        Every process calls this method after each batch. The processes communicate about every ``PACE`` seconds,
-        after a number of calls that rank 0 decides.
+        Every process calls this method after each batch. The processes communicate only about every ``PACE`` seconds:
+        rank 0 decides after how many calls.
 
         Args:
             asked: the signal that this process has received, or None.
@@ -109,13 +109,13 @@ class Group:
         return heard or None
 
     def reset_pace(self) -> None:
-        """Reset the interval between exchanges, because the time of a batch is about to change."""
+        """Reset the interval at which the ranks synchronise, because the time per batch is about to change."""
         self._interval = self._left = 1
         self._asked_at = time.monotonic()
 
 
 class ReducedSums:
-    """Sums over all processes, for a checkpoint."""
+    """Sums whose state dict has the total over all processes, for a checkpoint."""
 
     def __init__(self, group: Group, sums: Sums) -> None:
         self._group, self._sums = group, sums
@@ -124,7 +124,7 @@ class ReducedSums:
         return {name: summed(tensor) for name, tensor in self._sums.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the whole into rank 0; the parts of the other processes become zero."""
+        """Load the total into rank 0, and set the sums of all other ranks to zero."""
         self._sums.load_state_dict(state)
         if not self._group.leads:
             self._sums.reset()

@@ -1,7 +1,8 @@
-"""Start the processes of a run, unless torchrun has started them, and wait for their end. No torch at import.
+"""Start the processes of a run, unless torchrun has started them, and wait for their end.
 
-A started process runs ``trainer.worker``. It reads its job from a file, and learns of the other processes from torch's
-elastic agent, which runs in this command as it would run in torchrun.
+A started process runs ``trainer.worker.work``, which reads its job from a file. torch's elastic agent, the core of
+torchrun, runs in this command; it tells each process its rank and the address of rank 0 in environment variables.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ def needs_launch(settings: Settings) -> bool:
 
 
 def launch(job: Job) -> dict[str, Any]:
-    """Start the processes of a run and wait for their end; no process is left, whatever happens.
+    """Start the processes of a run and wait for their end; no process is left running, whatever happens.
 
     Returns:
         the content of summary.json.
 
     Raises:
-        ConfigError: the config cannot work.
+        ConfigError: the config is wrong.
         RunError: the run has failed.
         Stopped: a signal has ended the run.
     """
@@ -86,7 +87,7 @@ def _number_of_processes(settings: Settings) -> int:
     """Return ``device.processes``, or the number of GPUs if the key is ``auto``.
 
     Raises:
-        ConfigError: there is no GPU to count.
+        ConfigError: the key is ``auto``, and torch sees no GPU.
     """
     wanted = settings.device["processes"]
     if isinstance(wanted, int):
@@ -134,7 +135,7 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
 
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # this program reports the errors itself, once
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # this program reports the errors itself
     watched = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
     watched.setLevel(logging.ERROR)
     watched.propagate, watched.handlers = False, [_Failures(folder / FAILED)]
@@ -149,7 +150,7 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
         max_restarts=settings.device["max_restarts"],
         monitor_interval=0.1,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
-        signals_to_handle="SIGQUIT",  # hear() below handles the other signals, once
+        signals_to_handle="SIGQUIT",  # hear() below handles all other signals
         shutdown_timeout=SECONDS_TO_SAVE,
     )
     root = str(Path(__file__).resolve().parents[2])
@@ -161,11 +162,11 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
             raise SignalException(f"heard {number}", signal.Signals(number))
         if number == signal.SIGINT:
             os.write(2, b"\ntrain: interrupted\n")
-            os._exit(INTERRUPTED)  # the processes notice the end of this command, and end too
+            os._exit(INTERRUPTED)  # the processes notice that this command has ended, and end too
 
-    with contextlib.suppress(ValueError):  # only the main thread receives signals
+    with contextlib.suppress(ValueError):  # only the main thread may set signal handlers
         for number in REASONS:
-            if number != CLOCK and signal.getsignal(number) is not signal.SIG_IGN:  # nohup keeps SIGHUP ignored
+            if number != CLOCK and signal.getsignal(number) is not signal.SIG_IGN:  # nohup: SIGHUP stays ignored
                 signal.signal(number, hear)
     try:
         collect_garbage()
@@ -178,7 +179,7 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
 
 
 class _Failures(logging.Handler):
-    """Writes a failure that the agent logs to a file, so that the next attempt can report the failure."""
+    """A logging handler that saves a failure logged by the agent in a file, for the report of the next attempt."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -193,11 +194,11 @@ class _Failures(logging.Handler):
 
 
 def _failed(failure: Any, result: dict[str, Any], folder: Path) -> RunError:
-    """Return the error that ended a run: a process that was killed, or else the first error of any process.
+    """Return the error that ended a run: the death of a killed process, or else the first error of any process.
 
     Args:
         failure: torch's ``ChildFailedError``.
-        result: the result file of rank 0; empty if rank 0 has not written the file.
+        result: the content of the result file of rank 0; empty if rank 0 has not written the file.
         folder: the folder of the job files.
     """
     run_dir = Path((folder / RUN_DIR).read_text()) if (folder / RUN_DIR).is_file() else None
@@ -206,7 +207,7 @@ def _failed(failure: Any, result: dict[str, Any], folder: Path) -> RunError:
     killed = {
         rank: each for rank, each in failure.failures.items() if each.exitcode < 0 and each.signal_name() != "SIGTERM"
     }
-    if killed and NO_ANSWER in reported:  # the process did not answer, so the agent has killed the process
+    if killed and NO_ANSWER in reported:  # a process hung until the agent killed it
         message = f"rank {next(iter(killed))} did not answer; {reported.partition(' (the log')[0]}"
     elif killed and (not reported or CONNECTION_LOST in reported):
         rank, first = next(iter(killed.items()))
@@ -229,13 +230,12 @@ def _reported_message(failure: Any) -> str:
 
 @contextlib.contextmanager
 def _environment(count: int, folder: Path) -> Iterator[None]:
-    """Set the variables that the processes inherit: the folder of the job files, and their share of the cores."""
+    """Set the environment variables that the processes inherit: the folder of the job files, and the thread count."""
     before = dict(os.environ)
     os.environ[FOLDER] = str(folder)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", str(max(1, len(cores()) // count))
-    )  # torch reads the variable once, at import
+    # torch reads this variable only at import
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(cores()) // count)))
     try:
         yield
     finally:
@@ -245,12 +245,12 @@ def _environment(count: int, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Restore the command's signal handlers after the agent, which sets its own."""
-    quit_number = [signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else []  # the agent's, see _run_agent
+    """Restore the command's signal handlers on exit, because the agent replaces them."""
+    quit_number = [signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else []  # handled by the agent, see _run_agent
     before = {number: signal.getsignal(number) for number in [*REASONS, *quit_number]}
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # only the main thread receives signals
+        with contextlib.suppress(ValueError):  # only the main thread may set signal handlers
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -1,4 +1,7 @@
-"""Messages of rank 0 to its followers and to later attempts. No torch unless there are several processes."""
+"""Messages of rank 0 to all other ranks (the followers) and to later attempts (after a restart by torchrun).
+
+torch is imported only if there are several processes.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from trainer.processes.world import current_world
 
 
 def read_note(name: str) -> Any:
-    """Return what an earlier attempt has noted, or None.
+    """Return a value that an earlier attempt has saved for later attempts, or None.
 
     Args:
-        name: ``ended``, the exit code that every attempt would end with, or ``sweep_dir``.
+        name: ``ended`` for the exit code with which every attempt would end, or ``sweep_dir``.
     """
     world = current_world()
     if world is None or world.attempt == 0:
@@ -24,7 +27,7 @@ def read_note(name: str) -> Any:
 
 
 def write_note(name: str, value: str) -> None:
-    """Note a value for later attempts, if torchrun has started this process."""
+    """Save a value for later attempts; do nothing if this process was started alone or is a follower."""
     from trainer.processes.team import Leader, get_team
 
     team = get_team()
@@ -37,8 +40,9 @@ def dismiss_followers(code: int, *, final: bool, stopped: bool) -> None:
 
     Args:
         code: the exit code of the followers.
-        final: whether every later attempt would end alike.
-        stopped: whether a signal has ended the command; followers that have received the signal may never answer.
+        final: whether every later attempt would end with the same exit code.
+        stopped: whether a signal has ended the command. If so, and the processes have not met yet, do nothing:
+            followers that received the signal too may never answer.
     """
     with contextlib.suppress(Exception):  # a signal may have interrupted the import of torch
         from trainer.processes.team import Leader, get_team, have_met

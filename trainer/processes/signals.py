@@ -1,6 +1,7 @@
-"""Signals that ask a run to end: Ctrl-C, SIGTERM, a scheduler's warning, the clock. They never interrupt a step.
+"""Signals that ask a run to end: Ctrl-C, SIGTERM, a scheduler's warning, the timer of ``max_time``.
 
-No torch: the command handles signals from its start.
+A training step is completed before the run ends. This module does not import torch, because the command handles
+signals from its start.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 from trainer.config import ConfigError, RunError
 
-# The signals that end a run, with the words for them. Schedulers send SIGUSR1 as a warning, a closed terminal sends
-# SIGHUP, and max_time is SIGALRM. Windows lacks these three.
+# The signals that end a run, and the message for each. Schedulers send SIGUSR1 as a warning, a closed terminal sends
+# SIGHUP, and the timer of max_time sends SIGALRM. Windows lacks these three signals.
 REASONS = {
     getattr(signal, name): words
     for name, words in {
@@ -31,15 +32,15 @@ REASONS = {
 }
 CLOCK: int | None = getattr(signal, "SIGALRM", None)
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 plus the number of SIGINT or SIGTERM
-GRACE = 300  # seconds that a data worker survives a SIGTERM to its run, so that the run can save
+GRACE = 300  # seconds that a data worker survives a SIGTERM, so that its run can save
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was asked to end. Not an ``Exception``, so that error handlers do not swallow it.
+    """A signal asked the run to end. Not an ``Exception``, so that error handlers do not swallow it.
 
     Args:
-        signal_number: the signal that asked.
-        whole: whether no step was interrupted, so that the state can be saved.
+        signal_number: the number of the signal.
+        whole: False if a step was interrupted, so that the state cannot be saved.
     """
 
     def __init__(self, signal_number: int, *, whole: bool = True) -> None:
@@ -49,7 +50,7 @@ class Stopped(KeyboardInterrupt):
         self.by_clock, self.whole = signal_number == CLOCK, whole
 
 
-_listening: list[Interrupts] = []  # outermost first
+_listening: list[Interrupts] = []  # the active contexts, outermost first
 
 
 class Interrupts:
@@ -63,13 +64,13 @@ class Interrupts:
         max_time: a duration, such as ``1h30m``, after which ``Stopped`` is raised as by a signal; None for no limit.
 
     Raises:
-        ConfigError: a limit is set outside the main thread, or on a system without timers.
+        ConfigError: ``max_time`` is set outside the main thread, or on a system without timers.
     """
 
     def __init__(self, max_time: str | None = None) -> None:
         self.held = _Held(self)
         self.asked: int | None = None  # the first signal
-        self._outlives = False  # a job of several processes has failed, so that its signal is meant for later jobs too
+        self._outlives = False  # True after an error within together(): an outer block handles the signal too
         self._agree: Callable[[int | None], int | None] | None = None
         self._limit = None if max_time is None else seconds(max_time)
         self._before: dict[int, Any] = {}
@@ -85,7 +86,7 @@ class Interrupts:
             for number in REASONS:
                 if number == CLOCK and self._limit is None:
                     continue
-                # nohup keeps SIGHUP ignored; a background job ignores SIGINT, which must reach the run all the same
+                # a signal ignored so far stays ignored (SIGHUP under nohup), but not SIGINT, ignored in background jobs
                 if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._hear)
         if self._limit is not None:
@@ -113,16 +114,16 @@ class Interrupts:
             raise Stopped(self.asked)
 
     def expect_others(self) -> None:
-        """Defer signals until ``together``, where the other processes wait for this process."""
+        """Defer signals until ``together`` is entered, where the other processes wait for this process."""
         self._agree = lambda _: None
 
     @contextlib.contextmanager
     def together(self, agree: Callable[[int | None], int | None]) -> Iterator[None]:
-        """Raise ``Stopped`` only where all processes do: in ``listen``, and at the end of ``held``.
+        """Within this context, raise ``Stopped`` only where all processes do: in ``listen`` and at the end of ``held``.
 
         Args:
-            agree: a collective function from the signal that this process has received, or None, to the signal that
-                all processes obey, or None.
+            agree: a collective function; it takes the signal that this process has received, or None, and returns the
+                signal that all processes obey, or None.
         """
         self._agree = agree
         try:
@@ -143,7 +144,7 @@ class Interrupts:
         """Check for signals at a point where every process of a run is between two batches.
 
         Raises:
-            Stopped: a process was asked to end.
+            Stopped: a signal asked any of the processes to end.
         """
         agreed = None if self._agree is None else self._agree(self.asked)
         if agreed is not None:
@@ -151,7 +152,7 @@ class Interrupts:
             raise Stopped(agreed)
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a forked child without its own handlers: the parent decides
+        if os.getpid() != self._process:  # a forked child that has inherited this handler ignores the signal
             return
         if self.asked is None:
             self.asked = number
@@ -163,7 +164,7 @@ class Interrupts:
 
 
 class _Held:
-    """A block that no signal interrupts."""
+    """A context manager that defers signals to its end."""
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
@@ -180,12 +181,12 @@ class _Held:
             return
         asked = self._interrupts.asked
         if asked is not None and not isinstance(error, RunError):
-            # the error may be a consequence of the signal, which children such as a compiler or a data worker got too
+            # the signal may have caused the error: children such as a compiler or a data worker received it too
             raise Stopped(asked, whole=error is None) from error
 
 
 def ignore() -> None:
-    """Ignore signals during exit, so that they cannot change the exit code."""
+    """Ignore all signals of ``REASONS`` from now on, for example at exit, where they would change the exit code."""
     for number in REASONS:
         signal.signal(number, lambda *_: None)
 
@@ -199,8 +200,8 @@ def seconds(duration: str) -> float:
 def defer_in_data_worker(_: int) -> None:
     """Make a data worker survive the signals that a terminal or a scheduler sends to every process of a run.
 
-    Data workers end with their run, however it ends. They survive a SIGTERM for ``GRACE`` seconds. The function is a
-    ``worker_init_fn`` of torch's ``DataLoader``; the argument is the number of the worker.
+    A data worker ends when its run ends, for whatever reason. It survives a SIGTERM for ``GRACE`` seconds. Use this
+    function as the ``worker_init_fn`` of a ``DataLoader``; its argument is the number of the worker.
     """
     for number in REASONS:
         if number == signal.SIGTERM and CLOCK is not None:

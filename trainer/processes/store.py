@@ -1,4 +1,4 @@
-"""The key-value store in which the processes of a run meet and leave messages for each other."""
+"""The key-value store through which the processes of a run find each other and exchange messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch.distributed as dist
 from trainer.config import RunError
 from trainer.processes.world import World
 
-# torch has no types for them
+# torch has no type annotations for these classes
 PrefixStore: Any = dist.PrefixStore  # type: ignore[attr-defined]
 TCPStore: Any = dist.TCPStore  # type: ignore[attr-defined]
 
@@ -30,14 +30,14 @@ class Store:
     Every method raises ``LostError`` if the process that hosts the store has ended.
 
     Args:
-        store: a store of torch's.
+        store: a store of ``torch.distributed``.
     """
 
     def __init__(self, store: Any) -> None:
         self.torch_store = store
 
     def below(self, prefix: str) -> Store:
-        """Return the part of the store whose keys begin with a prefix."""
+        """Return the part of this store whose keys begin with ``prefix``."""
         return Store(PrefixStore(prefix, self.torch_store))
 
     def set(self, key: str, value: Any) -> None:
@@ -52,12 +52,12 @@ class Store:
         return found
 
     def get(self, key: str) -> Any:
-        """Return the value of a key; wait for the value if there is none yet."""
+        """Return the value of a key; if the key has none yet, wait for it."""
         with _raising_lost():
             return json.loads(self.torch_store.get(key))
 
     def count(self, key: str) -> int:
-        """Increase a counter, which starts at 0, and return its new value."""
+        """Increment a counter, which starts at 0, and return its new value."""
         with _raising_lost():
             return int(self.torch_store.add(key, 1))
 
@@ -67,7 +67,7 @@ class Store:
         Args:
             keys: the keys to wait for.
             deadline: the latest ``time.monotonic()``; None for no limit.
-            what: who has to write the key, for the message.
+            what: the process that has to write the key, for the error message.
 
         Raises:
             LostError: the deadline has passed.
@@ -82,7 +82,7 @@ class Store:
 
 @contextlib.contextmanager
 def _raising_lost() -> Iterator[None]:
-    """Turn torch's errors into ``LostError``."""
+    """Turn an error of torch's store within this context into a ``LostError``."""
     try:
         yield
     except dist.DistError as error:
@@ -108,18 +108,18 @@ def connect(world: World) -> Any:
 
 
 def meet(world: World, store: Store, patience: float) -> str:
-    """Wait for all processes of this attempt, and return the name that they share for the attempt.
+    """Wait until all processes of this attempt have connected, and return the name of the attempt.
 
-    The store may still hold keys of earlier attempts. Each follower therefore says hello with a random word, the
-    leader answers under this word with the name of the attempt, and the follower confirms the name.
+    The store may still hold keys of earlier attempts. Each follower therefore writes a random word, the leader writes
+    the name of the attempt under this word, and the follower confirms the name.
 
     Args:
-        world: who this process is.
+        world: the rank of this process and the world size.
         store: the store of all attempts.
         patience: seconds to wait for the other processes.
 
     Raises:
-        LostError: a process does not come in time.
+        LostError: a process does not connect in time.
     """
     deadline = time.monotonic() + patience
     if world.rank > 0:

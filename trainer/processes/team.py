@@ -1,8 +1,9 @@
-"""The processes of a run: what the leader and its followers tell each other before, during and after a job.
+"""The processes of a run: the messages between the leader and its followers before, during and after a job.
 
-Rank 0 leads, the others follow. Only the leader knows the command line and writes files; it announces each job to the
-followers, who take part in the job and wait for the next. All meet in a store, which torchrun keeps across restarts.
-Each job has a process group of its own, so that no message of a failed job is taken for a message of the next.
+Rank 0 is the leader, all other ranks are followers. Only the leader reads the command line and writes files; it
+announces each job to the followers, which take part in the job and wait for the next one. The messages are in a store,
+which torchrun keeps across restarts. Each job has its own process group, so that no message of a failed job is taken
+for a message of the next job.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Team:
         """Wait until all followers are ready for the job. A no-op for a single process."""
 
     def store_run_dir(self, run_dir: str) -> None:
-        """Keep the run directory of the job for a later attempt. A no-op for a single process."""
+        """Save the run directory of the job for a later attempt. A no-op for a single process."""
 
     @contextlib.contextmanager
     def join_group(self, device: torch.device, interrupts: Interrupts) -> Iterator[Group]:
@@ -66,14 +67,14 @@ class Team:
 
 
 class _TeamMember(Team):
-    """One of several processes, which meet when they are created.
+    """One of several processes; the constructor waits until all of them have connected.
 
     Args:
-        world: who this process is.
+        world: the rank of this process, the world size and the address of the store.
         patience: seconds to wait for the other processes.
 
     Raises:
-        LostError: the processes do not meet in time.
+        LostError: a process does not connect in time.
     """
 
     def __init__(self, world: World, patience: float) -> None:
@@ -85,8 +86,8 @@ class _TeamMember(Team):
         self._number = -1  # the number of the current job
         self._timeout = seconds("30m")
         self._watchdog = Watchdog(PrefixStore(f"trainer/{attempt}", store.clone()))
-        # The group of the last job. torch must not free a group while a thread of gloo frees its last message: the
-        # main thread would wait for gloo's thread to end, and gloo's thread for Python's lock.
+        # Keeps the process group of the last job alive. If torch freed a group while a thread of gloo frees the last
+        # message of the group, the main thread would wait for this thread, and this thread for Python's GIL.
         self._retired_groups: list[Any] = []
         atexit.register(self._close)
 
@@ -105,7 +106,7 @@ class _TeamMember(Team):
 
     @contextlib.contextmanager
     def join_group(self, device: torch.device, interrupts: Interrupts) -> Iterator[Group]:
-        """Connect the processes for one job; an error closes the connections, as the others notice at once."""
+        """Connect the processes for one job; an error closes the connections, which the other processes notice."""
         self._watchdog.key = f"{self._number}/over"
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -124,7 +125,7 @@ class _TeamMember(Team):
                     raise
                 except Exception as error:
                     self._disconnect(error, device)
-                    self._raise_cause(error)  # within together(), so that a SIGTERM to all does not hide the cause
+                    self._raise_cause(error)  # within together(), so that a SIGTERM does not hide the cause
                     raise
                 finally:
                     if dist.is_initialized() and not self._watchdog.ends:
@@ -140,14 +141,14 @@ class _TeamMember(Team):
         traceback.clear_frames(error.__traceback__)  # objects in the frames keep the connections open
         gc.collect()
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            # destroying the group would wait, with Python's lock, for a message to a process that hangs
+            # exit if destroy_process_group hangs: it waits, holding the GIL, for messages to processes that hang
             faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nowhere)
             time.sleep(0.05)
             dist.destroy_process_group()
             faulthandler.cancel_dump_traceback_later()
 
     def _raise_cause(self, error: Exception) -> None:
-        """Raise the failure of another process that has caused an error. Only the leader does this."""
+        """Raise the failure of another process that has caused ``error``, if any. Only the leader overrides this."""
 
 
 class Leader(_TeamMember):
@@ -158,10 +159,10 @@ class Leader(_TeamMember):
         self._follower_failed = False  # whether a follower has failed in any job
 
     def with_world(self, job: Job) -> Job:
-        """Return the next job, adapted to the processes; a job of an earlier attempt is resumed in its directory.
+        """Return the next job, adapted to the processes; a job that an earlier attempt began is resumed.
 
         Raises:
-            ConfigError: the device is for one process.
+            ConfigError: the device supports only one process, and torchrun has started several.
         """
         if job.settings.device["name"] == "auto" and self.world.size > 1:
             job = job.replace(device=yaml_file.load(yaml_file.config_dir() / "device" / "ddp.yaml"))
@@ -171,7 +172,7 @@ class Leader(_TeamMember):
                 f"device={name}: is for one process, and torchrun has started {self.world.size}; use device=ddp"
             )
         run_dir = self.read_note(f"run_dir/{self._number + 1}")
-        if run_dir is not None and job.settings.resume is None:  # the runs of a sweep are resumed anyway
+        if run_dir is not None and job.settings.resume is None:  # a sweep resumes its runs itself
             job = dataclasses.replace(job.replace(run_dir=run_dir, resume="auto"), fixed_run_dir=True)
         return job
 
@@ -180,7 +181,7 @@ class Leader(_TeamMember):
         """Announce the beginning and the end of a job to the followers.
 
         Raises:
-            RunError: a follower has failed; with the follower's message.
+            RunError: a follower has failed; the message is the follower's.
         """
         self._number += 1
         self._begin(job.settings)
@@ -198,13 +199,13 @@ class Leader(_TeamMember):
                 self._job.set("over", True)
 
     def wait_for_followers(self, fingerprint: dict[str, Any], interrupts: Interrupts) -> None:
-        """Wait until all followers have built what the job needs, then begin.
+        """Wait until all followers have built their parts of the job, then tell them to begin.
 
-        From then on, signals are deferred until the processes have joined their group.
+        Afterwards, signals are deferred until the processes have joined their process group.
 
         Raises:
-            ConfigError: a follower has found a mistake in the config, or other data.
-            LostError: a follower does not answer in time.
+            ConfigError: a follower has found a mistake in the config, or sees different data.
+            LostError: a follower has failed or does not answer in time.
         """
         deadline = time.monotonic() + self._timeout
         problems: dict[str, None] = {}
@@ -222,16 +223,16 @@ class Leader(_TeamMember):
         self._job.set("go", True)
 
     def store_run_dir(self, run_dir: str) -> None:
-        """Keep the run directory of the job for a later attempt, and for the command that has started the processes."""
+        """Save the run directory of the job for a later attempt, and for the command that has started the processes."""
         self.write_note(f"run_dir/{self._number}", run_dir)
         folder = job_folder()
         if folder is not None:
             (folder / RUN_DIR).write_text(run_dir)
 
     def dismiss_followers(self, code: int, *, final: bool) -> None:
-        """Tell the followers to end with an exit code; if the code is final, later attempts end with the code too."""
+        """Tell the followers to end with an exit code; if it is final, later attempts end with the same code."""
         if code:
-            # torchrun names the process that failed first, to the second
+            # torchrun reports the error with the earliest time, which has whole seconds
             write_error_file("see the message above, and the log of the run", seconds_later=2 * self._follower_failed)
         with contextlib.suppress(LostError):
             if final:
@@ -239,15 +240,15 @@ class Leader(_TeamMember):
             self._number += 1
             self._job.set("settings", {"code": code})
             deadline = time.monotonic() + PATIENCE / 4
-            for rank in range(1, self.world.size):  # else torchrun would kill the followers, and report that
+            for rank in range(1, self.world.size):  # else torchrun would kill and report the followers
                 self._job.wait(f"bye/{rank}", deadline=deadline)
 
     def write_note(self, name: str, value: str | int) -> None:
-        """Leave a value for a later attempt."""
+        """Save a value in the store for later attempts."""
         self._notes.set(name, value)
 
     def read_note(self, name: str) -> Any:
-        """Return the value that an earlier attempt has left, or None."""
+        """Return the value that an earlier attempt has saved, or None."""
         return self._notes.get(name) if self.world.attempt > 0 and self._notes.has(name) else None
 
     def _raise_cause(self, error: Exception) -> None:
@@ -261,7 +262,7 @@ class Leader(_TeamMember):
 
 
 class Follower(_TeamMember):
-    """A process of several with another rank than 0."""
+    """A process with any rank but 0."""
 
     def wait_for_job(self) -> Settings | int:
         """Return the settings of the leader's next job, or the exit code to end with."""
@@ -278,7 +279,7 @@ class Follower(_TeamMember):
         return settings
 
     def report_ready(self, fingerprint: dict[str, Any], interrupts: Interrupts, problems: Sequence[str] = ()) -> bool:
-        """Tell the leader that this process is ready, wait for all others, and return whether the job begins."""
+        """Tell the leader that this process is ready, or its problems; wait, and return whether the job begins here."""
         interrupts.expect_others()
         answer = {"problems": list(problems)} if problems else {"fingerprint": fingerprint}
         self._job.set(f"ready/{self.world.rank}", answer)
@@ -286,10 +287,10 @@ class Follower(_TeamMember):
         return self._job.has("go") and not problems
 
     def report_failure(self, message: str, error: BaseException) -> None:
-        """Tell all processes that this process has failed, unless another process has caused the failure.
+        """Report to all processes that this process has failed, unless another process has caused the failure.
 
         Raises:
-            LostError: another process has died or does not answer, and no process reports a cause.
+            LostError: another process has died or does not answer, and no process reports why.
         """
         if not is_lost(error):
             write_error_file("".join(traceback.format_exception(error)))
@@ -313,17 +314,17 @@ class Follower(_TeamMember):
         self._job.wait("over", deadline=deadline, what="rank 0")
 
 
-_teams: list[Team] = []  # empty before the first call, then the team
+_teams: list[Team] = []  # empty until get_team is called, then holds its result
 
 
 def get_team(patience: float = 1800.0) -> Team:
-    """Return the processes of this run, which meet at the first call.
+    """Return the team of this process; the first call connects the processes of the run.
 
     Args:
         patience: seconds to wait for the other processes at the first call.
 
     Raises:
-        LostError: the processes do not meet in time.
+        LostError: a process does not connect in time.
     """
     if not _teams:
         world = current_world()
@@ -333,11 +334,11 @@ def get_team(patience: float = 1800.0) -> Team:
             else:
                 _teams.append((Follower if world.rank > 0 else Leader)(world, patience))
         except BaseException:
-            _teams.append(Team())  # so that no later call waits once more
+            _teams.append(Team())  # so that no later call waits again
             raise
     return _teams[0]
 
 
 def have_met() -> bool:
-    """Return whether the processes of this run have met, or have failed to meet."""
+    """Return whether ``get_team`` has connected the processes of this run, or has failed to do so."""
     return bool(_teams)

@@ -21,13 +21,13 @@ class Watchdog:
     """Exits this process in case its launcher has died, its job hangs, or its network is down.
 
     Args:
-        store: torch's store in which the processes meet, with a connection for this object alone.
+        store: torch's store of the current attempt, through a connection that only this object uses.
     """
 
     def __init__(self, store: Any) -> None:
         self._store, self._parent = store, os.getppid()
         self.key: str | None = None  # the key that the leader writes at the end of the current job
-        self.limit = math.inf  # seconds within which the store has to answer
+        self.limit = math.inf  # seconds that the store may take to answer
         self._over_since = self._asked_at = self._end_at = math.inf
         self._done = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -35,7 +35,7 @@ class Watchdog:
         self._asking.start()
 
     def stop(self) -> None:
-        """Stop the threads before the interpreter shuts down, which a thread inside torch would crash."""
+        """Stop the threads: a thread inside torch would crash the interpreter when it shuts down."""
         self._done.set()
         self._asking.join(2 * BEAT)
 
@@ -53,25 +53,25 @@ class Watchdog:
         while not self._done.wait(BEAT):
             if os.getppid() != self._parent and not orphan:
                 orphan = True
-                os.kill(os.getpid(), signal.SIGTERM)  # the run saves, if all processes are still alive
+                os.kill(os.getpid(), signal.SIGTERM)  # lets the run save, if all processes are still alive
                 self.end_soon(SECONDS_TO_SAVE)
             if min(self._over_since + PATIENCE, self._asked_at + self.limit, self._end_at) < time.monotonic():
                 write_error_file(CONNECTION_LOST)
                 os._exit(1)
 
     def _ask(self) -> None:
-        """Query the store, in a separate thread, because a machine that is cut off gives no answer at all."""
+        """Query the store, in a thread of its own, because a query blocks while the network is down."""
         while not self._done.wait(BEAT):
             key = self.key
             self._asked_at = time.monotonic()
-            with contextlib.suppress(Exception):  # the store has ended, as the main thread will notice
+            with contextlib.suppress(Exception):  # the store has ended; the main thread will notice
                 over = self._store.check([key or "nothing"]) and key == self.key
                 self._over_since = min(self._over_since, time.monotonic()) if over else math.inf
             self._asked_at = math.inf
 
 
 def write_error_file(text: str, *, seconds_later: int = 0) -> None:
-    """Write the file from which torchrun shows the error of this process; torchrun names the earliest error.
+    """Write the error file of this process, unless it exists; torchrun reports the earliest error of all processes.
 
     Args:
         text: a traceback, or a sentence.

@@ -1,4 +1,4 @@
-"""The place of this process among the processes of a run, and the job files that they share. No torch."""
+"""The rank of this process and the world size, and the job files that the processes share. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from trainer.config import ConfigError, Job, RunError, Settings
 
 JOB, RESULT, RUN_DIR, FAILED = "job.json", "result.json", "run_dir", "failed"
 FOLDER = "TRAINER_JOB"  # the environment variable that names the folder of the job files
-# Parts of messages about another process, by which ``launch`` knows them again.
+# Parts of messages about another process, by which ``launch`` recognises these messages.
 NO_ANSWER, CONNECTION_LOST = "waiting for another process (device.timeout)", "lost the connection to another process"
-SECONDS_TO_SAVE = 120  # from a signal until the process is killed
+SECONDS_TO_SAVE = 120  # seconds from a signal until the process is killed
 
 
 class World(NamedTuple):
@@ -32,10 +32,10 @@ class World(NamedTuple):
 
 
 def current_world() -> World | None:
-    """Return the processes to which this process belongs, or None if it is the only one.
+    """Return the world that torchrun's environment variables describe, or None if they are not set.
 
     Raises:
-        ConfigError: torchrun's environment variables hold something other than numbers.
+        ConfigError: the value of a numeric variable, such as ``RANK``, is not a number.
     """
     found = os.environ
     if not all(name in found for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
@@ -65,13 +65,13 @@ def job_folder() -> Path | None:
 
 
 def last_failure() -> str:
-    """Return why the previous attempt has ended."""
+    """Return why the previous attempt ended."""
     folder = job_folder()
     return (folder / FAILED).read_text() if folder and (folder / FAILED).is_file() else "a process has failed"
 
 
 def job_from_plain(plain: Mapping[str, Any]) -> Job:
-    """Return the job that ``job_to_plain`` has written down."""
+    """Return the job that ``job_to_plain`` has converted to ``plain``."""
     return Job(Settings(**plain["settings"]), tuple(plain["words"]), plain["fixed_run_dir"], tuple(plain["varied"]))
 
 
@@ -99,7 +99,7 @@ def signal_name(number: int) -> str:
 
 
 def killed_by(name: str) -> str:
-    """Return the words for a process that a signal has killed, from the name of the signal."""
+    """Return the phrase for a process that was killed by the signal ``name``, such as ``SIGKILL``."""
     return f"was killed ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
 
 

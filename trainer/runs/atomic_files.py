@@ -1,4 +1,4 @@
-"""Write files atomically: complete or not at all, also after a kill or a power cut. No torch."""
+"""Write files atomically: completely or not at all, even if the process is killed or the power fails. No torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = 
     """Write a temporary file beside ``path``, sync it to the disk, and rename it to ``path``.
 
     Args:
-        path: the file to write; its folder exists.
-        fill: writes the content to the path that it is given.
-        keep_as: the new name of the old file; None deletes the old file.
+        path: the file to write, in an existing folder.
+        fill: writes the content to the path that it receives.
+        keep_as: the path under which the old file is kept; None deletes the old file.
 
     Raises:
-        OSError: the file cannot be written. The old file stays, as with any error of ``fill``.
+        OSError: the file cannot be written. The old file is unchanged, as after any exception in ``fill``.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -33,21 +33,21 @@ def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = 
         sync(path.parent)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # replace() leaves the temporary file if both are links to one file
+            temporary.unlink(missing_ok=True)  # rename() does nothing if both names are hard links to one file
 
 
 def check_ours(option: str, path: Path, mark: str, *, within: int, what: str) -> None:
-    """Check that a command may write the file named by an option: it replaces only files that it wrote itself.
+    """Check that a command may write a file: it may only replace a file that the same command wrote.
 
     Args:
-        option: the option, such as ``--page``.
+        option: the option that names the file, such as ``--page``.
         path: the file.
         mark: a text that every file written by the command contains.
-        within: the number of bytes, from the beginning of the file, that contain the mark.
-        what: the words for a file without the mark, to precede "of this command", such as ``no page``.
+        within: the number of bytes at the beginning of the file in which ``mark`` is searched.
+        what: how the message describes a file without ``mark``, before "of this command": ``no page``.
 
     Raises:
-        ConfigError: the path cannot be written, or holds a file of another origin.
+        ConfigError: the path cannot be written, or is a file that the command did not write.
     """
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"{option}: {path}: {'is a folder' if path.is_dir() else 'there is no such folder'}")
@@ -60,7 +60,7 @@ def check_ours(option: str, path: Path, mark: str, *, within: int, what: str) ->
 
 
 def link(source: Path, path: Path) -> None:
-    """Hard-link a file that is replaced but never modified; copy the file if the disk has no hard links."""
+    """Hard-link a file that will be replaced but never modified; copy it if the file system has no hard links."""
     try:
         os.link(source, path)
     except OSError:
@@ -68,7 +68,7 @@ def link(source: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to the disk, so that it survives a power cut."""
+    """Sync a file or folder to the disk, so that it survives a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The run directory, claimed by one run, and the files that every run writes into the directory. No torch."""
+"""The run directory, which belongs to one run, and the files that every run writes to it. No torch."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ log = logging.getLogger("trainer")
 LOG, CONFIG, OVERRIDES = "train.log", "config.yaml", "overrides.yaml"
 ENVIRONMENT, SUMMARY, METRICS = "environment.json", "summary.json", "metrics.jsonl"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-# the files of a run that is killed before it has written its config
+# The files that a run can leave behind if it is killed before it has written its config.
 BEGUN = {LOCK, LOG, OVERRIDES, f".{OVERRIDES}.tmp", f".{CONFIG}.tmp"}
 
 
 class RunDirectory:
-    """The folder of one run. Nothing is written before ``claim``; log lines are kept in memory until then.
+    """The folder of one run. Nothing is written to a new folder before ``claim``; log lines are kept in memory.
 
     Args:
-        wanted: the path; ``-2``, ``-3``, … is appended if another run has claimed the path first.
-        fixed: the user chose the path, so nothing is appended.
-        resumes: an existing run is resumed in the folder.
+        wanted: the path; ``-2``, ``-3``, … is appended if the path exists.
+        fixed: whether the user chose the path, in which case nothing is appended.
+        resumes: whether an existing run in the folder is resumed.
 
     Raises:
-        ConfigError: the user's path is taken, or another process is at work in the folder.
+        ConfigError: the path is invalid, the user's path is taken, or another process holds the lock of the folder.
     """
 
     def __init__(self, wanted: str, *, fixed: bool, resumes: bool = False) -> None:
         self.path = Path(wanted)
         self._fixed, self._lock = fixed, None
-        self.claimed = False  # whether the folder and its log exist
+        self.claimed = False  # whether the folder and its log file have been created
         try:
             is_folder = self.path.is_dir()
             names = {path.name for path in self.path.iterdir()} if is_folder else set[str]()
             taken = fixed and (bool(names - {LOCK}) or (self.path.exists() and not is_folder))
-        except (OSError, ValueError) as error:  # too long, unreadable, or with a null byte
+        except (OSError, ValueError) as error:  # the path is too long, unreadable, or contains a null byte
             raise ConfigError(f"run_dir: {wanted}: {getattr(error, 'strerror', None) or error}") from error
         if taken and not resumes:
             near = ", or go on with it: resume=auto" if CONFIG in names else ", or leave run_dir out"
@@ -81,7 +81,7 @@ class RunDirectory:
         except OSError as error:
             raise ConfigError(f"run_dir: cannot make {self.path}: {error.strerror}") from error
         self._lock = self._lock or self._acquire_lock()
-        if not self._resumes and (self.path / CONFIG).exists():  # two runs were given one folder
+        if not self._resumes and (self.path / CONFIG).exists():  # two runs have the same run_dir
             raise ConfigError(f"run_dir: {self.path} belongs to another run; name another")
         file = _log_file(self.path)
         self.claimed = True
@@ -103,14 +103,14 @@ class RunDirectory:
         return read_json(self.path / name)
 
     def num_evaluations(self, name: str) -> int:
-        """Count the validation points in a file of metrics."""
+        """Return the number of validation points in a metrics file; 0 if the file cannot be read."""
         try:
             return (self.path / name).read_bytes().count(b'"val/loss"')
         except OSError:
             return 0
 
     def fail(self, config: Mapping[str, Any], overrides: Sequence[str], message: str, error: BaseException) -> None:
-        """Write an error with its traceback to the log, and the end to summary.json, as far as the disk allows."""
+        """Write an error with traceback to the log, and ``failed`` to summary.json, as far as the disk allows it."""
         with contextlib.suppress(OSError, ConfigError):
             if not self.claimed:
                 self.claim(config, overrides)
@@ -118,19 +118,19 @@ class RunDirectory:
         self.end("failed", message)
 
     def _log_error(self, message: str, error: BaseException) -> None:
-        """Write an error to the log only; on the console, the command prints one line about the error."""
+        """Write an error only to the log; the command itself prints one line about it on the console."""
         details = (type(error), error, error.__traceback__)
         record = self._log.makeRecord("trainer", logging.ERROR, "", 0, message, (), details)
         for handler in self._handlers[1:]:
             handler.handle(record)
 
     def _log_thread_error(self, failed: threading.ExceptHookArgs) -> None:
-        """Log the error of a background thread, such as a writer's on a full disk; the main thread fails later."""
+        """Log an error in a background thread, such as a writer thread on a full disk; the main thread fails later."""
         if failed.exc_value is not None:
             self._log_error("a background thread failed", failed.exc_value)
 
     def end(self, state: str, reason: str) -> None:
-        """Write to summary.json how an unfinished run ended, as far as the disk allows."""
+        """Write to summary.json how an unfinished run ended, if the disk allows it."""
         if self.claimed:
             with contextlib.suppress(OSError):
                 self.write_json(SUMMARY, {"state": state, "reason": reason, **self.so_far})
@@ -140,7 +140,7 @@ class RunDirectory:
         threading.excepthook = self._thread_hook
         for handler in self._handlers:
             self._log.removeHandler(handler)
-            with contextlib.suppress(OSError):  # a full disk, which the first failed write has reported
+            with contextlib.suppress(OSError):  # the disk is full; the first failed write has reported it
                 handler.close()
         if self._lock is not None:
             with contextlib.suppress(OSError):
@@ -148,7 +148,9 @@ class RunDirectory:
             self._lock.release()
 
     def _acquire_lock(self) -> FileLock | None:
-        """Lock the directory as long as this process lives; data workers do not inherit the lock.
+        """Lock the directory while this process runs, and return the lock; data loader workers do not inherit the lock.
+
+        Return None if the file system has no locks or is read-only.
 
         Raises:
             ConfigError: another process holds the lock.
@@ -160,13 +162,13 @@ class RunDirectory:
             raise ConfigError(
                 f"run_dir: another run is at work in {self.path}; wait for its end, or stop it"
             ) from error
-        except OSError as error:  # a disk that is read-only or has no locks
+        except OSError as error:  # the file system is read-only or has no locks
             log.debug("no lock in %s: %s", self.path, error)
             return None
         return lock
 
     def _create(self) -> Path:
-        """Create the folder and return its path; mkdir fails if another process was first."""
+        """Create the folder and return its path; append a number if the path exists, unless it is fixed or resumed."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._fixed or self._resumes:
             self.path.mkdir(exist_ok=True)
@@ -183,7 +185,7 @@ class RunDirectory:
 
 
 def note_end(path: Path, state: str, reason: str) -> None:
-    """Write how and why a run ended, in place of the run's own process, which has died or did not know."""
+    """Write how and why a run ended, for a run whose own process died or could not determine it."""
     with contextlib.suppress(OSError):
         write_json(path / SUMMARY, {**read_json(path / SUMMARY), "state": state, "reason": reason})
         with contextlib.closing(_log_file(path)) as file:
@@ -192,13 +194,13 @@ def note_end(path: Path, state: str, reason: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write plain containers to a JSON file, atomically; inf and NaN, which JSON lacks, become null."""
+    """Write plain containers to a JSON file atomically; inf and NaN, which JSON does not have, become null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
     _write(path, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; an empty dict if the file cannot be read or holds no mapping."""
+    """Return the content of a JSON file; an empty dict if the file cannot be read or is not a mapping."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):  # RecursionError: thousands of nested brackets
@@ -217,12 +219,12 @@ def _log_file(path: Path) -> logging.FileHandler:
 
 
 class _Console(logging.Handler):
-    """Prints log lines on stdout, above the progress bar."""
+    """Print log lines on stdout, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # a console that is closed, full or lacks a character must not end the run; the log has every line
+        # A console error (closed, full, unsupported character) must not end the run; the log file has every line.
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            from tqdm.auto import tqdm  # 0.07 s, which readers of this module need not wait for
+            from tqdm.auto import tqdm  # the import takes 0.07 s, and only the console needs it
 
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Describe what a run ran on: command, versions, device, git state."""
+"""Describe the environment of a run: command, versions, device and git state."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 PACKAGES = ("trainer-cli", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
-MAX_DIFF = 1 << 20  # characters of the git diff that are recorded
+MAX_DIFF = 1 << 20  # largest number of characters of the git diff that is recorded
 
 
 def environment(device: torch.device, run_dir: Path) -> dict[str, Any]:
-    """Return everything that may explain a difference between two runs, without environment variables.
+    """Return what may explain a difference between two runs. Environment variables are not included.
 
-    A run directory that is itself a repository may come from a stranger, and git executes what the settings of a
-    repository say, so git is not called there.
+    git is not called if the run directory is itself a repository: it may come from a stranger, and git executes
+    commands that the config of a repository names.
     """
     untrusted = (run_dir / ".git").exists()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
@@ -48,7 +48,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, str] | None:
-    """Return the commit of the working directory and the diff to the commit, or None outside a repository."""
+    """Return the current commit and the uncommitted changes in the working directory; None outside a repository."""
     commit = _ask_git("rev-parse", "HEAD")
     if commit is None:
         return None

@@ -1,4 +1,4 @@
-"""Read run directories: one run, all runs below a folder, the state of a run, its metrics. No torch."""
+"""Read run directories: one run or all runs below a folder, with their states, configs and metrics. No torch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from trainer.runs.directory import CONFIG, ENVIRONMENT, LOCK, METRICS, OVERRIDES
 Key = TypeVar("Key")
 
 OUTPUTS = Path("outputs")
-# Keys that do not affect what is trained.
+# Keys that do not affect the training.
 NOT_TRAINED = ("run_dir", "resume", "sweep_dir", "sweep", "dry_run", "hydra")
 
-# Run states. KILLED: no process holds the lock and no end was written.
+# Run states. KILLED: summary.json contains no final state, and no process holds the lock.
 FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED = "finished", "pruned", "stopped", "failed", "running", "killed"
 
 
@@ -37,9 +37,9 @@ class Run:
     Args:
         path: the directory.
         state: finished, pruned, stopped, failed, running or killed.
-        words: the overrides that were typed for the run and affect the training.
-        summary: the content of summary.json; empty before the end.
-        started: local time of the first start; resuming a run does not change it.
+        words: those typed overrides of the run that affect the training.
+        summary: the content of summary.json; empty before the run ends.
+        started: local time at which the run was first started; resuming the run does not change it.
     """
 
     path: Path
@@ -50,15 +50,15 @@ class Run:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The values of the config by dotted key; ``model`` is the name of the model."""
+        """The values of the config by dotted key; the key ``model`` contains the name of the model."""
         try:
             return {key.removesuffix(".name"): value for key, value in flatten(read_config(self.path)).items()}
-        except RecursionError:  # an alias of YAML that holds itself
+        except RecursionError:  # a YAML alias that contains itself
             return {}
 
     @property
     def monitor(self) -> str | None:
-        """The metric that compares runs, such as ``val/accuracy``; None before the first evaluation."""
+        """The metric by which runs are compared, such as ``val/accuracy``; None if summary.json does not name it."""
         monitor = self.summary.get("monitor")
         return monitor if isinstance(monitor, str) else None
 
@@ -68,22 +68,22 @@ class Run:
         direction = self.summary.get("direction")
         if direction in ("minimize", "maximize"):
             return bool(direction == "maximize")
-        return more_is_better(self.monitor or "")  # a summary of an earlier version
+        return more_is_better(self.monitor or "")  # an earlier version wrote the summary
 
     @property
     def best(self) -> float | None:
-        """The best value of the monitored metric, or None."""
+        """The best value of the monitored metric; None if there is no value."""
         return as_number(self.metrics.get(self.monitor or ""))
 
     @property
     def score(self) -> float:
-        """The best value, negated if the metric is minimized; minus infinity without a value."""
+        """The best value, negated if the metric is minimized; minus infinity if there is no value."""
         best = self.best
         return float("-inf") if best is None else best if self.maximizes else -best
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The best validation and the final test metrics by name, such as ``val/loss`` and ``test/accuracy``."""
+        """The best validation and final test metrics by name, such as ``val/loss`` and ``test/accuracy``."""
         best = self.summary.get("best")
         values = {**(best if isinstance(best, dict) else {}), **self.summary}
         return {name: value for name, value in values.items() if "/" in name and as_number(value) is not None}
@@ -99,10 +99,10 @@ class Run:
 
 
 class PointReader:
-    """Reads the logged points of a run while the run writes them.
+    """Read the logged points of a run while the run writes them.
 
     Args:
-        folder: the run directory, which need not exist yet.
+        folder: the run directory; it may not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,7 +111,7 @@ class PointReader:
     def read_new(self) -> list[dict[str, Any]]:
         """Return the points that were written since the last call."""
         try:
-            if self._path.stat().st_size < self._position:  # a resumed run cuts off the lines after its checkpoint
+            if self._path.stat().st_size < self._position:  # a resumed run removes the lines after its checkpoint
                 self._position = 0
             with self._path.open("rb") as file:
                 file.seek(self._position)
@@ -129,7 +129,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(folder: Path) -> Run:
-    """Return the run in a folder; files that cannot be read count as missing."""
+    """Return the run in a folder; treat files that cannot be read as missing."""
     summary = read_json(folder / SUMMARY)
     state = summary.get("state")
     if state not in (FINISHED, PRUNED, STOPPED, FAILED):
@@ -138,15 +138,18 @@ def read_run(folder: Path) -> Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """Return every run in and below a folder, the newest first."""
+    """Return every run in and below a folder, newest first."""
     return sorted(map(read_run, run_folders(folder)), key=lambda run: (run.started, str(run.path)), reverse=True)
 
 
 def runs_named(names: Sequence[str]) -> list[Run]:
-    """Return the runs, each once, that names stand for: a run directory, a folder of runs such as a sweep, or ``last``.
+    """Return the runs that ``names`` refer to, each run once.
+
+    Args:
+        names: run directories, folders of runs such as a sweep, or ``last`` for the newest run under ``outputs``.
 
     Raises:
-        ConfigError: a name stands for no run.
+        ConfigError: a name refers to no run.
     """
     found: list[Run] = []
     for name in names:
@@ -163,10 +166,10 @@ def runs_named(names: Sequence[str]) -> list[Run]:
 
 
 def run_named(name: str) -> Run:
-    """Return the single run that a name stands for.
+    """Return the single run that a name refers to, as in ``runs_named``.
 
     Raises:
-        ConfigError: the name stands for no run or for several.
+        ConfigError: the name refers to no run or to several.
     """
     found = runs_named([name])
     if len(found) > 1:
@@ -184,29 +187,29 @@ def is_at_work(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except (OSError, NotImplementedError):  # read-only, or without locks
+    except (OSError, NotImplementedError):  # the file system is read-only or has no locks
         return False
 
 
 def trained_words(words: Sequence[str]) -> list[str]:
-    """Return the overrides that affect what is trained."""
+    """Return the overrides that affect the training."""
     firsts = (re.split("[./=]", word.lstrip("+~"), maxsplit=1)[0] for word in words)
     return [word for word, first in zip(words, firsts, strict=True) if first not in NOT_TRAINED]
 
 
 def values_of(words: Sequence[str]) -> dict[str, str]:
-    """Return overrides by key, ``{"optimizer.lr": "1e-3"}``; the last override of a key counts."""
+    """Map each key to its value, such as ``{"optimizer.lr": "1e-3"}``; the last override of a key counts."""
     parts = (word.lstrip("+~").partition("=") for word in words)
     return {key: value for key, _, value in parts}
 
 
 def varied_keys(words: Sequence[Sequence[str]]) -> list[str]:
-    """Return the keys whose values differ between the overrides of several runs, in the order of typing."""
+    """Return the keys whose values differ between the overrides of several runs, in the order of the overrides."""
     return list(differing([values_of(each) for each in words]))
 
 
 def differing(mappings: Sequence[Mapping[Key, Any]]) -> dict[Key, tuple[Any, ...]]:
-    """Return the keys whose values are not all equal, each with its values; a missing key counts as None."""
+    """Map each key whose values are not all equal to its values, one per mapping; a missing key counts as None."""
     keys = dict.fromkeys(key for each in mappings for key in each)
     rows = {key: tuple(each.get(key) for each in mappings) for key in keys}
     return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
@@ -217,13 +220,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     found = _yaml(folder / CONFIG)
     try:
         json.dumps(found, default=str, skipkeys=True)
-    except (RecursionError, ValueError):  # an alias of YAML that holds itself
+    except (RecursionError, ValueError):  # a YAML alias that contains itself
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings by dotted keys: ``{"optimizer": {"lr": 0.1}}`` becomes ``{"optimizer.lr": 0.1}``."""
+    """Flatten nested mappings: ``{"optimizer": {"lr": 0.1}}`` becomes ``{"optimizer.lr": 0.1}``."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -236,12 +239,12 @@ def as_number(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except OverflowError:  # hundreds of digits
+    except OverflowError:  # an integer with hundreds of digits
         return None
 
 
 def comparable(value: Any) -> float | None:
-    """Return a value as a float, or None if it is NaN or not a number, so that floats can be ordered."""
+    """Return a value as a float, or None if it is NaN or not a number, so that the results can be sorted."""
     found = as_number(value)
     return None if found is None or math.isnan(found) else found
 
@@ -254,7 +257,7 @@ def format_value(value: Any) -> str:
 
 
 def more_is_better(metric: str) -> bool:
-    """Return whether a larger value of a metric is better, judged by the metric's name."""
+    """Return whether a larger value of a metric is better, according to the metric's name."""
     return not metric.endswith(("loss", "mae", "mse"))
 
 
@@ -264,13 +267,13 @@ def test_metrics_of(monitor: str) -> str:
 
 
 def metric_names(found: Iterable[Run], first: Collection[str | None]) -> list[str]:
-    """Return the names of all metrics of runs: those in ``first``, then validation metrics, then test metrics."""
+    """Return the names of all metrics of the runs: first those in ``first``, then validation and test metrics."""
     names = dict.fromkeys(name for run in found for name in run.metrics)
     return sorted(names, key=lambda name: (name not in first, name.startswith("test/"), name))
 
 
 def for_json(value: Any) -> Any:
-    """Return a value that JSON can represent: inf and NaN become null, dates become text."""
+    """Convert a value to types that JSON can represent: inf and NaN become null, dates become strings."""
     if isinstance(value, Mapping):
         return {str(key): for_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -281,7 +284,7 @@ def for_json(value: Any) -> Any:
 
 
 def _points(content: bytes) -> list[dict[str, Any]]:
-    """Return the lines that are points; other lines are skipped."""
+    """Parse the lines of metrics.jsonl; skip lines that are not points."""
     found = []
     for line in content.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
@@ -292,7 +295,7 @@ def _points(content: bytes) -> list[dict[str, Any]]:
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
-    """Iterate over the run directories in a folder, without looking inside them for further runs."""
+    """Yield the run directories in and below a folder; do not search inside a run directory for further runs."""
     for path, below, names in os.walk(folder):
         if CONFIG in names and OVERRIDES in names:
             below.clear()
@@ -303,11 +306,11 @@ def _started(folder: Path) -> datetime:
     """Return the local time at which a run started."""
     with contextlib.suppress(ValueError, OverflowError):
         when = datetime.fromisoformat(str(read_json(folder / ENVIRONMENT).get("started")))
-        # times with and without a zone cannot be compared
+        # Drop the time zone, because times with and without a zone cannot be compared.
         return when.astimezone().replace(tzinfo=None) if when.tzinfo else when
-    try:  # the file is missing, or an earlier version wrote it
+    try:  # environment.json is missing, or an earlier version wrote it
         return datetime.fromtimestamp((folder / CONFIG).stat().st_mtime)
-    except OSError:  # deleted just now
+    except OSError:  # the run has just been deleted
         return datetime.min
 
 
@@ -317,7 +320,7 @@ def _words(folder: Path) -> list[str]:
 
 
 def _yaml(path: Path) -> Any:
-    """Return the content of a YAML file, or None; libyaml, if present, reads a thousand files in a second."""
+    """Return the content of a YAML file, or None. libyaml, if installed, reads a thousand files in a second."""
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return yaml.load(path.read_text(encoding="utf-8"), loader)  # both loaders are safe

@@ -1,7 +1,8 @@
-"""Resume a run or a sweep: find it, repeat its overrides, and refuse what would change the training. No torch.
+"""Resume a run or a sweep: find it, repeat its overrides, and refuse changes that alter the training. No torch.
 
-The stored overrides of the run precede the overrides typed now, so that ``train resume=last epochs=40`` is the run's
-own command with another length. The tables below say which differences from the run's config are accepted.
+The stored overrides of the run precede the overrides typed now, so that ``train resume=last epochs=40`` repeats the
+run's own command with another number of epochs. The tables below list which differences from the run's config are
+accepted.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from trainer.config.settings import key_of
 from trainer.runs.directory import CHECKPOINTS, CONFIG, OVERRIDES
 from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_run
 
-# Keys that a resumed run may change, because the training stays the same.
+# Keys that a resumed run may change, because they do not alter the training steps.
 MAY_CHANGE = (
     *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "run_dir", "resume"),
     *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory"),
     *("dataset.root", "dataset.path", "dataset.workers", "dataset.in_memory"),
-    *("device.processes", "device.timeout", "device.max_restarts"),  # the runner reports the number of processes
+    *("device.processes", "device.timeout", "device.max_restarts"),  # resume_notes reports a new number of processes
 )
-# Keys that select other kernels or another order of sums: the same training, but not bit for bit.
+# Keys that change the kernels or the order of summation: the training is the same except for rounding errors.
 CHANGES_ROUNDING = ("device", "accumulate", "compile", "deterministic")
-# All other keys are refused. These are the reasons that are not obvious.
+# Changes of all other keys are refused. These are the reasons, for keys whose reason is not obvious.
 REASONS = {
     "model": "its weights fit no other",
     "batch_size": "the position in the epoch is counted in batches",
@@ -37,18 +38,17 @@ REASONS = {
     "monitor": "the best so far was chosen by it",
     "metrics": "the curves and the best so far are made of them",
 }
-WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=.*)?", flags=re.DOTALL)  # no package (@), which could hide a key
-# Stored overrides that a resumed run does not repeat: its place, and the plugins, which only the command line may name.
+WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=.*)?", flags=re.DOTALL)  # without a package (@), which could hide a key
+# Keys of stored overrides that a resumed run does not repeat, such as run_dir; only the command line may name plugins.
 NOT_REPEATED = (*NOT_TRAINED, "plugins")
 SWEEPS = OUTPUTS / "sweeps"
-SET_ANEW = {"hydra.mode", "hydra.sweep.dir", "sweep_dir"}  # stored overrides that a resumed sweep does not repeat
+SET_ANEW = {"hydra.mode", "hydra.sweep.dir", "sweep_dir"}  # stored keys that a resumed sweep does not repeat
 
 
 def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
     """Prepend the stored overrides of the run that ``resume=last`` or ``resume=RUN`` names.
 
-    Returns:
-        ``words`` unchanged if they name no run.
+    Return ``words`` unchanged if they name no run.
 
     Raises:
         ConfigError: the run does not exist, or the command cannot resume it.
@@ -67,7 +67,7 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
         raise ConfigError(
             f"resume: the run {folder} has components of {code}; if you trust it, name it again: plugins=[…]"
         )
-    # the keys of a component that is exchanged have no meaning for the new component
+    # Groups with a new component, for which the stored keys of the old component have no meaning.
     exchanged = {group for group in GROUPS if group in typed and typed[group] != config.get(group, {}).get("name")}
     path = quoted(str(folder))
     now = [word for word in words if key_of(word) != "resume"]
@@ -79,7 +79,7 @@ def with_earlier_sweep_words(words: Sequence[str], is_data: Callable[[str], bool
 
     Args:
         words: the overrides typed now.
-        is_data: whether a key of Hydra's holds only data, so that it may come from a folder of unknown origin.
+        is_data: returns whether a key under ``hydra`` is only data, so that a folder of unknown origin may set it.
 
     Raises:
         ConfigError: the sweep does not exist, or it has overrides that have to be typed again.
@@ -102,13 +102,13 @@ def with_earlier_sweep_words(words: Sequence[str], is_data: Callable[[str], bool
 
 
 def _typed_value(key: str, words: Iterable[str]) -> str | None:
-    """Return the last value that was typed for a key, without quotes, or None."""
+    """Return the last value that ``words`` give a key, without quotes, or None."""
     values = [word.partition("=")[2].strip("'\"") for word in words if key_of(word) == key]
     return values[-1] if values else None
 
 
 def _earlier_words(folder: Path, typed: Collection[str], left_out: set[str]) -> list[str]:
-    """Return the stored overrides whose keys are not typed now, nor named, or below a group named, by ``left_out``."""
+    """Return the stored overrides, except those whose key is in ``typed`` or whose key or group is in ``left_out``."""
     return [
         word
         for word in read_overrides(folder)
@@ -156,15 +156,15 @@ def _find_sweep(name: str) -> Path:
 
 
 def check_changes(settings: Settings) -> list[str]:
-    """Compare the settings with the config of the run that they resume.
+    """Compare the settings with the stored config of the run that they resume.
 
-    Keys that only one of the two has belong to another version of this program and are not compared.
+    Keys that are only in one of the two come from another version of this program and are not compared.
 
     Returns:
-        a line for each accepted change that alters the rounding; nothing if no run is resumed.
+        one line for each accepted change that affects rounding; an empty list if no run is resumed.
 
     Raises:
-        ConfigError: with a line for each key that must not change, or the config is damaged.
+        ConfigError: a key has changed that must not change (one line for each), or the stored config is damaged.
     """
     folder = Path(settings.run_dir)
     if settings.resume is None or not any((folder / CHECKPOINTS).glob("*.pt")):
@@ -193,13 +193,14 @@ def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerp
 
     Args:
         settings: the settings of the resumed run.
-        name: the name of the checkpoint.
+        name: the file name of the checkpoint.
         state: the content of the checkpoint.
-        fingerprint: the fingerprint of the data now.
+        fingerprint: the fingerprint of the current data.
         num_batches: the number of training batches in an epoch.
 
     Raises:
-        ConfigError: the data have changed, another version wrote the checkpoint, or the run is past its new end.
+        ConfigError: the data have changed, another version wrote the checkpoint, or the run has already made more
+            epochs or steps than the settings allow.
     """
     folder = Path(settings.run_dir)
     if state.get("fingerprint") != fingerprint:
@@ -215,32 +216,28 @@ def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerp
 
 
 def check_links(folder: Path) -> None:
-    """Refuse a run directory of unknown origin in which a link would lead a write to another place.
-
-    Raises:
-        ConfigError: a link in the directory leads out of it.
-    """
+    """Raise ConfigError if a link in a run directory points outside it, so that a run would write elsewhere."""
     if (path := link_out_of(folder)) is not None:
         raise ConfigError(f"resume: {path}: a link out of the run directory; a run writes only inside")
 
 
 def link_out_of(folder: Path) -> Path | None:
-    """Return the first link below a folder that leads out of the folder, or None."""
+    """Return the first symbolic link below a folder that points outside the folder, or None."""
     inside = folder.resolve()
     links = (path for path in folder.rglob("*") if path.is_symlink())
     return next((path for path in links if not path.resolve().is_relative_to(inside)), None)
 
 
 def is_under(key: str, prefixes: Iterable[str]) -> bool:
-    """Return whether a dotted key is one of the prefixes or lies below one of them."""
+    """Return whether a dotted key is one of the prefixes or below one of them."""
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """Return the stored overrides of a run or sweep; an empty list without the file.
+    """Return the stored overrides of a run or sweep; an empty list if the file does not exist.
 
     Raises:
-        ConfigError: the file is damaged, or holds anything but overrides.
+        ConfigError: the file is damaged, or contains something that is not an override.
     """
     words = yaml_file.load(folder / OVERRIDES) if (folder / OVERRIDES).is_file() else []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -252,10 +249,10 @@ def read_overrides(folder: Path) -> list[str]:
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """Return the config that a run has stored, with its groups checked to be mappings.
+    """Return the config that a run has stored.
 
     Raises:
-        ConfigError: the file is damaged.
+        ConfigError: the file is damaged: it is not a mapping, a group is not a mapping, or ``plugins`` is not a list.
     """
     config = yaml_file.load(path)
     if not (

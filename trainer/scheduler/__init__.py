@@ -1,7 +1,7 @@
 """The registry of learning-rate schedules: ``component(horizon, *, keys)`` returns a ``Scheduler``.
 
-A scheduler multiplies the optimizer's own learning rate by a factor. The factor of a ``Schedule`` is a pure function of
-the step and has no state to save; only ``plateau`` observes a metric and has a state.
+A scheduler multiplies the initial learning rate of the optimizer by a factor. The factor of a ``Schedule`` is a pure
+function of the step, so a checkpoint needs no state; only ``plateau`` observes a metric and has a state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Horizon(NamedTuple):
 
 
 class Scheduler(Protocol):
-    """The interface between the engine and a scheduler."""
+    """The interface through which the engine uses a scheduler."""
 
     observes: bool  # True if the factor depends on the monitored metric, which requires a val split
 
@@ -30,7 +30,7 @@ class Scheduler(Protocol):
         """Return the factor of the learning rate at optimizer step ``step``, counted from 0."""
 
     def observe(self, value: float, higher_is_better: bool) -> None:
-        """Take note of the monitored metric after an evaluation."""
+        """Update the state with the value of the monitored metric, after an evaluation."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed run needs, as plain types."""
@@ -40,12 +40,13 @@ class Scheduler(Protocol):
 
 
 class Schedule:
-    """A factor that is a function of the step alone.
+    """A scheduler whose factor depends only on the step.
 
     Args:
-        factor: a function of the step and of the completed part of the run after warm-up, from 0 to 1.
+        factor: returns the factor after warm-up for a step, counted from the start of the run, and for the progress
+            between the end of warm-up (0) and the end of the run (1).
         horizon: the length of the run.
-        warmup_epochs: the number of epochs in which the factor rises linearly to 1.
+        warmup_epochs: the number of epochs at the start in which the factor rises linearly to 1.
     """
 
     observes = False
@@ -62,11 +63,11 @@ class Schedule:
         return self._factor(step, min(1.0, (step - self._warmup) / self._steps))
 
     def observe(self, value: float, higher_is_better: bool) -> None:
-        """Ignore the metric: the factor depends on the step alone."""
+        """Do nothing, because the factor depends only on the step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty dict: the factor depends on the step alone."""
+        """Return an empty dict, because the factor depends only on the step."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Ignore the empty state of ``state_dict``."""
+        """Do nothing, because the state is empty."""

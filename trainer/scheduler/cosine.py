@@ -1,4 +1,4 @@
-"""A schedule along half a cosine."""
+"""A schedule that decays along half a period of a cosine."""
 
 import math
 
@@ -8,9 +8,9 @@ from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 
 @SCHEDULERS.register
 def cosine(horizon: Horizon, *, end_factor: UnitInterval, warmup_epochs: NonNegativeFloat) -> Schedule:
-    """Return a schedule with factor ``end + (1 - end)(1 + cos(pi t / T)) / 2``.
+    """Return a schedule with the factor ``end_factor + (1 - end_factor) * (1 + cos(pi * t / T)) / 2`` after warm-up.
 
-    Loshchilov and Hutter 2017, equation 5, without restarts.
+    t of T steps after warm-up are done (Loshchilov and Hutter 2017, equation 5, without restarts).
     """
 
     def factor(step: int, part: float) -> float:

@@ -1,4 +1,4 @@
-"""A schedule along a straight line."""
+"""A schedule that decays along a straight line."""
 
 from trainer.config import NonNegativeFloat, UnitInterval
 from trainer.scheduler import SCHEDULERS, Horizon, Schedule
@@ -6,7 +6,7 @@ from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 
 @SCHEDULERS.register
 def linear(horizon: Horizon, *, end_factor: UnitInterval, warmup_epochs: NonNegativeFloat) -> Schedule:
-    """Return a schedule from 1 to ``end_factor`` over the run, like torch's LinearLR with ``start_factor=1``."""
+    """Return a schedule from 1 after warm-up to ``end_factor``, like torch's LinearLR with ``start_factor=1``."""
 
     def factor(step: int, part: float) -> float:
         return 1 + (end_factor - 1) * part

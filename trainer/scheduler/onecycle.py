@@ -17,9 +17,10 @@ def onecycle(
     div_factor: PositiveFloat,
     final_div_factor: PositiveFloat,
 ) -> Schedule:
-    """Return a schedule that rises to 1 and falls again along cosines, like torch's OneCycleLR (Smith and Topin 2018).
+    """Return a schedule that rises to 1 and falls along half cosines, like torch's OneCycleLR (Smith and Topin 2018).
 
-    The first factor is ``1 / div_factor``, the last ``1 / (div_factor * final_div_factor)``. The momentum is constant.
+    The first factor is ``1 / div_factor``, the last one ``1 / (div_factor * final_div_factor)``. The momentum is
+    constant, unlike with OneCycleLR.
     """
     first, last = 1 / div_factor, 1 / (div_factor * final_div_factor)
     end = horizon.total_steps - 1

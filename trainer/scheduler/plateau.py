@@ -1,4 +1,4 @@
-"""A scheduler that drops when the metric does not improve."""
+"""A scheduler that reduces the learning rate when the monitored metric stops improving."""
 
 import math
 from typing import Annotated, Any
@@ -11,9 +11,9 @@ from trainer.scheduler import SCHEDULERS, Horizon
 
 @SCHEDULERS.register
 class Plateau:
-    """Multiply the learning rate by ``factor`` after ``patience`` evaluations without improvement.
+    """Multiply the learning rate by ``factor`` after more than ``patience`` evaluations without improvement.
 
-    The rule is that of torch's ReduceLROnPlateau.
+    The rule is that of torch's ReduceLROnPlateau with a relative threshold.
     """
 
     observes = True
@@ -33,11 +33,11 @@ class Plateau:
         self._waited = 0
 
     def factor(self, step: int) -> float:
-        """Return the current factor; the step has no influence."""
+        """Return the current factor, which does not depend on the step."""
         return self._current
 
     def observe(self, value: float, higher_is_better: bool) -> None:
-        """Count an evaluation; drop the factor after more than ``patience`` evaluations without improvement."""
+        """Reduce the factor after more than ``patience`` successive evaluations without improvement."""
         sign = 1 if higher_is_better else -1
         first = self._best is None and not math.isnan(value)
         if first or (self._best is not None and sign * value > sign * self._best * (1 + sign * self._threshold)):

@@ -1,1 +1,1 @@
-"""Many runs: a grid or a search, the processes that do it, and the table it ends in."""
+"""Sweeps: many runs of a grid or a search, the processes that execute the runs, and the table of results."""

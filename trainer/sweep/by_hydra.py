@@ -1,4 +1,4 @@
-"""What Hydra's own application does: ``--cfg``, ``--info``, ``--hydra-help``, and sweepers of other packages."""
+"""Run the commands that Hydra itself handles: ``--cfg``, ``--info``, ``--hydra-help``, and third-party sweepers."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from trainer.sweep.folder import varied_in
 
 
 def run_hydra(command: Command) -> None:
-    """Hand a checked command to Hydra.
+    """Run a checked command with Hydra's own application.
 
     Raises:
-        ConfigError: Hydra refuses the command.
-        SweepError: some runs of a sweep have failed.
+        ConfigError: Hydra rejects the command.
+        SweepError: at least one run of a sweep failed or was stopped.
     """
     options, codes = command.options, [0]
     if options.config_path is not None:
-        options.config_path = str(Path(options.config_path).absolute())  # Hydra takes it as relative to the program
+        options.config_path = str(Path(options.config_path).absolute())  # Hydra takes it relative to this program
 
     def train(config: DictConfig) -> float | None:
         try:
             return _run(_job(config))
         except Stopped as stopped:
-            if not stopped.by_clock:  # each job has its own max_time; other reasons end all jobs
+            if not stopped.by_clock:  # max_time ends one job; any other signal ends all jobs
                 raise
             codes.append(stopped.code)
         except Exception as error:
@@ -60,10 +60,10 @@ def run_hydra(command: Command) -> None:
 
 
 def _job(config: DictConfig) -> Job:
-    """Return the job that another package's sweeper and Hydra have composed of checked words.
+    """Return the job for a config that Hydra, perhaps with a third-party sweeper, composed from checked overrides.
 
     Raises:
-        ConfigError: with every mistake, one line each.
+        ConfigError: the config has mistakes; the error has one line for each.
     """
     hydra, plain = HydraConfig.get(), plain_config(config)
     wanted = [plain["plugins"]] if isinstance(plain["plugins"], str) else plain["plugins"]
@@ -79,7 +79,7 @@ def _job(config: DictConfig) -> Job:
 
 
 def _run(job: Job) -> float | None:
-    """Run a job, and return the best value of the monitored metric, which a sweeper may optimize."""
+    """Run a job, and return the best value of the monitored metric as the objective for a sweeper."""
     if needs_launch(job.settings):
         summary: dict[str, Any] = launch(job)
     else:
@@ -92,7 +92,7 @@ def _run(job: Job) -> float | None:
 
 @contextlib.contextmanager
 def _hydra_raises() -> Iterator[None]:
-    """Let Hydra raise its errors instead of printing them and ending the process."""
+    """Make Hydra raise its errors instead of printing them and exiting the process."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

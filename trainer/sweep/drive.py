@@ -1,4 +1,4 @@
-"""A sweep: its jobs, the loop that runs them, its terminal output and its results. No torch, no Hydra."""
+"""Run a sweep: its jobs, the loop over the jobs, terminal output and results. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from trainer.runs.read import (
 from trainer.sweep.table import SweepRow, SweepTable, as_text, write_csv
 
 REFUSED, WAITING = "refused", "waiting"
-POLL_SECONDS = 0.1  # between two looks at the runs in progress
-MAX_TIME_SHARE = 0.02  # of the command's time, for saving the table while runs are in progress
+POLL_SECONDS = 0.1  # interval at which the runs in progress are polled
+MAX_TIME_SHARE = 0.02  # largest share of the command's time spent on saving the table while runs are in progress
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class SweepJob:
     """One run of a sweep.
 
     Args:
-        number: unique in the sweep; the position in a grid, or the number of a trial.
-        job: the run to do, with its run directory, ``resume=auto`` and one value for each key in its words.
-        label: the overrides that vary, for a line on the terminal.
+        number: the position in a grid, or the number of a trial; unique in the sweep.
+        job: the job, with its run directory, ``resume=auto`` and one value for each key of its overrides.
+        label: the overrides that vary between the runs, for terminal output.
     """
 
     number: int
@@ -73,9 +73,9 @@ class Outcome(NamedTuple):
     """How a job ended.
 
     Args:
-        state: a state of ``Run``, or ``refused``.
+        state: a state of ``Run``, or ``refused`` if the run could not begin.
         problems: error messages, one line each.
-        code: the exit code that this run alone would have had.
+        code: the exit code that ``train`` would return for this run alone.
         summary: the content of summary.json, if the run finished.
     """
 
@@ -91,41 +91,41 @@ class Outcome(NamedTuple):
 
 
 class Executor(Protocol):
-    """The place where jobs run: processes of this machine, this process, or a launcher of Hydra."""
+    """The interface of an executor: runs jobs in worker processes, in this process, or with a Hydra launcher."""
 
-    max_jobs: int  # that may be in progress at once
+    max_jobs: int  # maximum number of jobs in progress at once
 
     def start(self, job: SweepJob) -> None:
         """Start a job, or queue the job for the next ``wait``."""
 
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
-        """Return the jobs that ended, as soon as a job ends or after ``seconds``."""
+        """Wait until a job ends or ``seconds`` have passed, and return the jobs that ended since the last call."""
 
     def stop(self, job: SweepJob) -> None:
-        """Ask a job to save a checkpoint and end."""
+        """Ask a job to save a checkpoint and to end."""
 
     def close(self) -> None:
-        """Stop all jobs, and end the processes after the jobs have saved."""
+        """Stop all jobs, and end their processes after the jobs have saved their checkpoints."""
 
 
 class JobSource(Protocol):
-    """The place where jobs come from: a grid of values, or a search."""
+    """The interface of a source of jobs: a grid of values, or a search."""
 
     def next_job(self) -> SweepJob | None:
-        """Return the next job to run, or None if there is no job now."""
+        """Return the next job to run, or None if no job is available now."""
 
     def should_prune(self, job: SweepJob) -> bool:
-        """Return whether to stop a job in progress because its results are too poor."""
+        """Return whether to stop a job in progress because its results so far are too poor."""
 
     def record(self, job: SweepJob, outcome: Outcome) -> Outcome:
-        """Take note of how a job ended, and return the outcome to show."""
+        """Record how a job ended, and return the outcome to show to the user."""
 
     def closing_lines(self) -> Sequence[str]:
-        """Return lines to print after the table."""
+        """Return further lines to print after the table of results."""
 
 
 class Grid:
-    """Every combination of the typed values, in order; no job is pruned."""
+    """A source of jobs with one job for each combination of the typed values, in order; no job is pruned."""
 
     def __init__(self, jobs: Sequence[SweepJob]) -> None:
         self._left = iter(jobs)
@@ -146,13 +146,13 @@ class Grid:
 def run_jobs(
     source: JobSource, executor: Executor, display: Display, outcomes: dict[int, Outcome], *, on_error: str
 ) -> None:
-    """Run jobs until the source has none left, or until a job fails if ``on_error`` is ``stop``.
+    """Run jobs until the source has none left; if ``on_error`` is ``stop``, stop all jobs as soon as one fails.
 
     Args:
-        source: where the jobs come from.
-        executor: where the jobs run.
-        display: what the user sees.
-        outcomes: receives the outcome of each job under its number.
+        source: provides the jobs.
+        executor: runs the jobs.
+        display: the terminal output.
+        outcomes: is filled with the outcome of each job by its number.
         on_error: ``continue`` or ``stop``.
     """
     running: dict[int, SweepJob] = {}
@@ -185,8 +185,9 @@ class Display:
 
     Args:
         total: the number of runs, finished ones included.
-        done: the runs that were finished before this command.
-        save: saves the table of results, in case the command is killed; a full disk does not end the sweep.
+        done: the runs that finished before this command started.
+        save: saves the table of results while runs are in progress, in case the command is killed; an ``OSError``,
+            such as a full disk, is ignored.
     """
 
     def __init__(self, total: int, done: Sequence[Run], save: Callable[[], object]) -> None:
@@ -206,10 +207,10 @@ class Display:
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]",
         )
         self._refreshed_at = 0.0
-        self._progress: dict[int, tuple[PointReader, float]] = {}  # of each job in progress, from 0 to 1
+        self._progress: dict[int, tuple[PointReader, float]] = {}  # the completed share of each job, from 0 to 1
 
     def report(self, job: SweepJob, outcome: Outcome) -> None:
-        """Print a line for a job that ended, and one for each of its error messages."""
+        """Print a line for a job that ended and for each of its error messages; save the table of results if due."""
         self._num_ended += 1
         width = len(str(self._total))
         parts = [f"{self._num_ended:>{width}}/{self._total}", job.label or job.folder.name]
@@ -233,7 +234,7 @@ class Display:
         self.refresh(())
 
     def refresh(self, running: Collection[SweepJob]) -> None:
-        """Redraw the bar, which counts each job in progress by its last point in metrics.jsonl."""
+        """Redraw the progress bar; the progress of each job is read from its last point in metrics.jsonl."""
         now = time.monotonic()
         if self._bar.disable or now < self._refreshed_at + 5 * POLL_SECONDS:
             return
@@ -253,7 +254,7 @@ class Display:
         return reader, share
 
     def _is_new_best(self, summary: Mapping[str, Any]) -> bool:
-        """Return whether a finished run is better than all earlier ones, and remember its value if so."""
+        """Return whether the summary of a finished run has the best value so far, and if so, remember the value."""
         best = _best(summary)
         if best is None:
             return False
@@ -265,13 +266,13 @@ class Display:
 
 
 def _best(summary: Mapping[str, Any]) -> float | None:
-    """Return the best value of the monitored metric in a summary, or None."""
+    """Return the best value of the monitored metric in a summary, or None if the summary has no such number."""
     best, monitor = summary.get("best"), summary.get("monitor")
     return comparable(best.get(monitor)) if isinstance(best, dict) and isinstance(monitor, str) else None
 
 
 def write_line(text: str, file: TextIO | None = None) -> None:
-    """Write lines above the progress bar; ignore a terminal that was closed, so that the sweep goes on."""
+    """Write lines above the progress bar; ignore errors of a closed terminal, so that the sweep continues."""
     file = file or sys.stdout
     with contextlib.suppress(OSError, ValueError, AttributeError):
         tqdm.write("\n".join(map(printable, text.split("\n"))), file=file)  # names may contain control characters
@@ -280,10 +281,10 @@ def write_line(text: str, file: TextIO | None = None) -> None:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Create the folder of a sweep and reserve it for this command; remove it at the end if it is empty.
+    """Create the folder of a sweep and hold its lock; release the lock at the end, and remove the folder if empty.
 
     Raises:
-        ConfigError: another command is at work in the folder, or the folder cannot be created.
+        ConfigError: the folder is a run directory, another command uses the folder, or it cannot be created.
     """
     if (folder / CONFIG).exists():
         raise ConfigError(f"sweep_dir: {folder} is a run directory; name the folder of a sweep, or a new folder")
@@ -307,12 +308,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink(missing_ok=True)
         if lock is not None:
             lock.release()
-        with contextlib.suppress(OSError):  # the folder is not empty
+        with contextlib.suppress(OSError):  # rmdir fails if the folder is not empty
             folder.rmdir()
 
 
 def save_words(folder: Path, words: Sequence[str]) -> None:
-    """Save the overrides with which ``train sweep=FOLDER`` goes on with this sweep.
+    """Save the overrides that ``train sweep=FOLDER`` reads to resume this sweep.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -331,22 +332,22 @@ def sweep_table(
     took: float | None = None,
     options: tuple[str, ...] = (),
 ) -> SweepTable:
-    """Return the results of a sweep: its jobs, and the runs of earlier commands in its folder.
+    """Return the table of a sweep: the jobs of this command, and the runs of earlier commands in its folder.
 
     Args:
         folder: the folder of the sweep.
         jobs: all jobs of this command.
         outcomes: the outcome of each job that ended, by its number.
-        took: duration of the command in seconds, or None.
-        options: options of the command that every single run needs too.
+        took: duration of the command in seconds, or None if unknown.
+        options: options of this command that are also needed to repeat a single run, such as ``--config-dir``.
     """
     numbers = {job.number: _leading_number(folder, job.folder, job.number) for job in jobs}
-    if len({*numbers.values()}) < len(jobs):  # run directories that the user named may begin with the same number
+    if len({*numbers.values()}) < len(jobs):  # names chosen by the user may begin with equal numbers
         numbers = {number: number for number in numbers}
     rows = list[SweepRow]()
     for job in jobs:
         outcome = outcomes.get(job.number)
-        refused = outcome is not None and outcome.state == REFUSED  # so the run in this directory is another one
+        refused = outcome is not None and outcome.state == REFUSED  # then the directory holds a different run
         run = read_run(job.folder) if is_run(job.folder) and not refused else None
         state = run.state if run is not None else WAITING if outcome is None else outcome.state
         reason = outcome.problems[0] if outcome is not None and outcome.problems else _reason_of(run)
@@ -365,20 +366,23 @@ def _reason_of(run: Run | None) -> str:
 
 
 def _leading_number(folder: Path, run: Path, default: int) -> int:
-    """Return the number at the beginning of a run directory's name, or ``default`` if the user chose the name."""
+    """Return the number with which the name of a run directory begins, or ``default``.
+
+    ``default`` is for run directories that have no number or are not directly in the sweep's folder.
+    """
     found = re.match(r"\d+", run.name) if run.parent == folder else None
     return int(found[0]) if found else default
 
 
 def conclude(table: SweepTable, lines: Sequence[str] = ()) -> None:
-    """Print the results and ``lines``, then write the CSV file and the page; warn if these cannot be written."""
-    from trainer.sweep.page import PAGE, make_page  # not needed before the end
+    """Print the results and ``lines``, then write the CSV file and the page; warn if the files cannot be written."""
+    from trainer.sweep.page import PAGE, make_page  # imported late, as it is needed only here
 
     write_line("\n".join(["", *as_text(table), *lines]))
     try:
         write_csv(table)
         atomic_files.write(table.folder / PAGE, lambda path: path.write_text(make_page(table), encoding="utf-8"))
-    except Exception as error:  # a figure that cannot be drawn must not cost the results
+    except Exception as error:  # an error while drawing must not end the command, as the results are complete
         write_line(f"train: warning: {table.folder}: {printable(one_line(error))}", sys.stderr)
         return
     write_line(f"page     {table.folder / PAGE}")

@@ -1,4 +1,7 @@
-"""The folder of a sweep: the run directory of each job, and the runs of earlier commands. No torch, no Hydra."""
+"""The folder of a sweep: the run directory of each job, and the runs of earlier commands.
+
+This module imports neither torch nor Hydra.
+"""
 
 from __future__ import annotations
 
@@ -29,26 +32,27 @@ from trainer.runs.read import (
 )
 from trainer.sweep.drive import SweepJob
 
-LENGTH = ("epochs", "max_steps", "patience")  # a finished run goes on if one of these keys changes
-MAY_DIFFER = (*resume.MAY_CHANGE, *resume.CHANGES_ROUNDING)  # keys that may change when a run goes on
-NUMBER = "{number}"  # stands for the number of the job in the user's own name for a run directory
-MAX_BYTES = 100  # of the name of a run directory; a disk allows 255, and file names derived from it are longer
+LENGTH = ("epochs", "max_steps", "patience")  # a finished run is continued if one of these keys changes
+MAY_DIFFER = (*resume.MAY_CHANGE, *resume.CHANGES_ROUNDING)  # keys that may change when a run is resumed
+NUMBER = "{number}"  # placeholder for the number of the job in the user's pattern for names of run directories
+MAX_BYTES = 100  # of the name of a run directory; file systems allow 255, but names derived from it are longer
 
 
 def place_jobs(jobs: Sequence[Job], folder: Path, subdir: str | None = None) -> list[SweepJob]:
-    """Choose the run directory of each job: that of an earlier run with the same config, or a new one.
+    """Choose the run directory of each job: that of an earlier run with the same config, or else a new directory.
 
-    A sweep that is typed again may have more values, in another order.
+    Runs are matched by config because a repeated sweep may have more values, or the values in another order.
 
     Args:
-        jobs: the runs to do, with one value for each key in their words.
+        jobs: the jobs, with one value for each key of their overrides.
         folder: the folder of the sweep.
-        subdir: the user's own name for a run directory, with ``NUMBER``; None for a name that says what varies.
+        subdir: the user's pattern for names of run directories, with ``NUMBER``; None for names with the values that
+            vary.
 
     Raises:
-        ConfigError: two jobs have the same run directory, or a link leads out of the sweep's folder.
+        ConfigError: two jobs have the same run directory, or a symbolic link leads out of the sweep's folder.
     """
-    if folder.is_dir() and (link := resume.link_out_of(folder)) is not None:  # the folder may be from a stranger
+    if folder.is_dir() and (link := resume.link_out_of(folder)) is not None:  # the folder may be of unknown origin
         raise ConfigError(f"sweep_dir: {link}: a link out of the folder; a sweep writes only inside")
     keys = varied_keys([job.words for job in jobs])
     configs = [_training_config(job.settings.to_dict()) for job in jobs]
@@ -79,11 +83,11 @@ def place_jobs(jobs: Sequence[Job], folder: Path, subdir: str | None = None) -> 
 
 
 class ExistingRuns:
-    """The runs of earlier commands in the folder of a sweep, each of which one job may claim by its config.
+    """The runs of earlier commands in the folder of a sweep; a job may claim one run, and a run belongs to one job.
 
     Args:
         folder: the folder of the sweep.
-        varied: keys of a config that differ between the jobs; a job and its run have the same values for all of them.
+        varied: the config keys that differ between the jobs; a run can be claimed by a job with the same values.
     """
 
     def __init__(self, folder: Path, varied: Sequence[str]) -> None:
@@ -97,9 +101,10 @@ class ExistingRuns:
             self._unclaimed.setdefault(self._varied_values(config), []).append((path, config))
 
     def claim(self, config: Mapping[str, Any]) -> Path | None:
-        """Return the unclaimed run that can go on with a config, or None if there is no such run or several.
+        """Return the directory of the unclaimed run that can be resumed with a config.
 
-        A key that only one of the two configs has comes from another version of this program and is ignored.
+        Return None if there is no such run, or if there are several with different configs and none of them equals
+        ``config``. A key that is in only one of two configs comes from another version of this program and is ignored.
         """
         unclaimed = self._unclaimed.get(self._varied_values(config), [])
         candidates = [
@@ -107,14 +112,14 @@ class ExistingRuns:
         ]
         equal = [candidate for candidate in candidates if _same(config, candidate[1])]
         if not equal and any(not _same(candidates[0][1], other) for _, other in candidates):
-            return None  # for example, runs of several lengths, none of which is the length in ``config``
+            return None  # for example, runs with several values of epochs, none of which equals that of ``config``
         for claimed in [*equal, *candidates][:1]:
             unclaimed.remove(claimed)
             return claimed[0]
         return None
 
     def free_numbers(self, first: int) -> Iterator[int]:
-        """Yield numbers that no run directory begins with, ``first`` before the others if it is free."""
+        """Yield numbers with which no run directory begins: ``first`` if it is free, then the next free numbers."""
         number = first if first not in self._numbers else max(self._numbers) + 1
         while True:
             self._numbers.add(number)
@@ -122,7 +127,7 @@ class ExistingRuns:
             number = max(self._numbers) + 1
 
     def reserve(self, path: Path) -> bool:
-        """Reserve a run directory, and return whether it was free."""
+        """Reserve a run directory, and return whether the directory was free."""
         free = path not in self._reserved
         self._reserved.add(path)
         return free
@@ -132,14 +137,14 @@ class ExistingRuns:
 
 
 def _training_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a config that affect training, dotted, with values as JSON has them."""
+    """Return the dotted keys of a config that affect training, with values that JSON can represent."""
     values = {key: value for key, value in flatten(config).items() if not resume.is_under(key, NOT_TRAINED)}
     plain: dict[str, Any] = for_json(values)
     return plain
 
 
 def _varied_config_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys that are missing in a config or do not have the same value in all configs."""
+    """Return the keys that are missing in at least one config or whose values are not the same in all configs."""
     first = configs[0] if configs else {}
     keys = dict.fromkeys(key for config in configs for key in config)
     return [key for key in keys if any(key not in config or config[key] != first.get(key) for config in configs)]
@@ -148,7 +153,7 @@ def _varied_config_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 def _same(
     one: Mapping[str, Any], other: Mapping[str, Any], *, free: Sequence[str] = (), but: Sequence[str] = ()
 ) -> bool:
-    """Compare the keys that two configs share, except for the keys in ``free`` that are not in ``but``."""
+    """Return whether two configs have equal values for all shared keys; ignore keys in ``free`` but not in ``but``."""
     return all(
         value == other[key]
         for key, value in one.items()
@@ -157,16 +162,16 @@ def _same(
 
 
 def stays_inside(name: str) -> bool:
-    """Return whether the name of a run directory leads to a place inside the sweep's folder."""
+    """Return whether the name of a run directory, relative to the sweep's folder, stays inside this folder."""
     return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def name_of(number: int, width: int, keys: Sequence[str], words: Sequence[str]) -> str:
-    """Return a name such as ``03-lr=0.001-seed=1`` without characters that a shell interprets.
+    """Return the name of a run directory, such as ``03-lr=0.001-seed=1``, without characters special to a shell.
 
     Args:
         number: the number of the job.
-        width: the number of digits, at least.
+        width: the minimum number of digits.
         keys: the keys that vary.
         words: the overrides of the job.
     """
@@ -180,13 +185,13 @@ def name_of(number: int, width: int, keys: Sequence[str], words: Sequence[str]) 
 
 
 def with_run_directory(job: Job, folder: Path, varied: tuple[str, ...]) -> Job:
-    """Return a job with the run directory ``folder``, in which the run goes on if it has begun before."""
+    """Return the job with the run directory ``folder`` and ``resume=auto``, so that an interrupted run is resumed."""
     job = job.replace(run_dir=str(folder), resume="auto")
     return dataclasses.replace(job, fixed_run_dir=True, varied=varied)
 
 
 def check_lengths(jobs: Sequence[SweepJob]) -> None:
-    """Raise ConfigError if a finished run has more epochs or steps than its job now asks for."""
+    """Raise ConfigError if a finished run has trained for more epochs or steps than its job now requests."""
     for job in jobs:
         run = read_run(job.folder) if is_run(job.folder) else None
         if run is None or run.state != FINISHED:
@@ -202,13 +207,19 @@ def check_lengths(jobs: Sequence[SweepJob]) -> None:
 
 
 def varied_in(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys that vary in the sweep of a folder, given the overrides of one of its jobs."""
+    """Return the keys for which one job of a sweep has another value than the overrides stored in the sweep's folder.
+
+    These are the keys that the sweep varies.
+    """
     own, typed = values_of(words), values_of(trained_words(resume.read_overrides(folder)))
     return tuple(key for key, values in typed.items() if own.get(key, values) != values)
 
 
 def finished_run(job: SweepJob) -> Run | None:
-    """Return the run of a job if it finished or was pruned and the job does not change its length; None otherwise."""
+    """Return the run of a job if there is nothing left to train, else None.
+
+    Nothing is left if the run finished or was pruned, and the job changes neither ``LENGTH`` nor other training keys.
+    """
     if not is_run(job.folder):
         return None
     run, config = read_run(job.folder), _training_config(read_config(job.folder))

@@ -1,4 +1,4 @@
-"""Run the jobs of a sweep by one of Hydra's launchers: joblib, Slurm, Ray."""
+"""Run the jobs of a sweep with a Hydra launcher, such as joblib, submitit (Slurm) or Ray."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from trainer.worker import job_with_plugins
 
 
 class HydraLauncher:
-    """An executor that hands several jobs to a launcher at once, and returns when all of them have ended.
+    """An executor that submits several jobs to a launcher at once and waits until all of them have ended.
 
     Args:
         checked: the command of the sweep.
         folder: the folder of the sweep.
-        max_jobs: how many jobs the launcher is handed at once; None for all.
+        max_jobs: the maximum number of jobs per launch; None for all jobs.
     """
 
     def __init__(self, checked: Checked, folder: Path, max_jobs: int | None) -> None:
@@ -51,7 +51,7 @@ class HydraLauncher:
         self._jobs.append(job)
 
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
-        """Launch the queued jobs; the run directory of each tells its outcome, wherever it ran."""
+        """Launch the queued jobs, wait for all of them, and read their outcomes from their run directories."""
         jobs, self._jobs = self._jobs, []
         names = [self._name_of(job) for job in jobs]
         plain = {name: job_to_plain(job.job) for name, job in zip(names, jobs, strict=True)}
@@ -71,14 +71,14 @@ class HydraLauncher:
         return f"{job.number}-{job.folder.name}"
 
     def stop(self, job: SweepJob) -> None:
-        """Do nothing: a launcher waits for its jobs."""
+        """Do nothing, because ``wait`` returns only after all jobs have ended."""
 
     def close(self) -> None:
-        """Do nothing: no job is in progress between two calls of ``wait``."""
+        """Do nothing, because no job is in progress between two calls of ``wait``."""
 
 
 def run_launched(jobs: Mapping[str, Mapping[str, Any]], config: object) -> None:
-    """Run one of the jobs of a launcher, in whatever process it has chosen.
+    """Run one job in the process that a launcher started for it; the launcher's config names the job.
 
     Args:
         jobs: by the name that ``hydra.sweep.subdir`` gives them, as ``job_to_plain`` has written them down.
@@ -93,7 +93,7 @@ def run_launched(jobs: Mapping[str, Mapping[str, Any]], config: object) -> None:
 
             run(job)
     except Stopped as stopped:
-        if not stopped.by_clock:  # each job has its own max_time; other reasons end all jobs
+        if not stopped.by_clock:  # max_time ends one job; any other signal ends all jobs
             raise
     except Exception as error:
         report(error)
@@ -103,7 +103,7 @@ def _outcome_of(job: SweepJob) -> Outcome:
     run = read_run(job.folder) if is_run(job.folder) else None
     if run is None:
         with contextlib.suppress(OSError):
-            job.folder.rmdir()  # the launcher made it
+            job.folder.rmdir()  # the launcher created the empty folder
         return Outcome(REFUSED, ("could not begin; its own output says why",), 2)
     if run.state == FINISHED:
         return Outcome(FINISHED, summary=run.summary)

@@ -1,4 +1,4 @@
-"""Run the jobs of a sweep in this process, together with the other processes that torchrun started."""
+"""Run the jobs of a sweep in this process, which is rank 0 of the processes that torchrun started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.worker import listening, printing_to, result_of
 
 
 class InProcess:
-    """An executor that runs one job at a time in this process; the output of each job goes to a file.
+    """An executor that runs one job at a time in this process and redirects the output of each job to a file.
 
     Args:
         folder: the folder of the sweep.
@@ -30,10 +30,10 @@ class InProcess:
         self._jobs.append(job)
 
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
-        """Run the queued jobs to their end, and return them with their outcomes.
+        """Run the queued jobs to their end, and return the jobs with their outcomes.
 
         Raises:
-            Stopped: a signal ends the sweep. The end of ``max_time`` ends only its own job, and is an outcome.
+            Stopped: a signal ends the sweep; a job that ends because of ``max_time`` is returned as stopped instead.
         """
         ended = []
         while self._jobs:
@@ -47,10 +47,10 @@ class InProcess:
         return ended
 
     def stop(self, job: SweepJob) -> None:
-        """Do nothing: ``wait`` returns only after all jobs ended."""
+        """Do nothing, because ``wait`` returns only after all jobs have ended."""
 
     def close(self) -> None:
-        """Do nothing: no job is in progress between two calls of ``wait``."""
+        """Do nothing, because no job is in progress between two calls of ``wait``."""
 
 
 def _train(job: SweepJob) -> dict[str, Any]:

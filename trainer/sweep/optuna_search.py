@@ -1,8 +1,8 @@
-"""A search: Optuna proposes values, runs try them, and a run that is worse than others is stopped. No torch, no Hydra.
+"""Search for hyperparameters with Optuna, which proposes the values of each run and stops runs with poor results.
 
-Each trial of the study has a run directory; the retry of a trial is another trial with the same directory. The values
-of a trial are a function of the seed, the trial's number and the trials before it, so that a search that was killed
-goes on with the values that it would have proposed.
+Each trial of the study has a run directory; the retry of a failed trial is a new trial with the same directory. The
+values of a trial depend only on the seed, the number of the trial and the earlier trials, so that a search that was
+killed and resumed proposes the same values as without the interruption. This module imports neither torch nor Hydra.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from trainer.sweep.search_space import Choice, Interval
 if TYPE_CHECKING:
     import optuna
 
-FOLDER, SWEEP = "folder", "sweep"  # user attributes of a trial: the name of its run directory, the path of its sweep
-MEASURED = ("steps", "epochs", "seconds", "samples_per_second", "peak_memory_mib")  # in summary.json beside metrics
-REGRESSION_LOSSES = ("mse", "l1", "huber")  # a regression monitors its loss
+FOLDER, SWEEP = "folder", "sweep"  # user attributes of a trial: the name of its run directory, the folder of its sweep
+MEASURED = ("steps", "epochs", "seconds", "samples_per_second", "peak_memory_mib")  # further keys of summary.json
+REGRESSION_LOSSES = ("mse", "l1", "huber")  # with these losses val/loss is monitored by default
 
 Direction = Literal["maximize", "minimize"]
 
 
 class OptunaSearch:
-    """The source of the jobs of a search.
+    """A source of jobs that proposes the values of each job with Optuna.
 
     Args:
         space: the search space of each key.
         fixed: overrides that all runs share.
         first: settings of any run of the search.
         folder: the folder of the sweep.
-        job_of: a function from the overrides of a run to its checked job.
-        subdir: the user's own name for a run directory, with ``folder.NUMBER`` for the number, or None.
-        can_stop: True if the runs are on this machine, so that they can be stopped.
+        job_of: returns the checked job for the overrides of a run.
+        subdir: the user's pattern for names of run directories, with ``folder.NUMBER``; None for the default names.
+        can_stop: whether the executor can stop a run, which pruning needs.
         keys: the keys of ``hydra.sweeper``.
 
     Raises:
@@ -76,7 +76,7 @@ class OptunaSearch:
         self._restore()
 
     def _restore(self) -> None:
-        """Take up the trials of earlier commands: go on with interrupted trials, and retry failed ones."""
+        """Restore the trials of earlier commands: resume interrupted trials, and retry failed ones."""
         from optuna.trial import Trial, TrialState
 
         newest: dict[str, optuna.trial.FrozenTrial] = {}
@@ -87,8 +87,8 @@ class OptunaSearch:
                     self.jobs.append(self._job(trial.number, name, trial.params))
                 newest[name] = trial
             elif FOLDER not in trial.user_attrs and self._keys.storage is None and not trial.state.is_finished():
-                # The command was killed while it proposed this trial. In a shared storage, another command may be
-                # proposing the trial right now.
+                # An earlier command was killed before it stored the run directory of this trial. In a shared storage,
+                # such a trial may belong to another command that is still running, and is left alone.
                 self._study.tell(trial.number, state=TrialState.FAIL)
         for job, trial in zip(self.jobs, newest.values(), strict=True):
             run = finished_run(job)
@@ -100,20 +100,20 @@ class OptunaSearch:
                 continue
             if run is None:
                 self._left.append(job)
-            else:  # the command was killed between the end of the run and the report to the study
+            else:  # the earlier command was killed after the run ended and before it told the study
                 self.should_prune(job)
                 self._tell(job, run.state, run.summary)
 
     def _is_ours(self, trial: optuna.trial.FrozenTrial) -> bool:
-        """Return whether a trial of a storage belongs to this sweep."""
+        """Return whether a trial of the study belongs to this sweep; other sweeps may share the storage."""
         sweep = trial.user_attrs.get(SWEEP)
         return FOLDER in trial.user_attrs and (self._keys.storage is None or sweep == str(self._folder.resolve()))
 
     def _checked_name(self, trial: optuna.trial.FrozenTrial) -> str:
-        """Return the name of a trial's run directory, which may come from a stranger's storage.
+        """Return the name of a trial's run directory, after checks, as the storage may be of unknown origin.
 
         Raises:
-            ConfigError: the name leads out of the sweep's folder, or the values are not in the search space.
+            ConfigError: the name leads out of the sweep's folder, or the trial's values are not in the search space.
         """
         name = trial.user_attrs[FOLDER]
         inside = isinstance(name, str) and stays_inside(name)
@@ -125,9 +125,9 @@ class OptunaSearch:
         return str(name)
 
     def _retry(self, failed: optuna.trial.FrozenTrial) -> optuna.trial.Trial:
-        """Start a new trial with the values of a failed one, as a study accepts only one result of a trial.
+        """Start a new trial with the values of a failed one, because a study accepts only one result per trial.
 
-        ``Study.enqueue_trial`` would let another machine that shares the storage take the new trial.
+        ``Study.enqueue_trial`` is not used, as another machine that shares the storage could take the enqueued trial.
         """
         from optuna.trial import Trial, TrialState, create_trial
 
@@ -140,7 +140,7 @@ class OptunaSearch:
         return Trial(self._study, self._study._storage.create_new_trial(self._study._study_id, template_trial=again))
 
     def next_job(self) -> SweepJob | None:
-        """Return an interrupted or failed job of an earlier command, else a new one until there are ``n_trials``."""
+        """Return an interrupted or failed job of an earlier command, else a new job; None after ``n_trials`` jobs."""
         if self._left:
             return self._left.pop(0)
         attributes = [trial.user_attrs for trial in self._study.get_trials(deepcopy=False)]
@@ -178,7 +178,7 @@ class OptunaSearch:
             if value is None or not isinstance(epoch, int):
                 continue
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a resumed run reports an epoch twice
+                warnings.simplefilter("ignore")  # Optuna warns if a resumed run reports an epoch twice
                 trial.report(value, epoch)
             if epoch < job.settings.epochs and trial.should_prune():
                 self._pruned.add(job.number)
@@ -189,11 +189,11 @@ class OptunaSearch:
         """Tell the study how a job ended, and return the outcome to show.
 
         Raises:
-            ConfigError: the runs do not have an objective, or its direction is wrong.
+            ConfigError: a finished run lacks an objective, or optimizes the monitored metric in the other direction.
         """
         import optuna
 
-        self.should_prune(job)  # report the last evaluations too, so that the study does not depend on timing
+        self.should_prune(job)  # report all evaluations, so that the study does not depend on when the runs are polled
         if outcome.state == STOPPED and job.number in self._pruned and not outcome.out_of_time:
             note_end(job.folder, PRUNED, f"the {self._keys.pruner} pruner stopped it")
             outcome = Outcome(PRUNED, summary=read_json(job.folder / SUMMARY))
@@ -205,18 +205,18 @@ class OptunaSearch:
             raise ConfigError(*problems)
         if outcome.state != STOPPED:
             self._tell(job, outcome.state, outcome.summary)
-        elif outcome.out_of_time:  # the best value within ``max_time`` is the result
+        elif outcome.out_of_time:  # the best value reached within ``max_time`` counts as the result
             self._tell(job, FINISHED, read_json(job.folder / SUMMARY))
             return outcome._replace(code=0)
         return outcome
 
     def _tell(self, job: SweepJob, state: str, summary: Mapping[str, Any]) -> None:
-        """Tell the study the result of a run: its values if it has all of them, pruned, or failed."""
+        """Tell the study that a run was pruned, is complete (with the value of each objective), or failed."""
         from optuna.trial import TrialState
 
         trial, numbers = self._trials[job.number], _numbers(summary)
         values = [value for name in self.objectives if (value := comparable(numbers.get(name))) is not None]
-        if state == PRUNED or (state == FINISHED and job.number in self._pruned):  # a run may end before it is stopped
+        if state == PRUNED or (state == FINISHED and job.number in self._pruned):  # a run may finish before it stops
             self._study.tell(trial, state=TrialState.PRUNED)
         elif state == FINISHED and len(values) == len(self.objectives):
             self._study.tell(trial, values, state=TrialState.COMPLETE)
@@ -224,7 +224,7 @@ class OptunaSearch:
             self._study.tell(trial, state=TrialState.FAIL)
 
     def closing_lines(self) -> list[str]:
-        """Return a line for each run on the Pareto front of ``hydra.sweeper.objectives``, if these are set."""
+        """Return a line for each run on the Pareto front if ``hydra.sweeper.objectives`` is set, else no lines."""
         if self._has_wrong_objectives or self._keys.objectives is None:
             return []
         best = {trial.user_attrs[FOLDER]: trial.values for trial in self._study.best_trials if self._is_ours(trial)}
@@ -236,9 +236,9 @@ class OptunaSearch:
 
 
 def default_monitor(settings: Settings) -> tuple[str, Direction]:
-    """Return the metric that a run will monitor, and its direction, as far as the config tells.
+    """Predict from the config alone which metric a run will monitor, and return it with its direction.
 
-    ``build.choose_monitor`` decides with the data at hand.
+    ``build.choose_monitor``, which also reads the data set, makes the final decision when the run starts.
     """
     metrics = settings.metrics or ["accuracy"]
     first = "accuracy" if "accuracy" in metrics else metrics[0]
@@ -255,7 +255,7 @@ def find_objectives(first: Settings, keys: SearchKeys) -> dict[str, Direction]:
         keys: the keys of ``hydra.sweeper``.
 
     Raises:
-        ConfigError: no run can have an objective.
+        ConfigError: ``hydra.sweeper.objectives`` is empty, or has a name that no run can have.
     """
     monitor, direction = default_monitor(first)
     if keys.objectives is None:
@@ -274,12 +274,12 @@ def find_objectives(first: Settings, keys: SearchKeys) -> dict[str, Direction]:
 
 
 def _wrong_objectives(objectives: Mapping[str, Direction], summary: Mapping[str, Any], *, typed: bool) -> list[str]:
-    """Return a line for each objective that a finished run lacks or optimizes in the other direction.
+    """Return an error message for each objective that a finished run lacks or optimizes in the other direction.
 
     Args:
         objectives: the objectives of the search, each with its direction.
         summary: the content of the run's summary.json.
-        typed: True if ``hydra.sweeper.objectives`` is set, so that its directions are meant.
+        typed: whether the user set ``hydra.sweeper.objectives``; then the directions are not checked.
     """
     numbers, monitor, direction = _numbers(summary), summary["monitor"], summary["direction"]
     known = [*(name for name in numbers if "/" in name), *MEASURED]
@@ -296,6 +296,6 @@ def _unknown_objective(name: str, known: Sequence[str]) -> str:
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a summary by name, including the best validation metrics."""
+    """Return the entries of a summary together with its best validation metrics, by name."""
     best = summary.get("best")
     return {**(best if isinstance(best, dict) else {}), **summary}

@@ -1,4 +1,4 @@
-"""The Optuna study of a search: its storage, its sampler, its pruner, and the search that it belongs to. No torch."""
+"""The Optuna study of a search: storage, sampler, pruner, and the identity of the search. Does not import torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage
 
-STUDY = "study.log"  # a journal; processes and machines can share one over a network file system
+STUDY = "study.log"  # a journal, which processes and machines can share over a network file system
 SEARCH = "search"  # user attribute of a study: the ``Identity`` of its search
 MAX_TRIES = 4  # attempts, one second apart, to open a database that another command may be creating
 
@@ -29,7 +29,7 @@ Identity = Mapping[str, Mapping[str, str]]
 
 
 def require_optuna() -> None:
-    """Silence the messages of Optuna.
+    """Check that Optuna is installed, and silence its messages.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -43,10 +43,10 @@ def require_optuna() -> None:
 
 
 def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Study:
-    """Open the study of a search, or create a new study.
+    """Open the study of a search, or create the study if it does not exist.
 
     Args:
-        folder: the folder of the sweep, which holds the study unless ``keys.storage`` names another place.
+        folder: the folder of the sweep, which contains the study unless ``keys.storage`` is set.
         keys: the keys of ``hydra.sweeper``.
         identity: the result of ``search_identity``.
 
@@ -76,23 +76,26 @@ def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Stu
 
 
 def _open_storage(folder: Path, wanted: str | None) -> str | BaseStorage:
-    """Return the URL of a database, or the journal in a file."""
+    """Return ``wanted`` if it is the URL of a database; otherwise open the journal in the file ``wanted``.
+
+    Without ``wanted``, the journal is ``study.log`` in the folder of the sweep.
+    """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     if wanted is not None and "://" in wanted:
         return wanted
-    # Optuna finds out the age of a lock, which a killed command leaves, through a link that must be absolute.
+    # The path must be absolute: the lock file is a symbolic link to it, which Optuna follows to detect a stale lock.
     path = (Path(wanted) if wanted else folder / STUDY).resolve()
     _check_journal(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if wanted is None:  # only this command writes in the folder, so a lock is left over
+    if wanted is None:  # no other command writes in the folder, so an existing lock is stale
         path.with_name(f"{STUDY}.lock").unlink(missing_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _check_journal(path: Path) -> None:
-    """Raise ConfigError if a file exists that Optuna did not write, because Optuna would append to it."""
+    """Raise ConfigError if the file exists and is not a journal of Optuna, because Optuna would append to it."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -106,7 +109,7 @@ def _check_journal(path: Path) -> None:
 
 
 def _create_study(storage: str | BaseStorage, keys: SearchKeys, directions: list[str]) -> optuna.Study:
-    """Create or load the study; retry, as another machine may be creating the tables of the database."""
+    """Create or load the study; retry on errors, because another machine may be creating the tables of the database."""
     import optuna
 
     for left in reversed(range(MAX_TRIES)):
@@ -150,7 +153,7 @@ def _make_pruner(keys: SearchKeys) -> optuna.pruners.BasePruner:
 def search_identity(
     space: Mapping[str, Choice | Interval], fixed: Sequence[str], first: Settings, objectives: Mapping[str, str]
 ) -> Identity:
-    """Return what all trials of a search share, so that their results can be compared.
+    """Return what must be equal for all trials of a search, so that their results are comparable.
 
     Args:
         space: the search space of each key.
@@ -159,8 +162,8 @@ def search_identity(
         objectives: the direction of each objective.
 
     Returns:
-        ``objectives``, ``space``, ``config`` (the keys of the config that are not searched) and ``beside`` (typed keys
-        that are not in ``config``, because the component or the recipe that has these keys is searched).
+        ``objectives``, ``space``, ``config`` (the config keys that are not searched) and ``beside`` (keys of overrides
+        that are not in ``config``, because the component or the experiment to which they belong is searched).
     """
     may_change = [*NOT_TRAINED, *resume.CHANGES_ROUNDING, *(key for key in resume.MAY_CHANGE if key not in LENGTH)]
     config = {} if "experiment" in space else flatten(first.to_dict())
@@ -177,7 +180,10 @@ def search_identity(
 
 
 def _differences(before: Identity, now: Identity) -> list[str]:
-    """Return a line for each difference; a key of the config that only one version of this program has is ignored."""
+    """Return a line for each difference between the identities of two searches.
+
+    A config key that is in only one of the two comes from another version of this program and is ignored.
+    """
     wanted = [json.dumps(each["objectives"]) for each in (before, now)]
     problems = [f"hydra.sweeper.objectives: are {wanted[0]} and not {wanted[1]}"] * (wanted[0] != wanted[1])
     for part, verb, missing in (("space", "has", "one value"), ("beside", "is", "left out"), ("config", "is", None)):

@@ -1,4 +1,4 @@
-"""The page about a sweep: the best run, all runs, and plots of them. Importing this module does not import torch."""
+"""The HTML page of a sweep: the best run, a table of all runs, and plots. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 PAGE = "summary.html"
-MAX_CURVES = 100  # of the best runs
+MAX_CURVES = 100  # in a plot: those of the best runs
 
 
 def make_page(table: SweepTable) -> str:
@@ -42,7 +42,7 @@ def _link(table: SweepTable, row: SweepRow) -> str:
 
 
 def _draw_plots(table: SweepTable, monitor: str) -> Iterator[Markup]:
-    """Yield the curves of the runs, and a plot of the monitored metric against each key that varies."""
+    """Yield plots of the curves of the best runs, and of the monitored metric against each key that varies."""
     rows = [row for row in table.ordered if row.run is not None][:MAX_CURVES]
     families = {id(row): number for number, group in enumerate(table.groups) for row in group.rows}
     for metric in dict.fromkeys([monitor, "val/loss"]):

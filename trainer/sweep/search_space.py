@@ -1,4 +1,7 @@
-"""The search space: the values that a search may try for a key. No torch; Optuna is imported when a search starts."""
+"""The search space of a key: the values that a search may try.
+
+This module does not import torch, and imports Optuna only when a distribution is needed.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values.
+    """A search space of listed values.
 
     Args:
-        words: the values as they were typed.
+        words: the values, as typed on the command line.
     """
 
     words: tuple[str, ...]
@@ -27,7 +30,7 @@ class Choice:
 
     @property
     def example(self) -> str:
-        """A value of this space, as it is typed."""
+        """An example value of this space, as typed on the command line."""
         return self.words[0]
 
     def as_word(self, value: Any) -> str:
@@ -41,16 +44,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number from ``low`` to ``high``, both included; a whole number if both are whole numbers.
+    """A search space of the numbers from ``low`` to ``high``, both included; of integers if both are integers.
 
     Args:
         low: the smallest value.
         high: the largest value.
-        step: distance between two values; None allows all values between.
-        log: draw the logarithm of the number uniformly.
+        step: the distance between neighbouring values; None allows all values.
+        log: sample uniformly on a logarithmic scale.
 
     Raises:
-        ValueError: no number can be drawn from this interval.
+        ValueError: the interval is empty, or the options contradict each other.
     """
 
     low: float
@@ -76,11 +79,14 @@ class Interval:
 
     @property
     def example(self) -> str:
-        """A value of this space, as it is typed."""
+        """An example value of this space, as typed on the command line."""
         return repr(self.low)
 
     def as_word(self, value: Any) -> str:
-        """Return a value as it is typed, with six significant digits: a run cannot tell nearer values apart."""
+        """Return a value as typed on the command line.
+
+        Floats are rounded to six significant digits, unless the rounded value is outside the interval.
+        """
         if not isinstance(value, float):
             return str(value)
         rounded = f"{value:.6g}"

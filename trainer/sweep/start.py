@@ -1,4 +1,4 @@
-"""Start a checked sweep: a grid or a search, in worker processes, in this process or by one of Hydra's launchers."""
+"""Start a checked sweep: a grid or a search, in worker processes, in this process, or with a Hydra launcher."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ from trainer.sweep.folder import NUMBER, check_lengths, finished_run, place_jobs
 from trainer.sweep.search_space import Choice, Interval
 from trainer.sweep.table import SweepTable, write_csv
 
-LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default launcher means this machine
-SUBDIR = "${hydra.job.num}"  # Hydra's default name of a run's folder means a name that tells what varies
+LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's default: no launcher is used
+SUBDIR = "${hydra.job.num}"  # Hydra's default name of a run's folder, which selects names with the values that vary
 
 
 def run_sweep(checked: Checked) -> None:
-    """Run what is left of a sweep, and end with its table.
+    """Run all jobs of a sweep that have not finished, and print and save the table of results.
 
     Raises:
-        ConfigError: the sweep cannot be done.
-        SweepError: some runs have failed.
+        ConfigError: the sweep cannot run.
+        SweepError: at least one run failed or was stopped.
     """
     with contextlib.ExitStack() as stack:
         if checked.jobs[0].settings.dry_run:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-")))
-        else:  # under torchrun an attempt goes on in the folder of the attempt before it
+        else:  # after a restart by torchrun, continue in the folder of the previous attempt
             folder = Path(leader.read_note("sweep_dir") or checked.sweep_dir)
         _Sweep(checked, folder).run()
 
 
 class _Sweep:
-    """One sweep in its folder."""
+    """A checked sweep with its folder."""
 
     def __init__(self, checked: Checked, folder: Path) -> None:
         self._checked, self._folder = checked, folder
@@ -68,7 +68,7 @@ class _Sweep:
         self._is_local = checked.hydra["launcher"]["_target_"] == LOCAL
 
     def run(self) -> None:
-        """Run the jobs of a search or of a grid; errors are those of ``run_sweep``."""
+        """Run the jobs of a search or of a grid; raises the errors of ``run_sweep``."""
         if self._checked.hydra["sweeper"]["_target_"] == SEARCH:
             self._search()
         else:
@@ -125,10 +125,10 @@ class _Sweep:
             self._drive(search, executor, search.jobs, done, search.total)
 
     def _subdir(self) -> str | None:
-        """Return the user's own name for the folder of a run, with ``NUMBER`` in it, or None.
+        """Return the user's pattern for names of run directories, with ``NUMBER``, or None for the default names.
 
         Raises:
-            ConfigError: the name has an unknown part, or leads out of the sweep's folder.
+            ConfigError: the pattern has an unknown interpolation, or leads out of the sweep's folder.
         """
         pattern = str(self._checked.hydra["sweep"]["subdir"])
         if pattern == SUBDIR:
@@ -143,14 +143,14 @@ class _Sweep:
         return name
 
     def _executor(self, settings: Sequence[Settings], max_jobs: int | None) -> Executor:
-        """Return where the jobs run.
+        """Return the executor of the jobs: a Hydra launcher, this process under torchrun, or a pool of workers.
 
         Args:
-            settings: of the jobs, as far as they are known.
-            max_jobs: how many jobs a launcher is handed at once; None for all.
+            settings: the settings of all jobs of a grid, or of one job of a search.
+            max_jobs: the maximum number of jobs per launch of a Hydra launcher; None for all jobs.
 
         Raises:
-            ConfigError: ``sweep.parallel`` asks for the impossible.
+            ConfigError: ``sweep.parallel`` cannot be used with this executor, or there are not enough GPUs.
         """
         parallel = self._first.sweep["parallel"]
         if not self._is_local:
@@ -170,7 +170,7 @@ class _Sweep:
         return WorkerPool(divide_machine(settings), self._folder / LOGS)
 
     def _save_words(self) -> None:
-        """Store the words that go on with this sweep, Hydra's own words first."""
+        """Save the overrides that are needed to resume this sweep, those of Hydra's own keys first."""
         if current_world() is not None:
             leader.write_note("sweep_dir", str(self._folder))
         words = [word for word in self._checked.words if key_of(word) not in SET_ANEW]
@@ -179,17 +179,17 @@ class _Sweep:
     def _drive(
         self, source: JobSource, executor: Executor, jobs: list[SweepJob], done: Sequence[Run], total: int
     ) -> None:
-        """Run the jobs of a source, and end with the table whatever happens.
+        """Run the jobs of a source, and print and save the table of results even after an error.
 
         Args:
-            source: where the jobs come from.
-            executor: where the jobs run.
-            jobs: all jobs known so far, finished ones too; the source may add some.
-            done: the runs that are finished already.
-            total: the number of runs at the end.
+            source: provides the jobs.
+            executor: runs the jobs.
+            jobs: all jobs known so far, including finished ones; a search appends its new jobs to this list.
+            done: the runs that have finished already.
+            total: the number of runs of the whole sweep.
 
         Raises:
-            SweepError: some runs have failed.
+            SweepError: at least one run failed or was stopped.
         """
         started, dry_run = time.monotonic(), self._first.dry_run
         outcomes: dict[int, Outcome] = {}
@@ -214,10 +214,10 @@ class _Sweep:
 
 
 def _search_space(override: Override) -> Choice | Interval:
-    """Return the search space of a key.
+    """Return the search space that an override such as ``lr=interval(0.001,0.1)`` describes.
 
     Raises:
-        ConfigError: no value can be drawn from it.
+        ConfigError: the interval is empty, or its options contradict each other.
     """
     value: Any = override.value()
     try:

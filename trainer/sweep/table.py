@@ -1,4 +1,7 @@
-"""The results of a sweep: a row for each run, runs grouped over their seeds, and the best run. No torch."""
+"""The results of a sweep: a row for each run, groups of runs that differ only in their seed, and the best run.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from trainer.runs.read import (
 
 CSV = "summary.csv"
 SEED = "seed"
-MAX_ROWS = 40  # rows that are printed; the CSV file has all of them
+MAX_ROWS = 40  # maximum number of rows that are printed; the CSV file has all rows
 STATE = "state"
 
 
@@ -39,11 +42,11 @@ class SweepRow:
 
     Args:
         number: position in the sweep, counted from 0.
-        words: overrides that say what is trained, as typed on a command line.
-        state: a state of ``Run``, or ``refused`` (the run could not begin), or ``waiting``.
+        words: the overrides that affect training, as typed on a command line.
+        state: a state of ``Run``, or ``refused`` (the run could not begin), or ``waiting`` (it has not begun).
         folder: the run directory, which may not exist yet.
         reason: why the run did not finish; empty for a finished run.
-        run: what the run directory contains; None if it does not exist.
+        run: the content of the run directory; None if there is no run in it.
     """
 
     number: int
@@ -55,7 +58,7 @@ class SweepRow:
 
     @functools.cached_property
     def typed(self) -> Mapping[str, str]:
-        """The typed value of each key."""
+        """The value of each key of the overrides, as typed."""
         return values_of(self.words)
 
     def value_of(self, key: str) -> str | None:
@@ -66,13 +69,13 @@ class SweepRow:
 
     @property
     def value(self) -> float | None:
-        """The best value of the monitored metric; None unless the run reached its last step or its ``max_time``."""
+        """The best value of the monitored metric; None unless the run finished or reached its ``max_time``."""
         ended = self.state == FINISHED or (self.state == STOPPED and self.reason == REASONS.get(CLOCK or 0))
         return self.run.best if self.run is not None and ended else None
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The metrics of the run; empty if the run directory does not exist."""
+        """The metrics of the run; empty without a run directory."""
         return {} if self.run is None else self.run.metrics
 
     @property
@@ -92,7 +95,7 @@ class SeedGroup:
     """Runs that differ only in their seed.
 
     Args:
-        values: the typed values of the other keys that vary.
+        values: the values of the keys, except for the seed, that vary in the sweep.
         rows: all runs of the group.
     """
 
@@ -106,11 +109,11 @@ class SeedGroup:
 
     @property
     def results(self) -> list[float]:
-        """The value of the monitored metric for each seed that has one; a seed that was run twice counts once."""
+        """The best values of the monitored metric, one for each seed with a result; the last run of a seed counts."""
         return [*{row.value_of(SEED): row.value for row in self.rows if row.value is not None}.values()]
 
     def mean_of(self, metric: str) -> float | None:
-        """Return the mean of a metric over the seeds of ``results``, or None if a run lacks this metric."""
+        """Return the mean of a metric over the seeds in ``results``, or None if a seed lacks this metric."""
         by_seed = {row.value_of(SEED): row.metrics.get(metric) for row in self.rows if row.value is not None}
         values = [value for value in by_seed.values() if value is not None]
         return statistics.fmean(values) if values and len(values) == len(by_seed) else None
@@ -134,7 +137,7 @@ class SweepTable:
         folder: the folder of the sweep.
         rows: one row for each run, ordered by number.
         took: duration of the command in seconds, or None if unknown.
-        options: options of the command that every single run needs too, such as ``--config-dir``.
+        options: options of the command that are also needed to repeat a single run, such as ``--config-dir``.
     """
 
     folder: Path
@@ -144,12 +147,12 @@ class SweepTable:
 
     @functools.cached_property
     def keys(self) -> list[str]:
-        """The keys that vary, in the order in which they were typed."""
+        """The keys whose values differ between the runs, in the order in which they were typed."""
         return varied_keys([row.words for row in self.rows])
 
     @functools.cached_property
     def group_keys(self) -> list[str]:
-        """The keys that vary, without the seed."""
+        """The keys in ``keys``, without the seed."""
         return [key for key in self.keys if key != SEED]
 
     @functools.cached_property
@@ -175,7 +178,7 @@ class SweepTable:
 
     @functools.cached_property
     def groups(self) -> list[SeedGroup]:
-        """The runs grouped over their seeds, the best group first; one group per run if the seed does not vary."""
+        """The groups of runs that differ only in their seed, the best group first."""
         keys = self.group_keys
         rows_of: dict[tuple[str | None, ...], list[SweepRow]] = {}
         for row in self.rows:
@@ -189,7 +192,7 @@ class SweepTable:
 
     @functools.cached_property
     def has_seeds(self) -> bool:
-        """True if the seed varies."""
+        """Whether the seed differs between runs."""
         return SEED in self.keys
 
     @functools.cached_property
@@ -204,14 +207,14 @@ class SweepTable:
 
     @functools.cached_property
     def ordered(self) -> list[SweepRow]:
-        """The runs from best to worst, runs without a value last; by number if the runs cannot be compared."""
+        """The runs from best to worst, then those without a value; sorted by number if they cannot be compared."""
         if self.monitor is None:
             return list(self.rows)
         sign = -1 if self.maximizes else 1
         return sorted(self.rows, key=lambda row: (row.value is None, sign * (row.value or 0.0), row.number))
 
     def values(self, row: SweepRow) -> list[str]:
-        """Return the values of a run for ``keys``; empty text for a key that the run does not have."""
+        """Return the values of a run for ``keys``; an empty string for a key that the run does not have."""
         return [row.value_of(key) or "" for key in self.keys]
 
     def count(self, state: str) -> int:
@@ -220,12 +223,12 @@ class SweepTable:
 
 
 def train_command(table: SweepTable, row: SweepRow) -> str:
-    """Return the shell command that trains a run again."""
+    """Return the shell command that repeats the training of a run."""
     return " ".join(["train", *map(shlex.quote, [*table.options, *row.words])])
 
 
 def write_csv(table: SweepTable) -> Path:
-    """Write ``summary.csv`` with all digits into the sweep's folder, and return its path."""
+    """Write ``summary.csv``, with unrounded numbers, into the sweep's folder, and return its path."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["number", *table.keys, *table.metrics, "steps", "seconds", STATE, "reason", "folder"])
@@ -298,7 +301,7 @@ def _conclusion(table: SweepTable) -> list[str]:
 
 
 def describe_best(table: SweepTable) -> str:
-    """Return one line with the values of the best group and its metrics; ``nothing`` if there is no best run."""
+    """Return one line with the varied values and the metrics of the best group; ``nothing`` without a best run."""
     best, group = table.best, table.groups[0]
     if best is None:
         return "nothing"
@@ -315,7 +318,7 @@ def describe_best(table: SweepTable) -> str:
 
 
 def _all_numbers(rows: Sequence[SweepRow], key: str) -> bool:
-    """Return whether every run has a finite number as the value of a key."""
+    """Return whether the value of a key is a finite number for every run."""
     try:
         return all(math.isfinite(float(row.value_of(key) or "nan")) for row in rows)
     except ValueError:

@@ -1,6 +1,7 @@
-"""The processes of this machine that train the runs of a sweep. Each runs one job after another and imports torch once.
+"""Worker processes on this machine that train the runs of a sweep.
 
-The output of each run goes to a file. A process that dies fails its own run and no other. No torch in this module.
+A worker imports torch once and then runs one job after another. The output of each run is redirected to a file. If a
+worker dies, only its current run fails. This module itself does not import torch.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from trainer.runs.directory import LOG, note_end
 from trainer.runs.read import FAILED, FINISHED, STOPPED, is_run, read_run
 from trainer.sweep.drive import POLL_SECONDS, REFUSED, Outcome, SweepJob
 
-LOGS = "logs"  # the folder inside that of the sweep for the output of each run
-SECONDS_TO_EXIT = 5  # for a process that has no job, before it is killed
+LOGS = "logs"  # subfolder of the sweep's folder with the output of each run
+SECONDS_TO_EXIT = 5  # time limit for a worker to exit, after which it is killed
 SERVE = "import sys; sys.path[0] = sys.argv[1]; from trainer.worker import serve; sys.exit(serve(*sys.argv[2:]))"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Resources(NamedTuple):
-    """The part of the machine that one process may use.
+    """The CPU cores and GPUs that one worker may use.
 
     Args:
         cores: the numbers of the CPU cores; empty for all cores.
-        devices: GPUs as ``CUDA_VISIBLE_DEVICES`` names them, or None to leave that variable as it is.
+        devices: the GPUs as in ``CUDA_VISIBLE_DEVICES``; None to leave that variable unchanged.
     """
 
     cores: tuple[int, ...] = ()
@@ -45,10 +46,10 @@ class Resources(NamedTuple):
 
 
 class WorkerPool:
-    """An executor that runs as many jobs at once as there are processes.
+    """An executor with a pool of worker processes, each of which runs one job at a time.
 
     Args:
-        resources: the part of the machine for each process; there is one process for each element.
+        resources: the cores and GPUs of each worker; their number is the maximum number of workers.
         logs: the folder for the output of the runs.
     """
 
@@ -58,7 +59,7 @@ class WorkerPool:
         self._logs, self._answers = logs, queue.SimpleQueue[tuple[_Worker, str | None]]()
 
     def start(self, job: SweepJob) -> None:
-        """Hand a job to an idle process, or to a new one."""
+        """Send a job to an idle worker, or to a new worker if none is idle."""
         worker = next((worker for worker in self._workers if worker.job is None), None)
         if worker is None:
             worker = _Worker(self._unused.pop(0), self._answers)
@@ -76,10 +77,10 @@ class WorkerPool:
             except queue.Empty:
                 for worker in self._workers:
                     if worker.job is not None and worker.process.poll() is not None:
-                        # A child of the process may hold the pipe open, so that the end of the output is never read.
+                        # The worker is dead, but a child of it may keep the pipe open, so that EOF never arrives.
                         self._answers.put((worker, None))
                 break
-            if worker not in self._workers:  # the process has been replaced
+            if worker not in self._workers:  # the worker was removed earlier
                 continue
             job, worker.job = worker.job, None
             if line is None:
@@ -90,14 +91,14 @@ class WorkerPool:
                 outcome = outcome_of(json.loads(line))
                 ended.append((job, outcome))
                 if outcome.state == FAILED:
-                    self._remove(worker)  # its state is unknown; for example, CUDA does not work after a failed kernel
+                    self._remove(worker)  # do not reuse it: for example, CUDA is unusable after a failed kernel
         for job, outcome in ended:
             if outcome.state == FAILED and is_run(job.folder) and read_run(job.folder).state != FAILED:
-                note_end(job.folder, FAILED, outcome.problems[0])  # the process died before it could write this
+                note_end(job.folder, FAILED, outcome.problems[0])  # the worker died before it could record the failure
         return ended
 
     def stop(self, job: SweepJob) -> None:
-        """Ask a job to save and end; the process stays for the next job."""
+        """Ask a job to save a checkpoint and to end; its worker stays alive for the next job."""
         for worker in self._workers:
             if worker.job is job:
                 worker.send({"stop": job.number})
@@ -115,25 +116,25 @@ class WorkerPool:
             self._remove(worker)
 
     def _remove(self, worker: _Worker) -> int:
-        """End a process, whose part of the machine is then unused, and return its exit code."""
+        """End a worker, release its cores and GPUs for another worker, and return its exit code."""
         self._workers.remove(worker)
         self._unused.append(worker.resources)
         return worker.end()
 
 
 def log_of(job: SweepJob, logs: Path) -> Path:
-    """Return the file for the output of a job, and create its folder."""
+    """Return the path of the file for the output of a job, and create the folder of this file."""
     logs.mkdir(parents=True, exist_ok=True)
-    inside = job.folder.is_relative_to(logs.parent)  # elsewhere, two run directories may have the same name
+    inside = job.folder.is_relative_to(logs.parent)  # if not, two run directories may have the same name
     name = "-".join(job.folder.relative_to(logs.parent).parts) if inside else f"{job.number}-{job.folder.name}"
     return logs / f"{name}.txt"
 
 
 def divide_machine(jobs: Sequence[Settings]) -> list[Resources]:
-    """Divide the cores and the GPUs into equal parts, one for each job that runs at once.
+    """Divide the cores and the GPUs into equal parts, one for each job that runs at the same time.
 
     Args:
-        jobs: the settings of all jobs that a part may be given to.
+        jobs: the settings of the jobs; ``sweep.parallel`` and ``sweep.devices_per_job`` are read from the first job.
 
     Raises:
         ConfigError: there are not enough GPUs.
@@ -161,7 +162,7 @@ def divide_machine(jobs: Sequence[Settings]) -> list[Resources]:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that CUDA can see, as ``CUDA_VISIBLE_DEVICES`` names them, without the slow import of torch."""
+    """Return the GPUs that CUDA can use, as in ``CUDA_VISIBLE_DEVICES``, without the slow import of torch."""
     if VISIBLE in os.environ:
         return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip() not in ("", "-1")]
     program = shutil.which("nvidia-smi")
@@ -175,11 +176,11 @@ def visible_gpus() -> list[str]:
 
 
 class _Worker:
-    """A process that imports torch and then runs jobs, and its current job.
+    """A worker process, and the job that it is running.
 
     Args:
-        resources: the part of the machine that the process may use.
-        answers: receives each line that the process prints, and None at the end of its output.
+        resources: the cores and GPUs that the process may use.
+        answers: receives (this worker, line) for each line that the process prints, and (this worker, None) at EOF.
     """
 
     def __init__(self, resources: Resources, answers: queue.SimpleQueue[tuple[_Worker, str | None]]) -> None:
@@ -196,7 +197,7 @@ class _Worker:
             text=True,
             encoding="utf-8",
             env=environment,
-            start_new_session=True,  # Ctrl-C reaches only the command, which asks the processes to save
+            start_new_session=True,  # Ctrl-C must reach only the command, which asks the workers to save
         )
 
         def listen() -> None:
@@ -208,21 +209,21 @@ class _Worker:
         threading.Thread(target=listen, name="sweep worker", daemon=True).start()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a job, or the request to stop one; if the process is dead, the end of its output says so."""
+        """Send a message, such as a job; ignore a closed pipe, as the death of a worker is detected by its output."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # ValueError: the pipe is closed
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
     def ask_to_exit(self) -> None:
-        """Ask the process to exit, even in the middle of a job, and close its standard input."""
+        """Ask the process to exit immediately, even during a job, and close its standard input."""
         assert self.process.stdin is not None
         self.send({"end": True})
         with contextlib.suppress(OSError):
             self.process.stdin.close()
 
     def end(self) -> int:
-        """Wait for the exit of the process, kill it if necessary, and return its exit code (negative for a signal)."""
+        """Ask the process to exit, kill it after a time limit, and return its exit code (negative for a signal)."""
         self.ask_to_exit()
         try:
             return self.process.wait(SECONDS_TO_EXIT)
@@ -232,7 +233,7 @@ class _Worker:
 
 
 def outcome_of(result: dict[str, Any]) -> Outcome:
-    """Return the outcome of a job from the result of ``worker.result_of``."""
+    """Convert the result of ``worker.result_of`` into the outcome of the job."""
     if result["state"] == FINISHED:
         return Outcome(FINISHED, summary=result["summary"])
     if result["state"] == REFUSED:
@@ -244,7 +245,7 @@ def outcome_of(result: dict[str, Any]) -> Outcome:
 
 
 def _outcome_of_death(job: SweepJob, code: int) -> Outcome:
-    """Return the outcome of a job whose process died with an exit code."""
+    """Return the outcome of a job whose worker died with the exit code ``code``."""
     message = killed_by(signal_name(-code)) if code < 0 else f"its process ended with code {code}"
     if is_run(job.folder):
         message += f" (the log: {job.folder / LOG})"

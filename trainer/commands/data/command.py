@@ -1,4 +1,4 @@
-"""The command ``trainer data``: examine a data set before training. Importing this module does not import torch."""
+"""The command ``trainer data``: examine a data set before training. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from trainer.data.checks import Survey
 
 PAGE = "data.html"
-MAX_CLASSES = 20  # rows of the table; of more classes only the most and the least frequent are printed
-HALF_SHOWN = 8  # rows of the most frequent classes, and of the least frequent classes
+MAX_CLASSES = 20  # if there are more classes, the table shows only the most and the least frequent ones
+HALF_SHOWN = 8  # number of the most frequent classes, and of the least frequent classes, in this table
 
 EPILOG = """\
 exit code: 0 no warning, 1 at least one warning, 2 the command or the data cannot be used.
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine a data set, print what was found, write the page, and return the exit code: 1 after a warning.
 
     Raises:
-        ConfigError: the words are wrong, or the data cannot be read or used.
+        ConfigError: the arguments are wrong, or the data cannot be read or used.
     """
     settings = _compose_settings(arguments)
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from trainer.dataset import DATASETS
 
     seed_all(settings.seed)
-    # Every bad file is reported, so the first one must not end the check.
+    # Skip bad files, because all of them are to be reported, not only the first one.
     skipping = {"on_error": "skip"} if "on_error" in settings.dataset else {}
     try:
         config = {**settings.dataset, **skipping}
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         if page is not None:
             html = make_page(data, found, settings.seed)
             atomic_files.write(page, lambda path: path.write_text(html, encoding="utf-8"))
-    except RunError as error:  # exit code 1 would mean that the data set was examined and has warnings
+    except RunError as error:  # because exit code 1, that of a RunError, means that the data set has warnings
         raise ConfigError(str(error)) from error
     if arguments.json:
         print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
@@ -81,10 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _compose_settings(arguments: argparse.Namespace) -> Settings:
-    """Return the settings that the words describe.
+    """Return the settings for the overrides of the command.
 
     Raises:
-        ConfigError: the words are wrong, or hold several values for a key.
+        ConfigError: an override is wrong, or has several values for a key.
     """
     try:
         return compose(*arguments.overrides, config_dir=arguments.config_dir).settings
@@ -94,7 +94,7 @@ def _compose_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _describe(data: Data, found: Survey) -> Iterator[str]:
-    """Yield the lines that are printed, from the description of the data set to the findings."""
+    """Yield the lines to print, from the description of the data set to the findings."""
     spec, parts = found.spec, found.parts
     sizes = ", ".join(f"{name} {part.samples:,}" for name, part in parts.items())
     held = "in memory" if found.in_memory else f"streamed by {data.workers or 'no'} workers"
@@ -132,7 +132,10 @@ def _length_rows(found: Survey) -> Iterator[list[str]]:
 
 
 def _class_rows(found: Survey) -> list[list[str]]:
-    """Return the counts of each class by split; of many classes, those of the most and the least frequent classes."""
+    """Return the table rows with the counts of each class by split.
+
+    If there are more than ``MAX_CLASSES``, only the most and the least frequent classes have a row.
+    """
     counts = found.parts["train"].counts
     rows = [
         [name, *(f"{part.counts[at]:,}" for part in found.parts.values())] for at, name in enumerate(found.spec.classes)
@@ -145,7 +148,7 @@ def _class_rows(found: Survey) -> list[list[str]]:
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return aligned columns; the rows are indented below the title."""
+    """Return the lines of a table, with the rows indented below the title."""
     shown = [[" " * 9 + printable(name), *cells] for name, *cells in rows]
     return aligned([printable(title), *head], shown, left=[0])
 

@@ -1,4 +1,4 @@
-"""The page about a data set: its numbers, the findings, and samples as they are and as training augments them."""
+"""The HTML page about a data set: statistics, findings, and samples with and without augmentation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from trainer.data.sources import Inputs
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MAX_CLASSES = 20  # of which samples are shown
-PER_CLASS = 6
-MAX_SAMPLES = 24  # of a data set without classes
+MAX_CLASSES = 20  # maximum number of classes with samples on the page
+PER_CLASS = 6  # number of samples of each class
+MAX_SAMPLES = 24  # number of samples if the task is not classification
 
 
 def make_page(data: Data, survey: Survey, seed: int) -> str:
@@ -29,8 +29,8 @@ def make_page(data: Data, survey: Survey, seed: int) -> str:
 
     Args:
         data: the data set.
-        survey: its numbers and findings.
-        seed: of the augmentation.
+        survey: the statistics and findings of the data set.
+        seed: the seed of the augmentation.
     """
     warnings = survey.num_warnings
     is_augmented = any(each is not None for each in (data.augment, data.augment_features, data.mix))
@@ -54,7 +54,7 @@ def make_page(data: Data, survey: Survey, seed: int) -> str:
 
 
 def _list_numbers(survey: Survey) -> Iterator[tuple[str, list[str]]]:
-    """Yield the rows of the first table: a name, and a cell for each split."""
+    """Yield the rows of the first table: a title, and a cell for each split."""
     parts = survey.parts.values()
     yield "samples", [f"{part.samples:,}" for part in parts]
     names = {
@@ -74,7 +74,7 @@ def _list_numbers(survey: Survey) -> Iterator[tuple[str, list[str]]]:
 
 
 def _count_classes(survey: Survey) -> Iterator[tuple[str, list[str], str]]:
-    """Yield for each class its name, its samples in each split, and the length of its bar in percent."""
+    """Yield for each class its name, its number of samples in each split, and the length of its bar in percent."""
     counts = survey.parts["train"].counts
     largest = max(*counts, 1) if counts else 1
     for at, (name, count) in enumerate(zip(survey.spec.classes, counts, strict=False)):
@@ -82,7 +82,10 @@ def _count_classes(survey: Survey) -> Iterator[tuple[str, list[str], str]]:
 
 
 def _choose(data: Data) -> Iterator[tuple[str, Split]]:
-    """Yield some training samples of each class, spread evenly over all samples; without classes, of all at once."""
+    """Yield (class name, training samples), evenly spaced over the samples of this class.
+
+    If the task is not classification, yield once, with an empty name and samples evenly spaced over the whole split.
+    """
     if data.spec.task != "classification":
         yield "", data.train.take(_spread(torch.arange(len(data.train)), MAX_SAMPLES))
         return
@@ -98,7 +101,7 @@ def _spread(numbers: Tensor, most: int) -> Tensor:
 
 
 def _draw(data: Data, survey: Survey, split: Split, seed: int | None) -> list[tuple[Markup, str]]:
-    """Return a drawing and a caption for each sample; with a seed, as training sees it in the first epoch."""
+    """Return a drawing and a caption for each sample; with a seed, samples are augmented as in the first epoch."""
     inputs, targets = _read(data, split, seed)
     if seed is not None and data.mix is not None:
         captions = [_describe_mixed(data, target) for target in targets]
@@ -110,7 +113,7 @@ def _draw(data: Data, survey: Survey, split: Split, seed: int | None) -> list[tu
 
 
 def _read(data: Data, split: Split, seed: int | None) -> tuple[Inputs, Tensor]:
-    """Return what a model reads of a split's samples, and their targets."""
+    """Return the model inputs and the targets of a split; with a seed, augmented and mixed as in the first epoch."""
     positions, source = split.positions, split.source
     preprocess = Preprocess(data, data.train.positions, seed, torch.device("cpu"))
     inputs, targets = preprocess(source.fetch(positions), positions, 0), split.targets
@@ -123,7 +126,7 @@ def _read(data: Data, split: Split, seed: int | None) -> tuple[Inputs, Tensor]:
 
 
 def _describe_mixed(data: Data, target: Tensor) -> str:
-    """Return the classes that a mixed sample counts as, with their shares."""
+    """Return a caption for a mixed sample: its classes with their weights, or its values."""
     if data.spec.task == "regression":
         return target_text(data.spec, target)
     largest = target.argsort(descending=True)[:2].tolist()

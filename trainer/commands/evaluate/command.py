@@ -1,4 +1,4 @@
-"""The command ``trainer evaluate``: computes the metrics of finished runs. No torch here."""
+"""The command ``trainer evaluate``: compute the metrics of trained runs. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from trainer.commands.evaluate.measure import Measured
     from trainer.commands.opened_run import OpenedRun
 
-MAX_ROWS = 20  # classes in a table on the terminal; if there are more, those with the lowest F1
-MAX_PAIRS = 5  # pairs of classes in the line about mistakes
+MAX_ROWS = 20  # maximum number of classes in the table on the terminal; if there are more, those with the lowest F1
+MAX_PAIRS = 5  # maximum number of pairs of classes in the line about mistakes
 
 EPILOG = """\
 A RUN is a run directory, a folder of runs such as a sweep's, or last. Several runs are measured as an ensemble, by the
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the metrics of the runs, and return the exit code, 0.
 
     Raises:
-        ConfigError: a mistake in the words, or a run or data that cannot be used.
+        ConfigError: the arguments are wrong, or a run or the data cannot be used.
     """
     names, words = parted(arguments.words)
     if not names:
@@ -92,7 +92,7 @@ def _lines(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
 
 
 def _compare_with_summary(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
-    """Return lines about the metrics of a single run that differ from the test metrics of its summary.json."""
+    """Return lines that compare the metrics of a single run with the test metrics in its summary.json."""
     from trainer.commands.evaluate.measure import differences
 
     found = differences(measured, models[0]) if len(models) == 1 else None
@@ -104,7 +104,7 @@ def _compare_with_summary(models: Sequence[OpenedRun], measured: Measured) -> li
 
 
 def _classes(measured: Measured) -> list[str]:
-    """Return a table of the metrics of each class, or of the ``MAX_ROWS`` classes with the lowest F1."""
+    """Return a table with the metrics of each class; of more than ``MAX_ROWS`` classes, those with the lowest F1."""
     found, names = measured.of_classes(), measured.spec.classes
     order = list(range(len(names)))
     if len(order) > MAX_ROWS:
@@ -118,7 +118,7 @@ def _classes(measured: Measured) -> list[str]:
 
 
 def _confusion(measured: Measured) -> list[str]:
-    """Return the confusion matrix if it fits a terminal, and the pairs of classes most often mistaken."""
+    """Return the confusion matrix if it fits on a terminal, and the pairs of classes that are confused most often."""
     sums, names = measured.sums, measured.spec.classes
     lines: list[str] = []
     width = max(map(len, names))

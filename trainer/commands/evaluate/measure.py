@@ -1,4 +1,4 @@
-"""Metrics of a run, or of an ensemble of runs, on a data set."""
+"""Compute the metrics of a run, or of an ensemble of runs, on a data set."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Measured:
 
     Args:
         split: train, val, test or all.
-        own: whether the data set is the one that the run was trained on.
+        own: whether the data set equals the one with which the run was trained.
         spec: the spec of the data set.
         data: the data set of the first run.
-        positions: (samples,) int64, the positions of the samples in their source.
+        positions: (samples,) int64, the positions of the samples in the source of the split.
         answers: the outputs of a single run; None for an ensemble.
         scores: (samples, classes or labels) probabilities, or (samples, values) for regression.
-        targets: (samples,) classes, (samples, labels) of 0 and 1, or (samples, values).
-        sums: the total of ``trainer.metrics.Sums``, such as the (classes, classes) confusion matrix.
+        targets: (samples,) class indices, (samples, labels) of 0 and 1, or (samples, values).
+        sums: the total of ``trainer.metrics.Sums``, for example the (classes, classes) confusion matrix.
         values: the loss and the metrics by name.
     """
 
@@ -48,7 +48,7 @@ class Measured:
     values: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain containers for ``--json``: the metrics, named as in summary.json, each class, the confusion."""
+        """Return plain containers for ``--json``: metrics named as in summary.json, metrics by class, confusions."""
         found: dict[str, Any] = {
             "dataset": self.spec.dataset,
             "split": self.split,
@@ -72,7 +72,7 @@ class Measured:
         return len(_part(self.data, self.split)) - len(self.targets)
 
     def raw(self, order: Tensor) -> Inputs:
-        """Return raw samples by their numbers in ``positions``."""
+        """Return the raw samples with the given indices in ``positions``."""
         return _part(self.data, self.split).source.fetch(self.positions[order])
 
     def of_classes(self) -> PerClass:
@@ -81,16 +81,19 @@ class Measured:
 
 
 def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[str] | None) -> Measured:
-    """Compute the metrics of a run, or of an ensemble by the mean of the scores, each run with its own preprocessing.
+    """Compute the metrics of a run, or of an ensemble of runs, whose scores are averaged.
+
+    Each run preprocesses the data in its own way.
 
     Args:
         models: the runs, which have the same task and classes.
-        split: train, val, test or all. None is test for the data that the run was trained on, and all for other data,
-            because no sample of other data was trained on.
-        metrics: the names of the metrics; None computes those of the run and those of ``evaluate.scores``.
+        split: train, val, test or all. None selects test for the data set with which the run was trained, and all for
+            another data set, none of whose samples were used in training.
+        metrics: the names of the metrics; None selects those of the run and the default ones of ``evaluate.scores``.
 
     Raises:
-        ConfigError: the data cannot be read or has no such split, or the runs differ in their task, classes or samples.
+        ConfigError: the data cannot be read, the split or a metric does not exist, or the runs differ in their task,
+            classes or samples.
     """
     first = models[0]
     for other in models[1:]:
@@ -104,7 +107,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         data = model.data()
         own = data.fingerprint() == model.fingerprint
         name = split or ("test" if own else "all")
-        # limit_batches of a run holds for its own evaluations; other samples are all evaluated
+        # A run applies limit_batches when it evaluates val and test. All samples of other splits or data are evaluated.
         limited = own and name in ("val", "test")
         given, loss = answers(model, data, _part(data, name), limited=limited)
         parts.append(given)
@@ -145,7 +148,7 @@ def _are_same_samples(one: Data, other: Data, first: Answers, second: Answers) -
 
 
 def _part(data: Data, name: str) -> Split:
-    """Return the samples of a split, or of all splits, each once."""
+    """Return a split by name; ``all`` is the union of all splits, with each sample once."""
     splits = data.splits()
     if name != "all":
         if name not in splits:
@@ -169,7 +172,7 @@ def _sums(spec: Spec, probabilities: Tensor, targets: Tensor) -> Sums:
 def _values(
     model: OpenedRun, sums: Sums, probabilities: Tensor, targets: Tensor, wanted: Sequence[str] | None
 ) -> dict[str, float]:
-    """Return the metrics by name: those ``wanted``, or those of the run and the default ones of ``evaluate.scores``."""
+    """Return metrics by name: those in ``wanted``, else those of the run and the defaults of ``evaluate.scores``."""
     spec = model.spec
     known = choose_metrics(model.settings.metrics, spec)
     names = [*known, *default_names(spec)]
@@ -182,7 +185,7 @@ def _values(
 
 
 def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
-    """Return the loss of an ensemble: the loss of the first run, for outputs that have the mean scores."""
+    """Return the loss of an ensemble: the first run's loss of the outputs that correspond to the mean scores."""
     loss, spec = model.loss, model.spec
     scores = probabilities.to(model.device).double()
     if spec.task == "regression" or not hasattr(loss, "scores"):
@@ -197,9 +200,9 @@ def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
 
 
 def differences(measured: Measured, model: OpenedRun) -> Mapping[str, tuple[float, float]] | None:
-    """Return the test metrics that differ from summary.json, by name: the value of the summary, and the one measured.
+    """Return the test metrics that differ from summary.json: (value in summary.json, value measured now) by name.
 
-    None is returned if the metrics need not be equal: for other data, another split, or weights of another step.
+    Return None if the values need not be equal: for other data, another split, or weights of another step.
     """
     summary = model.run.summary
     if not (measured.split == "test" and measured.own and summary.get("tested_step") == model.step):

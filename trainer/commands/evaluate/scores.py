@@ -14,8 +14,8 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.spec import Spec
 
-BINS = 15  # of the expected calibration error, as in Guo et al. 2017
-DEFAULT_TOP = (3, 5)  # the top-k accuracies that are computed by default
+BINS = 15  # number of bins of the expected calibration error, as in Guo et al. 2017
+DEFAULT_TOP = (3, 5)  # values of k for which the top-k accuracy is computed by default
 
 
 def default_names(spec: Spec) -> list[str]:
@@ -27,7 +27,7 @@ def default_names(spec: Spec) -> list[str]:
 
 
 def has_metric(name: str, spec: Spec) -> bool:
-    """Return whether this module has a metric for a task; ``top7`` needs more than 7 classes."""
+    """Return whether this module can compute a metric for a task; ``top7``, for example, needs more than 7 classes."""
     top = re.fullmatch(r"top([1-9]\d*)", name)
     if top is not None:
         return spec.task == "classification" and int(top[1]) < len(spec.classes)
@@ -35,7 +35,7 @@ def has_metric(name: str, spec: Spec) -> bool:
 
 
 def check_names(wanted: Sequence[str], spec: Spec, others: Sequence[str]) -> None:
-    """Raise ConfigError with a line for every name that is neither a metric of this module nor one of ``others``."""
+    """Raise ConfigError with a line for every name that is neither a metric of this module nor in ``others``."""
     known = [*others, *default_names(spec)]
     problems = [
         f"--metrics: {name}: no such metric for {spec.task}{did_you_mean(name, known) or ';'} "
@@ -48,10 +48,10 @@ def check_names(wanted: Sequence[str], spec: Spec, others: Sequence[str]) -> Non
 
 
 def compute_metric(name: str, scores: Tensor, targets: Tensor) -> float:
-    """Return a metric by its name.
+    """Compute a metric, given its name.
 
-    The AUROC of two classes is the one of the second class. The AUROC of several classes or labels is their macro
-    average, without classes that have no samples.
+    The AUROC of two classes is that of the second class. The AUROC of more classes, or of labels, is the mean over all
+    classes or labels whose AUROC is defined, see ``auroc``.
 
     Args:
         name: auroc, ece, or topK.
@@ -69,15 +69,15 @@ def compute_metric(name: str, scores: Tensor, targets: Tensor) -> float:
 
 
 def top_accuracy(scores: Tensor, targets: Tensor, k: int) -> float:
-    """Return the share of samples whose class is among the k classes with the highest scores."""
+    """Return the top-k accuracy: the share of samples whose class is among the k classes with the highest scores."""
     return float((scores.topk(k, dim=1).indices == targets[:, None]).any(1).double().mean())
 
 
 def calibration(scores: Tensor, targets: Tensor, bins: int = BINS) -> Tensor:
-    """Return the reliability diagram: (bins, 3) float64 with the count, mean confidence and accuracy of each bin.
+    """Return the data of a reliability diagram: (bins, 3) float64: count, mean confidence and accuracy of each bin.
 
-    The confidence is the probability of the predicted class. Each label of a multilabel task is a prediction of its
-    own. The bins have equal width. The means of an empty bin are 0.
+    The confidence is the probability of the predicted class. In a multilabel task, each label counts as a separate
+    prediction. The bins have equal width. For an empty bin, mean confidence and accuracy are 0.
 
     Args:
         scores: (samples, classes or labels) probabilities.
@@ -97,27 +97,27 @@ def calibration(scores: Tensor, targets: Tensor, bins: int = BINS) -> Tensor:
 
 
 def calibration_error(scores: Tensor, targets: Tensor) -> float:
-    """Return the expected calibration error: the mean of |accuracy - confidence| over all samples, by bins.
+    """Return the expected calibration error: the mean of |accuracy - confidence| over the bins, weighted by count.
 
-    Guo et al. 2017, On Calibration of Modern Neural Networks.
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
     """
     count, sure, right = calibration(scores, targets).unbind(1)
     return float((count * (sure - right).abs()).sum() / count.sum())
 
 
 def auroc(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the area under the ROC curve of each class against all others, or of each label: (classes,) float64.
+    """Return the area under the ROC curve of each class against the rest, or of each label: (classes,) float64.
 
     The area is the probability that a sample of the class has a higher score than a sample of another class, where a
     tie counts half (Hanley and McNeil 1982). It is computed from the sum of ranks (Mann and Whitney 1947). It is NaN
-    if no sample, or every sample, is of the class.
+    if no sample, or every sample, belongs to the class.
     """
     truth = F.one_hot(targets, scores.shape[1]) if targets.ndim == 1 else (targets > 0.5).long()
     found = []
     for column, true in zip(scores.unbind(1), truth.unbind(1), strict=True):
         _, group, count = column.unique(return_inverse=True, return_counts=True)
         ends = count.cumsum(0).double()
-        rank = ends - (count.double() - 1) / 2  # equal scores share the mean of their ranks, which begin at 1
+        rank = ends - (count.double() - 1) / 2  # equal scores have the mean of their ranks; ranks start at 1
         positive = true.sum().double()
         negative = len(true) - positive
         ranks = (rank[group] * true).sum()
@@ -126,9 +126,10 @@ def auroc(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 class PerClass(NamedTuple):
-    """Metrics of each class or label: (classes,) float64 each, NaN for a class without samples.
+    """Metrics of each class or label: tensors (classes,) of float64; ``samples`` is int64.
 
-    The precision of a class that was never predicted is 0, as in ``trainer.metrics``.
+    Recall and AUROC are NaN for a class without samples, and F1 if this class was never predicted either. The
+    precision of a class that was never predicted is 0, as in ``trainer.metrics``.
     """
 
     precision: Tensor

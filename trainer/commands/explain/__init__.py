@@ -1,1 +1,1 @@
-"""``trainer explain``: attribute a prediction to the parts of its input."""
+"""``trainer explain``: attribute a prediction to the parts of the input."""

@@ -1,8 +1,8 @@
-"""Attribute a model's answer to the parts of its input by integrated gradients.
+"""Attribute a model's prediction to the parts of its input with integrated gradients.
 
-If the scores are probabilities, the log odds of the class are attributed: log p / (1 - p). The probability itself
-saturates where the model is sure, so its gradient vanishes; and a single output is no measure of the class, as a
-softmax does not change when all outputs grow by the same amount. Other scores are attributed as they are.
+If the scores are probabilities, the attributed quantity is the log odds of the class, log(p / (1 - p)). The probability
+itself saturates for confident predictions, so its gradient vanishes. A single logit is not suitable either, because
+adding a constant to all logits does not change the softmax. Scores that are not probabilities are attributed directly.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from trainer.config.messages import how_to_install
 from trainer.data.sources import Inputs
 from trainer.spec import Spec
 
-STEPS = 64  # points between the baseline and the sample at which gradients are computed
-TIMES, MAX_STEPS = 4, 1024  # the factor by which steps grow while the integral is too rough, and their limit
-ROUGH = 0.05  # the largest completeness error, as a share of the sum of absolute attributions
-ROUNDING = 1e-6  # the relative error of float32 in the attributed quantity
-NEAREST = 1e-6  # probabilities are kept so far from 0 and 1 before their log odds are computed
+STEPS = 64  # number of points between the baseline and the sample at which gradients are computed
+TIMES, MAX_STEPS = 4, 1024  # factor by which the number of steps grows while the integral is too rough, and its limit
+ROUGH = 0.05  # largest accepted completeness error, as a share of the sum of absolute attributions
+ROUNDING = 1e-6  # relative rounding error of float32 in the attributed quantity
+NEAREST = 1e-6  # probabilities are clamped to [NEAREST, 1 - NEAREST] before their log odds are computed
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Attribution:
     """The attributions of one sample. All tensors are on the CPU and without padding.
 
     Args:
-        values: the attributions, float32, in units of the attributed quantity; positive numbers speak for the target.
+        values: the attributions, float32, in units of the attributed quantity; positive values support the target.
             (height, width) for a picture, (frames, bands) for a spectrogram, (tokens,) for a text, (steps, width) for a
             sequence, (columns,) for a row of a table.
         read: the input of the model: (channels, height, width), (1, frames, bands), (tokens,) int64, (steps, width) or
             (columns,).
         scores: (classes,) scores of the sample.
-        target: the number of the explained class, label or value.
+        target: the index of the explained class, label or value.
         output: the attributed quantity of the sample.
-        baseline: the attributed quantity of the baseline, which is zeros, or a text of padding alone.
+        baseline: the attributed quantity of the baseline, which is all zeros, or for a text only padding tokens.
     """
 
     values: Tensor
@@ -54,12 +54,12 @@ class Attribution:
 
     @property
     def predicted(self) -> int:
-        """The number of the highest score."""
+        """The index of the class with the highest score."""
         return int(self.scores.argmax())
 
     @property
     def delta(self) -> float:
-        """The completeness error: the sum of the attributions less ``output - baseline``, which it should equal."""
+        """The completeness error: the sum of the attributions minus ``output - baseline``; ideally 0."""
         return float(self.values.double().sum()) - (self.output - self.baseline)
 
     @property
@@ -69,30 +69,30 @@ class Attribution:
 
     @property
     def rough(self) -> bool:
-        """Whether the completeness error is so large that the integral needs more steps."""
+        """Whether the completeness error is too large, so that the integral needs more steps."""
         return abs(self.delta) > ROUGH * self.total + ROUNDING * (abs(self.output) + abs(self.baseline))
 
 
 def attribute(
     trained: OpenedRun, inputs: Inputs, targets: Tensor | None = None, steps: int | None = None
 ) -> list[Attribution]:
-    """Compute the integrated gradients of some samples (Sundararajan et al. 2017, equation 1).
+    """Compute the integrated gradients of a batch of samples (Sundararajan et al. 2017, equation 1).
 
     The integral along the straight line from the baseline to the sample is approximated by Gauss-Legendre quadrature,
-    as in Captum. The baseline is zeros in the model's input, which is the mean of the training data where the data are
+    as in Captum. The baseline is all zeros in the model's input, which is the mean of the training data if the data are
     normalised; for tokens, it is the embedding of the padding token. Everything is computed in the precision of the
-    weights, even if the run uses another precision, and in batches as large as a micro-batch of the training.
+    weights, even if the run uses another precision, and in batches of the micro-batch size of the training.
 
     Args:
         trained: the model.
-        inputs: a batch of raw samples, as ``OpenedRun.read`` takes them.
+        inputs: a batch of raw samples, as for ``OpenedRun.read``.
         targets: (batch,) int64, the class, label or value to explain; None explains the class or label with the highest
             score, or the first value.
-        steps: of the quadrature; None uses 64, and more for samples with a large completeness error, which occurs
-            when the output of a recurrent network changes abruptly between the baseline and the sample.
+        steps: the number of steps of the quadrature; None uses 64, and more for samples with a large completeness
+            error, which occurs when the output of a recurrent network changes abruptly between baseline and sample.
 
     Returns:
-        an attribution for each sample, in their order.
+        an attribution for each sample, in the order of ``inputs``.
 
     Raises:
         ConfigError: Captum is missing, or the model reads tokens and does not have exactly one embedding.
@@ -125,14 +125,14 @@ def name_quantity(trained: OpenedRun) -> str:
 
 
 def name_parts(trained: OpenedRun, attribution: Attribution, text: str | None = None) -> list[tuple[str, float]]:
-    """Return pairs of (name, attribution) for the tokens, columns or steps of a sample, in their order.
+    """Return pairs of (name, attribution) for the tokens, columns or steps of a sample, in order.
 
-    The parts of pictures and spectrograms have no names, so for them the list is empty.
+    The list is empty for pictures and spectrograms, whose parts have no names.
 
     Args:
-        trained: the model, with its vocabulary and its columns.
-        attribution: of a sample.
-        text: the text of the sample, where it is known; then unknown tokens are named as they are written.
+        trained: the run, with its vocabulary and column names.
+        attribution: the attribution of the sample.
+        text: the text of the sample if available; then tokens that are not in the vocabulary are named as written.
     """
     kind = trained.spec.kind
     if kind == "tokens":
@@ -148,7 +148,7 @@ def name_parts(trained: OpenedRun, attribution: Attribution, text: str | None = 
 
 
 def name_tokens(trained: OpenedRun, attribution: Attribution, text: str | None = None) -> list[str]:
-    """Return the tokens of a sample as words, or as numbers if the run has no vocabulary."""
+    """Return the tokens of a sample as strings; as token IDs if the run has no vocabulary."""
     vocabulary = trained.preprocessing.get("vocabulary")
     if vocabulary is None:
         return [str(number) for number in attribution.read.tolist()]
@@ -158,7 +158,7 @@ def name_tokens(trained: OpenedRun, attribution: Attribution, text: str | None =
 
 
 def name_columns(trained: OpenedRun, count: int) -> list[str]:
-    """Return the names of the columns of a table or a sequence; ``column 1``, ... if they have no names."""
+    """Return the names of the columns of a table or a sequence; ``column 1``, … if the columns have no names."""
     names = trained.preprocessing.get("columns") or []
     return [str(name) for name in names] if len(names) == count else [f"column {at}" for at in range(1, 1 + count)]
 
@@ -168,7 +168,7 @@ def _take(inputs: Inputs, which: Tensor) -> Inputs:
 
 
 def _attribute(trained: OpenedRun, inputs: Inputs, targets: Tensor | None, steps: int) -> list[Attribution]:
-    """Compute ``attribute`` with a fixed number of steps, in batches of samples of similar length."""
+    """Compute the attributions with a fixed number of steps, in batches of samples of similar length."""
     lengths = inputs[1] if len(inputs) > 1 else None
     axis = trained.spec.step_axis if trained.features is None else 1  # waves are (batch, samples)
     order = torch.arange(len(inputs[0])) if lengths is None else lengths.cpu().argsort(stable=True)
@@ -185,7 +185,7 @@ def _attribute(trained: OpenedRun, inputs: Inputs, targets: Tensor | None, steps
 
 @contextlib.contextmanager
 def _recurrent_gradients(model: nn.Module) -> Iterator[None]:
-    """Switch cuDNN off for a recurrent model: its layers have no backward pass in evaluation mode; torch's own have."""
+    """Disable cuDNN for a recurrent model: in evaluation mode cuDNN's RNNs, unlike PyTorch's, have no backward pass."""
     before = torch.backends.cudnn.enabled
     torch.backends.cudnn.enabled = before and not any(isinstance(each, nn.RNNBase) for each in model.modules())
     try:
@@ -195,7 +195,7 @@ def _recurrent_gradients(model: nn.Module) -> Iterator[None]:
 
 
 def _attribute_batch(trained: OpenedRun, raw: Inputs, targets: Tensor | None, steps: int) -> Iterator[Attribution]:
-    read = tuple(each.detach().clone() for each in trained.read(raw))  # tensors of inference mode have no gradients
+    read = tuple(each.detach().clone() for each in trained.read(raw))  # inference tensors cannot be used in autograd
     with torch.no_grad():
         scores = trained.loss.scores(trained.outputs(read))
     if targets is None:
@@ -211,7 +211,7 @@ def _attribute_batch(trained: OpenedRun, raw: Inputs, targets: Tensor | None, st
     axis = trained.spec.step_axis
     for at in range(len(scores)):
         first, value = read[0][at], values[at]
-        if lengths is not None:  # one sample has no batch axis, and the values of a spectrogram have no channel axis
+        if lengths is not None:  # a sample has no batch axis, and the values of a spectrogram have no channel axis
             first, value = first.narrow(axis - 1, 0, lengths[at]), value.narrow(0, 0, lengths[at])
         yield Attribution(
             values=value.cpu(),
@@ -224,7 +224,7 @@ def _attribute_batch(trained: OpenedRun, raw: Inputs, targets: Tensor | None, st
 
 
 class _Quantity:
-    """The attributed quantity as a function of the model's input, the lengths if steps vary, and the targets."""
+    """The attributed quantity as a function of the model's input, the lengths (if they vary), and the targets."""
 
     def __init__(self, trained: OpenedRun) -> None:
         self.model, self.loss, self.spec = trained.model, trained.loss, trained.spec
@@ -247,9 +247,9 @@ def _pick(values: Tensor, targets: Tensor) -> Tensor:
 
 
 def _logits(spec: Spec, outputs: Tensor) -> Tensor:
-    """Return (batch, classes) logits: the input of the softmax, or of the sigmoid for labels.
+    """Return (batch, classes) logits: the input of the softmax, or of the sigmoid in a multilabel task.
 
-    A single output of a classification is the logit of the second of two classes.
+    A single output in a classification task is the logit of the second of two classes.
     """
     found = outputs.logit(NEAREST) if spec.sigmoid else outputs
     if spec.task == "classification" and spec.num_outputs == 1:
@@ -258,7 +258,7 @@ def _logits(spec: Spec, outputs: Tensor) -> Tensor:
 
 
 def _has_log_odds(trained: OpenedRun) -> bool:
-    """Return whether the loss computes scores by a softmax or a sigmoid, so that they are probabilities."""
+    """Return whether the scores are probabilities: whether the loss computes them with a softmax or a sigmoid."""
     spec = trained.spec
     if spec.task == "regression":
         return False
@@ -269,7 +269,7 @@ def _has_log_odds(trained: OpenedRun) -> bool:
 
 
 def _integrate(trained: OpenedRun, function: _Quantity, read: Inputs, targets: Tensor, steps: int) -> Tensor:
-    """Return (batch, *shape of ``Attribution.values``), padded as the model's input."""
+    """Return the attributions as (batch, *shape of ``Attribution.values``), with the padding of the model's input."""
     from captum.attr import IntegratedGradients, LayerIntegratedGradients
 
     first, *lengths = read

@@ -1,6 +1,6 @@
-"""The command ``trainer explain``: attribute a run's answers for files to the parts of these files.
+"""The command ``trainer explain``: show which parts of each file led to a run's prediction.
 
-Importing this module does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from trainer.commands.predict.samples import InputSample
 
 PAGE = "explain.html"
-MAX_SAMPLES = 200  # on the page
-MAX_PARTS = 5  # of a sample that a line names
+MAX_SAMPLES = 200  # maximum number of samples on the page
+MAX_PARTS = 5  # maximum number of parts named in a sample's line of output
 MAX_STEPS = 10_000
-AT_ONCE = 64  # samples that are held in memory
+AT_ONCE = 64  # maximum number of samples in memory
 
 EPILOG = """\
 A RUN is a run directory, or last. A FILE is what trainer predict reads: a picture, a sound, a text file, a table; a
@@ -51,12 +51,12 @@ exit code: 0 done, 1 some samples could not be read and are lines with an error,
 
 
 class ExplainedSample(NamedTuple):
-    """A sample of a file, and what counted in it.
+    """A sample of a file, and the explanation of its prediction.
 
     Args:
-        sample: the sample, or the error that it could not be read with.
-        attribution: what counted; None if the sample could not be read.
-        figure: the attribution as HTML; empty if the page has no place for it.
+        sample: the sample, or the error with which reading it failed.
+        attribution: the attributions; None if the sample could not be read.
+        figure: the attributions as HTML; empty if the sample is not shown on the page.
     """
 
     sample: InputSample
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Explain samples, print a line for each, write the page, and return the exit code: 1 if a sample cannot be read.
 
     Raises:
-        ConfigError: the words are wrong, the run cannot be used, or Captum is missing.
+        ConfigError: the arguments are wrong, the run cannot be used, or Captum is missing.
     """
     names, words = parted(arguments.words)
     need_both("explain", arguments.run, names)
@@ -137,14 +137,14 @@ def _find_target(trained: OpenedRun, typed: str | None) -> int | None:
 def _explain(
     trained: OpenedRun, names: Sequence[str], target: int | None, steps: int | None, *, draws: bool
 ) -> Iterator[ExplainedSample]:
-    """Yield every sample of some files, in order.
+    """Yield every sample of the files, with its explanation, in order.
 
     Args:
         trained: the run.
         names: the files.
-        target: the number of the class, label or value to explain; None for that with the highest score.
-        steps: of the integral; None for as many as it needs.
-        draws: whether the first ``MAX_SAMPLES`` samples get a figure.
+        target: the index of the class, label or value to explain; None for the one with the highest score.
+        steps: the number of steps of the integral; None for as many as needed.
+        draws: whether to draw figures for the first ``MAX_SAMPLES`` samples.
     """
     import torch
     from tqdm.auto import tqdm
@@ -172,7 +172,7 @@ def _explain(
 
 
 def _answer(trained: OpenedRun, attribution: Attribution) -> str:
-    """Return the answer of the run, and the explained class if it is another one."""
+    """Return the prediction of the run, and the explained class or label if it may be a different one."""
     classes, scores, target = trained.spec.classes, attribution.scores.tolist(), attribution.target
     if trained.spec.task == "regression":
         return f"{classes[target]} {scores[target]:.4g}"
@@ -187,7 +187,7 @@ def _answer(trained: OpenedRun, attribution: Attribution) -> str:
 
 
 def _as_line(trained: OpenedRun, explained: ExplainedSample) -> str:
-    """Return the name of a sample, the answer, and the strongest tokens, columns or steps."""
+    """Return the name of a sample, the prediction, and the tokens, columns or steps with the largest attributions."""
     from trainer.commands.explain.attribution import name_parts
 
     sample, attribution, _ = explained
@@ -234,7 +234,7 @@ def _card(trained: OpenedRun, explained: ExplainedSample) -> dict[str, Any]:
 
 
 def _make_page(trained: OpenedRun, cards: Sequence[dict[str, Any]], num_samples: int) -> str:
-    """Return the page as HTML; it may show less than all samples."""
+    """Return the page as HTML; ``cards`` may be fewer than ``num_samples``, as the page shows a limited number."""
     from trainer.commands.explain.attribution import name_quantity
 
     units = {"image": "pixel", "spectrogram": "band of each frame", "tokens": "token", "table": "column"}

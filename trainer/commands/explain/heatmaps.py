@@ -1,4 +1,4 @@
-"""Attributions drawn over their samples: heat maps of pictures and spectrograms, marked tokens, bars of numbers."""
+"""Draw attributions: heat maps over pictures and spectrograms, coloured tokens, and bars for numbers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # from the palette of Okabe and Ito (2008), for colour-blind readers
-MAX_PIXELS = 224  # of a picture's longer side; a larger picture is shrunk
-MAX_FRAMES = 480  # of a spectrogram's picture
+MAX_PIXELS = 224  # maximum length of a picture's longer side; a larger picture is shrunk
+MAX_FRAMES = 480  # maximum width of the picture of a spectrogram
 MAX_TOKENS = 1000
-MAX_STEPS = 240  # bars of a sequence; of a longer sequence each bar is the sum of some steps
-MAX_COLUMNS = 20  # with a bar
-WIDTH = 480  # pixels of the drawing of a sequence
-QUANTILE = 0.99  # of the sizes of a picture's attributions; larger ones have the full colour
+MAX_STEPS = 240  # maximum number of bars of a sequence; in a longer one, a bar is the sum over several steps
+MAX_COLUMNS = 20  # maximum number of columns that have a bar
+WIDTH = 480  # width in pixels of the drawing of a sequence
+QUANTILE = 0.99  # the absolute attributions of a picture that are above this quantile have the full colour
 
 
 def draw_attributions(
@@ -44,9 +44,9 @@ def draw_attributions(
 
     Args:
         trained: the model.
-        inputs: the raw samples, as they were given to ``attribute``.
+        inputs: the raw samples that were given to ``attribute``.
         attributions: the result of ``attribute``.
-        texts: the texts of the samples, where they are known. Then the figure marks the text itself, not the tokens.
+        texts: the text of each sample if available; then the figure shows this text instead of the tokens.
     """
     draw_kind: Callable[[_Explained], Markup] = {
         "image": _draw_picture,
@@ -75,10 +75,10 @@ class _Explained:
 
     Args:
         trained: the model.
-        raw: the raw sample, perhaps padded.
-        attribution: what counted in the sample.
-        text: the text of the sample, where it is known.
-        limits: the raw values of a picture that are drawn black and white.
+        raw: the raw sample, perhaps with padding.
+        attribution: the attributions of the sample.
+        text: the text of the sample if available.
+        limits: for a picture, the raw values that are drawn black and white.
     """
 
     trained: OpenedRun
@@ -89,7 +89,7 @@ class _Explained:
 
     @property
     def values(self) -> Tensor:
-        """The attributions; NaN, which a diverged model may give, counts as zero."""
+        """The attributions, with zero in place of NaN and infinity, which a diverged model may produce."""
         return self.attribution.values.nan_to_num(0, 0, 0)
 
 
@@ -103,18 +103,18 @@ def _caption(trained: OpenedRun, attribution: Attribution) -> str:
 
 
 def _scale(values: Tensor, quantile: float = 1.0) -> Tensor:
-    """Scale values to -1 to 1; values beyond the quantile of the sizes become -1 or 1."""
+    """Scale values to the range -1 to 1; values whose absolute value exceeds the quantile are clamped."""
     sizes = values.abs().flatten()
     largest = float(np.quantile(sizes.numpy(), quantile)) or float(sizes.max())
     return (values / max(largest, 1e-30)).clamp(-1, 1)
 
 
 def _lay_over(levels: NDArray[np.float32], strengths: NDArray[np.float32]) -> Image.Image:
-    """Return a heat map over a grey picture.
+    """Return a heat map drawn over a grey picture.
 
     Args:
-        levels: (height, width) from 0 to 1; they are faded, so that the colours can be seen.
-        strengths: (height, width) from -1 to 1.
+        levels: (height, width) grey levels from 0 to 1, which are drawn faded so that the colours are visible.
+        strengths: (height, width) scaled attributions from -1 to 1.
     """
     grey = (90 + 165 * levels)[..., None]
     color = np.where(strengths[..., None] >= 0, np.array(FOR), np.array(AGAINST))
@@ -128,7 +128,7 @@ def _lay_over(levels: NDArray[np.float32], strengths: NDArray[np.float32]) -> Im
 def _draw_picture(sample: _Explained) -> Markup:
     """Draw a picture and its heat map.
 
-    The attributions of a large picture are averaged over squares, as the attributions of single pixels look like noise.
+    The attributions of a large picture are averaged over squares, because those of single pixels look like noise.
     """
     low, high = sample.limits
     pixels = ((sample.raw.float() - low) / max(high - low, 1e-12)).clamp(0, 1)
@@ -148,7 +148,7 @@ def _draw_picture(sample: _Explained) -> Markup:
 
 
 def _draw_spectrogram(sample: _Explained) -> Markup:
-    """Draw time to the right, low bands at the bottom, and loud sounds dark."""
+    """Draw the spectrogram and its heat map; time runs to the right, low bands are at the bottom, loud is dark."""
     read, strengths = sample.attribution.read[0].nan_to_num(), sample.values
     if len(read) > MAX_FRAMES:
         read, strengths = (
@@ -165,7 +165,7 @@ def _draw_spectrogram(sample: _Explained) -> Markup:
 
 
 def _draw_text(sample: _Explained) -> Markup:
-    """Draw the text with a background behind each token: the stronger, the more the token counted."""
+    """Draw the text; the background of a token is the stronger, the larger its absolute attribution is."""
     trained, attribution = sample.trained, sample.attribution
     pieces, rest = _locate(sample.text, name_tokens(trained, attribution, sample.text), trained.preprocessing)
     values, strengths = sample.values.tolist(), _scale(sample.values).tolist()
@@ -182,19 +182,19 @@ def _draw_text(sample: _Explained) -> Markup:
 
 
 def _locate(text: str | None, words: Sequence[str], learned: Mapping[str, Any]) -> tuple[list[tuple[str, str]], str]:
-    """Find the tokens in their text.
+    """Find the tokens in the text.
 
     Returns:
-        for each token the text before it and the token itself, both as they are written; and the text after the last
-        token. If the text is not known or does not hold the tokens, they are joined by spaces, or by nothing if they
-        are characters.
+        for each token, a pair of the text before it and the token itself, both as written; and the text after the last
+        token. If the text is not available or does not contain the tokens, the text before each token is a space, or
+        an empty string for tokens that are characters.
     """
     between = "" if learned.get("tokens") == "characters" else " "
     joined = [(between * (number > 0), word) for number, word in enumerate(words)]
     if text is None:
         return joined, ""
     lower = text.lower() if learned.get("lowercase") else text
-    text = text if len(text) == len(lower) else lower  # the lower case of a few letters is two letters
+    text = text if len(text) == len(lower) else lower  # a few letters become two letters in lower case
     pieces, end = [], 0
     for word in words:
         start = lower.find(word, end)
@@ -214,7 +214,7 @@ def _draw_row(sample: _Explained) -> Markup:
 
 
 def _draw_sequence(sample: _Explained) -> Markup:
-    """Draw the sequence, a bar for each step, and a bar for each column."""
+    """Draw the sequence, a bar for each step, and, if there are several columns, a bar for each column."""
     width = sample.values.shape[1]
     is_wave = sample.trained.features is not None
     read = sample.attribution.read
@@ -236,12 +236,12 @@ def _draw_steps(values: Tensor) -> Markup:
 
 
 def _draw_effects(names: Sequence[str], values: Sequence[float], inputs: Sequence[str] | None = None) -> Markup:
-    """Return a table of columns, the largest attributions first, with a bar for each.
+    """Return a table with a row and a bar for each column, sorted by decreasing absolute attribution.
 
     Args:
-        names: of the columns.
+        names: the names of the columns.
         values: the attribution of each column.
-        inputs: the value of each column in the sample, where there is one.
+        inputs: the formatted value of each column in the sample; None omits these values.
     """
     order = sorted(range(len(values)), key=lambda at: -abs(values[at]))
     largest = max((abs(value) for value in values), default=0) or 1.0

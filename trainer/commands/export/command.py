@@ -1,6 +1,6 @@
 """The command ``trainer export``: write the model of a run to a file for other programs.
 
-This module does not import torch, so that the help and mistakes in a command are shown at once.
+This module does not import torch, so that help and error messages appear without delay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.commands.opened_run import OpenedRun
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
-MAX_NAMES = 5  # class names that are shown
+MAX_NAMES = 5  # maximum number of class names in the report
 ON_CPU = ("device=cpu", "precision=fp32")
 
 EPILOG = """\
@@ -63,11 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export the model, print a report, and return the exit code 0.
+    """Export the model, print a report, and return the exit code, 0.
 
     Raises:
         ConfigError: the command is wrong, the run or its data cannot be used, or a library is missing.
-        RunError: the model cannot be exported, or the scores of a file differ.
+        RunError: the model cannot be exported, or the scores of an exported file differ from those of the model.
     """
     names, words = parted(arguments.words)
     if arguments.run is None or names:
@@ -140,7 +140,7 @@ def _tolerance(typed: str) -> float:
 
 @contextlib.contextmanager
 def _folder(path: Path) -> Iterator[None]:
-    """Create a folder, and remove the folder again if it is empty afterwards."""
+    """Create a folder, and remove it at the end if it is empty."""
     path.mkdir(exist_ok=True)
     try:
         yield

@@ -33,10 +33,10 @@ from trainer.model import MODELS
 from trainer.runs import atomic_files
 from trainer.runs.read import for_json
 
-MAX_CHECKED = 64  # samples that are compared
-MAX_LETTERS = 300  # of the message of an exporter or a runtime
-ENDS = (1, 3, 16, 32, 48)  # of all batches of these samples but the last; no batch is as large as the traced one
-TRACED = 3  # samples in the batch that is traced
+MAX_CHECKED = 64  # maximum number of samples whose scores are compared
+MAX_LETTERS = 300  # maximum length of the message of an exporter or a runtime
+ENDS = (1, 3, 16, 32, 48)  # where the samples are split into batches, whose sizes should differ from ``TRACED``
+TRACED = 3  # batch size of the inputs with which the model is traced
 
 Scorer = Callable[[Inputs], Tensor]  # computes the scores of a batch from a file
 
@@ -51,9 +51,9 @@ class Exported:
         size: in bytes.
         opset: the opset version of ONNX; None for the other formats.
         runtime: the name and version of the program that computed the scores, such as ``onnxruntime 1.32.0``.
-        samples: the number of samples that were compared.
-        difference: the largest difference to the scores of the model, in probability or in standard deviations of a
-            value.
+        samples: the number of samples whose scores were compared.
+        difference: the largest absolute difference from the scores of the model; for regression, in standard deviations
+            of the value.
     """
 
     path: Path
@@ -70,8 +70,8 @@ class Format:
     """A file format.
 
     Args:
-        write: writes a run's model and the metadata to a path; returns the opset version of ONNX, else None.
-        open: returns the scorer of a file, and the name and version of its runtime.
+        write: writes the model of a run and the metadata to a path; returns the opset version for ONNX, else None.
+        open: opens a file, and returns its scorer, and the name and version of its runtime.
         libraries: the optional libraries that the format needs.
     """
 
@@ -90,10 +90,10 @@ def need_libraries(form: str) -> None:
 
 
 def check_place(path: Path, form: str) -> None:
-    """Check that a file, and its .json file if the format has one, would replace only files of this command.
+    """Check that exporting to a path, and for safetensors to its .json file, overwrites only files of this command.
 
     Raises:
-        ConfigError: another file is there, or the file cannot be written.
+        ConfigError: a file of another origin exists, or the file cannot be written.
     """
     for each in (path, _json_file(path)) if form == "safetensors" else (path,):
         size = each.stat().st_size if each.is_file() else 0
@@ -101,14 +101,14 @@ def check_place(path: Path, form: str) -> None:
 
 
 def export(trained: OpenedRun, batches: Sequence[Inputs], form: str, path: Path, tolerance: float) -> Exported:
-    """Write a file, compare the scores of its runtime with those of the model, and keep the file if they agree.
+    """Export the model to a file, and keep the file only if its scores agree with those of the model.
 
     Args:
-        trained: a run that was opened on the CPU, in fp32.
+        trained: a run opened on the CPU in fp32.
         batches: raw samples from ``check_batches``.
         form: onnx, torch or safetensors.
-        path: the file, in a folder that exists.
-        tolerance: the largest difference that is accepted.
+        path: the file; its folder exists.
+        tolerance: the largest accepted difference of scores.
 
     Raises:
         RunError: the model cannot be exported, the runtime cannot run the file, or the scores differ.
@@ -136,22 +136,22 @@ def export(trained: OpenedRun, batches: Sequence[Inputs], form: str, path: Path,
 
 
 def _json_file(path: Path) -> Path:
-    """Return the path of the metadata of a file of weights."""
+    """Return the path of the .json file with the metadata of a safetensors file."""
     return path.with_suffix(".json")
 
 
-# ---- the formats: writing a file, and computing scores from the file
+# ---- the formats: write a file, and compute scores from it
 
 
 def _traced(trained: OpenedRun) -> tuple[ExportedModel, Inputs, tuple[dict[int, Any], ...]]:
-    """Return the module to export, a batch of zeros to trace it with, and the dimensions whose sizes may vary."""
+    """Return the module to export, a batch of zeros with which to trace it, and its dynamic shapes."""
     spec, is_wave = trained.spec, trained.features is not None
     module = ExportedModel(spec, trained.model, trained.loss, trained.features, trained.normalise).eval()
     batch, steps = torch.export.Dim("batch"), torch.export.Dim("samples" if is_wave else "steps")
     shape = [TRACED, *((0,) if is_wave else spec.shape)]
     axis = 1 if is_wave else spec.step_axis
     if spec.varying:
-        # less than the maximum, at which a model may add no padding
+        # Trace below the maximum length, at which the model might skip its padding.
         shape[axis] = max(TRACED + 1, longest(trained) - 1)
     inputs = torch.zeros(shape, dtype=torch.int64 if spec.kind == "tokens" else torch.float32)
     if not spec.varying:
@@ -161,7 +161,7 @@ def _traced(trained: OpenedRun) -> tuple[ExportedModel, Inputs, tuple[dict[int, 
 
 @contextlib.contextmanager
 def _tracing(trained: OpenedRun, target: str) -> Iterator[None]:
-    """Turn whatever a model raises while it is traced into a RunError that names the innermost cause."""
+    """Convert any exception that is raised while the model is traced into a RunError that names the innermost cause."""
     try:
         yield
     except Exception as error:
@@ -215,7 +215,7 @@ def _open_onnx(trained: OpenedRun, place: Path) -> tuple[Scorer, str]:
 
 def _write_torch(trained: OpenedRun, about: dict[str, Any], place: Path) -> None:
     module, inputs, sizes = _traced(trained)
-    torch.compiler.reset()  # a loop that was traced for another model is cached, and would fix its number of steps
+    torch.compiler.reset()  # otherwise a cached trace of another model could fix the number of steps of a loop
     with _tracing(trained, "torch.export"), torch.no_grad():
         program = torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
     for graph in program.graph_module.modules():
@@ -247,7 +247,7 @@ def _write_safetensors(trained: OpenedRun, about: dict[str, Any], place: Path) -
 
 
 def _open_safetensors(trained: OpenedRun, place: Path) -> tuple[Scorer, str]:
-    """Load the weights into a new model that is built from the metadata of the file alone."""
+    """Load the weights into a new model that is built only from the metadata of the file."""
     import safetensors
     from safetensors.torch import load_file
 
@@ -274,10 +274,10 @@ FORMATS = {
 
 
 def check_batches(trained: OpenedRun, data: Data) -> list[Inputs]:
-    """Return raw samples of the test split, or of val or train if it is empty, in batches of different sizes.
+    """Return raw samples of the first split of test, val and train that is not empty, in batches of several sizes.
 
-    If lengths vary, the first batch is the shortest sample, the second one contains the longest, and the others mix
-    all lengths.
+    If lengths vary, the first batch is the shortest sample, the second one contains the longest sample, and the lengths
+    in the other batches are mixed.
     """
     split = next(part for part in (data.test, data.val, data.train) if part is not None and len(part))
     split = split.take(torch.linspace(0, len(split) - 1, min(MAX_CHECKED, len(split))).long())
@@ -289,7 +289,7 @@ def check_batches(trained: OpenedRun, data: Data) -> list[Inputs]:
 
 
 def to_file_inputs(trained: OpenedRun, inputs: Inputs) -> Inputs:
-    """Convert raw samples to the dtypes of an exported file: int64 tokens and lengths, float32 for all others."""
+    """Convert raw samples to the input dtypes of an exported file: int64 for tokens and lengths, float32 otherwise."""
     first, lengths = inputs[0], inputs[1:]
     if trained.features is not None:
         first = as_wave(first)
@@ -298,12 +298,12 @@ def to_file_inputs(trained: OpenedRun, inputs: Inputs) -> Inputs:
 
 
 def largest_difference(trained: OpenedRun, batches: Sequence[Inputs], scorer: Scorer, runtime: str) -> float:
-    """Return the largest difference between the scores of a file and of the model.
+    """Return the largest absolute difference between the scores of an exported file and of the model; infinity for NaN.
 
-    Values are compared in units of their standard deviations.
+    For regression, the unit of a difference is the standard deviation of the target.
 
     Raises:
-        RunError: the runtime cannot run the file, or the scores have another shape.
+        RunError: the runtime cannot run the file, or its scores have the wrong shape.
     """
     scale = torch.tensor(trained.spec.target_std or 1.0)
     largest = 0.0
@@ -311,7 +311,7 @@ def largest_difference(trained: OpenedRun, batches: Sequence[Inputs], scorer: Sc
         wanted = trained.scores(batch)
         try:
             found = scorer(to_file_inputs(trained, batch))
-        except Exception as error:  # the errors of the runtimes have no common class
+        except Exception as error:  # the runtimes have no common class of errors
             size = "×".join(map(str, batch[0].shape))
             raise RunError(
                 f"model={trained.settings.model['name']}: {runtime} cannot run it on a batch of {size}: "
@@ -326,7 +326,7 @@ def largest_difference(trained: OpenedRun, batches: Sequence[Inputs], scorer: Sc
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the output, logs and warnings of exporters and runtimes, whose errors are exceptions."""
+    """Silence the output, logs and warnings of exporters and runtimes, which report their errors as exceptions."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,6 +1,6 @@
-"""The module that is exported: from raw samples to scores, with all numerical preprocessing.
+"""The module that is exported: it maps raw samples to scores and contains all numerical preprocessing.
 
-Nothing in the module depends on the number of samples in a batch, or on the number of steps where they vary.
+Its computation is valid for any batch size and, if lengths vary, for any number of steps.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from trainer.spec import Spec
 
 
 class ExportedModel(nn.Module):
-    """A model with its preprocessing before it and the scores of its loss behind it.
+    """A module that applies the preprocessing, the model, and the conversion of outputs into scores.
 
     Args:
         spec: the spec of the model.
-        model: with its weights, in evaluation mode.
-        loss: turns outputs into scores.
+        model: the trained model, in evaluation mode.
+        loss: the loss, which converts outputs into scores.
         features, normalise: as in ``Data``.
 
     Raises:
-        TypeError: there is no exported version of the features.
+        TypeError: the features cannot be exported.
     """
 
     mean: Tensor
@@ -50,11 +50,11 @@ class ExportedModel(nn.Module):
             self.register_buffer("std", normalise.std)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the scores (batch, classes, labels or values) of raw samples.
+        """Return the scores of raw samples: (batch, classes), (batch, labels) or (batch, values).
 
         Args:
-            inputs: (batch, …) raw samples.
-            lengths: (batch,) int64, the steps of each sample where they vary; the padding may hold any values.
+            inputs: (batch, …) raw samples; the padding may have any values.
+            lengths: (batch,) int64, the number of steps of each sample if lengths vary, else None.
         """
         raw: Inputs = (inputs,)
         if lengths is not None:
@@ -74,11 +74,11 @@ def _exported(features: Features) -> nn.Module:
 
 
 class ExportedLogMel(nn.Module):
-    """``LogMel`` for waves of any length. The result has more frames of padding, which the lengths do not count.
+    """Compute ``LogMel`` for waves of any length, with more frames of padding, which the returned lengths exclude.
 
-    In ``torch.export`` the Fourier transform is that of torch, as in training. In ONNX it is a convolution with cosines
-    and sines of the frequencies that belong to a band. All programs that read ONNX have convolutions, and in float32
-    the result is more exact than that of ONNX's own transform.
+    With ``torch.export`` the Fourier transform is that of torch, as in training. In ONNX it is a convolution with the
+    cosines and sines of the frequencies that belong to a band: every ONNX runtime has convolutions, and in float32 the
+    result is more accurate than that of ONNX's own Fourier transform.
     """
 
     hann: Tensor
@@ -99,11 +99,11 @@ class ExportedLogMel(nn.Module):
         self.register_buffer("filters", features.filters)
         self.register_buffer("waves", waves.float().unsqueeze(1))
         self.register_buffer("used", features.filters.index_select(0, used))
-        # one number for each band: the ONNX optimiser takes a single number this small for zero, and drops it
+        # One number for each band, because the ONNX optimiser treats a scalar this small as zero and removes it.
         self.register_buffer("floor", torch.full((features.filters.shape[1],), FLOOR))
 
     def forward(self, inputs: Inputs) -> Inputs:
-        """Return (batch, 1, frames, bands) and lengths in frames of (batch, samples) waves and their lengths."""
+        """Convert (batch, samples) waves and their lengths into (batch, 1, frames, bands) and lengths in frames."""
         waves, lengths = inputs
         padded = F.pad(waves, [0, self.window + self.hop - 1])
         if torch.onnx.is_in_onnx_export():
@@ -118,14 +118,14 @@ class ExportedLogMel(nn.Module):
 
 
 class ExportedRawSteps(nn.Module):
-    """``RawSteps`` for waves of any length. The result has one more step of padding, which the lengths do not count."""
+    """Compute ``RawSteps`` for waves of any length, with one more step of padding, which the new lengths exclude."""
 
     def __init__(self, features: RawSteps) -> None:
         super().__init__()
         self.hop = features.hop
 
     def forward(self, inputs: Inputs) -> Inputs:
-        """Return (batch, steps, hop) and lengths in steps of (batch, samples) waves and their lengths."""
+        """Convert (batch, samples) waves and their lengths into (batch, steps, hop) and lengths in steps."""
         waves, lengths = inputs
         padded = F.pad(waves, [0, 2 * self.hop - 1])
         starts = torch.arange(padded.shape[1] // self.hop, device=waves.device) * self.hop

@@ -1,4 +1,4 @@
-"""The metadata of an exported file: its inputs and outputs, the preprocessing inside and outside, and its origin."""
+"""The metadata of an exported file: inputs, outputs, preprocessing inside and outside the file, and origin."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trainer import __version__
 from trainer.commands.opened_run import OpenedRun
 from trainer.runs.read import for_json
 
-MARK = "trainer-cli export 1"  # is in every exported file, and marks the file as one that may be replaced
+MARK = "trainer-cli export 1"  # in every exported file; only files with this mark are overwritten
 
 
 def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
-    """Return the metadata of a file of a format, as plain types."""
+    """Return the metadata of an exported file of the given format, as plain types."""
     spec, inside, outside = trained.spec, _inside(trained), _outside(trained)
     scores = {
         "name": "scores",
@@ -40,14 +40,14 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         "trainer-cli": __version__,
         "torch": torch.__version__,
     }
-    if form == "safetensors":  # the file has only weights, so the program that loads them has to do the rest
+    if form == "safetensors":  # the file has only weights; the program that loads them does the preprocessing
         about |= {"inside": [], "outside": [*outside, *inside]}
         about["config"] = {"model": trained.settings.model, "loss": trained.settings.loss}
     return about
 
 
 def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
-    """Return the name, dtype, shape and meaning of each input, and what else is known of its numbers."""
+    """Return the name, dtype, shape and meaning of each input, and further facts such as its range or sample rate."""
     spec, preprocessing = trained.spec, trained.preprocessing
     top, columns, extra = preprocessing.get("top"), preprocessing.get("columns"), dict[str, Any]()
     shape: list[Any] = ["batch", *spec.shape]
@@ -77,20 +77,20 @@ def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
 
 
 def longest(trained: OpenedRun) -> int:
-    """Return the maximum number of steps of a raw sample in training; of a wave, the maximum number of samples."""
+    """Return the maximum length of a raw sample in training: a number of steps, or of audio samples for a wave."""
     if trained.features is not None:
         return int(trained.preprocessing["max_samples"])
     return trained.spec.shape[trained.spec.step_axis - 1]
 
 
 def _inside(trained: OpenedRun) -> list[str]:
-    """Return the steps that the file does besides the model."""
+    """Return the processing steps, besides the model, that an exported ONNX or .pt2 file contains."""
     features = [] if trained.features is None else [f"features {trained.preprocessing['features']['name']}"]
     return [*features, *["normalise"] * (trained.normalise is not None), "scores"]
 
 
 def _outside(trained: OpenedRun) -> list[str]:
-    """Return the steps that the user of the file has to do before."""
+    """Return the preprocessing steps that the user of the file must apply to the inputs."""
     spec = trained.spec
     if spec.kind == "tokens":
         return ["cut the text into tokens, and take the number of each in the vocabulary, 1 if a token is not there"]
@@ -102,7 +102,7 @@ def _outside(trained: OpenedRun) -> list[str]:
 
 
 def as_strings(about: dict[str, Any]) -> dict[str, str]:
-    """Return the metadata with values that are strings, or JSON, for formats whose metadata are strings."""
+    """Return the metadata with all values as strings, which ONNX and safetensors require; other types become JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in for_json(about).items()

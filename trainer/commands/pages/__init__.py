@@ -1,1 +1,1 @@
-"""What the HTML pages share: templates, one style sheet, plots."""
+"""Shared parts of the HTML pages: templates, a style sheet, plots and drawings."""

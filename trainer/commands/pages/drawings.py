@@ -1,4 +1,4 @@
-"""Pictures, lines, bars and sounds as parts of a page."""
+"""Draw pictures, lines and bars, and embed sounds, as HTML for a page."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from trainer.commands.pages.render import draw
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MAX_POINTS = 240  # of a line; a longer one is drawn as its minima and maxima
-MAX_SOUND = 2**19  # bytes of a sound within a page
-HEIGHT = 70  # pixels of lines and bars
-MARGIN = 3
+MAX_POINTS = 240  # of a line; for a longer line, the minimum and maximum of each piece are drawn
+MAX_SOUND = 2**19  # maximum size in bytes of a sound that is embedded in a page
+HEIGHT = 70  # height in pixels of lines and bars
+MARGIN = 3  # pixels
 
 
 def to_image(levels: Tensor) -> Image.Image:
-    """Return a picture of (channels, height, width) uint8; it is grey unless there are at least three channels."""
+    """Convert (channels, height, width) uint8 into a picture: RGB from the first three channels, or else grey."""
     levels = levels[:3] if len(levels) >= 3 else levels[:1]
     pixels = np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def draw_picture(picture: Image.Image, style: str) -> Markup:
-    """Return a picture as HTML, as PNG within the page.
+    """Return a picture as HTML, with its PNG data embedded.
 
     Args:
-        picture: of any size.
-        style: its class in the style sheet: small, large or sound, or an empty text.
+        picture: a picture of any size.
+        style: the class in the style sheet: small, large, sound or an empty string.
     """
     with io.BytesIO() as file:
         picture.save(file, "PNG", optimize=True)
@@ -45,11 +45,13 @@ def draw_picture(picture: Image.Image, style: str) -> Markup:
 
 
 def draw_sound(samples: Tensor, rate: int) -> Markup | str:
-    """Return a player for a sound, 16 bits a sample; nothing for a long sound, which would make the page too large.
+    """Return an audio player as HTML with the sound embedded, at 16 bits per sample.
+
+    Return an empty string if the sound has more than ``MAX_SOUND`` bytes, because the page would become too large.
 
     Args:
         samples: (samples,) int16, or floating point from -1 to 1.
-        rate: samples a second.
+        rate: the sample rate in Hz.
     """
     if samples.dtype != torch.int16:
         samples = (samples * (2**15 - 1)).clamp(-(2**15), 2**15 - 1).to(torch.int16)
@@ -63,7 +65,7 @@ def draw_sound(samples: Tensor, rate: int) -> Markup | str:
 
 
 def draw_lines(columns: NDArray[np.float32], width: int, height: int = HEIGHT) -> Markup:
-    """Return (steps, lines) as SVG, one line for each column."""
+    """Draw an array of shape (steps, lines) as SVG, with one line for each column."""
     columns = np.nan_to_num(columns)
     if len(columns) > MAX_POINTS:
         pieces = np.array_split(columns, MAX_POINTS // 2)
@@ -76,12 +78,12 @@ def draw_lines(columns: NDArray[np.float32], width: int, height: int = HEIGHT) -
 
 
 def draw_bars(values: Sequence[float], titles: Sequence[str], width: float) -> Markup:
-    """Return a bar for each value as SVG, up from the middle for a positive value and down for a negative one.
+    """Draw a bar for each value as SVG, upwards from the middle for a positive value and downwards for a negative one.
 
     Args:
-        values: from -1 to 1.
-        titles: a text for each bar.
-        width: pixels of the drawing.
+        values: numbers from -1 to 1.
+        titles: the tooltip of each bar.
+        width: the width of the drawing in pixels.
     """
     return draw("bars", values=values, titles=titles, width=width, height=HEIGHT, margin=MARGIN)
 

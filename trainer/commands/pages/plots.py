@@ -1,6 +1,6 @@
-"""Plots of runs: curves over the steps, and a metric against a key that varies. Nothing here imports torch.
+"""Plot runs: curves over the steps, and a metric against the values of a key. This module does not import torch.
 
-matplotlib is imported only when something is drawn. Its ``pyplot`` is never imported, as it keeps every figure open.
+matplotlib is imported only when a plot is drawn. ``pyplot`` is not used, because it keeps every figure in memory.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 BLUE, QUIET, AXIS, GRID = "#0072b2", "#5b6570", "#b8c0c8", "#e8ecf0"
-# The palette of Okabe and Ito (2008), which colour-blind readers can tell apart; after its end it repeats with dashes.
+# The palette of Okabe and Ito (2008), for colour-blind readers; further curves repeat the colours with dashed lines.
 COLORS = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", QUIET)
 STYLES = ("-", "--", ":", "-.")
-# In a page these colours are variables of its style sheet, which has other values in dark mode.
+# In an HTML page these colours become CSS variables, whose values differ in dark mode.
 VARIABLES = {BLUE: "--plot-blue", QUIET: "--plot-quiet", AXIS: "--plot-axis", GRID: "--plot-grid"}
-MAX_NAMED = 12  # curves that a legend names
-MAX_POINTS = 500  # of a curve; a longer curve is thinned
-MAX_WORDS = 12  # on an axis of words
-DECADES = 1  # that positive numbers must span for a logarithmic axis
-LARGEST = 1e100  # a larger number is not drawn: matplotlib cannot scale an axis near the largest float
-JITTER = 0.12  # the largest distance of a dot from its word, where two words are 1 apart
+MAX_NAMED = 12  # maximum number of curves that are all named in the legend
+MAX_POINTS = 500  # of a curve; a longer curve is subsampled
+MAX_WORDS = 12  # maximum number of tick labels on a categorical axis
+DECADES = 1  # number of decades that positive numbers must span for a logarithmic axis
+LARGEST = 1e100  # larger numbers are not drawn, as matplotlib cannot scale an axis near the largest float
+JITTER = 0.12  # maximum horizontal offset of a dot on a categorical axis, whose categories are at distance 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Curve:
     Args:
         name: the name of the run in the legend.
         points: pairs of (step, value).
-        stands_out: whether the curve is drawn thicker and above the other curves.
+        stands_out: whether to draw the curve thicker and above the other curves.
         family: curves of one family have the same colour; None gives the curve its own colour.
     """
 
@@ -55,11 +55,11 @@ class Curve:
 
 
 def plot_curves(curves: Sequence[Curve], metric: str, size: tuple[float, float] = (7.2, 3.6)) -> Figure:
-    """Plot the curves of several runs over each other. Points that are not finite are left out.
+    """Plot several curves in one figure; points that are not finite are omitted.
 
     Args:
-        curves: one for each run; empty curves are not drawn.
-        metric: the name of the y-axis, such as ``val/loss``.
+        curves: the curves; empty curves are not drawn.
+        metric: the label of the y-axis, such as ``val/loss``.
         size: width and height in inches.
     """
     figure, axes = _make_figure(size)
@@ -81,8 +81,8 @@ def plot_curves(curves: Sequence[Curve], metric: str, size: tuple[float, float] 
         _maybe_log(axes, "y", [value for _, points in shown for _, value in points])
     axes.set_xlabel("step")
     axes.set_ylabel(_shorten(metric))
-    names = [_shorten(curve.name) for curve, _ in shown]  # the argument label= would hide a name that begins with _
-    if len(handles) > MAX_NAMED:  # only the curve that stands out is named
+    names = [_shorten(curve.name) for curve, _ in shown]  # matplotlib omits a label= that begins with _ from a legend
+    if len(handles) > MAX_NAMED:  # name only the curve that stands out, or else the first
         first = min(range(len(shown)), key=lambda at: not shown[at][0].stands_out)
         handles, names = handles[first : first + 1], names[first : first + 1]
     if len(names) > 1 or (names and len(shown) > 1):
@@ -100,10 +100,10 @@ def plot_against(
     """Plot a metric against the values of a key: a dot for each run, and the mean for each value.
 
     Args:
-        points: pairs of (the value as it was typed, the metric).
-        key: the name of the x-axis, such as ``optimizer.lr``.
-        metric: the name of the y-axis.
-        best: the number of the best point, which gets a ring.
+        points: pairs of (value of the key as typed, metric).
+        key: the label of the x-axis, such as ``optimizer.lr``.
+        metric: the label of the y-axis.
+        best: the index of the best point, which is circled; None circles no point.
         size: width and height in inches.
     """
     figure, axes = _make_figure(size)
@@ -124,7 +124,7 @@ def plot_against(
         heights = [math.fsum(means[at]) / len(means[at]) for at in places]
         if are_numbers:
             axes.plot(places, heights, color=QUIET, linewidth=1, zorder=1)
-        else:  # a line between two words would have no meaning
+        else:  # categories have no order, so their means are not connected by a line
             axes.scatter(places, heights, s=400, marker="_", color=QUIET, linewidths=1, zorder=1)
     for at, (_, value, is_best) in zip(dots, kept, strict=True):
         if is_best:
@@ -137,11 +137,11 @@ def plot_against(
 
 
 def _lay_out_words(axes: Axes, words: Sequence[str]) -> list[float]:
-    """Write words on the x-axis, and return the place of each."""
+    """Label the x-axis with words as categories, and return the x-coordinate of each word."""
     names = list(dict.fromkeys(words))
     shown = names[:: math.ceil(len(names) / MAX_WORDS) or 1]
     axes.set_xticks([names.index(word) for word in shown], [_shorten(word, 24) for word in shown])
-    if max(map(len, shown), default=0) * len(shown) > 30:  # long words are turned, so that they do not overlap
+    if max(map(len, shown), default=0) * len(shown) > 30:  # rotate long labels, so that they do not overlap
         axes.tick_params(axis="x", labelrotation=30)
         for label in axes.get_xticklabels():
             label.set_horizontalalignment("right")
@@ -150,14 +150,14 @@ def _lay_out_words(axes: Axes, words: Sequence[str]) -> list[float]:
 
 
 def to_svg(figure: Figure, title: str) -> Markup:
-    """Return a plot as SVG within a page.
+    """Return a plot as SVG that can be embedded in a page.
 
-    The result is the same for the same numbers. Its background is transparent, its quiet colours are variables of the
-    style sheet, and its ids begin with the title, so that two plots in one page do not share an id.
+    The result is deterministic. The background is transparent, the colours in ``VARIABLES`` are CSS variables, and the
+    ids begin with the title, so that no two plots of a page share an id.
 
     Args:
-        figure: a plot.
-        title: the text for screen readers; it must be unique within the page.
+        figure: the plot.
+        title: the description for screen readers, which must be unique within the page.
     """
     from markupsafe import Markup, escape
 
@@ -180,16 +180,16 @@ def to_svg(figure: Figure, title: str) -> Markup:
 
 
 def save(figure: Figure, path: Path, program: str) -> None:
-    """Write a plot as PNG or SVG, as the ending of the file says.
+    """Write a plot to a file, in the format of the file's extension, such as PNG or SVG.
 
     Args:
-        figure: a plot.
+        figure: the plot.
         path: the file.
-        program: the name of the program, which goes into the metadata of the file.
+        program: the name of the program, for the metadata of the file.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: matplotlib does not know the ending.
+        ValueError: matplotlib does not support the extension.
     """
     is_png = path.suffix.lower() == ".png"
     _write(figure, path, None, {"Software": program} if is_png else {"Creator": program, "Date": None})
@@ -203,9 +203,9 @@ def _write(
     *,
     transparent: bool = False,
 ) -> None:
-    """Write a plot so that the same numbers make the same file.
+    """Write a plot to a file; the content of the file is deterministic.
 
-    matplotlib warns of letters that its font lacks. A browser draws them in another font, so the warning is ignored.
+    The warning about characters that matplotlib's font lacks is ignored, because a browser uses another font for them.
     """
     import matplotlib
 
@@ -233,7 +233,7 @@ def _make_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def _maybe_log(axes: Axes, which: str, values: Sequence[float]) -> None:
-    """Make an axis logarithmic if its numbers are positive and span a decade."""
+    """Make an axis logarithmic if its numbers are positive and span at least a decade."""
     if values and min(values) > 1 / LARGEST and math.log10(max(values) / min(values)) > DECADES - 1e-9:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
 
@@ -245,17 +245,17 @@ def _select_points(points: Sequence[tuple[float, float]]) -> list[tuple[float, f
 
 
 def _is_drawn(value: float) -> bool:
-    """Return whether a number can be drawn; NaN, infinity and an int of hundreds of digits cannot."""
+    """Return whether a number can be drawn, which is false for NaN, infinity and numbers beyond ``LARGEST``."""
     return -LARGEST <= value <= LARGEST
 
 
 def _spread_dots(places: Sequence[float]) -> list[float]:
-    """Move dots of one place side by side, always by the same distances; the first stays in the middle."""
+    """Shift dots with equal x-coordinates side by side, deterministically; the first dot is not shifted."""
     seen: dict[float, int] = {}
     found = []
     for place in places:
         number = seen[place] = seen.get(place, -1) + 1
-        # The fractional parts of multiples of the golden ratio are evenly spread, however many there are.
+        # The fractional parts of the multiples of the golden ratio are evenly distributed for any number of dots.
         found.append(place + JITTER * 2 * ((0.618034 * number + 0.5) % 1 - 0.5))
     return found
 
@@ -269,7 +269,7 @@ def _parse_number(word: str) -> float | None:
 
 
 def _shorten(text: str, max_letters: int = 48) -> str:
-    """Shorten a text and escape its dollars, at which matplotlib would begin a formula."""
+    """Shorten a text, and escape its dollar signs, which matplotlib would interpret as formulas."""
     text = printable(text)
     text = text if len(text) <= max_letters else f"{text[: max_letters - 1]}…"
     return text.replace("$", r"\$")

@@ -1,7 +1,7 @@
-"""Fill in the templates of the HTML pages.
+"""Render the HTML pages from templates.
 
-A page is one file that needs nothing else: the style sheet and all pictures are within it. Every value is escaped by
-jinja2, which is imported only when a page is written.
+A page is a single, self-contained file: the style sheet and all pictures are embedded. jinja2 escapes every value; it
+is imported only when a page is written.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ DRAWINGS = "drawings.html"
 
 
 def mark(command: str) -> str:
-    """Return the tag at the top of every page of ``trainer COMMAND``, which tells it from a file of another origin."""
+    """Return the HTML tag that identifies pages written by ``trainer COMMAND``, which may be overwritten."""
     return f'<meta name="generator" content="trainer {command}">'
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a whole page.
+    """Return a whole page as HTML.
 
     Args:
-        template: the name of a file beside this module.
-        values: what the template refers to; ``command`` and ``title`` are needed by all.
+        template: the name of a template file in the folder of this module.
+        values: the variables of the template; every template needs ``command`` and ``title``.
     """
     page = _environment().get_template(template).render(values)
-    return page.encode("utf-8", "replace").decode()  # names of files may hold bytes that are not valid UTF-8
+    return page.encode("utf-8", "replace").decode()  # file names may contain bytes that are not valid UTF-8
 
 
 def draw(macro: str, **values: Any) -> Markup:
-    """Return the HTML that a macro of ``drawings.html`` makes of its arguments."""
+    """Return the HTML that a macro in ``drawings.html`` returns for the given arguments."""
     drawing: Markup = getattr(_environment().get_template(DRAWINGS).module, macro)(**values)
     return drawing
 

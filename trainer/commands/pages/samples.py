@@ -1,4 +1,4 @@
-"""Samples as parts of a page: pictures, spectrograms, sequences, rows of tables and texts."""
+"""Draw samples as HTML for a page: pictures, spectrograms, sequences, rows of tables and texts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from trainer.data.sources import Inputs
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MAX_PIXELS = 96  # of a picture's longer side; a larger picture is shrunk
-SMALL = 64  # pixels of a picture's longer side up to which each pixel is drawn as a square
-MAX_STEPS = 400  # of a spectrogram's picture; a longer one is shrunk
-MAX_LINES = 6  # columns of a sequence that are drawn
-MAX_BARS = 60  # columns of a table that are drawn
+MAX_PIXELS = 96  # maximum length of a picture's longer side; a larger picture is shrunk
+SMALL = 64  # up to this length of the longer side, a picture is enlarged with each pixel as a square
+MAX_STEPS = 400  # maximum width of the picture of a spectrogram; a wider one is shrunk
+MAX_LINES = 6  # maximum number of columns of a sequence that are drawn
+MAX_BARS = 60  # maximum number of columns of a table that are drawn
 MAX_TOKENS = 60
-DEVIATIONS = 2.5  # standard deviations of a normalised spectrogram from white to black
-WIDTH = 240  # pixels of the drawing of a sequence
+DEVIATIONS = 2.5  # a normalised spectrogram is drawn from white at -2.5 to black at 2.5 standard deviations
+WIDTH = 240  # width in pixels of the drawing of a sequence
 
-ValueRange = tuple[float, float]  # raw values that are drawn black and white
+ValueRange = tuple[float, float]  # the raw value that is drawn black, and the raw value that is drawn white
 
 
 def find_value_range(raw: Survey | Tensor) -> ValueRange:
     """Return the raw values to draw black and white.
 
-    For bytes these are 0 and 255, unless all values are small; otherwise the largest value, and 0 or a smaller value.
+    For uint8 with values above 127 these are 0 and 255; otherwise the minimum, but at most 0, and the maximum.
     """
     if isinstance(raw, Tensor):
         least, most = map(float, raw.aminmax())
@@ -45,12 +45,12 @@ def find_value_range(raw: Survey | Tensor) -> ValueRange:
 
 
 def draw_samples(data: Data, inputs: Inputs, limits: ValueRange) -> list[Markup]:
-    """Return each sample of a batch, as a model reads it, as HTML.
+    """Draw each sample of a batch of model inputs as HTML.
 
     Args:
-        data: says what kind of samples they are, and how they were normalised.
-        inputs: a batch, after preprocessing.
-        limits: of pictures, the raw values to draw black and white.
+        data: the data set of the samples, with their kind and normalisation.
+        inputs: a batch after preprocessing.
+        limits: for pictures, the raw values to draw black and white.
     """
     if data.spec.kind == "image":
         return _draw_images(data, inputs, limits)
@@ -79,7 +79,7 @@ def _draw_images(data: Data, inputs: Inputs, limits: ValueRange) -> list[Markup]
 
 
 def _draw_spectrograms(data: Data, inputs: Inputs) -> list[Markup]:
-    """Draw time to the right, low bands at the bottom, and loud sounds dark."""
+    """Draw spectrograms; time runs to the right, low bands are at the bottom, loud is dark."""
     values = inputs[0].float()
     lengths = inputs[1].tolist() if len(inputs) > 1 else [values.shape[2]] * len(values)
     low, high = (-DEVIATIONS, DEVIATIONS) if data.normalise is not None else map(float, values.aminmax())
@@ -94,7 +94,7 @@ def _draw_spectrograms(data: Data, inputs: Inputs) -> list[Markup]:
 
 
 def _draw_sequences(data: Data, inputs: Inputs) -> list[Markup]:
-    """Draw a line for each column; of a wave that is cut into steps, one line."""
+    """Draw a line for each column; for a wave that was divided into steps, draw one line."""
     values = inputs[0].float()
     lengths = inputs[1].tolist() if len(inputs) > 1 else [values.shape[1]] * len(values)
     drawn = []
@@ -106,7 +106,7 @@ def _draw_sequences(data: Data, inputs: Inputs) -> list[Markup]:
 
 
 def _draw_rows(data: Data, inputs: Inputs) -> list[Markup]:
-    """Draw a bar for each column; of normalised columns, in standard deviations from the mean."""
+    """Draw a bar for each column, scaled to the largest absolute value in the batch."""
     values = inputs[0].float()[:, :MAX_BARS].nan_to_num()
     most = max(float(values.abs().max()), 1e-12)
     names = data.preprocess.get("columns") or list(range(values.shape[1]))
@@ -122,7 +122,7 @@ def _draw_rows(data: Data, inputs: Inputs) -> list[Markup]:
 
 
 def _draw_texts(data: Data, inputs: Inputs) -> list[Markup]:
-    """Write the words; those that are not in the vocabulary are marked."""
+    """Draw the texts; tokens that are not in the vocabulary are marked."""
     tokens, *lengths = inputs
     cut = tuple(each.clamp_max(MAX_TOKENS) for each in lengths)
     vocabulary = data.preprocess.get("vocabulary")

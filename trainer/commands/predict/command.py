@@ -1,4 +1,4 @@
-"""The command ``trainer predict``, which writes a run's predictions for new files; imports no torch by itself."""
+"""The command ``trainer predict``, which writes a run's predictions for new files; its import loads no torch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from trainer.commands.predict.samples import InputSample
     from trainer.spec import Spec
 
-SORTED_TOGETHER = 8  # batches whose samples are sorted by length, so that there is little padding
-# The possible keys of a line of JSON that this command writes.
+SORTED_TOGETHER = 8  # number of batches whose samples are sorted by length together, so that there is little padding
+# The possible sets of keys of a JSON line that this command writes.
 ANSWER_KEYS = [
     {"input", "error"},
     {"input", "values"},
@@ -58,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict, write the predictions, and return the exit code, which is 1 if a sample could not be read.
+    """Predict, write the predictions, and return the exit code: 1 if a sample could not be read, else 0.
 
     Raises:
-        ConfigError: a word is wrong, or the run cannot be used.
+        ConfigError: an argument is wrong, or the run cannot be used.
     """
     names, words = parted(arguments.words)
     need_both("predict", arguments.run, names)
@@ -108,11 +108,7 @@ def _batch_size(typed: str | None) -> int | None:
 
 
 def _check_output(output: Path, kind: str, names: Sequence[str]) -> None:
-    """Allow the output to replace only an earlier output of this command that is not among the inputs.
-
-    Raises:
-        ConfigError: the output would replace another file.
-    """
+    """Raise ConfigError if the output cannot be written, or would replace an input or a file of another origin."""
     atomic_files.check_ours("--output", output, "input", within=9, what="no output")
     if not output.is_file():
         return
@@ -128,7 +124,7 @@ def _check_output(output: Path, kind: str, names: Sequence[str]) -> None:
 
 
 def _is_ours(first: str, kind: str) -> bool:
-    """Return whether the first line of a file is one that this command writes."""
+    """Return whether the first line of a file shows that this command wrote the file."""
     if kind == "csv":
         head = next(csv.reader([first]), [])
         return len(head) > 2 and head[0] == "input" and head[-1] == "error"
@@ -144,7 +140,7 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
         return
-    # the name of an input need not be UTF-8
+    # the name of an input file, which is part of the output, need not be valid UTF-8
     with output.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         yield file
 
@@ -155,7 +151,7 @@ WriteAnswer = Callable[["InputSample", "Sequence[float] | None"], None]
 def _predict(
     trained: OpenedRun, names: Sequence[str], size: int, write: WriteAnswer, *, shows_bar: bool
 ) -> tuple[int, int]:
-    """Write the prediction of every sample; return how many samples were read, and how many could not be read."""
+    """Write the prediction of every sample; return how many samples could be read, and how many could not."""
     from tqdm.auto import tqdm
 
     from trainer.commands.predict import samples
@@ -173,11 +169,11 @@ def _predict(
 
 
 def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
-    """Return a function that writes a sample and its scores; the scores of a bad sample are None."""
+    """Return a function that writes one sample with its scores, which are None for a bad sample."""
     if kind == "jsonl":
 
         def write_json(sample: InputSample, scores: Sequence[float] | None) -> None:
-            name = sample.name.encode("utf-8", "replace").decode()  # JSON cannot hold bytes that are not text
+            name = sample.name.encode("utf-8", "replace").decode()  # JSON cannot hold bytes that are not UTF-8
             file.write(json.dumps({"input": name, **_as_dict(sample, scores, spec)}, ensure_ascii=False) + "\n")
 
         return write_json
@@ -190,7 +186,7 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
         if scores is None:
             rows.writerow([sample.name, *[""] * len(answers), sample.error])
             return
-        if regression:  # nine digits are all of a float32
+        if regression:  # nine significant digits identify a float32
             rows.writerow([sample.name, *(f"{value:.9g}" for value in scores), ""])
             return
         values = [f"{value:.6g}" for value in scores]
@@ -201,7 +197,7 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
 
 
 def _answer(scores: Sequence[float], spec: Spec) -> list[str]:
-    """Return the class with the highest score, or the labels above 0.5."""
+    """Return the name of the class with the highest score, or of every label with a score above 0.5."""
     if spec.task == "multilabel":
         return [name for name, score in zip(spec.classes, scores, strict=True) if score > 0.5]
     return [spec.classes[max(range(len(scores)), key=scores.__getitem__)]]

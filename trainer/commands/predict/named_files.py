@@ -1,4 +1,4 @@
-"""The files that the words of a command line name: files, folders, and lists of files on standard input."""
+"""Find the files that command-line arguments name: files, folders, and lists of files on standard input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STDIN = "-"
 
 
 class NamedFile(NamedTuple):
-    """A file under the name that the user gave; without a file, ``error`` says why."""
+    """A file and its name in the output; if ``file`` is None, ``error`` says why."""
 
     name: str
     file: Path | None
@@ -24,11 +24,11 @@ class NamedFile(NamedTuple):
 
 
 def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Iterator[NamedFile]:
-    """Yield every file that the words name, in their order.
+    """Yield every file that the words name, in the order of the words.
 
     Args:
-        words: files of any suffix, folders, and ``-`` for a list of files on standard input, one on each line.
-        suffixes: of the files that are taken from a folder, in lower case, with the dot.
+        words: files with any suffix, folders, and ``-`` for a list of files and folders on standard input, one a line.
+        suffixes: the suffixes of the files to take from a folder, in lower case, with the dot.
         noun: what a file holds, for messages.
     """
     for word in words:
@@ -40,7 +40,7 @@ def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Ite
         try:
             path = Path(word).expanduser()
             is_folder, exists = path.is_dir(), path.exists()
-        except (OSError, ValueError, RuntimeError) as error:  # the name is too long, or has a null byte, or is ~nobody
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, or ~ with an unknown user
             yield NamedFile(word, None, getattr(error, "strerror", None) or str(error))
             continue
         if is_folder:

@@ -1,6 +1,6 @@
-"""New samples for a finished run: files, folders, rows and lines, read as the samples of the run were.
+"""Read new samples for a finished run, from files, rows and lines, in the same way as its training data.
 
-A few threads read ahead of the model. A bad sample is a sample with an error.
+A few threads read ahead of the model. A sample that cannot be read is still returned, with an error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainer.data.readers.arrays import fill_values
 from trainer.data.sources import Inputs
 
 BATCHES_AHEAD = 4
-TOGETHER = 32  # samples that a thread reads in one go; handing over a small sample takes as long as reading it
+TOGETHER = 32  # samples that a thread reads in one task; handing over a small sample takes as long as reading it
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data")
 
 
@@ -40,11 +40,10 @@ class InputSample(NamedTuple):
     """A sample that was read, or that cannot be read.
 
     Args:
-        name: the file, ``file:line``, or the number of a line of standard input.
-        inputs: the raw sample, without an axis for the batch, and its number of steps where steps vary; None for a bad
-            sample.
+        name: where the sample is: a file, ``file:line``, an element of an array, or a line number of standard input.
+        inputs: one tensor, the raw sample without a batch axis; None for a bad sample.
         error: why the sample cannot be used; empty for a good sample.
-        shown: the text of the sample, to be shown to a reader; None if it is not a text.
+        shown: the text of the sample, for display; None if the sample is not a text.
     """
 
     name: str
@@ -54,7 +53,7 @@ class InputSample(NamedTuple):
 
 
 class _Unread(NamedTuple):
-    """A sample that is still to be read, or that is known to be bad."""
+    """A sample that has not been read yet; ``read`` is None if the sample is known to be bad."""
 
     name: str
     read: Callable[[], Inputs] | None
@@ -63,7 +62,7 @@ class _Unread(NamedTuple):
 
 
 def kind_of(run: OpenedRun) -> str:
-    """Return what a run reads: pictures, sounds, texts, rows or arrays."""
+    """Return the kind of files that a run reads: pictures, sounds, texts, rows (of tables) or arrays."""
     preprocessing, spec = run.preprocessing, run.spec
     if spec.kind == "tokens":
         return "texts" if "vocabulary" in preprocessing else "arrays"
@@ -75,15 +74,15 @@ def kind_of(run: OpenedRun) -> str:
 
 
 def samples(run: OpenedRun, words: Sequence[str], batch_size: int) -> Iterator[InputSample]:
-    """Yield every sample that the words name, in their order.
+    """Yield every sample that the words name, in the order of the words.
 
     Args:
-        run: its preprocessing and its settings say how samples are read.
+        run: the run, whose preprocessing and settings determine how samples are read.
         words: files, folders, and ``-`` for standard input.
-        batch_size: samples that are needed at a time.
+        batch_size: the number of samples that the caller needs at a time; threads read several times as many ahead.
 
     Raises:
-        ConfigError: a library that reads such files is missing.
+        ConfigError: a library that reads sounds is missing.
     """
     readers = {"pictures": _pictures, "sounds": _sounds, "texts": _texts, "rows": _rows, "arrays": _arrays}
     yield from _read_ahead(readers[kind_of(run)](run, words), BATCHES_AHEAD * batch_size)
@@ -97,7 +96,7 @@ def batches(found: Iterable[InputSample], size: int) -> Iterator[list[InputSampl
 
 
 def collate(run: OpenedRun, good: Sequence[InputSample]) -> Inputs:
-    """Return a batch of good samples for ``OpenedRun.read``, padded with zeros where steps vary."""
+    """Return good samples as a batch of raw samples. Where steps vary, pad with zeros, and return the lengths too."""
     first = [_first(sample) for sample in good]
     if not run.spec.varying:
         return (torch.stack(first),)
@@ -105,7 +104,7 @@ def collate(run: OpenedRun, good: Sequence[InputSample]) -> Inputs:
 
 
 def scores(run: OpenedRun, some: Sequence[InputSample], batch_size: int) -> list[list[float] | None]:
-    """Return the scores of each sample, None for a bad one; samples of similar length share a batch."""
+    """Return the scores of each sample, or None for a bad sample. Samples of similar length share a batch."""
     found: list[list[float] | None] = [None] * len(some)
     good = [at for at, sample in enumerate(some) if sample.inputs is not None]
     if run.spec.varying:
@@ -119,7 +118,7 @@ def scores(run: OpenedRun, some: Sequence[InputSample], batch_size: int) -> list
 
 
 def tokens_of(run: OpenedRun, text: str) -> list[str]:
-    """Return the tokens of a text as a run that reads texts splits it, at most as many as the run reads."""
+    """Return the tokens of a text that the model of a run reads; a text that is too long for the run is cut off."""
     return tokens.Tokenizer.from_preprocessing(run.preprocessing)(text)
 
 
@@ -133,14 +132,14 @@ def _read(unread: _Unread) -> InputSample:
         return InputSample(unread.name, None, unread.error, unread.shown)
     try:
         return InputSample(unread.name, unread.read(), shown=unread.shown)
-    except Exception as error:  # readers raise whatever a bad file makes their libraries raise
+    except Exception as error:  # a library may raise any exception for a bad file
         text = " ".join(str(error).split()) or type(error).__name__
         text = text.removeprefix(f"{unread.name}: ").removeprefix("cannot be read: ")
         return InputSample(unread.name, None, text, unread.shown)
 
 
 def _read_ahead(items: Iterable[_Unread], window: int) -> Iterator[InputSample]:
-    """Yield every sample in order; a few threads read about ``window`` samples ahead."""
+    """Yield every sample in order, while a few threads read about ``window`` samples ahead."""
 
     def read_some(some: Sequence[_Unread]) -> list[InputSample]:
         return [_read(each) for each in some]
@@ -165,7 +164,7 @@ def _read_ahead(items: Iterable[_Unread], window: int) -> Iterator[InputSample]:
 
 def _pictures(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     form = pictures.Form(*run.spec.shape)
-    brightness = run.preprocessing["top"] / TOP  # files hold 0 to TOP; the run may count from 0 to another number
+    brightness = run.preprocessing["top"] / TOP  # pixels read from files are 0 to TOP; the run may have another maximum
     for name, file, error in named_files(words, pictures.SUFFIXES, "picture"):
         if file is None:
             yield _Unread(name, None, error)
@@ -207,7 +206,7 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
 
 
 def _placed_texts(run: OpenedRun, words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the place of every text, the text, and the reason why it cannot be used, which may be empty."""
+    """Yield the place of every text, the text, and the reason why it cannot be used; empty for a good text."""
     keys = run.settings.dataset
     encoding, whole = str(keys.get("encoding", "utf-8")), run.preprocessing.get("unit") == "file"
     columns = texts.TextColumns(
@@ -243,7 +242,7 @@ def _rows(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
 
 
 def _table_files(words: Sequence[str]) -> Iterator[NamedFile]:
-    """Yield the tables that the words name; a table on standard input is stored, as a table is read twice."""
+    """Yield the tables that the words name; standard input is copied to a temporary file, as a table is read twice."""
     for word in words:
         if word != STDIN:
             yield from named_files([word], TABLE_SUFFIXES, "table")
@@ -255,7 +254,7 @@ def _table_files(words: Sequence[str]) -> Iterator[NamedFile]:
 
 
 def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
-    """Yield the samples of a table: its rows, or with ``dataset.group_by`` the groups of rows."""
+    """Yield the samples of a table: its rows, or its groups of rows if the run has ``dataset.group_by``."""
     keys, columns = run.settings.dataset, run.preprocessing["columns"]
     layout = tables.read_layout(
         file, keys.get("delimiter"), keys.get("header", "auto"), str(keys.get("encoding", "utf-8"))
@@ -305,7 +304,7 @@ def _numbers(name: str, values: Any, fault: str) -> _Unread:
 
 
 def _wrong_shape(run: OpenedRun, sample: Any) -> str:
-    """Return why the shape of an array is not that of a sample; empty for a fitting shape."""
+    """Return how the shape of an array differs from that of the run's samples; empty if the shape fits."""
     shape, wanted, varying = tuple(sample.shape), run.spec.shape, run.spec.varying
     if shape == wanted or (varying and shape[1:] == wanted[1:] and 1 <= shape[0] <= wanted[0]):
         return ""

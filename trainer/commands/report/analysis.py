@@ -1,4 +1,4 @@
-"""What a report adds to a run directory: the run's model measured again, and its worst mistakes."""
+"""The analysis for a report: evaluate the run's model again, and find and explain its worst mistakes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ WAVE_HEIGHT = 48  # pixels
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """A sample that a run gets wrong.
+    """A sample that the model predicts wrongly.
 
     Args:
         place: the file of the sample, or its number.
-        truth: the target of the sample.
-        answer: the answer of the run.
-        drawing: the sample as HTML; empty if the explanation shows the sample.
-        explanation: what counted for the answer, as HTML; empty without explanations.
+        truth: the target of the sample, as text.
+        answer: the prediction of the model, as text.
+        drawing: the sample as HTML; empty if the explanation already shows the sample.
+        explanation: the attributions as HTML; empty without explanations.
     """
 
     place: str
@@ -44,14 +44,14 @@ class Mistake:
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """A run's model, measured again.
+    """The result of evaluating a run's model again.
 
     Args:
         trained: the model; None if the checkpoint cannot be opened.
-        measured: its answers; None if the data cannot be read.
+        measured: the metrics and scores; None if the checkpoint or the data cannot be read.
         mistakes: the worst mistakes, the worst first.
         num_wrong: the number of all mistakes; None for regression.
-        notes: warnings, a line each.
+        notes: warnings, one line each.
     """
 
     trained: OpenedRun | None = None
@@ -64,15 +64,15 @@ class Analysis:
 def analyse(
     run: Run, words: Sequence[str], *, checkpoint: str, split: str, max_mistakes: int, explains: bool
 ) -> Analysis:
-    """Measure a run and find its worst mistakes, as far as its checkpoint and its data are there.
+    """Evaluate a run and find its worst mistakes; a checkpoint or data that cannot be read become a warning.
 
     Args:
         run: the run.
-        words: overrides that still apply after training, such as ``dataset.path=…``.
+        words: overrides that are allowed after training, such as ``dataset.path=…``.
         checkpoint: best, last or a file.
         split: train, val or test.
-        max_mistakes: the number of mistakes to show.
-        explains: whether the mistakes are explained.
+        max_mistakes: the maximum number of mistakes to show.
+        explains: whether to explain the mistakes.
     """
     trained, lines = None, list[str]()
     try:
@@ -99,12 +99,13 @@ def _problems(error: ConfigError | RunError) -> Sequence[str]:
 
 
 def _find_worst(measured: Measured, count: int) -> tuple[Tensor, int | None]:
-    """Find the mistakes with the lowest probability of the truth, or the values with the largest error.
+    """Find the mistakes with the lowest probability of the true class or label, or for regression the largest errors.
 
-    Errors of several values are compared in standard deviations of the targets.
+    The error of a value is measured in standard deviations of the targets.
 
     Returns:
-        the numbers of these samples, the worst first; and the number of all mistakes, None for regression.
+        the indices of these samples in ``measured``, the worst first; and the number of all mistakes, None for
+        regression.
     """
     scores, targets = measured.scores.double(), measured.targets
     if measured.spec.task == "regression":
@@ -123,7 +124,7 @@ def _find_worst(measured: Measured, count: int) -> tuple[Tensor, int | None]:
 
 
 def _explain(trained: OpenedRun, inputs: Inputs) -> list[Markup]:
-    """Return a figure of what counted in each sample, as HTML.
+    """Return a figure with the attributions of each sample, as HTML.
 
     Raises:
         ConfigError: Captum is missing, or the model cannot be explained.
@@ -154,7 +155,7 @@ def _show(trained: OpenedRun, measured: Measured, order: Tensor, explanations: S
 
 
 def _waves(raw: Inputs) -> list[Tensor]:
-    """Cut the padding off a batch of sounds."""
+    """Return the waves of a batch without their padding."""
     lengths = raw[1].tolist() if len(raw) > 1 else [raw[0].shape[1]] * len(raw[0])
     return [sample[:length] for sample, length in zip(raw[0], lengths, strict=True)]
 
@@ -165,7 +166,7 @@ def _draw_wave(wave: Tensor, rate: int) -> Markup | str:
 
 
 def _describe(measured: Measured, at: int) -> tuple[str, str]:
-    """Return the target of a sample and the answer of the run, in words."""
+    """Return the target and the prediction of a sample, as text."""
     names, scores, target = measured.spec.classes, measured.scores[at], measured.targets[at]
     if measured.spec.task == "classification":
         best, own = int(scores.argmax()), int(target)

@@ -1,4 +1,4 @@
-"""The command ``trainer report``: write one page about a run. Importing this module does not import torch."""
+"""The command ``trainer report``: write one HTML page about a run. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page, and return the exit code, which is 0.
+    """Write the page, and return the exit code, 0.
 
     Raises:
-        ConfigError: the words are wrong, or there is no such run.
+        ConfigError: the arguments are wrong, or the run does not exist.
     """
     names, words = parted(arguments.words)
     if len(names) != 1:

@@ -1,4 +1,4 @@
-"""The page about a run: its result, its curves, its mistakes and their explanations, and how to repeat the run."""
+"""The HTML page about a run: result, curves, mistakes with explanations, and commands that repeat the run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 30  # of a confusion matrix; for more classes the page lists the pairs that are confused most often
 MAX_PAIRS = 20
-MAX_DIFF = 20_000  # characters of a diff
-SIZE = (5.6, 3.0)  # of a plot, in inches
+MAX_DIFF = 20_000  # characters of the git diff that the page shows
+SIZE = (5.6, 3.0)  # width and height of a plot in inches
 
 
 def make_page(run: Run, analysis: Analysis) -> str:
@@ -51,7 +51,7 @@ def make_page(run: Run, analysis: Analysis) -> str:
 
 
 def _collect_numbers(run: Run, analysis: Analysis) -> dict[str, str]:
-    """Return the numbers at the top of the page by name."""
+    """Return the numbers at the top of the page, formatted, by name."""
     shown = {name: figure(value) for name, value in run.metrics.items() if name.startswith("test/")}
     if run.monitor is not None:
         shown[f"best {run.monitor}"] = figure(run.best)
@@ -69,7 +69,7 @@ def _collect_numbers(run: Run, analysis: Analysis) -> dict[str, str]:
 
 
 def _draw_curves(run: Run) -> Iterator[Markup]:
-    """Yield plots of the loss and the monitored metric, train and val over each other, and of the learning rate."""
+    """Yield plots of the loss and of the monitored metric, each with train and val, and of the learning rate."""
     monitor = (run.monitor or "val/loss").removeprefix("val/")
     for name in dict.fromkeys(["loss", monitor]):
         curves = [Curve(split, run.curve(f"{split}/{name}"), split == "val") for split in ("train", "val")]
@@ -82,12 +82,12 @@ def _draw_curves(run: Run) -> Iterator[Markup]:
 
 
 def _collect_scores(measured: Measured) -> dict[str, Any]:
-    """Return the scores of each class or label, the confusion of classes and the calibration, for the template."""
+    """Return the template's values for the metrics of each class or label, the confusion matrix and the calibration."""
     found, sums, names = measured.of_classes(), measured.sums, measured.spec.classes
     rows = []
     for at, name in enumerate(names):
         numbers = [float(each[at]) for each in found[:4]]
-        shown = ["" if number != number else f"{number:.4f}" for number in numbers]  # NaN is an empty cell
+        shown = ["" if number != number else f"{number:.4f}" for number in numbers]  # show NaN as an empty cell
         rows.append([name, *shown, f"{int(found.samples[at]):,}"])
     is_classification, is_long = measured.spec.task == "classification", len(names) > MAX_CLASSES
     return {
@@ -101,7 +101,7 @@ def _collect_scores(measured: Measured) -> dict[str, Any]:
 
 
 def _find_confused(sums: Tensor, names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    """Yield the pairs of classes that are confused most often, with the number of samples."""
+    """Yield (true class, predicted class, number of samples) for the pairs that are confused most often."""
     wrong = sums.clone().fill_diagonal_(0).flatten()
     for at in wrong.argsort(descending=True, stable=True)[:MAX_PAIRS].tolist():
         if wrong[at] > 0:
@@ -109,7 +109,7 @@ def _find_confused(sums: Tensor, names: Sequence[str]) -> Iterator[tuple[str, st
 
 
 def _measure_calibration(measured: Measured) -> dict[str, Any] | None:
-    """Return the calibration error, and a plot of how often answers are right over their probability."""
+    """Return the calibration error and a plot of accuracy over confidence; None if fewer than two bins are filled."""
     bins = [each for each in scores.calibration(measured.scores, measured.targets).tolist() if each[0]]
     if len(bins) < 2:
         return None
@@ -123,7 +123,7 @@ def _measure_calibration(measured: Measured) -> dict[str, Any] | None:
 
 
 def _list_commands(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return commands for a shell that repeat the run or go on with it."""
+    """Return shell commands that repeat the run or use its model, each with its title."""
     plugins = config.get("plugins")
     words = [f"plugins=[{','.join(map(str, plugins))}]"] if isinstance(plugins, list) and plugins else []
     path = shlex.quote(str(run.path))

@@ -1,1 +1,1 @@
-"""``trainer reproduce``: repeat a run and compare the results."""
+"""``trainer reproduce``: repeat a run, and compare the results."""

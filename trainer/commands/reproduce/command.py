@@ -1,4 +1,7 @@
-"""The command ``trainer reproduce``: trains a run again and says whether the result is the same. No torch here."""
+"""The command ``trainer reproduce``: train a run again, and report whether the result is the same.
+
+This module does not import torch at import time.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ from trainer.runs import resume
 from trainer.runs.directory import CONFIG
 from trainer.runs.read import FINISHED, RUNNING, Run, as_number, read_run, run_named
 
-KEYS = ("plugins", "device", "dataset.path", "dataset.root")  # the keys that may change; the training stays the same
+KEYS = ("plugins", "device", "dataset.path", "dataset.root")  # overridable: they do not change the training
 
 EPILOG = """\
 RUN is a run directory, or last for the newest one under outputs. A WORD says what has changed since the training:
@@ -69,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train the run again, print the comparison, and return the exit code: 0 for the same result, else 1.
 
     Raises:
-        ConfigError: there is no such run, it has not finished, or it cannot be trained again.
+        ConfigError: the run does not exist, has not finished, or cannot be trained again.
         RunError: the new run failed.
         Stopped: a signal ended the new run.
     """
@@ -90,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         except RunError:
             raise
         except Exception:
-            interrupts.check()  # an error that follows from a signal is not reported in its place
+            interrupts.check()  # after a signal raise Stopped, as the error is a consequence of the signal
             raise
     comparison = compare(before, recorded(read_run(folder)), changed, tolerance)
     if arguments.json:
@@ -120,7 +123,7 @@ def _job(found: Run, words: Sequence[str], run_dir: str | None) -> Job:
     """Return the job of the new run.
 
     Raises:
-        ConfigError: with a line for each mistake.
+        ConfigError: there are mistakes; the error has one line for each.
     """
     from trainer.compose.reopen import settings_of_run
 
@@ -130,10 +133,10 @@ def _job(found: Run, words: Sequence[str], run_dir: str | None) -> Job:
 
 
 def _directory(folder: Path, wanted: str | None) -> str:
-    """Return the directory of the new run: ``wanted``, or one beside the old run.
+    """Return the directory of the new run: ``wanted``, or by default ``RUN-again`` next to the old run.
 
     Raises:
-        ConfigError: ``wanted`` is not empty, or is inside the old run.
+        ConfigError: ``wanted`` is not an empty folder or a free name, or is inside the old run.
     """
     inside = folder.resolve()
     if wanted is None:
@@ -144,22 +147,22 @@ def _directory(folder: Path, wanted: str | None) -> str:
     place = Path(wanted)
     if place.resolve().is_relative_to(inside):
         raise ConfigError(f"--run-dir: {wanted}: is inside the run {folder}, which stays as it is")
-    with contextlib.suppress(OSError):  # the run itself reports a folder that cannot be read
+    with contextlib.suppress(OSError):  # the new run will report that the folder cannot be read
         if place.exists() and not (place.is_dir() and not any(place.iterdir())):
             raise ConfigError(f"--run-dir: {wanted}: exists already; name another, or leave --run-dir out")
     return wanted
 
 
 def _overrides(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of the old run whose keys are not typed now, followed by those typed now."""
+    """Return the overrides of the new run: those of the old run whose keys are not in ``words``, then ``words``."""
     typed = {key_of(word) for word in words}
-    exchanged = ("device.",) if "device" in typed else ()  # the keys of the old device mean nothing to the new one
+    exchanged = ("device.",) if "device" in typed else ()  # keys of the old device are invalid for the new one
     earlier = (word for word in resume.read_overrides(folder) if key_of(word) not in typed)
     return (*(word for word in earlier if not key_of(word).startswith(exchanged)), *words)
 
 
 def _environment(settings: Settings) -> dict[str, Any]:
-    """Return the environment of the new run; its device is left out if processes are yet to start that choose it."""
+    """Return the environment of the new run; the device is None if processes that are still to start will choose it."""
     from torch import device
 
     from trainer.runs.environment import environment
@@ -175,7 +178,7 @@ def _environment(settings: Settings) -> dict[str, Any]:
 
 
 def _train(job: Job) -> Path:
-    """Train, and return the run directory."""
+    """Train the new run, and return its directory."""
     if launch.needs_launch(job.settings):
         return Path(launch.launch(job)["run_dir"])
     from trainer.runner import run as train
@@ -185,7 +188,7 @@ def _train(job: Job) -> Path:
 
 @contextlib.contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """Send the output of the run and of its processes to stderr, so that stdout holds only the JSON."""
+    """Redirect the output of the run and of its processes to stderr, so that stdout contains only the JSON."""
     sys.stdout.flush()
     before = os.dup(1)
     os.dup2(2, 1)
@@ -198,7 +201,7 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 def _opening(before: Recorded, changed: Sequence[Difference], now: Mapping[str, Any]) -> list[str]:
-    """Return the lines printed before the new run starts: what has changed since the old one."""
+    """Return the lines printed before the new run starts: what has changed since the old run."""
     different = [*changed, *environment_differences(before.environment, now)]
     lines = [f"again    {before.path}", *(f"{each.kind:<8} {each}" for each in different)]
     parts = [name for name in ("versions", "platform", "device") if before.environment.get(name) and now.get(name)]
@@ -226,7 +229,7 @@ def _verdict(found: Comparison) -> list[str]:
 
 
 def _counted(found: Comparison) -> str:
-    """Return how much was compared: ``5 points, 2 test metrics and 53,002 weights``."""
+    """Return the numbers of compared items, such as ``5 points, 2 test metrics and 53,002 weights``."""
     tested = sum(number.name.startswith("test/") for number in found.finals)
     counts = {} if found.points.reason else {"point": found.points.now}
     counts |= {"test metric": tested} | ({} if found.weights.reason else {"weight": found.weights.numbers})
@@ -235,7 +238,7 @@ def _counted(found: Comparison) -> str:
 
 
 def _first(found: Comparison) -> str:
-    """Return the first number that differs, and its step."""
+    """Return a description of the first number that differs, with its step."""
     number = found.first
     if number is None:
         return f"the weights alone: {_counted(found).rpartition(' and ')[0]} are equal"
@@ -246,7 +249,7 @@ def _first(found: Comparison) -> str:
 
 
 def _table(finals: Sequence[ComparedNumber]) -> list[str]:
-    """Return a table of the best and test metrics, and of every other final number that differs."""
+    """Return a table of the best and test metrics, and of all other final numbers that differ."""
     rows = [
         (number.name.replace(".", " ", 1), *_digits(number), _relative(number.relative))
         for number in finals
@@ -256,7 +259,7 @@ def _table(finals: Sequence[ComparedNumber]) -> list[str]:
 
 
 def _weights(weights: ComparedWeights) -> list[str]:
-    """Return a line about the differences of the weights."""
+    """Return a line about the differences of the weights; no line if they were not compared."""
     if weights.reason:
         return []
     if not weights.different:
@@ -271,7 +274,7 @@ def _relative(relative: float) -> str:
 
 
 def _digits(number: ComparedNumber) -> tuple[str, str]:
-    """Return both values with as many digits as tell them apart, and at least four."""
+    """Format both values with as many significant digits as are needed to distinguish them, but at least four."""
     before, now = as_number(number.before), as_number(number.now)
     if before is None or now is None or (isinstance(number.before, int) and isinstance(number.now, int)):
         one, other = ("none" if value is None else str(value) for value in (number.before, number.now))

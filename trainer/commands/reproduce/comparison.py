@@ -1,6 +1,7 @@
-"""Comparison of a run with its repetition: curves, metrics, weights, and what they ran on. No torch at import.
+"""Compare a run with its repetition: curves, metrics, weights and environments.
 
-Only numbers that follow from the config and the data are compared. Speed and memory are not.
+Only numbers that the config and the data determine are compared, not speed or memory. Importing this module does not
+import torch.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = f"{CHECKPOINTS}/best.safetensors"
-COUNTS = ("step", "epoch", "steps", "epochs", "tested_step")  # must be equal whatever the tolerance
+COUNTS = ("step", "epoch", "steps", "epochs", "tested_step")  # must be equal, regardless of the tolerance
 COMPUTED = (*COUNTS, "lr", "gradient_norm")
 SPLITS = ("train/", "val/", "test/")
-CHANGES = "uncommitted changes in "  # followed by the name of a file that differs from the commit
+CHANGES = "uncommitted changes in "  # followed by the name of a file
 NOT_COMPARED = ("run_dir", "resume", "plugins")  # keys of a config that do not affect the training
-# Parts of environment.json that are compared; each attempt of a resumed run may have its own.
+# Parts of environment.json that are compared; they may change when a run is resumed.
 RECORDED = ("python", "platform", "versions", "device", "git", "processes", "data")
 
 
 class Recorded(NamedTuple):
-    """The contents of a run directory, read at once so that later changes of its files have no effect."""
+    """The content of a run directory, read into memory, so that later changes of the files have no effect."""
 
     path: Path
-    points: Sequence[Mapping[str, Any]]  # of metrics.jsonl
-    summary: Mapping[str, Any]  # of summary.json
-    environment: Mapping[str, Any]  # of environment.json
+    points: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
+    summary: Mapping[str, Any]  # the content of summary.json
+    environment: Mapping[str, Any]  # the content of environment.json
 
 
 class Difference(NamedTuple):
-    """A fact about a run that is not the same for its repetition."""
+    """A fact about a run that differs for its repetition, such as the version of a library."""
 
     kind: str  # code, version, platform, device, data, config or resumed
     name: str
@@ -58,64 +59,67 @@ class ComparedNumber(NamedTuple):
     """A number of a run and of its repetition."""
 
     name: str  # such as train/loss or best.val/loss
-    before: Any  # as in the file; None if the file lacks the number
+    before: Any  # the value in the file; None if the file lacks the number
     now: Any
-    relative: float  # the difference as a share of the larger value; infinite if it cannot be computed
-    step: int | None = None  # of a point of the curves
+    relative: float  # the absolute difference divided by the larger magnitude; infinite if it cannot be computed
+    step: int | None = None  # the step of a point of the curves; None for a final number
 
 
 class ComparedPoints(NamedTuple):
     """The curves of a run and of its repetition."""
 
-    before: int  # the number of points
+    before: int  # the number of points of the old run
     now: int
     first: ComparedNumber | None  # the first number that differs by more than the tolerance
     largest: float  # the largest relative difference
 
     @property
     def reason(self) -> str:
-        """Why the curves cannot be compared, or an empty text."""
+        """Why the curves cannot be compared, or an empty string."""
         return "" if self.before else "the old run has no metrics.jsonl"
 
 
 class ComparedWeights(NamedTuple):
     """The best weights of a run and of its repetition."""
 
-    reason: str = ""  # why the weights cannot be compared
-    numbers: int = 0  # how many weights there are
+    reason: str = ""  # why the weights cannot be compared; empty if they were
+    numbers: int = 0  # the number of weights
     tensors: int = 0
-    different: int = 0  # how many tensors are not equal bit for bit
-    largest: float = 0.0  # the largest difference of a weight, as a share of the largest weight of its tensor
-    worst: str = ""  # the name of that tensor
+    different: int = 0  # the number of tensors that are not equal bit for bit
+    largest: float = 0.0  # the largest difference of a weight, divided by the largest magnitude in its tensor
+    worst: str = ""  # the name of the tensor with this difference
 
 
 class Comparison(NamedTuple):
-    """The result of a repeated run beside the first; numbers up to a relative difference of ``tolerance`` are equal."""
+    """The result of comparing a run with its repetition.
+
+    Numbers with a relative difference of at most ``tolerance`` count as equal.
+    """
 
     points: ComparedPoints
-    finals: Sequence[ComparedNumber]  # of summary.json
+    finals: Sequence[ComparedNumber]  # the final numbers, from summary.json
     weights: ComparedWeights
-    differences: Sequence[Difference]  # of what the two runs were trained on or with
+    differences: Sequence[Difference]  # of config, code, environment and data
     tolerance: float
 
     @property
     def largest(self) -> float:
-        """The largest relative difference of all numbers."""
+        """The largest relative difference of all numbers and weights."""
         return max(self.points.largest, self.weights.largest, *(number.relative for number in self.finals), 0.0)
 
     @property
     def exact(self) -> bool:
-        """Whether everything is equal bit for bit."""
+        """Whether all numbers and weights are equal bit for bit."""
         return self.largest == 0 and self.weights.different == 0
 
     @property
     def same(self) -> bool:
-        """Whether everything is equal to within the tolerance."""
+        """Whether all numbers and weights are equal within the tolerance."""
         return self.exact or (self.tolerance > 0 and self.largest <= self.tolerance)
 
     @property
     def first(self) -> ComparedNumber | None:
-        """The first number that differs by more than the tolerance; None if at most the weights differ."""
+        """The first number that differs by more than the tolerance; None if no number, or only the weights differ."""
         return self.points.first or next((each for each in self.finals if each.relative > self.tolerance), None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,7 +140,7 @@ class Comparison(NamedTuple):
 
 
 def recorded(run: Run) -> Recorded:
-    """Read the files of a run directory that are compared."""
+    """Read the files of a run directory that are to be compared, except for the weights."""
     return Recorded(run.path, run.points(), dict(run.summary), read_json(run.path / ENVIRONMENT))
 
 
@@ -145,8 +149,8 @@ def compare(before: Recorded, now: Recorded, differences: Iterable[Difference], 
 
     Args:
         before, now: the contents of the two run directories.
-        differences: known differences besides those of the environment, which are found here.
-        tolerance: the relative difference up to which two numbers count as the same.
+        differences: differences of the configs; the differences of the environments are added here.
+        tolerance: the relative difference up to which two numbers count as equal.
     """
     environment = environment_differences(before.environment, now.environment)
     return Comparison(
@@ -161,7 +165,7 @@ def compare(before: Recorded, now: Recorded, differences: Iterable[Difference], 
 def compare_points(
     before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], tolerance: float = 0.0
 ) -> ComparedPoints:
-    """Compare curves point by point, in the order of the files; without points of the old run nothing is compared."""
+    """Compare curves point by point, in the order of the files; if ``before`` is empty, nothing is compared."""
     first, largest = None, 0.0
     for one, other in itertools.zip_longest(before, now, fillvalue=dict[str, Any]()) if before else ():
         for number in _compare_numbers(one, other):
@@ -172,7 +176,7 @@ def compare_points(
 
 
 def compare_weights(before: Path, now: Path) -> ComparedWeights:
-    """Compare two files of weights tensor by tensor, with one tensor of each in memory."""
+    """Compare two safetensors files tensor by tensor, with only one tensor of each file in memory."""
     from safetensors import SafetensorError, safe_open
 
     missing = [str(path) for path in (before, now) if not path.is_file()]
@@ -199,7 +203,7 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
     """Return the differences of code, versions, platform, device and data between two runs.
 
     Args:
-        before, now: the contents of environment.json; a part that is missing in one of them is not compared.
+        before, now: the contents of the environment.json files; a part that is missing in one is not compared.
     """
     both = [part for part in RECORDED if part in before and part in now]
     parts = [part for part in both if part == "git" or (before[part] and now[part])]
@@ -208,14 +212,17 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Return the keys of two configs that differ and affect the training, with their values as they are typed."""
+    """Return the differences of two configs in keys that affect the training, with values as in overrides."""
     plain = [{key: value for key, value in flatten(each).items() if key not in NOT_COMPARED} for each in (before, now)]
     found = differing([{key: format_value(value) for key, value in each.items()} for each in plain])
     return [Difference("config", key.removesuffix(".name"), *values) for key, values in found.items()]
 
 
 def _kind_and_name(key: str) -> tuple[str, str]:
-    """Return how a difference of a dotted key of environment.json is called: ``versions.torch`` is a version, torch."""
+    """Return the kind and the name of a difference for a dotted key of environment.json.
+
+    For example, the key ``versions.torch`` gives ("version", "torch").
+    """
     part, _, name = key.partition(".")
     if part in ("python", "versions") or name == "cuda":
         return "version", name or part
@@ -225,7 +232,7 @@ def _kind_and_name(key: str) -> tuple[str, str]:
 
 
 def _code(git: Any) -> dict[str, Any]:
-    """Return the commit, and a hash of the changes of each file that differs from the commit."""
+    """Return the commit, and for each file with uncommitted changes a hash of its diff."""
     git = git if isinstance(git, Mapping) else {}
     found = {"commit": git.get("commit")}
     for change in re.split("^diff --git ", str(git.get("diff") or ""), flags=re.MULTILINE)[1:]:
@@ -235,7 +242,7 @@ def _code(git: Any) -> dict[str, Any]:
 
 
 def _interruptions(environment: Mapping[str, Any]) -> list[Difference]:
-    """Return the steps after which the old run was resumed, and the parts of its environment that changed then."""
+    """Return a ``Difference`` for each time the old run was resumed, with the parts of its environment that changed."""
     attempts, found = environment.get("resumed"), []
     for attempt in attempts if isinstance(attempts, list) else []:
         if isinstance(attempt, Mapping):
@@ -245,7 +252,7 @@ def _interruptions(environment: Mapping[str, Any]) -> list[Difference]:
 
 
 def _is_computed(name: str) -> bool:
-    """Return whether a number follows from the config and the data alone."""
+    """Return whether a number is determined by the config and the data alone."""
     name = name.removeprefix("best.").removeprefix("last.")
     return name in COMPUTED or name.startswith(SPLITS)
 
@@ -256,7 +263,7 @@ def _compare_numbers(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _relative(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
-    """Return the relative difference of a number; infinite if one of the two has no such number."""
+    """Return the relative difference of a number; infinity if it cannot be computed, or if a count differs."""
     if (name in before) != (name in now):
         return math.inf
     if before[name] == now[name]:
@@ -271,7 +278,7 @@ def _relative(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> f
 
 
 def _compare_tensors(before: Tensor | None, now: Tensor | None) -> tuple[bool, float]:
-    """Return whether two tensors are equal bit for bit, and their difference as a share of the largest number."""
+    """Return whether two tensors are equal bit for bit, and their largest difference over their largest magnitude."""
     import torch
 
     if before is None or now is None or before.shape != now.shape or before.dtype != now.dtype:
@@ -281,12 +288,12 @@ def _compare_tensors(before: Tensor | None, now: Tensor | None) -> tuple[bool, f
     wide = torch.complex128 if before.is_complex() else torch.float64
     ours, theirs = before.to(wide), now.to(wide)
     largest = max(float(ours.abs().max()), float(theirs.abs().max()))
-    relative = float((ours - theirs).abs().max()) / largest if largest else 0.0  # 0 and -0 differ in a bit
+    relative = float((ours - theirs).abs().max()) / largest if largest else 0.0  # 0.0 and -0.0 differ in one bit
     return False, relative if math.isfinite(relative) else math.inf
 
 
 def _text(value: Any) -> str:
-    """Return a value for a line of text; a hash is cut off after ten letters."""
+    """Format a value for a line of text; a hash is truncated to ten characters."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     text = "none" if value is None else str(value)

@@ -1,1 +1,1 @@
-"""From a file to raw samples: images, sounds, texts, tables, arrays, sets of the Hugging Face hub."""
+"""Read files as raw samples: pictures, sounds, texts, tables, arrays, and data sets of the Hugging Face Hub."""

@@ -1,4 +1,4 @@
-"""Arrays in NumPy's .npz and .npy files: their names, their types, and the axes of samples."""
+"""Arrays in NumPy's .npz and .npy files: reading them by name, checking their dtypes, and arranging their axes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from trainer.spec import Kind, Spec
 
 Array = NDArray[Any]
 SUFFIXES = (".npz", ".npy")
-MAX_CHANNELS = 4  # of a picture; the axis of the channels is the one with at most so many
+MAX_CHANNELS = 4  # of a picture; an axis of at most this length is taken for the channels
 UNREADABLE = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
 class SplitArrays(NamedTuple):
-    """The arrays of a split in a file.
+    """The arrays of one split in a file.
 
     Args:
         split: train, val or test; empty if the file has no splits.
         file: the file.
-        names: the name of the array in the file, by inputs, targets and lengths.
-        arrays: the array, by the same keys.
+        names: the name in the file of each array; the keys are inputs, targets and lengths.
+        arrays: the arrays, with the same keys.
     """
 
     split: str
@@ -39,17 +39,20 @@ class SplitArrays(NamedTuple):
     arrays: dict[str, Array]
 
     def named(self, key: str) -> str:
-        """Return ``x of file.npz``, for messages."""
+        """Return the name of an array and its file, such as ``x of file.npz``, for messages."""
         return f"{self.names[key]} of {self.file}"
 
 
 def read_npz(split: str, file: Path, names: dict[str, str | None]) -> Iterator[SplitArrays]:
-    """Yield the arrays of a split; of every split in the file if ``split`` is empty.
+    """Yield the arrays of a split.
+
+    If ``split`` is empty, yield the arrays whose names have no split, such as ``x``; if there are none, yield the
+    arrays of every split in the file, such as ``x_train`` and ``x_test``.
 
     Args:
         split: train, val, test or empty.
         file: an .npz file.
-        names: what ``dataset.inputs``, ``targets`` and ``lengths`` name; None for an array that is not wanted.
+        names: the values of ``dataset.inputs``, ``targets`` and ``lengths``, by key; None for an array not to read.
 
     Raises:
         ConfigError: the file is not an .npz file, or an array is missing or does not hold numbers or texts.
@@ -82,7 +85,7 @@ def read_npz(split: str, file: Path, names: dict[str, str | None]) -> Iterator[S
 
 
 def _name_in(held: Sequence[str], base: str, split: str) -> str | None:
-    """Return the name of an array of a split, ``x_train``, ``train_x`` or ``x``; None if it is missing."""
+    """Return the name in a file of an array of a split: ``x_train``, ``train_x`` or ``x``; None if none exists."""
     words = [word for word, part in SPLITS.items() if part == split]
     names = [name for word in words for name in (f"{base}_{word}", f"{word}_{base}")]
     return next((name for name in [*names, base] if name in held), None)
@@ -105,12 +108,12 @@ def _load(archive: Any, file: Path, key: str, name: str) -> Array:
 
 
 def raw_samples(kind: Kind, channels: Literal["auto", "first", "last"], inputs: Array) -> Array:
-    """Return raw samples: (samples, features), (samples, steps, width) or (samples, channels, height, width).
+    """Return inputs as raw samples: (samples, features), (samples, steps, width) or (samples, channels, height, width).
 
-    Pictures may be uint8, other samples are float32.
+    Pictures of dtype uint8 stay uint8; all other samples become float32.
 
     Raises:
-        ConfigError: the shape does not show which axis is that of the channels.
+        ConfigError: ``channels`` is auto, and the shape does not show which axis holds the channels.
     """
     if kind == "sequence" and inputs.ndim == 2:
         inputs = inputs[:, :, None]
@@ -126,13 +129,13 @@ def raw_samples(kind: Kind, channels: Literal["auto", "first", "last"], inputs: 
 
 
 def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[str, Array, Array | None]:
-    """Return the inputs in a file for a finished run: the name of the array, the raw samples, and their lengths.
+    """Read the inputs for a finished run; return the name of their array, the raw samples, and their lengths if any.
 
     Args:
         file: an .npz or .npy file.
-        inputs: the name of the array in the training data; the only array of a file may have any name.
-        lengths: the name of the array of lengths in the training data.
-        spec: of the run.
+        inputs: the name of the inputs in the training data; if the file holds a single array, it may have any name.
+        lengths: the name of the lengths in the training data.
+        spec: the spec of the run.
 
     Raises:
         RunError: the file is not an array file, or the array is missing or does not hold numbers.
@@ -150,7 +153,7 @@ def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[st
     values = arrays[name]
     if values.dtype.kind not in "biuf":
         raise RunError(f"{name} must hold numbers, got {values.dtype}")
-    if values.ndim == len(spec.shape):  # pictures of one channel, or steps of one number
+    if values.ndim == len(spec.shape):  # pictures without a channel axis, or steps that are single numbers
         values = values[:, None] if spec.kind == "image" else values[..., None]
     if spec.kind == "image" and values.shape[1:] != spec.shape and values.ndim == 4:
         values = np.moveaxis(values, 3, 1)

@@ -1,4 +1,4 @@
-"""Samples that are numbers in memory: the task, the classes among the targets, and the way to a ``Data``."""
+"""Samples of numbers in memory: find the task and the classes, and make a ``Data``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainer.data.readers.tables import to_float
 from trainer.data.sources import RaggedSource, TensorSource
 from trainer.spec import Kind, Spec, Task
 
-MAX_CLASSES = 20  # different whole numbers that are taken for classes
+MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
 
 
 class ArrayKeys(OwnKeys):
@@ -34,7 +34,7 @@ class Targets(NamedTuple):
 
     Args:
         task: classification, multilabel or regression.
-        names: of the classes, labels or values.
+        names: the names of the classes, labels or values.
         values: (samples,) int64 classes, or (samples, outputs) float32 labels or values.
     """
 
@@ -44,11 +44,11 @@ class Targets(NamedTuple):
 
 
 class Places(Sequence[str]):
-    """The place of each sample, such as ``file:line``, made when a message needs the place.
+    """The place of each sample, such as ``file:line``, computed only when a message needs it.
 
     Args:
         place_of: returns the place of a row.
-        rows: (samples,) the row of each sample.
+        rows: (samples,) int64, the row of each sample.
     """
 
     def __init__(self, place_of: Callable[[int], str], rows: NDArray[np.int64]) -> None:
@@ -62,12 +62,12 @@ class Places(Sequence[str]):
 
 
 class Candidates:
-    """The samples of all splits, one behind the other, and which of them can be used.
+    """The samples of all splits, concatenated, with a mask of those that can be used.
 
     Args:
-        splits: (samples,) the split of each sample, as ``Item.split``.
+        splits: (samples,) the split of each sample, as in ``Item.split``.
         place_of: returns the place of a sample, for messages.
-        problems: takes the bad samples.
+        problems: collects the bad samples.
 
     Attributes:
         good: (samples,) bool, true for samples that can be used.
@@ -83,12 +83,12 @@ class Candidates:
         reason: str | Callable[[int], str],
         place_of: Callable[[int], str] | None = None,
     ) -> None:
-        """Leave samples out; a sample that was good until now becomes a problem.
+        """Exclude samples, and report each one that was good until now as a problem.
 
         Args:
-            bad: (samples,) true for the samples to leave out.
-            reason: the fault of a sample, or a function that returns the fault.
-            place_of: the place of a sample, if another one than usual is at fault.
+            bad: (samples,) bool, true for the samples to exclude.
+            reason: why the samples are bad, or a function that returns the reason for a sample.
+            place_of: returns the place of what is bad, if this is not the usual place of a sample.
         """
         for sample in np.flatnonzero(bad & self.good).tolist():
             place = (place_of or self.place_of)(sample)
@@ -96,7 +96,7 @@ class Candidates:
         self.good &= ~bad
 
     def settle(self) -> None:
-        """Settle the problems found so far.
+        """Turn the problems found so far into warnings or an error, and check that there are good samples.
 
         Raises:
             ConfigError: as ``Problems.settle``, or no sample is left.
@@ -111,15 +111,15 @@ class Candidates:
         options: ReadOptions,
         place_of: Callable[[int], str] | None = None,
     ) -> Targets:
-        """Return the classes of train as targets, and leave out the samples of other classes.
+        """Return the class of each good sample as targets; samples of a class that train lacks become bad.
 
         Args:
-            texts: everything that names a class in some sample.
-            codes: (samples,) the number of each sample's text.
-                place_of: the place of a sample's target, if the target has a place of its own.
+            texts: the different texts that name a class.
+            codes: (samples,) the index in ``texts`` of each sample's class.
+            place_of: returns the place of a sample's target, if this is not the usual place of a sample.
 
         Raises:
-            ConfigError: train has less than two classes; or bad samples and ``on_error`` is stop.
+            ConfigError: train has less than two classes, or there are bad samples and ``on_error`` is stop.
         """
         codes = np.where(self.good, codes, -1)
         names, numbers = self._find_classes(texts, codes, options, place_of or self.place_of)
@@ -130,9 +130,10 @@ class Candidates:
     def _find_classes(
         self, texts: Sequence[str], codes: NDArray[np.int64], options: ReadOptions, place_of: Callable[[int], str]
     ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """Return the classes of train in their order, and the class number of each sample; -1 without a class of train.
+        """Return the classes of train in order, and the class number of each sample, or -1 if train lacks its class.
 
-        Numbers are ordered by value, and 1 and 1.0 are one class; other texts are in natural order.
+        If all texts are numbers, classes are ordered by value, and 1 and 1.0 are one class. Otherwise they are in
+        natural order. A finished run keeps its own classes.
         """
         used = np.unique(codes[codes >= 0]).tolist()
         values = {code: to_float(texts[code]) for code in used}
@@ -147,7 +148,7 @@ class Candidates:
         classes = options.classes or tuple(dict.fromkeys(names[code] for code in order if names[code] in known))
         need_classes(self.problems.dataset, classes)
         number = {name: number for number, name in enumerate(classes)}
-        table = np.full(len(texts) + 1, -1)  # its last entry is for samples without a text
+        table = np.full(len(texts) + 1, -1)  # the last entry is for samples without a text, whose code is -1
         for code in used:
             table[code] = number.get(names[code], -1)
         found = table[codes]
@@ -162,7 +163,7 @@ class Candidates:
 
 
 def _shown(text: str, value: float) -> str:
-    """Return a number as the name of a class; whole numbers keep all their digits."""
+    """Return a number as the name of a class; a whole number keeps all its digits."""
     try:
         return str(int(text))
     except ValueError:
@@ -172,17 +173,17 @@ def _shown(text: str, value: float) -> str:
 def find_task(
     task: Literal["auto"] | Task, columns: Sequence[str], *, are_classes: bool, are_labels: bool, texts: str
 ) -> Task:
-    """Return the task that ``dataset.task`` names, or the one that the target columns show.
+    """Return the task that ``dataset.task`` names or, if it is auto, the task that fits the target columns.
 
     Args:
         task: the key ``dataset.task``.
-        columns: the target columns.
-        are_classes: a single column holds classes.
-        are_labels: several columns hold 0 and 1 alone.
-        texts: the target columns that hold texts, for messages; empty if all hold numbers.
+        columns: the names of the target columns.
+        are_classes: whether a single target column holds classes.
+        are_labels: whether several target columns hold only 0 and 1.
+        texts: the names of target columns that hold texts, for messages; empty if all hold numbers.
 
     Raises:
-        ConfigError: the columns are not what the task needs.
+        ConfigError: the columns do not fit the task.
     """
     if task == "auto" and len(columns) > 1:
         task = "multilabel" if are_labels else "regression"
@@ -206,14 +207,14 @@ def array_data(
     columns: Sequence[str] = (),
     **keys: Unpack[ArrayKeys],
 ) -> Data:
-    """Make a ``Data`` of numbers: divide the samples, fill missing numbers, and measure the normalisation.
+    """Make a ``Data`` of numbers: divide the samples, fill in missing numbers, and measure the normalisation.
 
     Args:
-        kind: of a sample.
-        source: the good samples; a missing number is NaN, and becomes the mean of its column in train.
-        samples: their splits and places.
-        targets: of the good samples.
-        columns: names along the last axis of the inputs, if there are any.
+        kind: the kind of the samples.
+        source: the good samples; each NaN is a missing number, and is replaced by the mean of its column in train.
+        samples: the splits and places of all samples, good and bad.
+        targets: the targets of the good samples.
+        columns: the names of the columns, along the last axis of the inputs; empty if the columns have no names.
 
     Raises:
         ConfigError: a split has no samples, or a column has no number in train.
@@ -266,7 +267,8 @@ def _fill(
 ) -> list[float] | None:
     """Replace missing numbers, in place, by the means of their columns in train, and return the means.
 
-    A finished run brings the means of its own training data.
+    A finished run uses the means of its own training data. If no number is missing, return the means that the run
+    saved, or None.
     """
     values = source.values if isinstance(source, RaggedSource) else source.inputs[0]
     if not (values.is_floating_point() and values.isnan().any()):
@@ -286,8 +288,9 @@ def _fill(
 
 
 def fill_values(preprocessing: Mapping[str, Any]) -> Tensor:
-    """Return the number that a finished run puts in the place of a missing one, (columns,) float32.
+    """Return the number by which a finished run replaces a missing number of each column, (columns,) float32.
 
-    A run without missing numbers has no such means; the means of its normalisation are the same.
+    If no number was missing in the training data, these are the means of the run's normalisation, which are also the
+    means of the columns.
     """
     return torch.tensor(preprocessing["fill"] or preprocessing["normalise"]["mean"])

@@ -1,4 +1,4 @@
-"""What data sets of the user's own files share: finding samples, reporting bad ones, classes, splits and memory."""
+"""Functions shared by data sets of the user's own files: find and read samples, report bad ones, and divide splits."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from trainer.config.messages import did_you_mean
 from trainer.data.data import BAD_SAMPLE, ReadOptions, split_off
 from trainer.data.sources import Inputs, Source, Split
 
-MAX_NAMED = 5  # bad samples that a message names
-MEMORY_SHARE = 0.25  # share of the free memory that the samples of all processes of a machine may fill together
-# The names that folders, files and splits may have, and the split that each of them means.
+MAX_NAMED = 5  # maximum number of bad samples that a message lists
+MEMORY_SHARE = 0.25  # share of the free memory that the samples of all processes on a machine may take together
+# The names that a folder, a file, or a split in a file may have, and the split that each name means.
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 SPLITS |= {"test": "test", "testing": "test"}
 
@@ -46,13 +46,13 @@ class OwnKeys(LoadKeys):
 
 
 class Item(NamedTuple):
-    """A labelled sample as it was found.
+    """A labelled sample.
 
     Args:
         split: train, val or test; empty if the data have no splits.
-        label: the class.
+        label: the name of the class.
         place: the file, ``file:line`` or row that holds the sample, for messages.
-        content: whatever a reader needs to read the sample: a path, a text, numbers.
+        content: the sample itself, such as a text, or what a reader needs to read the sample, such as a path.
     """
 
     split: str
@@ -63,13 +63,13 @@ class Item(NamedTuple):
 
 @dataclass
 class Problems:
-    """Collects the bad samples of a data set, which ``settle`` refuses or turns into warnings.
+    """Collects the bad samples of a data set; ``settle`` raises an error for them, or turns them into warnings.
 
     Args:
         dataset: the name of the data set.
         on_error: the key ``dataset.on_error``.
         report_all: as in ``ReadOptions``.
-        found: bad samples since the last call of ``settle``.
+        found: the bad samples since the last call of ``settle``, one line each.
         warnings: lines for the user, which become ``Data.warnings``.
     """
 
@@ -80,14 +80,14 @@ class Problems:
     warnings: list[str] = field(default_factory=list)
 
     def add(self, place: object, reason: str) -> None:
-        """Note a sample that cannot be used."""
+        """Record a sample that cannot be used."""
         self.found.append(f"{place}: {reason}")
 
     def settle(self) -> None:
-        """Turn the bad samples found so far into one warning, or with ``report_all`` into one for each.
+        """Turn the bad samples found so far into one warning or, with ``report_all``, into one warning each.
 
         Raises:
-            ConfigError: there are bad samples and ``on_error`` is stop.
+            ConfigError: there are bad samples, ``on_error`` is stop, and ``report_all`` is false.
         """
         found, self.found = self.found, []
         if self.report_all:
@@ -107,10 +107,10 @@ class Problems:
 
 
 def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
-    """Return the folder or file of each split that ``dataset.path`` names; a single path is under the empty name.
+    """Return the folder or file that ``dataset.path`` names for each split; a single path has an empty name as key.
 
     Raises:
-        ConfigError: ``dataset.path`` is missing, names no train, or names something that does not exist.
+        ConfigError: ``dataset.path`` is missing, names splits but not train, or names a path that does not exist.
     """
     if path is None:
         raise ConfigError(f"dataset.path: missing; the folder or file with the data of dataset={dataset}")
@@ -130,12 +130,13 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
 
 
 def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Problems) -> Iterator[Item]:
-    """Yield every file in the class folders of each split, sorted by name; hidden files are left out.
+    """Yield every file in the class folders of each split in natural order, without hidden files.
 
-    A folder may hold folders of splits, such as train and test, which hold the class folders.
+    The class folders may be in a folder for each split, such as train and test.
 
     Raises:
-        ConfigError: as ``roots``; or a path is not a folder, or holds no class folders.
+        ConfigError: as ``roots``; or a path is not a folder, has no class folders, or has a folder train beside folders
+            that are not splits.
     """
     for given, root in roots(dataset, path).items():
         if not root.is_dir():
@@ -165,7 +166,7 @@ def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Pro
 
 
 def folders_in(parent: Path) -> list[Path]:
-    """Return the folders of a folder in natural order, without hidden ones."""
+    """Return the subfolders of a folder in natural order, without hidden ones."""
     return sorted(
         (Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")),
         key=lambda folder: natural_key(folder.name),
@@ -173,7 +174,7 @@ def folders_in(parent: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield every file in a folder and in its subfolders in natural order, without hidden ones."""
+    """Yield every file in a folder and its subfolders in natural order, without hidden files and folders."""
     entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name))
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "Thumbs.db":
@@ -185,16 +186,16 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def natural_key(text: str) -> list[tuple[int, float, str]]:
-    """Return a sort key that orders numbers in texts by value: 2 before 10. No two texts have the same key."""
+    """Return a sort key that orders the numbers in texts by value: 2 before 10. Different texts have different keys."""
     parts = re.split(r"([0-9]+)", text)
     numbers = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
-    return [*numbers, (-1, 0, text)]  # the text itself tells 1 from 01
+    return [*numbers, (-1, 0, text)]  # the text itself distinguishes 1 from 01
 
 
 def keep_suffixes(items: Iterable[Item], suffixes: Iterable[str], noun: str, problems: Problems) -> list[Item]:
-    """Return the files with one of the suffixes (in lower case, with the dot), and warn of the others.
+    """Return the items whose file has one of the suffixes (in lower case, with the dot); warn about all other items.
 
-    A class folder without such a file is a problem.
+    A class that loses all its files in this way is a problem. ``noun`` says in messages what a file should hold.
     """
     known = frozenset(suffixes)
     taken: list[Item] = []
@@ -217,13 +218,13 @@ def keep_suffixes(items: Iterable[Item], suffixes: Iterable[str], noun: str, pro
 def classify(
     items: Sequence[Item], options: ReadOptions, problems: Problems
 ) -> tuple[list[Item], tuple[str, ...], Tensor]:
-    """Find the classes of train; an item of another class is a problem.
+    """Find the classes of train, or take those of a finished run; an item of any other class is a problem.
 
     Returns:
-        the items of these classes, the classes in natural order, and the (items,) int64 class number of each item.
+        The items of these classes, the classes (those of train in natural order), and the (items,) int64 class numbers.
 
     Raises:
-        ConfigError: there are no samples, or less than two classes; or bad samples and ``on_error`` is stop.
+        ConfigError: there are no samples or less than two classes, or there are bad samples and ``on_error`` is stop.
     """
     if not items:
         settled = len(problems.warnings)
@@ -250,7 +251,7 @@ def classify(
 
 
 def need_samples(dataset: str, samples: Sized) -> None:
-    """Raise ConfigError if there is no sample at all."""
+    """Raise ConfigError if there are no samples."""
     if not len(samples):
         raise ConfigError(f"dataset={dataset}: no samples in dataset.path")
 
@@ -265,14 +266,16 @@ def need_classes(dataset: str, classes: Sequence[str]) -> None:
 def divide(
     dataset: str, seed: int, source: Source, names: Sequence[str], options: ReadOptions, keys: OwnKeys
 ) -> tuple[Split, Split | None, Split]:
-    """Return train, val and test: the given splits, and what is cut off train for those that are not given.
+    """Return train, val and test. A split that the data do not have is cut off from train.
+
+    If train is too small to be cut, a finished run gets train as train and test, and no val.
 
     Args:
         source: all samples.
-        names: the split of each sample, as ``Item.split``.
+        names: the split of each sample, as in ``Item.split``.
 
     Raises:
-        ConfigError: a split would be without a sample.
+        ConfigError: a split would have no samples.
     """
     given = {name: torch.tensor([at for at, each in enumerate(names) if each == name]) for name in {*names}}
     if "" in given:
@@ -300,7 +303,7 @@ def divide(
 
 
 def fits(in_memory: bool | Literal["auto"], num_bytes: int) -> bool:
-    """Return whether samples of ``num_bytes`` are to be held in memory; ``auto`` compares with the free memory."""
+    """Return whether to hold samples of ``num_bytes`` in memory; ``auto`` compares their size with the free memory."""
     if in_memory != "auto":
         return in_memory
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**33
@@ -309,17 +312,17 @@ def fits(in_memory: bool | Literal["auto"], num_bytes: int) -> bool:
 
 
 Result = TypeVar("Result")
-MAX_AHEAD = 512  # samples that the threads read ahead
+MAX_AHEAD = 512  # maximum number of samples that the threads read ahead
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Samples that are read from files when a batch needs them.
+    """Samples that are read from files each time a batch needs them.
 
     Args:
-        read: returns the sample at a position, (*shape), or raises RunError; picklable, as data workers get a copy.
+        read: returns the sample at a position, (*shape), or raises RunError; must be picklable for DataLoader workers.
         targets: as in ``Source``.
-        lengths: (samples,) int64 steps if they vary; samples are then (steps, *width).
+        lengths: (samples,) int64, the number of steps where steps vary; samples are then (steps, *width).
     """
 
     read: Callable[[int], Tensor]
@@ -327,7 +330,7 @@ class FileSource:
     lengths: Tensor | None = None
 
     def fetch(self, positions: Tensor) -> Inputs:
-        """Return the samples as a batch, padded with zeros to the longest one where steps vary."""
+        """Return samples as a batch. Where steps vary, pad with zeros to the longest one, and return the lengths."""
         samples = list(map_in_threads(self.read, positions.tolist()))
         if self.lengths is None:
             return (torch.stack(samples),)
@@ -336,9 +339,9 @@ class FileSource:
 
 
 def map_in_threads(function: Callable[[int], Result], positions: Sequence[int]) -> Iterator[Result]:
-    """Yield ``function`` of every position, in order, computed by a few threads: decoders release the GIL.
+    """Yield ``function(position)`` for every position, in order. A few threads compute it, as decoders release the GIL.
 
-    At most ``MAX_AHEAD`` results wait in memory. A data worker, which is one of several, uses no threads.
+    At most ``MAX_AHEAD`` results are held in memory. A DataLoader worker uses no threads, as it is one of several.
     """
     if get_worker_info() is not None:
         yield from map(function, positions)
@@ -349,10 +352,10 @@ def map_in_threads(function: Callable[[int], Result], positions: Sequence[int]) 
 
 
 def read_all(read: Callable[[int], Result], places: Sequence[str], problems: Problems) -> list[Result | None]:
-    """Return what ``read`` returns for each sample, or None for a bad sample, which becomes a problem.
+    """Return the result of ``read`` for each sample, or None for a bad sample, which is reported as a problem.
 
     Args:
-        read: raises RunError for a bad sample.
+        read: reads the sample at a position; raises RunError for a bad sample.
         places: the place of each sample, for messages.
     """
 
@@ -371,7 +374,7 @@ def read_all(read: Callable[[int], Result], places: Sequence[str], problems: Pro
 
 
 def fingerprint_of_names(items: Iterable[Item], name_of: Callable[[Item], str], *settings: object) -> str:
-    """Return a SHA-256 over splits, classes and names of files, which identifies the samples without reading them."""
+    """Return a SHA-256 of the settings and of each item's split, class and name, which needs no reading of samples."""
     digest = hashlib.sha256(repr(settings).encode())
     for item in items:
         digest.update(f"{item.split}\0{item.label}\0{name_of(item)}\0".encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""Sets of the ``datasets`` library: loading a set, its splits, and the columns of the input and the target."""
+"""Data sets of Hugging Face's ``datasets`` library: load their splits, and find the input and target columns."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from trainer.data.readers.files import SPLITS, roots
 from trainer.data.readers.tables import listed
 
 NAME = "huggingface"
-# The reader of the library for each suffix; its reader of pickles, which can run code, is left out.
+# The library's reader for each suffix, without its reader of pickles, as pickles can run code.
 READERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 READERS |= {".csv": "csv", ".tsv": "csv"}
-# The usual names of targets, for a set that does not mark its target; the first one that a set has counts.
+# The usual names of target columns. If not exactly one column has class names, the first of these is the target.
 TARGETS = ("label", "labels", "class", "target", "fine_label", "category", "sentiment", "intent", "y")
 TEXTS = ("string", "large_string")
 WHOLE = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FRACTIONS = ("float16", "float32", "float64")
 
 Holds = Literal["pictures", "sounds", "texts", "lists", "numbers", "other things"]
-HOLDS: tuple[Holds, ...] = ("pictures", "sounds", "texts", "lists", "numbers")  # in the order of preference
+HOLDS: tuple[Holds, ...] = ("pictures", "sounds", "texts", "lists", "numbers")  # the search order of input columns
 
 
 class HubColumns(NamedTuple):
-    """The columns to read and the columns to predict, and what the former hold."""
+    """The input columns, the target columns, and what the input columns hold."""
 
     holds: Holds
     inputs: list[str]
@@ -38,10 +38,10 @@ class HubColumns(NamedTuple):
 
 
 def load(path: str | dict[Any, str] | None, config: str | None) -> dict[str, Any]:
-    """Return the ``datasets.Dataset`` of each split; a set without splits is under the empty name.
+    """Return the ``datasets.Dataset`` of each split; the key of a single split is empty, whatever its name.
 
     Raises:
-        ConfigError: the library is missing, or the set does not exist or cannot be reached or read.
+        ConfigError: the library is missing, or the data set does not exist, or it cannot be reached or read.
     """
     if path is None:
         raise ConfigError("dataset.path: missing; the name of a set, such as ylecun/mnist, or a folder or file of one")
@@ -84,12 +84,12 @@ def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None
 
 
 def _looks_local(path: str) -> bool:
-    """Return whether a path that does not exist looks like a file, and not like the name of a set."""
+    """Return whether a path that does not exist looks like a local path, and not like a name on the Hub."""
     return path.count("/") > 1 or path.startswith((".", "/", "~")) or Path(path).suffix.lower() in READERS
 
 
 def _by_split(path: object, found: dict[str, Any]) -> dict[str, Any]:
-    """Return train, val and test of a set; a single split of any name is returned under the empty name."""
+    """Return the splits named train, val and test; the key of a single split is empty, whatever its name."""
     if len(found) == 1:
         return {"": next(iter(found.values()))}
     named = {SPLITS[name.lower()]: part for name, part in found.items() if name.lower() in SPLITS}
@@ -99,14 +99,14 @@ def _by_split(path: object, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def choose(features: Any, inputs: str | list[str] | None, targets: str | list[str] | None) -> HubColumns:
-    """Return the columns that the keys name, and the only fitting ones for keys that name none.
+    """Return the columns that the keys name; if a key is None, find the columns that fit.
 
     Args:
         features: the ``datasets.Features`` of train.
         inputs, targets: the keys ``dataset.input`` and ``dataset.target``.
 
     Raises:
-        ConfigError: a column does not exist, or several columns fit.
+        ConfigError: a column does not exist or does not fit, or no column or several columns fit a key that is None.
     """
     asked = {"input": _as_list(inputs), "target": _as_list(targets)}
     for key, names in asked.items():
@@ -167,7 +167,7 @@ def held_by(feature: Any) -> Holds:
 
 
 def depth(feature: Any) -> int | None:
-    """Return how many lists a number is nested in; None for a feature without numbers."""
+    """Return how deeply the numbers of a feature are nested in lists; None for a feature without numbers."""
     kind = type(feature).__name__
     if kind == "Array2D":
         return 2
@@ -178,13 +178,14 @@ def depth(feature: Any) -> int | None:
 
 
 def lists(parts: Iterable[Any], column: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Join the lists in a column of all splits.
+    """Concatenate the lists in a column of all splits.
 
     Returns:
-        (steps of all rows, width) numbers, NaN where a number is missing, and (rows,) the steps of each row.
+        The numbers, (steps of all rows, width) float32, NaN where a number is missing, and the number of steps of each
+        row, (rows,) int64.
 
     Raises:
-        ConfigError: the width varies.
+        ConfigError: the width varies, or is 0.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -209,7 +210,7 @@ def lists(parts: Iterable[Any], column: str) -> tuple[NDArray[np.float32], NDArr
 
 
 def labels(part: Any, column: str) -> list[str]:
-    """Return the class of each row of a split as text; empty for a row without a class."""
+    """Return the class of each row of a split as a text, which is empty for a row without a class."""
     values, names = part[column][:], class_names(part.features[column])
     if names:
         return [names[value] if value is not None and 0 <= value < len(names) else "" for value in values]
@@ -217,5 +218,5 @@ def labels(part: Any, column: str) -> list[str]:
 
 
 def place(path: object, split: str, row: int) -> str:
-    """Return ``imdb: train row 3``, counted from 0."""
+    """Return the place of a row for messages, such as ``imdb: train row 3``; rows are counted from 0."""
     return f"{path if isinstance(path, str) else 'dataset.path'}: {f'{split} row'.strip()} {row}"

@@ -1,4 +1,4 @@
-"""Pictures in the user's own files: Pillow reads them as uint8 samples of one size, which make a ``Data``."""
+"""Pictures in the user's own files: read them with Pillow as uint8 samples of one size, and make a ``Data``."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ from trainer.data.readers.files import (
 from trainer.data.sources import Split, TensorSource
 from trainer.spec import Spec
 
-# Pillow knows more formats, but starts other programs to read some of them.
+# Pillow supports more formats, but starts other programs to read some of them.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".dib", ".webp", ".avif"),
     *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jpx"),
 )
-GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes
-MAX_MEASURED = 1024  # pictures that show size and mode, and pictures of train that the normalisation is measured on
-MAX_PIXELS = 224  # of the shorter side without dataset.size
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes of grey pictures
+MAX_MEASURED = 1024  # pictures that determine size and mode; also pictures of train that determine the normalisation
+MAX_PIXELS = 224  # maximum length of the shorter side if dataset.size is null
 
 PictureFile = str | IO[bytes]
 
-# Pillow warns of faults in pictures that it can read; a picture that it cannot read is an error.
+# Pillow warns about faults in pictures that it can still read; for any other bad picture it raises an error.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class FormKeys(TypedDict):
-    """The keys that say to which size and mode pictures are converted."""
+    """The keys that determine the size and mode to which pictures are converted."""
 
     size: PositiveInt | Annotated[list[PositiveInt], Meta(min_length=2, max_length=2)] | None
     mode: Literal["auto", "grey", "color"]
@@ -67,7 +67,7 @@ class PictureKeys(OwnKeys, FormKeys):
 
 
 class Form(NamedTuple):
-    """The shape to which every picture is converted; calling it reads a picture."""
+    """The shape to which every picture is converted. Calling the form with a file reads the file as such a picture."""
 
     channels: int
     height: int
@@ -76,15 +76,15 @@ class Form(NamedTuple):
     def __call__(self, file: PictureFile) -> Tensor:
         """Read the first picture of a file as (channels, height, width) uint8.
 
-        The picture is turned upright, laid on white where transparent, resized to cover the shape, and cropped to the
-        middle. Of 16 bits the upper 8 are kept.
+        The picture is turned upright as EXIF says, put on a white background if it is transparent, resized to cover the
+        shape, and cropped around its centre. Of 16-bit pixels the upper 8 bits are kept.
 
         Raises:
             Exception: whatever Pillow raises for a bad file.
         """
         with Image.open(file, formats=FORMATS) as image:
             twice = 2 * max(self.height, self.width)
-            image.draft(None, (twice, twice))  # a much larger JPEG is decoded at a smaller size, which is faster
+            image.draft(None, (twice, twice))  # decode a much larger JPEG at a smaller size, which is faster
             ImageOps.exif_transpose(image, in_place=True)
             plain = _on_white(_eight_bits(image)).convert("L" if self.channels == 1 else "RGB")
         size = (self.width, self.height)
@@ -95,7 +95,7 @@ class Form(NamedTuple):
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Convert a grey picture of 16 bits to 8 bits; Pillow would clip the values at 255."""
+    """Convert a grey picture of 16 bits to its upper 8 bits; Pillow would clip the values at 255."""
     if image.mode == "F":
         raise ValueError("its pixels are fractions of no known range; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
@@ -113,7 +113,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 class Names(Sequence[str]):
-    """Names in one array, which data workers share; reference counts would make each of them copy a list of texts."""
+    """Names in one array, which DataLoader workers share.
+
+    A list of texts would be copied into each worker, as reading the texts changes their reference counts.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = np.array([os.fsencode(name) for name in names])
@@ -136,7 +139,7 @@ class PictureReader:
     Args:
         open: returns the file at a position, or the name of the file.
         places: the place of each picture, for messages.
-        form: reads a file.
+        form: the shape of the pictures.
     """
 
     open: Callable[[int], PictureFile]
@@ -164,20 +167,20 @@ def _reason(error: Exception) -> str:
 
 
 class PictureInfo(NamedTuple):
-    """What the header of a file says about its picture."""
+    """The properties of a picture that the header of its file states."""
 
     height: int
     width: int
     is_grey: bool
-    is_deep: bool = False  # more than 8 bits
+    is_deep: bool = False  # a grey picture of more than 8 bits
 
 
 def read_info(file: PictureFile) -> PictureInfo | None:
-    """Read the header of a file; None for a bad file, which is reported when the picture is read."""
+    """Read the header of a file; return None for a bad file, which is reported when its picture is read."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
-            if image.getexif().get(0x0112) in (5, 6, 7, 8):  # orientations that are turned by 90 degrees
+            if image.getexif().get(0x0112) in (5, 6, 7, 8):  # EXIF orientations that swap height and width
                 width, height = height, width
             return PictureInfo(
                 height,
@@ -197,10 +200,13 @@ def _has_grey_palette(image: Image.Image) -> bool:
 def choose_form(
     infos: Iterable[PictureInfo | None], size: int | list[int] | None, mode: Literal["auto", "grey", "color"]
 ) -> tuple[Form, tuple[str, ...]]:
-    """Choose the form of all pictures from the headers of some, with a warning if pictures are resized unasked.
+    """Choose the form of all pictures from the headers of some of them.
 
-    Without ``size`` pictures of one size keep it, and pictures of several sizes become squares; a shorter side of more
-    than ``MAX_PIXELS`` becomes ``MAX_PIXELS``.
+    If ``size`` is None, pictures that all have the same size keep it, and pictures of several sizes become squares. If
+    the shorter side is longer than ``MAX_PIXELS``, it becomes ``MAX_PIXELS``.
+
+    Returns:
+        The form, and a warning if ``size`` is None and pictures will be resized.
     """
     seen = [each for each in infos if each is not None] or [PictureInfo(MAX_PIXELS, MAX_PIXELS, False)]
     grey = mode == "grey" or (mode == "auto" and all(each.is_grey for each in seen))
@@ -231,12 +237,12 @@ def picture_data(
     problems: Problems,
     **keys: Unpack[PictureKeys],
 ) -> Data:
-    """Make a ``Data`` of labelled pictures, held in memory or read when a batch needs them.
+    """Make a ``Data`` of labelled pictures, which are held in memory or read each time a batch needs them.
 
     Args:
         items: the pictures.
         opener: takes items and their places, and returns a picklable function that opens the picture at a position.
-        name: identifies a picture in the fingerprint without reading it.
+        name: returns a text that identifies a picture in the fingerprint without reading the picture.
 
     Raises:
         ConfigError: a split has no samples, or there are bad samples and ``on_error`` is stop.
@@ -291,7 +297,10 @@ def _reader(
     problems: Problems,
     keys: PictureKeys,
 ) -> tuple[PictureReader, tuple[str, ...]]:
-    """Return what reads the pictures in the form of the run or in the one that fits them, as ``choose_form`` does."""
+    """Return the reader of the pictures, and a warning if it resizes them although ``size`` is None.
+
+    Pictures get the form of a finished run, or else the form that ``choose_form`` returns.
+    """
     places = Names(item.place for item in items)
     opened = opener(items, places)
     some = range(0, len(items), -(-len(items) // MAX_MEASURED))
@@ -307,7 +316,7 @@ def _reader(
 
 
 def _read_good(read: PictureReader, images: Tensor | None, problems: Problems) -> list[int]:
-    """Read every picture, into ``images`` if given, and return the positions of those that can be read."""
+    """Read every picture, into ``images`` if it is not None; return the positions of the pictures that can be read."""
 
     def attempt(position: int) -> bool:
         sample = read(position)
@@ -321,7 +330,7 @@ def _read_good(read: PictureReader, images: Tensor | None, problems: Problems) -
 def _measure(train: Split, problems: Problems) -> Normalise:
     try:
         return Normalise.measure(train, chunk=64, most=MAX_MEASURED)
-    except RunError as error:  # a streamed picture that happens to be read now is reported as all bad samples are
+    except RunError as error:  # report a streamed picture, read here for the first time, like other bad samples
         problems.found.append(str(error))
         problems.settle()
         raise

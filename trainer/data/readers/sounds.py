@@ -1,4 +1,4 @@
-"""Sounds in the user's own files: libsndfile reads them as waves of one rate, which make a ``Data``."""
+"""Sounds in the user's own files: read them with libsndfile as waves of one sample rate, and make a ``Data``."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from trainer.data.readers.files import FileSource, Item, OwnKeys, Problems, clas
 from trainer.data.sources import RaggedSource, Source, Split
 from trainer.spec import Spec
 
-MAX_MEASURED = 2000  # samples that the normalisation is measured on
+MAX_MEASURED = 2000  # maximum number of sounds on which the normalisation is measured
 
 Opener = Callable[[Sequence[Item]], Callable[[int], SoundFile]]
 
 
 class WaveKeys(TypedDict):
-    """The keys that say to which rate and length waves are converted, and which features a model reads."""
+    """The keys that determine the sample rate and length of waves, and the features that a model reads."""
 
     sample_rate: Annotated[int, Meta(ge=1000, le=384_000)] | None
     max_seconds: PositiveFloat | None
@@ -67,10 +67,10 @@ def sound_data(
     problems: Problems,
     **keys: Unpack[SoundKeys],
 ) -> Data:
-    """Make a ``Data`` of labelled sounds: the mean of their channels, all resampled to one rate.
+    """Make a ``Data`` of labelled sounds. Their channels are averaged, and all are resampled to one sample rate.
 
-    Every file is read once at the start, so that bad files are found before training, and samples in memory and
-    streamed samples are the same. Streamed samples are read again for each batch.
+    Every file is read once at the start, so that bad files are found before training, and so that streamed samples are
+    the same as samples in memory. Streamed samples are read again for each batch.
 
     Args:
         files: the sounds.
@@ -84,7 +84,7 @@ def sound_data(
     need_libraries(dataset)
     headed = _read_headers(files, opener, problems)
     if not headed:
-        classify(headed, options, problems)  # raises, with the reasons
+        classify(headed, options, problems)  # raises ConfigError with the reasons
     rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(headed)
     features, augment_waves, augment_features = _features(rate, keys)
     most = None if keys["max_seconds"] is None else max(1, round(keys["max_seconds"] * rate))
@@ -131,19 +131,19 @@ def need_libraries(dataset: str) -> None:
 
 
 class _Headed(NamedTuple):
-    """The content of an item whose header has been read."""
+    """The content of an item after its header has been read."""
 
-    file: Item  # as it was found
+    file: Item  # the item before its header was read
     header: Header
 
 
 class _Sound(NamedTuple):
-    """The content of an item that has been read."""
+    """The content of an item after its sound has been read."""
 
-    file: Item  # as it was found
-    length: int  # samples
+    file: Item  # the item before its header was read
+    length: int  # number of samples
     digest: bytes  # SHA-256 of the samples
-    wave: Tensor | None  # (samples,), if waves are kept in memory
+    wave: Tensor | None  # (samples,); None if waves are not kept in memory
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class _Waves:
 
     @classmethod
     def of(cls, items: Sequence[Item], opener: Opener, rate: int, most: int | None, fine: bool) -> _Waves:
-        """Return the reader of items whose content is a ``_Headed`` or a ``_Sound``."""
+        """Make a reader of items whose content is a ``_Headed`` or a ``_Sound``."""
         opened = opener([item.content.file for item in items])
         return cls(opened, [item.place for item in items], rate, most, fine)
 
@@ -180,17 +180,17 @@ def _read_headers(files: Sequence[Item], opener: Opener, problems: Problems) -> 
 
 
 def _usual_rate(headed: Sequence[Item]) -> int:
-    """Return the sample rate of most files of train; of two that are equally frequent the higher one."""
+    """Return the most frequent sample rate of train; of equally frequent ones, the highest."""
     train = [item for item in headed if item.split in ("", "train")] or headed
     counts: Counter[int] = Counter(item.content.header.rate for item in train)
     return max(counts, key=lambda rate: (counts[rate], rate))
 
 
 def _features(rate: int, keys: SoundKeys) -> tuple[LogMel | RawSteps, AugmentWaves | None, AugmentBands | None]:
-    """Return the features, and the augmentations of waves and of features.
+    """Return the features, the augmentation of waves, and the augmentation of features.
 
     Raises:
-        ConfigError: ``hop`` or ``window`` is shorter than a sample, or raw waves are to be masked.
+        ConfigError: ``hop`` or ``window`` is shorter than a sample, or ``augment`` would mask raw waves.
     """
     hop, window = _samples("hop", keys["hop"], rate), _samples("window", keys["window"], rate)
     features = make_features(keys["features"], sample_rate=rate, hop=hop, window=window, bands=keys["bands"])
@@ -211,14 +211,14 @@ def _samples(key: str, milliseconds: float, rate: int) -> int:
 
 
 def _num_bytes(headed: Sequence[Item], rate: int, most: int | None, *, fine: bool) -> int:
-    """Return about how many bytes of memory all waves take."""
+    """Return the approximate size of all waves in memory, in bytes."""
     headers: list[Header] = [item.content.header for item in headed]
     lengths = [-(-header.frames * rate // header.rate) for header in headers]
     return sum(length if most is None else min(length, most) for length in lengths) * (4 if fine else 2)
 
 
 def _read(headed: Sequence[Item], waves: _Waves, problems: Problems, *, keep: bool) -> list[Item]:
-    """Return the items that can be read, each with a ``_Sound`` as content."""
+    """Read all sounds; return the items that can be read, each with a ``_Sound`` as content."""
 
     def sound(position: int) -> _Sound:
         wave, file = waves(position), headed[position].content.file
@@ -253,7 +253,7 @@ def _spec(
 
 
 def _normalise(train: Split, longest: int, features: Features) -> Normalise:
-    """Measure each band of spectrograms, or all samples of raw waves together."""
+    """Measure the normalisation: of each band of spectrograms, or of all samples of raw waves together."""
     raw = isinstance(features, RawSteps)
     return Normalise.measure(
         train,
@@ -265,7 +265,7 @@ def _normalise(train: Split, longest: int, features: Features) -> Normalise:
 
 
 def _fingerprint(sounds: Sequence[Item], *settings: object) -> str:
-    """Return a SHA-256 of every wave; streamed waves cannot be read again in reasonable time."""
+    """Return a SHA-256 of the digests of all waves, as it would take too long to read streamed waves again."""
     digest = hashlib.sha256(repr(settings).encode())
     for sound in sounds:
         digest.update(sound.content.digest)

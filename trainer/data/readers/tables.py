@@ -1,4 +1,4 @@
-"""Tables of numbers in CSV and TSV files: the layout of a file, its columns, and faults in its rows."""
+"""Tables of numbers in CSV and TSV files: detect the layout of a file, read its columns, and find bad rows."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 
 ColumnKey = str | int  # a column by its name, or by its number from 0
-DELIMITERS = "\t;|, "  # the first one that splits the first lines into equal numbers of columns is used
+DELIMITERS = "\t;|, "  # in the order in which ``_delimiter`` tries them
 WORDS = {"tab": "\t", "\\t": "\t", "space": " "}
-MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # cells that stand for a missing number
-LOOKED_AT = 100  # rows that show the layout of a file
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # cells that mean a missing number
+LOOKED_AT = 100  # rows from which the layout of a file is detected
 CHUNK = 8192  # lines that are read at a time
-MAX_LETTERS = 64  # of a text that numpy reads
-MAX_LISTED = 30  # columns in a message
-ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, as errors="surrogateescape" escapes them
+MAX_LETTERS = 64  # numpy may have cut off a text of this length, which the csv module then reads
+MAX_LISTED = 30  # maximum number of columns that a message lists
+ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, escaped by errors="surrogateescape"
 
 
 class Layout(NamedTuple):
-    """How a file is written.
+    """The layout of a table in a file.
 
     Args:
-        file, encoding, delimiter: of the table.
-        header: the first line names the columns.
-        names: of the columns; their numbers without a header.
-        counts_rows: the first column has no name and counts the rows from 0, as pandas writes an index.
+        header: whether the first line names the columns.
+        names: the names of the columns; a column without a name has its number, from 0.
+        counts_rows: whether the first column has no name and counts the rows from 0, like an index that pandas writes.
         first: the first rows below the header, which show the types of the columns.
     """
 
@@ -69,25 +68,26 @@ class Layout(NamedTuple):
         )
 
     def holds_text(self, column: int) -> bool:
-        """Return whether most of the first cells of a column are neither numbers nor missing."""
+        """Return whether most cells of a column in the first rows, apart from missing ones, are not numbers."""
         cells = [row[column] for row in self.first if len(row) == len(self.names)]
         present = [cell for cell in cells if not _is_missing(cell)]
         return sum(not _is_number(cell) for cell in present) * 2 > len(present)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return ``a, b, c``, shortened where there are many names."""
+    """Return the names as one text, ``a, b, c``, which is shortened if there are many."""
     more = f", … ({len(names)} in all)" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more
 
 
 def read_layout(file: Path, delimiter: str | None, header: bool | Literal["auto"], encoding: str) -> Layout:
-    """Return how a file is written; the first lines decide what is None or ``auto``.
+    """Return the layout of a file; detect a ``delimiter`` of None and a ``header`` of auto from the first lines.
 
-    The first line is a header if it has a text above a number, or no number at all.
+    The first line is detected as a header if it has a text above a number, or if it has no number at all.
 
     Raises:
-        ConfigError: the file is not a text file, has no rows, or has two columns of one name.
+        ConfigError: the file cannot be read as text, has no rows, or has two columns with the same name; or the
+            delimiter is not one character.
     """
     with _opened(file, encoding) as lines:
         some = list(islice((line for line in lines if line.strip()), LOOKED_AT + 1))
@@ -126,11 +126,11 @@ class ParsedTable:
 
     Args:
         file: the file.
-        lines: (rows,) int64, the line at which each row begins.
-        numbers: (rows, columns) float32; NaN where a number is missing or wrong.
-        texts: (columns, rows) int64, the number of each text among the different texts of its column; -1 if the row
-            has no text there.
-        faults: the first reason why a row cannot be used, by row.
+        lines: (rows,) int64, the number of the line at which each row begins.
+        numbers: (rows, columns) float32; not finite where a number is missing or wrong.
+        texts: (columns, rows) int64, the code of each text: its number among the different texts of its column; -1 if
+            the text is missing or wrong.
+        faults: the first reason why a row cannot be used, by the number of the row.
     """
 
     file: Path
@@ -146,10 +146,10 @@ def read_table(
     """Read columns of a file.
 
     Args:
-        layout: of the file.
+        layout: the layout of the file.
         numbers: the columns of numbers.
-        texts: the columns of texts, each with the number of every text seen so far; new texts are added.
-        missing: numbers may be missing.
+        texts: the columns of texts, each with the code of every text seen so far; new texts are added.
+        missing: accept rows in which numbers are missing.
 
     Raises:
         ConfigError: the file is not a table, or not in its encoding.
@@ -161,7 +161,7 @@ def read_table(
             chunk = _Chunk(layout, lines, line, numbers, texts, skip=int(layout.header and line == 1))
             try:
                 parts.append(chunk.read_fast())
-            except ValueError:  # something is wrong, or only unusual
+            except ValueError:  # a line is bad, or too unusual for numpy
                 parts.append(chunk.read_exactly(missing=missing))
             line += len(lines)
     count = 0
@@ -182,14 +182,14 @@ def read_table(
 
 @dataclass
 class _Chunk:
-    """Some lines of a file.
+    """Consecutive lines of a file.
 
     Args:
-        layout: of the file.
-        lines: the lines of whole rows.
+        layout: the layout of the file.
+        lines: the lines, which contain whole rows.
         start: the number of the first line.
         numbers, texts: as in ``read_table``.
-        skip: number of header rows.
+        skip: the number of header rows among the lines.
     """
 
     layout: Layout
@@ -203,7 +203,7 @@ class _Chunk:
         """Read the lines with numpy, about three times as fast as ``read_exactly``.
 
         Raises:
-            ValueError: a line is not a row of finite numbers and of texts that are not too long.
+            ValueError: a line is not a row of finite numbers and of texts shorter than ``MAX_LETTERS``.
         """
         if len(self.lines) == self.skip or self.lines[-1].isspace():
             raise ValueError("no row, or a line is blank")
@@ -233,7 +233,7 @@ class _Chunk:
         return ParsedTable(self.layout.file, places, block, self._encode(found), {})
 
     def read_exactly(self, *, missing: bool) -> ParsedTable:
-        """Read the lines with Python's csv module, and note why rows cannot be used."""
+        """Read the lines with Python's csv module, and record why bad rows cannot be used."""
         layout, width = self.layout, len(self.layout.names)
         rows = list(_rows(layout.file, self.lines, layout.delimiter, self.start))[self.skip :]
         faults: dict[int, str] = {}
@@ -261,7 +261,7 @@ class _Chunk:
         return ParsedTable(layout.file, np.array([line for line, _ in rows], dtype=np.int64), block, codes, faults)
 
     def _encode(self, found: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-        """Return the numbers of the texts, (texts, rows); new texts get the next numbers."""
+        """Return the codes of the texts, (columns, rows) int64; each new text gets the next code."""
         codes = [
             [known.setdefault(cell.strip(), len(known)) for cell in cells]
             for (_, known), cells in zip(self.texts, found, strict=True)
@@ -270,7 +270,7 @@ class _Chunk:
 
 
 def _chunks(file: TextIO) -> Iterator[list[str]]:
-    """Yield the lines of a file in chunks that do not cut a cell in quotes."""
+    """Yield the lines of a file in chunks, without splitting a cell in quotes between two chunks."""
     while lines := list(islice(file, CHUNK)):
         quotes = "".join(lines).count('"')
         while quotes % 2 and (line := next(file, "")):
@@ -281,7 +281,7 @@ def _chunks(file: TextIO) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
-    """Open a file as text, with bytes outside the encoding escaped and without the byte order mark."""
+    """Open a file as text; drop the byte order mark of UTF-8, and escape bytes outside the encoding."""
     name = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     if file.is_dir():
         raise ConfigError(f"dataset.path: {file}: is a folder; must be a file, or {{train: …, test: …}}")
@@ -297,8 +297,8 @@ def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
 
 
 def _rows(file: Path, lines: Iterable[str], delimiter: str, start: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """Yield every row that is not blank, with the line at which it begins; the first line is number ``start``."""
-    if delimiter == " ":  # any number of spaces
+    """Yield the cells of every row that is not blank, and the number of its first line, counted from ``start``."""
+    if delimiter == " ":  # any number of spaces separates two columns
         lines = (line.strip() for line in lines)
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
@@ -313,7 +313,7 @@ def _rows(file: Path, lines: Iterable[str], delimiter: str, start: int = 1) -> I
 
 
 def _delimiter(lines: list[str]) -> str:
-    """Return the delimiter that splits the first lines evenly; a comma for a table of one column."""
+    """Return the first delimiter that splits most lines into equally many columns; a comma if there is one column."""
     for delimiter in DELIMITERS:
         widths = [len(cells) for _, cells in _rows(Path(), lines[:LOOKED_AT], delimiter)]
         if widths and widths[0] > 1 and widths.count(widths[0]) * 2 > len(widths):
@@ -339,7 +339,7 @@ def _is_number(cell: str) -> bool:
 
 
 def to_float(cell: str) -> float:
-    """Return the number in a cell, or NaN; digits with _ between them, which Python reads as a number, are a name."""
+    """Return the number in a cell, or NaN. Digits with _ between them, which Python accepts, are no number here."""
     try:
         return np.nan if "_" in cell else float(cell)
     except ValueError:
@@ -361,7 +361,7 @@ def _as_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _fault(cell: str, *, missing: bool) -> str | None:
-    """Return why a cell is not a finite number, or None for a number that may be missing."""
+    """Return why a cell is not a finite number; None if the number is missing and ``missing`` allows that."""
     if missing and _is_missing(cell):
         return None
     if not cell.strip():

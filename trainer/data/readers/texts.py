@@ -1,4 +1,4 @@
-"""Texts in files: the columns of a table, the lines of ``<class>.txt``, or the documents of class folders."""
+"""Texts in files: in the columns of a table, the lines of ``<class>.txt``, or the files of class folders."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 DOCUMENT = ".txt"
 SUFFIXES = (DOCUMENT, *DELIMITERS, *JSON_LINES)
-# The usual names of columns, for those that no key names; the first one that a table has counts.
+# The usual names of columns. Where no key names a column, the first of these names that a table has is used.
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
 LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
-ABOUT = ("readme", "license", "licence", "changelog", "notes", "about")  # files that are not classes
-LOOKED_AT = 100  # rows that tell texts from labels
+ABOUT = ("readme", "license", "licence", "changelog", "notes", "about")  # names of files that are not classes
+LOOKED_AT = 100  # rows from which the columns of texts and labels are detected
 
 
 class TextColumns(NamedTuple):
@@ -41,7 +41,7 @@ class TextColumns(NamedTuple):
         return [self.input] if isinstance(self.input, str | int) else self.input or []
 
     def has_table(self, file: Path) -> bool:
-        """Return whether a file is read as a table; with ``dataset.delimiter`` every file is."""
+        """Return whether a file is read as a table; if ``dataset.delimiter`` is set, every file is."""
         return file.suffix.lower() in (*DELIMITERS, *JSON_LINES) or self.delimiter is not None
 
 
@@ -52,7 +52,7 @@ def find_texts(dataset: str, path: Any, columns: TextColumns, encoding: str, pro
     """Yield every labelled text of the files and folders that ``dataset.path`` names.
 
     Raises:
-        ConfigError: nothing of a known format is there, or a column is missing.
+        ConfigError: a path or a column is missing, or a path has no texts in a known format.
     """
     try:
         codecs.lookup(encoding)
@@ -84,7 +84,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _folder(dataset: str, split: str, folder: Path, encoding: str, problems: Problems) -> Iterator[Item]:
-    """Yield the texts of a folder of ``<class>.txt`` or of class folders; the latter win where both are there."""
+    """Yield the texts of a folder: of its class folders if they hold texts, else of its files ``<class>.txt``."""
     files = [file for file in _files_in(folder) if file.suffix == DOCUMENT]
     classes = [file for file in files if file.stem.lower() not in ABOUT]
     has_documents = any(True for each in folders_in(folder) for _ in each.glob(f"*{DOCUMENT}"))
@@ -172,7 +172,7 @@ def _labelled_rows(
 
 
 def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], label: int) -> bool:
-    """Return whether the first line names the columns: its label occurs in no other line, while theirs repeat."""
+    """Return whether the first line is a header: no other line has its label, while the other labels repeat."""
     labels = [cells[label] for cells in rows if len(cells) == len(first)]
     return first[label] not in labels and len({*labels}) * 2 <= len(labels)
 
@@ -180,7 +180,7 @@ def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], label: int) 
 def _choose(
     file: Path, columns: TextColumns, names: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool
 ) -> tuple[list[str], str]:
-    """Return the names of the text columns and of the label column; those that no key names are guessed.
+    """Return the names of the text columns and of the label column; guess the columns that no key names.
 
     Raises:
         ConfigError: a column does not exist, or cannot be guessed.
@@ -206,7 +206,7 @@ def _choose(
     if not texts:
         texts = [by_name[name] for name in TEXT_NAMES if name in by_name and by_name[name] != target][:1]
     others = [name for name in names if name != target and name not in texts]
-    if not texts and target is None and len(names) == 2:  # the longer cells are the texts
+    if not texts and target is None and len(names) == 2:  # the column with the longer cells holds the texts
         length = [sum(len(row[at]) for row in rows if len(row) == 2) for at in (0, 1)]
         texts = [names[length.index(max(length))]]
         others = [name for name in names if name not in texts]
@@ -229,14 +229,14 @@ def _choose(
 def texts_without_labels(
     file: Path, name: str, columns: TextColumns, encoding: str, *, whole: bool
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield the place of each text in a file, the text, and the reason why it cannot be used, which may be empty.
+    """Yield the place of each text in a file, the text, and the reason why it cannot be used; empty for a good text.
 
     Args:
         file: a table, a file of JSON lines, or a text file.
         name: the file as the user named it.
-        columns: those of the training data.
-        encoding: of the file.
-        whole: a text file is one text; else each of its lines is a text.
+        columns: the columns of the training data.
+        encoding: the encoding of the file.
+        whole: read a text file as one text; otherwise each of its lines is a text.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -262,7 +262,7 @@ def _rows_without_labels(file: Path, columns: TextColumns, encoding: str) -> Ite
         table = _csv_rows(file, columns, encoding)
         names = [cell.strip() for cell in table[0].cells] if table else []
         header = columns.header
-        if header == "auto":  # a name that was asked for in training may be missing in this table
+        if header == "auto":  # unlike in training, a column that a key names may be missing
             header = _has_usual_name(names) or any(key in names for key in (*columns.inputs, columns.target))
         if not header:
             names = [str(number) for number in range(len(names))]
@@ -283,7 +283,7 @@ def _rows_without_labels(file: Path, columns: TextColumns, encoding: str) -> Ite
 
 
 def _known_columns(columns: TextColumns, names: Sequence[str]) -> list[str]:
-    """Return the text columns that ``dataset.input`` names, else the usual one; none where a column is missing."""
+    """Return the text columns that ``dataset.input`` names, or else the one with a usual name; empty if not found."""
     if columns.inputs:
         found = [names[key] if isinstance(key, int) and 0 <= key < len(names) else key for key in columns.inputs]
         return [str(name) for name in found] if all(name in names for name in found) else []
@@ -295,7 +295,7 @@ def _known_columns(columns: TextColumns, names: Sequence[str]) -> list[str]:
 
 
 class _CsvRow(NamedTuple):
-    """A row of a table; a cell in quotes may go over several lines."""
+    """A row of a table; it may span several lines, as a cell in quotes may."""
 
     first_line: int
     last_line: int
@@ -303,7 +303,7 @@ class _CsvRow(NamedTuple):
 
 
 def _csv_rows(file: Path, columns: TextColumns, encoding: str) -> list[_CsvRow]:
-    """Return the rows of a table that are not blank."""
+    """Return the rows of a CSV or TSV file, without blank rows."""
     delimiter = columns.delimiter or DELIMITERS[file.suffix.lower()]
     csv.field_size_limit(sys.maxsize)
     # Quotes are ordinary characters in tab-separated values (IANA text/tab-separated-values).
@@ -319,7 +319,7 @@ def _csv_rows(file: Path, columns: TextColumns, encoding: str) -> list[_CsvRow]:
 
 
 def _json_objects(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Yield the place of each line of JSON, its values as texts, and the reason why it is not an object."""
+    """Yield the place of each line of a JSON lines file, its values as texts, and why it is bad, if it is."""
     for number, line in enumerate(_lines(file, encoding), 1):
         if not line.strip():
             continue
@@ -348,14 +348,14 @@ def _lines(file: Path, encoding: str) -> list[str]:
 
 
 def read_text(file: Path, encoding: str) -> str:
-    """Return the text of a file; a byte outside the encoding is escaped, so that its line can be named.
+    """Return the text of a file; escape bytes outside the encoding, so that a message can name their line.
 
     Raises:
         ConfigError: the file cannot be read.
     """
     try:
         content = file.read_bytes().decode(encoding, errors="surrogateescape")
-    except (UnicodeError, LookupError):  # some encodings, such as utf-16, cannot escape
+    except (UnicodeError, LookupError):  # some encodings, such as utf-16, do not support surrogateescape
         content = file.read_bytes().decode(encoding, errors="replace")
     except OSError as error:
         raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
@@ -363,7 +363,7 @@ def read_text(file: Path, encoding: str) -> str:
 
 
 def _fault(text: str, encoding: str) -> str:
-    """Return the reason why a text cannot be used; empty for a good text."""
+    """Return why a text cannot be used; empty for a good text."""
     wrong = ESCAPED.search(text)
     if wrong is None:
         return "" if text.strip() else "no text"

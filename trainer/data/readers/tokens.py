@@ -1,4 +1,4 @@
-"""Tokens of texts: how a text is split into tokens, and the vocabulary of the training texts."""
+"""Tokens of texts: split texts into tokens, and choose the vocabulary of the training texts."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from trainer.spec import Spec
 PADDING, UNKNOWN = 0, 1
 NAMES = ("<padding>", "<unknown>")
 WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
-MAX_UNKNOWN = 0.3  # share of the tokens of train that may be unknown without a warning
-CHUNK = 1 << 20  # tokens between two writes to the disk
+MAX_UNKNOWN = 0.3  # largest share of unknown tokens in train that causes no warning
+CHUNK = 1 << 20  # tokens that are written to disk, or renumbered, at a time
 
 
 class TokenKeys(TypedDict):
-    """The keys that say how texts are split into tokens."""
+    """The keys that determine how texts are split into tokens and how the vocabulary is chosen."""
 
     tokens: Literal["words", "characters"]
     lowercase: bool
@@ -57,9 +57,9 @@ class Tokenizer:
     """Splits a text into words and punctuation marks, or into characters.
 
     Args:
-        tokens: the kind of tokens.
-        lowercase: the text is lowercased first.
-        max_length: longer texts are cut off; None keeps all tokens.
+        tokens: the kind of tokens; words include punctuation marks.
+        lowercase: convert the text to lower case first.
+        max_length: keep at most this many tokens of a text, from its beginning; None keeps all.
     """
 
     tokens: Literal["words", "characters"]
@@ -68,12 +68,15 @@ class Tokenizer:
 
     @classmethod
     def from_preprocessing(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
-        """Return the tokenizer of a finished run, which cuts texts that are longer than the longest one of the run."""
+        """Return the tokenizer of a finished run.
+
+        If the run has no ``max_length``, texts are cut off at the length of the longest text in its data set.
+        """
         longest = preprocessing["shape"][0]
         return cls(preprocessing["tokens"], preprocessing["lowercase"], preprocessing["max_length"] or longest)
 
     def __call__(self, text: str) -> list[str]:
-        """Return at least one and at most ``max_length`` tokens; a blank text has one token, a space."""
+        """Return at least one and at most ``max_length`` tokens; a text without tokens has one token, a space."""
         text = text.lower() if self.lowercase else text
         found = list(text) if self.tokens == "characters" else WORDS.findall(text)
         return found[: self.max_length] or [" "]
@@ -81,12 +84,12 @@ class Tokenizer:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Texts as token numbers, which count the tokens in the order in which they were first seen.
+    """Texts as token numbers. Until ``renumber`` is called, tokens are numbered in the order of their first occurrence.
 
     Args:
         numbers: (tokens of all texts,) int32.
         lengths: (texts,) int64, each at least 1.
-        tokens: the token of each number.
+        tokens: the token of each number, before ``renumber``.
     """
 
     numbers: np.ndarray
@@ -101,16 +104,16 @@ class EncodedTexts:
         return EncodedTexts(torch.cat(kept).numpy(), self.lengths.index_select(0, which), self.tokens)
 
     def choose_vocabulary(self, train: Tensor, *, most: int, min_count: int) -> tuple[list[str], float]:
-        """Choose the most frequent tokens of the training texts, and make the numbers those of this vocabulary.
+        """Choose the most frequent tokens of the training texts as the vocabulary, and renumber the texts in place.
 
         Args:
             train: (texts,) bool, true for the training texts.
-            most: the largest number of tokens, without padding and the unknown token.
-            min_count: rarer tokens become unknown, so that the unknown token occurs in training.
+            most: the maximum size of the vocabulary, without padding and the unknown token.
+            min_count: tokens that occur less often become unknown, so that the unknown token occurs in training.
 
         Returns:
-            the token of each number, 0 being padding and 1 the unknown token, and the share of unknown tokens in the
-            training texts.
+            The vocabulary, which is the token of each number (0 is padding, 1 the unknown token), and the share of
+            unknown tokens in the training texts.
         """
         seen = np.repeat(train.numpy(), self.lengths.numpy())
         counts = np.bincount(self.numbers[seen], minlength=len(self.tokens))
@@ -122,7 +125,7 @@ class EncodedTexts:
         return vocabulary, unknown
 
     def renumber(self, vocabulary: list[str]) -> None:
-        """Make the numbers those of a vocabulary, in place; tokens outside the vocabulary become unknown."""
+        """Replace the token numbers, in place, by those of a vocabulary; tokens that are not in it become unknown."""
         numbers = {token: number for number, token in enumerate(vocabulary) if number >= len(NAMES)}
         table = np.array([numbers.get(token, UNKNOWN) for token in self.tokens], dtype=np.int32)
         for start in range(0, len(self.numbers), CHUNK):  # in chunks, as the numbers may be a memory map
@@ -136,10 +139,10 @@ def token_data(
     """Make a ``Data`` of labelled texts.
 
     Args:
-        found: the texts, each the content of an item; they are read once and not kept.
+        found: items with a text as content; they are iterated over once, and the texts are not kept.
 
     Raises:
-        ConfigError: there are bad samples and ``on_error`` is stop, or nothing is left of a split.
+        ConfigError: as ``classify``, or a split would have no samples.
     """
     dataset, known = problems.dataset, options.preprocessing
     if known is None:
@@ -189,7 +192,7 @@ def token_data(
 
 
 def _encode_items(found: Iterable[Item], tokenizer: Tokenizer, *, in_memory: bool) -> tuple[list[Item], EncodedTexts]:
-    """Return the items with the numbers of their texts as content, and the texts."""
+    """Return the encoded texts, and the items, whose content becomes the index of their text."""
     items: list[Item] = []
 
     def texts() -> Iterator[str]:
@@ -202,7 +205,7 @@ def _encode_items(found: Iterable[Item], tokenizer: Tokenizer, *, in_memory: boo
 
 
 def _choose_vocabulary(encoded: EncodedTexts, train: Tensor, problems: Problems, keys: TextKeys) -> list[str]:
-    """Choose the vocabulary of the training texts, and warn if many of their tokens are unknown."""
+    """Choose the vocabulary of the training texts, and warn if too many of their tokens are unknown."""
     counted = torch.zeros(len(encoded.lengths), dtype=torch.bool).index_fill_(0, train, True)
     vocabulary, unknown = encoded.choose_vocabulary(counted, most=keys["vocabulary"], min_count=keys["min_count"])
     if unknown > MAX_UNKNOWN:
@@ -217,9 +220,9 @@ def encode(texts: Iterable[str], tokenize: Callable[[str], list[str]], *, in_mem
     """Number the tokens of all texts, reading each text once.
 
     Args:
-        texts: the texts, of which only the numbers are kept.
+        texts: the texts, of which only the token numbers are kept.
         tokenize: splits a text into at least one token.
-        in_memory: false keeps the numbers in an unnamed temporary file, mapped into memory.
+        in_memory: hold the numbers in memory; otherwise in an unnamed temporary file, as a memory map.
     """
     known: dict[str, int] = {}
     lengths, numbers = array("q"), array("i")
@@ -247,7 +250,7 @@ class TokenDropout:
     probability: float
 
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
-        """Return (batch, steps) tokens and their lengths; padding stays padding."""
+        """Return the (batch, steps) tokens, some of them replaced, and their lengths; padding stays padding."""
         tokens, *lengths = inputs
         dropped = draws.uniform("drop", tokens.shape[1]) < self.probability
         return torch.where(dropped & (tokens != PADDING), UNKNOWN, tokens), *lengths
