@@ -59,13 +59,12 @@ class Checkpoints:
     """The folder ``checkpoints/`` of a run.
 
     Args:
-        folder: the path of the folder, which is created with the first file; its parent must exist.
+        folder: created with the first file; its parent must exist.
         keep: how many of the best checkpoints to keep; if more than one, each is also kept as ``best-<step>.pt``.
         extra: plain data to add to every file, such as the config and the preprocessing.
         on_error: if a file cannot be written, ``stop`` raises an error and ``warn`` logs a warning.
         background: write files in a background thread; ``save`` then only copies the state.
-        sync_first: returns the logger files whose sizes a checkpoint records; they are synced to disk before the
-            checkpoint is written.
+        sync_first: returns the logger files whose sizes a checkpoint records; they are synced to disk first.
     """
 
     def __init__(
@@ -233,10 +232,7 @@ class Checkpoints:
             self._failed(LAST, error)
 
     def _link_best(self, step: int, kept: Collection[str], best: bool) -> None:
-        """Link ``last.pt`` as ``best-<step>.pt`` if ``kept`` has this name, and as ``best.pt`` if ``best``.
-
-        Delete the files ``best-<step>.pt`` that are not in ``kept``.
-        """
+        """Link ``last.pt`` to the names that ``kept`` and ``best`` ask for, and delete all other ``best-<step>.pt``."""
         if _ranked_name(step) in kept:
             self._link(LAST, _ranked_name(step))
         for name in self._ranked():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from types import SimpleNamespace
 
@@ -23,6 +22,8 @@ def keep_freed_memory(wanted: bool) -> bool:
         whether freed memory is kept; always False if the C library is not glibc.
     """
     if wanted != _state.keeps_freed_memory:
+        import ctypes  # not while a command only answers
+
         try:
             library = ctypes.CDLL(None)
             mallopt, _ = library.mallopt, library.gnu_get_libc_version  # only glibc has both

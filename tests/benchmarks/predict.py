@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from trainer.vision import torchvision
+from trainer.data.torchvision_import import torchvision
 
 class Files(Dataset):
     def __init__(self, folder, mean, std):

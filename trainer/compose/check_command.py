@@ -137,7 +137,9 @@ class CommandCheck:
                 is_sweep = multirun or self._file_makes_a_sweep(kept)
                 if is_sweep:
                     from_files = without_wrong_options(composer, self._swept_in_files(kept), problems, multirun=True)
-                    kept = swept = [*{each.key_or_group: each for each in [*from_files, *kept]}.values()]
+                    right = {*map(id, kept)}  # the plugins are checked already, and are words of every run too
+                    typed = [each for each in overrides if id(each) in right or each.key_or_group == "plugins"]
+                    kept = swept = [*{each.key_or_group: each for each in [*from_files, *typed]}.values()]
                 for job in jobs(kept):
                     try:
                         found.append(self._job(job, words if not is_sweep else None))

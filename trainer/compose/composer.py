@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra import version
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -63,6 +64,7 @@ class Composer:
         Plugins.instance()  # registers Hydra's config sources
         _store_sweepers()
         setup_globals()
+        version.setbase("1.3")  # launched jobs stay in the working directory
         self.extra_dir = extra_dir
         self.search_path = search_path = create_config_search_path(
             str(Path(main_dir).absolute() if main_dir else our_dir())

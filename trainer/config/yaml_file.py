@@ -28,6 +28,7 @@ _RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
 _NESTED = re.compile(r"\$\{[^}]*\$\{")
 
 
+@functools.cache
 def config_dir() -> Path:
     """Return the folder ``configs``: inside the installed package, or next to the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
@@ -184,10 +185,9 @@ def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: Yam
     Raises:
         ConfigError: a key is not a string or occurs twice, or a tag is not one of YAML's own and may name code.
     """
-    place = f"{shown(path)}, line {node.start_mark.line + 1}"
     if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        raise ConfigError(f"{place}: {tag} names code, and a config is data")
+        raise ConfigError(f"{_place(node, path)}: {tag} names code, and a config is data")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             full = _add_key(key, parent, path, found)
@@ -201,23 +201,26 @@ def _walk(node: yaml.Node, parent: str, lines: list[str], path: Path, found: Yam
         reasons = refusals(str(node.value))
         if parent.startswith("defaults.") and "${" in str(node.value):
             reasons = ["an interpolation in a defaults list is not allowed"]
-        found.refused += [f"{parent}: {reason} ({place})" for reason in reasons]
+        found.refused += [f"{parent}: {reason} ({_place(node, path)})" for reason in reasons]
 
 
 def _add_key(key: yaml.Node, parent: str, path: Path, found: YamlFile) -> str:
     """Record in ``found`` the line of a key, and a refusal if the key names code; return the dotted key."""
-    line = key.start_mark.line + 1
-    place = f"{shown(path)}, line {line}"
     if not isinstance(key, yaml.ScalarNode) or key.tag.rpartition(":")[2] not in ("str", "merge"):
-        raise ConfigError(f"{place}: invalid YAML: a key must be a string")
+        raise ConfigError(f"{_place(key, path)}: invalid YAML: a key must be a string")
     name = str(key.value)
     full = f"{parent}.{name}" if parent else name
     if full in found.lines and "<<" not in full:
-        raise ConfigError(f"{place}: duplicate key {full}, first in line {found.lines[full]}")
-    found.lines[full] = line
+        raise ConfigError(f"{_place(key, path)}: duplicate key {full}, first in line {found.lines[full]}")
+    found.lines[full] = key.start_mark.line + 1
     if name.startswith("_target_") or name == "custom_search_space":
-        found.refused.append(f"{full}: names code, and a config is data ({place})")
+        found.refused.append(f"{full}: names code, and a config is data ({_place(key, path)})")
     return full
+
+
+def _place(node: yaml.Node, path: Path) -> str:
+    """Return the file and line of a node, for a message: finding the shown path takes time."""
+    return f"{shown(path)}, line {node.start_mark.line + 1}"
 
 
 def _comment(value: yaml.Node, lines: list[str]) -> str:

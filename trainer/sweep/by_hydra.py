@@ -24,7 +24,6 @@ from trainer.config import Job, SweepError
 from trainer.config.yaml_file import config_dir
 from trainer.processes.launch import launch, needs_launch
 from trainer.processes.signals import Stopped
-from trainer.sweep.folder import varied_in
 
 
 def run_hydra(command: Command) -> None:
@@ -53,6 +52,8 @@ def run_hydra(command: Command) -> None:
     with _hydra_raises():
         try:
             _run_hydra(options, command.parser, train, str(config_dir()), "train")
+        except BrokenPipeError:
+            raise
         except Exception as error:
             raise compose_error(error) from error
     if max(codes):
@@ -74,6 +75,8 @@ def _job(config: DictConfig) -> Job:
     job = resolve_job(plain, words)
     if hydra.mode != RunMode.MULTIRUN or job.fixed_run_dir:
         return job
+    from trainer.sweep.folder import varied_in  # not for --cfg and --info, which answer at once
+
     job = job.replace(run_dir=os.path.relpath(hydra.runtime.output_dir))
     return dataclasses.replace(job, fixed_run_dir=True, varied=varied_in(Path(hydra.sweep.dir), job.words))
 
