@@ -165,7 +165,7 @@ class Recorder:
         self._window_samples, self._window_started = 0, time.perf_counter()
 
     def end_epoch(self, train: Mapping[str, float], val: Mapping[str, float], step: int, *, is_best: bool) -> None:
-        """Log the val metrics and the speed of the epoch, and one line about it, which marks the best epoch so far."""
+        """Log the val metrics and the speed of the epoch, and a line about the epoch, marked if it is the best."""
         self.close()
         parts = [f"epoch {self._epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}"]
         parts.append(f"train loss {train['loss']:.4f}")

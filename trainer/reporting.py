@@ -95,7 +95,7 @@ def record_start(engine: Engine, directory: RunDirectory, loggers: Iterable[Logg
 
 
 def resume_notes(engine: Engine, found: FoundCheckpoint) -> list[str]:
-    """Return one line for each difference from the run before the resume: length of the schedule, world size."""
+    """Return a line if the length of the schedule, and one if the world size, differs from before the resume."""
     settings, parts, notes = engine.settings, engine.parts, []
     step, before = found.state["step"], found.state["total_steps"]
     schedule: Scheduler = build(SCHEDULERS, settings.scheduler, Horizon(before, len(parts.loaders.train)))

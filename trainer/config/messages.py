@@ -129,7 +129,7 @@ def from_where(origin: str) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """Return a value as messages show it: null, true and false as in YAML, cut off after 100 characters."""
+    """Return a value as text of at most 100 characters; None, True and False are null, true and false as in YAML."""
     text = (
         {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
     )

@@ -51,7 +51,7 @@ def read_header(file: SoundFile, place: str = "") -> Header:
 
     Args:
         file: a file in any format that libsndfile reads.
-        place: the name of the file in error messages, if ``file`` is its content.
+        place: the file name for error messages, where ``file`` holds the content of a file and not its path.
 
     Raises:
         RunError: the file cannot be read as a sound, has no samples, or is a truncated wav file.
@@ -108,7 +108,7 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
         rate: the sample rate of the result in Hz.
         most: the maximum number of samples of the result; longer waves are truncated. None keeps all samples.
         fine: return float32 instead of int16.
-        place: the name of the file in error messages, if ``file`` is its content.
+        place: the file name for error messages, where ``file`` holds the content of a file and not its path.
 
     Returns:
         (samples,) float32 with a full scale of 1 if ``fine``, else int16.

@@ -112,7 +112,7 @@ def valid_steps(lengths: Tensor, steps: int) -> Tensor:
 
 
 def keep(values: Tensor, valid: Tensor, axis: int = 1) -> Tensor:
-    """Set the steps that are padding to zero.
+    """Keep the values of valid steps, and set those of padding to zero.
 
     Args:
         values: (batch, …, steps, …).

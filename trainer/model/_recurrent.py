@@ -135,7 +135,7 @@ def run_layers(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -
 
 
 def make_cells(layer: nn.RNNBase, make: Callable[[Sequence[Tensor], bool], Cell]) -> list[list[Cell]]:
-    """Return the cells of a torch module for ``run_layers``; ``make`` is called with the weights and ``backwards``."""
+    """Return the cells of a torch module: ``make(weights, backwards)``, ``backwards`` in the reverse direction."""
     weights = layer.all_weights
     if not layer.bidirectional:
         return [[make(each, False)] for each in weights]

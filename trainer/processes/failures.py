@@ -49,7 +49,8 @@ def told_failure(job: Store, error: Exception) -> RunError | None:
 
     Args:
         job: the store of the job.
-        error: the error in this process; if ``is_lost(error)``, wait up to a quarter of ``PATIENCE`` for a report.
+        error: the error in this process. If the error only says that another process is lost, wait up to
+            ``PATIENCE / 4`` seconds for the report of that process.
     """
     if is_lost(error):
         with contextlib.suppress(LostError):

@@ -1,7 +1,7 @@
 """The registry of learning-rate schedules: ``component(horizon, *, keys)`` returns a ``Scheduler``.
 
-A scheduler multiplies the initial learning rate of the optimizer by a factor. The factor of a ``Schedule`` is a pure
-function of the step, so a checkpoint needs no state; only ``plateau`` observes a metric and has a state.
+A scheduler multiplies the initial learning rate of the optimizer by a factor. In a ``Schedule`` the factor depends only
+on the step, so that nothing has to be saved in a checkpoint. Only ``plateau`` has a state, as it observes a metric.
 """
 
 from __future__ import annotations

@@ -218,7 +218,8 @@ def varied_in(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
 def finished_run(job: SweepJob) -> Run | None:
     """Return the run of a job if there is nothing left to train, else None.
 
-    Nothing is left if the run finished or was pruned, and the job changes neither ``LENGTH`` nor other training keys.
+    Nothing is left if the run finished or was pruned, and the job has the same training keys as the run, ``LENGTH``
+    (how long to train) included.
     """
     if not is_run(job.folder):
         return None

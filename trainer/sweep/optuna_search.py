@@ -39,7 +39,7 @@ class OptunaSearch:
     Args:
         space: the search space of each key.
         fixed: overrides that all runs share.
-        first: settings of any run of the search.
+        first: the settings of one run, for what all runs of the search share.
         folder: the folder of the sweep.
         job_of: returns the checked job for the overrides of a run.
         subdir: the user's pattern for names of run directories, with ``folder.NUMBER``; None for the default names.
@@ -251,7 +251,7 @@ def find_objectives(first: Settings, keys: SearchKeys) -> dict[str, Direction]:
     """Return the objectives of a search, each with its direction.
 
     Args:
-        first: settings of any run of the search.
+        first: the settings of one run, for what all runs of the search share.
         keys: the keys of ``hydra.sweeper``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Export a trained model to a file, and keep the file only if its runtime computes the same scores as the model."""
+"""Export a trained model to a file, and keep the file only if the runtime of its format computes the model's scores."""
 
 from __future__ import annotations
 

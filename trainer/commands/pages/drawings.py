@@ -37,7 +37,7 @@ def draw_picture(picture: Image.Image, style: str) -> Markup:
 
     Args:
         picture: a picture of any size.
-        style: the class in the style sheet: small, large, sound or an empty string.
+        style: the class in the style sheet: ``"small"``, ``"large"``, ``"sound"``, or ``""`` for none.
     """
     with io.BytesIO() as file:
         picture.save(file, "PNG", optimize=True)

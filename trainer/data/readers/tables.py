@@ -233,7 +233,7 @@ class _Chunk:
         return ParsedTable(self.layout.file, places, block, self._encode(found), {})
 
     def read_exactly(self, *, missing: bool) -> ParsedTable:
-        """Read the lines with Python's csv module, and record why bad rows cannot be used."""
+        """Parse the lines with Python's csv module, which is slow but exact, and record the reason for each bad row."""
         layout, width = self.layout, len(self.layout.names)
         rows = list(_rows(layout.file, self.lines, layout.delimiter, self.start))[self.skip :]
         faults: dict[int, str] = {}
