@@ -103,11 +103,10 @@ def serve(cores: str) -> int:
     os.dup2(2, 1)
     import torch
 
-    from trainer import runner
+    import trainer.runner  # noqa: F401  # while the process waits for its first job
 
     def train(plain: dict[str, Any]) -> dict[str, Any]:
-        job = job_with_plugins(plain)
-        return launch(job) if needs_launch(job.settings) else runner.run(job).summary
+        return train_job(job_with_plugins(plain))
 
     folder, threads = Path.cwd(), torch.get_num_threads()
     while (job := jobs.next()) is not None:
@@ -183,6 +182,15 @@ class _Jobs:
                 self._waiting.put(None)
                 return
         os._exit(1)  # the command has died, or does not wait for the current job
+
+
+def train_job(job: Job) -> dict[str, Any]:
+    """Train a job, in processes of its own if its device needs several, and return the summary of the run."""
+    if needs_launch(job.settings):
+        return launch(job)
+    from trainer.runner import run
+
+    return run(job).summary
 
 
 def job_with_plugins(plain: Mapping[str, Any]) -> Job:

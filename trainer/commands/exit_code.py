@@ -27,7 +27,6 @@ class ExitCode:
     def __init__(self) -> None:
         self.value = 0
         self._interrupts = Interrupts()
-        self._world = None
 
     def __enter__(self) -> ExitCode:
         wait_with_garbage()

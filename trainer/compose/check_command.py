@@ -39,7 +39,7 @@ class Checked:
             to contain every value of every key once.
         is_sweep: whether the command is a sweep.
         overrides: for a sweep, its overrides with all values of each key; those from files come first. Otherwise empty.
-        hydra: the part ``hydra`` of the config as plain containers, with the overrides applied.
+        hydra: of a sweep, the part ``hydra`` of the config as plain containers, with the overrides applied.
         sweep_dir: the folder of the sweep; the working directory if the command is not a sweep.
         config_dir: the value of ``--config-dir``.
         check: the check that produced this result; composes further jobs of the sweep.
@@ -153,9 +153,11 @@ class CommandCheck:
         problems += self._cannot_resume(found, is_sweep)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        whole = self._config_of_last_job()
-        sweep_dir = str(resolve_value(whole, "hydra.sweep.dir")) if is_sweep else ""
-        return Checked(tuple(words), found, is_sweep, swept, whole["hydra"], Path(sweep_dir), composer.extra_dir, self)
+        hydra, sweep_dir = {}, Path()
+        if is_sweep:
+            whole = self._config_of_last_job()
+            hydra, sweep_dir = whole["hydra"], Path(str(resolve_value(whole, "hydra.sweep.dir")))
+        return Checked(tuple(words), found, is_sweep, swept, hydra, sweep_dir, composer.extra_dir, self)
 
     def _config_of_last_job(self) -> dict[str, Any]:
         config, plain = self._last

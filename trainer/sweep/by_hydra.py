@@ -7,7 +7,6 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hydra import version
 from hydra._internal.utils import _run_hydra
@@ -22,8 +21,8 @@ from trainer.compose.resolve import resolve_job
 from trainer.compose.safety import compose_error, plain_config
 from trainer.config import Job, SweepError
 from trainer.config.yaml_file import config_dir
-from trainer.processes.launch import launch, needs_launch
 from trainer.processes.signals import Stopped
+from trainer.worker import train_job
 
 
 def run_hydra(command: Command) -> None:
@@ -83,12 +82,7 @@ def _job(config: DictConfig) -> Job:
 
 def _run(job: Job) -> float | None:
     """Run a job, and return the best value of the monitored metric as the objective for a sweeper."""
-    if needs_launch(job.settings):
-        summary: dict[str, Any] = launch(job)
-    else:
-        from trainer.runner import run
-
-        summary = run(job).summary
+    summary = train_job(job)
     best: float | None = summary["best"].get(summary["monitor"])
     return best
 

@@ -17,13 +17,12 @@ from hydra.types import HydraContext, RunMode
 from trainer.commands.exit_code import report
 from trainer.compose.check_command import Checked
 from trainer.config.settings import key_of
-from trainer.processes.launch import launch, needs_launch
 from trainer.processes.signals import Stopped
 from trainer.processes.world import job_to_plain
 from trainer.runs.read import FINISHED, is_run, read_run
 from trainer.runs.resume import quoted
 from trainer.sweep.drive import REFUSED, Outcome, SweepJob
-from trainer.worker import job_with_plugins
+from trainer.worker import job_with_plugins, train_job
 
 
 class HydraLauncher:
@@ -85,13 +84,7 @@ def run_launched(jobs: Mapping[str, Mapping[str, Any]], config: object) -> None:
         config: Hydra's, which is not read: the job has been checked already.
     """
     try:
-        job = job_with_plugins(jobs[str(HydraConfig.get().sweep.subdir)])
-        if needs_launch(job.settings):
-            launch(job)
-        else:
-            from trainer.runner import run
-
-            run(job)
+        train_job(job_with_plugins(jobs[str(HydraConfig.get().sweep.subdir)]))
     except Stopped as stopped:
         if not stopped.by_clock:  # max_time ends one job; any other signal ends all jobs
             raise
