@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 
 from trainer.compose.plugins import load_metrics
-from trainer.config import Component, ConfigError, Settings
-from trainer.config.registry import LoadError, Registry
+from trainer.config import ConfigError, Settings
 from trainer.data import Data, ReadOptions
 from trainer.data.loader import Share, make_loaders
 from trainer.dataset import DATASETS
@@ -51,7 +48,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     with _collected(problems):
         placement, precision, share = _place(settings, alone)
     with _collected(problems):
-        data = build(DATASETS, settings.dataset, settings.seed, options=ReadOptions())
+        data = DATASETS.build(settings.dataset, settings.seed, options=ReadOptions())
         if not isinstance(data, Data):
             raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
         data.check()
@@ -59,9 +56,9 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
             metrics = choose_metrics(settings.metrics, data.spec)
             monitor = choose_monitor(settings.monitor, metrics, data.spec)
-        loss = build(LOSSES, settings.loss, data.spec)
+        loss = LOSSES.build(settings.loss, data.spec)
         spec = dataclasses.replace(data.spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
-        model = build(MODELS, settings.model, spec)
+        model = MODELS.build(settings.model, spec)
     if problems:
         raise ConfigError(*problems)
     loaders = make_loaders(
@@ -75,11 +72,11 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
         evaluation_batch_size=evaluation_batch_size(settings.batch_size, spec),
     )
     model, loss = placement.prepare(model).to(placement.device), loss.to(placement.device)
-    optimizer = build(OPTIMIZERS, settings.optimizer, [p for p in model.parameters() if p.requires_grad])
+    optimizer = OPTIMIZERS.build(settings.optimizer, [p for p in model.parameters() if p.requires_grad])
     total_steps = settings.epochs * len(loaders.train)
     if settings.max_steps is not None:
         total_steps = min(total_steps, settings.max_steps)
-    scheduler = build(SCHEDULERS, settings.scheduler, Horizon(total_steps, len(loaders.train)))
+    scheduler = SCHEDULERS.build(settings.scheduler, Horizon(total_steps, len(loaders.train)))
     if loaders.val is None:
         _check_without_val(settings, scheduler)
     return Parts(
@@ -111,7 +108,7 @@ def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
     """Choose the placement of the model, the precision, and this process's share of every batch."""
     world = get_team().world
     share = Share(settings.micro_batch_size, world.rank, world.size)
-    placement = build(DEVICES, settings.device)
+    placement = DEVICES.build(settings.device)
     if isinstance(placement, torch.device):
         placement = Placement(placement)
     if alone and placement.processes:
@@ -146,25 +143,6 @@ def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
     problems = [f"{key}: needs a val split, but dataset.val_fraction is 0" for key, used in useless.items() if used]
     if problems:
         raise ConfigError(*problems)
-
-
-def build(registry: Registry, config: Component, *runtime: Any, **optional: Any) -> Any:
-    """Build a component with ``registry.build``.
-
-    Raises:
-        ConfigError: the component cannot be loaded, raises a ValueError, or does not fit into memory.
-    """
-    try:
-        return registry.build(config, *runtime, **optional)
-    except LoadError as error:
-        raise ConfigError(str(error)) from error
-    except ValueError as error:
-        raise ConfigError(f"{registry.group}={config['name']}: {error}") from error
-    except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
-        if not re.search("memory|overflow|too large|must be less than", str(error), flags=re.IGNORECASE):
-            raise
-        line = str(error).strip().splitlines()[0]
-        raise ConfigError(f"{registry.group}={config['name']}: its keys make it too large: {line}") from error
 
 
 def seed_all(seed: int) -> None:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 
-from trainer.build import assemble, build
+from trainer.build import assemble
 from trainer.checkpoint import Checkpoints, FoundCheckpoint
 from trainer.config import ConfigError, Job, Settings
 from trainer.data.loader import watched_workers
@@ -83,7 +83,7 @@ def prepared(job: Job) -> Iterator[Prepared]:
 def _open_loggers(settings: Settings, directory: RunDirectory) -> Iterator[dict[str, Logger]]:
     """Open metrics.jsonl and the chosen loggers, by name; on exit, close all of them."""
     loggers: dict[str, Logger] = {METRICS: JSONL(directory.path)}
-    loggers |= {name: build(LOGGERS, config, directory.path) for name, config in settings.logger.items()}
+    loggers |= {name: LOGGERS.build(config, directory.path) for name, config in settings.logger.items()}
     try:
         yield loggers
     finally:

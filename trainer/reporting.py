@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from trainer.build import build
 from trainer.checkpoint import FoundCheckpoint
 from trainer.config import GROUPS, ConfigError, Job, RunError, Settings, errors
 from trainer.config.registry import registry
@@ -98,7 +97,7 @@ def resume_notes(engine: Engine, found: FoundCheckpoint) -> list[str]:
     """Return a line if the length of the schedule, and one if the world size, differs from before the resume."""
     settings, parts, notes = engine.settings, engine.parts, []
     step, before = found.state["step"], found.state["total_steps"]
-    schedule: Scheduler = build(SCHEDULERS, settings.scheduler, Horizon(before, len(parts.loaders.train)))
+    schedule: Scheduler = SCHEDULERS.build(settings.scheduler, Horizon(before, len(parts.loaders.train)))
     if before != parts.total_steps and schedule.factor(step) != parts.scheduler.factor(step):
         name = settings.scheduler["name"]
         notes.append(f"scheduler={name} stretches over {parts.total_steps} steps now instead of {before}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.helpers import defaults
+from trainer.config import ConfigError
 from trainer.optimizer import OPTIMIZERS
 
 Parameters = Iterable[nn.Parameter]
@@ -112,5 +113,5 @@ def test_default_learning_rate_makes_the_loss_smaller(name: str) -> None:
 
 
 def test_nesterov_without_momentum_is_refused() -> None:
-    with pytest.raises(ValueError, match="Nesterov"):
+    with pytest.raises(ConfigError, match="optimizer=sgd: Nesterov"):
         OPTIMIZERS.build(defaults("optimizer", "sgd", nesterov=True, momentum=0.0), [nn.Parameter(torch.ones(1))])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.build import build, evaluation_batch_size, seed_all
+from trainer.build import evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
@@ -101,7 +101,7 @@ class OpenedRun:
         seed_all(self.settings.seed)
         name = self.settings.dataset["name"]
         try:
-            found = build(DATASETS, self.settings.dataset, self.settings.seed, options=ReadOptions(self.preprocessing))
+            found = DATASETS.build(self.settings.dataset, self.settings.seed, options=ReadOptions(self.preprocessing))
         except ConfigError as error:
             where = "; if they have moved, dataset.path=… says where they are"
             raise ConfigError(*(f"{line}{where * (': no such file' in line)}" for line in error.problems)) from error
@@ -217,7 +217,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     """Open a run as ``load`` does, but given a ``Run`` instead of its name."""
     file, state = _state(run, checkpoint)
     settings = settings_for_use(run.path, words)
-    device = build(DEVICES, settings.device)
+    device = DEVICES.build(settings.device)
     device = device.device if isinstance(device, Placement) else device
     if device.type != "cpu":  # evaluation on a CPU is deterministic anyway, and the call takes a second
         choose_kernels(settings.deterministic)
@@ -228,9 +228,9 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         spec = spec_of(preprocessing, settings.dataset["name"])
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{file}: an earlier version wrote it without {error}; train again") from error
-    loss = build(LOSSES, settings.loss, spec)
+    loss = LOSSES.build(settings.loss, spec)
     spec = dataclasses.replace(spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
-    model = build(MODELS, settings.model, spec)
+    model = MODELS.build(settings.model, spec)
     weights = state.get("ema") if settings.ema is not None else state["model"]
     try:
         model.load_state_dict(weights)

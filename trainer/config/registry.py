@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer.config import signature
-from trainer.config.errors import one_line
+from trainer.config.errors import ConfigError, one_line
 from trainer.config.settings import GROUPS
 from trainer.config.signature import Declaration, MisplacedError, UnreadableError, snake_case
 
@@ -41,7 +42,7 @@ class ClashError(ValueError):
     """Two components of a group have the same name."""
 
 
-class LoadError(Exception):
+class LoadError(ConfigError):
     """A component cannot be loaded or its keys cannot be read; the message is one line with the cause and place."""
 
 
@@ -163,14 +164,26 @@ class Registry:
             runtime: the positional arguments that every component of the group takes.
             optional: further runtime objects; those whose name is a positional parameter of the component are passed
                 after ``runtime``, in the order given here.
+
+        Raises:
+            ConfigError: the component cannot be loaded, raises a ValueError, or does not fit into memory.
         """
-        component = self.get(config["name"])
-        keys = {key: value for key, value in config.items() if key != "name"}
-        known = inspect.signature(component).parameters if optional else {}
-        taken = [
-            optional[each] for each in optional if each in known and known[each].kind is not Parameter.KEYWORD_ONLY
-        ]
-        return component(*runtime, *taken, **keys)
+        try:
+            component = self.get(config["name"])
+            known = inspect.signature(component).parameters if optional else {}
+            taken = [
+                value
+                for each, value in optional.items()
+                if each in known and known[each].kind is not Parameter.KEYWORD_ONLY
+            ]
+            return component(*runtime, *taken, **{key: value for key, value in config.items() if key != "name"})
+        except ValueError as error:
+            raise ConfigError(f"{self.group}={config['name']}: {error}") from error
+        except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
+            if not re.search("memory|overflow|too large|must be less than", str(error), flags=re.IGNORECASE):
+                raise
+            line = str(error).strip().splitlines()[0]
+            raise ConfigError(f"{self.group}={config['name']}: its keys make it too large: {line}") from error
 
     def _read(self, name: str) -> dict[str, Parameter]:
         file = self.file(name)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from msgspec import Meta
 
-from trainer.config.signature import keys_in
 from trainer.config.types import Duration, NonNegativeInt, PositiveFloat, PositiveInt, Processes
 
 GROUPS = ("model", "dataset", "loss", "optimizer", "scheduler", "device", "logger")
@@ -82,8 +81,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keys of config.yaml and their values as plain containers."""
-        kept = keys_in(Settings).keys() - set(OF_SWEEPS)
-        return {name: value for name, value in dataclasses.asdict(self).items() if name in kept}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in OF_SWEEPS}
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with some keys changed."""

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
     if page is not None:
         atomic_files.check_ours("--page", page, mark("data"), within=500, what="no page")
-    from trainer.build import build, seed_all
+    from trainer.build import seed_all
     from trainer.commands.data.page import make_page
     from trainer.data import Data, ReadOptions
     from trainer.data.checks import survey
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     skipping = {"on_error": "skip"} if "on_error" in settings.dataset else {}
     try:
         config = {**settings.dataset, **skipping}
-        data = build(DATASETS, config, settings.seed, options=ReadOptions(report_all=True))
+        data = DATASETS.build(config, settings.seed, options=ReadOptions(report_all=True))
         if not isinstance(data, Data):
             raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
         data.check()

@@ -169,11 +169,10 @@ def _environment(settings: Settings) -> dict[str, Any]:
 
     if launch.needs_launch(settings):
         return {**environment(device("cpu"), Path(settings.run_dir)), "device": None}
-    from trainer.build import build
-    from trainer.device import DEVICES
+        from trainer.device import DEVICES
     from trainer.device._placement import Placement
 
-    found = build(DEVICES, settings.device)
+    found = DEVICES.build(settings.device)
     return environment(found.device if isinstance(found, Placement) else found, Path(settings.run_dir))
 
 
