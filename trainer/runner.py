@@ -1,13 +1,10 @@
-"""One run: rank 0 prepares, trains, tests and reports (``run``); all other ranks take part (``follow``)."""
+"""One run: rank 0 prepares, trains, tests and reports (``run``); all other ranks take part (``take_part``)."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-import os
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +21,9 @@ from trainer.engine import Engine
 from trainer.nonfinite import explained
 from trainer.prepare import Prepared, prepared
 from trainer.processes.launch import launch, needs_launch
-from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped
+from trainer.processes.signals import Interrupts, Stopped
 from trainer.processes.store import LostError
-from trainer.processes.team import Follower, get_team
+from trainer.processes.team import Follower
 from trainer.reporting import announce, conclude, one_line, record_resume, record_start, resume_notes, summary_so_far
 from trainer.runs.directory import CHECKPOINTS
 
@@ -156,23 +153,7 @@ def _best_model(settings: Settings, summary: Mapping[str, Any]) -> nn.Module:
     return model.eval()
 
 
-def follow() -> int:
-    """Take part in every job of rank 0 and return the exit code that rank 0 announces after the last job."""
-    team = get_team()
-    assert isinstance(team, Follower)
-    _silence()
-    try:
-        while not isinstance(settings := team.wait_for_job(), int):
-            _take_part(settings, team)
-            team.wait_for_end()
-    except LostError:
-        return 1
-    except KeyboardInterrupt as stopped:
-        return getattr(stopped, "code", INTERRUPTED)
-    return settings
-
-
-def _take_part(settings: Settings, team: Follower) -> None:
+def take_part(settings: Settings, team: Follower) -> None:
     """Do this process's part of a job, and send errors to rank 0, which reports them.
 
     Raises:
@@ -210,10 +191,3 @@ def _take_part(settings: Settings, team: Follower) -> None:
                 team.report_failure(one_line(error), error)
             else:  # torchrun has sent a signal to every process, because one failed
                 interrupts.check()
-
-
-def _silence() -> None:
-    """Suppress the output of this process, because rank 0 prints; torch's C++ code still reports crashes on stderr."""
-    logging.getLogger().addHandler(logging.NullHandler())
-    warnings.simplefilter("ignore")
-    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import json
+import logging
 import os
 import queue
 import shutil
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,21 +26,38 @@ from trainer.config import ConfigError, Job, RunError
 from trainer.memory import wait_with_garbage
 from trainer.processes.launch import launch, needs_launch
 from trainer.processes.leader import dismiss_followers
-from trainer.processes.signals import Interrupts, Stopped, ignore
+from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped, ignore
 from trainer.processes.world import JOB, RESULT, current_world, job_from_plain
 from trainer.runs import atomic_files
 
 
 def follow() -> int:
-    """Take part in the jobs of rank 0, and return the exit code."""
+    """Take part in every job of rank 0, and return the exit code that rank 0 announces after the last job."""
     try:
         with Interrupts() as interrupts:
             with interrupts.held:  # an interrupted import of torch cannot be repeated
-                from trainer import runner
+                from trainer.processes.store import LostError
+                from trainer.processes.team import Follower, get_team
+                from trainer.runner import take_part
+            team = get_team()
+            assert isinstance(team, Follower)
+            _silence()
+            try:
+                while not isinstance(settings := team.wait_for_job(), int):
+                    take_part(settings, team)
+                    team.wait_for_end()
+            except LostError:
+                return 1
+            return settings
+    except KeyboardInterrupt as stopped:
+        return getattr(stopped, "code", INTERRUPTED)
 
-            return runner.follow()
-    except Stopped as stopped:
-        return stopped.code
+
+def _silence() -> None:
+    """Suppress the output of this process, because rank 0 prints; torch's C++ code still reports crashes on stderr."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
 def work(folder: str) -> int:

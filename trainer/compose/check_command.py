@@ -21,7 +21,7 @@ from trainer.compose.composer import Composer, FileError
 from trainer.compose.origins import Origins
 from trainer.compose.overrides import TYPED, jobs, lay, parse, sweep_words, variants
 from trainer.compose.resolve import is_new_each_time, resolve_job, resolve_value
-from trainer.compose.safety import HydraKeys, checked_sources, is_data, plain_config, too_large
+from trainer.compose.safety import HydraKeys, is_data, plain_config, too_large
 from trainer.compose.wrong_words import add_folders, declare_plugins, without_wrong_options
 from trainer.config import ConfigError, Job
 from trainer.config.settings import OF_SWEEPS
@@ -41,7 +41,6 @@ class Checked:
         overrides: for a sweep, its overrides with all values of each key; those from files come first. Otherwise empty.
         hydra: of a sweep, the part ``hydra`` of the config as plain containers, with the overrides applied.
         sweep_dir: the folder of the sweep; the working directory if the command is not a sweep.
-        config_dir: the value of ``--config-dir``.
         check: the check that produced this result; composes further jobs of the sweep.
     """
 
@@ -51,7 +50,6 @@ class Checked:
     overrides: list[Override]
     hydra: Mapping[str, Any]
     sweep_dir: Path
-    config_dir: str | None
     check: CommandCheck
 
     def all_jobs(self) -> list[Job]:
@@ -129,26 +127,25 @@ class CommandCheck:
         self._plugins, rest = declare_plugins(composer, overrides, problems, load=self._trains)
         found, wrong_options = list[Job](), list[str]()
         is_sweep, swept = multirun, list[Override]()
-        with checked_sources(composer):
-            kept = without_wrong_options(composer, rest, wrong_options, multirun=multirun)
-            if len(problems) == num_problems:  # otherwise an unknown option may belong to a plugin that failed to load
-                problems += wrong_options
-            try:
-                is_sweep = multirun or self._file_makes_a_sweep(kept)
-                if is_sweep:
-                    from_files = without_wrong_options(composer, self._swept_in_files(kept), problems, multirun=True)
-                    right = {*map(id, kept)}  # the plugins are checked already, and are words of every run too
-                    typed = [each for each in overrides if id(each) in right or each.key_or_group == "plugins"]
-                    kept = swept = [*{each.key_or_group: each for each in [*from_files, *typed]}.values()]
-                for job in jobs(kept):
-                    try:
-                        found.append(self._job(job, words if not is_sweep else None))
-                    except FileError:
-                        raise
-                    except ConfigError as error:
-                        problems += error.problems
-            except FileError as error:
-                problems += [*error.problems, *self._problems_without_files(kept)]
+        kept = without_wrong_options(composer, rest, wrong_options, multirun=multirun)
+        if len(problems) == num_problems:  # otherwise an unknown option may belong to a plugin that failed to load
+            problems += wrong_options
+        try:
+            is_sweep = multirun or self._file_makes_a_sweep(kept)
+            if is_sweep:
+                from_files = without_wrong_options(composer, self._swept_in_files(kept), problems, multirun=True)
+                right = {*map(id, kept)}  # the plugins are checked already, and are words of every run too
+                typed = [each for each in overrides if id(each) in right or each.key_or_group == "plugins"]
+                kept = swept = [*{each.key_or_group: each for each in [*from_files, *typed]}.values()]
+            for job in jobs(kept):
+                try:
+                    found.append(self._job(job, words if not is_sweep else None))
+                except FileError:
+                    raise
+                except ConfigError as error:
+                    problems += error.problems
+        except FileError as error:
+            problems += [*error.problems, *self._problems_without_files(kept)]
         problems += _shared_by_all_runs(words, rest, found)
         problems += self._cannot_resume(found, is_sweep)
         if problems:
@@ -157,7 +154,7 @@ class CommandCheck:
         if is_sweep:
             whole = self._config_of_last_job()
             hydra, sweep_dir = whole["hydra"], Path(str(resolve_value(whole, "hydra.sweep.dir")))
-        return Checked(tuple(words), found, is_sweep, swept, hydra, sweep_dir, composer.extra_dir, self)
+        return Checked(tuple(words), found, is_sweep, swept, hydra, sweep_dir, self)
 
     def _config_of_last_job(self) -> dict[str, Any]:
         config, plain = self._last
@@ -170,8 +167,7 @@ class CommandCheck:
             ConfigError: the command is wrong; one line for each mistake.
         """
         problems: list[str] = []
-        with checked_sources(self.composer):
-            found = self._job([*parse(words, self.composer.loader, problems)], words)
+        found = self._job([*parse(words, self.composer.loader, problems)], words)
         if problems:
             raise ConfigError(*problems)
         return found
@@ -238,8 +234,8 @@ class CommandCheck:
 
     def _problems_without_files(self, overrides: Sequence[Override]) -> list[str]:
         """Return the mistakes in top-level keys, for the case that the chosen files cannot be composed."""
-        config, _ = self.composer.compose_files([])
-        plain, problems = plain_config(config), list[str]()
+        _, files_read = self.composer.compose_files([])
+        plain, problems = copy.deepcopy(files_read.plain), list[str]()
         simple = [each for each in overrides if not self.composer.is_group(each) and "." not in each.key_or_group]
         for override in simple:
             lay(plain, variants(override)[0], problems)

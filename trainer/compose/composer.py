@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.compose.overrides import lay, parse, variants
-from trainer.compose.safety import (
-    FilesRead,
-    RecordingLoader,
-    check_folder,
-    checked_sources,
-    compose_error,
-    plain_config,
-)
+from trainer.compose.safety import check_folder, compose_error, plain_config
 from trainer.config import GROUPS, ConfigError, yaml_file
 from trainer.config.messages import did_you_mean, how_to_install, unknown_option
 from trainer.config.search_keys import SearchKeys
-from trainer.config.yaml_file import config_dir as our_dir
-from trainer.config.yaml_file import shown
+from trainer.config.yaml_file import config_dir, shown
 
 # The exceptions that Hydra and OmegaConf raise for a faulty config.
 FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
@@ -44,6 +44,59 @@ GRID, SEARCH = "trainer.sweep.GridSweeper", "trainer.sweep.OptunaSweeper"
 
 class FileError(ConfigError):
     """The YAML files that a command chooses cannot be composed."""
+
+
+@dataclasses.dataclass
+class FilesRead:
+    """Information about the YAML files of one composition, collected while they are read.
+
+    Args:
+        foreign: whether a file outside this package's ``configs`` was read.
+        refused: one line for each refused part of such a file.
+        places: the composed files in order, as pairs of config path and package: ``("model/cnn", "model")``.
+        plain: the composed config as plain containers, without the part ``hydra``.
+    """
+
+    foreign: bool = False
+    refused: list[str] = dataclasses.field(default_factory=list)
+    places: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    plain: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class RecordingLoader(ConfigLoaderImpl):
+    """Hydra's config loader, which also keeps the defaults list of the last composition in ``defaults``."""
+
+    defaults: Sequence[ResultDefault] = ()
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        self.defaults = defaults
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+
+class CheckedSource(FileConfigSource):
+    """Hydra's config source for files, with a check that a file contains only data."""
+
+    owner: Composer
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a file such as ``model/cnn``; add its refused parts to ``files_read`` of the owner.
+
+        Raises:
+            ConfigError: the file is not valid YAML, or sets ``hydra.searchpath``.
+        """
+        path = Path(self.path) / self._normalize_file_name(config_path)
+        if path.is_file():
+            found = yaml_file.read(path)
+            if not path.resolve().is_relative_to(config_dir()):
+                self.owner.files_read.foreign = True
+                self.owner.files_read.refused += found.refused
+                searchpath = [key for key in found.lines if key.rpartition(".")[2] == "searchpath"]
+                if searchpath:
+                    place = f"{shown(path)}, line {found.lines[searchpath[0]]}"
+                    raise ConfigError(f"{searchpath[0]}: a file cannot set it ({place}); write it on the command line")
+            elif found.refused:
+                raise AssertionError(found.refused)
+        return super().load_config(config_path)
 
 
 class Composer:
@@ -67,7 +120,7 @@ class Composer:
         version.setbase("1.3")  # launched jobs stay in the working directory
         self.extra_dir = extra_dir
         self.search_path = search_path = create_config_search_path(
-            str(Path(main_dir).absolute() if main_dir else our_dir())
+            str(Path(main_dir).absolute() if main_dir else config_dir())
         )
         if extra_dir is not None:
             anchor = SearchPathQuery(provider="schema")
@@ -75,7 +128,7 @@ class Composer:
         self.name = main_name or "train"
         if extra_dir is not None and main_name is None:
             _check_layout(Path(extra_dir))
-        with checked_sources(self):
+        with _checked_sources(self):
             self.loader = RecordingLoader(search_path)
         self.files_read = FilesRead()
         self.folders: list[Path] = []  # the folders in hydra.searchpath
@@ -92,13 +145,12 @@ class Composer:
         option (``experiment=null``) is omitted.
         """
         overrides = list(parse(words, self.loader, []))
-        with checked_sources(self):
-            config, _ = self.compose_files(self.choices(overrides))
-        known, found = plain_config(config), []
+        _, files = self.compose_files(self.choices(overrides))
+        found = list[str]()
         for each in overrides:
             word = str(each.input_line)
             if not self.is_group(each):
-                known_to_hydra = word[0] in "+~" or each.is_hydra_override() or has_key(known, each.key_or_group)
+                known_to_hydra = word[0] in "+~" or each.is_hydra_override() or has_key(files.plain, each.key_or_group)
                 found.append(word if known_to_hydra else f"++{word}")
             elif each.value() is not None:
                 found.append(word)
@@ -107,9 +159,8 @@ class Composer:
     def composed(self, words: Sequence[str]) -> dict[str, Any]:
         """Return the config of checked words as plain containers, with unresolved interpolations."""
         overrides = [variants(each)[0] for each in parse(words, self.loader, [])]
-        with checked_sources(self):
-            config, _ = self.compose_files(self.choices(overrides))
-        plain = plain_config(config)
+        _, files = self.compose_files(self.choices(overrides))
+        plain = copy.deepcopy(files.plain)
         for each in overrides:
             if not self.is_group(each) and not each.is_hydra_override():
                 lay(plain, each, [])
@@ -156,7 +207,8 @@ class Composer:
         if key not in self._composed:
             self.files_read = FilesRead()
             try:
-                config = self.loader.load_configuration(self.name, list(words), RunMode.RUN)
+                with _checked_sources(self):
+                    config = self.loader.load_configuration(self.name, list(words), RunMode.RUN)
                 self.files_read.places = [(each.config_path or "", each.package or "") for each in self.loader.defaults]
                 self.files_read.plain = plain_config(config)
             except ConfigError as error:
@@ -193,6 +245,18 @@ class Composer:
                 if file is not None and re.fullmatch(pattern, key):
                     place = f"{shown(file)}, line {line}"
         return place
+
+
+@contextlib.contextmanager
+def _checked_sources(owner: Composer) -> Iterator[None]:
+    """Provide a context in which Hydra reads files through ``CheckedSource``, and ``owner`` collects the results."""
+    types = SourcesRegistry.instance().types
+    before = types["file"]
+    types["file"] = type("CheckedSource", (CheckedSource,), {"owner": owner})
+    try:
+        yield
+    finally:
+        types["file"] = before
 
 
 def _store_sweepers() -> None:

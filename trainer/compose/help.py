@@ -21,6 +21,7 @@ from trainer.config.registry import registry
 from trainer.config.settings import key_of
 from trainer.config.signature import keys_in
 from trainer.config.yaml_file import config_dir, shown
+from trainer.runs.read import format_value
 
 USAGE = """train: train a PyTorch model; configs choose its parts
 
@@ -53,7 +54,8 @@ def explain(composer: Composer, words: Sequence[str]) -> str:
     wanted = {key_of(word).partition(".")[0] for word in words}
     groups = [group for group in (*GROUPS, "experiment") if group in wanted]
     if not groups:
-        return "\n\n".join([USAGE, _groups(composer, config), _keys(config), OPTIONS, EXAMPLES])
+        keys = "Keys (key=value):\n" + _table(top_rows(config))
+        return "\n\n".join([USAGE, _groups(composer, config), keys, OPTIONS, EXAMPLES])
     return "\n\n".join(section for group in groups for section in _sections(composer, group, config, words))
 
 
@@ -69,11 +71,6 @@ def _groups(composer: Composer, config: Mapping[str, Any]) -> str:
             start = f"  {group if number == 0 else '':<11}{mark} {option:<{width}}  "
             lines.append(start + _cut(first_line(composer, group, option), len(start)))
     return "\n".join([*lines, "  (* is the default)"])
-
-
-def _keys(config: Mapping[str, Any]) -> str:
-    """List every key that belongs to no group, with its default and its meaning."""
-    return "Keys (key=value):\n" + _table(top_rows(config))
 
 
 def top_rows(config: Mapping[str, Any]) -> list[Row]:
@@ -199,10 +196,4 @@ def _cut(text: str, used: int) -> str:
 
 def shown_value(value: Any) -> str:
     """Return a value as it is typed on the command line."""
-    if isinstance(value, str):
-        return "(must be given)" if value == MISSING else value
-    if isinstance(value, list):
-        return f"[{', '.join(map(shown_value, value))}]"
-    return (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-    )
+    return "(must be given)" if value == MISSING else format_value(value)

@@ -23,13 +23,12 @@ class Origins:
 
     def __call__(self, key: str) -> str:
         """Return the origin of a key's value: a file and line, the command line, or both; or an empty string."""
-        parts = key.split(".")
-        prefixes = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
         place = self._place(key)
-        whole = self.file_of(key)
-        if prefixes & self._typed or any(typed.startswith(f"{key}.") for typed in self._typed):
+        if any(f"{key}.".startswith(f"{typed}.") or typed.startswith(f"{key}.") for typed in self._typed):
             return f"{place[0]}, overridden on the command line" if place else "from the command line"
-        return f"{place[0]}, line {place[1]}" if place else whole
+        if place is not None:
+            return f"{place[0]}, line {place[1]}"
+        return next((shown(path) for package, path in reversed(self._files) if key == package), "")
 
     def _place(self, key: str) -> tuple[str, int] | None:
         """Return the last file that sets a key, and the line of the key, or None."""
@@ -41,7 +40,3 @@ class Origins:
             if line is not None:
                 return shown(path), line
         return None
-
-    def file_of(self, place: str) -> str:
-        """Return the last file whose package is ``place``, or an empty string."""
-        return next((shown(path) for package, path in reversed(self._files) if package == place and package), "")

@@ -145,11 +145,6 @@ def without_values(override: Override) -> str | None:
         return f"{override.input_line}: cannot be swept ({TYPED}): {str(error).splitlines()[0]}"
 
 
-def values(override: Override) -> list[Any]:
-    """Return the values of an override; a sweep has several."""
-    return [each.value() for each in variants(override)]
-
-
 def needs_multirun(override: Override, group: bool) -> str:
     """Return the error message for several values of one key in a command that is not a sweep."""
     word = str(override.input_line)

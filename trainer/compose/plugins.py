@@ -16,11 +16,11 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from trainer.config import ConfigError, signature
-from trainer.config.registry import ClashError, Registry, describe_import_error, registries
+from trainer.config import GROUPS, ConfigError, signature
+from trainer.config.registry import ClashError, Registry, describe_import_error, registries, registry
 from trainer.config.signature import Declaration
 
 VARIABLE = "TRAINER_PLUGINS"
@@ -30,12 +30,11 @@ ENTRY_POINTS = "trainer.plugins"
 _metrics: dict[str, tuple[Declaration, Callable[[], object]]] = {}
 
 
-def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: bool) -> list[str]:
+def declare(wanted: Iterable[str], *, load: bool) -> list[str]:
     """Declare the components of the plugins in ``wanted``, in the environment variable and in installed packages.
 
     Args:
         wanted: files (``my_models.py``) and modules (``my_package.models``).
-        registries: group -> registry.
         load: import the plugins in ``wanted`` and in the environment variable now. Installed packages are imported
             when a component is needed.
 
@@ -47,7 +46,7 @@ def declare(wanted: Iterable[str], registries: Mapping[str, Registry], *, load: 
     installed = _installed()
     for word, origin, now in [*named, *((word, origin, False) for word, origin in installed)]:
         try:
-            _declare(word, registries, now)
+            _declare(word, now)
         except _NotFoundError as error:
             if (word, origin) in installed:
                 _warn(f"{origin}: {error}")
@@ -66,7 +65,7 @@ def require(wanted: Iterable[str]) -> None:
     Raises:
         ConfigError: a plugin cannot be used; one line for each.
     """
-    problems = declare(wanted, registries(), load=True)
+    problems = declare(wanted, load=True)
     if problems:
         raise ConfigError(*problems)
 
@@ -107,12 +106,11 @@ class _NotFoundError(Exception):
     """A plugin's file or module does not exist, or registers nothing."""
 
 
-def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
+def _declare(word: str, now: bool) -> None:
     file, load = _locate(word)
     load = functools.cache(load)
-    symbols = {_symbol(registry): group for group, registry in registries.items()}
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    found = [component for path in files for component in signature.components(path, symbols)]
+    found = [component for path in files for component in signature.components(path, _symbols())]
     names = [
         (each.group, each.name) for each in found if each.group != "metric"
     ]  # not metrics, which may be registered once for each task
@@ -124,30 +122,35 @@ def _declare(word: str, registries: Mapping[str, Registry], now: bool) -> None:
         if component.group == "metric":
             _metrics[component.name] = component, load
         else:
-            registries[component.group].declare(component, load)
+            registry(component.group).declare(component, load)
     if not found:
-        _load_unread(word, registries, load)
+        _load_unread(word, load)
     elif now or any("register(" in path.read_text(encoding="utf-8") for path in files):
         load()
 
 
-def _load_unread(word: str, registries: Mapping[str, Registry], load: Callable[[], object]) -> None:
+def _load_unread(word: str, load: Callable[[], object]) -> None:
     """Import a plugin whose source shows no component, because it may register components dynamically.
 
     Raises:
         _NotFoundError: the import registered no component.
     """
-    from_before = {group: set(registry.own()) for group, registry in registries.items()}
+    from_before = [each.own() for each in registries().values()]
     load()
-    if word not in _used and from_before == {group: set(registry.own()) for group, registry in registries.items()}:
+    if word not in _used and from_before == [each.own() for each in registries().values()]:
         raise _NotFoundError(f"{word}: registers nothing; a component stands under a decorator, @MODELS.register")
     _used.add(word)
 
 
-def _symbol(registry: Registry) -> str:
-    """Return the variable name of a group's registry, such as ``MODELS``."""
-    module = importlib.import_module(f"trainer.{registry.group}")
-    return next(name for name, value in vars(module).items() if value is registry)
+def _symbols() -> dict[str, str]:
+    """Map the variable name of each registry, such as ``MODELS``, to its group."""
+    modules = {group: importlib.import_module(f"trainer.{group}") for group in GROUPS}
+    return {
+        name: group
+        for group, module in modules.items()
+        for name, value in vars(module).items()
+        if isinstance(value, Registry)
+    }
 
 
 def _locate(word: str) -> tuple[Path, Callable[[], object]]:

@@ -1,38 +1,31 @@
 """Refuse configs that name code, read forbidden environment variables, grow without bound, or change Hydra itself.
 
-``CheckedSource`` checks a file before Hydra reads it; ``HydraKeys`` checks the keys under ``hydra``.
+``HydraKeys`` checks the keys under ``hydra``; ``composer.CheckedSource`` checks a file before Hydra reads it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
-from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.compose.overrides import TYPED
-from trainer.config import ConfigError, PositiveInt, yaml_file
+from trainer.config import ConfigError, PositiveInt
 from trainer.config.check import fits
 from trainer.config.messages import describe, did_you_mean, from_where, unknown_key
 from trainer.config.search_keys import SearchKeys
 from trainer.config.signature import keys_in
-from trainer.config.yaml_file import config_dir, shown
+from trainer.config.yaml_file import config_dir
 
 MAX_CHARACTERS = 10_000  # largest length of a value after its interpolations are expanded
 
@@ -147,79 +140,6 @@ def _without_files(words: tuple[str, ...]) -> dict[str, Any]:
     """Return the part ``hydra`` of the config without the user's files. Cached, as each job of a sweep needs it."""
     loader = ConfigLoaderImpl(create_config_search_path(str(config_dir())))
     return leaves(plain_config(loader.load_configuration("train", list(words), RunMode.RUN), "hydra"), "hydra")
-
-
-@dataclass
-class FilesRead:
-    """Information about the YAML files of one composition, collected while they are read.
-
-    Args:
-        foreign: whether a file outside this package's ``configs`` was read.
-        refused: one line for each refused part of such a file.
-        places: the composed files in order, as pairs of config path and package: ``("model/cnn", "model")``.
-        plain: the composed config as plain containers, without the part ``hydra``.
-    """
-
-    foreign: bool = False
-    refused: list[str] = field(default_factory=list)
-    places: list[tuple[str, str]] = field(default_factory=list)
-    plain: dict[str, Any] = field(default_factory=dict)
-
-
-class ReadsFiles(Protocol):
-    """An object whose ``files_read`` a ``CheckedSource`` updates."""
-
-    files_read: FilesRead
-
-
-class RecordingLoader(ConfigLoaderImpl):
-    """Hydra's config loader, which also keeps the defaults list of the last composition in ``defaults``."""
-
-    defaults: Sequence[ResultDefault] = ()
-
-    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
-        self.defaults = defaults
-        return super()._compose_config_from_defaults_list(defaults, repo)
-
-
-class CheckedSource(FileConfigSource):
-    """Hydra's config source for files, with a check that a file contains only data."""
-
-    owner: ReadsFiles
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        """Read a file such as ``model/cnn``; add its refused parts to ``files_read`` of the owner.
-
-        Raises:
-            ConfigError: the file is not valid YAML, or sets ``hydra.searchpath``.
-        """
-        path = Path(self.path) / self._normalize_file_name(config_path)
-        if path.is_file():
-            found = yaml_file.read(path)
-            if not path.resolve().is_relative_to(config_dir()):
-                self.owner.files_read.foreign = True
-                self.owner.files_read.refused += [
-                    line for line in found.refused if line not in self.owner.files_read.refused
-                ]
-                searchpath = [key for key in found.lines if key.rpartition(".")[2] == "searchpath"]
-                if searchpath:
-                    place = f"{shown(path)}, line {found.lines[searchpath[0]]}"
-                    raise ConfigError(f"{searchpath[0]}: a file cannot set it ({place}); write it on the command line")
-            elif found.refused:
-                raise AssertionError(found.refused)
-        return super().load_config(config_path)
-
-
-@contextlib.contextmanager
-def checked_sources(owner: ReadsFiles) -> Iterator[None]:
-    """Provide a context in which Hydra reads files through ``CheckedSource``, and ``owner`` collects the results."""
-    types = SourcesRegistry.instance().types
-    before = types["file"]
-    types["file"] = type("CheckedSource", (CheckedSource,), {"owner": owner})
-    try:
-        yield
-    finally:
-        types["file"] = before
 
 
 def check_folder(option: str, folder: str | None) -> None:

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trainer.compose import plugins
 from trainer.compose.composer import SEARCHPATH, Composer
-from trainer.compose.overrides import TYPED, needs_multirun, values, without_values
+from trainer.compose.overrides import TYPED, needs_multirun, variants, without_values
 from trainer.compose.safety import HYDRA_GROUPS, REFUSED, check_folder, first_line
 from trainer.config import GROUPS, ConfigError
 from trainer.config.check import MISSING
@@ -73,9 +73,8 @@ def declare_plugins(
         else:
             assert isinstance(names, list)
             wanted = [str(name) for name in names]
-    known = registries()
-    problems += plugins.declare(wanted, known, load=load)
-    for group, components in known.items():
+    problems += plugins.declare(wanted, load=load)
+    for group, components in registries().items():
         for name in components.own():
             if composer.file(f"{group}/{name}") is None:
                 problems += _store_signature(group, name, components)
@@ -151,7 +150,7 @@ def _wrong_option(composer: Composer, override: Override) -> str | None:
         return f"{override.input_line}: {group} is there already; write {str(override.input_line).lstrip('+')}"
     if override.package is not None:
         return f"{override.input_line}: a group has one place; write {group}={override.value()}"
-    for value in values(override):
+    for value in (each.value() for each in variants(override)):
         several = value if isinstance(value, list) and group == "logger" else [value]
         for option in several:
             name = str(option).lower() if isinstance(option, bool | float | int) else option

@@ -130,9 +130,7 @@ def from_where(origin: str) -> str:
 
 def shown_value(value: Any) -> str:
     """Return a value as text of at most 100 characters; None, True and False are null, true and false as in YAML."""
-    text = (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
-    )
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 

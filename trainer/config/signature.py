@@ -261,9 +261,9 @@ class _ParsedFile:
 
     def value(self, expression: ast.expr) -> Any:
         """Evaluate an expression that consists of types and constants."""
-        scope = {name: self.meaning(name) for name in _names(expression)}
-        code = compile(ast.Expression(expression), str(self.file), "eval")
-        return eval(code, {name: value for name, value in scope.items() if value is not _UNBOUND})
+        names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+        scope = {name: value for name in names if (value := self.meaning(name)) is not _UNBOUND}
+        return eval(compile(ast.Expression(expression), str(self.file), "eval"), scope)
 
     def meaning(self, name: str) -> Any:
         if name in self.classes:
@@ -318,10 +318,6 @@ def _type_of(default: Any) -> Any:
 
 def _misplaced(name: str) -> MisplacedError:
     return MisplacedError(f"{name} has a default but is not keyword-only; write it after the *: (…, *, {name}=…)")
-
-
-def _names(expression: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
 
 
 def keys_in(annotation: Any) -> dict[str, Parameter]:

@@ -225,15 +225,13 @@ def _place(node: yaml.Node, path: Path) -> str:
 
 def _comment(value: yaml.Node, lines: list[str]) -> str:
     """Return the comment after a value; for a block mapping, the comment after its key."""
-    mark = value.start_mark if isinstance(value, yaml.MappingNode) and not value.flow_style else value.end_mark
     if isinstance(value, yaml.MappingNode) and not value.flow_style:
-        row = mark.line - 1
+        row = value.start_mark.line - 1
         while row > 0 and lines[row].lstrip().startswith("#"):
             row -= 1
-        _, _, comment = lines[row].partition(" #")
-    else:
-        _, _, comment = lines[mark.line][mark.column :].partition("#") if mark.line < len(lines) else ("", "", "")
-    return comment.strip()
+        return lines[row].partition(" #")[2].strip()
+    mark = value.end_mark
+    return lines[mark.line][mark.column :].partition("#")[2].strip() if mark.line < len(lines) else ""
 
 
 def _header(lines: list[str]) -> str:

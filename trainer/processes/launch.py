@@ -36,6 +36,7 @@ from trainer.processes.world import (
     SECONDS_TO_SAVE,
     cores,
     current_world,
+    environment_variables,
     job_to_plain,
     killed_by,
     remote_error,
@@ -68,7 +69,13 @@ def launch(job: Job) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="train-processes-") as name:
         folder = Path(name)
         (folder / JOB).write_text(json.dumps({"argv": sys.argv, **job_to_plain(job)}))
-        with _environment(count, folder), _own_signals():
+        inherited = {
+            "TORCH_CPP_LOG_LEVEL": "ERROR",
+            "OMP_NUM_THREADS": str(max(1, len(cores()) // count)),  # torch reads this variable only at import
+            **os.environ,
+            FOLDER: str(folder),
+        }
+        with environment_variables(inherited), _own_signals():
             failure = _run_agent(settings, count, folder)
         result = read_json(folder / RESULT)
         if failure is not None:
@@ -226,21 +233,6 @@ def _reported_message(failure: Any) -> str:
     """Return the message that a process has written to its error file."""
     message = failure.error_file_data.get("message") if failure.error_file_data else None
     return str(message.get("message", "")) if isinstance(message, dict) else ""
-
-
-@contextlib.contextmanager
-def _environment(count: int, folder: Path) -> Iterator[None]:
-    """Set the environment variables that the processes inherit: the folder of the job files, and the thread count."""
-    before = dict(os.environ)
-    os.environ[FOLDER] = str(folder)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # torch reads this variable only at import
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(cores()) // count)))
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from hydra import version
@@ -22,6 +20,7 @@ from trainer.compose.safety import compose_error, plain_config
 from trainer.config import Job, SweepError
 from trainer.config.yaml_file import config_dir
 from trainer.processes.signals import Stopped
+from trainer.processes.world import environment_variables
 from trainer.worker import train_job
 
 
@@ -48,7 +47,9 @@ def run_hydra(command: Command) -> None:
         return None
 
     version.setbase("1.3")
-    with _hydra_raises():
+    with environment_variables(
+        {"HYDRA_FULL_ERROR": "1"}
+    ):  # Hydra raises its errors instead of printing them and exiting
         try:
             _run_hydra(options, command.parser, train, str(config_dir()), "train")
         except BrokenPipeError:
@@ -85,17 +86,3 @@ def _run(job: Job) -> float | None:
     summary = train_job(job)
     best: float | None = summary["best"].get(summary["monitor"])
     return best
-
-
-@contextlib.contextmanager
-def _hydra_raises() -> Iterator[None]:
-    """Make Hydra raise its errors instead of printing them and exiting the process."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before

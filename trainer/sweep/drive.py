@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shlex
 import sys
@@ -21,7 +20,7 @@ from trainer.config import ConfigError, Job, Settings
 from trainer.config.errors import one_line, printable
 from trainer.processes.signals import CLOCK, REASONS
 from trainer.runs import atomic_files
-from trainer.runs.directory import CONFIG, LOCK, OVERRIDES
+from trainer.runs.directory import CONFIG, LOCK
 from trainer.runs.read import (
     FAILED,
     FINISHED,
@@ -68,6 +67,11 @@ class SweepJob:
     def folder(self) -> Path:
         return Path(self.settings.run_dir)
 
+    def path_in(self, sweep: Path) -> Path:
+        """Return the run directory relative to the sweep's folder; if it lies outside, a name with the job's number."""
+        inside = self.folder.is_relative_to(sweep)  # if not, two run directories may have the same name
+        return self.folder.relative_to(sweep) if inside else Path(f"{self.number}-{self.folder.name}")
+
 
 class Outcome(NamedTuple):
     """How a job ended.
@@ -91,7 +95,10 @@ class Outcome(NamedTuple):
 
 
 class Executor(Protocol):
-    """The interface of an executor: runs jobs in worker processes, in this process, or with a Hydra launcher."""
+    """The interface of an executor: runs jobs in worker processes, in this process, or with a Hydra launcher.
+
+    An executor whose ``wait`` returns only after all jobs have ended inherits ``stop`` and ``close``, which do nothing.
+    """
 
     max_jobs: int  # maximum number of jobs in progress at once
 
@@ -109,38 +116,32 @@ class Executor(Protocol):
 
 
 class JobSource(Protocol):
-    """The interface of a source of jobs: a grid of values, or a search."""
+    """The interface of a source of jobs: a grid of values, or a search. By default, no job is pruned."""
 
     def next_job(self) -> SweepJob | None:
         """Return the next job to run, or None if no job is available now."""
 
     def should_prune(self, job: SweepJob) -> bool:
         """Return whether to stop a job in progress because its results so far are too poor."""
+        return False
 
     def record(self, job: SweepJob, outcome: Outcome) -> Outcome:
         """Record how a job ended, and return the outcome to show to the user."""
+        return outcome
 
     def closing_lines(self) -> Sequence[str]:
         """Return further lines to print after the table of results."""
+        return ()
 
 
-class Grid:
-    """A source of jobs with one job for each combination of the typed values, in order; no job is pruned."""
+class Grid(JobSource):
+    """A source of jobs with one job for each combination of the typed values, in order."""
 
     def __init__(self, jobs: Sequence[SweepJob]) -> None:
         self._left = iter(jobs)
 
     def next_job(self) -> SweepJob | None:
         return next(self._left, None)
-
-    def should_prune(self, job: SweepJob) -> bool:
-        return False
-
-    def record(self, job: SweepJob, outcome: Outcome) -> Outcome:
-        return outcome
-
-    def closing_lines(self) -> Sequence[str]:
-        return ()
 
 
 def run_jobs(
@@ -310,19 +311,6 @@ def lock_folder(folder: Path) -> Iterator[None]:
             lock.release()
         with contextlib.suppress(OSError):  # rmdir fails if the folder is not empty
             folder.rmdir()
-
-
-def save_words(folder: Path, words: Sequence[str]) -> None:
-    """Save the overrides that ``train sweep=FOLDER`` reads to resume this sweep.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    text = json.dumps(list(words), ensure_ascii=False, indent=0)  # JSON is valid YAML
-    try:
-        atomic_files.write(folder / OVERRIDES, lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"sweep_dir: cannot write in {folder}: {error.strerror}") from error
 
 
 def sweep_table(

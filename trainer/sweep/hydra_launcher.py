@@ -21,11 +21,11 @@ from trainer.processes.signals import Stopped
 from trainer.processes.world import job_to_plain
 from trainer.runs.read import FINISHED, is_run, read_run
 from trainer.runs.resume import quoted
-from trainer.sweep.drive import REFUSED, Outcome, SweepJob
+from trainer.sweep.drive import REFUSED, Executor, Outcome, SweepJob
 from trainer.worker import job_with_plugins, train_job
 
 
-class HydraLauncher:
+class HydraLauncher(Executor):
     """An executor that submits several jobs to a launcher at once and waits until all of them have ended.
 
     Args:
@@ -52,7 +52,7 @@ class HydraLauncher:
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
         """Launch the queued jobs, wait for all of them, and read their outcomes from their run directories."""
         jobs, self._jobs = self._jobs, []
-        names = [self._name_of(job) for job in jobs]
+        names = [str(job.path_in(self._folder)) for job in jobs]
         plain = {name: job_to_plain(job.job) for name, job in zip(names, jobs, strict=True)}
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(config_loader=self._loader, callbacks=Callbacks()),
@@ -62,18 +62,6 @@ class HydraLauncher:
         words = [[f"hydra.sweep.subdir={quoted(name)}"] for name in names]
         launcher.launch(words, initial_job_idx=jobs[0].number if jobs else 0)
         return [(job, _outcome_of(job)) for job in jobs]
-
-    def _name_of(self, job: SweepJob) -> str:
-        """Return a name that no other job has: the run directory within the sweep's folder, or the job's number."""
-        if job.folder.is_relative_to(self._folder):
-            return str(job.folder.relative_to(self._folder))
-        return f"{job.number}-{job.folder.name}"
-
-    def stop(self, job: SweepJob) -> None:
-        """Do nothing, because ``wait`` returns only after all jobs have ended."""
-
-    def close(self) -> None:
-        """Do nothing, because no job is in progress between two calls of ``wait``."""
 
 
 def run_launched(jobs: Mapping[str, Mapping[str, Any]], config: object) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 from trainer.processes.signals import CLOCK, Stopped
 from trainer.runs.read import STOPPED
-from trainer.sweep.drive import Outcome, SweepJob
+from trainer.sweep.drive import Executor, Outcome, SweepJob
 from trainer.sweep.worker_pool import LOGS, log_of, outcome_of
-from trainer.worker import listening, printing_to, result_of
+from trainer.worker import listening, printing_to, result_of, train_job
 
 
-class InProcess:
+class InProcess(Executor):
     """An executor that runs one job at a time in this process and redirects the output of each job to a file.
 
     Args:
@@ -46,15 +46,7 @@ class InProcess:
             ended.append((job, outcome_of(result)))
         return ended
 
-    def stop(self, job: SweepJob) -> None:
-        """Do nothing, because ``wait`` returns only after all jobs have ended."""
-
-    def close(self) -> None:
-        """Do nothing, because no job is in progress between two calls of ``wait``."""
-
 
 def _train(job: SweepJob) -> dict[str, Any]:
     with listening():
-        from trainer.runner import run
-
-        return run(job.job).summary
+        return train_job(job.job)

@@ -18,7 +18,7 @@ from trainer.config.messages import did_you_mean
 from trainer.config.search_keys import SearchKeys
 from trainer.runs.directory import SUMMARY, note_end, read_json
 from trainer.runs.read import FINISHED, PRUNED, STOPPED, PointReader, as_number, comparable, more_is_better
-from trainer.sweep.drive import Outcome, SweepJob
+from trainer.sweep.drive import JobSource, Outcome, SweepJob
 from trainer.sweep.folder import NUMBER, finished_run, name_of, stays_inside, with_run_directory
 from trainer.sweep.optuna_study import make_sampler, open_study, search_identity
 from trainer.sweep.search_space import Choice, Interval
@@ -33,7 +33,7 @@ REGRESSION_LOSSES = ("mse", "l1", "huber")  # with these losses val/loss is moni
 Direction = Literal["maximize", "minimize"]
 
 
-class OptunaSearch:
+class OptunaSearch(JobSource):
     """A source of jobs that proposes the values of each job with Optuna.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 import time
@@ -20,6 +21,8 @@ from trainer.config.search_keys import SearchKeys
 from trainer.config.settings import key_of
 from trainer.processes import leader
 from trainer.processes.world import current_world
+from trainer.runs import atomic_files
+from trainer.runs.directory import OVERRIDES
 from trainer.runs.read import Run
 from trainer.runs.resume import SET_ANEW
 from trainer.sweep.drive import (
@@ -32,7 +35,6 @@ from trainer.sweep.drive import (
     conclude,
     lock_folder,
     run_jobs,
-    save_words,
     sweep_table,
     write_line,
 )
@@ -56,7 +58,11 @@ def run_sweep(checked: Checked) -> None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-")))
         else:  # after a restart by torchrun, continue in the folder of the previous attempt
             folder = Path(leader.read_note("sweep_dir") or checked.sweep_dir)
-        _Sweep(checked, folder).run()
+        sweep = _Sweep(checked, folder)
+        if checked.hydra["sweeper"]["_target_"] == SEARCH:
+            sweep.search()
+        else:
+            sweep.grid()
 
 
 class _Sweep:
@@ -67,14 +73,7 @@ class _Sweep:
         self._first = checked.jobs[0].settings
         self._is_local = checked.hydra["launcher"]["_target_"] == LOCAL
 
-    def run(self) -> None:
-        """Run the jobs of a search or of a grid; raises the errors of ``run_sweep``."""
-        if self._checked.hydra["sweeper"]["_target_"] == SEARCH:
-            self._search()
-        else:
-            self._grid()
-
-    def _grid(self) -> None:
+    def grid(self) -> None:
         for each in self._checked.overrides:
             if each.is_sweep_override() and isinstance(each.value(), IntervalSweep):
                 raise ConfigError(
@@ -91,7 +90,7 @@ class _Sweep:
             left = [job for job, run in zip(jobs, runs, strict=True) if run is None]
             self._drive(Grid(left), executor, jobs, [run for run in runs if run is not None], len(jobs))
 
-    def _search(self) -> None:
+    def search(self) -> None:
         from trainer.sweep.optuna_search import OptunaSearch
         from trainer.sweep.optuna_study import require_optuna
 
@@ -170,11 +169,20 @@ class _Sweep:
         return WorkerPool(divide_machine(settings), self._folder / LOGS)
 
     def _save_words(self) -> None:
-        """Save the overrides that are needed to resume this sweep, those of Hydra's own keys first."""
+        """Save the overrides that ``train sweep=FOLDER`` reads to resume this sweep, those of Hydra's own keys first.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
         if current_world() is not None:
             leader.write_note("sweep_dir", str(self._folder))
         words = [word for word in self._checked.words if key_of(word) not in SET_ANEW]
-        save_words(self._folder, sorted(words, key=lambda word: not key_of(word).startswith("hydra")))
+        words.sort(key=lambda word: not key_of(word).startswith("hydra"))
+        text = json.dumps(words, ensure_ascii=False, indent=0)  # JSON is valid YAML
+        try:
+            atomic_files.write(self._folder / OVERRIDES, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"sweep_dir: cannot write in {self._folder}: {error.strerror}") from error
 
     def _drive(
         self, source: JobSource, executor: Executor, jobs: list[SweepJob], done: Sequence[Run], total: int
@@ -193,7 +201,7 @@ class _Sweep:
         """
         started, dry_run = time.monotonic(), self._first.dry_run
         outcomes: dict[int, Outcome] = {}
-        config_dir = self._checked.config_dir
+        config_dir = self._checked.check.composer.extra_dir
         options = () if config_dir is None else ("--config-dir", os.path.relpath(config_dir))
 
         def table() -> SweepTable:

@@ -11,7 +11,6 @@ import json
 import os
 import queue
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -21,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.config import ConfigError, Settings
-from trainer.processes.signals import INTERRUPTED, REASONS, TERMINATED
+from trainer.processes.signals import Stopped
 from trainer.processes.world import SECONDS_TO_SAVE, cores, job_to_plain, killed_by, signal_name
 from trainer.runs.directory import LOG, note_end
 from trainer.runs.read import FAILED, FINISHED, STOPPED, is_run, read_run
-from trainer.sweep.drive import POLL_SECONDS, REFUSED, Outcome, SweepJob
+from trainer.sweep.drive import POLL_SECONDS, REFUSED, Executor, Outcome, SweepJob
 
 LOGS = "logs"  # subfolder of the sweep's folder with the output of each run
 SECONDS_TO_EXIT = 5  # time limit for a worker to exit, after which it is killed
@@ -45,7 +44,7 @@ class Resources(NamedTuple):
     devices: tuple[str, ...] | None = None
 
 
-class WorkerPool:
+class WorkerPool(Executor):
     """An executor with a pool of worker processes, each of which runs one job at a time.
 
     Args:
@@ -125,9 +124,7 @@ class WorkerPool:
 def log_of(job: SweepJob, logs: Path) -> Path:
     """Return the path of the file for the output of a job, and create the folder of this file."""
     logs.mkdir(parents=True, exist_ok=True)
-    inside = job.folder.is_relative_to(logs.parent)  # if not, two run directories may have the same name
-    name = "-".join(job.folder.relative_to(logs.parent).parts) if inside else f"{job.number}-{job.folder.name}"
-    return logs / f"{name}.txt"
+    return logs / f"{'-'.join(job.path_in(logs.parent).parts)}.txt"
 
 
 def divide_machine(jobs: Sequence[Settings]) -> list[Resources]:
@@ -239,8 +236,8 @@ def outcome_of(result: dict[str, Any]) -> Outcome:
     if result["state"] == REFUSED:
         return Outcome(REFUSED, tuple(result["problems"]), 2)
     if result["state"] == STOPPED:
-        code = INTERRUPTED if result["signal"] == signal.SIGINT else TERMINATED
-        return Outcome(STOPPED, (), code, {"reason": REASONS[result["signal"]]})
+        stopped = Stopped(result["signal"])
+        return Outcome(STOPPED, (), stopped.code, {"reason": str(stopped)})
     return Outcome(FAILED, (result["message"],), 1)
 
 
