@@ -21,7 +21,7 @@ from trainer.compose.composer import Composer, FileError
 from trainer.compose.origins import Origins
 from trainer.compose.overrides import TYPED, jobs, lay, parse, sweep_words, variants
 from trainer.compose.resolve import is_new_each_time, resolve_job, resolve_value
-from trainer.compose.safety import HydraKeys, is_data, plain_config, too_large
+from trainer.compose.safety import hydra_keys_in_files, is_data, plain_config, set_hydra_key, too_large
 from trainer.compose.wrong_words import add_folders, declare_plugins, without_wrong_options
 from trainer.config import ConfigError, Job
 from trainer.config.settings import OF_SWEEPS
@@ -102,25 +102,16 @@ def check_words(composer: Composer, words: Sequence[str], *, multirun: bool = Fa
 
 
 class CommandCheck:
-    """The check of one command.
+    """The check of one command; ``check_words`` describes the arguments."""
 
-    Args:
-        composer: composes the files that the words choose.
-        trains: whether a run follows, in which case no key may be missing and the plugins are imported now.
-    """
-
-    def __init__(self, composer: Composer, *, trains: bool = True) -> None:
+    def __init__(self, composer: Composer, *, trains: bool) -> None:
         self.composer, self._trains = composer, trains
         self._problems: list[str] = []
         self._plugins: list[str] = []  # that the command or the environment names
         self._last: tuple[Any, dict[str, Any]] = (None, {})  # the DictConfig of the job checked last, and its values
 
     def run(self, words: Sequence[str], *, multirun: bool) -> Checked:
-        """Check all words.
-
-        Raises:
-            ConfigError: the command is wrong; one line for each mistake.
-        """
+        """Check all words; raises the error of ``check_words``."""
         composer, problems = self.composer, self._problems
         overrides = add_folders(composer, parse(words, composer.loader, problems), problems)
         num_problems = len(problems)
@@ -190,9 +181,9 @@ class CommandCheck:
         files = [(package, file) for path, package in files_read.places if (file := composer.file(path)) is not None]
         origins = Origins(files, {each.key_or_group for each in overrides if not composer.is_group(each)})
         plain = copy.deepcopy(files_read.plain)
-        hydra = HydraKeys(config, origins)
         if files_read.foreign:
-            problems += [*hydra.from_files(), *too_large({**plain, "hydra": plain_config(config, "hydra")})]
+            problems += hydra_keys_in_files(config, origins)
+            problems += too_large({**plain, "hydra": plain_config(config, "hydra")})
         if "experiment" in plain:
             recipes = [shown(path) for _, path in files if path.parent.name == "experiment"]
             raise ConfigError(f"{', '.join(recipes)}: a recipe has to begin with the line # @package _global_")
@@ -206,7 +197,7 @@ class CommandCheck:
             if composer.is_group(override):
                 continue  # compose_files has applied it
             if override.is_hydra_override():
-                problems += hydra.typed(override)
+                problems += set_hydra_key(config, override)
             else:
                 lay(plain, override, problems)
         plain["plugins"] = list(self._plugins)

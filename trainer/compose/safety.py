@@ -1,6 +1,6 @@
 """Refuse configs that name code, read forbidden environment variables, grow without bound, or change Hydra itself.
 
-``HydraKeys`` checks the keys under ``hydra``; ``composer.CheckedSource`` checks a file before Hydra reads it.
+``composer.CheckedSource`` checks a file before Hydra reads it.
 """
 
 from __future__ import annotations
@@ -40,15 +40,12 @@ HYDRA_TYPES: dict[str, Any] = {
     "launcher": Literal["hydra/launcher=…"],
 }
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
+# Not storage and study_name, which choose where a study is written. A _target_ comes from the options of Hydra and of
+# installed packages, because yaml_file refuses it in a file.
 HYDRA_KEYS_IN_FILES = (
     *("sweep.dir", "sweep.subdir", "job.name", "mode", "verbose", "sweeper.max_batch_size", "sweeper.params"),
-    *(
-        f"sweeper.{key}" for key in keys_in(SearchKeys) if key not in ("storage", "study_name")
-    ),  # storage and study_name choose where a study is written
-    *(
-        "launcher._target_",
-        "sweeper._target_",
-    ),  # from the options of Hydra and installed packages; yaml_file refuses a _target_ in a file
+    *(f"sweeper.{key}" for key in keys_in(SearchKeys) if key not in ("storage", "study_name")),
+    *("launcher._target_", "sweeper._target_"),
 )
 NOTED_BY_HYDRA = ("searchpath", "runtime.", "overrides.", "job.override_dirname", "job.config_name")
 REFUSED = {
@@ -71,68 +68,56 @@ def is_data(key: str) -> bool:
     return key in HYDRA_GROUPS or key.removeprefix("hydra.").startswith(HYDRA_KEYS_IN_FILES)
 
 
-class HydraKeys:
-    """Check the keys under ``hydra``, from the command line and from files.
-
-    Args:
-        config: the composed config; typed values are written into its part ``hydra``.
-        origins: returns where the value of a dotted key comes from.
-    """
-
-    def __init__(self, config: Any, origins: Callable[[str], str]) -> None:
-        self._config, self._origins = config, origins
-
-    def typed(self, override: Override) -> list[str]:
-        """Return the mistakes in an override ``hydra.…=…``; set its value in the config if there are none."""
-        key = override.key_or_group
-        if key == "hydra.searchpath":
-            return []
-        for refused, reason in REFUSED.items():
-            if f"{key}.".startswith(f"{refused}."):
-                return [f"{key}: {reason} ({TYPED})"]
-        local = key.removeprefix("hydra.")
-        if not any(f"{local}.".startswith(f"{allowed}.") for allowed in HYDRA_KEYS):
-            known = [f"hydra.{allowed}" for allowed in HYDRA_KEYS]
-            return [f"{key}: no such key ({TYPED}){did_you_mean(key, known) or ';'} keys: {', '.join(known)}"]
-        if override.is_delete():
-            return [f"{key}: cannot be taken away ({TYPED})"]
-        if local.startswith("sweeper.params"):
-            return [
-                f"{key}: values to sweep over are typed as they are, {key.removeprefix('hydra.sweeper.params.')}=1,2"
-            ]
-        if local in HYDRA_TYPES and not fits(HYDRA_TYPES[local], override.value()):
-            return [f"{key}: must be {describe(HYDRA_TYPES[local])}, got {override.value()!r} ({TYPED})"]
-        try:
-            OmegaConf.update(self._config, key, override.value())
-        except (OmegaConfBaseException, ValueError) as error:
-            parent, _, leaf = key.rpartition(".")
-            node = OmegaConf.select(self._config, parent)
-            if local.removeprefix("sweeper.") in keys_in(SearchKeys):
-                return [f"{key}: is a key of a search ({TYPED}); add hydra/sweeper=optuna"]
-            if isinstance(node, Mapping) and leaf not in node:
-                return [unknown_key(key, [str(name) for name in node if name != "_target_"], TYPED)]
-            return [f"{key}: {first_line(error)} ({TYPED})"]
+def set_hydra_key(config: Any, override: Override) -> list[str]:
+    """Set the value of an override ``hydra.…=…`` in a composed config, or return the mistakes in the override."""
+    key = override.key_or_group
+    if key == "hydra.searchpath":
         return []
+    for refused, reason in REFUSED.items():
+        if f"{key}.".startswith(f"{refused}."):
+            return [f"{key}: {reason} ({TYPED})"]
+    local = key.removeprefix("hydra.")
+    if not any(f"{local}.".startswith(f"{allowed}.") for allowed in HYDRA_KEYS):
+        known = [f"hydra.{allowed}" for allowed in HYDRA_KEYS]
+        return [f"{key}: no such key ({TYPED}){did_you_mean(key, known) or ';'} keys: {', '.join(known)}"]
+    if override.is_delete():
+        return [f"{key}: cannot be taken away ({TYPED})"]
+    if local.startswith("sweeper.params"):
+        return [f"{key}: values to sweep over are typed as they are, {key.removeprefix('hydra.sweeper.params.')}=1,2"]
+    if local in HYDRA_TYPES and not fits(HYDRA_TYPES[local], override.value()):
+        return [f"{key}: must be {describe(HYDRA_TYPES[local])}, got {override.value()!r} ({TYPED})"]
+    try:
+        OmegaConf.update(config, key, override.value())
+    except (OmegaConfBaseException, ValueError) as error:
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(config, parent)
+        if local.removeprefix("sweeper.") in keys_in(SearchKeys):
+            return [f"{key}: is a key of a search ({TYPED}); add hydra/sweeper=optuna"]
+        if isinstance(node, Mapping) and leaf not in node:
+            return [unknown_key(key, [str(name) for name in node if name != "_target_"], TYPED)]
+        return [f"{key}: {first_line(error)} ({TYPED})"]
+    return []
 
-    def from_files(self) -> list[str]:
-        """Return one line for each key under ``hydra`` that a user's file sets although a file must not set it."""
-        choices = OmegaConf.to_container(self._config.hydra.runtime.choices)
-        assert isinstance(choices, dict)
-        words = tuple(f"{group}={choices[group]}" for group in HYDRA_GROUPS)
-        try:
-            ours = _without_files(words)
-        except (HydraException, OmegaConfBaseException):
-            return [f"{' '.join(words)}: only what Hydra and installed packages bring is taken, not a file"]
-        now = leaves(plain_config(self._config, "hydra"), "hydra")
-        problems: dict[str, str] = {}
-        for key, value in now.items():
-            allowed = is_data(key) or key.removeprefix("hydra.").startswith(NOTED_BY_HYDRA)
-            if (key not in ours or ours[key] != value) and not allowed:
-                top = ".".join(key.split(".")[:2])
-                line = f"{top}: a file cannot set it{from_where(self._origins(key))}"
-                names = ", ".join(f"hydra.{name}" for name in HYDRA_KEYS_IN_FILES if "_target_" not in name)
-                problems[top] = f"{line}; of Hydra's keys a file sets only {names}"
-        return list(problems.values())
+
+def hydra_keys_in_files(config: Any, origins: Callable[[str], str]) -> list[str]:
+    """Return one line for each key under ``hydra`` that a user's file sets although a file must not set it."""
+    choices = OmegaConf.to_container(config.hydra.runtime.choices)
+    assert isinstance(choices, dict)
+    words = tuple(f"{group}={choices[group]}" for group in HYDRA_GROUPS)
+    try:
+        ours = _without_files(words)
+    except (HydraException, OmegaConfBaseException):
+        return [f"{' '.join(words)}: only what Hydra and installed packages bring is taken, not a file"]
+    now = leaves(plain_config(config, "hydra"), "hydra")
+    problems: dict[str, str] = {}
+    for key, value in now.items():
+        allowed = is_data(key) or key.removeprefix("hydra.").startswith(NOTED_BY_HYDRA)
+        if (key not in ours or ours[key] != value) and not allowed:
+            top = ".".join(key.split(".")[:2])
+            line = f"{top}: a file cannot set it{from_where(origins(key))}"
+            names = ", ".join(f"hydra.{name}" for name in HYDRA_KEYS_IN_FILES if "_target_" not in name)
+            problems[top] = f"{line}; of Hydra's keys a file sets only {names}"
+    return list(problems.values())
 
 
 @functools.cache

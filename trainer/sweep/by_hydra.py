@@ -37,7 +37,9 @@ def run_hydra(command: Command) -> None:
 
     def train(config: DictConfig) -> float | None:
         try:
-            return _run(_job(config))
+            summary = train_job(_job(config))
+            best: float | None = summary["best"].get(summary["monitor"])
+            return best  # the objective for a sweeper
         except Stopped as stopped:
             if not stopped.by_clock:  # max_time ends one job; any other signal ends all jobs
                 raise
@@ -47,9 +49,7 @@ def run_hydra(command: Command) -> None:
         return None
 
     version.setbase("1.3")
-    with environment_variables(
-        {"HYDRA_FULL_ERROR": "1"}
-    ):  # Hydra raises its errors instead of printing them and exiting
+    with environment_variables({"HYDRA_FULL_ERROR": "1"}):  # Hydra raises its errors instead of printing them
         try:
             _run_hydra(options, command.parser, train, str(config_dir()), "train")
         except BrokenPipeError:
@@ -79,10 +79,3 @@ def _job(config: DictConfig) -> Job:
 
     job = job.replace(run_dir=os.path.relpath(hydra.runtime.output_dir))
     return dataclasses.replace(job, fixed_run_dir=True, varied=varied_in(Path(hydra.sweep.dir), job.words))
-
-
-def _run(job: Job) -> float | None:
-    """Run a job, and return the best value of the monitored metric as the objective for a sweeper."""
-    summary = train_job(job)
-    best: float | None = summary["best"].get(summary["monitor"])
-    return best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -32,13 +31,8 @@ def make_page(table: SweepTable) -> str:
         train_command=None if best is None else train_command(table, best),
         groups=table.groups if table.has_seeds and table.monitor is not None else [],
         plots=[] if table.monitor is None else [*_draw_plots(table, table.monitor)],
-        link=functools.partial(_link, table),
+        link=lambda row: f"{quote(os.fsencode(os.path.relpath(row.folder, table.folder)))}/",
     )
-
-
-def _link(table: SweepTable, row: SweepRow) -> str:
-    """Return the URL of a run directory, relative to the page."""
-    return f"{quote(os.fsencode(os.path.relpath(row.folder, table.folder)))}/"
 
 
 def _draw_plots(table: SweepTable, monitor: str) -> Iterator[Markup]:
