@@ -129,11 +129,7 @@ def _collected(problems: list[str]) -> Iterator[None]:
 
 
 def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
-    """Check that no key is set that needs a val split.
-
-    Raises:
-        ConfigError: keys that need a val split are set; one line for each key.
-    """
+    """Raise ConfigError, with one line for each key, if keys are set that need a val split."""
     useless = {
         "patience": settings.patience is not None,
         "monitor": settings.monitor is not None,

@@ -122,9 +122,11 @@ class CommandCheck:
         if len(problems) == num_problems:  # otherwise an unknown option may belong to a plugin that failed to load
             problems += wrong_options
         try:
-            is_sweep = multirun or self._file_makes_a_sweep(kept)
+            config, files_read = composer.compose_files(composer.choices(kept))
+            is_sweep = multirun or (files_read.foreign and config.hydra.mode == RunMode.MULTIRUN)
             if is_sweep:
-                from_files = without_wrong_options(composer, self._swept_in_files(kept), problems, multirun=True)
+                swept_in_files = self._swept_in_files(plain_config(config, "hydra"), kept)
+                from_files = without_wrong_options(composer, swept_in_files, problems, multirun=True)
                 right = {*map(id, kept)}  # the plugins are checked already, and are words of every run too
                 typed = [each for each in overrides if id(each) in right or each.key_or_group == "plugins"]
                 kept = swept = [*{each.key_or_group: each for each in [*from_files, *typed]}.values()]
@@ -209,14 +211,9 @@ class CommandCheck:
             (words,) = sweep_words(overrides)
         return resolve_job(plain, words, origins, partial=not self._trains)
 
-    def _file_makes_a_sweep(self, overrides: Sequence[Override]) -> bool:
-        config, files_read = self.composer.compose_files(self.composer.choices(overrides))
-        return files_read.foreign and config.hydra.mode == RunMode.MULTIRUN
-
-    def _swept_in_files(self, overrides: Sequence[Override]) -> list[Override]:
+    def _swept_in_files(self, hydra: Mapping[str, Any], overrides: Sequence[Override]) -> list[Override]:
         """Return the overrides that config files add to a sweep (``hydra.sweeper.params``), except for keys typed."""
-        config, _ = self.composer.compose_files(self.composer.choices(overrides))
-        params = plain_config(config, "hydra")["sweeper"].get("params") or {}
+        params = hydra["sweeper"].get("params") or {}
         typed = {each.key_or_group for each in overrides}
         words = [f"{key}={value}" for key, value in params.items() if key not in typed]
         wrong = [(word.partition("=")[0], line) for word in words for line in _not_for_jobs(word)]

@@ -20,8 +20,6 @@ from trainer.config.registry import registry
 from trainer.config.settings import OF_SWEEPS, key_of
 from trainer.config.signature import keys_in
 
-VERSIONS = ("torch", "hydra-core")
-
 
 class Command:
     """A parsed command line.
@@ -115,7 +113,7 @@ def version() -> str:
     """Return ``trainer-cli 0.1.0 (torch 2.13.0, hydra-core 1.3.8, Python 3.11.7)``."""
     from trainer import __version__
 
-    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
+    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "hydra-core"))
     return f"trainer-cli {__version__} ({others}, Python {sys.version.split()[0]})"
 
 

@@ -83,14 +83,9 @@ def fits(kind: Any, value: Any) -> bool:
 
 @dataclass
 class _Checker:
-    """Check parts of a config, and collect one line for each mistake.
+    """Check parts of a config, and collect one line for each mistake in ``problems``."""
 
-    Args:
-        origin: returns where the value of a dotted key comes from.
-        problems: the lines collected so far.
-    """
-
-    origin: Callable[[str], str]
+    origin: Callable[[str], str]  # returns where the value of a dotted key comes from
     problems: list[str] = field(default_factory=list)
 
     def refuse(self, key: str, wanted: str, value: Any, hint: str = "") -> None:

@@ -170,9 +170,7 @@ def _unpacked(annotation: Any) -> dict[str, Parameter]:
     """Return the parameters of ``**keys: Unpack[SomeTypedDict]``, or an empty dict for any other annotation."""
     if typing_extensions.get_origin(annotation) is not typing_extensions.Unpack:
         return {}
-    (keys_type,) = typing_extensions.get_args(annotation)
-    hints = typing_extensions.get_type_hints(keys_type, include_extras=True)
-    return {name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in hints.items()}
+    return keys_in(*typing_extensions.get_args(annotation))
 
 
 def _parse(file: Path) -> _ParsedFile:
@@ -322,7 +320,7 @@ def _misplaced(name: str) -> MisplacedError:
 
 def keys_in(annotation: Any) -> dict[str, Parameter]:
     """Return the fields of a dataclass or TypedDict with their types and defaults; an empty dict for other types."""
-    if not dataclasses.is_dataclass(annotation) and not typing.is_typeddict(annotation):
+    if not dataclasses.is_dataclass(annotation) and not typing_extensions.is_typeddict(annotation):
         return {}
     defaults: dict[str, Any] = {}
     if dataclasses.is_dataclass(annotation):
@@ -339,5 +337,5 @@ def keys_in(annotation: Any) -> dict[str, Parameter]:
             annotation=kind,
             default=defaults.get(name, Parameter.empty),
         )
-        for name, kind in typing.get_type_hints(annotation, include_extras=True).items()
+        for name, kind in typing_extensions.get_type_hints(annotation, include_extras=True).items()
     }

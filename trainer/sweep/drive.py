@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
@@ -60,10 +60,6 @@ class SweepJob:
         return self.job.settings
 
     @property
-    def words(self) -> tuple[str, ...]:
-        return self.job.words
-
-    @property
     def folder(self) -> Path:
         return Path(self.settings.run_dir)
 
@@ -94,7 +90,7 @@ class Outcome(NamedTuple):
         return self.state == STOPPED and CLOCK is not None and self.summary.get("reason") == REASONS[CLOCK]
 
 
-class Executor(Protocol):
+class Executor:
     """The interface of an executor: runs jobs in worker processes, in this process, or with a Hydra launcher.
 
     An executor whose ``wait`` returns only after all jobs have ended inherits ``stop`` and ``close``, which do nothing.
@@ -107,6 +103,7 @@ class Executor(Protocol):
 
     def wait(self, seconds: float) -> list[tuple[SweepJob, Outcome]]:
         """Wait until a job ends or ``seconds`` have passed, and return the jobs that ended since the last call."""
+        raise NotImplementedError
 
     def stop(self, job: SweepJob) -> None:
         """Ask a job to save a checkpoint and to end."""
@@ -115,11 +112,12 @@ class Executor(Protocol):
         """Stop all jobs, and end their processes after the jobs have saved their checkpoints."""
 
 
-class JobSource(Protocol):
+class JobSource:
     """The interface of a source of jobs: a grid of values, or a search. By default, no job is pruned."""
 
     def next_job(self) -> SweepJob | None:
         """Return the next job to run, or None if no job is available now."""
+        raise NotImplementedError
 
     def should_prune(self, job: SweepJob) -> bool:
         """Return whether to stop a job in progress because its results so far are too poor."""
@@ -147,14 +145,9 @@ class Grid(JobSource):
 def run_jobs(
     source: JobSource, executor: Executor, display: Display, outcomes: dict[int, Outcome], *, on_error: str
 ) -> None:
-    """Run jobs until the source has none left; if ``on_error`` is ``stop``, stop all jobs as soon as one fails.
+    """Run jobs until the source has none left, and store the outcome of each job in ``outcomes`` under its number.
 
-    Args:
-        source: provides the jobs.
-        executor: runs the jobs.
-        display: the terminal output.
-        outcomes: is filled with the outcome of each job by its number.
-        on_error: ``continue`` or ``stop``.
+    If ``on_error`` is ``stop`` instead of ``continue``, stop all jobs as soon as one fails.
     """
     running: dict[int, SweepJob] = {}
     stopping, stopped = False, set[int]()
@@ -339,7 +332,7 @@ def sweep_table(
         run = read_run(job.folder) if is_run(job.folder) and not refused else None
         state = run.state if run is not None else WAITING if outcome is None else outcome.state
         reason = outcome.problems[0] if outcome is not None and outcome.problems else _reason_of(run)
-        rows.append(SweepRow(numbers[job.number], tuple(trained_words(job.words)), state, job.folder, reason, run))
+        rows.append(SweepRow(numbers[job.number], tuple(trained_words(job.job.words)), state, job.folder, reason, run))
     ours = {job.folder.resolve() for job in jobs}
     others = [run for run in find_runs(folder) if run.path.resolve() not in ours] if folder.is_dir() else []
     first_free = max((job.number for job in jobs), default=-1) + 1

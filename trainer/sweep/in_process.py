@@ -15,11 +15,7 @@ from trainer.worker import listening, printing_to, result_of, train_job
 
 
 class InProcess(Executor):
-    """An executor that runs one job at a time in this process and redirects the output of each job to a file.
-
-    Args:
-        folder: the folder of the sweep.
-    """
+    """An executor that runs one job at a time in this process, with its output in a file in the sweep's folder."""
 
     max_jobs = 1
 

@@ -28,11 +28,6 @@ class Choice:
     def __contains__(self, value: object) -> bool:
         return value in self.words
 
-    @property
-    def example(self) -> str:
-        """An example value of this space, as typed on the command line."""
-        return self.words[0]
-
     def as_word(self, value: Any) -> str:
         return str(value)
 
@@ -76,11 +71,6 @@ class Interval:
         ends = f"{self.low},{self.high}"
         text = f"interval({ends})" if self.step is None else f"range({ends},{self.step})"
         return f"tag(log,{text})" if self.log else text
-
-    @property
-    def example(self) -> str:
-        """An example value of this space, as typed on the command line."""
-        return repr(self.low)
 
     def as_word(self, value: Any) -> str:
         """Return a value as typed on the command line.

@@ -190,8 +190,6 @@ class _Sweep:
         """Run the jobs of a source, and print and save the table of results even after an error.
 
         Args:
-            source: provides the jobs.
-            executor: runs the jobs.
             jobs: all jobs known so far, including finished ones; a search appends its new jobs to this list.
             done: the runs that have finished already.
             total: the number of runs of the whole sweep.
