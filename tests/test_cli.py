@@ -12,32 +12,6 @@ import pytest
 from tests.conftest import REPOSITORY, Train
 
 
-def test_all_mistakes_of_a_command_are_reported_together(train: Train) -> None:
-    words = ("model.dropout=1.5", "epochs=0", "+optimizer.lrr=1", "seed=-1", "loss=bc", "lr", "--epochs", "3")
-    assert train(*words[:-2], words[-2]).code == 2
-    result = train(*words[:-2])
-    assert result.code == 2
-    assert sorted(line.split(": ")[2] for line in result.err.splitlines()) == [
-        "epochs", "loss=bc", "lr", "model.dropout", "optimizer.lrr", "seed",
-    ]  # fmt: skip
-
-
-def test_a_value_says_which_file_it_overrides(train: Train) -> None:
-    assert train("model.dropout=1.5").err == (
-        "train: error: model.dropout: must be a number, at least 0 and less than 1, got 1.5 "
-        "(configs/model/cnn.yaml, overridden on the command line)\n"
-    )
-
-
-def test_what_would_do_nothing_without_a_val_split_is_refused(train: Train) -> None:
-    words = ("patience=3", "monitor=val/loss", "checkpoint.keep=2", "scheduler=plateau", "dataset.val_fraction=0")
-    result = train(*words)
-    assert result.code == 2
-    keys = ["patience", "monitor", "checkpoint.keep", "scheduler=plateau"]
-    lines = [f"train: error: {key}: needs a val split, but dataset.val_fraction is 0" for key in keys]
-    assert result.err.splitlines() == lines
-
-
 def test_data_that_is_not_there_and_cannot_be_downloaded_leaves_no_folder(train: Train) -> None:
     result = train("dataset=mnist", "dataset.root=nowhere")
     if result.code == 0:
@@ -73,16 +47,6 @@ def test_sweeper_and_launcher_can_be_chosen(train: Train) -> None:
     assert len(result.run_dirs) == 2
 
 
-def test_a_sweep_with_a_mistake_in_one_of_its_values_is_refused_before_anything_is_written(train: Train) -> None:
-    result = train("--multirun", "optimizer.lr=-1,1e-3,x", "model=cnn,gru,lstn", "model.channels=[8]", "seed=0,1")
-    assert result.code == 2
-    assert sorted(line.split(": ")[2] for line in result.err.splitlines()) == [
-        "model=lstn", "optimizer.lr", "optimizer.lr",
-    ]  # fmt: skip
-    assert list(result.folder.iterdir()) == []
-    assert "model.channels: no such key" in train("--multirun", "model=cnn,gru", "model.channels=[8]").err
-
-
 def test_the_users_own_config_dir_adds_options(train: Train, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "small.yaml").write_text("defaults: [cnn]\nchannels: [4, 8]\nhidden: 16\n")
@@ -90,27 +54,6 @@ def test_the_users_own_config_dir_adds_options(train: Train, tmp_path: Path) -> 
     assert result.code == 0, result.err
     assert "2,0" in result.out or "parameters" in result.out
     assert (result.run_dir / "config.yaml").read_text().count("hidden: 16") == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("name: cnn\nhidden:256\nnorm: none\n", "model/mine.yaml, line 3: invalid YAML: "),
-        ("channels: [4]\n", "model.name: missing; the YAML says which component it is for"),
-        ("name: cnm\n", "mine/model/mine.yaml, line 1); did you mean cnn?"),
-    ],
-)
-def test_a_yaml_of_the_users_own_that_is_wrong_is_one_line(train: Train, tmp_path: Path, text: str, line: str) -> None:
-    (tmp_path / "mine" / "model").mkdir(parents=True)
-    (tmp_path / "mine" / "model" / "mine.yaml").write_text(text)
-    result = train("--config-dir", str(tmp_path / "mine"), "model=mine")
-    assert result.code == 2
-    (only,) = result.err.splitlines()
-    assert line in only
-
-
-def test_a_key_of_a_group_is_suggested_where_only_its_name_was_typed(train: Train) -> None:
-    assert "did you mean optimizer.lr? keys: " in train("lr=0.1").err
 
 
 def test_early_stopping_says_so(train: Train) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError, Settings
+from trainer.config.errors import collected
 from trainer.data import Data, ReadOptions
 from trainer.data.loader import Share, make_loaders
 from trainer.dataset import DATASETS
@@ -45,14 +44,14 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     """
     _prepare_process(settings)
     problems: list[str] = []
-    with _collected(problems):
+    with collected(problems):
         placement, precision, share = _place(settings, alone)
-    with _collected(problems):
+    with collected(problems):
         data = DATASETS.build(settings.dataset, settings.seed, options=ReadOptions())
         if not isinstance(data, Data):
             raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
         data.check()
-        with _collected(problems):
+        with collected(problems):
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
             metrics = choose_metrics(settings.metrics, data.spec)
             monitor = choose_monitor(settings.monitor, metrics, data.spec)
@@ -117,15 +116,6 @@ def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
     precision = choose_precision(settings.precision, placement.device)
     allow_tf32(precision == "tf32")
     return placement, precision, share
-
-
-@contextmanager
-def _collected(problems: list[str]) -> Iterator[None]:
-    """Add the problems of a ConfigError to ``problems`` instead of raising it, to report several errors together."""
-    try:
-        yield
-    except ConfigError as error:
-        problems += error.problems
 
 
 def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:

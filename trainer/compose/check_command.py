@@ -24,6 +24,7 @@ from trainer.compose.resolve import is_new_each_time, resolve_job, resolve_value
 from trainer.compose.safety import hydra_keys_in_files, is_data, plain_config, set_hydra_key, too_large
 from trainer.compose.wrong_words import add_folders, declare_plugins, without_wrong_options
 from trainer.config import ConfigError, Job
+from trainer.config.errors import collected
 from trainer.config.settings import OF_SWEEPS
 from trainer.config.yaml_file import shown
 from trainer.runs import resume
@@ -246,10 +247,8 @@ class CommandCheck:
             return [f"resume: {what}: needs a {key} that is the same each time, not {place}; add {key}=…"]
         problems: list[str] = []
         for job in [] if is_sweep else wanted:
-            try:
+            with collected(problems):
                 resume.check_changes(job.settings)
-            except ConfigError as error:
-                problems += error.problems
         return problems
 
 
@@ -277,10 +276,9 @@ def _not_for_jobs(word: str) -> list[str]:
     return ["an interpolation is not taken there"] if "${" in value else []
 
 
-def _problems_of(plain: Mapping[str, Any], origins: Origins) -> tuple[str, ...]:
+def _problems_of(plain: Mapping[str, Any], origins: Origins) -> list[str]:
     """Resolve and check a config; return one line for each mistake."""
-    try:
+    problems: list[str] = []
+    with collected(problems):
         resolve_job(plain, (), origins)
-    except ConfigError as error:
-        return error.problems
-    return ()
+    return problems

@@ -15,6 +15,7 @@ from hydra._internal.utils import get_args_parser
 from trainer.compose.check_command import Checked, check_words, resumes_a_sweep, with_earlier_words
 from trainer.compose.composer import GRID, SEARCH, Composer
 from trainer.config import ConfigError, Settings
+from trainer.config.errors import collected
 from trainer.config.messages import KEY_SYNONYMS, nearest
 from trainer.config.registry import registry
 from trainer.config.settings import OF_SWEEPS, key_of
@@ -49,14 +50,12 @@ class Command:
             return None
         trains = not (options.help or options.cfg or options.info or problems)
         multirun = options.multirun or resumes_a_sweep(options.overrides) or "hydra.mode=MULTIRUN" in options.overrides
-        try:
+        with collected(problems):
             composer = Composer(options.config_dir, options.config_path, options.config_name)
             words = with_earlier_words(options.overrides, multirun=multirun)
             checked = check_words(composer, words, multirun=multirun, trains=trains)
             if trains and not checked.is_sweep:
                 problems += _keys_of_a_sweep(words)
-        except ConfigError as error:
-            problems += error.problems
         if problems:
             raise ConfigError(*problems)
         if options.help:

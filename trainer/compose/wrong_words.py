@@ -16,6 +16,7 @@ from trainer.compose.overrides import TYPED, needs_multirun, variants, without_v
 from trainer.compose.safety import HYDRA_GROUPS, REFUSED, check_folder, first_line
 from trainer.config import GROUPS, ConfigError
 from trainer.config.check import MISSING
+from trainer.config.errors import collected
 from trainer.config.messages import how_to_install, unknown_option
 from trainer.config.registry import LoadError, Registry, registries
 
@@ -27,19 +28,16 @@ def add_folders(composer: Composer, overrides: Iterable[Override], problems: lis
     """Add the folders of ``hydra.searchpath`` to the composer; return the overrides without an invalid searchpath."""
     kept = []
     for override in overrides:
-        if override.key_or_group == SEARCHPATH:
-            folders = override.value()
-            try:
+        with collected(problems):
+            if override.key_or_group == SEARCHPATH:
+                folders = override.value()
                 if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
                     got = f"{override.input_line} ({TYPED})"
                     raise ConfigError(f"{SEARCHPATH}: must be a list of folders, got {got}")
                 for folder in folders:
                     check_folder(SEARCHPATH, str(folder))
                     composer.folders.append(Path(str(folder).removeprefix("file://")))
-            except ConfigError as error:
-                problems += error.problems
-                continue
-        kept.append(override)
+            kept.append(override)
     return kept
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 
 class ConfigError(Exception):
@@ -15,6 +17,15 @@ class ConfigError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+@contextlib.contextmanager
+def collected(problems: list[str]) -> Iterator[None]:
+    """Add the problems of a ConfigError to ``problems`` instead of raising it, to report several errors together."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.problems
 
 
 class RunError(Exception):

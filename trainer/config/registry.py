@@ -190,7 +190,7 @@ class Registry:
         if file is not None:
             try:
                 return signature.keys(file, name)
-            except (UnreadableError, SyntaxError, OSError):
+            except UnreadableError:
                 pass
             except MisplacedError as error:
                 raise LoadError(f"{self.group}={name}: {error} ({file})") from error

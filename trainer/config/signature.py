@@ -112,16 +112,15 @@ def keys_of(component: Callable[..., Any]) -> dict[str, Parameter]:
         MisplacedError: a parameter with a default is not keyword-only.
     """
     function = component.__init__ if inspect.isclass(component) else component
+    parameters = inspect.signature(component).parameters.values()
     try:
         hints = typing_extensions.get_type_hints(function, include_extras=True)
     except NameError:  # the type of a parameter that is no key may be imported under TYPE_CHECKING only
         names = {**vars(inspect.getmodule(component)), "Any": Any}
-        keys = {
-            p.name: p.annotation for p in inspect.signature(component).parameters.values() if p.kind is p.KEYWORD_ONLY
-        }
+        keys = {each.name: each.annotation for each in parameters if each.kind is Parameter.KEYWORD_ONLY}
         hints = {key: eval(kind, names) if isinstance(kind, str) else kind for key, kind in keys.items()}
     found: dict[str, Parameter] = {}
-    for parameter in inspect.signature(component).parameters.values():
+    for parameter in parameters:
         annotation = hints.get(parameter.name, _type_of(parameter.default))
         if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and parameter.default is not Parameter.empty:
             raise _misplaced(parameter.name)
