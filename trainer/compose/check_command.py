@@ -7,8 +7,9 @@ does not hide the next. Content that is code instead of data is refused (see ``s
 from __future__ import annotations
 
 import copy
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 
 from trainer.compose import plugins
-from trainer.compose.composer import Composer, FileError
-from trainer.compose.origins import Origins
+from trainer.compose.composer import Composer, FileError, FilesRead
 from trainer.compose.overrides import TYPED, jobs, lay, parse, sweep_words, variants
 from trainer.compose.resolve import is_new_each_time, resolve_job, resolve_value
 from trainer.compose.safety import hydra_keys_in_files, is_data, plain_config, set_hydra_key, too_large
@@ -181,21 +181,20 @@ class CommandCheck:
         config, files_read = composer.compose_files(composer.choices(overrides))
         if files_read.refused:
             raise ConfigError(*files_read.refused)
-        files = [(package, file) for path, package in files_read.places if (file := composer.file(path)) is not None]
-        origins = Origins(files, {each.key_or_group for each in overrides if not composer.is_group(each)})
+        typed = {each.key_or_group for each in overrides if not composer.is_group(each)}
+        origin = functools.partial(files_read.origin, typed=typed)
         plain = copy.deepcopy(files_read.plain)
         if files_read.foreign:
-            problems += hydra_keys_in_files(config, origins)
+            problems += hydra_keys_in_files(config, origin)
             problems += too_large({**plain, "hydra": plain_config(config, "hydra")})
         if "experiment" in plain:
-            recipes = [shown(path) for _, path in files if path.parent.name == "experiment"]
+            recipes = [shown(path) for _, path in files_read.files if path.parent.name == "experiment"]
             raise ConfigError(f"{', '.join(recipes)}: a recipe has to begin with the line # @package _global_")
         if plain.get("plugins"):
             problems.append(
-                f"plugins: a file cannot name code ({origins('plugins')}); if you trust {plain['plugins']}, name it on "
+                f"plugins: a file cannot name code ({origin('plugins')}); if you trust {plain['plugins']}, name it on "
                 f"the command line, plugins=[…], or in {plugins.VARIABLE}"
             )
-        plain["plugins"] = []
         for override in overrides:
             if composer.is_group(override):
                 continue  # compose_files has applied it
@@ -207,10 +206,10 @@ class CommandCheck:
         self._last = config, plain
         endless = too_large(plain)
         if problems or endless:
-            raise ConfigError(*problems, *(endless or _problems_of(plain, origins)))
+            raise ConfigError(*problems, *(endless or _problems_of(plain, origin)))
         if words is None:
             (words,) = sweep_words(overrides)
-        return resolve_job(plain, words, origins, partial=not self._trains)
+        return resolve_job(plain, words, origin, partial=not self._trains)
 
     def _swept_in_files(self, hydra: Mapping[str, Any], overrides: Sequence[Override]) -> list[Override]:
         """Return the overrides that config files add to a sweep (``hydra.sweeper.params``), except for keys typed."""
@@ -229,7 +228,8 @@ class CommandCheck:
         for override in simple:
             lay(plain, variants(override)[0], problems)
         plain["plugins"] = list(self._plugins)
-        return [*problems, *_problems_of(plain, Origins([], {each.key_or_group for each in simple}))]
+        origin = functools.partial(FilesRead().origin, typed={each.key_or_group for each in simple})
+        return [*problems, *_problems_of(plain, origin)]
 
     def _cannot_resume(self, found: Sequence[Job], is_sweep: bool) -> list[str]:
         """Return one line for each reason why the run or sweep cannot be resumed as ``resume`` says."""
@@ -276,9 +276,9 @@ def _not_for_jobs(word: str) -> list[str]:
     return ["an interpolation is not taken there"] if "${" in value else []
 
 
-def _problems_of(plain: Mapping[str, Any], origins: Origins) -> list[str]:
+def _problems_of(plain: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
     """Resolve and check a config; return one line for each mistake."""
     problems: list[str] = []
     with collected(problems):
-        resolve_job(plain, (), origins)
+        resolve_job(plain, (), origin)
     return problems

@@ -53,14 +53,35 @@ class FilesRead:
     Args:
         foreign: whether a file outside this package's ``configs`` was read.
         refused: one line for each refused part of such a file.
-        places: the composed files in order, as pairs of config path and package: ``("model/cnn", "model")``.
+        files: the composed files as pairs of package and path; later files override earlier ones. The package, such as
+            ``model``, is the dotted prefix of the file's keys.
         plain: the composed config as plain containers, without the part ``hydra``.
     """
 
     foreign: bool = False
     refused: list[str] = dataclasses.field(default_factory=list)
-    places: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    files: list[tuple[str, Path]] = dataclasses.field(default_factory=list)
     plain: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def origin(self, key: str, typed: Iterable[str]) -> str:
+        """Return where the value of a key comes from: a file and line, the command line, or both; or an empty string.
+
+        Args:
+            key: a dotted key.
+            typed: the keys on the command line.
+        """
+        places = (
+            (shown(path), line)
+            for package, path in reversed(self.files)
+            if not package or f"{key}.".startswith(f"{package}.")
+            if (line := yaml_file.read(path).lines.get(key.removeprefix(package).removeprefix("."))) is not None
+        )
+        file, line = next(places, ("", 0))
+        if any(f"{key}.".startswith(f"{word}.") or word.startswith(f"{key}.") for word in typed):
+            return f"{file}, overridden on the command line" if file else "from the command line"
+        if file:
+            return f"{file}, line {line}"
+        return next((shown(path) for package, path in reversed(self.files) if package == key), "")
 
 
 class RecordingLoader(ConfigLoaderImpl):
@@ -209,7 +230,8 @@ class Composer:
             try:
                 with _checked_sources(self):
                     config = self.loader.load_configuration(self.name, list(words), RunMode.RUN)
-                self.files_read.places = [(each.config_path or "", each.package or "") for each in self.loader.defaults]
+                found = [(each.package or "", self.file(each.config_path or "")) for each in self.loader.defaults]
+                self.files_read.files = [(package, file) for package, file in found if file is not None]
                 self.files_read.plain = plain_config(config)
             except ConfigError as error:
                 raise FileError(*error.problems) from error

@@ -99,7 +99,7 @@ def set_hydra_key(config: Any, override: Override) -> list[str]:
     return []
 
 
-def hydra_keys_in_files(config: Any, origins: Callable[[str], str]) -> list[str]:
+def hydra_keys_in_files(config: Any, origin: Callable[[str], str]) -> list[str]:
     """Return one line for each key under ``hydra`` that a user's file sets although a file must not set it."""
     choices = OmegaConf.to_container(config.hydra.runtime.choices)
     assert isinstance(choices, dict)
@@ -114,7 +114,7 @@ def hydra_keys_in_files(config: Any, origins: Callable[[str], str]) -> list[str]
         allowed = is_data(key) or key.removeprefix("hydra.").startswith(NOTED_BY_HYDRA)
         if (key not in ours or ours[key] != value) and not allowed:
             top = ".".join(key.split(".")[:2])
-            line = f"{top}: a file cannot set it{from_where(origins(key))}"
+            line = f"{top}: a file cannot set it{from_where(origin(key))}"
             names = ", ".join(f"hydra.{name}" for name in HYDRA_KEYS_IN_FILES if "_target_" not in name)
             problems[top] = f"{line}; of Hydra's keys a file sets only {names}"
     return list(problems.values())

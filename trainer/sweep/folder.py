@@ -64,10 +64,7 @@ def place_jobs(jobs: Sequence[Job], folder: Path, subdir: str | None = None) -> 
         if path is None and job.fixed_run_dir:  # the user typed run_dir
             path = Path(job.settings.run_dir)
         if path is None:
-            names = (
-                subdir.replace(NUMBER, str(free)) if subdir else name_of(free, width, keys, job.words)
-                for free in existing.free_numbers(number)
-            )
+            names = (name_of(free, width, keys, job.words, subdir) for free in existing.free_numbers(number))
             path = next(folder / name for name in names if existing.reserve(folder / name))
         values = values_of(job.words)
         label = " ".join(f"{key}={values[key]}" for key in keys if key in values)
@@ -166,7 +163,7 @@ def stays_inside(name: str) -> bool:
     return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
-def name_of(number: int, width: int, keys: Sequence[str], words: Sequence[str]) -> str:
+def name_of(number: int, width: int, keys: Sequence[str], words: Sequence[str], subdir: str | None = None) -> str:
     """Return the name of a run directory, such as ``03-lr=0.001-seed=1``, without characters special to a shell.
 
     Args:
@@ -174,7 +171,10 @@ def name_of(number: int, width: int, keys: Sequence[str], words: Sequence[str]) 
         width: the minimum number of digits.
         keys: the keys that vary.
         words: the overrides of the job.
+        subdir: the user's pattern, with ``NUMBER``; None for a name with the number and the values that vary.
     """
+    if subdir:
+        return subdir.replace(NUMBER, str(number))
     values = values_of(words)
     leaves = [key.rpartition(".")[2] for key in keys]
     short = [leaf if leaves.count(leaf) == 1 else key for leaf, key in zip(leaves, keys, strict=True)]

@@ -19,7 +19,7 @@ from trainer.config.search_keys import SearchKeys
 from trainer.runs.directory import SUMMARY, note_end, read_json
 from trainer.runs.read import FINISHED, PRUNED, STOPPED, PointReader, as_number, comparable, more_is_better
 from trainer.sweep.drive import JobSource, Outcome, SweepJob
-from trainer.sweep.folder import NUMBER, finished_run, name_of, stays_inside, with_run_directory
+from trainer.sweep.folder import finished_run, name_of, stays_inside, with_run_directory
 from trainer.sweep.optuna_study import make_sampler, open_study, search_identity
 from trainer.sweep.search_space import Choice, Interval
 
@@ -149,10 +149,8 @@ class OptunaSearch(JobSource):
             return None
         self._study.sampler = make_sampler(self._keys, number)
         trial = self._study.ask({key: values.distribution() for key, values in self._space.items()})
-        if self._subdir:
-            name = self._subdir.replace(NUMBER, str(trial.number))
-        else:
-            name = name_of(trial.number, len(str(self.total - 1)), list(self._space), self._words(trial.params))
+        width, words = len(str(self.total - 1)), self._words(trial.params)
+        name = name_of(trial.number, width, list(self._space), words, self._subdir)
         trial.set_user_attr(SWEEP, str(self._folder.resolve()))
         trial.set_user_attr(FOLDER, name)
         self._trials[trial.number] = trial
