@@ -45,12 +45,13 @@ def test_a_wrong_command_is_one_line_for_each_mistake(
     train: Train, stranger: Path, command: str, wanted: list[str]
 ) -> None:
     words = command.replace("{stranger}", str(stranger)).split(" ")
+    before = {path: path.stat().st_mtime_ns for path in stranger.rglob("*")}
     result = train(*words)
     lines = result.err.splitlines()
     assert result.code == 2, result.err
     assert result.out == ""
     assert list(result.folder.iterdir()) == []
-    assert not list(stranger.rglob("PWNED"))
+    assert {path: path.stat().st_mtime_ns for path in stranger.rglob("*")} == before
     assert all(line.startswith("train: error: ") for line in lines), result.err
     places = {"{stranger}": str(stranger), "{at}": f"{stranger}/experiment/"}
     for part in wanted:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -242,34 +241,6 @@ def test_two_commands_cannot_do_one_sweep_at_once(folder: Path) -> None:
         )
         processes.command.terminate()
         processes.finish(60)
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["sweep=nowhere"], "sweep: nowhere: not the folder of a sweep"),
-        (["sweep=last"], "sweep=last: no sweep under outputs/sweeps"),
-        (["sweep=last", "sweep_dir=x"], "sweep_dir: a sweep goes on in its own folder"),
-        (["-m", "sweep.paralel=2", "seed=0,1"], "sweep.paralel: no such key (from the command line); did you mean "
-                                                "sweep.parallel?"),
-        (["-m", "sweep.on_error=ignore", "seed=0,1"], "sweep.on_error: must be one of continue, stop, got 'ignore'"),
-        (["-m", "sweep.parallel=1,2"], "sweep.parallel: has one value for all runs of a sweep"),
-        (["-m", "sweep.parallel=0", "seed=0,1"], "sweep.parallel: must be a whole number, at least 1"),
-        (["sweep.parallel=2"], "sweep.parallel: is a key of a sweep (from the command line); add -m"),
-        (["sweep_dir=s"], "sweep_dir: is a key of a sweep (from the command line); add -m; a run's is run_dir"),
-        (["-m", "optimizer.lr=interval(1,2)"], "optimizer.lr=interval(1,2): an interval is searched"),
-        (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): is searched with --multirun"),
-        (["-m", "seed=1,2", "hydra.sweeper.n_trials=3"], "hydra.sweeper.n_trials: is a key of a search"),
-        (["-m", "seed=1,2", "hydra.sweep.subdir=${hydra.job.override_dirname}"], "hydra.sweep.subdir: "
-                                                "${hydra.job.override_dirname}: only ${hydra.job.num} can stand in it"),
-        (["-m", "seed=1,2", "hydra.sweep.subdir=../${hydra.job.num}"], "hydra.sweep.subdir: ../${hydra.job.num}: "),
-    ],
-)  # fmt: skip
-def test_a_mistake_is_a_line_and_nothing_is_written(tmp_path: Path, words: Sequence[str], line: str) -> None:
-    code, _, errors = run([*TRAIN, *words], tmp_path)
-    assert code == 2
-    assert errors.startswith(f"train: error: {line}") and errors.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ import yaml
 
 optuna = pytest.importorskip("optuna")
 
-from tests.conftest import REPOSITORY  # noqa: E402
 from tests.shell import TRAIN, run, started  # noqa: E402
 from tests.sweep.test_drive import rows  # noqa: E402
 from trainer import compose  # noqa: E402
@@ -160,36 +159,6 @@ def test_a_trial_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
     assert errors.count("4 blocks halve the size") == len(failed)
     assert [(trial.params["model.channels"], trial.state.name) for trial in study(tmp_path).trials] == first + failed
     assert [row["folder"] for row in rows(tmp_path)] == names
-
-
-@pytest.mark.parametrize(
-    ("word", "line"),
-    [
-        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials: must be a whole number, at least 1"),
-        ("hydra.sweeper.n_trail=3", "hydra.sweeper.n_trail: no such key (from the command line); did you mean "),
-        ("hydra.sweeper.sampler=tpee", "hydra.sweeper.sampler: must be one of tpe, random, nsga2, got 'tpee'"),
-        ("optimizer.lr=interval(-1,1)", "optimizer.lr: must be a number, greater than 0 and finite, got -1"),
-        ("optimizer.lr=interval(1,1e-3)", "optimizer.lr=interval(1,1e-3): the first number must be less than"),
-        ("optimizer.weight_decay=tag(log,interval(0,1))", "optimizer.weight_decay=tag(log,interval(0,1)): a log"),
-        ("epochs=tag(log,range(1,9,2))", "epochs=tag(log,range(1,9,2)): a range cannot be logarithmic; write "),
-        ("hydra.sweeper.objectives={val/loss: minimize}", "hydra.sweeper.objectives: val/loss: must be the monitored "),
-        ("hydra.sweeper.objectives={second: minimize}", "hydra.sweeper.objectives: second: no run has it; did you "),
-        ("hydra.sweeper.storage=cli.py", "hydra.sweeper.storage: "),
-    ],
-)
-def test_a_mistake_is_a_line_and_nothing_is_written(tmp_path: Path, word: str, line: str) -> None:
-    word = word.replace("cli.py", str(REPOSITORY / "cli.py"))
-    before = (REPOSITORY / "cli.py").read_bytes()
-    _, errors = search(tmp_path, *SPACE[1:], word, code=2)
-    assert errors.startswith(f"train: error: {line}") and errors.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-    assert (REPOSITORY / "cli.py").read_bytes() == before
-
-
-def test_a_search_without_a_space_is_none(tmp_path: Path) -> None:
-    _, errors = search(tmp_path, code=2)
-    assert errors.startswith("train: error: hydra/sweeper=optuna: nothing to search; give a key several values")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -155,11 +155,7 @@ class CommandCheck:
         return {**plain, "hydra": plain_config(config, "hydra")}
 
     def job(self, words: Sequence[str]) -> Job:
-        """Return the job of one combination of a sweep.
-
-        Raises:
-            ConfigError: the command is wrong; one line for each mistake.
-        """
+        """Return the job of one combination of a sweep; raises the error of ``check_words``."""
         problems: list[str] = []
         found = self._job([*parse(words, self.composer.loader, problems)], words)
         if problems:
@@ -172,9 +168,6 @@ class CommandCheck:
         Args:
             overrides: the overrides of the job, with one value for each key.
             words: the words that the job stores; None to take them from ``overrides``, as for a job of a sweep.
-
-        Raises:
-            ConfigError: the command is wrong; one line for each mistake.
         """
         problems: list[str] = []
         composer = self.composer

@@ -73,26 +73,21 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
             quoted = f"'{mended}'" if " " in mended else mended
             return f"{joined}: cannot be read; write {quoted}"
     key, equals, value = word.partition("=")
-    groups = [group for group in GROUPS if word in registries()[group].names()]
-    if groups:
-        advice = f"did you mean {groups[0]}={word}?"
-    elif not equals:
-        advice = "write key=value; a value with a space needs quotes: 'key=a b'"
-    elif key != key.strip() or not key:
-        advice = "write key=value, without a space"
-    elif value.startswith("log("):
-        advice = f"write {key}=tag(log,{value.removeprefix('log(')}"
-    elif re.search(r"(^|[\[,])~", value):
-        at_home = re.sub(r"(^|[\[,])~", r"\1$HOME", value)
-        advice = f"write {key}={at_home}"
-    elif value.endswith(","):
-        advice = "a comma is left over at its end"
-    elif any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
-        advice = "a bracket is not closed"
-    elif value.count("'") % 2 or value.count('"') % 2:
-        advice = "a quote is not closed"
-    else:
-        advice = f"quote the value twice where it is a text: '{key}=\"{value}\"'"
+    group = next((group for group in GROUPS if word in registries()[group].names()), None)
+    at_home = re.sub(r"(^|[\[,])~", r"\1$HOME", value)
+    open_bracket = any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()"))
+    advices = (
+        (group is not None, f"did you mean {group}={word}?"),
+        (not equals, "write key=value; a value with a space needs quotes: 'key=a b'"),
+        (key != key.strip() or not key, "write key=value, without a space"),
+        (value.startswith("log("), f"write {key}=tag(log,{value.removeprefix('log(')}"),
+        (at_home != value, f"write {key}={at_home}"),
+        (value.endswith(","), "a comma is left over at its end"),
+        (open_bracket, "a bracket is not closed"),
+        (value.count("'") % 2 or value.count('"') % 2, "a quote is not closed"),
+        (True, f"quote the value twice where it is a text: '{key}=\"{value}\"'"),
+    )
+    advice = next(advice for applies, advice in advices if applies)
     return f"{word}: cannot be read; {advice}"
 
 

@@ -275,8 +275,6 @@ def _wrong_objectives(objectives: Mapping[str, Direction], summary: Mapping[str,
     """Return an error message for each objective that a finished run lacks or optimizes in the other direction.
 
     Args:
-        objectives: the objectives of the search, each with its direction.
-        summary: the content of the run's summary.json.
         typed: whether the user set ``hydra.sweeper.objectives``; then the directions are not checked.
     """
     numbers, monitor, direction = _numbers(summary), summary["monitor"], summary["direction"]
