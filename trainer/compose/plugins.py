@@ -110,10 +110,10 @@ def _declare(word: str, now: bool) -> None:
     file, load = _locate(word)
     load = functools.cache(load)
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    found = [component for path in files for component in signature.components(path, _symbols())]
-    names = [
-        (each.group, each.name) for each in found if each.group != "metric"
-    ]  # not metrics, which may be registered once for each task
+    symbols = _symbols()
+    found = [component for path in files for component in signature.components(path, symbols)]
+    # a metric may be registered once for each task
+    names = [(each.group, each.name) for each in found if each.group != "metric"]
     twice = [each for each in found if names.count((each.group, each.name)) > 1]
     if twice:
         places = ", ".join(f"line {each.line}" for each in twice)
@@ -144,11 +144,10 @@ def _load_unread(word: str, load: Callable[[], object]) -> None:
 
 def _symbols() -> dict[str, str]:
     """Map the variable name of each registry, such as ``MODELS``, to its group."""
-    modules = {group: importlib.import_module(f"trainer.{group}") for group in GROUPS}
     return {
         name: group
-        for group, module in modules.items()
-        for name, value in vars(module).items()
+        for group in GROUPS
+        for name, value in vars(importlib.import_module(f"trainer.{group}")).items()
         if isinstance(value, Registry)
     }
 
