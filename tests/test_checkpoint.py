@@ -279,6 +279,7 @@ def mounted(folder: Path, kib: int) -> Iterator[Path]:
         subprocess.run(["umount", "-R", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_of_a_stopped_run_must_be_written_whatever_the_config_says(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", 1024) as disk:
         words = [*SMALL_RUN, "epochs=100000", "checkpoint.on_error=warn", f"run_dir={disk / 'run'}"]
@@ -312,7 +313,7 @@ def test_a_disk_too_small_for_the_first_files_is_one_line(train: Train, tmp_path
         assert "No space left on device" in line or "no space left on the disk" in line
 
 
-@pytest.mark.parametrize("background", ["true", "false"])
+@pytest.mark.parametrize("background", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_a_full_disk_is_said_and_the_last_good_checkpoint_stays(train: Train, tmp_path: Path, background: str) -> None:
     words = (*SMALL_RUN, "epochs=3", "resume=auto", f"checkpoint.async={background}")
     with mounted(tmp_path / "disk", 1024) as disk:

@@ -88,8 +88,8 @@ def test_the_streamed_path_gives_the_same_losses(train: Train) -> None:
     assert in_memory.summary["test/loss"] == streamed.summary["test/loss"]
 
 
-@pytest.mark.parametrize("weight", ["null", "balanced"])
-@pytest.mark.parametrize("mixup", [0, 0.4])
+@pytest.mark.parametrize("weight", [pytest.param("null", marks=pytest.mark.slow), "balanced"])
+@pytest.mark.parametrize("mixup", [pytest.param(0, marks=pytest.mark.slow), 0.4])
 def test_accumulation_equals_one_batch_to_rounding(train: Train, weight: str, mixup: float) -> None:
     mixed = (f"dataset.augment.mixup={mixup}", f"dataset.augment.cutmix={mixup}")
     words = (*QUIET, "max_steps=25", f"loss.weight={weight}", "clip_norm=1.0", *mixed)
@@ -141,7 +141,7 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     assert moved.item() == pytest.approx(1e-3, rel=1e-2)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=pytest.mark.slow), "fp16"])
 def test_half_precision_learns_and_keeps_full_weights(train: Train, precision: str) -> None:
     words = ("epochs=12", "model.channels=[4,8]", "model.hidden=32", "optimizer.lr=5e-3", "batch_size=256")
     result = train("logger=none", *words, f"precision={precision}")

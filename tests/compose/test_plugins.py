@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.forked import forked
 
 MODEL = '''
 import math
@@ -113,9 +112,7 @@ def miss_rate(confusion):
 
 def train(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, since a plugin stays imported."""
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "HOME": str(folder), **variables}
-    command = [sys.executable, str(REPOSITORY / "cli.py"), *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return forked(words, folder, {"PATH": os.environ["PATH"], "HOME": str(folder), **variables})
 
 
 @pytest.fixture

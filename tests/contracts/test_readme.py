@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, Train
+from tests.forked import forked
 from trainer.config import GROUPS
 from trainer.config.registry import registry
 
@@ -93,9 +94,7 @@ def test_the_python_way_gives_a_summary_and_a_model(tmp_path: Path) -> None:
 
 def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """A command of the README, by this checkout."""
-    words = [sys.executable, str(REPOSITORY / "cli.py"), *shlex.split(command)[1:]]
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return forked(shlex.split(command)[1:], folder, {"PATH": os.environ["PATH"], "COLUMNS": "120"})
 
 
 def test_links_and_pictures_lead_somewhere() -> None:

@@ -41,12 +41,14 @@ def test_every_operator_that_misses_is_declared_also_those_of_a_later_release(tm
     assert imported(tmp_path, BROKEN).stdout.split() == ["2", "True", "True"]
 
 
+@pytest.mark.slow
 def test_any_other_error_passes_through(tmp_path: Path) -> None:
     done = imported(tmp_path, OTHER_ERROR)
     assert done.returncode != 0
     assert "RuntimeError: something else" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_installed_torchvision_works_in_models_and_transforms() -> None:
     program = (
         "from trainer.data.torchvision_import import torchvision; import torch; from torchvision.transforms import v2\n"

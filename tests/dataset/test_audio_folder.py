@@ -281,9 +281,9 @@ def test_a_library_that_is_missing_is_named_with_what_brings_it(
     [
         ("model=cnn",),
         ("model=gru", "model.bidirectional=true"),
-        ("model=lstm",),
-        ("model=torchvision", "model.size=32"),
-        ("model=cnn", "dataset.features=raw"),
+        pytest.param(("model=lstm",), marks=pytest.mark.slow),
+        pytest.param(("model=torchvision", "model.size=32"), marks=pytest.mark.slow),
+        pytest.param(("model=cnn", "dataset.features=raw"), marks=pytest.mark.slow),
         ("model=gru", "dataset.features=raw", "model.reset_after=false"),
     ],
     ids=" ".join,

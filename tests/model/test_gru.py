@@ -234,8 +234,8 @@ def test_answer_ends_in_a_sigmoid_where_the_loss_wants_probabilities(reset_after
 
 
 @both_kinds
-@directions
-@padded
+@pytest.mark.parametrize("bidirectional", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("lengths", [pytest.param(None, marks=pytest.mark.slow), [2, 4, 1]])
 def test_gradients_are_those_of_differences(reset_after: bool, bidirectional: bool, lengths: list[int] | None) -> None:
     layer = layers_of(reset_after, 3, 2, 2, bidirectional)
     names = [name for name, _ in layer.named_parameters()]

@@ -118,14 +118,8 @@ PHASES = ("start", "load", "step", "evaluation")
 @pytest.mark.parametrize(
     ("phase", "number", "code"),
     [
-        ("load", signal.SIGTERM, TERMINATED),
         ("step", signal.SIGINT, INTERRUPTED),
-        ("evaluation", signal.SIGUSR1, TERMINATED),
-        *(
-            pytest.param(phase, signal.SIGTERM, TERMINATED, marks=pytest.mark.slow)
-            for phase in PHASES
-            if phase != "load"
-        ),
+        *(pytest.param(phase, signal.SIGTERM, TERMINATED, marks=pytest.mark.slow) for phase in PHASES),
         *(pytest.param(phase, signal.SIGINT, INTERRUPTED, marks=pytest.mark.slow) for phase in PHASES),
         *(pytest.param(phase, signal.SIGUSR1, TERMINATED, marks=pytest.mark.slow) for phase in PHASES),
     ],

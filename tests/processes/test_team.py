@@ -229,7 +229,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_of_one_process_is_told_once_and_last_with_its_rank(folder: Path, rank: int) -> None:
     code, _, errors = run([*TRAIN, *PLUGIN, *DDP, "run_dir=run", f"model.rank={rank}"], folder)
     assert code == 1

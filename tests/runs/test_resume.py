@@ -19,6 +19,7 @@ import yaml
 import cli
 from tests import kills
 from tests.conftest import REPOSITORY, Result
+from tests.forked import forked
 from trainer import compose, run
 from trainer.config import ConfigError
 from trainer.processes.signals import TERMINATED, Stopped
@@ -44,13 +45,33 @@ def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     return call
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory after one step, to be copied."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert forked([*SMALL, "run_dir=here", "max_steps=1"], folder).returncode == 0
+    return folder / "here"
+
+
+@pytest.fixture
+def here(trained: Path, tmp_path: Path) -> Path:
+    """The directory ``here`` of a run after one step, in the folder of ``again``."""
+    shutil.copytree(trained, tmp_path / "here")
+    return tmp_path / "here"
+
+
 def state(folder: Path, name: str = "last.pt") -> dict[str, object]:
     loaded: dict[str, object] = torch.load(folder / "checkpoints" / name, weights_only=True)
     return {name: kills.plain(loaded[name]) for name in ("model", "optimizer", "progress", "random", "step")}
 
 
 @pytest.mark.parametrize(
-    "more", [(), ("model.dropout=0.3", "ema=0.9", "dataset.augment.crop=1"), ("scheduler=plateau",)]
+    "more",
+    [
+        pytest.param((), marks=pytest.mark.slow),
+        ("model.dropout=0.3", "ema=0.9", "dataset.augment.crop=1"),
+        pytest.param(("scheduler=plateau",), marks=pytest.mark.slow),
+    ],
 )
 def test_raising_the_epochs_of_a_finished_run_ends_as_if_they_had_been_asked_for_at_once(
     again: Again, tmp_path: Path, more: tuple[str, ...]
@@ -134,10 +155,10 @@ def test_max_steps_in_the_middle_of_an_epoch_is_gone_on_from(again: Again, tmp_p
     ],
 )
 @pytest.mark.parametrize("how", ["auto", "named"])
+@pytest.mark.usefixtures("here")
 def test_what_would_be_another_training_is_refused_and_nothing_written(
     again: Again, tmp_path: Path, word: str, line: str, how: str
 ) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=2").code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()}
     words = [*SMALL, "run_dir=here", "resume=auto"] if how == "auto" else ["resume=here"]
     if how == "auto" and word.startswith("model"):
@@ -150,8 +171,8 @@ def test_what_would_be_another_training_is_refused_and_nothing_written(
     assert {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("here")
 def test_what_only_rounds_differently_is_taken_and_said(again: Again) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=2").code == 0
     result = again("resume=here", "max_steps=3", "accumulate=2", "log_every=1", "patience=7")
     assert result.code == 0, result.err
     assert "resume   accumulate was 1 and is 2: the same training, no longer bit for bit" in result.out
@@ -179,8 +200,8 @@ def test_a_schedule_that_stretches_is_said(again: Again) -> None:
         (["resume=here", "optimizer.lrr=1"], "optimizer.lrr: no such key (from the command line); did you mean"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("here")
 def test_what_cannot_be_gone_on_with_is_a_line(again: Again, tmp_path: Path, words: list[str], line: str) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "thesis.tex").write_text("mine")
     result = again(*words)
@@ -204,8 +225,8 @@ def test_changed_data_is_refused(again: Again, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("here")
 def test_code_is_never_taken_from_a_run_directory(again: Again, tmp_path: Path) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
     config = tmp_path / "here" / "config.yaml"
     (tmp_path / "evil.py").write_text("open('ran', 'w')")
     config.write_text(config.read_text().replace("plugins: []", "plugins: [evil.py]"))
@@ -219,8 +240,8 @@ def test_code_is_never_taken_from_a_run_directory(again: Again, tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_nothing_is_written_through_a_link_out_of_the_run_directory(again: Again, tmp_path: Path) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
     outside = tmp_path / "precious"
     outside.write_text("mine")
     (tmp_path / "here" / "metrics.jsonl").unlink()
@@ -243,8 +264,8 @@ def test_nothing_is_written_through_a_link_out_of_the_run_directory(again: Again
         "",
     ],
 )
+@pytest.mark.usefixtures("here")
 def test_a_word_that_could_hide_a_key_is_refused(again: Again, tmp_path: Path, word: str) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
     (tmp_path / "evil.py").write_text("open('ran', 'w')")
     (tmp_path / "here" / "overrides.yaml").write_text(yaml.safe_dump([*SMALL, word]))
     result = again("resume=here")
@@ -252,16 +273,15 @@ def test_a_word_that_could_hide_a_key_is_refused(again: Again, tmp_path: Path, w
     assert result.err == f"train: error: here/overrides.yaml: {word}: not an override such as epochs=3\n"
 
 
+@pytest.mark.usefixtures("here")
 def test_the_settings_of_a_repository_that_is_a_run_directory_are_not_followed(again: Again, tmp_path: Path) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
     for words in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path / 'ran'}; false"]):
         subprocess.run(["git", *words], cwd=tmp_path / "here", check=True)
     (tmp_path / "here" / "here").symlink_to(".")
     commit = "git add config.yaml && git -c user.name=x -c user.email=x commit -qm x"
     subprocess.run(commit, shell=True, cwd=tmp_path / "here", check=True)
     (tmp_path / "ran").unlink(missing_ok=True)
-    words = [sys.executable, str(REPOSITORY / "cli.py"), "resume=.", "max_steps=2"]
-    done = subprocess.run(words, cwd=tmp_path / "here", capture_output=True, text=True, check=False)
+    done = forked(["resume=.", "max_steps=2"], tmp_path / "here")
     assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
 
 
@@ -277,8 +297,8 @@ def test_a_logger_that_is_left_out_for_once_keeps_what_it_has(again: Again, tmp_
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("here")
 def test_a_finished_run_without_its_checkpoints_is_no_new_one(again: Again, tmp_path: Path) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
     before = (tmp_path / "here" / "metrics.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "here" / "checkpoints")
     for words in (["resume=here"], [*SMALL, "run_dir=here", "resume=auto", "seed=5"]):
@@ -325,12 +345,12 @@ def test_damage_to_what_is_written_beside_is_said_and_ends_nothing(
         lambda state: state.update(progress=[]),
     ],
 )
+@pytest.mark.usefixtures("here")
 def test_a_whole_checkpoint_of_something_else_is_refused(
     again: Again, tmp_path: Path, spoil: Callable[[dict[str, Any]], None]
 ) -> None:
     from trainer.checkpoint import _dump
 
-    assert again(*SMALL, "run_dir=here", "max_steps=2").code == 0
     path = tmp_path / "here" / "checkpoints" / "last.pt"
     changed = torch.load(path, weights_only=True)
     spoil(changed)
@@ -348,8 +368,8 @@ def test_a_run_killed_before_its_config_was_there_starts_again(again: Again, tmp
     assert again(*SMALL, "run_dir=here", "resume=auto", "max_steps=1").code == 0
 
 
+@pytest.mark.usefixtures("here")
 def test_a_moved_run_goes_on_where_it_is_now(again: Again, tmp_path: Path) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
     (tmp_path / "there").mkdir()
     shutil.move(tmp_path / "here", tmp_path / "there" / "run")
     assert again("resume=there/run", "max_steps=2").code == 0
@@ -403,8 +423,8 @@ def test_words_that_name_no_run_stay_as_they_are() -> None:
         assert with_earlier_words(words) == words
 
 
+@pytest.mark.usefixtures("here")
 def test_of_an_option_that_is_exchanged_the_keys_are_left_out(again: Again) -> None:
-    assert again(*SMALL, "run_dir=here", "max_steps=1").code == 0
     result = again("resume=here", "model=gru")
     assert result.err.startswith("train: error: model: is cnn in the run here and cannot become gru")
     assert len(result.err.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -13,16 +14,21 @@ import yaml
 
 from trainer import compose
 from trainer.compose.safety import is_data
-from trainer.config import ConfigError
+from trainer.config import ConfigError, Job
 from trainer.runs import resume
 from trainer.runs.resume import with_earlier_sweep_words
 from trainer.sweep.folder import finished_run, name_of, place_jobs
 
 
+@functools.cache
+def composed(*words: str) -> Job:
+    return compose(*words)
+
+
 def stand(folder: Path, name: str, *words: str, state: str = "finished") -> None:
     """Write the files of a run directory that a sweep reads."""
     (folder / name).mkdir(parents=True)
-    config = compose(*words).settings.replace(run_dir=str(folder / name)).to_dict()
+    config = composed(*words).settings.replace(run_dir=str(folder / name)).to_dict()
     (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / name / "overrides.yaml").write_text(yaml.safe_dump(list(words)))
     (folder / name / "summary.json").write_text(json.dumps({"state": state}))
@@ -30,7 +36,7 @@ def stand(folder: Path, name: str, *words: str, state: str = "finished") -> None
 
 def names(folder: Path, *jobs: Sequence[str], subdir: str | None = None) -> list[str]:
     """Return the names of the run directories of jobs."""
-    found = place_jobs([compose(*words) for words in jobs], folder, subdir)
+    found = place_jobs([composed(*words) for words in jobs], folder, subdir)
     assert [job.number for job in found] == [*range(len(jobs))]
     assert all(job.folder.parent == folder for job in found)
     return [job.folder.name for job in found]
