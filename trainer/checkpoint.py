@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import save
 
 from trainer.config import ConfigError, RunError
+from trainer.config.errors import one_line
 from trainer.runs import atomic_files
 
 log = logging.getLogger("trainer")
@@ -418,4 +419,4 @@ def _reason(folder: Path, error: Exception) -> str:
         return error.strerror
     if free < 1 << 20:
         return f"no space left on the disk ({free} bytes free)"
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return one_line(error)[:200]

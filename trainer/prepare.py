@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from trainer.build import assemble
 from trainer.checkpoint import Checkpoints, FoundCheckpoint
 from trainer.config import ConfigError, Job, Settings
+from trainer.config.errors import reason_of
 from trainer.data.loader import watched_workers
 from trainer.engine import Parts
 from trainer.logger import LOGGERS, Logger
@@ -20,7 +21,7 @@ from trainer.processes.signals import Interrupts, seconds
 from trainer.processes.team import Team, get_team
 from trainer.reporting import reported
 from trainer.runs import resume
-from trainer.runs.directory import CHECKPOINTS, CONFIG, METRICS, SUMMARY, RunDirectory
+from trainer.runs.directory import CHECKPOINTS, CONFIG, METRICS, SUMMARY, RunDirectory, read_json
 
 log = logging.getLogger("trainer")
 
@@ -125,7 +126,7 @@ def _find_checkpoint(job: Job, parts: Parts, directory: RunDirectory) -> FoundCh
     found = Checkpoints(folder / CHECKPOINTS, keep=1, extra={}).newest()
     if found is None:
         # an evaluation is logged before its checkpoint is saved; with a background thread, two may be logged before
-        if directory.read_json(SUMMARY).get("state") == "finished" or directory.num_evaluations(METRICS) > 2:
+        if read_json(folder / SUMMARY).get("state") == "finished" or directory.num_evaluations(METRICS) > 2:
             raise ConfigError(
                 f"resume: {folder} has trained, but its checkpoints are gone; bring them back, or start another run"
             )
@@ -136,6 +137,6 @@ def _find_checkpoint(job: Job, parts: Parts, directory: RunDirectory) -> FoundCh
     try:
         parts.model.load_state_dict(found.state["model"])
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"model: the checkpoint of {folder} does not fit the model any more: {reason}") from error
+        message = f"model: the checkpoint of {folder} does not fit the model any more: {reason_of(error)[:300]}"
+        raise ConfigError(message) from error
     return found

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerAction, ProfilerActivity, profile
 
+from trainer.config.errors import reason_of
 from trainer.data.loader import Batch, Loader
 from trainer.runs import atomic_files
 
@@ -126,7 +127,7 @@ class Profiled:
                 atomic_files.write(path, lambda temporary: _export(profiler, temporary))
                 lines.append(f"trace: {path} (open it in https://ui.perfetto.dev)")
         except Exception as error:  # the profiler must not end the training
-            log.warning("warning  no profile: %s", getattr(error, "strerror", None) or error)
+            log.warning("warning  no profile: %s", reason_of(error))
         self._written, self._profiler = True, None  # frees every recorded operator
         for line in lines:
             log.info("profile  %s", line)

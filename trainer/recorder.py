@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from trainer.checkpoint import Progress
 from trainer.config import NotFiniteError, RunError
+from trainer.config.errors import reason_of
 from trainer.data.loader import Batch, Loader
 from trainer.logger import Logger
 from trainer.metrics import Metric, RowBuffer, Sums
@@ -210,7 +211,7 @@ class Recorder:
                 if not self._tolerant:
                     raise
                 if name not in self._failing:
-                    log.warning("warning  %s cannot write: %s; going on", name, error.strerror or error)
+                    log.warning("warning  %s cannot write: %s; going on", name, reason_of(error))
                 self._failing.add(name)
 
 

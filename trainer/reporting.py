@@ -19,7 +19,7 @@ from trainer.data import checks
 from trainer.engine import Engine
 from trainer.logger import Logger
 from trainer.processes.world import World, last_failure
-from trainer.runs.directory import ENVIRONMENT, LOG, SUMMARY, RunDirectory
+from trainer.runs.directory import ENVIRONMENT, LOG, SUMMARY, RunDirectory, read_json, write_json
 from trainer.runs.environment import environment
 from trainer.runs.read import flatten
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
@@ -87,7 +87,7 @@ def announce(engine: Engine, directory: RunDirectory, world: World) -> None:
 
 def record_start(engine: Engine, directory: RunDirectory, loggers: Iterable[Logger]) -> None:
     """Write environment.json and pass the first training images to the loggers."""
-    directory.write_json(ENVIRONMENT, _environment(engine, directory))
+    write_json(directory.path / ENVIRONMENT, _environment(engine, directory))
     if engine.spec.kind == "image":
         for logger in loggers:
             logger.log_samples(engine.parts.data.train.head(MAX_SAMPLES))
@@ -117,11 +117,11 @@ def record_resume(engine: Engine, found: FoundCheckpoint, notes: Sequence[str], 
         notes: one line for each change of the config, schedule or world size.
     """
     progress, now = engine.progress, _environment(engine, directory)
-    before = directory.read_json(ENVIRONMENT) or now
+    before = read_json(directory.path / ENVIRONMENT) or now
     earlier = before.get("resumed")
     other = {name: value for name, value in now.items() if before.get(name) != value}
     attempts = [*(earlier if isinstance(earlier, list) else []), {"step": progress.step, **other}]
-    directory.write_json(ENVIRONMENT, {**before, "resumed": attempts})
+    write_json(directory.path / ENVIRONMENT, {**before, "resumed": attempts})
     for line in found.damaged:
         log.warning("warning  %s; resuming from %s", line, found.name)
     for line in notes:
@@ -180,7 +180,7 @@ def conclude(
     """
     tested = {f"test/{name}": value for name, value in results.items()}
     summary = {"state": "finished", **directory.so_far, "tested_step": tested_step, **tested}
-    directory.write_json(SUMMARY, summary)
+    write_json(directory.path / SUMMARY, summary)
     best, last = engine.progress.best, engine.progress.last
     final = {
         name.replace("val/", f"{which}/"): value

@@ -23,6 +23,7 @@ from typing import Any
 
 from trainer.compose import plugins
 from trainer.config import ConfigError, Job, RunError
+from trainer.config.errors import one_line
 from trainer.memory import wait_with_garbage
 from trainer.processes.launch import launch, needs_launch
 from trainer.processes.leader import dismiss_followers
@@ -232,8 +233,7 @@ def result_of(train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except Stopped as stopped:
         return {"state": "stopped", "signal": stopped.signal_number}
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # a model may raise these too
-        message = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}".rstrip(": ")
-        return {"state": "failed", "message": message, "traceback": traceback.format_exc()}
+        return {"state": "failed", "message": one_line(error), "traceback": traceback.format_exc()}
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.config import ConfigError, RunError
-from trainer.config.errors import one_line, printable
+from trainer.config.errors import one_line, printable, reason_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,11 @@ def test_an_error_is_one_line_and_has_the_name_of_its_type_only_if_nobody_expect
     error: Exception, line: str
 ) -> None:
     assert one_line(error) == line
+
+
+def test_a_reason_has_neither_class_nor_file() -> None:
+    errors = FileNotFoundError(2, "No such file", "a.csv"), OSError("odd"), ValueError("one\n two"), KeyError()
+    assert [reason_of(error) for error in errors] == ["No such file", "odd", "one two", "KeyError"]
 
 
 def test_a_long_text_is_cut_off() -> None:

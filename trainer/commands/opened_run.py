@@ -17,6 +17,7 @@ from trainer.build import evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
+from trainer.config.errors import reason_of
 from trainer.data import Data, Normalise, ReadOptions, Split
 from trainer.data.audio import make_features
 from trainer.data.data import Features, spec_of
@@ -235,8 +236,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     try:
         model.load_state_dict(weights)
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{file}: does not fit the model of {run.path}: {reason}") from error
+        raise ConfigError(f"{file}: does not fit the model of {run.path}: {reason_of(error)[:300]}") from error
     normalise, features = Normalise.restore(preprocessing), preprocessing.get("features")
     last = state.get("progress", {}).get("last", {})
     return OpenedRun(

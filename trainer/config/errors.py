@@ -79,6 +79,11 @@ def one_line(error: BaseException, max_letters: int | None = None) -> str:
     return text if isinstance(error, ConfigError | RunError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the message of an error on one line, without the class and the file; the class if there is no message."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
 def printable(text: str) -> str:
     """Escape line breaks and control characters, which would split the line or move the terminal's cursor."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

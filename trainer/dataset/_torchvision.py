@@ -13,6 +13,7 @@ from filelock import FileLock
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, RunError
+from trainer.config.errors import one_line
 from trainer.data import Data, Split
 from trainer.dataset._images import ImageKeys, file_split, image_data
 
@@ -46,7 +47,7 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
     except ConfigError:
         raise
     except Exception as error:
-        raise RunError(f"dataset={name}: cannot read the files in {where}: {_one_line(error)}") from error
+        raise RunError(f"dataset={name}: cannot read the files in {where}: {one_line(error)}") from error
     return _split(name, where, dataset), tuple(str(label) for label in dataset.classes)
 
 
@@ -71,7 +72,7 @@ def download(name: str, class_name: str, root: str, where: Path, *, train: bool 
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise ConfigError(
-            f"dataset.root: no whole {name} data in {where}, and the download failed: {_one_line(error)}"
+            f"dataset.root: no whole {name} data in {where}, and the download failed: {one_line(error)}"
         ) from error
 
 
@@ -79,7 +80,3 @@ def _split(name: str, where: Path, dataset: Any) -> Split:
     """Return a split of all samples of a torchvision data set with (samples, height, width, 3) pixels."""
     images = torch.as_tensor(dataset.data).permute(0, 3, 1, 2).contiguous()
     return file_split(name, where, images, torch.as_tensor(dataset.targets))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,10 @@ class Placement:
 
     Args:
         device: the device of this process.
-        processes: whether several processes may train the model.
     """
 
+    processes: ClassVar[bool] = False  # whether several processes may train the model
     device: torch.device
-    processes: bool = False
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return a newly built model, with layers adapted to the placement; the optimizer is built afterwards."""
@@ -73,19 +72,22 @@ def for_kernels(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> d
     """Adapt the state dict of an optimizer to another optimizer of the same weights that may use other kernels.
 
     State tensors get the strides of their weights, because the fused CPU kernels do not check strides.
-
-    Args:
-        state: the state dict to load.
-        optimizer: the optimizer that will load the state.
     """
     pairs = zip(state["param_groups"], optimizer.param_groups, strict=True)
     groups = [{**saved, "fused": group["fused"]} if "fused" in group else saved for saved, group in pairs]
+    return {**map_state(_with_strides_of, state, optimizer), "param_groups": groups}
+
+
+def map_state(
+    change: Callable[[Tensor, Any], Any], state: Mapping[str, Any], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Return the state dict of an optimizer with ``change(weight, value)`` in place of each value of each weight."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     of_weights = {
-        number: {name: _with_strides_of(weights[number], value) for name, value in values.items()}
+        number: {name: change(weights[number], value) for name, value in values.items()}
         for number, values in state["state"].items()
     }
-    return {**state, "param_groups": groups, "state": of_weights}
+    return {**state, "state": of_weights}
 
 
 def _with_strides_of(weight: Tensor, value: Any) -> Any:

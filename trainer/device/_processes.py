@@ -68,6 +68,7 @@ class MultiProcess(Placement):
         sync_batchnorm: whether batch normalisation uses the samples of all processes, not only those of its own.
     """
 
+    processes = True
     sync_batchnorm: bool = True
     micro_batch: MicroBatch = field(default_factory=MicroBatch, init=False)
 

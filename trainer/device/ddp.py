@@ -33,8 +33,7 @@ def ddp(
     Raises:
         ConfigError: there are fewer GPUs than processes.
     """
-    device = device_of_this_process(processes, threads)
-    return Replicated(device, True, sync_batchnorm, find_unused_parameters)
+    return Replicated(device_of_this_process(processes, threads), sync_batchnorm, find_unused_parameters)
 
 
 @dataclass(frozen=True)

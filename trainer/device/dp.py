@@ -28,7 +28,7 @@ def dp(*, gpus: list[int] | None) -> Placement:
     wrong = [number for number in numbers if not 0 <= number < count]
     if wrong or not numbers:
         raise ConfigError(f"device.gpus: must be some of 0 to {count - 1}, the GPUs that torch sees, got {numbers}")
-    return DataParallelPlacement(torch.device("cuda", numbers[0]), False, tuple(numbers))
+    return DataParallelPlacement(torch.device("cuda", numbers[0]), tuple(numbers))
 
 
 @dataclass(frozen=True)

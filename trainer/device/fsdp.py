@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from trainer.config import Duration, NonNegativeInt, Processes, Threads
 from trainer.device import DEVICES
-from trainer.device._placement import Placement, Stateful
+from trainer.device._placement import Placement, Stateful, map_state
 from trainer.device._processes import MultiProcess, device_of_this_process
 from trainer.processes.world import current_world
 
@@ -38,7 +38,7 @@ def fsdp(
     Raises:
         ConfigError: there are fewer GPUs than processes.
     """
-    return Sharded(device_of_this_process(processes, threads), True, sync_batchnorm)
+    return Sharded(device_of_this_process(processes, threads), sync_batchnorm)
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,12 @@ class _Gathered:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if isinstance(self._item, nn.Module):
             shards = self._item.state_dict()
-            self._item.load_state_dict({name: _shard(value, shards[name]) for name, value in state.items()})
-            return
-        weights = [weight for group in self._item.param_groups for weight in group["params"]]
-        of_weights = {
-            number: {name: _shard(value, weights[number]) for name, value in values.items()}
-            for number, values in state["state"].items()
-        }
-        self._item.load_state_dict({**state, "state": of_weights})
+            self._item.load_state_dict({name: _shard(shards[name], value) for name, value in state.items()})
+        else:
+            self._item.load_state_dict(map_state(_shard, state, self._item))
 
 
-def _shard(value: Any, like: Tensor) -> Any:
+def _shard(like: Tensor, value: Any) -> Any:
     """Shard a tensor in the same way as ``like``, a tensor of the same shape; return any other value unchanged."""
     if not (isinstance(value, Tensor) and isinstance(like, DTensor) and value.shape == like.shape):
         return value

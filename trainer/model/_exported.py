@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.data.sources import valid_steps
+from trainer.model._recurrent import weights_by_layer
 
 # For each gate in ONNX's order (i o f c for an LSTM, z r h for a GRU), the index of the gate in torch's weights.
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "gru_before": (1, 0, 2)}
@@ -65,9 +66,7 @@ def exported_states(
 
 def directions_of(layer: nn.RNNBase) -> list[list[Direction]]:
     """Return the weights of a recurrent module of torch, as the argument ``layers`` of ``exported_states``."""
-    weights = [Direction(*each) for each in layer.all_weights]
-    number = 1 + layer.bidirectional
-    return [weights[at : at + number] for at in range(0, len(weights), number)]
+    return [[Direction(*each) for each in weights] for weights in weights_by_layer(layer)]
 
 
 def _run_as_operator(

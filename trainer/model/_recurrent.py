@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from trainer.model._sequence import as_sequence, last_layer
 from trainer.spec import Spec
@@ -77,8 +77,7 @@ def run_by_torch(forward: Callable[..., Any], layer: nn.RNNBase, steps: Tensor, 
         return _join_directions(forward(steps)[1], layer)
     if not layer.bidirectional:  # the padding comes later and cannot change the last valid state
         return last_valid(forward(steps)[0], lengths)
-    packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    return _join_directions(forward(packed)[1], layer)
+    return _join_directions(forward(pack(steps, lengths))[1], layer)
 
 
 def _join_directions(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) -> Tensor:
@@ -87,30 +86,15 @@ def _join_directions(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) ->
     return torch.cat(list(states[-1 - layer.bidirectional :]), dim=1)
 
 
-class Packed(NamedTuple):
-    """Samples without padding, sorted by step, then by descending length, as in ``torch.nn.utils.rnn.PackedSequence``.
+def pack(steps: Tensor, lengths: Tensor | None) -> PackedSequence:
+    """Pack (batch, steps, width); ``lengths`` are (batch,), or None if all steps are valid."""
+    sizes = torch.full((len(steps),), steps.shape[1]) if lengths is None else lengths.cpu()
+    return pack_padded_sequence(steps, sizes, batch_first=True, enforce_sorted=lengths is None)
 
-    Args:
-        steps: the valid steps of all samples, (steps of all samples, width).
-        sizes: for each step, the number of samples that have this step.
-        places: the index of each sample of the batch after sorting by length; None if all steps are valid.
-    """
 
-    steps: Tensor
-    sizes: list[int]
-    places: Tensor | None
-
-    @classmethod
-    def of(cls, steps: Tensor, lengths: Tensor | None) -> Packed:
-        """Pack (batch, steps, width); ``lengths`` are (batch,), or None if all steps are valid."""
-        if lengths is None:
-            return cls(steps.transpose(0, 1).flatten(0, 1), [len(steps)] * steps.shape[1], None)
-        packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return cls(packed.data, packed.batch_sizes.tolist(), packed.unsorted_indices)
-
-    def in_order(self, last: Tensor) -> Tensor:
-        """Return ``last``, (batch, features) sorted by length, in the original order of the batch."""
-        return last if self.places is None else last.index_select(0, self.places)
+def in_order(last: Tensor, packed: PackedSequence) -> Tensor:
+    """Return ``last``, (batch, features) in the order of the packed samples, in the original order of the batch."""
+    return last if packed.unsorted_indices is None else last.index_select(0, packed.unsorted_indices)
 
 
 def run_layers(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -> Tensor:
@@ -134,12 +118,15 @@ def run_layers(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -
     return torch.cat(last, dim=1) if len(last) > 1 else last[0]
 
 
+def weights_by_layer(layer: nn.RNNBase) -> list[list[list[Tensor]]]:
+    """Return the weights of a torch module: for each of its layers, those of each direction."""
+    weights, directions = layer.all_weights, 1 + layer.bidirectional
+    return [weights[at : at + directions] for at in range(0, len(weights), directions)]
+
+
 def make_cells(layer: nn.RNNBase, make: Callable[[Sequence[Tensor], bool], Cell]) -> list[list[Cell]]:
     """Return the cells of a torch module: ``make(weights, backwards)``, ``backwards`` in the reverse direction."""
-    weights = layer.all_weights
-    if not layer.bidirectional:
-        return [[make(each, False)] for each in weights]
-    return [[make(one, False), make(other, True)] for one, other in zip(weights[::2], weights[1::2], strict=True)]
+    return [[make(each, way == 1) for way, each in enumerate(weights)] for weights in weights_by_layer(layer)]
 
 
 def run_padded(forwards: Callable[[Tensor], Tensor], steps: Tensor, backwards: bool, lengths: Tensor | None) -> States:

@@ -24,13 +24,6 @@ class ImageAsRows(nn.Module):
         return images.transpose(1, 2).flatten(2)
 
 
-class TableAsSequence(nn.Module):
-    """Read a table number by number: (batch, features) -> (batch, features, 1)."""
-
-    def forward(self, table: Tensor) -> Tensor:
-        return table.unsqueeze(-1)
-
-
 class SequenceAsSignal(nn.Module):
     """Read a sequence as a 1-D signal: (batch, steps, width) -> (batch, width, steps)."""
 
@@ -49,7 +42,7 @@ def as_sequence(spec: Spec, embedding: int) -> tuple[nn.Module, int]:
             tokens.weight *= EMBEDDING_STD
         return tokens, embedding
     if spec.kind == "table":
-        return TableAsSequence(), 1
+        return nn.Unflatten(1, (-1, 1)), 1  # number by number
     return nn.Identity(), spec.shape[1]
 
 

@@ -16,10 +16,11 @@ from trainer.model._gru import reset_after_steps, reset_before_steps
 from trainer.model._recurrent import (
     Cell,
     Layers,
-    Packed,
     Recurrent,
     States,
+    in_order,
     make_cells,
+    pack,
     run_by_torch,
     run_layers,
     run_padded,
@@ -55,9 +56,9 @@ class PackedGRU(nn.GRU):
             return exported_states("gru", directions_of(self), steps, lengths)
         if steps.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return run_by_torch(super().forward, self, steps, lengths)
-        packed = Packed.of(steps, lengths)
-        cells = make_cells(self, partial(_reset_after_cell, packed.sizes))
-        return packed.in_order(run_layers(packed.steps, cells, self.dropout * self.training))
+        packed = pack(steps, lengths)
+        cells = make_cells(self, partial(_reset_after_cell, packed.batch_sizes.tolist()))
+        return in_order(run_layers(packed.data, cells, self.dropout * self.training), packed)
 
 
 def _reset_after_cell(sizes: list[int], weights: Sequence[Tensor], backwards: bool) -> Cell:
@@ -97,8 +98,8 @@ class ResetBeforeGRU(nn.Module):
         dropout = self.dropout * self.training
         if steps.device.type != "cpu" or torch.compiler.is_compiling():
             return run_layers(steps, self._cells(lengths, None), dropout)
-        packed = Packed.of(steps, lengths)
-        return packed.in_order(run_layers(packed.steps, self._cells(None, packed.sizes), dropout))
+        packed = pack(steps, lengths)
+        return in_order(run_layers(packed.data, self._cells(None, packed.batch_sizes.tolist()), dropout), packed)
 
     def _cells(self, lengths: Tensor | None, sizes: list[int] | None) -> list[list[Cell]]:
         return [

@@ -90,12 +90,7 @@ def job_from_plain(plain: Mapping[str, Any]) -> Job:
 
 def job_to_plain(job: Job) -> dict[str, Any]:
     """Return a job as plain containers, which JSON can hold, for another process."""
-    return {
-        "settings": job.settings.to_dict(),
-        "words": job.words,
-        "fixed_run_dir": job.fixed_run_dir,
-        "varied": job.varied,
-    }
+    return {**vars(job), "settings": job.settings.to_dict()}
 
 
 def cores() -> list[int]:

@@ -16,6 +16,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError
+from trainer.config.errors import reason_of
 from trainer.runs import atomic_files
 
 log = logging.getLogger("trainer")
@@ -48,7 +49,7 @@ class RunDirectory:
             names = {path.name for path in self.path.iterdir()} if is_folder else set[str]()
             taken = fixed and (bool(names - {LOCK}) or (self.path.exists() and not is_folder))
         except (OSError, ValueError) as error:  # the path is too long, unreadable, or contains a null byte
-            raise ConfigError(f"run_dir: {wanted}: {getattr(error, 'strerror', None) or error}") from error
+            raise ConfigError(f"run_dir: {wanted}: {reason_of(error)}") from error
         if taken and not resumes:
             near = ", or go on with it: resume=auto" if CONFIG in names else ", or leave run_dir out"
             raise ConfigError(f"run_dir: {wanted} is there already; name another{near}")
@@ -94,14 +95,6 @@ class RunDirectory:
             _write(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         (self.path / SUMMARY).unlink(missing_ok=True)
 
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write plain containers to a JSON file in the directory, as the function ``write_json`` does."""
-        write_json(self.path / name, content)
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Return the content of a JSON file in the directory; an empty dict if the file cannot be read."""
-        return read_json(self.path / name)
-
     def num_evaluations(self, name: str) -> int:
         """Return the number of validation points in a metrics file; 0 if the file cannot be read."""
         try:
@@ -133,7 +126,7 @@ class RunDirectory:
         """Write to summary.json how an unfinished run ended, if the disk allows it."""
         if self.claimed:
             with contextlib.suppress(OSError):
-                self.write_json(SUMMARY, {"state": state, "reason": reason, **self.so_far})
+                write_json(self.path / SUMMARY, {"state": state, "reason": reason, **self.so_far})
 
     def close(self) -> None:
         """Close the log and release the lock."""

@@ -7,7 +7,7 @@ on the step, so that nothing has to be saved in a checkpoint. Only ``plateau`` h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from trainer.config.registry import Registry
 
@@ -21,25 +21,27 @@ class Horizon(NamedTuple):
     steps_per_epoch: int
 
 
-class Scheduler(Protocol):
-    """The interface through which the engine uses a scheduler."""
+class Scheduler:
+    """The interface of a scheduler; a scheduler without a state overrides only ``factor``."""
 
-    observes: bool  # True if the factor depends on the monitored metric, which requires a val split
+    observes = False  # True if the factor depends on the monitored metric, which requires a val split
 
     def factor(self, step: int) -> float:
         """Return the factor of the learning rate at optimizer step ``step``, counted from 0."""
+        raise NotImplementedError
 
     def observe(self, value: float, higher_is_better: bool) -> None:
         """Update the state with the value of the monitored metric, after an evaluation."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed run needs, as plain types."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state that ``state_dict`` returned."""
 
 
-class Schedule:
+class Schedule(Scheduler):
     """A scheduler whose factor depends only on the step.
 
     Args:
@@ -49,25 +51,12 @@ class Schedule:
         warmup_epochs: the number of epochs at the start in which the factor rises linearly to 1.
     """
 
-    observes = False
-
     def __init__(self, factor: Callable[[int, float], float], horizon: Horizon, warmup_epochs: float = 0.0) -> None:
         self._factor = factor
         self._warmup = round(warmup_epochs * horizon.steps_per_epoch)
         self._steps = max(1, horizon.total_steps - self._warmup)
 
     def factor(self, step: int) -> float:
-        """Return the factor at optimizer step ``step``, counted from 0."""
         if step < self._warmup:
             return (step + 1) / self._warmup
         return self._factor(step, min(1.0, (step - self._warmup) / self._steps))
-
-    def observe(self, value: float, higher_is_better: bool) -> None:
-        """Do nothing, because the factor depends only on the step."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return an empty dict, because the factor depends only on the step."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing, because the state is empty."""

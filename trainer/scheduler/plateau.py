@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from trainer.config import NonNegativeFloat, NonNegativeInt, UnitInterval
-from trainer.scheduler import SCHEDULERS, Horizon
+from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 
 
 @SCHEDULERS.register
-class Plateau:
+class Plateau(Scheduler):
     """Multiply the learning rate by ``factor`` after more than ``patience`` evaluations without improvement.
 
     The rule is that of torch's ReduceLROnPlateau with a relative threshold.

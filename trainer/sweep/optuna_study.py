@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.config import GROUPS, ConfigError, Settings
+from trainer.config.errors import reason_of
 from trainer.config.messages import how_to_install
 from trainer.config.search_keys import SearchKeys
 from trainer.runs import resume
@@ -64,7 +65,7 @@ def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Stu
     except Exception as error:  # the driver of a database may raise any type
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"hydra.sweeper.storage: {where}: {' '.join(str(error).split())[:200]}") from error
+        raise ConfigError(f"hydra.sweeper.storage: {where}: {reason_of(error)[:200]}") from error
     if not problems and directions != [*objectives.values()]:
         problems = [f"hydra.sweeper.objectives: must be {', '.join(directions)}d"]
     if problems:

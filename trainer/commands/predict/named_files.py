@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.data.readers.files import files_below
 
@@ -41,7 +42,7 @@ def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Ite
             path = Path(word).expanduser()
             is_folder, exists = path.is_dir(), path.exists()
         except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, or ~ with an unknown user
-            yield NamedFile(word, None, getattr(error, "strerror", None) or str(error))
+            yield NamedFile(word, None, reason_of(error))
             continue
         if is_folder:
             found = [file for file in files_below(path) if file.suffix.lower() in suffixes]

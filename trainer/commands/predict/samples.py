@@ -24,6 +24,7 @@ from torch import Tensor
 from trainer.commands.opened_run import OpenedRun
 from trainer.commands.predict.named_files import STDIN, NamedFile, named_files
 from trainer.config import ConfigError, RunError
+from trainer.config.errors import reason_of
 from trainer.data.audio import SUFFIXES as SOUND_SUFFIXES
 from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
@@ -133,8 +134,7 @@ def _read(unread: _Unread) -> InputSample:
     try:
         return InputSample(unread.name, unread.read(), shown=unread.shown)
     except Exception as error:  # a library may raise any exception for a bad file
-        text = " ".join(str(error).split()) or type(error).__name__
-        text = text.removeprefix(f"{unread.name}: ").removeprefix("cannot be read: ")
+        text = reason_of(error).removeprefix(f"{unread.name}: ").removeprefix("cannot be read: ")
         return InputSample(unread.name, None, text, unread.shown)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, RunError
+from trainer.config.errors import reason_of
 from trainer.data.augment_images import Augment, AugmentKeys
 from trainer.data.data import Data, Normalise, ReadOptions, class_counts
 from trainer.data.image_ops import TOP
@@ -155,15 +156,8 @@ class PictureReader:
         try:
             return self.form(self.open(position))
         except Exception as error:
-            raise RunError(f"{self.places[position]}: cannot be read: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "no picture of a known form"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+            why = "no picture of a known form" if isinstance(error, UnidentifiedImageError) else reason_of(error)
+            raise RunError(f"{self.places[position]}: cannot be read: {why}") from error
 
 
 class PictureInfo(NamedTuple):
