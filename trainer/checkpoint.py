@@ -155,10 +155,10 @@ class Checkpoints:
         names = [LAST, PREVIOUS, BEST, *self._ranked()]
         if not any((self._folder / name).is_file() for name in names):
             return None
-        found, damaged = self._first_complete(names)
-        if found is None:
-            raise ConfigError(*(f"resume: {line}" for line in damaged))
-        return found
+        try:
+            return self._first_complete(names)
+        except DamagedError as error:
+            raise ConfigError(*(f"resume: {line}" for line in error.args)) from error
 
     def _ranked(self) -> list[str]:
         """Return the names of the files ``best-<step>.pt``, newest first."""
@@ -176,23 +176,25 @@ class Checkpoints:
             RunError: every checkpoint is damaged, or one is unreadable or holds more than plain types and tensors.
         """
         try:
-            found, damaged = self._first_complete([BEST, *self._kept(), LAST, PREVIOUS])
-        except ConfigError as error:
-            raise RunError(str(error)) from error
-        if found is None:
-            raise RunError("; ".join(damaged))
-        return found
+            return self._first_complete([BEST, *self._kept(), LAST, PREVIOUS])
+        except (ConfigError, DamagedError) as error:
+            raise RunError("; ".join(error.args)) from error
 
-    def _first_complete(self, names: Iterable[str]) -> tuple[FoundCheckpoint | None, list[str]]:
-        """Return the first complete checkpoint of ``names``, or None, and one line for each damaged file before it."""
+    def _first_complete(self, names: Iterable[str]) -> FoundCheckpoint:
+        """Return the first complete checkpoint of ``names``.
+
+        Raises:
+            ConfigError: a file is unreadable or holds more than plain types and tensors.
+            DamagedError: every file is damaged; the error has one line for each.
+        """
         damaged: list[str] = []
         for name in names:
             path = self._folder / name
             try:
-                return FoundCheckpoint(name, read(path), damaged), damaged
+                return FoundCheckpoint(name, read(path), damaged)
             except DamagedError as error:
                 damaged.append(f"{path} cannot be used: {error}")
-        return None, damaged
+        raise DamagedError(*damaged)
 
     def restore_files(self, found: FoundCheckpoint, best_step: int | None) -> None:
         """Put the folder of checkpoints back into the state that it had just after ``found`` was saved.
@@ -257,24 +259,16 @@ class Checkpoints:
         log.warning("warning  %s; going on", message)
 
 
-class NoCheckpoints:
-    """A stand-in for ``Checkpoints`` in a process that writes no checkpoints; its methods are no-ops.
+class NoCheckpoints(Checkpoints):
+    """The checkpoints of a process that writes no files."""
 
-    Only ``save`` reads the state dicts: gathering sharded weights is a collective call, which every rank has to make.
-    """
+    def __init__(self) -> None:
+        super().__init__(Path(os.devnull), keep=1, extra={})
 
     def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False, final: bool = False) -> None:
+        """Read the state dicts: gathering sharded weights is a collective call, which every rank has to make."""
         for item in objects.values():
             item.state_dict()
-
-    def wait(self) -> None: ...
-
-    def rank(self, score: Sequence[float], step: int) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Progress:

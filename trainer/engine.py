@@ -75,13 +75,8 @@ class Engine:
         started: float | None = None,
     ) -> None:
         self.parts, self.settings, self.group, self.interrupts = parts, settings, group, interrupts
-        self.model, self.loss, self.optimizer, self.scheduler = (
-            parts.model,
-            parts.loss,
-            parts.optimizer,
-            parts.scheduler,
-        )
-        self.loaders, self.total_steps, self.spec = parts.loaders, parts.total_steps, parts.spec
+        self.spec, self.loaders, self.model, self.loss = parts.spec, parts.loaders, parts.model, parts.loss
+        self.optimizer, self.scheduler, self.total_steps = parts.optimizer, parts.scheduler, parts.total_steps
         self.metrics, self.monitor = parts.metrics, parts.monitor
         self.placement, self.device = parts.placement, parts.placement.device
         self.checkpoints = checkpoints or NoCheckpoints()

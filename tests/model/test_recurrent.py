@@ -1,4 +1,4 @@
-"""Both kinds of GRU, against their formulas step by step, and with samples of varying length."""
+"""The LSTM and both kinds of GRU, against their formulas step by step, and with samples of varying length."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ from trainer.spec import Spec
 
 HIDDEN = 4
 
-both_kinds = pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
+KINDS: dict[str, dict[str, Any]] = {
+    "lstm": {"name": "lstm"},
+    "reset_after": {"name": "gru", "reset_after": True},
+    "reset_before": {"name": "gru", "reset_after": False},
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+both_grus = pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
 depths = pytest.mark.parametrize("layers", [1, 2, 3])
 padded = pytest.mark.parametrize("lengths", [None, [2, 4, 1]], ids=["whole", "padded"])
 directions = pytest.mark.parametrize("bidirectional", [False, True], ids=["one_way", "both_ways"])
 
 
-def build(spec: Spec, **keys: Any) -> Any:
+def build(kind: str, spec: Spec, **keys: Any) -> Any:
     torch.manual_seed(1)
-    return double_model(MODELS.build(defaults("model", "gru", hidden=HIDDEN, **keys), spec))
+    return double_model(MODELS.build(defaults("model", hidden=HIDDEN, **KINDS[kind], **keys), spec))
 
 
 def layers_of(
@@ -36,6 +42,22 @@ def layers_of(
     if not reset_after:
         return ResetBeforeGRU(width, hidden, layers, dropout=0.0, bidirectional=bidirectional).double()
     return PackedGRU(width, hidden, layers, batch_first=True, bidirectional=bidirectional).double()
+
+
+def lstm_cell(w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor) -> Cell:
+    """Return the cell c = f ⊙ c + i ⊙ g, h = o ⊙ tanh(c); gates stacked i, f, g, o."""
+
+    def cell(steps: Tensor) -> Tensor:
+        h = c = torch.zeros(w_h.shape[1], dtype=torch.float64)
+        states = []
+        for x in steps:
+            i, f, g, o = (w_x @ x + b_x + w_h @ h + b_h).chunk(4)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            states.append(h)
+        return torch.stack(states)
+
+    return cell
 
 
 def reset_after_cell(w_in: Tensor, w_h: Tensor, b_in: Tensor, b_h: Tensor) -> Cell:
@@ -82,8 +104,8 @@ def cells_of(recurrent: Any) -> list[list[Cell]]:
             for layer in recurrent.cells
         ]
     ways = 2 if recurrent.layer.bidirectional else 1
-    weights = recurrent.layer.all_weights
-    cells = [reset_after_cell(*each) for each in weights]
+    make = lstm_cell if isinstance(recurrent.layer, nn.LSTM) else reset_after_cell
+    cells = [make(*each) for each in recurrent.layer.all_weights]
     return [cells[depth : depth + ways] for depth in range(0, len(cells), ways)]
 
 
@@ -92,25 +114,18 @@ def by_formula(model: Any, samples: Tensor) -> Tensor:
     return F.linear(states, model.out.weight, model.out.bias)
 
 
+@every_kind
 @depths
 @directions
-def test_reset_after_follows_its_formula(layers: int, bidirectional: bool) -> None:
-    model = build(make_spec("sequence", (6, 3)), reset_after=True, layers=layers, bidirectional=bidirectional)
+def test_layers_follow_their_formula(kind: str, layers: int, bidirectional: bool) -> None:
+    model = build(kind, make_spec("sequence", (6, 3)), layers=layers, bidirectional=bidirectional)
+    assert isinstance(model.recurrent, ResetBeforeGRU) == (kind == "reset_before")
     samples = torch.randn(5, 6, 3, dtype=torch.float64)
     assert_close(model(samples), by_formula(model, samples))
 
 
-@depths
-@directions
-def test_reset_before_follows_its_formula(layers: int, bidirectional: bool) -> None:
-    model = build(make_spec("sequence", (6, 3)), reset_after=False, layers=layers, bidirectional=bidirectional)
-    assert isinstance(model.recurrent, ResetBeforeGRU)
-    samples = torch.randn(5, 6, 3, dtype=torch.float64)
-    assert_close(model(samples), by_formula(model, samples))
-
-
-def test_both_kinds_differ_with_the_same_weights() -> None:
-    before, after = (build(make_spec("sequence", (6, 3)), reset_after=kind) for kind in (False, True))
+def test_both_grus_differ_with_the_same_weights() -> None:
+    before, after = (build(kind, make_spec("sequence", (6, 3))) for kind in ("reset_before", "reset_after"))
     cell, layer = before.recurrent.cells[0][0], after.recurrent.layer
     with torch.no_grad():
         layer.weight_ih_l0.copy_(cell.weight_ih)
@@ -124,10 +139,9 @@ def test_both_kinds_differ_with_the_same_weights() -> None:
     assert_close(before(samples[:, :1]), after(samples[:, :1]))
 
 
-@both_kinds
-def test_parameters_are_as_many_as_the_formula_has(reset_after: bool) -> None:
-    model = build(make_spec("sequence", (6, 3)), reset_after=reset_after, layers=2, bidirectional=True)
-    biases = 2 if reset_after else 1
+@pytest.mark.parametrize(("kind", "biases"), [("reset_after", 2), ("reset_before", 1)])
+def test_parameters_are_as_many_as_the_formula_has(kind: str, biases: int) -> None:
+    model = build(kind, make_spec("sequence", (6, 3)), layers=2, bidirectional=True)
     first, second = (3 * HIDDEN * (width + HIDDEN + biases) for width in (3, 2 * HIDDEN))
     last = 3 * (2 * HIDDEN + 1)
     assert sum(parameter.numel() for parameter in model.parameters()) == 2 * first + 2 * second + last
@@ -140,12 +154,11 @@ def test_reset_before_starts_as_torch_starts_its_layers() -> None:
         assert abs(float(parameter.detach().mean())) < 0.03
 
 
-@both_kinds
+@every_kind
 @depths
 @directions
-def test_padded_sample_answers_as_it_does_alone(reset_after: bool, layers: int, bidirectional: bool) -> None:
-    spec = make_spec("sequence", (9, 3))
-    model = build(spec, reset_after=reset_after, layers=layers, bidirectional=bidirectional)
+def test_padded_sample_answers_as_it_does_alone(kind: str, layers: int, bidirectional: bool) -> None:
+    model = build(kind, make_spec("sequence", (9, 3)), layers=layers, bidirectional=bidirectional)
     lengths = torch.tensor([4, 9, 1, 7, 4])
     samples = torch.randn(5, 9, 3, dtype=torch.float64)  # padding that is not zero must have no influence
     together = model(samples, lengths)
@@ -156,10 +169,19 @@ def test_padded_sample_answers_as_it_does_alone(reset_after: bool, layers: int, 
         assert_close(answer, by_formula(model, alone)[0])
 
 
-@both_kinds
+@every_kind
 @directions
-def test_padding_gets_no_gradient_and_valid_steps_do(reset_after: bool, bidirectional: bool) -> None:
-    model = build(make_spec("sequence", (6, 3)), reset_after=reset_after, layers=2, bidirectional=bidirectional)
+def test_batch_shorter_than_the_spec_answers_as_alone(kind: str, bidirectional: bool) -> None:
+    model = build(kind, make_spec("sequence", (9, 3)), bidirectional=bidirectional)
+    samples, lengths = torch.randn(2, 9, 3, dtype=torch.float64), torch.tensor([3, 5])  # no sample has all 9 steps
+    together = model(samples, lengths)
+    assert_close(together[1], model(samples[1:, :5])[0])
+
+
+@every_kind
+@directions
+def test_padding_gets_no_gradient_and_valid_steps_do(kind: str, bidirectional: bool) -> None:
+    model = build(kind, make_spec("sequence", (6, 3)), layers=2, bidirectional=bidirectional)
     samples = torch.randn(3, 6, 3, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([2, 6, 3])
     model(samples, lengths).sum().backward()
@@ -169,35 +191,33 @@ def test_padding_gets_no_gradient_and_valid_steps_do(reset_after: bool, bidirect
     assert not samples.grad[~valid].any()
 
 
-@both_kinds
-def test_padded_tokens_answer_as_they_do_alone(reset_after: bool) -> None:
-    spec = make_spec("tokens", (7,), vocabulary=9)
-    model = build(spec, reset_after=reset_after, bidirectional=True, embedding=5)
+@every_kind
+def test_padded_tokens_answer_as_they_do_alone(kind: str) -> None:
+    model = build(kind, make_spec("tokens", (7,), vocabulary=9), bidirectional=True, embedding=5)
     tokens = torch.tensor([[3, 1, 8, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7]])
     together = model(tokens, torch.tensor([3, 7]))
     assert_close(together[0], model(tokens[:1, :3])[0])
     assert_close(together[1], model(tokens[1:])[0])
 
 
-@both_kinds
-def test_image_is_read_as_its_rows(reset_after: bool) -> None:
+@every_kind
+def test_image_is_read_as_its_rows(kind: str) -> None:
     images = torch.randn(4, 2, 6, 5, dtype=torch.float64)
-    on_images = build(make_spec("image", (2, 6, 5)), reset_after=reset_after)
-    on_rows = build(make_spec("sequence", (6, 10)), reset_after=reset_after)
+    on_images, on_rows = build(kind, make_spec("image", (2, 6, 5))), build(kind, make_spec("sequence", (6, 10)))
     on_rows.load_state_dict(on_images.state_dict())
     rows = torch.stack([torch.stack([torch.cat([image[0, y], image[1, y]]) for y in range(6)]) for image in images])
     assert torch.equal(on_images(images), on_rows(rows))
 
 
-@both_kinds
-def test_table_is_read_as_single_numbers(reset_after: bool) -> None:
+@every_kind
+def test_table_is_read_as_single_numbers(kind: str) -> None:
     table = torch.randn(4, 6, dtype=torch.float64)
-    model = build(make_spec("table", (6,)), reset_after=reset_after)
+    model = build(kind, make_spec("table", (6,)))
     assert_close(model(table), by_formula(model, table[:, :, None]))
 
 
 def test_reset_before_drops_between_its_layers_in_training() -> None:
-    model = build(make_spec("sequence", (6, 3)), reset_after=False, layers=2, dropout=0.5)
+    model = build("reset_before", make_spec("sequence", (6, 3)), layers=2, dropout=0.5)
     samples = torch.randn(5, 6, 3, dtype=torch.float64)
     (first,), (second,) = cells_of(model.recurrent)
     model.train()
@@ -211,9 +231,19 @@ def test_reset_before_drops_between_its_layers_in_training() -> None:
     assert (dropped - model.eval()(samples)).abs().max() > 1e-4
 
 
-@both_kinds
-def test_dropout_acts_before_the_last_layer_in_training_only(reset_after: bool) -> None:
-    model = build(make_spec("sequence", (6, 3), classes=HIDDEN), reset_after=reset_after, dropout=0.5)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropout_of_the_lstm_acts_between_its_layers_too(layers: int) -> None:
+    model = build("lstm", make_spec("sequence", (6, 3)), layers=layers, dropout=0.5)
+    samples = torch.randn(5, 6, 3, dtype=torch.float64)
+    assert model.recurrent.layer.dropout == (0.5 if layers > 1 else 0.0)
+    assert torch.equal(model(samples), model(samples))
+    model.train()
+    assert not torch.equal(model(samples), model(samples))
+
+
+@every_kind
+def test_dropout_acts_before_the_last_layer_in_training_only(kind: str) -> None:
+    model = build(kind, make_spec("sequence", (6, 3), classes=HIDDEN), dropout=0.5)
     with torch.no_grad():
         model.out.weight.copy_(torch.eye(HIDDEN))  # the outputs are the states
         model.out.bias.zero_()
@@ -225,15 +255,15 @@ def test_dropout_acts_before_the_last_layer_in_training_only(reset_after: bool) 
     assert_close(dropped[kept], 2 * whole[kept])
 
 
-@both_kinds
-def test_answer_ends_in_a_sigmoid_where_the_loss_wants_probabilities(reset_after: bool) -> None:
+@every_kind
+def test_answer_ends_in_a_sigmoid_where_the_loss_wants_probabilities(kind: str) -> None:
     specs = [make_spec("sequence", (6, 3), classes=2, num_outputs=1, sigmoid=sigmoid) for sigmoid in (False, True)]
-    logits, probabilities = (build(spec, reset_after=reset_after) for spec in specs)  # built with the same seed
+    logits, probabilities = (build(kind, spec) for spec in specs)  # built with the same seed
     samples = torch.randn(4, 6, 3, dtype=torch.float64)
     assert torch.equal(probabilities(samples), logits(samples).sigmoid())
 
 
-@both_kinds
+@both_grus
 @pytest.mark.parametrize("bidirectional", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("lengths", [pytest.param(None, marks=pytest.mark.slow), [2, 4, 1]])
 def test_gradients_are_those_of_differences(reset_after: bool, bidirectional: bool, lengths: list[int] | None) -> None:
@@ -272,7 +302,7 @@ def test_steps_of_our_own_are_those_of_torch(layers: int, bidirectional: bool, l
         assert_close(ours, theirs)
 
 
-@both_kinds
+@both_grus
 @directions
 @padded
 def test_compiled_steps_are_the_same(
@@ -285,7 +315,7 @@ def test_compiled_steps_are_the_same(
     assert_close(layer(steps, size), packed)
 
 
-@both_kinds
+@both_grus
 def test_steps_are_float32_under_autocast(reset_after: bool) -> None:
     layer = layers_of(reset_after, 3, HIDDEN, 1, False).float()
     steps = torch.randn(5, 6, 3)
@@ -297,9 +327,18 @@ def test_steps_are_float32_under_autocast(reset_after: bool) -> None:
     assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in layer.parameters())
 
 
-@both_kinds
+@both_grus
 def test_a_graph_that_is_kept_gives_the_same_gradient_again(reset_after: bool) -> None:
     layer = layers_of(reset_after, 3, HIDDEN, 1, False)
     last = layer(torch.randn(5, 6, 3, dtype=torch.float64), None).sum()
     first, again = (torch.autograd.grad(last, list(layer.parameters()), retain_graph=True) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+@directions
+def test_half_precision_of_the_lstm_is_float32_where_there_is_no_half(bidirectional: bool) -> None:
+    model = build("lstm", make_spec("sequence", (6, 3)), bidirectional=bidirectional).float()
+    samples = torch.randn(2, 6, 3)
+    with torch.autocast("cpu", torch.float16):
+        half = model(samples)
+    torch.testing.assert_close(half.float(), model(samples), rtol=0, atol=1e-2)
