@@ -17,19 +17,12 @@ from tests.loss.cases import (
 from trainer.loss import LOSSES
 
 
+@pytest.mark.parametrize(("name", "theirs"), [("bce", torch.nn.BCEWithLogitsLoss()), ("bce_prob", torch.nn.BCELoss())])
 @pytest.mark.parametrize("data", ["two classes", "labels", "one label"])
-def test_bce_is_torchs_on_logits(data: str) -> None:
-    loss = LOSSES.build(defaults("loss", "bce"), SPECS[data])
+def test_binary_cross_entropy_is_torchs(name: str, theirs: torch.nn.Module, data: str) -> None:
+    loss = LOSSES.build(defaults("loss", name), SPECS[data])
     outputs, targets = make_outputs(loss).float(), make_targets(SPECS[data])
-    wanted = torch.nn.BCEWithLogitsLoss()(outputs.double(), targets.double().view(SAMPLES, -1))
-    torch.testing.assert_close(loss(outputs, targets).double(), wanted, rtol=1e-6, atol=0)  # float32, as in a run
-
-
-@pytest.mark.parametrize("data", ["two classes", "labels", "one label"])
-def test_bce_prob_is_torchs_on_probabilities(data: str) -> None:
-    loss = LOSSES.build(defaults("loss", "bce_prob"), SPECS[data])
-    outputs, targets = make_outputs(loss).float(), make_targets(SPECS[data])
-    wanted = torch.nn.BCELoss()(outputs.double(), targets.double().view(SAMPLES, -1))
+    wanted = theirs(outputs.double(), targets.double().view(SAMPLES, -1))
     torch.testing.assert_close(loss(outputs, targets).double(), wanted, rtol=1e-6, atol=0)  # float32, as in a run
 
 
@@ -67,12 +60,9 @@ def test_binary_loss_of_shares_is_that_of_both_classes_by_their_share(name: str)
 
 
 @pytest.mark.parametrize("name", ["bce", "bce_prob"])
-def test_score_of_the_second_of_two_classes_is_the_models_probability(name: str) -> None:
-    loss = build(name, SPECS["two classes"])
+@pytest.mark.parametrize("data", ["two classes", "labels"])
+def test_scores_of_labels_and_of_the_second_class_are_the_models_probabilities(name: str, data: str) -> None:
+    loss = build(name, SPECS[data])
     outputs = make_outputs(loss)
     probabilities = outputs if name == "bce_prob" else 1 / (1 + (-outputs).exp())
-    assert_close(loss.scores(outputs)[:, 1:], probabilities)
-    labels = build(name, SPECS["labels"])
-    outputs = make_outputs(labels)
-    probabilities = outputs if name == "bce_prob" else 1 / (1 + (-outputs).exp())
-    assert_close(labels.scores(outputs), probabilities)
+    assert_close(loss.scores(outputs)[:, -outputs.shape[1] :], probabilities)

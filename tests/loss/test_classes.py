@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from tests.helpers import assert_close, defaults, table_spec
 from tests.loss.cases import (
@@ -19,6 +22,7 @@ from tests.loss.cases import (
 )
 from trainer.config import ConfigError
 from trainer.loss import LOSSES
+from trainer.spec import Spec
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.6])
@@ -134,14 +138,9 @@ def test_focal_and_its_gradient_are_finite_for_sure_answers(gamma: float, logit:
         torch.testing.assert_close(value.detach(), torch.tensor(400.0))  # -log p, nothing taken off
 
 
-def test_focal_gradients_are_those_of_its_differences() -> None:
-    loss = build("focal", SPECS["four classes"], gamma=2.0, weight=[0.5, 2.0, 1.0, 1.25])
-    outputs, targets = make_outputs(loss).requires_grad_(), make_targets(SPECS["four classes"])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+@pytest.mark.parametrize("make", [make_targets, lambda spec: make_shares(spec).double()], ids=["classes", "shares"])
+def test_gradients_are_those_of_the_differences(name: str, make: Callable[[Spec], Tensor]) -> None:
+    loss = build(name, SPECS["four classes"], weight=[0.5, 2.0, 1.0, 1.25])
+    outputs, targets = make_outputs(loss).requires_grad_(), make(SPECS["four classes"])
     assert torch.autograd.gradcheck(lambda each: loss(each, targets), (outputs,))
-
-
-def test_gradients_of_shares_are_those_of_the_differences() -> None:
-    for name in ("cross_entropy", "focal"):
-        loss = build(name, SPECS["four classes"], weight=[0.5, 2.0, 1.0, 1.25])
-        outputs, shares = make_outputs(loss).requires_grad_(), make_shares(SPECS["four classes"]).double()
-        assert torch.autograd.gradcheck(lambda each, loss=loss, shares=shares: loss(each, shares), (outputs,))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from tests.helpers import assert_close, defaults
 from tests.loss.cases import (
@@ -24,6 +26,7 @@ from tests.loss.cases import (
 )
 from trainer.config import ConfigError
 from trainer.loss import LOSSES
+from trainer.spec import Spec
 
 
 def test_every_loss_is_tested() -> None:
@@ -66,23 +69,16 @@ def test_loss_of_shares_is_that_of_every_class_by_its_share(
     assert float(loss.size(shares)) == pytest.approx(size, rel=1e-6)
 
 
-@pytest.mark.parametrize(("name", "data"), MIXED)
-@pytest.mark.parametrize("parts", [[1] * SAMPLES, [5, 5, 2]], ids=str)
-def test_losses_of_mixed_micro_batches_add_up_by_their_sizes(name: str, data: str, parts: list[int]) -> None:
-    weighted = {"weight": [0.5, 2.0, 0.75, 1.25][: len(SPECS[data].classes)]}
-    loss = LOSSES.build(defaults("loss", name, **(weighted if name in ("cross_entropy", "focal") else {})), SPECS[data])
-    outputs, shares = make_outputs(loss).float(), make_shares(SPECS[data])
-    pairs = list(zip(outputs.split(parts), shares.split(parts), strict=True))
-    total = sum(float(loss(some, those)) * float(loss.size(those)) for some, those in pairs)
-    assert total / float(loss.size(shares)) == pytest.approx(float(loss(outputs, shares)), rel=1e-5)
-
-
-@pytest.mark.parametrize(("name", "data"), FITTING)
+@pytest.mark.parametrize(
+    ("name", "data", "make"), [*((*case, make_targets) for case in FITTING), *((*case, make_shares) for case in MIXED)]
+)
 @pytest.mark.parametrize("parts", [[1] * SAMPLES, [5, 5, 2], [SAMPLES]], ids=str)
-def test_losses_of_micro_batches_add_up_by_their_sizes(name: str, data: str, parts: list[int]) -> None:
+def test_losses_of_micro_batches_add_up_by_their_sizes(
+    name: str, data: str, make: Callable[[Spec], Tensor], parts: list[int]
+) -> None:
     weighted = {"weight": [0.5, 2.0, 0.75, 1.25][: len(SPECS[data].classes)]}
     loss = LOSSES.build(defaults("loss", name, **(weighted if name in ("cross_entropy", "focal") else {})), SPECS[data])
-    outputs, targets = make_outputs(loss).float(), make_targets(SPECS[data])
+    outputs, targets = make_outputs(loss).float(), make(SPECS[data])
     total = sum(
         float(loss(some, those)) * float(loss.size(those))
         for some, those in zip(outputs.split(parts), targets.split(parts), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,45 +16,28 @@ from trainer.optimizer import OPTIMIZERS
 
 Parameters = Iterable[nn.Parameter]
 
-# The optimizers that the defaults in configs/optimizer have to build.
-BY_HAND: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
-    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.02, lr_decay=0.0, eps=1e-10, weight_decay=0.0),
-    "adam": lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, fused=True),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True),
-    "nadam": lambda p: torch.optim.NAdam(p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0),
-    "radam": lambda p: torch.optim.RAdam(p, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0),
-    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0),
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=False, weight_decay=0.0, fused=True),
-}
-# The same classes with another value for every key.
-CHANGED: dict[str, tuple[dict[str, Any], Callable[[Parameters], torch.optim.Optimizer]]] = {
+# For each optimizer: torch's class, the values of the defaults in configs/optimizer, and another value for every key.
+ADAM = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
+CHANGED_ADAM = {"lr": 0.1, "betas": (0.5, 0.7), "eps": 1e-3, "weight_decay": 0.2}
+CASES: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any], dict[str, Any]]] = {
     "adagrad": (
+        torch.optim.Adagrad,
+        {"lr": 0.02, "lr_decay": 0.0, "eps": 1e-10, "weight_decay": 0.0},
         {"lr": 0.1, "lr_decay": 0.5, "eps": 1e-3, "weight_decay": 0.2},
-        lambda p: torch.optim.Adagrad(p, lr=0.1, lr_decay=0.5, eps=1e-3, weight_decay=0.2),
     ),
-    "adam": (
-        {"lr": 0.1, "betas": [0.5, 0.7], "eps": 1e-3, "weight_decay": 0.2},
-        lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.5, 0.7), eps=1e-3, weight_decay=0.2, fused=True),
-    ),
-    "adamw": (
-        {"lr": 0.1, "betas": [0.5, 0.7], "eps": 1e-3, "weight_decay": 0.2},
-        lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.5, 0.7), eps=1e-3, weight_decay=0.2, fused=True),
-    ),
-    "nadam": (
-        {"lr": 0.1, "betas": [0.5, 0.7], "eps": 1e-3, "weight_decay": 0.2},
-        lambda p: torch.optim.NAdam(p, lr=0.1, betas=(0.5, 0.7), eps=1e-3, weight_decay=0.2),
-    ),
-    "radam": (
-        {"lr": 0.1, "betas": [0.5, 0.7], "eps": 1e-3, "weight_decay": 0.2},
-        lambda p: torch.optim.RAdam(p, lr=0.1, betas=(0.5, 0.7), eps=1e-3, weight_decay=0.2),
-    ),
+    "adam": (partial(torch.optim.Adam, fused=True), {"lr": 1e-3, **ADAM}, CHANGED_ADAM),
+    "adamw": (partial(torch.optim.AdamW, fused=True), {"lr": 1e-3, **ADAM, "weight_decay": 0.01}, CHANGED_ADAM),
+    "nadam": (torch.optim.NAdam, {"lr": 1e-3, **ADAM}, CHANGED_ADAM),
+    "radam": (torch.optim.RAdam, {"lr": 2e-3, **ADAM}, CHANGED_ADAM),
     "rmsprop": (
+        torch.optim.RMSprop,
+        {"lr": 1e-3, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0},
         {"lr": 0.1, "alpha": 0.5, "eps": 1e-3, "momentum": 0.3, "weight_decay": 0.2},
-        lambda p: torch.optim.RMSprop(p, lr=0.1, alpha=0.5, eps=1e-3, momentum=0.3, weight_decay=0.2),
     ),
     "sgd": (
+        partial(torch.optim.SGD, fused=True),
+        {"lr": 0.05, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
         {"lr": 0.1, "momentum": 0.3, "nesterov": True, "weight_decay": 0.2},
-        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.3, nesterov=True, weight_decay=0.2, fused=True),
     ),
 }
 
@@ -78,27 +62,33 @@ def same(ones: list[Tensor], others: list[Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
 
 
+def ours(name: str, **changes: Any) -> Callable[[Parameters], torch.optim.Optimizer]:
+    return lambda parameters: OPTIMIZERS.build(defaults("optimizer", name, **changes), parameters)
+
+
+def by_hand(name: str, **changes: Any) -> Callable[[Parameters], torch.optim.Optimizer]:
+    make, values, _ = CASES[name]
+    return lambda parameters: make(parameters, **{**values, **changes})
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
 def test_steps_with_the_defaults_are_torchs_bit_for_bit(name: str) -> None:
-    ours = weights_after_steps(lambda parameters: OPTIMIZERS.build(defaults("optimizer", name), parameters))
-    assert same(ours, weights_after_steps(BY_HAND[name]))
-    assert not same(ours, weights_after_steps(BY_HAND[name], steps=7))  # the last step moved something
+    weights = weights_after_steps(ours(name))
+    assert same(weights, weights_after_steps(by_hand(name)))
+    assert not same(weights, weights_after_steps(by_hand(name), steps=7))  # the last step moved something
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
 def test_steps_with_every_key_changed_are_torchs_bit_for_bit(name: str) -> None:
-    changes, by_hand = CHANGED[name]
-    keys = defaults("optimizer", name, **changes)
-    assert changes.keys() == keys.keys() - {"name"}
-    ours = weights_after_steps(lambda parameters: OPTIMIZERS.build(keys, parameters))
-    assert same(ours, weights_after_steps(by_hand))
+    changes = CASES[name][2]
+    assert changes.keys() == defaults("optimizer", name).keys() - {"name"}
+    assert same(weights_after_steps(ours(name, **changes)), weights_after_steps(by_hand(name, **changes)))
 
 
-@pytest.mark.parametrize(("name", "key"), [(name, key) for name, (changes, _) in CHANGED.items() for key in changes])
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, (*_, changes) in CASES.items() for key in changes])
 def test_every_key_changes_the_steps(name: str, key: str) -> None:
-    keys = defaults("optimizer", name, **{key: CHANGED[name][0][key]})
-    ours = weights_after_steps(lambda parameters: OPTIMIZERS.build(keys, parameters))
-    assert not same(ours, weights_after_steps(BY_HAND[name]))
+    changed = ours(name, **{key: CASES[name][2][key]})
+    assert not same(weights_after_steps(changed), weights_after_steps(by_hand(name)))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
