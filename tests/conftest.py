@@ -57,6 +57,11 @@ class Result:
 Train = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Train]:
     """Return a function that runs the command ``train`` in this process, each call in a new, empty folder."""

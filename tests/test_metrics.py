@@ -51,11 +51,6 @@ ORACLES: dict[tuple[str, Task], Oracle] = {
 every_metric = pytest.mark.parametrize(("name", "task"), sorted(METRICS))
 
 
-@pytest.fixture(autouse=True)
-def same_numbers_every_time() -> None:
-    torch.manual_seed(0)
-
-
 def make_spec(task: Task) -> Spec:
     return table_spec(task, WIDTH)
 

@@ -21,11 +21,6 @@ from trainer.data.random_numbers import SampleRandom
 Numbers = NDArray[np.float64]
 
 
-@pytest.fixture(autouse=True)
-def same_numbers_every_time() -> None:
-    torch.manual_seed(0)
-
-
 def to_mel(frequency: float) -> float:
     return 2595 * math.log10(1 + frequency / 700)
 

@@ -19,11 +19,6 @@ SIZES = [(6, 6), (5, 8), (9, 4)]
 sizes = pytest.mark.parametrize(("height", "width"), SIZES)
 
 
-@pytest.fixture(autouse=True)
-def same_numbers_every_time() -> None:
-    torch.manual_seed(0)
-
-
 def augmented(images: Tensor, *key: int, top: int = 255, **keys: Any) -> Tensor:
     """The images as samples 0, 1, 2, … with some keys on."""
     change = Augment({**OFF, **keys}, top)  # type: ignore[typeddict-item]

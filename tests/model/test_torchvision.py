@@ -15,11 +15,6 @@ from trainer.model import MODELS
 from trainer.spec import Spec
 
 
-@pytest.fixture(autouse=True)
-def same_numbers_every_time() -> None:
-    torch.manual_seed(0)
-
-
 def build(spec: Spec, **keys: Any) -> Any:
     return MODELS.build(defaults("model", "torchvision", **keys), spec)
 

@@ -118,7 +118,7 @@ def run_layers(steps: Tensor, cells: Sequence[Sequence[Cell]], dropout: float) -
     return torch.cat(last, dim=1) if len(last) > 1 else last[0]
 
 
-def weights_by_layer(layer: nn.RNNBase) -> list[list[list[Tensor]]]:
+def weights_by_layer(layer: nn.RNNBase) -> list[list[list[nn.Parameter]]]:
     """Return the weights of a torch module: for each of its layers, those of each direction."""
     weights, directions = layer.all_weights, 1 + layer.bidirectional
     return [weights[at : at + directions] for at in range(0, len(weights), directions)]
