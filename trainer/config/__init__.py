@@ -13,6 +13,7 @@ from trainer.config.types import Duration as Duration
 from trainer.config.types import Fraction as Fraction
 from trainer.config.types import NonNegativeFloat as NonNegativeFloat
 from trainer.config.types import NonNegativeInt as NonNegativeInt
+from trainer.config.types import OpenUnitInterval as OpenUnitInterval
 from trainer.config.types import PositiveFloat as PositiveFloat
 from trainer.config.types import PositiveInt as PositiveInt
 from trainer.config.types import Processes as Processes

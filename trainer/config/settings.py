@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from msgspec import Meta
-
-from trainer.config.types import Duration, NonNegativeInt, PositiveFloat, PositiveInt, Processes
+from trainer.config.types import Duration, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt, Processes
 
 GROUPS = ("model", "dataset", "loss", "optimizer", "scheduler", "device", "logger")
 Component = dict[str, Any]
@@ -45,7 +43,7 @@ class Settings:
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"]
     compile: bool
     clip_norm: PositiveFloat | None
-    ema: Annotated[float, Meta(gt=0, lt=1)] | None
+    ema: OpenUnitInterval | None
     keep_freed_memory: bool
     deterministic: bool
     metrics: list[str] | None

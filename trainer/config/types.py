@@ -20,6 +20,7 @@ Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Threads = Annotated[int, Meta(ge=1, le=1024)]
 Processes = Annotated[int, Meta(ge=1, le=1024)]
 UnitInterval = Annotated[float, Meta(ge=0, le=1)]
+OpenUnitInterval = Annotated[float, Meta(gt=0, lt=1)]
 Betas = Annotated[list[Fraction], Meta(min_length=2, max_length=2)]
 Duration = Annotated[
     str,

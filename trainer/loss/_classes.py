@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ConfigError
+from trainer.config import ConfigError, PositiveFloat
 from trainer.spec import Spec
 
-ClassWeights = list[float] | Literal["balanced"] | None
+ClassWeights = list[PositiveFloat] | Literal["balanced"] | None
 
 
 class ClassLoss(nn.Module):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.config import Fraction, PositiveFloat
+from trainer.config import Fraction
 from trainer.loss import LOSSES
-from trainer.loss._classes import ClassLoss
+from trainer.loss._classes import ClassLoss, ClassWeights
 from trainer.spec import Spec
 
 
@@ -22,13 +20,7 @@ class CrossEntropy(ClassLoss):
     shares.
     """
 
-    def __init__(
-        self,
-        spec: Spec,
-        *,
-        label_smoothing: Fraction,
-        weight: list[PositiveFloat] | Literal["balanced"] | None,
-    ) -> None:
+    def __init__(self, spec: Spec, *, label_smoothing: Fraction, weight: ClassWeights) -> None:
         super().__init__(spec, "cross_entropy", weight)
         self.label_smoothing = label_smoothing
 

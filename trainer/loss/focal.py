@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.config import NonNegativeFloat, PositiveFloat
+from trainer.config import NonNegativeFloat
 from trainer.loss import LOSSES
-from trainer.loss._classes import ClassLoss
+from trainer.loss._classes import ClassLoss, ClassWeights
 from trainer.spec import Spec
 
 
@@ -22,13 +20,7 @@ class Focal(ClassLoss):
     alpha in the paper. The mean over the samples is weighted, so that ``gamma=0`` is cross entropy.
     """
 
-    def __init__(
-        self,
-        spec: Spec,
-        *,
-        gamma: NonNegativeFloat,
-        weight: list[PositiveFloat] | Literal["balanced"] | None,
-    ) -> None:
+    def __init__(self, spec: Spec, *, gamma: NonNegativeFloat, weight: ClassWeights) -> None:
         super().__init__(spec, "focal", weight)
         self.gamma = gamma
 

@@ -1,21 +1,14 @@
 """A schedule that rises and falls once."""
 
 import math
-from typing import Annotated
 
-from msgspec import Meta
-
-from trainer.config import PositiveFloat
+from trainer.config import OpenUnitInterval, PositiveFloat
 from trainer.scheduler import SCHEDULERS, Horizon, Schedule
 
 
 @SCHEDULERS.register
 def onecycle(
-    horizon: Horizon,
-    *,
-    pct_start: Annotated[float, Meta(gt=0, lt=1)],
-    div_factor: PositiveFloat,
-    final_div_factor: PositiveFloat,
+    horizon: Horizon, *, pct_start: OpenUnitInterval, div_factor: PositiveFloat, final_div_factor: PositiveFloat
 ) -> Schedule:
     """Return a schedule that rises to 1 and falls along half cosines, like torch's OneCycleLR (Smith and Topin 2018).
 

@@ -1,11 +1,9 @@
 """A scheduler that reduces the learning rate when the monitored metric stops improving."""
 
 import math
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta
-
-from trainer.config import NonNegativeFloat, NonNegativeInt, UnitInterval
+from trainer.config import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, UnitInterval
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 
 
@@ -22,7 +20,7 @@ class Plateau(Scheduler):
         self,
         horizon: Horizon,
         *,
-        factor: Annotated[float, Meta(gt=0, lt=1)],
+        factor: OpenUnitInterval,
         patience: NonNegativeInt,
         threshold: NonNegativeFloat,
         min_factor: UnitInterval,
