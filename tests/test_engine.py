@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -164,8 +164,6 @@ def test_a_compiled_model_gives_the_same_losses_and_plain_names(train: Train) ->
 def test_the_averaged_weights_are_the_ones_evaluated_and_kept(train: Train) -> None:
     result = train("logger=none", "epochs=3", "ema=0.9")
     state = torch.load(result.run_dir / "checkpoints" / "best.pt", weights_only=True)
-    from safetensors.torch import load_file
-
     kept = load_file(result.run_dir / "checkpoints" / "best.safetensors")
     assert all(torch.equal(kept[name], tensor) for name, tensor in state["ema"].items())
     assert not torch.equal(kept["out.weight"], state["model"]["out.weight"])
@@ -213,7 +211,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(train: Train, e
     (line,) = result.err.splitlines()
     assert line.startswith("train: error: the loss is ")
     assert " at step " in line
-    assert json.loads((result.run_dir / "summary.json").read_text())["state"] == "failed"
+    assert result.summary["state"] == "failed"
     last = result.run_dir / "checkpoints" / "last.pt"
     if every == "null":
         assert not last.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -117,9 +116,11 @@ def failed(result: Result) -> str:
     """Return the one line of a failed run, and check that the last checkpoint is good."""
     assert result.code == 1, result.err
     (line,) = result.err.splitlines()
-    summary = json.loads((result.run_dir / "summary.json").read_text())
-    assert summary["state"] == "failed"
-    assert line == f"train: error: {summary['reason']} (the log: {result.run_dir.relative_to(result.folder)}/train.log)"
+    assert result.summary["state"] == "failed"
+    assert (
+        line
+        == f"train: error: {result.summary['reason']} (the log: {result.run_dir.relative_to(result.folder)}/train.log)"
+    )
     return line
 
 

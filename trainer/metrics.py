@@ -269,9 +269,9 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part / whole.clamp_min(1), 0.0)
 
 
-def _macro(values: Tensor, seen: Tensor) -> Tensor:
-    """Average over the classes of ``seen``: those that occur among the targets or the predictions."""
-    return values[seen].mean()
+def _macro(values: Tensor, confusion: Tensor) -> Tensor:
+    """Average over the classes that occur among the targets or the predictions."""
+    return values[confusion.sum(0) + confusion.sum(1) > 0].mean()
 
 
 @metric("accuracy", "classification")
@@ -290,20 +290,19 @@ def balanced_accuracy(confusion: Tensor) -> Tensor:
 @metric("precision", "classification")
 def precision_of_classes(confusion: Tensor) -> Tensor:
     """Compute TP / (TP + FP), mean over classes."""
-    return _macro(_ratio(confusion.diagonal(), confusion.sum(0)), confusion.sum(0) + confusion.sum(1) > 0)
+    return _macro(_ratio(confusion.diagonal(), confusion.sum(0)), confusion)
 
 
 @metric("recall", "classification")
 def recall_of_classes(confusion: Tensor) -> Tensor:
     """Compute TP / (TP + FN), mean over classes."""
-    return _macro(_ratio(confusion.diagonal(), confusion.sum(1)), confusion.sum(0) + confusion.sum(1) > 0)
+    return _macro(_ratio(confusion.diagonal(), confusion.sum(1)), confusion)
 
 
 @metric("f1", "classification")
 def f1_of_classes(confusion: Tensor) -> Tensor:
     """Compute 2 TP / (2 TP + FP + FN), mean over classes (van Rijsbergen 1979)."""
-    both = confusion.sum(0) + confusion.sum(1)
-    return _macro(_ratio(2 * confusion.diagonal(), both), both > 0)
+    return _macro(_ratio(2 * confusion.diagonal(), confusion.sum(0) + confusion.sum(1)), confusion)
 
 
 @metric("accuracy", "multilabel")

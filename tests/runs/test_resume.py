@@ -20,7 +20,9 @@ import cli
 from tests import kills
 from tests.conftest import REPOSITORY, Result
 from tests.forked import forked
+from tests.shell import summary
 from trainer import compose, run
+from trainer.checkpoint import _dump
 from trainer.config import ConfigError
 from trainer.processes.signals import TERMINATED, Stopped
 from trainer.runs.resume import with_earlier_words
@@ -103,7 +105,7 @@ def test_last_is_the_newest_run_under_outputs(again: Again, tmp_path: Path) -> N
     newest = max(tmp_path.glob("outputs/*/*"), key=lambda path: path.stat().st_mtime)
     result = again("resume=last", "max_steps=5")
     assert result.code == 0
-    assert json.loads((newest / "summary.json").read_text())["steps"] == 5
+    assert summary(newest)["steps"] == 5
     assert len(list(tmp_path.glob("outputs/*/*"))) == 2
 
 
@@ -111,22 +113,15 @@ def test_auto_starts_where_nothing_is_and_a_finished_run_stays_as_it_is(again: A
     words = (*SMALL, "run_dir=here", "resume=auto", "max_steps=4")
     first = again(*words)
     assert (first.code, "resume   no checkpoint in here yet: starting" in first.out) == (0, True)
-    lines, results = (
-        kills.lines(tmp_path / "here" / "metrics.jsonl"),
-        json.loads((tmp_path / "here" / "summary.json").read_text()),
-    )
+    lines, results = kills.lines(tmp_path / "here" / "metrics.jsonl"), summary(tmp_path / "here")
     second = again(*words)
-    assert (second.code, "resume   nothing left to train after step 4; more epochs= would go on" in second.out) == (
-        0,
-        True,
-    )
+    assert second.code == 0
+    assert "resume   nothing left to train after step 4; more epochs= would go on" in second.out
     assert kills.lines(tmp_path / "here" / "metrics.jsonl") == lines
-    repeated = json.loads((tmp_path / "here" / "summary.json").read_text())
-    timing = ("seconds", *kills.TIMING)
-    assert {name: repeated[name] for name in results if name not in timing} == {
-        name: results[name] for name in results if name not in timing
-    }
+    repeated = summary(tmp_path / "here")
     assert repeated["seconds"] >= results["seconds"]
+    timing = dict.fromkeys(("seconds", *kills.TIMING))
+    assert repeated | timing == results | timing
 
 
 def test_max_steps_in_the_middle_of_an_epoch_is_gone_on_from(again: Again, tmp_path: Path) -> None:
@@ -210,15 +205,18 @@ def test_what_cannot_be_gone_on_with_is_a_line(again: Again, tmp_path: Path, wor
     assert len(result.err.splitlines()) == 1
 
 
-def test_changed_data_is_refused(again: Again, tmp_path: Path) -> None:
-    path = tmp_path / "here" / "checkpoints" / "last.pt"
-    assert again(*SMALL, "run_dir=here", "max_steps=1", "dataset=synthetic", "dataset.samples=64").code == 0
-    from trainer.checkpoint import _dump
-
+def change_checkpoint(run_dir: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the state in the last checkpoint of a run, and write it with the right checksum."""
+    path = run_dir / "checkpoints" / "last.pt"
     changed = torch.load(path, weights_only=True)
-    changed["fingerprint"]["sha256"] = "0" * 64
+    change(changed)
     path.unlink()
     _dump(changed, path)
+
+
+def test_changed_data_is_refused(again: Again, tmp_path: Path) -> None:
+    assert again(*SMALL, "run_dir=here", "max_steps=1", "dataset=synthetic", "dataset.samples=64").code == 0
+    change_checkpoint(tmp_path / "here", lambda state: state["fingerprint"].update(sha256="0" * 64))
     result = again("resume=here", "max_steps=2")
     assert (result.code, result.err) == (
         2, "train: error: dataset: the samples are not those that the run here was started with\n",
@@ -349,13 +347,7 @@ def test_damage_to_what_is_written_beside_is_said_and_ends_nothing(
 def test_a_whole_checkpoint_of_something_else_is_refused(
     again: Again, tmp_path: Path, spoil: Callable[[dict[str, Any]], None]
 ) -> None:
-    from trainer.checkpoint import _dump
-
-    path = tmp_path / "here" / "checkpoints" / "last.pt"
-    changed = torch.load(path, weights_only=True)
-    spoil(changed)
-    path.unlink()
-    _dump(changed, path)
+    change_checkpoint(tmp_path / "here", spoil)
     result = again("resume=here", "max_steps=3")
     line = "train: error: resume: here/checkpoints/last.pt is no checkpoint of this version\n"
     assert (result.code, result.err) == (2, line)
@@ -373,7 +365,7 @@ def test_a_moved_run_goes_on_where_it_is_now(again: Again, tmp_path: Path) -> No
     (tmp_path / "there").mkdir()
     shutil.move(tmp_path / "here", tmp_path / "there" / "run")
     assert again("resume=there/run", "max_steps=2").code == 0
-    assert json.loads((tmp_path / "there" / "run" / "summary.json").read_text())["steps"] == 2
+    assert summary(tmp_path / "there" / "run")["steps"] == 2
     assert not (tmp_path / "here").exists()
 
 
