@@ -27,13 +27,7 @@ def test_csv_takes_new_columns_later(tmp_path: Path) -> None:
     run_through(build("csv", tmp_path))
     table = rows(tmp_path / "metrics.csv")
     assert list(table[0]) == ["step", "epoch", *TRAINING, *VALIDATION, *TESTING]
-    assert [(row["step"], row["epoch"]) for row in table] == [
-        ("10", "1"),
-        ("10", "1"),
-        ("20", "2"),
-        ("20", "2"),
-        ("20", "2"),
-    ]
+    assert [(row["step"], row["epoch"]) for row in table] == [("10", "1")] * 2 + [("20", "2")] * 3
     for row, point in zip(table, [TRAINING, VALIDATION, TRAINING, VALIDATION, TESTING], strict=True):
         values = {name: float(value) for name, value in row.items() if value and name not in ("step", "epoch")}
         assert values == point  # and what a point does not have stays empty
