@@ -10,9 +10,9 @@ import contextlib
 import itertools
 import re
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -115,34 +115,20 @@ class RawBatch(NamedTuple):
     positions: Tensor  # the positions in the source of the samples of the whole batch
     whole: Tensor  # the targets of the whole batch
     inputs: Inputs
-    # the same three for the samples that are mixed into the batch; None, None and () without mixing
-    partners: Tensor | None = None
-    other_whole: Tensor | None = None
-    others: Inputs = ()
 
     @classmethod
-    def fetch(cls, source: Source, share: Share, positions: Tensor, partners: Tensor | None) -> RawBatch:
-        """Read the share of this process in the samples at ``positions`` and ``partners``."""
-        raw = cls(positions, source.targets.index_select(0, positions), source.fetch(share.of(positions)))
-        if partners is None:
-            return raw
-        targets = source.targets.index_select(0, partners)
-        return raw._replace(partners=partners, other_whole=targets, others=source.fetch(share.of(partners)))
+    def fetch(cls, source: Source, share: Share, positions: Tensor) -> RawBatch:
+        """Read the share of this process in the samples at ``positions``."""
+        return cls(positions, source.targets.index_select(0, positions), source.fetch(share.of(positions)))
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors of the batch."""
-        single = (self.positions, self.whole, self.partners, self.other_whole)
-        return [*(tensor for tensor in single if tensor is not None), *self.inputs, *self.others]
+        return [self.positions, self.whole, *self.inputs]
 
     def to(self, device: torch.device) -> RawBatch:
         """Return a copy on another device."""
-
-        def move(value: Any) -> Any:
-            if isinstance(value, tuple | list):  # the DataLoader converts tuples to lists
-                return tuple(map(move, value))
-            return None if value is None else value.to(device, non_blocking=True)
-
-        return RawBatch(*map(move, self))
+        positions, whole, *inputs = (tensor.to(device, non_blocking=True) for tensor in self.tensors())
+        return RawBatch(positions, whole, tuple(inputs))
 
 
 class _OrderedLoader:
@@ -163,16 +149,22 @@ class _OrderedLoader:
     def close(self) -> None:
         """Do nothing, because there are no data workers."""
 
-    def _batch(self, raw: RawBatch, epoch: int, number: int) -> Batch:
-        """Preprocess and mix the raw batch ``number`` of an epoch on the device."""
+    def _positions(self, epoch: int, start: int, device: torch.device) -> Iterator[list[Tensor]]:
+        """Yield, for each batch of an epoch, the positions of its samples and, with mixing, of their partners."""
+        for number, positions in enumerate(self._order.batches(epoch, start, device), start):
+            partners = self._preprocess.partners(self._order.keys(positions, number), epoch)
+            yield [positions] if partners is None else [positions, partners]
+
+    def _batch(self, raw: RawBatch, partners: Sequence[RawBatch], epoch: int, number: int) -> Batch:
+        """Preprocess the raw batch ``number`` of an epoch on the device, and mix its partners into it, if any."""
         share, preprocess, whole = self._share, self._preprocess, raw.whole
         all_keys = self._order.keys(raw.positions, number)
         keys = share.of(all_keys)
         inputs = preprocess(raw.inputs, keys, epoch)
-        if raw.partners is not None and raw.other_whole is not None:
-            others = preprocess(raw.others, share.of(raw.partners), epoch)
+        for other in partners:
+            others = preprocess(other.inputs, share.of(other.positions), epoch)
             inputs = preprocess.mixed(inputs, others, keys, epoch)
-            whole = preprocess.mixed_targets(whole, raw.other_whole, all_keys, epoch)
+            whole = preprocess.mixed_targets(whole, other.whole, all_keys, epoch)
         return share.batch(inputs, whole)
 
 
@@ -180,9 +172,9 @@ class InMemory(_OrderedLoader):
     """Batches that are gathered from a source on the device."""
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        for number, positions in enumerate(self._order.batches(epoch, start, self._device), start):
-            partners = self._preprocess.partners(self._order.keys(positions, number), epoch)
-            yield self._batch(RawBatch.fetch(self._source, self._share, positions, partners), epoch, number)
+        for number, both in enumerate(self._positions(epoch, start, self._device), start):
+            raw, *partners = (RawBatch.fetch(self._source, self._share, positions) for positions in both)
+            yield self._batch(raw, partners, epoch, number)
 
 
 class Streamed(_OrderedLoader):
@@ -192,7 +184,7 @@ class Streamed(_OrderedLoader):
         self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device, workers: int
     ) -> None:
         super().__init__(source, order, share, preprocess, device)
-        self._sampler = _EpochSampler(order, preprocess)
+        self._sampler = _EpochSampler()
         self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._loader = DataLoader(
             _Batches(source, share),
@@ -207,14 +199,15 @@ class Streamed(_OrderedLoader):
         )
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        self._sampler.epoch, self._sampler.start = epoch, start
+        self._sampler.positions = self._positions(epoch, start, torch.device("cpu"))
         batches = iter(self._loader)
         for number in itertools.count(start):
             with watched_workers(fetching=self._loader.num_workers > 0):
-                raw = next(batches, None)
-            if raw is None:
+                both = next(batches, None)
+            if both is None:
                 return
-            yield self._batch(self._on_device(raw), epoch, number)
+            raw, *partners = map(self._on_device, both)
+            yield self._batch(raw, partners, epoch, number)
 
     def _on_device(self, raw: RawBatch) -> RawBatch:
         """Copy a batch to the device; on CUDA in a second stream, during the computation of the previous step."""
@@ -275,28 +268,22 @@ def _in_a_worker(report: str) -> str:
 
 
 class _EpochSampler:
-    """Yield, for each batch of an epoch, the positions of its samples and of their partners for mixing."""
+    """Yield the positions that the loader has set, which are those of one epoch."""
 
-    def __init__(self, order: Order, preprocess: Preprocess) -> None:
-        self.order, self.preprocess, self.epoch, self.start = order, preprocess, 0, 0
+    positions: Iterator[list[Tensor]]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        epoch = self.epoch
-        for number, positions in enumerate(self.order.batches(epoch, self.start, torch.device("cpu")), self.start):
-            yield positions, self.preprocess.partners(self.order.keys(positions, number), epoch)
-
-    def __len__(self) -> int:
-        return self.order.num_batches - self.start
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        return self.positions
 
 
-class _Batches(Dataset[RawBatch]):
+class _Batches(Dataset[list[RawBatch]]):
     """A data set for a DataLoader, whose items are the shares of this process in whole batches."""
 
     def __init__(self, source: Source, share: Share) -> None:
         self._source, self._share = source, share
 
-    def __getitem__(self, item: tuple[Tensor, Tensor | None]) -> RawBatch:
-        return RawBatch.fetch(self._source, self._share, *item)
+    def __getitem__(self, both: list[Tensor]) -> list[RawBatch]:
+        return [RawBatch.fetch(self._source, self._share, positions) for positions in both]
 
 
 class Loaders(NamedTuple):
