@@ -27,7 +27,7 @@ FULL_SCALE = 2**15  # the int16 amplitude that corresponds to 1.0 in float32
 FLOOR = 1e-8  # added to the power before the logarithm: 80 dB below full scale
 CHUNK = 2**20  # samples of waves that are processed at once; bounds the memory of intermediate results
 
-SoundFile = Path | bytes  # the path or the content of a file
+SoundFile = Path | io.BytesIO  # the path or the content of a file
 FeatureName = Literal["logmel", "raw"]
 Milliseconds = Annotated[float, Meta(gt=0, le=1000)]
 
@@ -51,16 +51,16 @@ def read_header(file: SoundFile, place: str = "") -> Header:
 
     Args:
         file: a file in any format that libsndfile reads.
-        place: the file name for error messages, where ``file`` holds the content of a file and not its path.
+        place: the file name for error messages; needed only if ``file`` holds the content of a file.
 
     Raises:
         RunError: the file cannot be read as a sound, has no samples, or is a truncated wav file.
     """
     import soundfile
 
-    place = place or _name(file)
+    place = place or str(file)
     with _reading(place):
-        head = soundfile.info(_opened(file))
+        head = soundfile.info(file)
         start, size = _start(file)
     if head.frames == 0:
         raise RunError(f"{place}: a sound without a sample")
@@ -84,18 +84,10 @@ def _reading(place: str) -> Iterator[None]:
         raise RunError(f"{place}: no sound that can be read ({reason})") from error
 
 
-def _name(file: SoundFile) -> str:
-    return "a sound" if isinstance(file, bytes) else str(file)
-
-
-def _opened(file: SoundFile) -> Path | io.BytesIO:
-    return io.BytesIO(file) if isinstance(file, bytes) else file
-
-
 def _start(file: SoundFile) -> tuple[bytes, int]:
     """Return the first 8 bytes and the size in bytes of a file."""
-    if isinstance(file, bytes):
-        return file[:8], len(file)
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:8], len(file.getvalue())
     with file.open("rb") as opened:
         return opened.read(8), file.stat().st_size
 
@@ -108,7 +100,7 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
         rate: the sample rate of the result in Hz.
         most: the maximum number of samples of the result; longer waves are truncated. None keeps all samples.
         fine: return float32 instead of int16.
-        place: the file name for error messages, where ``file`` holds the content of a file and not its path.
+        place: the file name for error messages; needed only if ``file`` holds the content of a file.
 
     Returns:
         (samples,) float32 with a full scale of 1 if ``fine``, else int16.
@@ -118,8 +110,8 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
     """
     import soundfile
 
-    place = place or _name(file)
-    with _reading(place), soundfile.SoundFile(_opened(file)) as opened:
+    place = place or str(file)
+    with _reading(place), soundfile.SoundFile(file) as opened:
         wanted, own_rate, guessed = opened.frames, opened.samplerate, opened.format == "MP3"
         channels = opened.read(dtype="float32", always_2d=True)
     if len(channels) < wanted and not guessed:

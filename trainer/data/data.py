@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, TypedDict, get_args
 
 import torch
 from torch import Tensor
 
-from trainer.config import ConfigError, RunError
+from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.sources import Inputs, Split, channel_values
 from trainer.spec import Kind, Spec, Task
 
 SAVED_OF_SPEC = ("kind", "shape", "varying", "task", "classes", "counts", "target_mean", "target_std")
 BAD_SAMPLE = "bad sample: "  # the prefix of the warnings about bad samples under ``ReadOptions.report_all``
+
+
+class LoadKeys(TypedDict):
+    """The keys that every data set has."""
+
+    val_fraction: Fraction
+    sampler: Literal["shuffle", "balanced"]
+    in_memory: bool | Literal["auto"]
+    workers: NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -250,6 +259,25 @@ class Data:
             else {"mean": norm.mean.tolist(), "std": norm.std.tolist(), "axis": norm.axis},
             **self.preprocess,
         }
+
+
+def make_data(
+    dataset: str,
+    kind: Kind,
+    shape: tuple[int, ...],
+    classes: tuple[str, ...],
+    splits: tuple[Split, Split | None, Split],
+    keys: LoadKeys,
+    *,
+    task: Task = "classification",
+    vocabulary: int | None = None,
+    varying: bool = False,
+) -> Data:
+    """Make a ``Data`` without preprocessing from train, val and test; the other arguments are as in ``Spec``."""
+    train, val, test = splits
+    counts = class_counts(train, task, len(classes))
+    spec = Spec(dataset, kind, shape, task, classes, counts, vocabulary=vocabulary, varying=varying)
+    return Data(spec, train, val, test, workers=keys["workers"], balanced=keys["sampler"] == "balanced")
 
 
 def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:

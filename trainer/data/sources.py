@@ -106,6 +106,14 @@ class RaggedSource:
         return RaggedSource(self.values.to(device), self.lengths.to(device), self.targets.to(device))
 
 
+def collate(samples: list[Tensor], *, varying: bool) -> Inputs:
+    """Return samples as a batch. Where steps vary, pad with zeros to the longest one, and return the lengths too."""
+    if not varying:
+        return (torch.stack(samples),)
+    padded = torch.nn.utils.rnn.pad_sequence(samples, batch_first=True)
+    return padded, torch.tensor([len(sample) for sample in samples])
+
+
 def valid_steps(lengths: Tensor, steps: int) -> Tensor:
     """Return a mask of the steps that are not padding, (batch, steps) bool."""
     return torch.arange(steps, device=lengths.device) < lengths[:, None]

@@ -14,7 +14,7 @@ from trainer.data import Data
 from trainer.dataset._images import ImageKeys, file_split, image_data
 from trainer.dataset._torchvision import download
 
-PREFIXES = {"train": "train", "test": "t10k"}
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def idx_images(
@@ -29,9 +29,7 @@ def idx_images(
         RunError: a file cannot be read.
     """
     where = Path(root) / folder
-    files = [
-        where / f"{prefix}-{what}-ubyte" for prefix in PREFIXES.values() for what in ("images-idx3", "labels-idx1")
-    ]
+    files = [where / name for name in FILES]
     if not all(file.is_file() for file in files):
         download(name, class_name, root, where)
     try:

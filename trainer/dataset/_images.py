@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -10,11 +11,9 @@ from typing_extensions import Unpack
 from trainer.config import RunError
 from trainer.data import Data, Normalise, Split, TensorSource, split_off
 from trainer.data.augment_images import Augment, AugmentKeys
-from trainer.data.data import check_classes, class_counts
+from trainer.data.data import LoadKeys, check_classes, make_data
 from trainer.data.image_ops import TOP
 from trainer.data.mixup import MixImages
-from trainer.data.readers.files import LoadKeys
-from trainer.spec import Spec
 
 
 class ImageKeys(LoadKeys):
@@ -46,26 +45,13 @@ def image_data(
     for split, part in (("train", train), ("test", test)):
         check_classes(name, split, part.targets, len(classes))
     train, val = split_off(train, keys["val_fraction"], seed)
-    channels, height, width = train.head(1).shape[1:]
-    spec = Spec(
-        dataset=name,
-        kind="image",
-        shape=(channels, height, width),
-        task="classification",
-        classes=classes,
-        counts=class_counts(train, "classification", len(classes)),
-    )
-    return Data(
-        spec,
-        train,
-        val,
-        test,
+    shape = tuple(train.head(1).shape[1:])
+    return replace(
+        make_data(name, "image", shape, classes, (train, val, test), keys),
         normalise=Normalise.measure(train),
         augment=Augment.from_keys(keys["augment"], top),
-        mix=MixImages.from_keys(keys["augment"], height, width),
+        mix=MixImages.from_keys(keys["augment"], *shape[1:]),
         in_memory=keys["in_memory"] is not False,  # the samples are in memory anyway
-        workers=keys["workers"],
-        balanced=keys["sampler"] == "balanced",
         preprocess={"top": top},
     )
 
@@ -78,9 +64,4 @@ def file_split(name: str, where: Path, images: Tensor, labels: Tensor) -> Split:
     """
     if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
         raise RunError(f"dataset={name}: {len(images)} images but {len(labels)} labels in {where}")
-    return image_split(images, labels)
-
-
-def image_split(images: Tensor, labels: Tensor) -> Split:
-    """Return a split of all (samples, channels, height, width) images and (samples,) labels."""
     return Split.all(TensorSource((images,), labels.long()))

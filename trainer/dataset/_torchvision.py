@@ -48,7 +48,8 @@ def _read(name: str, class_name: str, folder: str, root: str, train: bool) -> tu
         raise
     except Exception as error:
         raise RunError(f"dataset={name}: cannot read the files in {where}: {one_line(error)}") from error
-    return _split(name, where, dataset), tuple(str(label) for label in dataset.classes)
+    images = torch.as_tensor(dataset.data).permute(0, 3, 1, 2).contiguous()  # from (samples, height, width, 3)
+    return file_split(name, where, images, torch.as_tensor(dataset.targets)), tuple(map(str, dataset.classes))
 
 
 def download(name: str, class_name: str, root: str, where: Path, *, train: bool = True) -> Any:
@@ -74,9 +75,3 @@ def download(name: str, class_name: str, root: str, where: Path, *, train: bool 
         raise ConfigError(
             f"dataset.root: no whole {name} data in {where}, and the download failed: {one_line(error)}"
         ) from error
-
-
-def _split(name: str, where: Path, dataset: Any) -> Split:
-    """Return a split of all samples of a torchvision data set with (samples, height, width, 3) pixels."""
-    images = torch.as_tensor(dataset.data).permute(0, 3, 1, 2).contiguous()
-    return file_split(name, where, images, torch.as_tensor(dataset.targets))

@@ -5,9 +5,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 from typing_extensions import Unpack
 
-from trainer.data import Data, split_off
+from trainer.data import Data, Split, TensorSource, split_off
 from trainer.dataset import DATASETS
-from trainer.dataset._images import ImageKeys, image_data, image_split
+from trainer.dataset._images import ImageKeys, image_data
 
 # The metadata in the file give source, authors and licence. tests/dataset/make_digits.py writes the file.
 FILE = Path(__file__).with_name("digits.safetensors")
@@ -23,7 +23,7 @@ def digits(seed: int, **keys: Unpack[ImageKeys]) -> Data:
     choice does not depend on the seed, so that results of different seeds can be compared.
     """
     tensors = load_file(FILE)
-    everything = image_split(tensors["images"], tensors["labels"])
+    everything = Split.all(TensorSource((tensors["images"],), tensors["labels"].long()))
     train, test = split_off(everything, TEST_FRACTION, seed=0, key="test")
     assert test is not None
     return image_data("digits", seed, tuple("0123456789"), train, test, top=TOP, **keys)

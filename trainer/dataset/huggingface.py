@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,14 +15,14 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError
-from trainer.data import Data, RaggedSource, ReadOptions, TensorSource, audio
+from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.audio import AudioAugmentKeys
 from trainer.data.augment_images import AugmentKeys
 from trainer.data.readers import hub
 from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Candidates, Targets, array_data, find_task
 from trainer.data.readers.files import Item, OwnKeys, Problems, need_samples
 from trainer.data.readers.hub import NAME, HubColumns
-from trainer.data.readers.pictures import FormKeys, Names, PictureFile, PictureKeys, picture_data
+from trainer.data.readers.pictures import FormKeys, Names, PictureKeys, picture_data
 from trainer.data.readers.sounds import SoundKeys, WaveKeys, sound_data
 from trainer.data.readers.tokens import TextAugmentKeys, TextKeys, TokenKeys, token_data
 from trainer.dataset import DATASETS
@@ -73,15 +72,6 @@ def huggingface(
     return _numbers(seed, found, options, cast(ArrayKeys, keys))
 
 
-class _LabelledRow(NamedTuple):
-    """A row that has a class."""
-
-    split: str
-    number: int
-    label: str
-    place: str
-
-
 @dataclass(frozen=True)
 class _HubSet:
     """A loaded data set.
@@ -100,14 +90,14 @@ class _HubSet:
     columns: HubColumns
     problems: Problems
 
-    def labelled_rows(self) -> Iterator[_LabelledRow]:
-        """Yield every row that has a class, and report every row without a class as a problem."""
+    def labelled_rows(self) -> Iterator[Item]:
+        """Yield every row that has a class, with its number as content; report every row without one as a problem."""
         target = self.columns.targets[0]
         for split, part in self.parts.items():
             for number, label in enumerate(hub.labels(part, target)):
                 place = hub.place(self.path, split, number)
                 if label:
-                    yield _LabelledRow(split, number, label, place)
+                    yield Item(split, label, place, number)
                 else:
                     self.problems.add(place, f"{target}: is empty")
 
@@ -154,7 +144,7 @@ def _holds_fractions(feature: Any) -> bool:
 
 @dataclass(frozen=True)
 class _StoredFiles:
-    """Returns the file at a position: the bytes that a row of the column holds, or the path that the row names.
+    """Returns the file at a position: a stream of the bytes that a row of the column holds, or the path in the row.
 
     Args:
         parts: for each split, a ``datasets.Dataset`` with only the column.
@@ -166,22 +156,10 @@ class _StoredFiles:
     rows: NDArray[np.int64]
     column: str
 
-    def __call__(self, position: int) -> audio.SoundFile:
+    def __call__(self, position: int) -> Path | io.BytesIO:
         part, row = self.rows[position].tolist()
         stored = self.parts[part][row][self.column]
-        file: audio.SoundFile = stored["bytes"] or Path(stored["path"])
-        return file
-
-
-@dataclass(frozen=True)
-class _StoredPictures:
-    """Returns the file at a position as a stream or a path, which Pillow can open."""
-
-    files: _StoredFiles
-
-    def __call__(self, position: int) -> PictureFile:
-        file = self.files(position)
-        return io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file)
+        return io.BytesIO(stored["bytes"]) if stored["bytes"] else Path(stored["path"])
 
 
 @dataclass(frozen=True)
@@ -209,11 +187,11 @@ class _FileColumn:
         """Return the labelled rows with a file, as items whose content is the numbers of the split and of the row."""
         numbers = {split: number for number, split in enumerate(self.parts)}
         items = []
-        for split, row, label, place in found.labelled_rows():
-            if self.sizes[split][row]:
-                items.append(Item(split, label, place, (numbers[split], row)))
+        for item in found.labelled_rows():
+            if self.sizes[item.split][item.content]:
+                items.append(item._replace(content=(numbers[item.split], item.content)))
             else:
-                found.problems.add(place, f"{self.name}: is empty")
+                found.problems.add(item.place, f"{self.name}: is empty")
         return items
 
     def files(self, items: Sequence[Item]) -> _StoredFiles:
@@ -226,8 +204,8 @@ def _pictures(seed: int, found: _HubSet, options: ReadOptions, keys: PictureKeys
 
     column = _FileColumn.of(found, datasets.Image(decode=False))
 
-    def opener(items: list[Item], _: Names) -> _StoredPictures:
-        return _StoredPictures(column.files(items))
+    def opener(items: list[Item], _: Names) -> _StoredFiles:
+        return column.files(items)
 
     def name(item: Item) -> str:
         return f"{item.content[1]} {column.sizes[item.split][item.content[1]]}"
@@ -264,14 +242,14 @@ def _texts(found: _HubSet) -> Iterator[Item]:
     (column,) = found.columns.inputs
     values = {split: iter(part[column]) for split, part in found.parts.items()}
     at = dict.fromkeys(found.parts, 0)
-    for split, row, label, place in found.labelled_rows():
-        while at[split] <= row:  # rows without a class are skipped
-            text = next(values[split])
-            at[split] += 1
+    for item in found.labelled_rows():
+        while at[item.split] <= item.content:  # rows without a class are skipped
+            text = next(values[item.split])
+            at[item.split] += 1
         if text is None or not text.strip():
-            found.problems.add(place, f"{column}: is empty")
+            found.problems.add(item.place, f"{column}: is empty")
         else:
-            yield Item(split, label, place, text)
+            yield item._replace(content=text)
 
 
 # ---- numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -12,11 +13,10 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, NonNegativeFloat, PositiveInt
 from trainer.data import Data, RaggedSource, Split, TensorSource, split_off
-from trainer.data.data import class_counts, generator
-from trainer.data.readers.files import LoadKeys
+from trainer.data.data import LoadKeys, generator, make_data
 from trainer.data.sources import valid_steps
 from trainer.dataset import DATASETS
-from trainer.spec import Kind, Spec, Task
+from trainer.spec import Kind, Task
 
 DIMENSIONS = {"image": 3, "spectrogram": 3, "sequence": 2, "tokens": 1, "table": 1}
 
@@ -56,26 +56,19 @@ def synthetic(
     source = TensorSource((inputs,), targets) if min_steps is None else _cut(inputs, targets, min_steps, maker)
     everything = Split.all(source)
     train, val = split_off(everything.take(torch.arange(samples)), keys["val_fraction"], seed)
-    spec = Spec(
-        dataset="synthetic",
-        kind=kind,
-        shape=tuple(shape),
+    test = everything.take(torch.arange(samples, total))
+    data = make_data(
+        "synthetic",
+        kind,
+        tuple(shape),
+        tuple(str(number) for number in range(classes)),
+        (train, val, test),
+        keys,
         task=task,
-        classes=tuple(str(number) for number in range(classes)),
-        counts=class_counts(train, task, classes),
         vocabulary=vocabulary if kind == "tokens" else None,
         varying=min_steps is not None,
     )
-    test = everything.take(torch.arange(samples, total))
-    return Data(
-        spec,
-        train,
-        val,
-        test,
-        in_memory=keys["in_memory"] is not False,  # the samples are in memory anyway
-        workers=keys["workers"],
-        balanced=keys["sampler"] == "balanced",
-    )
+    return replace(data, in_memory=keys["in_memory"] is not False)  # the samples are in memory anyway
 
 
 def _check(kind: Kind, shape: list[int], task: Task, classes: int, min_steps: int | None) -> None:

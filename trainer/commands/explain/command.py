@@ -159,7 +159,7 @@ def _explain(
         good = [sample for sample in some if sample.inputs is not None]
         attributions, figures = list["Attribution"](), [""] * len(good)
         if good:
-            inputs = samples.collate(trained, good)
+            inputs = samples.batch_of(trained, good)
             targets = None if target is None else torch.full((len(good),), target)
             attributions = attribute(trained, inputs, targets, steps)
             if draws and count < MAX_SAMPLES:

@@ -30,7 +30,7 @@ from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
 from trainer.data.readers import array_files, pictures, sounds, tables, texts, tokens
 from trainer.data.readers.arrays import fill_values
-from trainer.data.sources import Inputs
+from trainer.data.sources import Inputs, collate
 
 BATCHES_AHEAD = 4
 TOGETHER = 32  # samples that a thread reads in one task; handing over a small sample takes as long as reading it
@@ -96,12 +96,9 @@ def batches(found: Iterable[InputSample], size: int) -> Iterator[list[InputSampl
         yield some
 
 
-def collate(run: OpenedRun, good: Sequence[InputSample]) -> Inputs:
-    """Return good samples as a batch of raw samples. Where steps vary, pad with zeros, and return the lengths too."""
-    first = [_first(sample) for sample in good]
-    if not run.spec.varying:
-        return (torch.stack(first),)
-    return torch.nn.utils.rnn.pad_sequence(first, batch_first=True), torch.tensor([len(each) for each in first])
+def batch_of(run: OpenedRun, good: Sequence[InputSample]) -> Inputs:
+    """Return good samples as a batch of raw samples."""
+    return collate([_first(sample) for sample in good], varying=run.spec.varying)
 
 
 def scores(run: OpenedRun, some: Sequence[InputSample], batch_size: int) -> list[list[float] | None]:
@@ -112,7 +109,7 @@ def scores(run: OpenedRun, some: Sequence[InputSample], batch_size: int) -> list
         good.sort(key=lambda at: len(_first(some[at])))
     for start in range(0, len(good), batch_size):
         batch = good[start : start + batch_size]
-        answers = run.scores(collate(run, [some[at] for at in batch])).tolist()
+        answers = run.scores(batch_of(run, [some[at] for at in batch])).tolist()
         for at, answer in zip(batch, answers, strict=True):
             found[at] = answer
     return found

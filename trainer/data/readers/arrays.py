@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,11 +13,11 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError
-from trainer.data.data import Data, Normalise, ReadOptions, class_counts
+from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.readers.files import OwnKeys, Problems, divide, fits, natural_key, need_classes, need_samples
 from trainer.data.readers.tables import to_float
 from trainer.data.sources import RaggedSource, TensorSource
-from trainer.spec import Kind, Spec, Task
+from trainer.spec import Kind, Task
 
 MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
 
@@ -221,31 +221,22 @@ def array_data(
     """
     dataset, splits = samples.problems.dataset, samples.splits[samples.good].tolist()
     need_samples(dataset, splits)
-    train, val, test = divide(dataset, seed, source, splits, options, keys)
+    divided = divide(dataset, seed, source, splits, options, keys)
+    train, task = divided[0], targets.task
     fill = _fill(dataset, source, train.positions, columns, options.preprocessing)
-    spec = Spec(
-        dataset=dataset,
-        kind=kind,
-        shape=_shape(source),
-        task=targets.task,
-        classes=targets.names,
-        counts=class_counts(train, targets.task, len(targets.names)),
-        varying=isinstance(source, RaggedSource),
-    )
-    if targets.task == "regression" and keys["normalise_targets"]:
+    varying = isinstance(source, RaggedSource)
+    data = make_data(dataset, kind, _shape(source), targets.names, divided, keys, task=task, varying=varying)
+    spec = data.spec
+    if task == "regression" and keys["normalise_targets"]:
         exact = train.targets.double()
         std = exact.std(0, correction=0)
         mean, scale = exact.mean(0).tolist(), torch.where(std > 0, std, 1.0).tolist()
-        spec = dataclasses.replace(spec, target_mean=tuple(mean), target_std=tuple(scale))
-    return Data(
-        spec,
-        train,
-        val,
-        test,
+        spec = replace(spec, target_mean=tuple(mean), target_std=tuple(scale))
+    return replace(
+        data,
+        spec=spec,
         normalise=Normalise.measure(train, axis=2 if kind == "sequence" else 1),
         in_memory=fits(keys["in_memory"], source.num_bytes),
-        workers=keys["workers"],
-        balanced=keys["sampler"] == "balanced",
         preprocess={"columns": list(columns), "fill": fill},
         warnings=tuple(samples.problems.warnings),
         places=Places(samples.place_of, np.flatnonzero(samples.good)),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,23 +17,14 @@ from torch.utils.data import get_worker_info
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.config.messages import did_you_mean
-from trainer.data.data import BAD_SAMPLE, ReadOptions, split_off
-from trainer.data.sources import Inputs, Source, Split
+from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, split_off
+from trainer.data.sources import Inputs, Source, Split, collate
 
 MAX_NAMED = 5  # maximum number of bad samples that a message lists
 MEMORY_SHARE = 0.25  # share of the free memory that the samples of all processes on a machine may take together
 # The names that a folder, a file, or a split in a file may have, and the split that each name means.
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 SPLITS |= {"test": "test", "testing": "test"}
-
-
-class LoadKeys(TypedDict):
-    """The keys that every data set has."""
-
-    val_fraction: Fraction
-    sampler: Literal["shuffle", "balanced"]
-    in_memory: bool | Literal["auto"]
-    workers: NonNegativeInt
 
 
 class OwnKeys(LoadKeys):
@@ -330,12 +321,7 @@ class FileSource:
     lengths: Tensor | None = None
 
     def fetch(self, positions: Tensor) -> Inputs:
-        """Return samples as a batch. Where steps vary, pad with zeros to the longest one, and return the lengths."""
-        samples = list(map_in_threads(self.read, positions.tolist()))
-        if self.lengths is None:
-            return (torch.stack(samples),)
-        padded = torch.nn.utils.rnn.pad_sequence(samples, batch_first=True)
-        return padded, torch.tensor([len(sample) for sample in samples])
+        return collate(list(map_in_threads(self.read, positions.tolist())), varying=self.lengths is not None)
 
 
 def map_in_threads(function: Callable[[int], Result], positions: Sequence[int]) -> Iterator[Result]:

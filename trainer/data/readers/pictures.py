@@ -7,8 +7,9 @@ import os
 import statistics
 import warnings as python_warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import IO, Annotated, Literal, NamedTuple, TypedDict, overload
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from typing_extensions import Unpack
 from trainer.config import PositiveInt, RunError
 from trainer.config.errors import reason_of
 from trainer.data.augment_images import Augment, AugmentKeys
-from trainer.data.data import Data, Normalise, ReadOptions, class_counts
+from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.image_ops import TOP
 from trainer.data.mixup import MixImages
 from trainer.data.readers.files import (
@@ -36,7 +37,6 @@ from trainer.data.readers.files import (
     read_all,
 )
 from trainer.data.sources import Split, TensorSource
-from trainer.spec import Spec
 
 # Pillow supports more formats, but starts other programs to read some of them.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -48,7 +48,7 @@ GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pi
 MAX_MEASURED = 1024  # pictures that determine size and mode; also pictures of train that determine the normalisation
 MAX_PIXELS = 224  # maximum length of the shorter side if dataset.size is null
 
-PictureFile = str | IO[bytes]
+PictureFile = str | Path | IO[bytes]
 
 # Pillow warns about faults in pictures that it can still read; for any other bad picture it raises an error.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -125,11 +125,7 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._names)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
+    def __getitem__(self, at: Any) -> Any:
         return [*map(os.fsdecode, self._names[at])] if isinstance(at, slice) else os.fsdecode(self._names[at])
 
 
@@ -257,26 +253,13 @@ def picture_data(
             places = Names(item.place for item in items)
             read = PictureReader(opener(items, places), places, read.form)
     source = FileSource(read, targets) if images is None else TensorSource((images,), targets)
-    train, val, test = divide(dataset, seed, source, [item.split for item in items], options, keys)
-    spec = Spec(
-        dataset=dataset,
-        kind="image",
-        shape=tuple(read.form),
-        task="classification",
-        classes=classes,
-        counts=class_counts(train, "classification", len(classes)),
-    )
-    return Data(
-        spec,
-        train,
-        val,
-        test,
-        normalise=_measure(train, problems),
+    splits = divide(dataset, seed, source, [item.split for item in items], options, keys)
+    return replace(
+        make_data(dataset, "image", tuple(read.form), classes, splits, keys),
+        normalise=_measure(splits[0], problems),
         augment=Augment.from_keys(keys["augment"]),
         mix=MixImages.from_keys(keys["augment"], read.form.height, read.form.width),
         in_memory=images is not None,
-        workers=keys["workers"],
-        balanced=keys["sampler"] == "balanced",
         identity=fingerprint_of_names(items, name, read.form),
         preprocess={"top": TOP},
         warnings=(*problems.warnings, *resized),

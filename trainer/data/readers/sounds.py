@@ -6,7 +6,7 @@ import hashlib
 import importlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple, TypedDict
 
 import torch
@@ -32,10 +32,10 @@ from trainer.data.audio import (
     read_header,
     read_wave,
 )
-from trainer.data.data import Data, Features, Normalise, ReadOptions, class_counts
+from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.readers.files import FileSource, Item, OwnKeys, Problems, classify, divide, fits, read_all
 from trainer.data.sources import RaggedSource, Source, Split
-from trainer.spec import Spec
+from trainer.spec import Kind
 
 MAX_MEASURED = 2000  # maximum number of sounds on which the normalisation is measured
 
@@ -101,19 +101,15 @@ def sound_data(
     else:
         lengths = torch.tensor([sound.content.length for sound in sounds]).clamp_max(longest)
         source = FileSource(_Waves.of(sounds, opener, rate, longest, fine), targets, lengths)
-    train, val, test = divide(dataset, seed, source, [sound.split for sound in sounds], options, keys)
-    return Data(
-        _spec(dataset, train, classes, features, longest, keys),
-        train,
-        val,
-        test,
-        normalise=_normalise(train, longest, features),
+    splits = divide(dataset, seed, source, [sound.split for sound in sounds], options, keys)
+    kind, shape = _kind_and_shape(features, longest)
+    return replace(
+        make_data(dataset, kind, shape, classes, splits, keys, varying=True),
+        normalise=_normalise(splits[0], longest, features),
         augment=augment_waves,
         features=features,
         augment_features=augment_features,
         in_memory=in_memory,
-        workers=keys["workers"],
-        balanced=keys["sampler"] == "balanced",
         identity=_fingerprint(sounds, rate, longest, fine),
         preprocess={"sample_rate": rate, "max_samples": longest, "fine": fine},
         warnings=tuple(problems.warnings),
@@ -237,31 +233,19 @@ def _warn_of_cut(sounds: Sequence[Item], longest: int, rate: int, problems: Prob
         )
 
 
-def _spec(
-    dataset: str, train: Split, classes: tuple[str, ...], features: LogMel | RawSteps, longest: int, keys: SoundKeys
-) -> Spec:
-    logmel, steps = keys["features"] == "logmel", features.steps(longest)
-    return Spec(
-        dataset=dataset,
-        kind="spectrogram" if logmel else "sequence",
-        shape=(1, steps, keys["bands"]) if logmel else (steps, features.hop),
-        task="classification",
-        classes=classes,
-        counts=class_counts(train, "classification", len(classes)),
-        varying=True,
-    )
+def _kind_and_shape(features: LogMel | RawSteps, longest: int) -> tuple[Kind, tuple[int, ...]]:
+    """Return the kind of the model inputs, and the shape of those of the longest wave."""
+    if isinstance(features, RawSteps):
+        return "sequence", (features.steps(longest), features.hop)
+    return "spectrogram", (1, features.steps(longest), features.filters.shape[1])
 
 
-def _normalise(train: Split, longest: int, features: Features) -> Normalise:
+def _normalise(train: Split, longest: int, features: LogMel | RawSteps) -> Normalise:
     """Measure the normalisation: of each band of spectrograms, or of all samples of raw waves together."""
-    raw = isinstance(features, RawSteps)
-    return Normalise.measure(
-        train,
-        max(1, CHUNK // longest),
-        axis=2 if raw else 3,
-        features=RawSteps(features.sample_rate, 1) if isinstance(features, RawSteps) else features,
-        most=MAX_MEASURED,
-    )
+    axis = 3
+    if isinstance(features, RawSteps):
+        features, axis = RawSteps(features.sample_rate, 1), 2
+    return Normalise.measure(train, max(1, CHUNK // longest), axis=axis, features=features, most=MAX_MEASURED)
 
 
 def _fingerprint(sounds: Sequence[Item], *settings: object) -> str:

@@ -17,11 +17,10 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, UnitInterval
-from trainer.data.data import Data, ReadOptions, class_counts
+from trainer.data.data import Data, ReadOptions, make_data
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.readers.files import Item, OwnKeys, Problems, classify, divide
-from trainer.data.sources import Inputs, RaggedSource, valid_steps
-from trainer.spec import Spec
+from trainer.data.sources import Inputs, RaggedSource
 
 PADDING, UNKNOWN = 0, 1
 NAMES = ("<padding>", "<unknown>")
@@ -96,12 +95,11 @@ class EncodedTexts:
     lengths: Tensor
     tokens: list[str]
 
-    def take(self, which: Tensor) -> EncodedTexts:
-        """Return the texts at the positions ``which``, (texts,) int64."""
-        source = RaggedSource(torch.from_numpy(self.numbers), self.lengths, self.lengths)
-        parts = [source.fetch(some) for some in which.split(1000)]
-        kept = [values[valid_steps(lengths, values.shape[1])] for values, lengths in parts]
-        return EncodedTexts(torch.cat(kept).numpy(), self.lengths.index_select(0, which), self.tokens)
+    def take(self, which: list[int]) -> EncodedTexts:
+        """Return the texts at the positions ``which``, which must be in ascending order."""
+        kept = np.zeros(len(self.lengths), dtype=bool)
+        kept[which] = True
+        return EncodedTexts(self.numbers[np.repeat(kept, self.lengths.numpy())], self.lengths[which], self.tokens)
 
     def choose_vocabulary(self, train: Tensor, *, most: int, min_count: int) -> tuple[list[str], float]:
         """Choose the most frequent tokens of the training texts as the vocabulary, and renumber the texts in place.
@@ -153,34 +151,19 @@ def token_data(
     items, encoded = _encode_items(found, tokenizer, in_memory=in_memory)
     kept, classes, targets = classify(items, options, problems)
     if len(kept) < len(items):
-        encoded = encoded.take(torch.tensor([item.content for item in kept]))
+        encoded = encoded.take([item.content for item in kept])
     source = RaggedSource(torch.from_numpy(encoded.numbers), encoded.lengths, targets)
-    train, val, test = divide(dataset, seed, source, [item.split for item in kept], options, keys)
+    splits = divide(dataset, seed, source, [item.split for item in kept], options, keys)
     if known is None:
-        vocabulary = _choose_vocabulary(encoded, train.positions, problems, keys)
+        vocabulary = _choose_vocabulary(encoded, splits[0].positions, problems, keys)
     else:
         vocabulary = known["vocabulary"]
         encoded.renumber(vocabulary)
-    spec = Spec(
-        dataset=dataset,
-        kind="tokens",
-        shape=(int(encoded.lengths.max()),),
-        task="classification",
-        classes=classes,
-        counts=class_counts(train, "classification", len(classes)),
-        vocabulary=len(vocabulary),
-        varying=True,
-    )
-    drop = keys["augment"]["drop"]
-    return Data(
-        spec,
-        train,
-        val,
-        test,
+    shape, drop = (int(encoded.lengths.max()),), keys["augment"]["drop"]
+    return dataclasses.replace(
+        make_data(dataset, "tokens", shape, classes, splits, keys, vocabulary=len(vocabulary), varying=True),
         augment=TokenDropout(drop) if drop > 0 else None,
         in_memory=in_memory,
-        workers=keys["workers"],
-        balanced=keys["sampler"] == "balanced",
         preprocess={
             "vocabulary": vocabulary,
             **dataclasses.asdict(tokenizer),
