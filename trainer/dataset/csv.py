@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from trainer.data.readers.tables import (
     ColumnKey,
     Layout,
     ParsedTable,
+    join_tables,
     listed,
     read_layout,
     read_table,
@@ -73,8 +75,8 @@ def csv(
         values = np.ascontiguousarray(values, dtype=np.float32)
         targets = Targets(task, tuple(names), torch.from_numpy(values))
     columns = [first.names[column] for column in chosen.features]
-    _warn_if_too_close(rows, columns, problems)
-    numbers = np.concatenate([table.numbers for table in rows.tables])
+    _warn_if_too_close(rows.table.numbers, columns, problems)
+    numbers = rows.table.numbers
     source: TensorSource | RaggedSource
     if group_by is None:
         source = TensorSource((torch.from_numpy(numbers[samples.good]),), targets.values)
@@ -149,20 +151,23 @@ class _CsvRows:
     """The rows of all files, concatenated. A group is a sample: the rows with one value of ``group_by``, or one row.
 
     Args:
-        tables: the tables that were read from the files.
+        files: the file of each split.
+        table: the rows of all files.
         splits: (rows,) the split of each row.
         groups: (rows,) int64, the number of the group of each row; -1 if the group is unknown.
-        targets: (targets, rows) int64, the index in ``texts`` of each target; -1 if the target is missing.
         texts: the different texts of each target column.
-        faults: the reason why a row cannot be used, by the number of the row.
     """
 
-    tables: list[ParsedTable]
+    files: dict[str, Path]
+    table: ParsedTable
     splits: NDArray[np.str_]
     groups: NDArray[np.int64]
-    targets: NDArray[np.int64]
     texts: list[list[str]]
-    faults: dict[int, str]
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """(targets, rows) int64, the index in ``texts`` of each target; -1 if the target is missing."""
+        return self.table.texts[: len(self.texts)]
 
     @functools.cached_property
     def num_groups(self) -> int:
@@ -178,19 +183,14 @@ class _CsvRows:
         return first
 
     def place(self, row: int) -> str:
-        for table in self.tables:
-            if row < len(table.lines):
-                return f"{table.file}:{table.lines[row]}"
-            row -= len(table.lines)
-        raise IndexError(row)
+        return f"{self.files[self.splits[row]]}:{self.table.lines[row]}"
 
 
 def _read(layouts: Mapping[str, Layout], first: Layout, columns: _ChosenColumns, *, missing: bool) -> _CsvRows:
     known: list[dict[str, int]] = [{} for _ in columns.targets]
-    tables, splits, groups = [], [], []
-    faults: dict[int, str] = {}
-    num_rows = num_groups = 0
-    for split, layout in layouts.items():
+    tables, groups = [], []
+    num_groups = 0
+    for layout in layouts.values():
         own: dict[str, int] = {}  # equal values of group_by in two files are two samples
         targets = zip(_as_in(first, layout, columns.targets), known, strict=True)
         grouping = [] if columns.group is None else [(_as_in(first, layout, [columns.group])[0], own)]
@@ -199,14 +199,11 @@ def _read(layouts: Mapping[str, Layout], first: Layout, columns: _ChosenColumns,
         count = len(table.lines)
         group = table.texts[-1] if grouping else np.arange(count)
         groups.append(np.where(group < 0, -1, group + num_groups))
-        faults |= {row + num_rows: reason for row, reason in table.faults.items()}
-        splits.append(np.full(count, split))
         tables.append(table)
-        num_rows += count
         num_groups += len(own) if grouping else count
-    codes = np.concatenate([table.texts[: len(known)] for table in tables], axis=1)
-    texts = [list(each) for each in known]
-    return _CsvRows(tables, np.concatenate(splits), np.concatenate(groups), codes, texts, faults)
+    files = {split: layout.file for split, layout in layouts.items()}
+    splits = np.repeat([*files], [len(table.lines) for table in tables])
+    return _CsvRows(files, join_tables(tables), splits, np.concatenate(groups), [list(each) for each in known])
 
 
 def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:
@@ -259,23 +256,23 @@ def _check_targets(task: Literal["auto"] | Task, names: Sequence[str], rows: _Cs
         allowed, reason = numbers, "is no number"
     for column, row in np.argwhere(there & ~allowed).tolist():
         text = rows.texts[column][rows.targets[column, row]]
-        rows.faults.setdefault(row, f"{names[column]}: {text} {reason}")
+        rows.table.faults.setdefault(row, f"{names[column]}: {text} {reason}")
     return task
 
 
 def _settled(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candidates:
     """Return all samples, and settle their problems. A sample with a bad row is bad; its first bad row is reported."""
-    first = rows.targets[:, rows.leading[rows.groups]]
+    faults, leading = rows.table.faults, rows.leading
+    first = rows.targets[:, leading[rows.groups]]
     differs = (rows.targets != first) & (rows.targets >= 0) & (first >= 0) & (rows.groups >= 0)
     for column, row in np.argwhere(differs).tolist():
-        codes = rows.targets[column, [row, rows.leading[rows.groups[row]]]].tolist()
+        codes = rows.targets[column, [row, leading[rows.groups[row]]]].tolist()
         there, at_first = (rows.texts[column][code] for code in codes)
-        rows.faults.setdefault(row, f"{names[column]}: {there}, but {at_first} in the first row of the same sample")
-    leading = rows.leading
+        faults.setdefault(row, f"{names[column]}: {there}, but {at_first} in the first row of the same sample")
     samples = Candidates(rows.splits[leading], lambda sample: rows.place(int(leading[sample])), problems)
     samples.good[:] = False
     samples.good[rows.groups[rows.groups >= 0]] = True
-    for row, reason in sorted(rows.faults.items()):
+    for row, reason in sorted(faults.items()):
         group = rows.groups[row]
         if group < 0 or samples.good[group]:
             problems.add(rows.place(row), reason)
@@ -285,11 +282,9 @@ def _settled(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candid
     return samples
 
 
-def _warn_if_too_close(rows: _CsvRows, names: Sequence[str], problems: Problems) -> None:
+def _warn_if_too_close(numbers: NDArray[np.float32], names: Sequence[str], problems: Problems) -> None:
     """Warn if the numbers of a column are so large and close to one another that float32 hardly distinguishes them."""
-    tables = [table.numbers for table in rows.tables if len(table.numbers)]
-    least = np.min([np.where(np.isnan(some), np.inf, some).min(axis=0) for some in tables], axis=0).astype(np.float64)
-    most = np.max([np.where(np.isnan(some), -np.inf, some).max(axis=0) for some in tables], axis=0).astype(np.float64)
+    least, most = (bound.reduce(numbers).astype(np.float64) for bound in (np.fmin, np.fmax))  # both ignore NaN
     size = np.maximum(np.abs(least), np.abs(most))
     close = np.isfinite(size) & (most - least < size * 2.0**-14) & ((most > least) | (size >= 2**24))
     if close.any():

@@ -74,19 +74,11 @@ def huggingface(
 
 @dataclass(frozen=True)
 class _HubSet:
-    """A loaded data set.
+    """A loaded data set."""
 
-    Args:
-        path: the key ``dataset.path``, for messages.
-        parts: the ``datasets.Dataset`` of each split.
-        features: the ``datasets.Features`` of train.
-        columns: the input and target columns.
-        problems: collects the bad samples.
-    """
-
-    path: object
-    parts: dict[str, Any]
-    features: Any
+    path: object  # the key ``dataset.path``, for messages
+    parts: dict[str, Any]  # the ``datasets.Dataset`` of each split
+    features: Any  # the ``datasets.Features`` of train
     columns: HubColumns
     problems: Problems
 
@@ -162,36 +154,24 @@ class _StoredFiles:
         return io.BytesIO(stored["bytes"]) if stored["bytes"] else Path(stored["path"])
 
 
-@dataclass(frozen=True)
 class _FileColumn:
-    """A column of files.
+    """The input column of a data set, cast to ``feature``, which does not decode the files."""
 
-    Args:
-        name: the name of the column.
-        parts: for each split, a ``datasets.Dataset`` with only the column, whose files are not decoded.
-        sizes: for each split, the size of each file in bytes; 0 for a row without a file.
-    """
-
-    name: str
-    parts: dict[str, Any]
-    sizes: dict[str, list[int]]
-
-    @classmethod
-    def of(cls, found: _HubSet, feature: Any) -> _FileColumn:
-        """Return the input column of a data set, cast to ``feature``, which does not decode the files."""
+    def __init__(self, found: _HubSet, feature: Any) -> None:
         (name,) = found.columns.inputs
         raw = {split: part.select_columns([name]).cast_column(name, feature) for split, part in found.parts.items()}
-        return cls(name, raw, {split: _num_bytes(part, name) for split, part in raw.items()})
+        self.found, self.name, self.parts = found, name, raw
+        self.sizes = {split: _num_bytes(part, name) for split, part in raw.items()}
 
-    def items(self, found: _HubSet) -> list[Item]:
+    def items(self) -> list[Item]:
         """Return the labelled rows with a file, as items whose content is the numbers of the split and of the row."""
         numbers = {split: number for number, split in enumerate(self.parts)}
         items = []
-        for item in found.labelled_rows():
+        for item in self.found.labelled_rows():
             if self.sizes[item.split][item.content]:
                 items.append(item._replace(content=(numbers[item.split], item.content)))
             else:
-                found.problems.add(item.place, f"{self.name}: is empty")
+                self.found.problems.add(item.place, f"{self.name}: is empty")
         return items
 
     def files(self, items: Sequence[Item]) -> _StoredFiles:
@@ -202,7 +182,7 @@ class _FileColumn:
 def _pictures(seed: int, found: _HubSet, options: ReadOptions, keys: PictureKeys) -> Data:
     import datasets
 
-    column = _FileColumn.of(found, datasets.Image(decode=False))
+    column = _FileColumn(found, datasets.Image(decode=False))
 
     def opener(items: list[Item], _: Names) -> _StoredFiles:
         return column.files(items)
@@ -210,14 +190,14 @@ def _pictures(seed: int, found: _HubSet, options: ReadOptions, keys: PictureKeys
     def name(item: Item) -> str:
         return f"{item.content[1]} {column.sizes[item.split][item.content[1]]}"
 
-    return picture_data(seed, column.items(found), opener, name, options, found.problems, **keys)
+    return picture_data(seed, column.items(), opener, name, options, found.problems, **keys)
 
 
 def _sounds(seed: int, found: _HubSet, options: ReadOptions, keys: SoundKeys) -> Data:
     import datasets
 
-    column = _FileColumn.of(found, datasets.Audio(decode=False))
-    return sound_data(seed, column.items(found), column.files, options, found.problems, **keys)
+    column = _FileColumn(found, datasets.Audio(decode=False))
+    return sound_data(seed, column.items(), column.files, options, found.problems, **keys)
 
 
 def _num_bytes(part: Any, column: str) -> list[int]:
@@ -309,8 +289,6 @@ def _source(
     Args:
         values: (steps of all samples, width).
         lengths: (samples,) int64, the number of steps of each sample.
-        targets: the targets of the samples.
-        found: the data set.
     """
     if found.columns.holds == "numbers":
         return "table", TensorSource((values,), targets.values)

@@ -63,10 +63,6 @@ def npz(
 class _JoinedArrays:
     """The arrays of all splits, concatenated.
 
-    Args:
-        parts: the arrays of each split.
-        problems: collects the bad samples.
-
     Raises:
         ConfigError: the arrays of the splits do not fit each other.
     """

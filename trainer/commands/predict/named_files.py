@@ -59,4 +59,4 @@ def _not_found(path: Path) -> str:
     beside: list[str] = []
     with contextlib.suppress(OSError):
         beside = [each.name for each in path.parent.iterdir()]
-    return f"no such file or folder{did_you_mean(path.name, beside)}".rstrip(";")
+    return f"no such file or folder{did_you_mean(path.name, beside)}"

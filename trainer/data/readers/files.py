@@ -114,7 +114,7 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
         if not place.exists():
             near = did_you_mean(place.name, [each.name for each in place.parent.glob("*")])
             key = f"dataset.path.{split}" if split else "dataset.path"
-            missing.append(f"{key}: {place}: no such file or folder{near or ''}".rstrip(";"))
+            missing.append(f"{key}: {place}: no such file or folder{near}")
     if missing:
         raise ConfigError(*missing)
     return found
@@ -148,12 +148,10 @@ def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Pro
             if not classes:
                 raise ConfigError(f"dataset.path: {parent}: has no class folders in it")
             for folder in classes:
-                empty = True
-                for file in files_below(folder):
-                    empty = False
-                    yield Item(split, folder.name, os.fspath(file), file)
-                if empty:
+                files = [*files_below(folder)]
+                if not files:
                     problems.add(folder, "a class without a file")
+                yield from (Item(split, folder.name, os.fspath(file), file) for file in files)
 
 
 def folders_in(parent: Path) -> list[Path]:

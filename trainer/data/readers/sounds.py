@@ -144,13 +144,7 @@ class _Sound(NamedTuple):
 
 @dataclass(frozen=True)
 class _Waves:
-    """Reads the wave at a position.
-
-    Args:
-        open: returns the file at a position.
-        places: the place of each sound, for messages.
-        rate, most, fine: as in ``read_wave``.
-    """
+    """Reads the wave at a position; ``rate``, ``most`` and ``fine`` are as in ``read_wave``."""
 
     open: Callable[[int], SoundFile]
     places: Sequence[str]

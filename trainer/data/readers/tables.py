@@ -125,7 +125,6 @@ class ParsedTable:
     """The chosen columns of a file, with every row of the file.
 
     Args:
-        file: the file.
         lines: (rows,) int64, the number of the line at which each row begins.
         numbers: (rows, columns) float32; not finite where a number is missing or wrong.
         texts: (columns, rows) int64, the code of each text: its number among the different texts of its column; -1 if
@@ -133,7 +132,6 @@ class ParsedTable:
         faults: the first reason why a row cannot be used, by the number of the row.
     """
 
-    file: Path
     lines: NDArray[np.int64]
     numbers: NDArray[np.float32]
     texts: NDArray[np.int64]
@@ -164,15 +162,20 @@ def read_table(
             except ValueError:  # a line is bad, or too unusual for numpy
                 parts.append(chunk.read_exactly(missing=missing))
             line += len(lines)
-    count = 0
+    table = join_tables(parts)
+    if not len(table.lines):
+        raise ConfigError(f"dataset.path: {layout.file}: has no rows")
+    return table
+
+
+def join_tables(parts: Sequence[ParsedTable]) -> ParsedTable:
+    """Return the rows of several tables with the same columns as one table."""
     faults: dict[int, str] = {}
+    count = 0
     for part in parts:
         faults |= {row + count: reason for row, reason in part.faults.items()}
         count += len(part.lines)
-    if count == 0:
-        raise ConfigError(f"dataset.path: {layout.file}: has no rows")
     return ParsedTable(
-        layout.file,
         np.concatenate([part.lines for part in parts]),
         np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.texts for part in parts], axis=-1),
@@ -230,7 +233,7 @@ class _Chunk:
             if not cell.strip() or len(cell) == MAX_LETTERS or ESCAPED.search(cell):
                 raise ValueError("a text is missing, too long, or none")
         places = np.arange(self.start + self.skip, self.start + len(self.lines))
-        return ParsedTable(self.layout.file, places, block, self._encode(found), {})
+        return ParsedTable(places, block, self._encode(found), {})
 
     def read_exactly(self, *, missing: bool) -> ParsedTable:
         """Parse the lines with Python's csv module, which is slow but exact, and record the reason for each bad row."""
@@ -258,7 +261,7 @@ class _Chunk:
                 escaped = ESCAPED.search(columns[column][row])
                 reason = "is empty" if escaped is None else f"byte 0x{ord(escaped[0]) - 0xDC00:02x} is no text"
                 faults.setdefault(row, f"{layout.names[column]}: {reason}")
-        return ParsedTable(layout.file, np.array([line for line, _ in rows], dtype=np.int64), block, codes, faults)
+        return ParsedTable(np.array([line for line, _ in rows], dtype=np.int64), block, codes, faults)
 
     def _encode(self, found: Sequence[Sequence[str]]) -> NDArray[np.int64]:
         """Return the codes of the texts, (columns, rows) int64; each new text gets the next code."""
