@@ -15,8 +15,9 @@ from torch import Tensor, nn
 import configs
 from trainer.__main__ import main
 from trainer.config import GROUPS, ConfigError
-from trainer.data import Data
+from trainer.data import Data, ReadOptions
 from trainer.data.loader import Loaders, Share, make_loaders
+from trainer.dataset import DATASETS
 from trainer.spec import Kind, Spec, Task
 
 CONFIGS = Path(configs.__file__).parent
@@ -139,6 +140,28 @@ def loaders_of(data: Data, batch_size: int = 16, seed: int = 0, **keys: Any) -> 
     """Return loaders on the CPU for one process and all batches, unless ``keys`` say otherwise."""
     options: dict[str, Any] = {"limit_batches": None, "overfit_batches": None, "share": Share(batch_size), **keys}
     return make_loaders(data, torch.device("cpu"), seed=seed, batch_size=batch_size, **options)
+
+
+def load_data(name: str, path: object, seed: int = 0, **keys: Any) -> Data:
+    """Return a checked data set of own files; ``path`` is the key ``dataset.path``, with paths of any type."""
+    place = {split: str(each) for split, each in path.items()} if isinstance(path, dict) else str(path)
+    data: Data = DATASETS.build(defaults("dataset", name, path=place, **keys), seed, options=ReadOptions())
+    data.check()
+    return data
+
+
+def assert_same_batches(*both: Data) -> None:
+    """Assert that the second epoch of every split has every sample, in the same batches, bit for bit."""
+    loaders = [loaders_of(each, 4, seed=3) for each in both]
+    for name, split in both[0].splits().items():
+        one, other = (list(getattr(each, name).epoch(1)) for each in loaders)
+        assert sum(len(batch.targets) for batch in one) == len(split) > 0
+        for first, second in zip(one, other, strict=True):
+            assert torch.equal(first.targets, second.targets)
+            assert len(first.inputs) == len(second.inputs)
+            assert all(map(torch.equal, first.inputs, second.inputs))
+    for each in loaders:
+        each.close()
 
 
 def everything(data: Data) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -14,11 +15,10 @@ import torch
 
 from tests.conftest import Train
 from tests.data.test_audio import bad_file
-from tests.helpers import defaults, loaders_of
+from tests.helpers import assert_same_batches, load_data, loaders_of, refused
 from trainer.config import ConfigError, RunError
-from trainer.data import Data, RaggedSource, ReadOptions
+from trainer.data import Data, RaggedSource
 from trainer.data.readers.files import FileSource
-from trainer.dataset import DATASETS
 
 LOUD = {"shift": 0.01, "noise": 0.1, "time_mask": 3, "freq_mask": 2}
 
@@ -41,11 +41,8 @@ def sounds(tmp_path: Path) -> Path:
     return tmp_path / "sounds"
 
 
-def make(path: Any, seed: int = 0, **keys: Any) -> Data:
-    path = {split: str(place) for split, place in path.items()} if isinstance(path, dict) else str(path)
-    data: Data = DATASETS.build(defaults("dataset", "audio_folder", path=path, **keys), seed, options=ReadOptions())
-    data.check()
-    return data
+make = functools.partial(load_data, "audio_folder")
+refusal = functools.partial(refused, make)
 
 
 def test_sounds_are_spectrograms_of_their_lengths(sounds: Path) -> None:
@@ -117,15 +114,7 @@ def test_both_paths_give_the_same_batches_bit_for_bit(sounds: Path, features: st
     assert paths[0].spec == paths[1].spec
     assert paths[0].fingerprint() == paths[1].fingerprint()
     assert paths[0].preprocessing() == paths[1].preprocessing()
-    loaders = [loaders_of(data, 4, seed=3) for data in paths]
-    for split in ("train", "val", "test"):
-        one, two = (list(getattr(each, split).epoch(1)) for each in loaders)
-        assert len(one) == len(two) > 0
-        for first, second in zip(one, two, strict=True):
-            assert torch.equal(first.targets, second.targets)
-            assert all(torch.equal(left, right) for left, right in zip(first.inputs, second.inputs, strict=True))
-    for each in loaders:
-        each.close()
+    assert_same_batches(*paths)
 
 
 def test_another_sound_is_other_data(sounds: Path) -> None:
@@ -210,9 +199,7 @@ def test_bad_files_are_left_out_where_that_is_asked_for(sounds: Path, in_memory:
 @pytest.mark.parametrize("how", BAD)
 def test_a_bad_file_is_refused_with_its_name_and_reason(sounds: Path, how: str) -> None:
     file = bad_file(sounds / "train" / "low" / "bad.wav", how)
-    with pytest.raises(ConfigError) as caught:
-        make(sounds)
-    (line,) = caught.value.problems
+    line = refusal(sounds)
     assert line.startswith(f"dataset=audio_folder: 1 bad sample: {file}: ")
     assert line.endswith("(dataset.on_error=skip leaves it out)")
 
@@ -220,9 +207,7 @@ def test_a_bad_file_is_refused_with_its_name_and_reason(sounds: Path, how: str) 
 def test_a_class_without_a_file_or_unknown_to_train_is_refused(sounds: Path) -> None:
     (sounds / "train" / "silent").mkdir()
     tone(sounds / "test" / "middle" / "a.wav", 1000, 500)
-    with pytest.raises(ConfigError) as caught:
-        make(sounds)
-    (line,) = caught.value.problems
+    line = refusal(sounds)
     assert f"{sounds / 'train' / 'silent'}: a class without a file" in line
     assert "class middle is in test (1 samples) but not in train" in line
 
@@ -231,15 +216,12 @@ def test_a_class_without_a_file_or_unknown_to_train_is_refused(sounds: Path) -> 
 def test_nothing_to_learn_from_is_refused(tmp_path: Path, on_error: str) -> None:
     (tmp_path / "low").mkdir()
     (tmp_path / "low" / "a.txt").write_text("no sound")
-    with pytest.raises(ConfigError, match="low: a class without a sound"):
-        make(tmp_path, on_error=on_error)
+    assert "low: a class without a sound" in refusal(tmp_path, on_error=on_error)
     (tmp_path / "low" / "a.txt").unlink()
     tone(tmp_path / "low" / "a.wav", 300, 500)
-    with pytest.raises(ConfigError, match="only 1 class, low"):
-        make(tmp_path, on_error=on_error)
+    assert "only 1 class, low" in refusal(tmp_path, on_error=on_error)
     bad_file(tmp_path / "low" / "a.wav", "text")
-    with pytest.raises(ConfigError, match=r"a\.wav: no sound that can be read"):
-        make(tmp_path, on_error=on_error)
+    assert "a.wav: no sound that can be read" in refusal(tmp_path, on_error=on_error)
 
 
 def test_a_file_that_vanishes_is_a_fault_of_the_run(sounds: Path) -> None:
@@ -262,9 +244,7 @@ def test_a_file_that_vanishes_is_a_fault_of_the_run(sounds: Path) -> None:
     ids=str,
 )
 def test_keys_that_do_not_fit_the_sounds_are_named(sounds: Path, keys: dict[str, Any], line: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        make(sounds, **keys)
-    assert str(caught.value).startswith(line)
+    assert refusal(sounds, **keys).startswith(line)
 
 
 @pytest.mark.parametrize("library", ["soundfile", "soxr"])

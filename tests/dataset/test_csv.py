@@ -12,23 +12,16 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY, Train
-from tests.helpers import defaults, everything, loaders_of, refused
-from trainer.data import Data, RaggedSource, ReadOptions
+from tests.helpers import assert_same_batches, everything, load_data, refused
+from trainer.data import RaggedSource
 from trainer.data.readers import tables
-from trainer.dataset import DATASETS
 
 IRIS = REPOSITORY / "examples" / "iris" / "iris.csv"
 ROWS = [[1.5, 2.0, "a"], [3.0, -4.0, "b"], [5.0, 6.25, "a"], [7.0, 8.0, "b"]] * 5
 
 
-def load(path: object, seed: int = 0, **keys: Any) -> Data:
-    data: Data = DATASETS.build(
-        defaults("dataset", "csv", path=path if isinstance(path, dict) else str(path), **keys),
-        seed,
-        options=ReadOptions(),
-    )
-    data.check()
-    return data
+load = functools.partial(load_data, "csv")
+refusal = functools.partial(refused, load)
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -39,9 +32,6 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
 def table(path: Path, rows: list[list[Any]] = ROWS, header: str = "x,y,kind", delimiter: str = ",") -> Path:
     lines = [delimiter.join(map(str, row)) for row in rows]
     return write(path, "\n".join([*([header.replace(",", delimiter)] if header else []), *lines]) + "\n")
-
-
-refusal = functools.partial(refused, load)
 
 
 def test_the_irises_are_read_as_they_stand_in_the_file() -> None:
@@ -460,15 +450,9 @@ def test_in_memory_and_streamed_give_the_same_batches(tmp_path: Path, group_by: 
     walks = np.repeat(np.arange(40), generator.integers(1, 6, 40))
     rows = [[walk, *generator.normal(size=2).round(4).tolist(), walk % 3] for walk in walks.tolist()]
     file = table(tmp_path / "a.csv", rows, "walk,x,y,z")
-    batches = []
-    for in_memory in (True, False):
-        data = load(file, group_by=group_by, in_memory=in_memory, workers=workers)
-        loaders = loaders_of(data, 8, seed=3)
-        batches.append([tensor for batch in loaders.train.epoch(1) for tensor in (*batch.inputs, batch.targets)])
-        loaders.close()
-        assert isinstance(data.train.source, RaggedSource) == (group_by is not None)
-    assert len(batches[0]) > 6
-    assert all(torch.equal(one, two) for one, two in zip(*batches, strict=True))
+    resident, streamed = (load(file, group_by=group_by, in_memory=here, workers=workers) for here in (True, False))
+    assert isinstance(resident.train.source, RaggedSource) == (group_by is not None)
+    assert_same_batches(resident, streamed)
 
 
 @pytest.mark.parametrize("model", ["cnn", "gru", "lstm"])

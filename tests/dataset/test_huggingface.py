@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import sys
@@ -14,10 +15,9 @@ import torch
 from PIL import Image
 
 from tests.conftest import Train
-from tests.helpers import defaults, loaders_of
+from tests.helpers import assert_same_batches, defaults, load_data, refused
 from trainer.config import ConfigError
-from trainer.data import Data, ReadOptions
-from trainer.dataset import DATASETS
+from trainer.data import Data
 
 datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
@@ -30,10 +30,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-def build(path: Any, seed: int = 0, **keys: Any) -> Data:
-    given = str(path) if isinstance(path, Path) else path
-    data: Data = DATASETS.build(defaults("dataset", "huggingface", path=given, **keys), seed, options=ReadOptions())
-    return data
+build = functools.partial(load_data, "huggingface")
+refusal = functools.partial(refused, build)
 
 
 def everything(data: Data) -> torch.Tensor:
@@ -81,22 +79,6 @@ def beside(files: list[Path]) -> list[dict[str, Any] | None]:
     return [{"bytes": None, "path": str(file)} for file in files]
 
 
-def assert_same_batches(*both: Data) -> None:
-    """In the second epoch of every split, bit for bit."""
-    loaders = [loaders_of(each, 4, seed=3) for each in both]
-    for one, other in zip(*loaders, strict=True):
-        assert one is not None
-        assert other is not None
-        batches = list(zip(one.epoch(1), other.epoch(1), strict=True))
-        assert len(batches) > 0
-        for first, second in batches:
-            assert torch.equal(first.targets, second.targets)
-            assert len(first.inputs) == len(second.inputs)
-            assert all(map(torch.equal, first.inputs, second.inputs))
-    for each in loaders:
-        each.close()
-
-
 def write_csv(file: Path, rows: list[Any]) -> Path:
     with file.open("w", newline="") as opened:
         csv.writer(opened).writerows(rows)
@@ -121,7 +103,7 @@ def test_pictures_in_a_file_are_found_by_themselves(tmp_path: Path) -> None:
 def test_streamed_pictures_give_the_same_batches(tmp_path: Path, workers: int) -> None:
     write_pictures(tmp_path / "train.parquet", 20)
     write_pictures(tmp_path / "test.parquet", 6)
-    path = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+    path = {split: tmp_path / f"{split}.parquet" for split in ("train", "test")}
     resident, streamed = build(path, in_memory=True), build(path, in_memory=False, workers=workers)
     assert resident.fingerprint() == streamed.fingerprint()
     assert {name: len(part) for name, part in resident.splits().items()} == {"train": 18, "val": 2, "test": 6}
@@ -151,8 +133,8 @@ def test_a_bad_picture_is_named_by_its_row(tmp_path: Path, in_memory: bool) -> N
     rows = {"image": [*stored[:7], None, *stored[8:]], "label": ["a", "b"] * 5}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ConfigError, match=r"1 bad sample: .*a.parquet: row 7: image: is empty"):
-        build(tmp_path / "a.parquet", in_memory=in_memory)
+    line = refusal(tmp_path / "a.parquet", in_memory=in_memory)
+    assert f"1 bad sample: {tmp_path / 'a.parquet'}: row 7: image: is empty" in line
     data = build(tmp_path / "a.parquet", in_memory=in_memory, on_error="skip", test_fraction=0.2, val_fraction=0.0)
     assert everything(data).shape == (8, 1, 4, 4)
     assert data.warnings[1:] == (
@@ -167,11 +149,7 @@ def test_sounds_are_those_of_the_class_folders(tmp_path: Path, stored: str, feat
     contents = beside(files) if stored == "beside.parquet" else inside(files)
     path = write_sounds(tmp_path / stored, contents, [0] * 10 + [1] * 10)
     keys: dict[str, Any] = {"features": features, "max_seconds": 0.1, "bands": 20, "val_fraction": 0.2}
-    folders = DATASETS.build(
-        defaults("dataset", "audio_folder", path=str(tmp_path / "sounds"), **keys), 0, options=ReadOptions()
-    )
-    data = build(path, **keys)
-    data.check()
+    folders, data = load_data("audio_folder", tmp_path / "sounds", **keys), build(path, **keys)
     assert data.spec == dataclasses.replace(folders.spec, dataset="huggingface")
     assert data.fingerprint() == folders.fingerprint()
     assert data.preprocessing() == folders.preprocessing()
@@ -186,7 +164,7 @@ def test_streamed_sounds_give_the_same_batches(tmp_path: Path, workers: int) -> 
     files = write_tones(tmp_path / "sounds")
     write_sounds(tmp_path / "train.parquet", inside(files[:8] + files[10:18]), [0] * 8 + [1] * 8)
     write_sounds(tmp_path / "test.parquet", inside(files[8:10] + files[18:]), [0, 0, 1, 1])
-    path = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+    path = {split: tmp_path / f"{split}.parquet" for split in ("train", "test")}
     augment = {**defaults("dataset", "huggingface")["augment"], "shift": 0.01, "noise": 0.1, "time_mask": 3}
     resident, streamed = (
         build(path, augment=augment, val_fraction=0.25, in_memory=in_memory, workers=workers)
@@ -214,10 +192,8 @@ def test_a_bad_sound_is_named_by_its_row(tmp_path: Path, in_memory: bool) -> Non
         f"4 bad samples{{}}: {path}: row 5: audio: is empty; {path}: row 6: audio: is empty; "
         f"{path}: row 2: no sound that can be read (Format not recognised); {path}: row 4: cut off: 600 of 1268 bytes"
     )
-    with pytest.raises(ConfigError) as caught:
-        build(path, in_memory=in_memory)
-    (problem,) = caught.value.problems
-    assert problem == f"dataset=huggingface: {named.format('')} (dataset.on_error=skip leaves them out)"
+    wanted = f"dataset=huggingface: {named.format('')} (dataset.on_error=skip leaves them out)"
+    assert refusal(path, in_memory=in_memory) == wanted
     data = build(path, in_memory=in_memory, on_error="skip")
     assert data.warnings == (named.format(" left out"),)
     good = [row for row in range(20) if row not in (2, 4, 5, 6)]
@@ -257,9 +233,7 @@ def test_an_empty_text_and_a_missing_class_are_named_by_their_rows(tmp_path: Pat
     rows: list[dict[str, Any]] = [{"text": f"w{n}", "label": "ab"[n % 2]} for n in range(10)]
     rows[2]["text"], rows[5]["label"], rows[6]["text"] = " ", None, "after them"
     file = write_lines(tmp_path / "a.jsonl", rows)
-    with pytest.raises(ConfigError) as caught:
-        build(file)
-    assert f"2 bad samples: {file}: row 2: text: is empty; {file}: row 5: label: is empty" in str(caught.value)
+    assert f"2 bad samples: {file}: row 2: text: is empty; {file}: row 5: label: is empty" in refusal(file)
     data = build(file, on_error="skip", val_fraction=0.0, test_fraction=0.2)
     assert data.train.source.fetch(torch.arange(8))[1].tolist() == [1, 1, 1, 1, 2, 1, 1, 1]  # the fifth is row 6
 
@@ -284,8 +258,8 @@ def test_several_targets_are_labels_or_values(tmp_path: Path) -> None:
     assert (found.spec.task, found.spec.classes) == ("multilabel", ("p", "q"))
     assert found.train.source.targets[:4].tolist() == [[0, 1], [1, 0], [0, 0], [1, 1]]
     assert build(file, input="a", target=["p", "r"]).spec.task == "regression"
-    with pytest.raises(ConfigError, match="must hold 0 and 1 alone for task=multilabel"):
-        build(file, input="a", target=["p", "r"], task="multilabel")
+    line = refusal(file, input="a", target=["p", "r"], task="multilabel")
+    assert line.endswith("must hold 0 and 1 alone for task=multilabel")
 
 
 @pytest.mark.parametrize(
@@ -323,10 +297,9 @@ def test_bad_numbers_are_named_by_their_rows(tmp_path: Path) -> None:
     rows[4]["b"] = [1.0, None]
     rows[5]["b"] = []
     file = write_lines(tmp_path / "a.jsonl", rows)
-    with pytest.raises(ConfigError, match=r"1 bad sample: .*a.jsonl: row 3: a: is no finite number"):
-        build(file, input="a")
-    with pytest.raises(ConfigError, match=r"2 bad samples: .*row 5: b: is empty; .*row 4: b: is not of finite numbers"):
-        build(file, input="b")
+    assert f"1 bad sample: {file}: row 3: a: is no finite number" in refusal(file, input="a")
+    named = f"2 bad samples: {file}: row 5: b: is empty; {file}: row 4: b: is not of finite numbers"
+    assert named in refusal(file, input="b")
     data = build(file, input="b", on_error="skip")
     assert everything(data).tolist() == [[n, 1.0] for n in (0, 1, 2, 3, 6, 7, 8, 9)]
 
@@ -356,29 +329,22 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, keys: dict[str, Any], line: s
     rows = [["a", "b", "text", "label"], *[[n, n / 2, f"word {n}", "xy"[n % 2]] for n in range(10)]]
     file = write_csv(tmp_path / "t.csv", rows)
     augment = {**defaults("dataset", "huggingface")["augment"], **keys.get("augment", {})}
-    with pytest.raises(ConfigError) as caught:
-        build(**{"path": file, **keys, "augment": augment})
-    (problem,) = caught.value.problems
-    assert problem.startswith(line)
-    assert "\n" not in problem
+    assert refusal(**{"path": file, **keys, "augment": augment}).startswith(line)
 
 
 def test_a_damaged_file_and_a_foreign_one_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(ConfigError, match=r"dataset.path: .*a.parquet: cannot be loaded: ") as caught:
-        build(tmp_path / "a.parquet")
-    assert "\n" not in str(caught.value)
+    damaged = f"dataset.path: {tmp_path}/a.parquet: cannot be loaded: "
+    assert refusal(tmp_path / "a.parquet").startswith(damaged)
     (tmp_path / "a.pkl").write_bytes(b"x")
-    with pytest.raises(ConfigError, match=r"a.pkl: must be a folder, or files of one kind: .parquet, "):
-        build(tmp_path / "a.pkl")
+    assert "a.pkl: must be a folder, or files of one kind: .parquet, " in refusal(tmp_path / "a.pkl")
 
 
 def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
     folder = tmp_path / "evil"
     folder.mkdir()
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(ConfigError, match=r"dataset.path: .*evil: cannot be loaded: "):
-        build(folder)
+    assert refusal(folder).startswith(f"dataset.path: {folder}: cannot be loaded: ")
     assert not (tmp_path / "ran").exists()
 
 

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from tests.conftest import Train
-from tests.helpers import defaults, everything, loaders_of, refused
-from trainer.data import Data, RaggedSource, ReadOptions
-from trainer.dataset import DATASETS
+from tests.helpers import assert_same_batches, everything, load_data, refused
+from trainer.data import RaggedSource
 
 GENERATOR = np.random.default_rng(0)
 CLASSES = np.arange(40) % 3
@@ -27,16 +26,7 @@ def save(path: Path, **arrays: Any) -> Path:
     return path
 
 
-def load(path: object, seed: int = 0, **keys: Any) -> Data:
-    data: Data = DATASETS.build(
-        defaults("dataset", "npz", path=path if isinstance(path, dict) else str(path), **keys),
-        seed,
-        options=ReadOptions(),
-    )
-    data.check()
-    return data
-
-
+load = functools.partial(load_data, "npz")
 refusal = functools.partial(refused, load)
 
 
@@ -292,16 +282,10 @@ def test_files_that_are_no_archives_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_in_memory_and_streamed_give_the_same_batches(tmp_path: Path, lengths: str | None, workers: int) -> None:
     file = save(tmp_path / "a.npz", x=NUMBERS, y=CLASSES, n=np.arange(40) % 5 + 1)
-    batches, fingerprints = [], []
-    for in_memory in (True, False):
-        data = load(file, lengths=lengths, in_memory=in_memory, workers=workers)
-        loaders = loaders_of(data, 8, seed=3)
-        batches.append([tensor for batch in loaders.train.epoch(1) for tensor in (*batch.inputs, batch.targets)])
-        loaders.close()
-        fingerprints.append(data.fingerprint())
-    assert len(batches[0]) == 4 * (2 if lengths is None else 3)
-    assert all(torch.equal(one, two) for one, two in zip(*batches, strict=True))
-    assert fingerprints[0] == fingerprints[1]
+    resident, streamed = (load(file, lengths=lengths, in_memory=here, workers=workers) for here in (True, False))
+    assert isinstance(resident.train.source, RaggedSource) == (lengths is not None)
+    assert_same_batches(resident, streamed)
+    assert resident.fingerprint() == streamed.fingerprint()
 
 
 @pytest.mark.parametrize("model", ["cnn", "gru", "lstm"])

@@ -11,21 +11,17 @@ import pytest
 import torch
 
 from tests.conftest import Train
-from tests.helpers import defaults, loaders_of
+from tests.helpers import assert_same_batches, load_data
 from trainer.config import ConfigError
-from trainer.data import Data, ReadOptions, Split
+from trainer.data import Data, Split
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.readers.tokens import TokenDropout, Tokenizer
-from trainer.dataset.text import text
 
 GOOD, BAD = "a good and funny film", "a bad and boring film"
 
 
 def load(path: Path | dict[str, Path], seed: int = 0, **changes: Any) -> Data:
-    place = {split: str(each) for split, each in path.items()} if isinstance(path, dict) else str(path)
-    keys = defaults("dataset", "text", **{"min_count": 1, "path": place, **changes})
-    del keys["name"]
-    return text(seed, ReadOptions(), **keys)
+    return load_data("text", path, seed, **{"min_count": 1, **changes})
 
 
 def rows(count: int = 10) -> list[tuple[str, str]]:
@@ -145,15 +141,7 @@ def test_texts_on_the_disk_give_the_same_batches_bit_for_bit(tmp_path: Path, mon
     resident, streamed = load(path, augment=augment), load(path, augment=augment, in_memory=False, workers=2)
     assert (resident.in_memory, streamed.in_memory) == (True, False)
     assert resident.fingerprint() == streamed.fingerprint()
-    for split in ("train", "val", "test"):
-        left, right = (
-            list(getattr(loaders, split).epoch(1)) for loaders in (loaders_of(data, 8) for data in (resident, streamed))
-        )
-        assert len(left) > 0
-        for one, two in zip(left, right, strict=True):
-            assert all(
-                torch.equal(a, b) for a, b in zip((*one.inputs, one.targets), (*two.inputs, two.targets), strict=True)
-            )
+    assert_same_batches(resident, streamed)
 
 
 def test_dropped_tokens_are_unknown_and_padding_stays() -> None:
