@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -74,8 +75,8 @@ class Duplicates:
         names: the names of the splits.
         split: (samples,) int64, the index in ``names`` of the split of each sample.
         number: (samples,) int64, the number of each sample in its split.
-        group: (samples,) int64, the number of the group of samples with the same content. Groups are numbered in the
-            order of their first samples, and samples are sorted by group, then by split and number.
+        group: (samples,) int64, equal numbers for the same content, in the order of the first samples of the groups.
+            Samples are sorted by group, then by split and number.
     """
 
     names: tuple[str, ...]
@@ -86,16 +87,14 @@ class Duplicates:
     @classmethod
     def find(cls, hashed: Mapping[str, tuple[Tensor, Tensor]]) -> Duplicates:
         """Find duplicates; ``hashed`` has, for each split, the numbers of its samples and their hashes."""
-        hashes = torch.cat([hashes for _, hashes in hashed.values()])
+        hashes = torch.cat([hashes for _, hashes in hashed.values()]).numpy()
         split = torch.cat([torch.full((len(each),), at) for at, (_, each) in enumerate(hashed.values())])
         number = torch.cat([numbers for numbers, _ in hashed.values()])
-        _, content, counts = hashes.unique(return_inverse=True, return_counts=True)
-        alike = counts[content] > 1
-        group = content[alike].unique(return_inverse=True)[1]
-        count = int(group.max()) + 1 if len(group) else 0
-        group = _first_of(group, torch.arange(len(group)), count).argsort().argsort()[group]
+        _, firsts, content, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+        group = torch.from_numpy(firsts[content])  # the index of the first sample with the same content
         order = group.argsort(stable=True)
-        return cls(tuple(hashed), split[alike][order], number[alike][order], group[order])
+        order = order[torch.from_numpy(counts[content] > 1)[order]]
+        return cls(tuple(hashed), split[order], number[order], group[order])
 
     def pairs(self, one: str, other: str) -> list[tuple[int, int]]:
         """Return pairs (number in ``one``, number in ``other``) of samples with the same content.
@@ -148,16 +147,15 @@ class Duplicates:
         for at, split in enumerate(splits):
             mine = self.split == at
             targets[mine] = split.take(self.number[mine]).targets
-        start = torch.tensor([-1])
-        firsts = self.group.diff(prepend=start).nonzero()[:, 0]
-        differs = (targets != targets[firsts[self.group]]).view(len(targets), -1).any(1)
+        first = torch.searchsorted(self.group, self.group)  # the index of the first sample of each sample's group
+        differs = (targets != targets[first]).view(len(targets), -1).any(1)
         others = differs.nonzero()[:, 0]
-        others = others[self.group[others].diff(prepend=start) > 0]  # the first contradiction of each group
+        others = others[self.group[others].diff(prepend=torch.tensor([-1])) > 0]  # the first of each group
         if not len(others):
             return []
         named = []
         for other in others[:MAX_NAMED].tolist():
-            pair = (int(firsts[self.group[other]]), other)
+            pair = (int(first[other]), other)
             places = [place_of(data, self.names[int(self.split[at])], int(self.number[at])) for at in pair]
             texts = [f"{place} ({target_text(data.spec, targets[at])})" for place, at in zip(places, pair, strict=True)]
             named.append(" and ".join(texts))

@@ -82,15 +82,15 @@ def sound_data(
     """
     dataset, known = problems.dataset, options.preprocessing
     need_libraries(dataset)
-    headed = _read_headers(files, opener, problems)
-    if not headed:
-        classify(headed, options, problems)  # raises ConfigError with the reasons
-    rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(headed)
+    files, headers = _read_headers(files, opener, problems)
+    if not files:
+        classify(files, options, problems)  # raises ConfigError with the reasons
+    rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(files, headers)
     features, augment_waves, augment_features = _features(rate, keys)
     most = None if keys["max_seconds"] is None else max(1, round(keys["max_seconds"] * rate))
-    fine = any(item.content.header.fine for item in headed) if known is None else known["fine"]
-    in_memory = fits(keys["in_memory"], _num_bytes(headed, rate, most, fine=fine))
-    readable = _read(headed, _Waves.of(headed, opener, rate, most, fine), problems, keep=in_memory)
+    fine = any(header.fine for header in headers) if known is None else known["fine"]
+    in_memory = fits(keys["in_memory"], _num_bytes(headers, rate, most, fine=fine))
+    readable = _read(files, _Waves.of(files, opener, rate, most, fine), problems, keep=in_memory)
     sounds, classes, targets = classify(readable, options, problems)
     trained = (sound.content.length for sound in sounds if sound.split in ("", "train"))
     longest = max(trained) if known is None else known["max_samples"]
@@ -100,7 +100,8 @@ def sound_data(
         source = RaggedSource.join([sound.content.wave[:longest] for sound in sounds], targets)
     else:
         lengths = torch.tensor([sound.content.length for sound in sounds]).clamp_max(longest)
-        source = FileSource(_Waves.of(sounds, opener, rate, longest, fine), targets, lengths)
+        good = [sound.content.file for sound in sounds]
+        source = FileSource(_Waves.of(good, opener, rate, longest, fine), targets, lengths)
     splits = divide(dataset, seed, source, [sound.split for sound in sounds], options, keys)
     kind, shape = _kind_and_shape(features, longest)
     return replace(
@@ -126,17 +127,10 @@ def need_libraries(dataset: str) -> None:
             raise ConfigError(f"dataset={dataset}: needs {name} ({error}): {how_to_install('audio')}") from error
 
 
-class _Headed(NamedTuple):
-    """The content of an item after its header has been read."""
-
-    file: Item  # the item before its header was read
-    header: Header
-
-
 class _Sound(NamedTuple):
     """The content of an item after its sound has been read."""
 
-    file: Item  # the item before its header was read
+    file: Item  # the item before its sound was read
     length: int  # number of samples
     digest: bytes  # SHA-256 of the samples
     wave: Tensor | None  # (samples,); None if waves are not kept in memory
@@ -153,26 +147,26 @@ class _Waves:
     fine: bool
 
     @classmethod
-    def of(cls, items: Sequence[Item], opener: Opener, rate: int, most: int | None, fine: bool) -> _Waves:
-        """Make a reader of items whose content is a ``_Headed`` or a ``_Sound``."""
-        opened = opener([item.content.file for item in items])
-        return cls(opened, [item.place for item in items], rate, most, fine)
+    def of(cls, files: Sequence[Item], opener: Opener, rate: int, most: int | None, fine: bool) -> _Waves:
+        return cls(opener(files), [file.place for file in files], rate, most, fine)
 
     def __call__(self, position: int) -> Tensor:
         return read_wave(self.open(position), self.rate, self.most, fine=self.fine, place=self.places[position])
 
 
-def _read_headers(files: Sequence[Item], opener: Opener, problems: Problems) -> list[Item]:
+def _read_headers(files: Sequence[Item], opener: Opener, problems: Problems) -> tuple[list[Item], list[Header]]:
+    """Return the files whose headers can be read, and their headers."""
     opened, places = opener(files), [file.place for file in files]
     headers = read_all(lambda at: read_header(opened(at), places[at]), places, problems)
-    pairs = zip(files, headers, strict=True)
-    return [file._replace(content=_Headed(file, header)) for file, header in pairs if header is not None]
+    good = [file for file, header in zip(files, headers, strict=True) if header is not None]
+    return good, [header for header in headers if header is not None]
 
 
-def _usual_rate(headed: Sequence[Item]) -> int:
+def _usual_rate(files: Sequence[Item], headers: Sequence[Header]) -> int:
     """Return the most frequent sample rate of train; of equally frequent ones, the highest."""
-    train = [item for item in headed if item.split in ("", "train")] or headed
-    counts: Counter[int] = Counter(item.content.header.rate for item in train)
+    pairs = zip(files, headers, strict=True)
+    train = [header for file, header in pairs if file.split in ("", "train")] or headers
+    counts = Counter(header.rate for header in train)
     return max(counts, key=lambda rate: (counts[rate], rate))
 
 
@@ -200,22 +194,21 @@ def _samples(key: str, milliseconds: float, rate: int) -> int:
     return samples
 
 
-def _num_bytes(headed: Sequence[Item], rate: int, most: int | None, *, fine: bool) -> int:
+def _num_bytes(headers: Sequence[Header], rate: int, most: int | None, *, fine: bool) -> int:
     """Return the approximate size of all waves in memory, in bytes."""
-    headers: list[Header] = [item.content.header for item in headed]
     lengths = [-(-header.frames * rate // header.rate) for header in headers]
     return sum(length if most is None else min(length, most) for length in lengths) * (4 if fine else 2)
 
 
-def _read(headed: Sequence[Item], waves: _Waves, problems: Problems, *, keep: bool) -> list[Item]:
-    """Read all sounds; return the items that can be read, each with a ``_Sound`` as content."""
+def _read(files: Sequence[Item], waves: _Waves, problems: Problems, *, keep: bool) -> list[Item]:
+    """Read all sounds; return the files that can be read, each with a ``_Sound`` as content."""
 
     def sound(position: int) -> _Sound:
-        wave, file = waves(position), headed[position].content.file
-        return _Sound(file, len(wave), hashlib.sha256(wave.numpy().data).digest(), wave if keep else None)
+        wave = waves(position)
+        return _Sound(files[position], len(wave), hashlib.sha256(wave.numpy().data).digest(), wave if keep else None)
 
     sounds = read_all(sound, waves.places, problems)
-    return [item._replace(content=found) for item, found in zip(headed, sounds, strict=True) if found is not None]
+    return [file._replace(content=found) for file, found in zip(files, sounds, strict=True) if found is not None]
 
 
 def _warn_of_cut(sounds: Sequence[Item], longest: int, rate: int, problems: Problems) -> None:
