@@ -49,10 +49,8 @@ def test_the_quantiles_have_mean_and_variance_of_the_distribution(alpha: float) 
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
 @sizes
 def test_mixup_blends_as_by_hand(height: int, width: int, alpha: float) -> None:
-    images, others, draws = (
-        *(make_images(50, height, width, seed) for seed in (0, 1)),
-        SampleRandom(torch.arange(50), 3),
-    )
+    images, others = (make_images(50, height, width, seed) for seed in (0, 1))
+    draws = SampleRandom(torch.arange(50), 3)
     result, shares = mixed(images, others, draws, mixup=alpha, cutmix=0)
     table = beta_quantiles(alpha).tolist()
     for number, draw in enumerate(draws.uniform("mix", 4).tolist()):
@@ -64,10 +62,8 @@ def test_mixup_blends_as_by_hand(height: int, width: int, alpha: float) -> None:
 
 @sizes
 def test_cutmix_pastes_a_box_as_by_hand_and_counts_the_pixels_that_stay(height: int, width: int) -> None:
-    images, others, draws = (
-        *(make_images(50, height, width, seed) for seed in (0, 1)),
-        SampleRandom(torch.arange(50), 3),
-    )
+    images, others = (make_images(50, height, width, seed) for seed in (0, 1))
+    draws = SampleRandom(torch.arange(50), 3)
     result, shares = mixed(images, others, draws, mixup=0, cutmix=1.0)
     table = beta_quantiles(1.0)
     for number, draw in enumerate(draws.uniform("mix", 4).tolist()):
@@ -84,12 +80,8 @@ def test_cutmix_pastes_a_box_as_by_hand_and_counts_the_pixels_that_stay(height: 
 
 
 def test_with_both_every_second_sample_takes_one_and_none_takes_two() -> None:
-    images, others, draws = (
-        torch.zeros(2000, 1, 16, 16),
-        torch.ones(2000, 1, 16, 16),
-        SampleRandom(torch.arange(2000), 3),
-    )
-    result, shares = mixed(images, others, draws, mixup=1.0, cutmix=1.0)
+    images, draws = torch.zeros(2000, 1, 16, 16), SampleRandom(torch.arange(2000), 3)
+    result, shares = mixed(images, images + 1, draws, mixup=1.0, cutmix=1.0)
     levels = result.flatten(1)
     torch.testing.assert_close(1 - levels.mean(1), shares, rtol=0, atol=1e-6)
     pasted = ((levels == 0) | (levels == 1)).all(1)
@@ -99,12 +91,8 @@ def test_with_both_every_second_sample_takes_one_and_none_takes_two() -> None:
 
 
 def test_shares_of_cutmix_reach_every_part_and_have_the_mean_of_clipped_boxes() -> None:
-    images, others, draws = (
-        torch.zeros(4000, 1, 32, 32),
-        torch.ones(4000, 1, 32, 32),
-        SampleRandom(torch.arange(4000), 1),
-    )
-    result, shares = mixed(images, others, draws, mixup=0, cutmix=1.0)
+    images, draws = torch.zeros(4000, 1, 32, 32), SampleRandom(torch.arange(4000), 1)
+    result, shares = mixed(images, images + 1, draws, mixup=0, cutmix=1.0)
     # a side s of a picture of side 1, about a uniform place: s - s²/4 of it is inside; s² is uniform, so the area is
     # E[(s - s²/4)²] = E[s²] - E[s³]/2 + E[s⁴]/16 = 1/2 - 1/5 + 1/48
     assert 1 - float(shares.mean()) == pytest.approx(0.5 - 0.2 + 1 / 48, abs=0.02)

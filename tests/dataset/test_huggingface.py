@@ -15,9 +15,8 @@ import torch
 from PIL import Image
 
 from tests.conftest import Train
-from tests.helpers import assert_same_batches, defaults, load_data, refused
+from tests.helpers import assert_same_batches, defaults, everything, load_data, refused
 from trainer.config import ConfigError
-from trainer.data import Data
 
 datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
@@ -32,11 +31,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 build = functools.partial(load_data, "huggingface")
 refusal = functools.partial(refused, build)
-
-
-def everything(data: Data) -> torch.Tensor:
-    """The raw inputs of all samples in the order of the set."""
-    return data.train.source.fetch(torch.arange(len(data.train.source.targets)))[0]
 
 
 def write_pictures(file: Path, count: int, **columns: Any) -> np.ndarray[Any, Any]:
@@ -94,7 +88,7 @@ def test_pictures_in_a_file_are_found_by_themselves(tmp_path: Path) -> None:
     pixels = write_pictures(tmp_path / "a.parquet", 20, number=list(range(20)))
     data = build(tmp_path / "a.parquet")
     assert (data.spec.kind, data.spec.shape, data.spec.classes) == ("image", (3, 6, 8), ("cat", "dog"))
-    assert torch.equal(everything(data), torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    assert torch.equal(everything(data)[0], torch.from_numpy(pixels).permute(0, 3, 1, 2))
     assert data.train.source.targets.tolist() == [0, 1] * 10
     assert {name: len(part) for name, part in data.splits().items()} == {"train": 16, "val": 2, "test": 2}
 
@@ -121,7 +115,7 @@ def test_a_folder_of_pictures_and_a_saved_set_are_read(tmp_path: Path) -> None:
     assert {name: len(part) for name, part in data.splits().items()} == {"train": 12, "val": 6, "test": 4}
     assert (data.spec.shape, data.spec.classes) == ((1, 4, 5), ("a", "b"))
     datasets.load_dataset(str(tmp_path / "folder")).save_to_disk(str(tmp_path / "saved"))
-    assert torch.equal(everything(build(tmp_path / "saved")), everything(data))
+    assert torch.equal(everything(build(tmp_path / "saved"))[0], everything(data)[0])
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -136,7 +130,7 @@ def test_a_bad_picture_is_named_by_its_row(tmp_path: Path, in_memory: bool) -> N
     line = refusal(tmp_path / "a.parquet", in_memory=in_memory)
     assert f"1 bad sample: {tmp_path / 'a.parquet'}: row 7: image: is empty" in line
     data = build(tmp_path / "a.parquet", in_memory=in_memory, on_error="skip", test_fraction=0.2, val_fraction=0.0)
-    assert everything(data).shape == (8, 1, 4, 4)
+    assert everything(data)[0].shape == (8, 1, 4, 4)
     assert data.warnings[1:] == (
         f"1 bad sample left out: {tmp_path / 'a.parquet'}: row 3: cannot be read: no picture of a known form",
     )
@@ -225,7 +219,7 @@ def test_texts_become_tokens(tmp_path: Path) -> None:
     data = build(write_csv(tmp_path / "a.csv", rows), min_count=1)
     assert (data.spec.kind, data.spec.classes, data.spec.shape) == ("tokens", ("0", "1"), (2,))
     assert set(data.preprocess["vocabulary"][2:]) == {"good", "bad", "film", "word0", "word1", "word2"}
-    first = everything(data)[0].tolist()
+    first = everything(data)[0][0].tolist()
     assert [data.preprocess["vocabulary"][token] for token in first] == ["bad", "film"]
 
 
@@ -245,7 +239,7 @@ def test_columns_of_numbers_are_a_table(tmp_path: Path) -> None:
         *("table", "classification", (2,)),
         ("x", "y"),
     )
-    assert everything(data).tolist() == [[n, n / 2] for n in range(20)]
+    assert everything(data)[0].tolist() == [[n, n / 2] for n in range(20)]
     values = build(tmp_path / "a.csv", input="a", target="b")
     assert (values.spec.task, values.spec.shape, values.spec.classes) == ("regression", (1,), ("b",))
     assert values.train.source.targets.tolist() == [[n / 2] for n in range(20)]
@@ -288,7 +282,7 @@ def test_a_fixed_array_is_a_sequence(tmp_path: Path) -> None:
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "saved"))
     data = build(tmp_path / "saved")
     assert (data.spec.kind, data.spec.shape) == ("sequence", (3, 2))
-    assert torch.equal(everything(data), torch.from_numpy(values))
+    assert torch.equal(everything(data)[0], torch.from_numpy(values))
 
 
 def test_bad_numbers_are_named_by_their_rows(tmp_path: Path) -> None:
@@ -301,7 +295,7 @@ def test_bad_numbers_are_named_by_their_rows(tmp_path: Path) -> None:
     named = f"2 bad samples: {file}: row 5: b: is empty; {file}: row 4: b: is not of finite numbers"
     assert named in refusal(file, input="b")
     data = build(file, input="b", on_error="skip")
-    assert everything(data).tolist() == [[n, 1.0] for n in (0, 1, 2, 3, 6, 7, 8, 9)]
+    assert everything(data)[0].tolist() == [[n, 1.0] for n in (0, 1, 2, 3, 6, 7, 8, 9)]
 
 
 @pytest.mark.parametrize(
