@@ -211,8 +211,7 @@ def _num_bytes(part: Any, column: str) -> list[int]:
 
 
 def _file_size(path: str | None) -> int:
-    file = None if path is None else Path(path)
-    return file.stat().st_size if file is not None and file.is_file() else 0
+    return Path(path).stat().st_size if path is not None and Path(path).is_file() else 0
 
 
 # ---- texts

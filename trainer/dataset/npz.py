@@ -68,43 +68,37 @@ class _JoinedArrays:
     """
 
     def __init__(self, parts: list[SplitArrays], problems: Problems) -> None:
-        self._parts = parts
         for part in parts:
-            self._check(part)
+            _check(part, parts[0])
         self.inputs = _join([part.arrays["inputs"] for part in parts])
         self.targets = _join([part.arrays["targets"] for part in parts])
         self.lengths = _join([part.arrays["lengths"] for part in parts]) if "lengths" in parts[0].arrays else None
-        splits = np.concatenate([np.full(len(part.arrays["inputs"]), part.split) for part in parts])
-        self.samples = Candidates(splits, partial(self.place, "inputs"), problems)
+        sizes = [len(part.arrays["inputs"]) for part in parts]
+        self._parts = {part.split: part for part in parts}
+        self._rows = np.concatenate([np.arange(size) for size in sizes])
+        self.samples = Candidates(np.repeat([*self._parts], sizes), partial(self.place, "inputs"), problems)
 
     def place(self, key: str, sample: int) -> str:
         """Return the place of the input, target or length of a sample, such as ``file: x[17]``."""
-        for part in self._parts:
-            count = len(part.arrays["inputs"])
-            if sample < count:
-                return f"{part.file}: {part.names[key]}[{sample}]"
-            sample -= count
-        raise IndexError(sample)
+        part = self._parts[self.samples.splits[sample]]
+        return f"{part.file}: {part.names[key]}[{self._rows[sample]}]"
 
-    def _check(self, part: SplitArrays) -> None:
-        first = self._parts[0]
-        for key, array in part.arrays.items():
-            name = part.named(key)
-            if array.ndim == 0:
-                raise ConfigError(f"dataset.{key}: {name} is a single number")
-            count = len(part.arrays["inputs"])
-            if len(array) != count:
-                raise ConfigError(
-                    f"dataset.{key}: {name} has {len(array)} samples, but {part.named('inputs')} has {count}"
-                )
-            wanted = first.arrays[key]
-            if array.shape[1:] != wanted.shape[1:]:
-                raise ConfigError(
-                    f"dataset.{key}: {name} has samples of {array.shape[1:]}, "
-                    f"but {first.named(key)} of {wanted.shape[1:]}"
-                )
-            if (array.dtype.kind in "US") != (wanted.dtype.kind in "US"):
-                raise ConfigError(f"dataset.{key}: {name} holds {array.dtype}, but {first.named(key)} {wanted.dtype}")
+
+def _check(part: SplitArrays, first: SplitArrays) -> None:
+    """Raise ConfigError if the arrays of a part do not fit each other or those of the first part."""
+    for key, array in part.arrays.items():
+        name, wanted = part.named(key), first.arrays[key]
+        if array.ndim == 0:
+            raise ConfigError(f"dataset.{key}: {name} is a single number")
+        count = len(part.arrays["inputs"])
+        if len(array) != count:
+            raise ConfigError(f"dataset.{key}: {name} has {len(array)} samples, but {part.named('inputs')} has {count}")
+        if array.shape[1:] != wanted.shape[1:]:
+            raise ConfigError(
+                f"dataset.{key}: {name} has samples of {array.shape[1:]}, but {first.named(key)} of {wanted.shape[1:]}"
+            )
+        if (array.dtype.kind in "US") != (wanted.dtype.kind in "US"):
+            raise ConfigError(f"dataset.{key}: {name} holds {array.dtype}, but {first.named(key)} {wanted.dtype}")
 
 
 def _join(arrays: list[Array]) -> Array:
