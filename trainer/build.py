@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from trainer.compose.plugins import load_metrics
-from trainer.config import ConfigError, Settings
+from trainer.config import Component, ConfigError, Settings
 from trainer.config.errors import collected
 from trainer.data import Data, ReadOptions
 from trainer.data.loader import Share, make_loaders
@@ -47,9 +47,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     with collected(problems):
         placement, precision, share = _place(settings, alone)
     with collected(problems):
-        data = DATASETS.build(settings.dataset, settings.seed, options=ReadOptions())
-        if not isinstance(data, Data):
-            raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
+        data = build_data(settings.dataset, settings.seed, ReadOptions())
         data.check()
         with collected(problems):
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
@@ -129,6 +127,21 @@ def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
     problems = [f"{key}: needs a val split, but dataset.val_fraction is 0" for key, used in useless.items() if used]
     if problems:
         raise ConfigError(*problems)
+
+
+def build_data(config: Component, seed: int, options: ReadOptions) -> Data:
+    """Build a data set; raise ConfigError also if the component returns something else."""
+    data = DATASETS.build(config, seed, options=options)
+    if not isinstance(data, Data):
+        raise ConfigError(f"dataset={config['name']}: has to return a Data, got {type(data).__name__}")
+    return data
+
+
+def build_device(config: Component) -> torch.device:
+    """Build a device; return the first one if the model is to be placed on several."""
+    found = DEVICES.build(config)
+    device: torch.device = found.device if isinstance(found, Placement) else found
+    return device
 
 
 def seed_all(seed: int) -> None:

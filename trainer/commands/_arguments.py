@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +32,23 @@ def need_both(command: str, run: str | None, names: Sequence[str]) -> None:
         raise ConfigError(f"{command}: {run}: is not a run directory; did you mean trainer {command} last {run}?")
     if not names:
         raise ConfigError(f"{command}: needs a FILE behind the RUN: a file, a folder, or - for standard input")
+
+
+def tolerance_of(typed: str, example: str = "") -> float:
+    """Return the value of the option ``--tolerance``; raise ConfigError if it is not a number of at least 0."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(typed) < math.inf:
+            return float(typed)
+    raise ConfigError(f"--tolerance: must be a number of at least 0{example}, got {typed or 'nothing'}")
+
+
+def whole_number(option: str, typed: str | None, most: int, limits: str = "of at least 1") -> int | None:
+    """Return the value of an option, or None if it is not given; raise ConfigError if it is not from 1 to ``most``."""
+    if typed is None:
+        return None
+    if not re.fullmatch("[0-9]{1,10}", typed) or not 1 <= int(typed) <= most:
+        raise ConfigError(f"{option}: must be a whole number {limits}, got {typed or 'nothing'}")
+    return int(typed)
 
 
 def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:

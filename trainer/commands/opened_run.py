@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.build import evaluation_batch_size, seed_all
+from trainer.build import build_data, build_device, evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
@@ -24,10 +24,7 @@ from trainer.data.data import Features, spec_of
 from trainer.data.loader import Loader, Share, make_loaders
 from trainer.data.preprocess import to_model_inputs
 from trainer.data.sources import Inputs
-from trainer.dataset import DATASETS
-from trainer.device import DEVICES
 from trainer.device._kernels import allow_tf32, choose_kernels, choose_precision
-from trainer.device._placement import Placement
 from trainer.engine import DTYPES
 from trainer.loss import LOSSES, Loss
 from trainer.metrics import Sums
@@ -102,14 +99,12 @@ class OpenedRun:
         seed_all(self.settings.seed)
         name = self.settings.dataset["name"]
         try:
-            found = DATASETS.build(self.settings.dataset, self.settings.seed, options=ReadOptions(self.preprocessing))
+            found = build_data(self.settings.dataset, self.settings.seed, ReadOptions(self.preprocessing))
         except ConfigError as error:
             where = "; if they have moved, dataset.path=… says where they are"
             raise ConfigError(*(f"{line}{where * (': no such file' in line)}" for line in error.problems)) from error
         except KeyError as error:
             raise ConfigError(f"{self.checkpoint}: an earlier version wrote it without {error}") from error
-        if not isinstance(found, Data):
-            raise ConfigError(f"dataset={name}: has to return a Data, got {type(found).__name__}")
         if found.spec.kind != self.spec.kind or found.spec.task != self.spec.task:
             raise ConfigError(f"dataset={name}: is {found.spec}; the run {self.run.path} reads {self.spec}")
         if found.spec.classes != self.spec.classes:
@@ -218,8 +213,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     """Open a run as ``load`` does, but given a ``Run`` instead of its name."""
     file, state = _state(run, checkpoint)
     settings = settings_for_use(run.path, words)
-    device = DEVICES.build(settings.device)
-    device = device.device if isinstance(device, Placement) else device
+    device = build_device(settings.device)
     if device.type != "cpu":  # evaluation on a CPU is deterministic anyway, and the call takes a second
         choose_kernels(settings.deterministic)
     precision = choose_precision(settings.precision, device)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from trainer.commands._arguments import describe
+from trainer.commands._arguments import describe, whole_number
 from trainer.commands.text_table import aligned, figure, print_json, print_lines
 from trainer.config import ConfigError
 from trainer.config.errors import printable
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: the arguments are wrong, or no run has one of the keys.
     """
     folder, conditions = _parse(arguments.words)
-    limit = _limit(arguments.limit)
+    limit = whole_number("--limit", arguments.limit, 10**9)
     columns = _columns(arguments.columns)
     every = find_runs(folder)
     found = _matching(every, conditions, folder) if every else []
@@ -247,14 +247,6 @@ def _no_folder(word: str) -> str:
         beside = [each.name for each in path.parent.iterdir() if each.is_dir()]
     near = did_you_mean(path.name, beside, "" if path.parent == Path() else f"{path.parent}/")
     return f"{word}: no such folder{near or '; a condition is KEY=VALUE, such as model=gru'}"
-
-
-def _limit(typed: str | None) -> int | None:
-    if typed is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,9}", typed) or int(typed) == 0:
-        raise ConfigError(f"--limit: must be a whole number of at least 1, got {typed or 'nothing'}")
-    return int(typed)
 
 
 def _columns(typed: str | None) -> list[str]:

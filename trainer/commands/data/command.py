@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.commands._arguments import describe
 from trainer.commands.pages.render import mark
 from trainer.commands.text_table import aligned
 from trainer.compose.check_command import compose
@@ -29,9 +30,7 @@ A warning needs an action; a note is only information."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Examine a data set before training: numbers, bad files, leaks, and a page of samples."
-    parser.epilog = EPILOG
+    describe(parser, "Examine a data set before training: numbers, bad files, leaks, and a page of samples.", EPILOG)
     parser.add_argument(
         "overrides", nargs="*", metavar="WORD", help="as for train: dataset=mnist dataset.root=… seed=1"
     )
@@ -51,20 +50,16 @@ def run(arguments: argparse.Namespace) -> int:
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
     if page is not None:
         atomic_files.check_ours("--page", page, mark("data"), within=500, what="no page")
-    from trainer.build import seed_all
+    from trainer.build import build_data, seed_all
     from trainer.commands.data.page import make_page
-    from trainer.data import Data, ReadOptions
+    from trainer.data import ReadOptions
     from trainer.data.checks import survey
-    from trainer.dataset import DATASETS
 
     seed_all(settings.seed)
     # Skip bad files, because all of them are to be reported, not only the first one.
     skipping = {"on_error": "skip"} if "on_error" in settings.dataset else {}
     try:
-        config = {**settings.dataset, **skipping}
-        data = DATASETS.build(config, settings.seed, options=ReadOptions(report_all=True))
-        if not isinstance(data, Data):
-            raise ConfigError(f"dataset={settings.dataset['name']}: has to return a Data, got {type(data).__name__}")
+        data = build_data({**settings.dataset, **skipping}, settings.seed, ReadOptions(report_all=True))
         data.check()
         found = survey(data, settings)
         if page is not None:

@@ -105,15 +105,12 @@ def _compare_with_summary(models: Sequence[OpenedRun], measured: Measured) -> li
 
 def _classes(measured: Measured) -> list[str]:
     """Return a table with the metrics of each class; of more than ``MAX_ROWS`` classes, those with the lowest F1."""
-    found, names = measured.of_classes(), measured.spec.classes
-    order = list(range(len(names)))
-    if len(order) > MAX_ROWS:
-        order = sorted(order, key=lambda at: (bool(found.f1[at].isnan()), float(found.f1[at])))[:MAX_ROWS]
-    rows = [
-        [names[at], *(_number(float(each[at])) for each in found[:4]), f"{int(found.samples[at]):,}"] for at in order
-    ]
+    rows, f1, more = measured.class_rows(), measured.by_class.f1.tolist(), list[str]()
+    if len(rows) > MAX_ROWS:
+        worst = sorted(range(len(rows)), key=lambda at: (math.isnan(f1[at]), f1[at]))[:MAX_ROWS]
+        more = [f"… and {len(rows) - MAX_ROWS} more with a better f1"]
+        rows = [rows[at] for at in worst]
     noun = "class" if measured.spec.task == "classification" else "label"
-    more = [f"… and {len(names) - MAX_ROWS} more with a better f1"] if len(names) > MAX_ROWS else []
     return [*aligned([noun, "precision", "recall", "f1", "auroc", "samples"], rows, [0]), *more]
 
 
@@ -125,12 +122,6 @@ def _confusion(measured: Measured) -> list[str]:
     if len(names) <= MAX_ROWS and (len(names) + 1) * (max(width, 4) + 2) <= 120:
         rows: list[list[Any]] = [[name, *map(str, row)] for name, row in zip(names, sums.tolist(), strict=True)]
         lines = aligned(["is, taken for", *names], rows, [0])
-    wrong = sums.clone().fill_diagonal_(0).flatten()
-    most = [at for at in wrong.argsort(descending=True, stable=True)[:MAX_PAIRS].tolist() if wrong[at] > 0]
-    pairs = [f"{names[at // len(names)]} for {names[at % len(names)]} ({int(wrong[at])}×)" for at in most]
-    total = f"mistaken {int(wrong.sum()):,} of {int(sums.sum()):,}"
+    pairs = [f"{name} for {other} ({count}×)" for name, other, count in measured.confused(MAX_PAIRS)]
+    total = f"mistaken {int(sums.sum() - sums.trace()):,} of {int(sums.sum()):,}"
     return [*lines, total + (f": {', '.join(pairs)}" if pairs else "")]
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +31,6 @@ class Measured:
         spec: the spec of the data set.
         data: the data set of the first run.
         positions: (samples,) int64, the positions of the samples in the source of the split.
-        answers: the outputs of a single run; None for an ensemble.
         scores: (samples, classes or labels) probabilities, or (samples, values) for regression.
         targets: (samples,) class indices, (samples, labels) of 0 and 1, or (samples, values).
         sums: the total of ``trainer.metrics.Sums``, for example the (classes, classes) confusion matrix.
@@ -41,7 +42,6 @@ class Measured:
     spec: Spec
     data: Data
     positions: Tensor
-    answers: Answers | None
     scores: Tensor
     targets: Tensor
     sums: Tensor
@@ -57,7 +57,7 @@ class Measured:
             "metrics": {f"{self.split}/{name}": value for name, value in self.values.items()},
         }
         if self.spec.task != "regression":
-            rows = zip(*(each.tolist() for each in self.of_classes()), strict=True)
+            rows = zip(*(each.tolist() for each in self.by_class), strict=True)
             found["classes"] = [
                 {"name": name, **dict(zip(PerClass._fields, row, strict=True))}
                 for name, row in zip(self.spec.classes, rows, strict=True)
@@ -75,9 +75,24 @@ class Measured:
         """Return the raw samples with the given indices in ``positions``."""
         return _part(self.data, self.split).source.fetch(self.positions[order])
 
-    def of_classes(self) -> PerClass:
-        """Return precision, recall, F1, AUROC and the number of samples of each class or label."""
+    @functools.cached_property
+    def by_class(self) -> PerClass:
+        """Precision, recall, F1, AUROC and the number of samples of each class or label."""
         return per_class(self.sums, self.scores, self.targets)
+
+    def class_rows(self) -> list[list[str]]:
+        """Return a row of a table for each class or label: its name and the values of ``by_class``; NaN is empty."""
+        *metrics, samples = (each.tolist() for each in self.by_class)
+        return [
+            [name, *("" if math.isnan(value) else f"{value:.4f}" for value in values), f"{count:,}"]
+            for name, count, *values in zip(self.spec.classes, samples, *metrics, strict=True)
+        ]
+
+    def confused(self, most: int) -> list[tuple[str, str, int]]:
+        """Return (true class, predicted class, number of samples) for the pairs that are confused most often."""
+        names, wrong = self.spec.classes, self.sums.clone().fill_diagonal_(0).flatten()
+        order = wrong.argsort(descending=True, stable=True)[:most].tolist()
+        return [(names[at // len(names)], names[at % len(names)], int(wrong[at])) for at in order if wrong[at] > 0]
 
 
 def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[str] | None) -> Measured:
@@ -128,7 +143,6 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         spec=data.spec,
         data=data,
         positions=parts[0].positions,
-        answers=parts[0] if one else None,
         scores=probabilities,
         targets=targets,
         sums=sums.total,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainer.commands._arguments import add_checkpoint, need_both, parted
+from trainer.commands._arguments import add_checkpoint, describe, need_both, parted, whole_number
 from trainer.commands.pages.render import mark, render
 from trainer.config import ConfigError
 from trainer.config.errors import printable
@@ -65,9 +65,7 @@ class ExplainedSample(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Explain a run's answers for files: a page, and for texts and tables also lines."
-    parser.epilog = EPILOG
+    describe(parser, "Explain a run's answers for files: a page, and for texts and tables also lines.", EPILOG)
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
     parser.add_argument("words", nargs="*", metavar="FILE|WORD", help="the files to explain, and overrides")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"the page ({PAGE}), of at most {MAX_SAMPLES} samples")
@@ -87,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     names, words = parted(arguments.words)
     need_both("explain", arguments.run, names)
-    steps = _parse_steps(arguments.steps)
+    steps = whole_number("--steps", arguments.steps, MAX_STEPS, f"from 1 to {MAX_STEPS:,}")
     page = None if arguments.json and arguments.output is None else Path(arguments.output or PAGE)
     if page is not None:
         atomic_files.check_ours("--output", page, mark("explain"), within=500, what="no page")
@@ -114,14 +112,6 @@ def run(arguments: argparse.Namespace) -> int:
     if bad:
         print(f"trainer: {bad:,} of {good + bad:,} could not be read", file=sys.stderr)
     return int(bad > 0)
-
-
-def _parse_steps(typed: str | None) -> int | None:
-    if typed is None:
-        return None
-    if not typed.isdecimal() or not 1 <= int(typed) <= MAX_STEPS:
-        raise ConfigError(f"--steps: must be a whole number from 1 to {MAX_STEPS:,}, got {typed}")
-    return int(typed)
 
 
 def _find_target(trained: OpenedRun, typed: str | None) -> int | None:

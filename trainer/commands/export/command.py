@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.commands._arguments import add_checkpoint, parted
+from trainer.commands._arguments import add_checkpoint, describe, parted, tolerance_of
 from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
@@ -42,11 +41,8 @@ exit code: 0 done, 1 the model cannot be exported or the scores differ, 2 the co
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = (
-        "Write the model of a run to a file for other programs, and check that the file computes the same scores."
-    )
-    parser.epilog = EPILOG
+    does = "Write the model of a run to a file for other programs, and check that the file computes the same scores."
+    describe(parser, does, EPILOG)
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
     parser.add_argument("words", nargs="*", metavar="WORD", help="an override, such as dataset.path=…")
     parser.add_argument("--format", metavar="F,F", help="onnx, torch, safetensors, or several with commas (onnx)")
@@ -75,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"export: needs one RUN{got}")
     output = None if arguments.output is None else Path(arguments.output)
     forms = _formats(arguments.format, output)
-    tolerance = _tolerance(arguments.tolerance)
+    tolerance = tolerance_of(arguments.tolerance)
     foreign = [word for word in words if word.split("=")[0] in ("device", "precision") and word not in ON_CPU]
     if foreign:
         raise ConfigError(f"{foreign[0]}: a file is made on the CPU, in fp32")
@@ -126,16 +122,6 @@ def _formats(typed: str | None, output: Path | None) -> list[str]:
     if by_name not in (None, forms[0]):
         raise ConfigError(f"--output: {output}: ends as {by_name} does, but --format is {forms[0]}")
     return forms
-
-
-def _tolerance(typed: str) -> float:
-    try:
-        value = float(typed)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise ConfigError(f"--tolerance: must be a number of at least 0, got {typed}")
-    return value
 
 
 @contextlib.contextmanager

@@ -8,11 +8,11 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from trainer.commands._arguments import add_checkpoint, describe, need_both, parted
+from trainer.commands._arguments import add_checkpoint, describe, need_both, parted, whole_number
 from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.runs import atomic_files
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     need_both("predict", arguments.run, names)
     output = None if arguments.output is None else Path(arguments.output)
     kind = _format(arguments.format, output)
-    size = _batch_size(arguments.batch_size)
+    size = whole_number("--batch-size", arguments.batch_size, 2**31 - 1)
     if output is not None:
         _check_output(output, kind, names)
     found = run_named(arguments.run)
@@ -78,7 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
     size = size or trained.batch_size
     started = time.perf_counter()
-    with _opened(output) as file:
+    opened: contextlib.AbstractContextManager[IO[str]] = contextlib.nullcontext(sys.stdout)
+    if output is not None:  # the name of an input file, which is part of the output, need not be valid UTF-8
+        opened = output.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    with opened as file:
         write = _writer(kind, file, trained.spec)
         good, bad = _predict(trained, names, size, write, shows_bar=output is not None)
     seconds = time.perf_counter() - started
@@ -97,14 +100,6 @@ def _format(typed: str | None, output: Path | None) -> str:
     if output is not None and by_name is None and typed is None:
         raise ConfigError(f"--output: {output}: must end in {', '.join(FORMATS)}, or say --format")
     return typed or by_name or "csv"
-
-
-def _batch_size(typed: str | None) -> int | None:
-    if typed is None:
-        return None
-    if not typed.isdecimal() or not 0 < int(typed) < 2**31:
-        raise ConfigError(f"--batch-size: must be a whole number of at least 1, got {typed}")
-    return int(typed)
 
 
 def _check_output(output: Path, kind: str, names: Sequence[str]) -> None:
@@ -133,16 +128,6 @@ def _is_ours(first: str, kind: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and set(row) in ANSWER_KEYS
-
-
-@contextlib.contextmanager
-def _opened(output: Path | None) -> Iterator[IO[str]]:
-    if output is None:
-        yield sys.stdout
-        return
-    # the name of an input file, which is part of the output, need not be valid UTF-8
-    with output.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield file
 
 
 WriteAnswer = Callable[["InputSample", "Sequence[float] | None"], None]

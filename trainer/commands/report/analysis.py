@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from trainer.commands.evaluate.measure import Measured, measure
+from trainer.commands.explain.attribution import attribute
+from trainer.commands.explain.heatmaps import draw_attributions
 from trainer.commands.opened_run import OpenedRun, notes, open_run
 from trainer.commands.pages.drawings import draw_lines, draw_sound
 from trainer.commands.pages.samples import WIDTH, draw_samples, find_value_range
@@ -88,7 +90,8 @@ def analyse(
     explanations = list["Markup"]()
     if explains and len(order):
         try:
-            explanations = _explain(trained, measured.raw(order))
+            inputs = measured.raw(order)
+            explanations = draw_attributions(trained, inputs, attribute(trained, inputs))
         except (ConfigError, RunError) as error:
             lines += (f"the page is without explanations: {each}" for each in _problems(error))
     return Analysis(trained, measured, _show(trained, measured, order, explanations), num_wrong, lines)
@@ -121,18 +124,6 @@ def _find_worst(measured: Measured, count: int) -> tuple[Tensor, int | None]:
     order = torch.where(wrong, probability, torch.inf).argsort(stable=True)
     num_wrong = int(wrong.sum())
     return order[: min(count, num_wrong)], num_wrong
-
-
-def _explain(trained: OpenedRun, inputs: Inputs) -> list[Markup]:
-    """Return a figure with the attributions of each sample, as HTML.
-
-    Raises:
-        ConfigError: Captum is missing, or the model cannot be explained.
-    """
-    from trainer.commands.explain.attribution import attribute
-    from trainer.commands.explain.heatmaps import draw_attributions
-
-    return draw_attributions(trained, inputs, attribute(trained, inputs))
 
 
 def _show(trained: OpenedRun, measured: Measured, order: Tensor, explanations: Sequence[Markup | str]) -> list[Mistake]:

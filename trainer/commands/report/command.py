@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from trainer.commands._arguments import add_checkpoint, parted
+from trainer.commands._arguments import add_checkpoint, describe, parted
 from trainer.commands.pages.render import mark
 from trainer.config import ConfigError
 from trainer.config.errors import printable
@@ -24,11 +24,8 @@ exit code: 0 the page is written, 1 it failed, 2 the command is wrong."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = (
-        "Write one page about a run: result, curves, mistakes and their explanations, config, how to repeat it."
-    )
-    parser.epilog = EPILOG
+    does = "Write one page about a run: result, curves, mistakes and their explanations, config, how to repeat it."
+    describe(parser, does, EPILOG)
     parser.add_argument("words", nargs="*", metavar="RUN|WORD", help="the run, and overrides")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"the file of the page (RUN/{PAGE})")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="the split to measure (test)")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from torch import Tensor
 
 from trainer.commands.evaluate import scores
 from trainer.commands.evaluate.measure import Measured
@@ -83,29 +82,16 @@ def _draw_curves(run: Run) -> Iterator[Markup]:
 
 def _collect_scores(measured: Measured) -> dict[str, Any]:
     """Return the template's values for the metrics of each class or label, the confusion matrix and the calibration."""
-    found, sums, names = measured.of_classes(), measured.sums, measured.spec.classes
-    rows = []
-    for at, name in enumerate(names):
-        numbers = [float(each[at]) for each in found[:4]]
-        shown = ["" if number != number else f"{number:.4f}" for number in numbers]  # show NaN as an empty cell
-        rows.append([name, *shown, f"{int(found.samples[at]):,}"])
+    names = measured.spec.classes
     is_classification, is_long = measured.spec.task == "classification", len(names) > MAX_CLASSES
     return {
         "noun": "class" if is_classification else "label",
-        "rows": rows,
+        "rows": measured.class_rows(),
         "is_long": is_long,
-        "confusion": [*zip(names, sums.tolist(), strict=True)] if is_classification and not is_long else [],
-        "confused": [*_find_confused(sums, names)] if is_classification and is_long else [],
+        "confusion": [*zip(names, measured.sums.tolist(), strict=True)] if is_classification and not is_long else [],
+        "confused": measured.confused(MAX_PAIRS) if is_classification and is_long else [],
         "calibration": _measure_calibration(measured),
     }
-
-
-def _find_confused(sums: Tensor, names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    """Yield (true class, predicted class, number of samples) for the pairs that are confused most often."""
-    wrong = sums.clone().fill_diagonal_(0).flatten()
-    for at in wrong.argsort(descending=True, stable=True)[:MAX_PAIRS].tolist():
-        if wrong[at] > 0:
-            yield names[at // len(names)], names[at % len(names)], int(wrong[at])
 
 
 def _measure_calibration(measured: Measured) -> dict[str, Any] | None:

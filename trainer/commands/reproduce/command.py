@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.commands._arguments import describe
+from trainer.commands._arguments import describe, tolerance_of
 from trainer.commands.reproduce.comparison import (
     ComparedNumber,
     ComparedWeights,
@@ -29,12 +29,13 @@ from trainer.commands.reproduce.comparison import (
 from trainer.commands.text_table import aligned, print_json, print_lines
 from trainer.config import ConfigError, Job, RunError, Settings
 from trainer.config.settings import key_of
-from trainer.processes import launch
+from trainer.processes.launch import needs_launch
 from trainer.processes.signals import Interrupts
 from trainer.processes.world import current_world
 from trainer.runs import resume
 from trainer.runs.directory import CONFIG
 from trainer.runs.read import FINISHED, RUNNING, Run, as_number, read_run, run_named
+from trainer.worker import train_job
 
 KEYS = ("plugins", "device", "dataset.path", "dataset.root")  # overridable: they do not change the training
 
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         RunError: the new run failed.
         Stopped: a signal ended the new run.
     """
-    tolerance = _tolerance(arguments.tolerance)
+    tolerance = tolerance_of(arguments.tolerance, " such as 1e-6")
     if current_world() is not None:
         raise ConfigError("reproduce: starts the processes of a run itself; leave torchrun out")
     if arguments.run is None:
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             changed = config_differences(resume.load_config(found.path / CONFIG), job.settings.to_dict())
             print_lines(_opening(before, changed, _environment(job.settings)))
-            folder = _train(job)
+            folder = Path(train_job(job)["run_dir"])
         except RunError:
             raise
         except Exception:
@@ -101,13 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_lines(_verdict(comparison))
     return int(not comparison.same)
-
-
-def _tolerance(typed: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(typed) < math.inf:
-            return float(typed)
-    raise ConfigError(f"--tolerance: must be a number of at least 0 such as 1e-6, got {typed or 'nothing'}")
 
 
 def _check_finished(found: Run) -> None:
@@ -167,22 +161,11 @@ def _environment(settings: Settings) -> dict[str, Any]:
 
     from trainer.runs.environment import environment
 
-    if launch.needs_launch(settings):
+    if needs_launch(settings):
         return {**environment(device("cpu"), Path(settings.run_dir)), "device": None}
-        from trainer.device import DEVICES
-    from trainer.device._placement import Placement
+    from trainer.build import build_device
 
-    found = DEVICES.build(settings.device)
-    return environment(found.device if isinstance(found, Placement) else found, Path(settings.run_dir))
-
-
-def _train(job: Job) -> Path:
-    """Train the new run, and return its directory."""
-    if launch.needs_launch(job.settings):
-        return Path(launch.launch(job)["run_dir"])
-    from trainer.runner import run as train
-
-    return Path(train(job).summary["run_dir"])
+    return environment(build_device(settings.device), Path(settings.run_dir))
 
 
 @contextlib.contextmanager
