@@ -59,9 +59,8 @@ def _run(command: str, arguments: argparse.Namespace) -> int:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        if not isinstance(error, ConfigError | RunError):
-            hint = "" if getattr(error, "strerror", None) else " (HYDRA_FULL_ERROR=1 shows the traceback)"
-            error = RunError(f"{one_line(error)}{hint}")
+        if not isinstance(error, ConfigError | RunError) and not getattr(error, "strerror", None):
+            error = RunError(f"{one_line(error)} (HYDRA_FULL_ERROR=1 shows the traceback)")
         return report(error, "trainer")
     finally:
         leave_a_broken_pipe()

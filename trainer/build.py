@@ -8,6 +8,7 @@ import random
 
 import numpy as np
 import torch
+from torch import nn
 
 from trainer.compose.plugins import load_metrics
 from trainer.config import Component, ConfigError, Settings
@@ -53,9 +54,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
             metrics = choose_metrics(settings.metrics, data.spec)
             monitor = choose_monitor(settings.monitor, metrics, data.spec)
-        loss = LOSSES.build(settings.loss, data.spec)
-        spec = dataclasses.replace(data.spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
-        model = MODELS.build(settings.model, spec)
+        model, loss, spec = build_model(settings.model, settings.loss, data.spec)
     if problems:
         raise ConfigError(*problems)
     loaders = make_loaders(
@@ -135,6 +134,13 @@ def build_data(config: Component, seed: int, options: ReadOptions) -> Data:
     if not isinstance(data, Data):
         raise ConfigError(f"dataset={config['name']}: has to return a Data, got {type(data).__name__}")
     return data
+
+
+def build_model(model: Component, loss: Component, spec: Spec) -> tuple[nn.Module, Any, Spec]:
+    """Build a model and its loss; return them, and the spec of the model, whose outputs depend on the loss."""
+    built = LOSSES.build(loss, spec)
+    spec = dataclasses.replace(spec, num_outputs=built.num_outputs, sigmoid=built.sigmoid)
+    return MODELS.build(model, spec), built, spec
 
 
 def build_device(config: Component) -> torch.device:

@@ -18,7 +18,7 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.runs import atomic_files
 from trainer.runs.directory import ENVIRONMENT, read_json
-from trainer.runs.read import Run, as_number, differing, metric_names, runs_named, values_of, varied_keys
+from trainer.runs.read import Run, as_number, differing, flatten, metric_names, runs_named, values_of, varied_keys
 
 PICTURE = "compare.png"
 PROGRAM = "trainer compare"  # written into each picture; only files with this mark are overwritten
@@ -121,15 +121,13 @@ def _config(run: Run) -> dict[str, Any]:
 
 
 def _environment(run: Run) -> dict[str, Any]:
-    found = read_json(run.path / ENVIRONMENT)
-    git = found.get("git")
-    commit = str(git.get("commit") or "")[:10] or None if isinstance(git, dict) else None
-    device, versions = found.get("device"), found.get("versions")
-    versions = versions if isinstance(versions, dict) else {}
-    named = {f"version of {name}": version for name, version in versions.items()}
-    data = hashlib.sha256(json.dumps(found.get("data"), sort_keys=True).encode()).hexdigest()[:10]
-    kind = device.get("name") if isinstance(device, dict) else None
-    return {"python": found.get("python"), **named, "hardware": kind, "commit": commit, "data": data}
+    environment = read_json(run.path / ENVIRONMENT)
+    found = flatten(environment)
+    versions = {key.replace("versions.", "version of "): found[key] for key in found if key.startswith("versions.")}
+    commit = str(found.get("git.commit") or "")[:10] or None
+    data = hashlib.sha256(json.dumps(environment.get("data"), sort_keys=True).encode()).hexdigest()[:10]
+    hardware = found.get("device.name")
+    return {"python": found.get("python"), **versions, "hardware": hardware, "commit": commit, "data": data}
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.build import build_data, build_device, evaluation_batch_size, seed_all
+from trainer.build import build_data, build_device, build_model, evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
@@ -26,9 +26,8 @@ from trainer.data.preprocess import to_model_inputs
 from trainer.data.sources import Inputs
 from trainer.device._kernels import allow_tf32, choose_kernels, choose_precision
 from trainer.engine import DTYPES
-from trainer.loss import LOSSES, Loss
+from trainer.loss import Loss
 from trainer.metrics import Sums
-from trainer.model import MODELS
 from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.read import FINISHED, Run, run_named
 from trainer.spec import Spec
@@ -124,13 +123,7 @@ class OpenedRun:
         return evaluation_batch_size(self.settings.batch_size, self.spec)
 
     def loader(self, data: Data, split: Split, *, limited: bool) -> Loader:
-        """Return a loader that forms batches in the same way as the run's evaluation.
-
-        Args:
-            data: the data set.
-            split: the samples to load.
-            limited: whether to load at most ``limit_batches`` batches.
-        """
+        """Return a loader that forms batches as the run's evaluation did; ``limited`` applies ``limit_batches``."""
         settings = self.settings
         return make_loaders(
             dataclasses.replace(data, test=split, val=None, balanced=False),
@@ -145,28 +138,18 @@ class OpenedRun:
 
 
 class Answers(NamedTuple):
-    """The outputs of a model for the samples of a split, in the order of the split, on the CPU.
+    """The outputs of a model for the samples of a split, in the order of the split, on the CPU."""
 
-    Args:
-        outputs: (samples, num_outputs) float32.
-        targets: as in ``Source``.
-        positions: (samples,) int64, the positions of the samples in the source of the split.
-    """
-
-    outputs: Tensor
-    targets: Tensor
-    positions: Tensor
+    outputs: Tensor  # (samples, num_outputs) float32
+    targets: Tensor  # as in ``Source``
+    positions: Tensor  # (samples,) int64, the positions of the samples in the source of the split
 
 
 @torch.inference_mode()
 def answers(trained: OpenedRun, data: Data, split: Split, *, limited: bool = False) -> tuple[Answers, float]:
     """Compute the outputs for a split, and the mean loss, with the same order of summation as in the run's evaluation.
 
-    Args:
-        trained: the run.
-        data: the data set of the split.
-        split: the samples.
-        limited: whether to evaluate at most ``limit_batches`` batches.
+    ``limited`` applies ``limit_batches``.
 
     Raises:
         RunError: the model returns outputs of a wrong shape.
@@ -223,10 +206,8 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         spec = spec_of(preprocessing, settings.dataset["name"])
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{file}: an earlier version wrote it without {error}; train again") from error
-    loss = LOSSES.build(settings.loss, spec)
-    spec = dataclasses.replace(spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
-    model = MODELS.build(settings.model, spec)
-    weights = state.get("ema") if settings.ema is not None else state["model"]
+    model, loss, spec = build_model(settings.model, settings.loss, spec)
+    weights: Any = state.get("ema") if settings.ema is not None else state["model"]
     try:
         model.load_state_dict(weights)
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:

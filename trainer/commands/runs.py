@@ -93,9 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder, conditions = _parse(arguments.words)
     limit = whole_number("--limit", arguments.limit, 10**9)
     columns = _columns(arguments.columns)
-    every = find_runs(folder)
-    found = _matching(every, conditions, folder) if every else []
+    found = every = find_runs(folder)
     if every:
+        found = _matching(every, conditions, folder)
         for option, key in [("--sort", arguments.sort), *(("--columns", key) for key in columns)]:
             if key is not None:
                 _check_known(f"{option} {key}", _plain_key(key), [*found, *every], folder)
@@ -135,19 +135,12 @@ def as_dict(run: Run) -> dict[str, Any]:
 
 
 class Condition(NamedTuple):
-    """A filter condition on a run, such as ``lr=0.1``.
+    """A filter condition on a run, such as ``lr=0.1``."""
 
-    Args:
-        typed: the condition as typed on the command line.
-        key: the key of the run.
-        sign: the comparison: = != < <= > or >=.
-        value: the typed value.
-    """
-
-    typed: str
+    typed: str  # the condition as typed on the command line
     key: str
-    sign: str
-    value: str
+    sign: str  # = != < <= > or >=
+    value: str  # as typed
 
     def holds(self, run: Run) -> bool:
         """Return whether a run meets the condition; a run without the key meets no condition, not even ``!=``."""
@@ -242,9 +235,7 @@ def _no_folder(word: str) -> str:
     path = Path(word)
     if path.exists():
         return f"{word}: is not a folder"
-    beside: list[str] = []
-    with contextlib.suppress(OSError):
-        beside = [each.name for each in path.parent.iterdir() if each.is_dir()]
+    beside = [each.name for each in path.parent.glob("*") if each.is_dir()]
     near = did_you_mean(path.name, beside, "" if path.parent == Path() else f"{path.parent}/")
     return f"{word}: no such folder{near or '; a condition is KEY=VALUE, such as model=gru'}"
 
@@ -346,17 +337,15 @@ def _usual_columns(runs: Sequence[Run], sort: str | None) -> list[TableColumn]:
             named = "" if value is None or name is not None else f"{metric} "
             cells.append(f"{named}{figure(value)}")
     shown = {*FACTS, *([name, test_metrics_of(name)] if name else [])} - {"epochs"}
-    *sorted_by, path = _chosen_columns(runs, [] if sort is None or _plain_key(sort) in shown else [sort])
+    sorted_by = [] if sort is None or _plain_key(sort) in shown else [sort]
+    started, state, *others = _chosen_columns(runs, ["started", "state", *sorted_by, "steps", "seconds"])
     return [
-        TableColumn("started", [_cell("started", run) for run in runs], is_text=True),
-        TableColumn("state", [run.state for run in runs], is_text=True),
+        started,
+        state,
         TableColumn("typed", _typed(runs), is_text=True),
         TableColumn(f"best {name}" if name else "best", best, is_text=name is None),
         TableColumn(test_metrics_of(name) if name else "test", test, is_text=name is None),
-        *sorted_by,
-        TableColumn("steps", [_cell("steps", run) for run in runs]),
-        TableColumn("seconds", [_cell("seconds", run) for run in runs]),
-        path,
+        *others,
     ]
 
 

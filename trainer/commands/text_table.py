@@ -28,13 +28,7 @@ def lasted(seconds: float | None) -> str:
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[int]) -> list[str]:
-    """Return the lines of a table.
-
-    Args:
-        head: the names of the columns.
-        rows: the cells of each row.
-        left: the indices of the left-aligned columns; all other columns are right-aligned.
-    """
+    """Return the lines of a table; ``left`` holds the indices of the columns that are not right-aligned."""
     widths = [max(len(name), *(len(row[at]) for row in rows), 0) if rows else len(name) for at, name in enumerate(head)]
     left = set(left)
     return [

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
-from trainer.config import GROUPS, Settings, yaml_file
+from trainer.config import GROUPS, ConfigError, Settings, yaml_file
 from trainer.config.messages import unknown_key
 from trainer.config.registry import LoadError, registries
 from trainer.config.settings import key_of
@@ -148,6 +148,16 @@ def needs_multirun(override: Override, group: bool) -> str:
     key, _, value = word.partition("=")
     as_list = "" if group and key != "logger" else f"; for a list write {key}=[{value}]"
     return f"{word}: several values need --multirun{as_list}"
+
+
+@contextlib.contextmanager
+def single_values(reason: str) -> Iterator[None]:
+    """Let errors about several values of one key name a reason, for a command to which --multirun does not apply."""
+    try:
+        yield
+    except ConfigError as error:
+        hint, instead = "several values need --multirun", f"several values, but {reason}"
+        raise ConfigError(*(line.replace(hint, instead) for line in error.problems)) from error
 
 
 def lay(plain: dict[str, Any], override: Override, problems: list[str]) -> None:

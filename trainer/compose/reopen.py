@@ -9,6 +9,7 @@ from typing import Any
 from trainer.compose import plugins
 from trainer.compose.check_command import check_words
 from trainer.compose.composer import Composer
+from trainer.compose.overrides import single_values
 from trainer.compose.resolve import resolve_settings
 from trainer.config import ConfigError, Settings
 from trainer.config.settings import key_of
@@ -75,18 +76,11 @@ def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> d
     below = {key.partition(".")[0] for key in typed if "." in key} - typed
     names = {group: plain.get(group, {}).get("name") for group in ("dataset", "device") if group in below}
     choices = [f"{group}={name}" for group, name in names.items() if name is not None]
-    now = _check_words([*choices, *words]).to_dict()
+    with single_values("this command takes one"):
+        now = check_words(Composer(), [*choices, *words]).jobs[0].settings.to_dict()
     for key in typed:
         node, there, (*parents, leaf) = plain, now, key.split(".")
         for name in parents:
             node, there = node.setdefault(name, {}), there[name]
         node[leaf] = there[leaf]
     return plain
-
-
-def _check_words(words: Sequence[str]) -> Settings:
-    try:
-        return check_words(Composer(), words).jobs[0].settings
-    except ConfigError as error:
-        one = "several values, but this command takes one"
-        raise ConfigError(*(line.replace("several values need --multirun", one) for line in error.problems)) from error

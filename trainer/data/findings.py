@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from trainer.data.data import Data
-from trainer.data.sources import Inputs
+from trainer.data.sources import Inputs, unpadded
 from trainer.spec import Spec
 
 MAX_LETTERS = 40  # the maximum length of a text that a finding quotes
@@ -48,12 +48,11 @@ def as_text(data: Data, inputs: Inputs) -> list[str]:
         data: the data set, which has the vocabulary.
         inputs: tokens (batch, steps) and, if steps vary, lengths (batch,).
     """
-    vocabulary, rows = data.preprocess.get("vocabulary"), inputs[0].tolist()
-    lengths = inputs[1].tolist() if len(inputs) > 1 else [len(row) for row in rows]
+    vocabulary = data.preprocess.get("vocabulary")
     between = "" if data.preprocess.get("tokens") == "characters" else " "
     return [
-        between.join(str(token) if vocabulary is None else vocabulary[token] for token in row[:length])
-        for row, length in zip(rows, lengths, strict=True)
+        between.join(str(token) if vocabulary is None else vocabulary[token] for token in row.tolist())
+        for row in unpadded(inputs)
     ]
 
 

@@ -119,6 +119,14 @@ def valid_steps(lengths: Tensor, steps: int) -> Tensor:
     return torch.arange(steps, device=lengths.device) < lengths[:, None]
 
 
+def unpadded(inputs: Inputs, axis: int = 1) -> list[Tensor]:
+    """Return each sample of a batch without its padding; ``axis`` is the axis of the steps in the batch."""
+    values, *lengths = inputs
+    if not lengths:
+        return list(values)
+    return [sample.narrow(axis - 1, 0, length) for sample, length in zip(values, lengths[0].tolist(), strict=True)]
+
+
 def keep(values: Tensor, valid: Tensor, axis: int = 1) -> Tensor:
     """Keep the values of valid steps, and set those of padding to zero.
 

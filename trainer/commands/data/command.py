@@ -12,7 +12,8 @@ from trainer.commands._arguments import describe
 from trainer.commands.pages.render import mark
 from trainer.commands.text_table import aligned
 from trainer.compose.check_command import compose
-from trainer.config import ConfigError, RunError, Settings
+from trainer.compose.overrides import single_values
+from trainer.config import ConfigError, RunError
 from trainer.config.errors import printable
 from trainer.runs import atomic_files
 
@@ -46,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: the arguments are wrong, or the data cannot be read or used.
     """
-    settings = _compose_settings(arguments)
+    with single_values("one data set is looked at"):
+        settings = compose(*arguments.overrides, config_dir=arguments.config_dir).settings
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
     if page is not None:
         atomic_files.check_ours("--page", page, mark("data"), within=500, what="no page")
@@ -73,19 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
         written = [] if page is None else [f"page     {page}"]
         print("\n".join([*_describe(data, found), *written, f"verdict  {_sum_up(found)}"]))
     return int(found.num_warnings > 0)
-
-
-def _compose_settings(arguments: argparse.Namespace) -> Settings:
-    """Return the settings for the overrides of the command.
-
-    Raises:
-        ConfigError: an override is wrong, or has several values for a key.
-    """
-    try:
-        return compose(*arguments.overrides, config_dir=arguments.config_dir).settings
-    except ConfigError as error:
-        one = "several values, but one data set is looked at"
-        raise ConfigError(*(line.replace("several values need --multirun", one) for line in error.problems)) from error
 
 
 def _describe(data: Data, found: Survey) -> Iterator[str]:

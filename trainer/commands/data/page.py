@@ -25,13 +25,7 @@ MAX_SAMPLES = 24  # number of samples if the task is not classification
 
 
 def make_page(data: Data, survey: Survey, seed: int) -> str:
-    """Return the page as HTML.
-
-    Args:
-        data: the data set.
-        survey: the statistics and findings of the data set.
-        seed: the seed of the augmentation.
-    """
+    """Return the page as HTML; ``seed`` is that of the augmentation."""
     warnings = survey.num_warnings
     is_augmented = any(each is not None for each in (data.augment, data.augment_features, data.mix))
     num_classes = len(data.spec.classes) if data.spec.task == "classification" else 0

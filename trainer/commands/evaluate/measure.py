@@ -23,29 +23,17 @@ from trainer.spec import Spec
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """The metrics of a run or an ensemble on one split.
+    """The metrics of a run or an ensemble on one split."""
 
-    Args:
-        split: train, val, test or all.
-        own: whether the data set equals the one with which the run was trained.
-        spec: the spec of the data set.
-        data: the data set of the first run.
-        positions: (samples,) int64, the positions of the samples in the source of the split.
-        scores: (samples, classes or labels) probabilities, or (samples, values) for regression.
-        targets: (samples,) class indices, (samples, labels) of 0 and 1, or (samples, values).
-        sums: the total of ``trainer.metrics.Sums``, for example the (classes, classes) confusion matrix.
-        values: the loss and the metrics by name.
-    """
-
-    split: str
-    own: bool
-    spec: Spec
-    data: Data
-    positions: Tensor
-    scores: Tensor
-    targets: Tensor
-    sums: Tensor
-    values: dict[str, float]
+    split: str  # train, val, test or all
+    own: bool  # whether the data set equals the one with which the run was trained
+    spec: Spec  # the spec of the data set
+    data: Data  # the data set of the first run
+    positions: Tensor  # (samples,) int64, the positions of the samples in the source of the split
+    scores: Tensor  # (samples, classes or labels) probabilities, or (samples, values) for regression
+    targets: Tensor  # (samples,) class indices, (samples, labels) of 0 and 1, or (samples, values)
+    sums: Tensor  # the total of ``trainer.metrics.Sums``, for example the (classes, classes) confusion matrix
+    values: dict[str, float]  # the loss and the metrics by name
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers for ``--json``: metrics named as in summary.json, metrics by class, confusions."""
@@ -154,11 +142,9 @@ def _are_same_samples(one: Data, other: Data, first: Answers, second: Answers) -
     """Return whether two runs were evaluated on the same samples in the same order."""
     if not (torch.equal(first.positions, second.positions) and torch.equal(first.targets, second.targets)):
         return False
-    if (one.places is None) != (other.places is None):
-        return False
-    if one.places is not None and other.places is not None:
-        return all(one.places[at] == other.places[at] for at in first.positions.tolist())
-    return one.spec.dataset == other.spec.dataset
+    if one.places is None or other.places is None:
+        return one.places is other.places and one.spec.dataset == other.spec.dataset
+    return all(one.places[at] == other.places[at] for at in first.positions.tolist())
 
 
 def _part(data: Data, name: str) -> Split:

@@ -73,8 +73,8 @@ def top_accuracy(scores: Tensor, targets: Tensor, k: int) -> float:
     return float((scores.topk(k, dim=1).indices == targets[:, None]).any(1).double().mean())
 
 
-def calibration(scores: Tensor, targets: Tensor, bins: int = BINS) -> Tensor:
-    """Return the data of a reliability diagram: (bins, 3) float64: count, mean confidence and accuracy of each bin.
+def calibration(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return the data of a reliability diagram: (``BINS``, 3) float64: count, mean confidence and accuracy of each bin.
 
     The confidence is the probability of the predicted class. In a multilabel task, each label counts as a separate
     prediction. The bins have equal width. For an empty bin, mean confidence and accuracy are 0.
@@ -82,7 +82,6 @@ def calibration(scores: Tensor, targets: Tensor, bins: int = BINS) -> Tensor:
     Args:
         scores: (samples, classes or labels) probabilities.
         targets: (samples,) classes, or (samples, labels) of 0 and 1.
-        bins: the number of bins.
     """
     if targets.ndim == 1:
         sure, answer = scores.max(1)
@@ -90,9 +89,11 @@ def calibration(scores: Tensor, targets: Tensor, bins: int = BINS) -> Tensor:
     else:
         sure = torch.maximum(scores, 1 - scores).flatten()
         right = ((scores > 0.5) == (targets > 0.5)).flatten()
-    place = (sure.double() * bins).ceil().long().clamp(1, bins) - 1  # the bins are (low, high], as in Guo et al.
-    count = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, torch.ones_like(sure, dtype=torch.float64))
-    sums = [torch.zeros(bins, dtype=torch.float64).index_add_(0, place, each.double()) for each in (sure, right)]
+    place = (sure.double() * BINS).ceil().long().clamp(1, BINS) - 1  # the bins are (low, high], as in Guo et al.
+    count, *sums = (
+        torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, each.double())
+        for each in (torch.ones_like(sure), sure, right)
+    )
     return torch.stack([count, *(each / count.clamp_min(1) for each in sums)], dim=1)
 
 

@@ -8,7 +8,7 @@ adding a constant to all logits does not change the softmax. Scores that are not
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from trainer.commands.opened_run import OpenedRun
 from trainer.commands.predict import samples
 from trainer.config import ConfigError
 from trainer.config.messages import how_to_install
-from trainer.data.sources import Inputs
+from trainer.data.sources import Inputs, unpadded
 from trainer.spec import Spec
 
 STEPS = 64  # number of points between the baseline and the sample at which gradients are computed
@@ -127,12 +127,8 @@ def name_quantity(trained: OpenedRun) -> str:
 def name_parts(trained: OpenedRun, attribution: Attribution, text: str | None = None) -> list[tuple[str, float]]:
     """Return pairs of (name, attribution) for the tokens, columns or steps of a sample, in order.
 
-    The list is empty for pictures and spectrograms, whose parts have no names.
-
-    Args:
-        trained: the run, with its vocabulary and column names.
-        attribution: the attribution of the sample.
-        text: the text of the sample if available; then tokens that are not in the vocabulary are named as written.
+    The list is empty for pictures and spectrograms, whose parts have no names. If the ``text`` of the sample is given,
+    tokens that are not in the vocabulary are named as written.
     """
     kind = trained.spec.kind
     if kind == "tokens":
@@ -202,20 +198,16 @@ def _attribute_batch(trained: OpenedRun, raw: Inputs, targets: Tensor | None, st
         is_value = trained.spec.task == "regression"
         targets = torch.zeros(len(scores), dtype=torch.int64) if is_value else scores.argmax(1)
     targets = targets.to(trained.device)
-    function = _Quantity(trained)
+    function = _quantity(trained)
     values = _integrate(trained, function, read, targets, steps).detach()
     start = torch.zeros_like(read[0]), *read[1:]
     with torch.no_grad():
         ends = [function(*each, targets).double().tolist() for each in (read, start)]
-    lengths = read[1].tolist() if len(read) > 1 else None
-    axis = trained.spec.step_axis
-    for at in range(len(scores)):
-        first, value = read[0][at], values[at]
-        if lengths is not None:  # a sample has no batch axis, and the values of a spectrogram have no channel axis
-            first, value = first.narrow(axis - 1, 0, lengths[at]), value.narrow(0, 0, lengths[at])
+    samples_read = unpadded(read, trained.spec.step_axis)
+    for at, value in enumerate(unpadded((values, *read[1:]))):  # the values of a spectrogram have no channel axis
         yield Attribution(
             values=value.cpu(),
-            read=first.cpu(),
+            read=samples_read[at].cpu(),
             scores=scores[at].cpu(),
             target=int(targets[at]),
             output=ends[0][at],
@@ -223,27 +215,22 @@ def _attribute_batch(trained: OpenedRun, raw: Inputs, targets: Tensor | None, st
         )
 
 
-class _Quantity:
-    """The attributed quantity as a function of the model's input, the lengths (if they vary), and the targets."""
+def _quantity(trained: OpenedRun) -> Callable[..., Tensor]:
+    """Return the attributed quantity as a function of the model's input, its lengths if they vary, and the targets."""
+    has_log_odds = _has_log_odds(trained)
 
-    def __init__(self, trained: OpenedRun) -> None:
-        self.model, self.loss, self.spec = trained.model, trained.loss, trained.spec
-        self.has_log_odds = _has_log_odds(trained)
-
-    def __call__(self, *arguments: Tensor) -> Tensor:
+    def quantity(*arguments: Tensor) -> Tensor:
         *inputs, targets = arguments
-        outputs = self.model(*inputs).float()  # (batch, num_outputs); the result is (batch,)
-        if not self.has_log_odds:
-            return _pick(self.loss.scores(outputs), targets)
-        logits = _logits(self.spec, outputs)
-        own = _pick(logits, targets)
-        if self.spec.task == "multilabel":
+        outputs, which = trained.model(*inputs).float(), targets[:, None]
+        if not has_log_odds:
+            return trained.loss.scores(outputs).gather(1, which)[:, 0]
+        logits = _logits(trained.spec, outputs)
+        own = logits.gather(1, which)[:, 0]
+        if trained.spec.task == "multilabel":
             return own
-        return own - logits.scatter(1, targets[:, None], -torch.inf).logsumexp(1)
+        return own - logits.scatter(1, which, -torch.inf).logsumexp(1)
 
-
-def _pick(values: Tensor, targets: Tensor) -> Tensor:
-    return values.gather(1, targets[:, None])[:, 0]
+    return quantity
 
 
 def _logits(spec: Spec, outputs: Tensor) -> Tensor:
@@ -268,7 +255,9 @@ def _has_log_odds(trained: OpenedRun) -> bool:
     return scores.shape == chances.shape and torch.allclose(scores, chances, atol=1e-4)
 
 
-def _integrate(trained: OpenedRun, function: _Quantity, read: Inputs, targets: Tensor, steps: int) -> Tensor:
+def _integrate(
+    trained: OpenedRun, function: Callable[..., Tensor], read: Inputs, targets: Tensor, steps: int
+) -> Tensor:
     """Return the attributions as (batch, *shape of ``Attribution.values``), with the padding of the model's input."""
     from captum.attr import IntegratedGradients, LayerIntegratedGradients
 
@@ -280,11 +269,10 @@ def _integrate(trained: OpenedRun, function: _Quantity, read: Inputs, targets: T
         "n_steps": steps,
         "internal_batch_size": rows,
     }
-    values: Tensor
     if spec.kind == "tokens":
-        values = LayerIntegratedGradients(function, _embedding(trained)).attribute(first, **options)
-        return values.sum(2)
-    values = IntegratedGradients(function).attribute(first, **options)
+        of_embedding: Tensor = LayerIntegratedGradients(function, _embedding(trained)).attribute(first, **options)
+        return of_embedding.sum(2)
+    values: Tensor = IntegratedGradients(function).attribute(first, **options)
     return values.sum(1) if spec.kind in ("image", "spectrogram") else values
 
 

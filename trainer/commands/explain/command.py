@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from trainer.commands._arguments import add_checkpoint, describe, need_both, parted, whole_number
 from trainer.commands.pages.render import mark, render
@@ -50,20 +50,6 @@ examples:
 exit code: 0 done, 1 some samples could not be read and are lines with an error, 2 the command is wrong."""
 
 
-class ExplainedSample(NamedTuple):
-    """A sample of a file, and the explanation of its prediction.
-
-    Args:
-        sample: the sample, or the error with which reading it failed.
-        attribution: the attributions; None if the sample could not be read.
-        figure: the attributions as HTML; empty if the sample is not shown on the page.
-    """
-
-    sample: InputSample
-    attribution: Attribution | None
-    figure: Markup | str
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     describe(parser, "Explain a run's answers for files: a page, and for texts and tables also lines.", EPILOG)
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run directory, or last")
@@ -98,12 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
     for line in notes(trained):
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
     target, cards, good, bad = _find_target(trained, arguments.target), list[dict[str, Any]](), 0, 0
-    for explained in _explain(trained, names, target, steps, draws=page is not None):
-        is_good = explained.attribution is not None
-        good, bad = good + is_good, bad + (not is_good)
-        print(_as_json(trained, explained) if arguments.json else _as_line(trained, explained), flush=True)
+    as_text = _as_json if arguments.json else _as_line
+    for sample, attribution, figure in _explain(trained, names, target, steps, draws=page is not None):
+        good, bad = good + (attribution is not None), bad + (attribution is None)
+        print(as_text(trained, sample, attribution), flush=True)
         if page is not None and len(cards) < MAX_SAMPLES:
-            cards.append(_card(trained, explained))
+            answer = "" if attribution is None else _answer(trained, attribution)
+            cards.append({"name": sample.name, "error": sample.error, "answer": answer, "figure": figure})
     if page is not None and good:
         html = _make_page(trained, cards, good + bad)
         atomic_files.write(page, lambda path: path.write_text(html, encoding="utf-8"))
@@ -126,15 +113,13 @@ def _find_target(trained: OpenedRun, typed: str | None) -> int | None:
 
 def _explain(
     trained: OpenedRun, names: Sequence[str], target: int | None, steps: int | None, *, draws: bool
-) -> Iterator[ExplainedSample]:
-    """Yield every sample of the files, with its explanation, in order.
+) -> Iterator[tuple[InputSample, Attribution | None, Markup | str]]:
+    """Yield every sample of the files, in order, with its attributions (None for a bad sample) and their figure.
 
     Args:
-        trained: the run.
-        names: the files.
         target: the index of the class, label or value to explain; None for the one with the highest score.
         steps: the number of steps of the integral; None for as many as needed.
-        draws: whether to draw figures for the first ``MAX_SAMPLES`` samples.
+        draws: whether to draw figures for the first ``MAX_SAMPLES`` samples; the figures of all others are empty.
     """
     import torch
     from tqdm.auto import tqdm
@@ -156,8 +141,7 @@ def _explain(
                 figures = [*heatmaps.draw_attributions(trained, inputs, attributions, [each.shown for each in good])]
         explained = iter(zip(attributions, figures, strict=True))
         for sample in some:
-            attribution, figure = (None, "") if sample.inputs is None else next(explained)
-            yield ExplainedSample(sample, attribution, figure)
+            yield sample, *((None, "") if sample.inputs is None else next(explained))
         count += len(some)
 
 
@@ -176,11 +160,10 @@ def _answer(trained: OpenedRun, attribution: Attribution) -> str:
     return answer + (f"; explained: {classes[target]} {scores[target]:.2f}" if other else "")
 
 
-def _as_line(trained: OpenedRun, explained: ExplainedSample) -> str:
+def _as_line(trained: OpenedRun, sample: InputSample, attribution: Attribution | None) -> str:
     """Return the name of a sample, the prediction, and the tokens, columns or steps with the largest attributions."""
     from trainer.commands.explain.attribution import name_parts
 
-    sample, attribution, _ = explained
     if attribution is None:
         return printable(f"{sample.name}: error: {sample.error}")
     found = sorted(name_parts(trained, attribution, sample.shown), key=lambda part: -abs(part[1]))[:MAX_PARTS]
@@ -188,10 +171,9 @@ def _as_line(trained: OpenedRun, explained: ExplainedSample) -> str:
     return printable(f"{sample.name}: {_answer(trained, attribution)}{'  ' * bool(found)}{strongest}")
 
 
-def _as_json(trained: OpenedRun, explained: ExplainedSample) -> str:
+def _as_json(trained: OpenedRun, sample: InputSample, attribution: Attribution | None) -> str:
     from trainer.commands.explain.attribution import name_parts, name_quantity
 
-    sample, attribution, _ = explained
     if attribution is None:
         return json.dumps({"input": sample.name, "error": sample.error}, ensure_ascii=False)
     classes, predicted = trained.spec.classes, attribution.predicted
@@ -215,12 +197,6 @@ def _as_json(trained: OpenedRun, explained: ExplainedSample) -> str:
 
 
 # ---- the page
-
-
-def _card(trained: OpenedRun, explained: ExplainedSample) -> dict[str, Any]:
-    sample, attribution, figure = explained
-    answer = "" if attribution is None else _answer(trained, attribution)
-    return {"name": sample.name, "error": sample.error, "answer": answer, "figure": figure}
 
 
 def _make_page(trained: OpenedRun, cards: Sequence[dict[str, Any]], num_samples: int) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,9 +42,7 @@ def draw_attributions(
     """Return a figure for each sample, as HTML.
 
     Args:
-        trained: the model.
         inputs: the raw samples that were given to ``attribute``.
-        attributions: the result of ``attribute``.
         texts: the text of each sample if available; then the figure shows this text instead of the tokens.
     """
     draw_kind: Callable[[_Explained], Markup] = {
@@ -69,23 +66,14 @@ def draw_attributions(
     ]
 
 
-@dataclass(frozen=True)
-class _Explained:
-    """An explained sample.
-
-    Args:
-        trained: the model.
-        raw: the raw sample, perhaps with padding.
-        attribution: the attributions of the sample.
-        text: the text of the sample if available.
-        limits: for a picture, the raw values that are drawn black and white.
-    """
+class _Explained(NamedTuple):
+    """An explained sample."""
 
     trained: OpenedRun
-    raw: Tensor
+    raw: Tensor  # perhaps with padding
     attribution: Attribution
-    text: str | None
-    limits: ValueRange
+    text: str | None  # None if it is not available
+    limits: ValueRange  # the raw values of a picture that are drawn black and white
 
     @property
     def values(self) -> Tensor:
@@ -238,10 +226,7 @@ def _draw_steps(values: Tensor) -> Markup:
 def _draw_effects(names: Sequence[str], values: Sequence[float], inputs: Sequence[str] | None = None) -> Markup:
     """Return a table with a row and a bar for each column, sorted by decreasing absolute attribution.
 
-    Args:
-        names: the names of the columns.
-        values: the attribution of each column.
-        inputs: the formatted value of each column in the sample; None omits these values.
+    ``inputs`` are the formatted values of the columns in the sample; None omits them.
     """
     order = sorted(range(len(values)), key=lambda at: -abs(values[at]))
     largest = max((abs(value) for value in values), default=0) or 1.0

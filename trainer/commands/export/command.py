@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.commands._arguments import add_checkpoint, describe, parted, tolerance_of
+from trainer.commands.text_table import print_lines
 from trainer.config import ConfigError
-from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs.read import run_named
 
@@ -88,17 +88,19 @@ def run(arguments: argparse.Namespace) -> int:
     trained = open_run(
         found, checkpoint=arguments.checkpoint, words=[*{**dict.fromkeys(words), **dict.fromkeys(ON_CPU)}]
     )
-    _print(f"run      {found.path}  (weights of step {trained.step})")
-    for line in notes(trained):
-        _print(f"warning  {line}")
+    warnings = [*notes(trained)]
     if (precision := found.config.get("precision")) not in (None, "auto", "fp32"):
-        _print(f"warning  the run computed in {precision}; the file computes in fp32")
-    batches = formats.check_batches(trained, trained.data())
+        warnings.append(f"the run computed in {precision}; the file computes in fp32")
+    print_lines(
+        [f"run      {found.path}  (weights of step {trained.step})", *(f"warning  {each}" for each in warnings)]
+    )
+    batches = formats.check_batches(trained.data())
     with _folder(folder) if output is None else contextlib.nullcontext():
         for form, path in paths.items():
             formats.check_place(path, form)
         for form, path in paths.items():
-            _report(trained, formats.export(trained, batches, form, path, tolerance))
+            exported = formats.export(trained, batches, form, path, tolerance)
+            print_lines(_report(trained, form, path, exported, sum(len(batch[0]) for batch in batches)))
     return 0
 
 
@@ -135,21 +137,17 @@ def _folder(path: Path) -> Iterator[None]:
             path.rmdir()
 
 
-def _report(trained: OpenedRun, found: Exported) -> None:
+def _report(trained: OpenedRun, form: str, path: Path, found: Exported, num_samples: int) -> Iterator[str]:
     from trainer.commands.export.metadata import describe_inputs
 
     spec = trained.spec
     opset = "" if found.opset is None else f", opset {found.opset}"
-    _print(f"export   {found.path}  ({found.form}, {found.size / 2**10:,.0f} KiB{opset})")
-    if found.form != "safetensors":
+    yield f"export   {path}  ({form}, {path.stat().st_size / 2**10:,.0f} KiB{opset})"
+    if form != "safetensors":
         for each in describe_inputs(trained):
-            _print(f"{each['name']:<8} {each['dtype']} ({', '.join(map(str, each['shape']))}), {each['meaning']}")
+            yield f"{each['name']:<8} {each['dtype']} ({', '.join(map(str, each['shape']))}), {each['meaning']}"
         noun = "values" if spec.task == "regression" else "probabilities"
         classes = ", ".join(spec.classes[:MAX_NAMES]) + ", …" * (len(spec.classes) > MAX_NAMES)
-        _print(f"outputs  scores float32 (batch, {len(spec.classes)}): {noun} of {classes}")
+        yield f"outputs  scores float32 (batch, {len(spec.classes)}): {noun} of {classes}"
     unit = " standard deviations" if spec.task == "regression" and spec.target_std else ""
-    _print(f"checked  {found.samples:,} samples in {found.runtime}: largest difference {found.difference:.1e}{unit}")
-
-
-def _print(line: str) -> None:
-    print(printable(line))
+    yield f"checked  {num_samples:,} samples in {found.runtime}: largest difference {found.difference:.1e}{unit}"

@@ -10,14 +10,14 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from trainer import __version__
+from trainer.build import build_model
 from trainer.commands.export.layers import ExportedModel
 from trainer.commands.export.metadata import MARK, as_strings, longest, metadata
 from trainer.commands.opened_run import OpenedRun
@@ -28,8 +28,6 @@ from trainer.data import Data
 from trainer.data.audio import as_wave
 from trainer.data.data import spec_of
 from trainer.data.sources import Inputs
-from trainer.loss import LOSSES
-from trainer.model import MODELS
 from trainer.runs import atomic_files
 from trainer.runs.read import for_json
 
@@ -41,32 +39,15 @@ TRACED = 3  # batch size of the inputs with which the model is traced
 Scorer = Callable[[Inputs], Tensor]  # computes the scores of a batch from a file
 
 
-@dataclass(frozen=True)
-class Exported:
-    """An exported file.
+class Exported(NamedTuple):
+    """What is known of an exported file."""
 
-    Args:
-        path: the file.
-        form: onnx, torch or safetensors.
-        size: in bytes.
-        opset: the opset version of ONNX; None for the other formats.
-        runtime: the name and version of the program that computed the scores, such as ``onnxruntime 1.32.0``.
-        samples: the number of samples whose scores were compared.
-        difference: the largest absolute difference from the scores of the model; for regression, in standard deviations
-            of the value.
-    """
-
-    path: Path
-    form: str
-    size: int
-    opset: int | None
-    runtime: str
-    samples: int
-    difference: float
+    opset: int | None  # the opset version of ONNX; None for the other formats
+    runtime: str  # the name and version of the program that computed the scores, such as ``onnxruntime 1.32.0``
+    difference: float  # as returned by ``largest_difference``
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A file format.
 
     Args:
@@ -114,10 +95,10 @@ def export(trained: OpenedRun, batches: Sequence[Inputs], form: str, path: Path,
         RunError: the model cannot be exported, the runtime cannot run the file, or the scores differ.
     """
     about = metadata(trained, form)
-    opset, runtime, difference = None, "", 0.0
+    found = Exported(None, "", 0.0)
 
     def fill(place: Path) -> None:
-        nonlocal opset, runtime, difference
+        nonlocal found
         with _quiet():
             opset = FORMATS[form].write(trained, about, place)
             scorer, runtime = FORMATS[form].open(trained, place)
@@ -126,13 +107,13 @@ def export(trained: OpenedRun, batches: Sequence[Inputs], form: str, path: Path,
             raise RunError(
                 f"{path}: differs from the model by {difference:.1e} in {runtime}, more than {tolerance:g}; not kept"
             )
+        found = Exported(opset, runtime, difference)
 
     atomic_files.write(path, fill)
     if form == "safetensors":
         text = json.dumps(for_json(about), ensure_ascii=False, indent=2)
         atomic_files.write(_json_file(path), lambda place: place.write_text(text + "\n", encoding="utf-8"))
-    samples = sum(len(batch[0]) for batch in batches)
-    return Exported(path, form, path.stat().st_size, opset, runtime, samples, difference)
+    return found
 
 
 def _json_file(path: Path) -> Path:
@@ -254,10 +235,8 @@ def _open_safetensors(trained: OpenedRun, place: Path) -> tuple[Scorer, str]:
     with safetensors.safe_open(place, "pt") as file:
         about = file.metadata()
     config = json.loads(about["config"])
-    spec = spec_of(json.loads(about["preprocessing"]), about["dataset"])
-    loss = LOSSES.build(config["loss"], spec)
-    spec = dataclasses.replace(spec, num_outputs=loss.num_outputs, sigmoid=loss.sigmoid)
-    model = MODELS.build(config["model"], spec)
+    read = spec_of(json.loads(about["preprocessing"]), about["dataset"])
+    model, loss, spec = build_model(config["model"], config["loss"], read)
     model.load_state_dict(load_file(place))
     loaded = dataclasses.replace(trained, spec=spec, loss=loss, model=model.eval())
     return loaded.scores, f"safetensors {safetensors.__version__}"
@@ -273,7 +252,7 @@ FORMATS = {
 # ---- the comparison
 
 
-def check_batches(trained: OpenedRun, data: Data) -> list[Inputs]:
+def check_batches(data: Data) -> list[Inputs]:
     """Return raw samples of the first split of test, val and train that is not empty, in batches of several sizes.
 
     If lengths vary, the first batch is the shortest sample, the second one contains the longest sample, and the lengths

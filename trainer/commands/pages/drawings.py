@@ -36,7 +36,6 @@ def draw_picture(picture: Image.Image, style: str) -> Markup:
     """Return a picture as HTML, with its PNG data embedded.
 
     Args:
-        picture: a picture of any size.
         style: the class in the style sheet: ``"small"``, ``"large"``, ``"sound"``, or ``""`` for none.
     """
     with io.BytesIO() as file:
@@ -78,13 +77,7 @@ def draw_lines(columns: NDArray[np.float32], width: int, height: int = HEIGHT) -
 
 
 def draw_bars(values: Sequence[float], titles: Sequence[str], width: float) -> Markup:
-    """Draw a bar for each value as SVG, upwards from the middle for a positive value and downwards for a negative one.
-
-    Args:
-        values: numbers from -1 to 1.
-        titles: the tooltip of each bar.
-        width: the width of the drawing in pixels.
-    """
+    """Draw a bar with a tooltip for each value from -1 to 1 as SVG, upwards from the middle for a positive value."""
     return draw("bars", values=values, titles=titles, width=width, height=HEIGHT, margin=MARGIN)
 
 

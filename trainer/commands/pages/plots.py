@@ -39,19 +39,12 @@ JITTER = 0.12  # maximum horizontal offset of a dot on a categorical axis, whose
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric of a run over its optimizer steps.
+    """A metric of a run over its optimizer steps."""
 
-    Args:
-        name: the name of the run in the legend.
-        points: pairs of (step, value).
-        stands_out: whether to draw the curve thicker and above the other curves.
-        family: curves of one family have the same colour; None gives the curve its own colour.
-    """
-
-    name: str
-    points: Sequence[tuple[float, float]]
-    stands_out: bool = False
-    family: int | None = None
+    name: str  # of the run, in the legend
+    points: Sequence[tuple[float, float]]  # pairs of (step, value)
+    stands_out: bool = False  # whether to draw the curve thicker and above the other curves
+    family: int | None = None  # curves of one family have the same colour; None gives the curve its own colour
 
 
 def plot_curves(curves: Sequence[Curve], metric: str, size: tuple[float, float] = (7.2, 3.6)) -> Figure:
@@ -90,13 +83,7 @@ def plot_curves(curves: Sequence[Curve], metric: str, size: tuple[float, float] 
     return figure
 
 
-def plot_against(
-    points: Sequence[tuple[str, float]],
-    key: str,
-    metric: str,
-    best: int | None = None,
-    size: tuple[float, float] = (3.4, 2.8),
-) -> Figure:
+def plot_against(points: Sequence[tuple[str, float]], key: str, metric: str, best: int | None = None) -> Figure:
     """Plot a metric against the values of a key: a dot for each run, and the mean for each value.
 
     Args:
@@ -104,9 +91,8 @@ def plot_against(
         key: the label of the x-axis, such as ``optimizer.lr``.
         metric: the label of the y-axis.
         best: the index of the best point, which is circled; None circles no point.
-        size: width and height in inches.
     """
-    figure, axes = _make_figure(size)
+    figure, axes = _make_figure((3.4, 2.8))
     kept = [(word, value, at == best) for at, (word, value) in enumerate(points) if _is_drawn(value)]
     numbers = [number for word, _, _ in kept if (number := _parse_number(word)) is not None]
     are_numbers = bool(kept) and len(numbers) == len(kept)
@@ -156,7 +142,6 @@ def to_svg(figure: Figure, title: str) -> Markup:
     ids begin with the title, so that no two plots of a page share an id.
 
     Args:
-        figure: the plot.
         title: the description for screen readers, which must be unique within the page.
     """
     from markupsafe import Markup, escape
@@ -180,12 +165,7 @@ def to_svg(figure: Figure, title: str) -> Markup:
 
 
 def save(figure: Figure, path: Path, program: str) -> None:
-    """Write a plot to a file, in the format of the file's extension, such as PNG or SVG.
-
-    Args:
-        figure: the plot.
-        path: the file.
-        program: the name of the program, for the metadata of the file.
+    """Write a plot to a PNG or SVG file, whose metadata names the program.
 
     Raises:
         OSError: the file cannot be written.

@@ -14,7 +14,7 @@ from trainer.data import Data
 from trainer.data.checks import Survey
 from trainer.data.findings import as_text
 from trainer.data.readers.tokens import UNKNOWN
-from trainer.data.sources import Inputs
+from trainer.data.sources import Inputs, unpadded
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -45,13 +45,7 @@ def find_value_range(raw: Survey | Tensor) -> ValueRange:
 
 
 def draw_samples(data: Data, inputs: Inputs, limits: ValueRange) -> list[Markup]:
-    """Draw each sample of a batch of model inputs as HTML.
-
-    Args:
-        data: the data set of the samples, with their kind and normalisation.
-        inputs: a batch after preprocessing.
-        limits: for pictures, the raw values to draw black and white.
-    """
+    """Draw each sample of a batch of model inputs as HTML; ``limits`` are the raw values to draw black and white."""
     if data.spec.kind == "image":
         return _draw_images(data, inputs, limits)
     draw_kind = {
@@ -81,12 +75,11 @@ def _draw_images(data: Data, inputs: Inputs, limits: ValueRange) -> list[Markup]
 def _draw_spectrograms(data: Data, inputs: Inputs) -> list[Markup]:
     """Draw spectrograms; time runs to the right, low bands are at the bottom, loud is dark."""
     values = inputs[0].float()
-    lengths = inputs[1].tolist() if len(inputs) > 1 else [values.shape[2]] * len(values)
     low, high = (-DEVIATIONS, DEVIATIONS) if data.normalise is not None else map(float, values.aminmax())
     levels = (255 - (values - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
     drawn = []
-    for each, length in zip(levels, lengths, strict=True):
-        picture = Image.fromarray(np.ascontiguousarray(each[0, :length].t().flip(0).numpy()))
+    for each in unpadded((levels, *inputs[1:]), data.spec.step_axis):
+        picture = Image.fromarray(np.ascontiguousarray(each[0].t().flip(0).numpy()))
         if picture.width > MAX_STEPS:
             picture = picture.resize((MAX_STEPS, picture.height))
         drawn.append(draw_picture(picture, "sound"))
@@ -95,14 +88,8 @@ def _draw_spectrograms(data: Data, inputs: Inputs) -> list[Markup]:
 
 def _draw_sequences(data: Data, inputs: Inputs) -> list[Markup]:
     """Draw a line for each column; for a wave that was divided into steps, draw one line."""
-    values = inputs[0].float()
-    lengths = inputs[1].tolist() if len(inputs) > 1 else [values.shape[1]] * len(values)
-    drawn = []
-    for each, length in zip(values, lengths, strict=True):
-        valid = each[:length]
-        columns = valid[:, :MAX_LINES] if data.features is None else valid.reshape(-1, 1)
-        drawn.append(draw_lines(columns.numpy(), WIDTH))
-    return drawn
+    lines = [each[:, :MAX_LINES] if data.features is None else each.reshape(-1, 1) for each in unpadded(inputs)]
+    return [draw_lines(each.float().numpy(), WIDTH) for each in lines]
 
 
 def _draw_rows(data: Data, inputs: Inputs) -> list[Markup]:

@@ -169,14 +169,11 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
 
     def write(sample: InputSample, scores: Sequence[float] | None) -> None:
         if scores is None:
-            rows.writerow([sample.name, *[""] * len(answers), sample.error])
-            return
-        if regression:  # nine significant digits identify a float32
-            rows.writerow([sample.name, *(f"{value:.9g}" for value in scores), ""])
-            return
-        values = [f"{value:.6g}" for value in scores]
-        named = _answer(scores, spec)
-        rows.writerow([sample.name, ";".join(named), f"{max(scores):.6g}", *values, ""])
+            cells = [""] * len(answers)
+        else:
+            said = [] if regression else [";".join(_answer(scores, spec)), _rounded(max(scores), spec)]
+            cells = [*said, *(_rounded(score, spec) for score in scores)]
+        rows.writerow([sample.name, *cells, sample.error])
 
     return write
 
@@ -188,11 +185,14 @@ def _answer(scores: Sequence[float], spec: Spec) -> list[str]:
     return [spec.classes[max(range(len(scores)), key=scores.__getitem__)]]
 
 
+def _rounded(score: float, spec: Spec) -> str:
+    return f"{score:.9g}" if spec.task == "regression" else f"{score:.6g}"  # nine digits identify a float32
+
+
 def _as_dict(sample: InputSample, scores: Sequence[float] | None, spec: Spec) -> dict[str, Any]:
     if scores is None:
         return {"error": sample.error}
-    digits = 9 if spec.task == "regression" else 6
-    rounded = {name: float(f"{score:.{digits}g}") for name, score in zip(spec.classes, scores, strict=True)}
+    rounded = {name: float(_rounded(score, spec)) for name, score in zip(spec.classes, scores, strict=True)}
     if spec.task == "regression":
         return {"values": rounded}
     named = _answer(scores, spec)

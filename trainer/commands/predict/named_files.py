@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -56,7 +55,4 @@ def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Ite
 
 
 def _not_found(path: Path) -> str:
-    beside: list[str] = []
-    with contextlib.suppress(OSError):
-        beside = [each.name for each in path.parent.iterdir()]
-    return f"no such file or folder{did_you_mean(path.name, beside)}"
+    return f"no such file or folder{did_you_mean(path.name, [each.name for each in path.parent.glob('*')])}"

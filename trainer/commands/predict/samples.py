@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -32,25 +32,20 @@ from trainer.data.readers import array_files, pictures, sounds, tables, texts, t
 from trainer.data.readers.arrays import fill_values
 from trainer.data.sources import Inputs, collate
 
+Item = TypeVar("Item")
+
 BATCHES_AHEAD = 4
 TOGETHER = 32  # samples that a thread reads in one task; handing over a small sample takes as long as reading it
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data")
 
 
 class InputSample(NamedTuple):
-    """A sample that was read, or that cannot be read.
+    """A sample that was read, or that cannot be read."""
 
-    Args:
-        name: where the sample is: a file, ``file:line``, an element of an array, or a line number of standard input.
-        inputs: one tensor, the raw sample without a batch axis; None for a bad sample.
-        error: why the sample cannot be used; empty for a good sample.
-        shown: the text of the sample, for display; None if the sample is not a text.
-    """
-
-    name: str
-    inputs: Inputs | None
-    error: str = ""
-    shown: str | None = None
+    name: str  # a file, ``file:line``, an element of an array, or a line number of standard input
+    inputs: Inputs | None  # one tensor, the raw sample without a batch axis; None for a bad sample
+    error: str = ""  # why the sample cannot be used; empty for a good sample
+    shown: str | None = None  # the text of the sample, for display; None if the sample is not a text
 
 
 class _Unread(NamedTuple):
@@ -60,18 +55,6 @@ class _Unread(NamedTuple):
     read: Callable[[], Inputs] | None
     error: str = ""
     shown: str | None = None
-
-
-def kind_of(run: OpenedRun) -> str:
-    """Return the kind of files that a run reads: pictures, sounds, texts, rows (of tables) or arrays."""
-    preprocessing, spec = run.preprocessing, run.spec
-    if spec.kind == "tokens":
-        return "texts" if "vocabulary" in preprocessing else "arrays"
-    if preprocessing.get("sample_rate") is not None:
-        return "sounds"
-    if spec.kind == "image":
-        return "pictures" if preprocessing.get("top") is not None else "arrays"
-    return "rows" if preprocessing.get("columns") else "arrays"
 
 
 def samples(run: OpenedRun, words: Sequence[str], batch_size: int) -> Iterator[InputSample]:
@@ -85,11 +68,10 @@ def samples(run: OpenedRun, words: Sequence[str], batch_size: int) -> Iterator[I
     Raises:
         ConfigError: a library that reads sounds is missing.
     """
-    readers = {"pictures": _pictures, "sounds": _sounds, "texts": _texts, "rows": _rows, "arrays": _arrays}
-    yield from _read_ahead(readers[kind_of(run)](run, words), BATCHES_AHEAD * batch_size)
+    yield from _read_ahead(_reader_of(run)(run, words), BATCHES_AHEAD * batch_size)
 
 
-def batches(found: Iterable[InputSample], size: int) -> Iterator[list[InputSample]]:
+def batches(found: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Yield the samples in lists of ``size``; the last list may be shorter."""
     rest = iter(found)
     while some := list(itertools.islice(rest, size)):
@@ -137,16 +119,11 @@ def _read(unread: _Unread) -> InputSample:
 
 def _read_ahead(items: Iterable[_Unread], window: int) -> Iterator[InputSample]:
     """Yield every sample in order, while a few threads read about ``window`` samples ahead."""
-
-    def read_some(some: Sequence[_Unread]) -> list[InputSample]:
-        return [_read(each) for each in some]
-
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         ahead: deque[Future[list[InputSample]]] = deque()
-        rest = iter(items)
         try:
-            while some := list(itertools.islice(rest, TOGETHER)):
-                ahead.append(pool.submit(read_some, some))
+            for some in batches(items, TOGETHER):
+                ahead.append(pool.submit(list, map(_read, some)))  # the thread takes the samples out of the iterator
                 if len(ahead) * TOGETHER > window:
                     yield from ahead.popleft().result()
             while ahead:
@@ -156,40 +133,60 @@ def _read_ahead(items: Iterable[_Unread], window: int) -> Iterator[InputSample]:
                 each.cancel()
 
 
+def _reader_of(run: OpenedRun) -> Callable[[OpenedRun, Sequence[str]], Iterator[_Unread]]:
+    """Return the function for the files of a run: pictures, sounds, texts, tables or arrays."""
+    preprocessing, spec = run.preprocessing, run.spec
+    if spec.kind == "tokens":
+        return _texts if "vocabulary" in preprocessing else _arrays
+    if preprocessing.get("sample_rate") is not None:
+        return _sounds
+    if spec.kind == "image":
+        return _pictures if preprocessing.get("top") is not None else _arrays
+    return _rows if preprocessing.get("columns") else _arrays
+
+
+def _of_files(files: Iterable[NamedFile], samples_of: Callable[[str, Path], Iterable[_Unread]]) -> Iterator[_Unread]:
+    """Yield the samples of every file, given its name and path; a file that cannot be read is a bad sample."""
+    for name, file, error in files:
+        try:
+            yield from [_Unread(name, None, error)] if file is None else samples_of(name, file)
+        except (ConfigError, RunError) as wrong:
+            yield _Unread(name, None, str(wrong).replace(f"dataset.path: {file}: ", "").replace(str(file), name))
+
+
 # ---- pictures and sounds
 
 
 def _pictures(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     form = pictures.Form(*run.spec.shape)
     brightness = run.preprocessing["top"] / TOP  # pixels read from files are 0 to TOP; the run may have another maximum
-    for name, file, error in named_files(words, pictures.SUFFIXES, "picture"):
-        if file is None:
-            yield _Unread(name, None, error)
-        else:
-            reader = pictures.PictureReader((os.fspath(file),).__getitem__, [name], form)
-            yield _Unread(name, partial(_picture, reader, brightness))
 
+    def picture(name: str, file: Path) -> list[_Unread]:
+        reader = pictures.PictureReader((os.fspath(file),).__getitem__, [name], form)
+        return [_Unread(name, lambda: (reader(0) if brightness == 1 else reader(0) * brightness,))]
 
-def _picture(reader: pictures.PictureReader, brightness: float) -> Inputs:
-    pixels = reader(0)
-    return (pixels if brightness == 1 else pixels * brightness,)
+    return _of_files(named_files(words, pictures.SUFFIXES, "picture"), picture)
 
 
 def _sounds(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     sounds.need_libraries(run.spec.dataset)
-    for name, file, error in named_files(words, SOUND_SUFFIXES, "sound"):
-        yield _Unread(name, None if file is None else partial(_sound, run, file), error)
+    rate, longest, fine = (run.preprocessing[key] for key in ("sample_rate", "max_samples", "fine"))
 
+    def sound(name: str, file: Path) -> list[_Unread]:
+        return [_Unread(name, lambda: (read_wave(file, rate, longest, fine=fine),))]
 
-def _sound(run: OpenedRun, file: Path) -> Inputs:
-    preprocessing = run.preprocessing
-    return (read_wave(file, preprocessing["sample_rate"], preprocessing["max_samples"], fine=preprocessing["fine"]),)
+    return _of_files(named_files(words, SOUND_SUFFIXES, "sound"), sound)
 
 
 # ---- texts
 
 
 def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
+    keys = run.settings.dataset
+    encoding, whole = str(keys.get("encoding", "utf-8")), run.preprocessing.get("unit") == "file"
+    columns = texts.TextColumns(
+        keys.get("input"), keys.get("target"), keys.get("header", "auto"), keys.get("delimiter")
+    )
     tokenizer = tokens.Tokenizer.from_preprocessing(run.preprocessing)
     numbers = {token: number for number, token in enumerate(run.preprocessing["vocabulary"])}
 
@@ -197,45 +194,26 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
         found = [numbers.get(token, tokens.UNKNOWN) for token in tokenizer(text)]
         return (torch.tensor(found, dtype=torch.int32),)
 
-    for place, text, error in _placed_texts(run, words):
+    def unread(place: str, text: str, error: str) -> _Unread:
         reason = error or ("" if text.strip() else "no text")
-        yield _Unread(place, None if reason else partial(encode, text), reason, text or None)
+        return _Unread(place, None if reason else partial(encode, text), reason, text or None)
 
+    def of_file(name: str, file: Path) -> Iterator[_Unread]:
+        return itertools.starmap(unread, texts.texts_without_labels(file, name, columns, encoding, whole=whole))
 
-def _placed_texts(run: OpenedRun, words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the place of every text, the text, and the reason why it cannot be used; empty for a good text."""
-    keys = run.settings.dataset
-    encoding, whole = str(keys.get("encoding", "utf-8")), run.preprocessing.get("unit") == "file"
-    columns = texts.TextColumns(
-        keys.get("input"), keys.get("target"), keys.get("header", "auto"), keys.get("delimiter")
-    )
     for word in words:
         if word == STDIN:
-            yield from ((str(number), line.strip(), "") for number, line in enumerate(sys.stdin, 1) if line.strip())
-            continue
-        for name, file, error in named_files([word], texts.SUFFIXES, "text"):
-            if file is None:
-                yield name, "", error
-                continue
-            try:
-                yield from texts.texts_without_labels(file, name, columns, encoding, whole=whole)
-            except ConfigError as wrong:
-                yield name, "", str(wrong).removeprefix(f"dataset.path: {file}: ")
+            lines = ((number, line.strip()) for number, line in enumerate(sys.stdin, 1))
+            yield from (unread(str(number), line, "") for number, line in lines if line)
+        else:
+            yield from _of_files(named_files([word], texts.SUFFIXES, "text"), of_file)
 
 
 # ---- numbers
 
 
 def _rows(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
-    for name, file, error in _table_files(words):
-        if file is None:
-            yield _Unread(name, None, error)
-            continue
-        try:
-            yield from _rows_of(run, name, file)
-        except ConfigError as wrong:
-            shown = str(wrong).replace(f"dataset.path: {file}: ", "").replace(str(file), name)
-            yield _Unread(name, None, shown)
+    return _of_files(_table_files(words), partial(_rows_of, run))
 
 
 def _table_files(words: Sequence[str]) -> Iterator[NamedFile]:
@@ -277,23 +255,20 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
 
 
 def _arrays(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
+    return _of_files(named_files(words, array_files.SUFFIXES, "file of arrays"), partial(_arrays_of, run))
+
+
+def _arrays_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     keys = run.settings.dataset
-    inputs, lengths_name = str(keys.get("inputs", "x")), str(keys.get("lengths"))
-    for name, file, error in named_files(words, array_files.SUFFIXES, "file of arrays"):
-        if file is None:
-            yield _Unread(name, None, error)
-            continue
-        try:
-            key, values, lengths = array_files.inputs_of_run(file, inputs, lengths_name, run.spec)
-        except RunError as wrong:
-            yield _Unread(name, None, str(wrong))
-            continue
-        for row, sample in enumerate(values):
-            steps = sample if lengths is None else sample[: lengths[row]]
-            fault = _wrong_shape(run, steps)
-            if not fault and not np.isfinite(steps).all():
-                fault = "holds a number that is not finite"
-            yield _numbers(f"{name}: {key}[{row}]", steps, fault)
+    key, values, lengths = array_files.inputs_of_run(
+        file, str(keys.get("inputs", "x")), str(keys.get("lengths")), run.spec
+    )
+    for row, sample in enumerate(values):
+        steps = sample if lengths is None else sample[: lengths[row]]
+        fault = _wrong_shape(run, steps)
+        if not fault and not np.isfinite(steps).all():
+            fault = "holds a number that is not finite"
+        yield _numbers(f"{name}: {key}[{row}]", steps, fault)
 
 
 def _numbers(name: str, values: Any, fault: str) -> _Unread:

@@ -16,7 +16,7 @@ from trainer.commands.opened_run import OpenedRun, notes, open_run
 from trainer.commands.pages.drawings import draw_lines, draw_sound
 from trainer.commands.pages.samples import WIDTH, draw_samples, find_value_range
 from trainer.config import ConfigError, RunError
-from trainer.data.sources import Inputs
+from trainer.data.sources import unpadded
 from trainer.runs.read import Run
 
 if TYPE_CHECKING:
@@ -27,55 +27,30 @@ WAVE_HEIGHT = 48  # pixels
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """A sample that the model predicts wrongly.
+    """A sample that the model predicts wrongly."""
 
-    Args:
-        place: the file of the sample, or its number.
-        truth: the target of the sample, as text.
-        answer: the prediction of the model, as text.
-        drawing: the sample as HTML; empty if the explanation already shows the sample.
-        explanation: the attributions as HTML; empty without explanations.
-    """
-
-    place: str
-    truth: str
-    answer: str
-    drawing: Markup | str
-    explanation: Markup | str = ""
+    place: str  # the file of the sample, or its number
+    truth: str  # the target as text
+    answer: str  # the prediction as text
+    drawing: Markup | str  # empty if the explanation already shows the sample
+    explanation: Markup | str  # the attributions as HTML; empty without explanations
 
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """The result of evaluating a run's model again.
+    """The result of evaluating a run's model again."""
 
-    Args:
-        trained: the model; None if the checkpoint cannot be opened.
-        measured: the metrics and scores; None if the checkpoint or the data cannot be read.
-        mistakes: the worst mistakes, the worst first.
-        num_wrong: the number of all mistakes; None for regression.
-        notes: warnings, one line each.
-    """
-
-    trained: OpenedRun | None = None
-    measured: Measured | None = None
-    mistakes: Sequence[Mistake] = ()
-    num_wrong: int | None = None
-    notes: Sequence[str] = ()
+    trained: OpenedRun | None  # None if the checkpoint cannot be opened
+    measured: Measured | None = None  # None if the checkpoint or the data cannot be read
+    mistakes: Sequence[Mistake] = ()  # the worst first
+    num_wrong: int | None = None  # the number of all mistakes; None for regression
+    notes: Sequence[str] = ()  # warnings, one line each
 
 
 def analyse(
     run: Run, words: Sequence[str], *, checkpoint: str, split: str, max_mistakes: int, explains: bool
 ) -> Analysis:
-    """Evaluate a run and find its worst mistakes; a checkpoint or data that cannot be read become a warning.
-
-    Args:
-        run: the run.
-        words: overrides that are allowed after training, such as ``dataset.path=…``.
-        checkpoint: best, last or a file.
-        split: train, val or test.
-        max_mistakes: the maximum number of mistakes to show.
-        explains: whether to explain the mistakes.
-    """
+    """Evaluate a run and find its worst mistakes; a checkpoint or data that cannot be read become a warning."""
     trained, lines = None, list[str]()
     try:
         trained = open_run(run, checkpoint=checkpoint, words=words)
@@ -136,19 +111,13 @@ def _show(trained: OpenedRun, measured: Measured, order: Tensor, explanations: S
         explanations = [""] * len(order)
     if data.features is not None:
         rate = trained.preprocessing["sample_rate"]
-        drawings = [each + _draw_wave(wave, rate) for each, wave in zip(drawings, _waves(raw), strict=True)]
+        drawings = [each + _draw_wave(wave, rate) for each, wave in zip(drawings, unpadded(raw), strict=True)]
     mistakes = []
     for at, drawing, explanation in zip(order.tolist(), drawings, explanations, strict=True):
         position = int(measured.positions[at])
         place = str(data.places[position]) if data.places is not None else f"sample {position}"
         mistakes.append(Mistake(place, *_describe(measured, at), drawing, explanation))
     return mistakes
-
-
-def _waves(raw: Inputs) -> list[Tensor]:
-    """Return the waves of a batch without their padding."""
-    lengths = raw[1].tolist() if len(raw) > 1 else [raw[0].shape[1]] * len(raw[0])
-    return [sample[:length] for sample, length in zip(raw[0], lengths, strict=True)]
 
 
 def _draw_wave(wave: Tensor, rate: int) -> Markup | str:

@@ -200,11 +200,7 @@ def compare_weights(before: Path, now: Path) -> ComparedWeights:
 
 
 def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Return the differences of code, versions, platform, device and data between two runs.
-
-    Args:
-        before, now: the contents of the environment.json files; a part that is missing in one is not compared.
-    """
+    """Return the differences between two environment.json files; a part that is missing in one is not compared."""
     both = [part for part in RECORDED if part in before and part in now]
     parts = [part for part in both if part == "git" or (before[part] and now[part])]
     plain = [{part: _code(each[part]) if part == "git" else each[part] for part in parts} for each in (before, now)]
