@@ -116,6 +116,13 @@ def told(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     return code, captured.out, captured.err
 
 
+def refusal(command: str, capfd: pytest.CaptureFixture[str], *words: object) -> str:
+    """Run a command of ``trainer`` that is wrong; return the one line with which it refuses."""
+    code, out, err = told(capfd, command, *map(str, words))
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    return err
+
+
 def looked_into(look: str) -> str:
     """Return a program that is the command and calls a function ``look()`` before it imports ``trainer.runner``.
 

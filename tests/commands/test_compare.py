@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,11 +29,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
         config = {"seed": 0, "optimizer": {"name": "adam", "lr": rate}, "run_dir": name, "model": {"name": "cnn"}}
         write_run(tmp_path / name, [f"optimizer.lr={rate}"], config, summary(value), points)
     write_run(tmp_path / "c", ["seed=1"], {"seed": 1})
-
-    def run(*words: str) -> tuple[int, str, str]:
-        return told(capfd, "compare", *words)
-
-    return run
+    return functools.partial(told, capfd, "compare")
 
 
 def test_what_differs_stands_side_by_side_and_the_better_is_marked(compare: Compare) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.made import Made, made
+from tests.made import Made
 from trainer.commands.opened_run import answers, load
-
-__all__ = ["made"]
 
 
 @pytest.mark.parametrize("kind", ["image", "sequence", pytest.param("audio", marks=pytest.mark.slow)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -35,8 +36,7 @@ def made(
     summary |= {"steps": 1100, "epochs": 3, "seconds": 12.345, monitor.replace("val/", "test/"): best and best - 0.01}
     summary |= {"reason": "the disk is full"} if state == "failed" else {}
     plain = {"seed": 0, "epochs": 20, "patience": None, "compile": False, "model": {"name": "cnn"}, **config}
-    write_run(Path(folder), list(words), plain, None if state == "killed" else summary, [])
-    (Path(folder) / "environment.json").write_text(json.dumps({"started": started}))
+    write_run(Path(folder), words, plain, None if state == "killed" else summary, started=started)
 
 
 @pytest.fixture
@@ -44,11 +44,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     """``listed("model=gru", …)`` in an empty folder: exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        return told(capfd, "runs", *words)
-
-    return run
+    return functools.partial(told, capfd, "runs")
 
 
 @pytest.fixture

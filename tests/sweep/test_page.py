@@ -4,45 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
 
+from tests.html_page import Page
 from tests.runs_on_disk import write_run
 from trainer.commands.text_table import figure
 from trainer.runs.read import varied_keys
 from trainer.sweep.drive import sweep_table
 from trainer.sweep.page import make_page
 from trainer.sweep.table import SweepRow, SweepTable, as_text, train_command, write_csv
-
-VOID = {"meta", "path", "use", "rect", "br", "img"}
-
-
-class Parser(HTMLParser):
-    """Raises where a tag is closed that is not open, and keeps what leads elsewhere."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.words = ""
-        self.feed(content)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 def summary(value: float, metric: str = "accuracy", **more: Any) -> dict[str, Any]:
@@ -94,11 +68,11 @@ def test_a_page_is_whole_and_leads_nowhere_else(tmp_path: Path) -> None:
         ("lr=1", "seed=0"): {"state": "failed", "reason": "<script>alert(1)</script>"},
     })  # fmt: skip
     content = make_page(found)
-    parsed = Parser(content)
-    assert not [link for link in parsed.links if "//" in link and not link.startswith("#")]
-    assert "<script" not in content and "alert(1)" in parsed.words
+    parsed = Page(content)
+    assert not [link for link in parsed.loaded if "//" in link]
+    assert "<script" not in content and "alert(1)" in parsed.text
     assert content.count("<svg") >= 3
-    assert "train lr=1e-2 seed=1" in parsed.words
+    assert "train lr=1e-2 seed=1" in parsed.text
     assert "val/accuracy against lr" in content and "against seed" not in content
 
 
@@ -114,7 +88,7 @@ def test_a_page_is_whole_and_leads_nowhere_else(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_page_of_any_sweep(tmp_path: Path, values: dict[tuple[str, ...], Any], said: str) -> None:
     found = sweep_of(tmp_path, values)
-    assert said in Parser(make_page(found)).words
+    assert said in Page(make_page(found)).text
     assert len(as_text(found)) <= 50
 
 
@@ -140,6 +114,6 @@ def test_a_folder_is_led_to_where_it_stands_whatever_its_name(tmp_path: Path) ->
             assert name == "e\udcff"
     content = make_page(sweep_table(tmp_path, [], {}))
     content.encode()
-    links = [link for link in Parser(content).links if not link.startswith("#")]
+    links = Page(content).loaded
     assert sorted(links)[:3] == ["%23%25%3F/", "below/a%20b/", "c%3Ad/"]
     assert all((tmp_path / os.fsdecode(unquote_to_bytes(link))).is_dir() for link in links)

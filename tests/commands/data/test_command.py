@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import functools
 import json
 import re
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import told
+from tests.html_page import Page
 
 Look = Callable[..., tuple[int, str, str]]
 
@@ -26,11 +25,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr(sys, "argv", ["trainer"])
-
-    def run(*words: str) -> tuple[int, str, str]:
-        return told(capfd, "data", *words)
-
-    return run
+    return functools.partial(told, capfd, "data")
 
 
 @pytest.fixture
@@ -50,30 +45,6 @@ def pictures(tmp_path: Path) -> Path:
     for number in range(7):
         (root / f"train/cat/bad{number}.png").write_bytes(b"\x89PNG nothing")
     return root
-
-
-class Page(HTMLParser):
-    """What a page holds: its pictures, its text, and what it would load."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.pictures: list[Image.Image] = []
-        self.tags: list[str] = []
-        self.loaded: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        for name, value in attrs:
-            if name in ("src", "href") and value is not None:
-                if value.startswith("data:image/png;base64,"):
-                    self.pictures.append(Image.open(io.BytesIO(base64.b64decode(value.partition(",")[2]))))
-                else:
-                    self.loaded.append(value)
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def page_of(folder: Path, name: str = "data.html") -> Page:
@@ -122,8 +93,7 @@ def test_json_holds_the_same_and_nothing_else(look: Look, tmp_path: Path) -> Non
 def test_the_page_needs_nothing_else_and_shows_samples_of_each_class(look: Look, tmp_path: Path) -> None:
     assert look("--page", "digits.html")[0] == 0
     page = page_of(tmp_path, "digits.html")
-    assert page.loaded == []
-    assert "script" not in page.tags
+    assert page.loaded == [] and not page.named("script")
     assert [picture.size for picture in page.pictures] == [(8, 8)] * 60
     assert max(np.asarray(picture).max() for picture in page.pictures) == 255  # pixels of 0 to 16 become 0 to 255
     assert look("--page", "augmented.html", "dataset.augment.crop=2")[0] == 0
@@ -150,8 +120,8 @@ def test_every_kind_has_its_pictures(look: Look, tmp_path: Path, kind: str, word
     code, out, err = look("dataset=synthetic", f"dataset.kind={kind}", "dataset.classes=3", *words)
     assert code in (0, 1), err
     page = page_of(tmp_path)
-    assert page.tags.count(tag) >= 12
-    assert page.tags.count("figure") in (18, 24)  # six of each of three classes, or 24 without classes
+    assert len(page.named(tag)) >= 12
+    assert len(page.named("figure")) in (18, 24)  # six of each of three classes, or 24 without classes
     if kind == "spectrogram":
         assert page.pictures[0].size == (30, 8)  # steps to the right
     assert ("steps" in out) == any("min_steps" in word for word in words)
@@ -183,9 +153,8 @@ def test_what_stands_in_the_data_cannot_be_code_of_the_page(look: Look, tmp_path
     code, _, err = look("dataset=text", "dataset.path=texts", "dataset.tokens=characters", "batch_size=4")
     assert code in (0, 1), err
     page = page_of(tmp_path)
-    assert "script" not in page.tags
-    assert "<script>alert(1)</script> <b>x" in " ".join(page.words)
-    assert "<b>x" in page.words
+    assert not page.named("script")
+    assert "<script>alert(1)</script> <b>x" in page.text
 
 
 @pytest.mark.parametrize(

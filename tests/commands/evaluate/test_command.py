@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from tests.made import KINDS, MODELS, Made, made, pictures, table, texts
+from tests.helpers import refusal
+from tests.made import KINDS, MODELS, Made, pictures, table, texts
 from trainer import compose, run
 from trainer.__main__ import main
 from trainer.commands.opened_run import answers, load
 
-__all__ = ["made"]
+refused = functools.partial(refusal, "evaluate")
 
 
 def numbers(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
@@ -27,16 +29,6 @@ def numbers(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any
     assert code == 0, out.err
     found: dict[str, Any] = json.loads(out.out)
     return found
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The one line of a command that is wrong."""
-    capsys.readouterr()
-    assert main(["evaluate", *map(str, words)]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.made import KINDS, MODELS, Made, made
+from tests.made import KINDS, MODELS, Made
 from trainer import compose, run
 from trainer.commands.explain.attribution import (
     Attribution,
@@ -25,8 +25,6 @@ from trainer.commands.explain.attribution import (
 from trainer.commands.opened_run import OpenedRun, load
 from trainer.config import ConfigError
 from trainer.data.sources import Inputs
-
-__all__ = ["made"]
 
 pytest.importorskip("captum")
 

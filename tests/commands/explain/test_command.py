@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import html.parser
-import io
+import functools
 import json
 import re
 import sys
@@ -14,41 +12,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.made import KINDS, Made, made
+from tests.helpers import refusal
+from tests.html_page import Page
+from tests.made import KINDS, Made
 from trainer import compose, run
 from trainer.__main__ import main
 from trainer.commands.explain.heatmaps import AGAINST, FOR
-
-__all__ = ["made"]
 
 pytest.importorskip("captum")
 
 FILES = {"image": "pictures/3", "text": "texts", "audio": "sounds/low", "table": "table.csv", "sequence": "walks.csv"}
 HOSTILE = "<script>alert(1)</script>"
 
+refused = functools.partial(refusal, "explain")
 
-class _Page(html.parser.HTMLParser):
-    """Its text, its tags with their attributes, and the words that are marked, each with its color and strength."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = ""
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.words: dict[str, tuple[str, float]] = {}
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        tag, attrs = self.tags[-1] if self.tags else ("", {})
-        found = re.match(r"background: rgba\((.*), ([0-9.]+)\)", attrs.get("style", ""))
-        if tag == "span" and found:
-            self.words.setdefault(data, (found[1], float(found[2])))
-
-    def named(self, tag: str) -> list[dict[str, str]]:
-        return [attrs for name, attrs in self.tags if name == tag]
+def marked(page: Path) -> dict[str, tuple[str, float]]:
+    """The words that a page marks, each with its color and strength."""
+    pattern = r'<span[^>]* style="background: rgba\((.*?), ([0-9.]+)\)"[^>]*>([^<]*)</span>'
+    found = re.findall(pattern, page.read_text(encoding="utf-8"))
+    return {word: (color, float(strength)) for color, strength, word in found}
 
 
 def explained(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> list[str]:
@@ -58,23 +41,13 @@ def explained(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0)
     return capsys.readouterr().out.splitlines()
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The one line of a command that is wrong."""
-    capsys.readouterr()
-    assert main(["explain", *map(str, words)]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_has_a_line_and_a_figure_for_every_sample(
     made: Made, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
     lines = explained(capsys, made.run("cnn", kind), made.folder / FILES[kind], "-o", page, "--steps", 8)
-    found = _Page(page.read_text(encoding="utf-8"))
+    found = Page(page.read_text(encoding="utf-8"))
     assert all(re.match(r".*: [\w]+ [01]\.\d\d", line) for line in lines)
     assert all(("  +" in line or "  -" in line) == (kind in ("text", "table", "sequence")) for line in lines)
     count = len(lines)
@@ -82,7 +55,7 @@ def test_each_kind_has_a_line_and_a_figure_for_every_sample(
     assert len(found.named("img")) == (2 * count if kind in ("image", "audio") else 0)
     assert len(found.named("svg")) == (2 * count if kind == "sequence" else 0)
     assert len(found.named("table")) == (count if kind in ("table", "sequence") else 0)
-    assert bool(found.words) == (kind == "text")
+    assert bool(marked(page)) == (kind == "text")
     assert all(each["src"].startswith("data:image/png;base64,") for each in found.named("img"))
     assert not {"script", "link", "iframe"} & {tag for tag, _ in found.tags}
     assert "log odds of the class" in found.text
@@ -97,10 +70,11 @@ def test_the_page_marks_the_words_of_the_text_itself(
     page = tmp_path / "page.html"
     (line,) = explained(capsys, folder, tmp_path / "text.txt", "-o", page)
     assert re.search(r"text.txt:1: bad [01]\.\d\d  .*\+dull \d", line)
-    found = _Page(page.read_text(encoding="utf-8"))
+    found = Page(page.read_text(encoding="utf-8"))
     assert text in found.text
-    assert found.words["DULL"][0] == ", ".join(map(str, FOR))
-    assert found.words["DULL"][1] > 3 * found.words["The"][1]
+    words = marked(page)
+    assert words["DULL"][0] == ", ".join(map(str, FOR))
+    assert words["DULL"][1] > 3 * words["The"][1]
     unknown = [attrs for attrs in found.named("span") if attrs.get("class") == "unknown"]
     assert "not in the vocabulary" in unknown[0]["title"]
     (cut,) = [attrs for attrs in found.named("span") if attrs.get("class") == "cut"]
@@ -121,8 +95,7 @@ def test_another_class_turns_the_colors(made: Made, tmp_path: Path, capsys: pyte
     assert sum(bad["attributions"]) == pytest.approx(bad["output"] - bad["baseline"] + bad["delta"], rel=1e-6)
     assert not (tmp_path / "explain.html").exists()
     (line,) = explained(capsys, *words[:2], "--target", "good", "-o", tmp_path / "page.html")
-    found = _Page((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert found.words["dull"][0] == ", ".join(map(str, AGAINST))
+    assert marked(tmp_path / "page.html")["dull"][0] == ", ".join(map(str, AGAINST))
     assert re.search(r": bad [01]\.\d\d; explained: good 0\.\d\d  -dull", line)
 
 
@@ -138,10 +111,9 @@ def test_the_heat_map_is_strong_where_the_picture_decides(tmp_path: Path, capsys
     run(compose(*data, "epochs=5", "batch_size=16", f"run_dir={tmp_path / 'run'}", "logger=none", "device=cpu"))
     page = tmp_path / "page.html"
     explained(capsys, tmp_path / "run", tmp_path / "data" / HOSTILE.replace("/", "") / "1.png", "-o", page)
-    found = _Page(page.read_text(encoding="utf-8"))
+    found = Page(page.read_text(encoding="utf-8"))
     assert not found.named("script")
-    heat = Image.open(io.BytesIO(base64.b64decode(found.named("img")[1]["src"].partition(",")[2])))
-    red, _, blue = np.moveaxis(np.asarray(heat).astype(int), 2, 0)
+    red, _, blue = np.moveaxis(np.asarray(found.pictures[1]).astype(int), 2, 0)
     assert (red - blue)[8:11, 1:4].mean() > 100
     assert abs((red - blue)[:6].mean()) < 30
 
@@ -154,7 +126,7 @@ def test_a_bad_file_is_a_line_and_exit_code_1(made: Made, tmp_path: Path, capsys
     words = (folder, tmp_path / name, good, tmp_path / "not_there.png", "-o", tmp_path / "page.html")
     lines = explained(capsys, *words, code=1)
     assert [": error: " in line for line in lines] == [True, False, True]
-    found = _Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    found = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert name in found.text
     assert found.text.count("cannot be read") == 2
     rows = [json.loads(line) for line in explained(capsys, *words[:-2], "--json", code=1)]
@@ -169,7 +141,7 @@ def test_the_page_holds_so_many_samples_and_says_so(
     page = tmp_path / "page.html"
     words = (made.run("cnn", "table"), made.folder / "table.csv", "-o", page, "--steps", 2)
     assert len(explained(capsys, *words)) == 120
-    found = _Page(page.read_text(encoding="utf-8"))
+    found = Page(page.read_text(encoding="utf-8"))
     assert len(found.named("section")) == len(found.named("figure")) == 5
     assert "The first 5 of 120 samples." in found.text
     explained(capsys, *words)  # its own page is replaced

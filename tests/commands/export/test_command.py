@@ -14,16 +14,16 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.made import KINDS, MODELS, Made, made
+from tests.commands.export.test_formats import answer
+from tests.helpers import told
+from tests.made import KINDS, MODELS, Made
 from trainer import compose, run
 from trainer.__main__ import main
 from trainer.commands.export.formats import to_file_inputs
 from trainer.commands.opened_run import OpenedRun, answers, load
 
-__all__ = ["made"]
-
 pytest.importorskip("onnxscript")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 # What reads the file elsewhere: it has numpy and onnxruntime, and not this package.
 ELSEWHERE = """
@@ -88,16 +88,10 @@ def test_a_file_answers_as_the_evaluation_for_batches_of_any_size(
         read = elsewhere(file, tmp_path, inputs)
         scores = torch.tensor(read["scores"])
         assert json.loads(read["about"]["classes"]) == list(trained.spec.classes)
-        session = onnxruntime.InferenceSession(file)
-        names = [each.name for each in session.get_inputs()]
-        alone = session.run(None, {name: each[:1].numpy() for name, each in zip(names, inputs, strict=True)})[0]
-        torch.testing.assert_close(torch.from_numpy(alone), expected[:1], atol=1e-5, rtol=0)
     else:
-        module = torch.export.load(file).module()
-        with torch.no_grad():
-            scores = module(*inputs)
-            torch.testing.assert_close(module(*(each[:1] for each in inputs)), expected[:1], atol=1e-5, rtol=0)
+        scores = answer(file, *inputs)
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(answer(file, *(each[:1] for each in inputs)), expected[:1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +114,7 @@ def test_the_length_is_free_and_padding_does_not_count(made: Made, tmp_path: Pat
         [trained.scores((tokens[at : at + 1, :n], lengths[at : at + 1])) for at, n in enumerate([7, 1, 4, 2])]
     )
     tokens[torch.arange(7) >= lengths[:, None]] = 9  # what lies behind a text does not count, whatever it is
-    if form == "onnx":
-        session = onnxruntime.InferenceSession(file)
-        found = torch.from_numpy(session.run(None, {"inputs": tokens.numpy(), "lengths": lengths.numpy()})[0])
-    else:
-        found = torch.export.load(file).module()(tokens, lengths)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(answer(file, tokens, lengths), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
@@ -189,11 +178,9 @@ def test_what_cannot_be_exported_is_one_line(
     folder = made.run("cnn", "table")
 
     def refused(*words: object) -> str:
-        capsys.readouterr()
-        assert main(["export", *map(str, words)]) == 2
-        captured = capsys.readouterr()
-        assert captured.err.count("\n") == 1
-        return captured.err
+        code, _, err = told(capsys, "export", *map(str, words))
+        assert (code, err.count("\n")) == (2, 1)
+        return err
 
     monkeypatch.chdir(tmp_path)
     assert "nope: no such folder" in refused("nope")

@@ -10,14 +10,12 @@ import pytest
 import torch
 
 from tests.helpers import told
-from tests.made import Made, made
+from tests.made import MODELS, Made
 from trainer import RunError, compose, run
 from trainer.commands.export.formats import check_batches, export
 from trainer.commands.opened_run import OpenedRun, load
 
 pytestmark = pytest.mark.slow  # test_command.py has the quick tests of exports
-
-__all__ = ["made"]
 
 SMALL = ["epochs=1", "batch_size=32", "logger=none", "device=cpu"]
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
@@ -54,26 +52,14 @@ def checked(folder: Path, file: Path, tolerance: float = 1e-5) -> tuple[OpenedRu
     """Export by the suffix of a file; the run, and the largest difference."""
     trained = load(str(folder))
     form = {suffix: form for form, suffix in SUFFIX.items()}[file.suffix]
-    found = export(trained, check_batches(trained, trained.data()), form, file, tolerance)
+    found = export(trained, check_batches(trained.data()), form, file, tolerance)
     assert found.difference <= tolerance
-    assert found.size == file.stat().st_size
     return trained, found.difference
 
 
-@pytest.mark.parametrize(
-    ("model", "form", "features"),
-    [
-        ("cnn", "onnx", "logmel"),
-        ("cnn", "torch", "raw"),
-        *(
-            pytest.param(model, form, features, marks=pytest.mark.slow)
-            for model in ("cnn", "gru", "lstm")
-            for form in ("onnx", "torch")
-            for features in ("logmel", "raw")
-            if (model, form, features) not in (("cnn", "onnx", "logmel"), ("cnn", "torch", "raw"))
-        ),
-    ],
-)
+@pytest.mark.parametrize("features", ["logmel", "raw"])
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+@pytest.mark.parametrize("model", MODELS)
 def test_silence_and_waves_shorter_or_longer_than_any_in_training(
     made: Made, tmp_path: Path, model: str, form: str, features: str
 ) -> None:
@@ -97,9 +83,9 @@ def test_silence_and_waves_shorter_or_longer_than_any_in_training(
     [
         ["dataset.task=regression", "loss=mse"],
         ["dataset.task=multilabel", "loss=bce"],
-        pytest.param(["dataset.classes=2", "loss=bce"], marks=pytest.mark.slow),
+        ["dataset.classes=2", "loss=bce"],
         ["dataset.classes=2", "loss=bce_prob"],
-        pytest.param(["loss=focal", "ema=0.9"], marks=pytest.mark.slow),
+        ["loss=focal", "ema=0.9"],
         ["precision=bf16"],
     ],
     ids=" ".join,
@@ -173,7 +159,7 @@ def test_a_refused_file_leaves_the_one_that_was_there(made: Made, tmp_path: Path
     before = file.read_bytes()
     assert difference > 0
     with pytest.raises(RunError, match=r"differs from the model by .*; not kept"):
-        export(trained, check_batches(trained, trained.data()), "torch", file, difference / 1e6)
+        export(trained, check_batches(trained.data()), "torch", file, difference / 1e6)
     assert file.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["model.pt2"]
 
@@ -185,17 +171,6 @@ def test_a_foreign_file_beside_the_weights_stays(made: Made, tmp_path: Path, cap
     assert (code, err.count("\n")) == (2, 1)
     assert f"{tmp_path / 'model.json'}: is there already, and no export of this command" in err
     assert [each.name for each in tmp_path.iterdir()] == ["model.json"]
-
-
-def test_a_run_that_failed_before_its_first_checkpoint_is_one_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(RunError):
-        run(compose("optimizer=sgd", "optimizer.lr=1e30", *SMALL, f"run_dir={tmp_path / 'run'}"))
-    shutil.rmtree(tmp_path / "run" / "checkpoints", ignore_errors=True)
-    code, out, err = told(capfd, "export", str(tmp_path / "run"), "--format", "torch")
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "has no checkpoints/best.pt (failed" in err
 
 
 def test_contradictions_are_one_line(made: Made, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -214,7 +189,6 @@ def test_contradictions_are_one_line(made: Made, tmp_path: Path, capfd: pytest.C
         assert said in err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "torch"])
 @pytest.mark.parametrize(
     "words",

@@ -9,19 +9,17 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from tests.made import Made, made
+from tests.made import Made
 from trainer.commands.export.formats import check_batches, export
 from trainer.commands.export.metadata import MARK
 from trainer.commands.opened_run import OpenedRun, load
 
 pytestmark = pytest.mark.slow
 
-__all__ = ["made"]
-
 
 def exported(folder: Path, file: Path, form: str) -> OpenedRun:
     trained = load(str(folder))
-    export(trained, check_batches(trained, trained.data()), form, file, 1e-5)
+    export(trained, check_batches(trained.data()), form, file, 1e-5)
     return trained
 
 

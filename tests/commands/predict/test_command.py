@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import re
@@ -15,12 +16,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.made import DIGITS, KINDS, MODELS, Made, made
+from tests.helpers import refusal
+from tests.made import DIGITS, KINDS, MODELS, Made
 from trainer import compose, run
 from trainer.__main__ import main
 from trainer.commands.opened_run import answers, load
 
-__all__ = ["made"]
+refused = functools.partial(refusal, "predict")
 
 
 class _Input(io.TextIOWrapper):
@@ -35,16 +37,6 @@ def rows(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> l
     capsys.readouterr()
     assert main(["predict", *map(str, words)]) == code, capsys.readouterr().err
     return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The one line of a command that is wrong."""
-    capsys.readouterr()
-    assert main(["predict", *map(str, words)]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 FILES = {"image": "pictures", "text": "texts", "audio": "sounds", "table": "table.csv", "sequence": "walks.csv"}
