@@ -22,13 +22,8 @@ from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs.read import (
-    FAILED,
-    FINISHED,
-    KILLED,
     OUTPUTS,
-    PRUNED,
-    RUNNING,
-    STOPPED,
+    STATES,
     Run,
     as_number,
     find_runs,
@@ -39,7 +34,6 @@ from trainer.runs.read import (
     varied_keys,
 )
 
-STATES = (FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED)
 FACTS = ("state", "started", "steps", "epochs", "seconds", "best")  # keys of a run besides its config keys and metrics
 MAX_LETTERS = 80  # longest text of a run's overrides in the table; --json has all overrides
 MISSING: Any = object()  # the value of a key that a run lacks; None would mean that the config has null

@@ -28,6 +28,7 @@ NOT_TRAINED = ("run_dir", "resume", "sweep_dir", "sweep", "dry_run", "hydra")
 
 # Run states. KILLED: summary.json contains no final state, and no process holds the lock.
 FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED = "finished", "pruned", "stopped", "failed", "running", "killed"
+STATES = (FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
+from markupsafe import Markup
 from torch import Tensor
 
 from trainer.commands.pages.render import render
@@ -15,9 +15,6 @@ from trainer.data.checks import Survey
 from trainer.data.findings import target_text
 from trainer.data.preprocess import Preprocess
 from trainer.data.sources import Inputs
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 MAX_CLASSES = 20  # maximum number of classes with samples on the page
 PER_CLASS = 6  # number of samples of each class

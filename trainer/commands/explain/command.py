@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from trainer.commands._arguments import add_checkpoint, describe, need_both, parted, whole_number
 from trainer.commands.pages.render import mark, render
 from trainer.config import ConfigError
@@ -21,8 +23,6 @@ from trainer.runs import atomic_files
 from trainer.runs.read import for_json, run_named
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from trainer.commands.explain.attribution import Attribution
     from trainer.commands.opened_run import OpenedRun
     from trainer.commands.predict.samples import InputSample

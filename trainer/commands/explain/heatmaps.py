@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -19,9 +20,6 @@ from trainer.commands.pages.render import draw
 from trainer.commands.pages.samples import MAX_LINES, SMALL, ValueRange, find_value_range
 from trainer.data.readers.tokens import UNKNOWN
 from trainer.data.sources import Inputs
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # from the palette of Okabe and Ito (2008), for colour-blind readers
 MAX_PIXELS = 224  # maximum length of a picture's longer side; a larger picture is shrunk

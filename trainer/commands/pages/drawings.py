@@ -6,18 +6,15 @@ import base64
 import io
 import wave
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from trainer.commands.pages.render import draw
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 MAX_POINTS = 240  # of a line; for a longer line, the minimum and maximum of each piece are drawn
 MAX_SOUND = 2**19  # maximum size in bytes of a sound that is embedded in a page

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup, escape
+
 from trainer.config.errors import printable
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -144,8 +145,6 @@ def to_svg(figure: Figure, title: str) -> Markup:
     Args:
         title: the description for screen readers, which must be unique within the page.
     """
-    from markupsafe import Markup, escape
-
     title = printable(title)
     prefix = f"{re.sub(r'[^A-Za-z0-9]+', '-', title)}-{zlib.crc32(title.encode()):x}"
     text = io.StringIO()

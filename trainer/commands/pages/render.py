@@ -10,11 +10,12 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from trainer.commands.text_table import counted, figure, lasted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
 
 DRAWINGS = "drawings.html"
 

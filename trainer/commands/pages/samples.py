@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
@@ -15,9 +14,6 @@ from trainer.data.checks import Survey
 from trainer.data.findings import as_text
 from trainer.data.readers.tokens import UNKNOWN
 from trainer.data.sources import Inputs, unpadded
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 MAX_PIXELS = 96  # maximum length of a picture's longer side; a larger picture is shrunk
 SMALL = 64  # up to this length of the longer side, a picture is enlarged with each pixel as a square

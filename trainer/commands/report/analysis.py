@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from markupsafe import Markup
 from torch import Tensor
 
 from trainer.commands.evaluate.measure import Measured, measure
@@ -18,9 +18,6 @@ from trainer.commands.pages.samples import WIDTH, draw_samples, find_value_range
 from trainer.config import ConfigError, RunError
 from trainer.data.sources import unpadded
 from trainer.runs.read import Run
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 WAVE_HEIGHT = 48  # pixels
 

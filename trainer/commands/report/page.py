@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from trainer.commands.evaluate import scores
 from trainer.commands.evaluate.measure import Measured
@@ -16,9 +17,6 @@ from trainer.commands.report.analysis import Analysis
 from trainer.commands.text_table import figure
 from trainer.runs.directory import ENVIRONMENT, read_json
 from trainer.runs.read import Run, as_number, flatten, read_config, values_of
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 MAX_CLASSES = 30  # of a confusion matrix; for more classes the page lists the pairs that are confused most often
 MAX_PAIRS = 20
