@@ -73,8 +73,7 @@ def plot_curves(curves: Sequence[Curve], metric: str, size: tuple[float, float] 
         )
     if "loss" in metric:
         _maybe_log(axes, "y", [value for _, points in shown for _, value in points])
-    axes.set_xlabel("step")
-    axes.set_ylabel(_shorten(metric))
+    axes.set(xlabel="step", ylabel=_shorten(metric))
     names = [_shorten(curve.name) for curve, _ in shown]  # matplotlib omits a label= that begins with _ from a legend
     if len(handles) > MAX_NAMED:  # name only the curve that stands out, or else the first
         first = min(range(len(shown)), key=lambda at: not shown[at][0].stands_out)
@@ -118,8 +117,7 @@ def plot_against(points: Sequence[tuple[str, float]], key: str, metric: str, bes
             axes.scatter([at], [value], s=60, facecolors="none", edgecolors=COLORS[1], linewidths=1.8, zorder=3)
     if "loss" in metric:
         _maybe_log(axes, "y", values)
-    axes.set_xlabel(_shorten(key))
-    axes.set_ylabel(_shorten(metric))
+    axes.set(xlabel=_shorten(key), ylabel=_shorten(metric))
     return figure
 
 
@@ -127,11 +125,9 @@ def _lay_out_words(axes: Axes, words: Sequence[str]) -> list[float]:
     """Label the x-axis with words as categories, and return the x-coordinate of each word."""
     names = list(dict.fromkeys(words))
     shown = names[:: math.ceil(len(names) / MAX_WORDS) or 1]
-    axes.set_xticks([names.index(word) for word in shown], [_shorten(word, 24) for word in shown])
-    if max(map(len, shown), default=0) * len(shown) > 30:  # rotate long labels, so that they do not overlap
-        axes.tick_params(axis="x", labelrotation=30)
-        for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right")
+    are_long = max(map(len, shown), default=0) * len(shown) > 30
+    rotated = {"rotation": 30, "horizontalalignment": "right"} if are_long else {}  # so that labels do not overlap
+    axes.set_xticks([names.index(word) for word in shown], [_shorten(word, 24) for word in shown], **rotated)
     axes.set_xlim(-0.6, max(len(names) - 0.4, 0.6))
     return [float(names.index(word)) for word in words]
 
