@@ -44,10 +44,10 @@ def make_page(data: Data, survey: Survey, seed: int) -> str:
     )
 
 
-def _list_numbers(survey: Survey) -> Iterator[tuple[str, list[str]]]:
+def _list_numbers(survey: Survey) -> Iterator[list[str]]:
     """Yield the rows of the first table: a title, and a cell for each split."""
     parts = survey.parts.values()
-    yield "samples", [f"{part.samples:,}" for part in parts]
+    yield ["samples", *(f"{part.samples:,}" for part in parts)]
     names = {
         "least steps": "least",
         "half have at most": "median",
@@ -57,11 +57,11 @@ def _list_numbers(survey: Survey) -> Iterator[tuple[str, list[str]]]:
     for title, attribute in names.items():
         lengths = [part.lengths for part in parts]
         if lengths[0] is not None:
-            yield title, [f"{getattr(each, attribute):,}" for each in lengths]
+            yield [title, *(f"{getattr(each, attribute):,}" for each in lengths)]
     for at, value in enumerate(survey.spec.classes if survey.spec.task == "regression" else ()):
         targets = [part.targets[at] for part in parts]
-        yield f"{value}: mean", [f"{each.mean:.4g}" for each in targets]
-        yield f"{value}: range", [f"{each.least:.4g} to {each.most:.4g}" for each in targets]
+        yield [f"{value}: mean", *(f"{each.mean:.4g}" for each in targets)]
+        yield [f"{value}: range", *(f"{each.least:.4g} to {each.most:.4g}" for each in targets)]
 
 
 def _count_classes(survey: Survey) -> Iterator[tuple[str, list[str], str]]:
