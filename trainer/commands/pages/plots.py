@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -125,8 +125,9 @@ def _lay_out_words(axes: Axes, words: Sequence[str]) -> list[float]:
     """Label the x-axis with words as categories, and return the x-coordinate of each word."""
     names = list(dict.fromkeys(words))
     shown = names[:: math.ceil(len(names) / MAX_WORDS) or 1]
-    are_long = max(map(len, shown), default=0) * len(shown) > 30
-    rotated = {"rotation": 30, "horizontalalignment": "right"} if are_long else {}  # so that labels do not overlap
+    rotated: dict[str, Any] = {}
+    if max(map(len, shown), default=0) * len(shown) > 30:  # rotate long labels, so that they do not overlap
+        rotated = {"rotation": 30, "horizontalalignment": "right"}
     axes.set_xticks([names.index(word) for word in shown], [_shorten(word, 24) for word in shown], **rotated)
     axes.set_xlim(-0.6, max(len(names) - 0.4, 0.6))
     return [float(names.index(word)) for word in words]
