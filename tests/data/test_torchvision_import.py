@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPOSITORY
 
 HEALTHY = {"__init__.py": "import sys\nsys.imports = getattr(sys, 'imports', 0) + 1\n__version__ = '9'"}
