@@ -181,12 +181,7 @@ class Checkpoints:
             raise RunError("; ".join(error.args)) from error
 
     def _first_complete(self, names: Iterable[str]) -> FoundCheckpoint:
-        """Return the first complete checkpoint of ``names``.
-
-        Raises:
-            ConfigError: a file is unreadable or holds more than plain types and tensors.
-            DamagedError: every file is damaged; the error has one line for each.
-        """
+        """Return the first complete checkpoint of ``names``; raise DamagedError, one line for each file, if none is."""
         damaged: list[str] = []
         for name in names:
             path = self._folder / name

@@ -19,8 +19,8 @@ from trainer.config import GROUPS, Settings
 from trainer.config.registry import registries
 from trainer.config.signature import keys_in
 
-COMMANDS = 50  # of a part
-PARTS = 40  # tests, so that they run side by side; one of them by default
+COMMANDS = 25  # of a part
+PARTS = 80  # tests, so that they run side by side; one of them by default
 
 # Data sets that are downloaded stay out of it, and models that take long to build.
 OPTIONS = {

@@ -96,14 +96,14 @@ def test_every_model_learns_every_kind_of_data(train: Train, model: str, kind: s
     check(train, [f"model={model}", *words], 0.90)
 
 
-@pytest.mark.parametrize("model", ["cnn", "gru", "lstm"])
+@pytest.mark.parametrize("model", ["cnn", "gru", pytest.param("lstm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", [pytest.param("sequence", marks=pytest.mark.slow), "tokens"])
 def test_every_model_learns_from_steps_of_varying_number(train: Train, model: str, kind: str) -> None:
     words = ["dataset=synthetic", f"dataset.kind={kind}", KINDS[kind], "dataset.classes=4", "optimizer.lr=5e-3"]
     check(train, [f"model={model}", *words, "dataset.min_steps=4"], 0.80)
 
 
-@pytest.mark.parametrize("loss", ["bce", "bce_prob", "mse"])
+@pytest.mark.parametrize("loss", ["bce", *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("bce_prob", "mse"))])
 def test_labels_are_learned(train: Train, loss: str) -> None:
     words = ["dataset=synthetic", "dataset.task=multilabel", "dataset.classes=4", f"loss={loss}", "epochs=15"]
     result = train("logger=none", *words)
@@ -112,7 +112,7 @@ def test_labels_are_learned(train: Train, loss: str) -> None:
     assert result.summary["test/f1"] > 0.9
 
 
-@pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
+@pytest.mark.parametrize("loss", ["mse", *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("l1", "huber"))])
 @pytest.mark.parametrize("model", ["cnn", pytest.param("gru", marks=pytest.mark.slow)])
 def test_values_are_learned(train: Train, loss: str, model: str) -> None:
     words = ["dataset=synthetic", "dataset.task=regression", "dataset.classes=2", f"loss={loss}", f"model={model}"]

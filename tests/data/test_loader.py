@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.forked import forked
+from tests.conftest import REPOSITORY
 from tests.helpers import defaults, loaders_of
 from trainer.config import RunError
 from trainer.data import Data, Split
@@ -60,7 +62,7 @@ def same(left: list[Batch], right: list[Batch]) -> bool:
 
 
 @pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_both_paths_give_the_same_batches_bit_for_bit(kind: str, workers: int) -> None:
     data = DATA[kind]()
     resident, streamed = loaders_of(data), loaders_of(dataclasses.replace(data, in_memory=False, workers=workers))
@@ -186,8 +188,9 @@ SLOW = pytest.mark.slow
 def test_a_data_worker_that_fails_ends_the_run_with_its_own_error(tmp_path: Path, how: str) -> None:
     (tmp_path / "failing.py").write_text(FAILING)
     words = ["plugins=[failing.py]", "dataset=failing", f"dataset.how={how}", "logger=none", "epochs=2"]
+    command = [sys.executable, str(REPOSITORY / "cli.py"), *words]
     started = time.monotonic()
-    result = forked(words, tmp_path)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert result.stderr.count("\n") == 1, result.stderr
     (line,) = result.stderr.splitlines()
     assert result.returncode == 1

@@ -194,8 +194,9 @@ def test_a_second_ctrl_c_ends_at_once(folder: Path) -> None:
     assert errors.strip() == "train: interrupted"
 
 
+@pytest.mark.slow
 def test_max_time_does_the_same_by_the_clock(folder: Path) -> None:
-    process = start(folder, *PLUGIN, "max_time=3s", slow="evaluation")
+    process = start(folder, *PLUGIN, "max_time=8s", slow="evaluation")
     out, errors = process.communicate(timeout=100)
     assert (process.returncode, errors) == (TERMINATED, "train: max_time is over\n")
     assert "next     train resume=run" in out
@@ -273,6 +274,7 @@ def test_a_signal_that_was_swallowed_is_raised_when_a_run_begins() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_of_the_start_ends_with_its_code(tmp_path: Path) -> None:
     for wait in (0.4, 0.7, 1.2):
         process = start(tmp_path, "resume=auto", "epochs=1000000")

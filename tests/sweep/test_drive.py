@@ -184,9 +184,8 @@ def test_on_error_stop_lets_the_others_save_first(folder: Path) -> None:
     assert (folder / "s" / "0-how=wait" / "checkpoints" / "last.pt").is_file()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, INTERRUPTED), pytest.param(signal.SIGTERM, TERMINATED, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
 def test_a_signal_saves_what_is_under_way_and_prints_the_table(folder: Path, number: int, code: int) -> None:
     words = [*TRAIN, "-m", "sweep_dir=s", "logger=none", "epochs=10000", "seed=0,1,2", "sweep.parallel=2"]
     with started(words, folder) as processes:

@@ -74,7 +74,7 @@ def huggingface(
 
 @dataclass(frozen=True)
 class _HubSet:
-    """A loaded data set."""
+    """A data set of the Hub or of local files, loaded with ``datasets``."""
 
     path: object  # the key ``dataset.path``, for messages
     parts: dict[str, Any]  # the ``datasets.Dataset`` of each split

@@ -31,8 +31,15 @@ def numbers(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("model", MODELS)
+# Every model with one kind of data and every kind of data with one model; the other cells are slow.
+CELLS = [
+    pytest.param(model, kind, marks=[pytest.mark.slow] * (row > 0 and column > 0))
+    for row, kind in enumerate(KINDS)
+    for column, model in enumerate(MODELS)
+]
+
+
+@pytest.mark.parametrize(("model", "kind"), CELLS)
 def test_the_numbers_of_the_summary_come_out_to_the_last_digit(
     made: Made, model: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

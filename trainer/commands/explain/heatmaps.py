@@ -65,7 +65,7 @@ def draw_attributions(
 
 
 class _Explained(NamedTuple):
-    """An explained sample."""
+    """A sample, the run that explains it, and what counted in it."""
 
     trained: OpenedRun
     raw: Tensor  # perhaps with padding
