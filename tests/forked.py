@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cli
+from trainer.compose import plugins
 
 for _slow in ("torch.utils.tensorboard", "torch._dynamo"):  # a run imports both; once here instead of in each fork
     importlib.import_module(_slow)
@@ -52,6 +53,8 @@ def _end_as_command(words: Sequence[str], folder: Path, environment: dict[str, s
         os.environ.clear()
         os.environ.update(environment)
         sys.path[1:1] = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+        for remembered in (plugins._installed, plugins._warn):  # what this process has read with another path
+            remembered.cache_clear()
         sys.argv = ["train", *words]
         code = cli.main()
     except SystemExit as end:
