@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ def test_the_help_of_a_users_option_shows_its_own_sentences(train: Train, tmp_pa
     assert "\n  Wide.\n" in text
     assert "999       more than enough" in text
     assert "feature maps of each block" in text
+
+
+def test_the_command_that_the_help_of_a_users_recipe_shows_works(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "my own" / "experiment").mkdir(parents=True)
+    (tmp_path / "my own" / "experiment" / "short.yaml").write_text("# @package _global_\n# Short.\nepochs: 1\n")
+    text = train("--config-dir", str(tmp_path / "my own"), "experiment=short", "--help").out
+    command = text.partition("its config: train ")[2].splitlines()[0]
+    assert train(*shlex.split(command)).code == 0
 
 
 def test_it_fits_a_narrow_terminal(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Each description is written only once: in a comment of the YAML file, or in the 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,7 +99,9 @@ def _sections(composer: Composer, group: str, config: Mapping[str, Any], words: 
         for name in _typed(words, "experiment"):
             file = composer.file(f"experiment/{name}")
             header = textwrap.indent(_header(composer, "experiment", name), "  ")
-            yield f"experiment={name}{_at(file)}\n{header}\n\n  its config: train experiment={name} --cfg job"
+            folder = f"--config-dir {shlex.quote(composer.extra_dir)} " if composer.extra_dir else ""
+            whole = f"  its config: train {folder}experiment={name} --cfg job"
+            yield f"experiment={name}{_at(file)}\n{header}\n\n{whole}"
         return
     for path, name, values in chosen(group, config):
         option = next(iter(_typed(words, group)), name) if group != "logger" else name
