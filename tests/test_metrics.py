@@ -191,6 +191,14 @@ def test_loss_is_the_mean_over_sizes(task: Task) -> None:
     assert sums.compute({})["loss"] == pytest.approx((2 * 5 + 4 * 0.5 + 1) / 6.5)
 
 
+def test_sizes_can_be_numbers_and_counts_and_stay_exact() -> None:
+    sums = Sums(make_spec("classification"), CPU, as_they_are)
+    scores, targets = draw("classification", 2)
+    sums.update(torch.tensor(2.0, dtype=torch.bfloat16), 2**24 + 1, scores, targets)
+    sums.update(torch.tensor(4.0, dtype=torch.bfloat16), torch.tensor(3), scores, targets)
+    assert sums.loss.tolist() == [2 * (2**24 + 1) + 12, 2**24 + 4]
+
+
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 def test_reset_sums_start_again(task: Task) -> None:
     first, second = draw(task, 30), draw(task, 20)

@@ -143,8 +143,8 @@ class Sums:
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
         self._loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
-        self._outputs, self._targets = RowBuffer(), RowBuffer()  # not summed yet, as are losses and sizes
-        self._losses, self._sizes = RowBuffer(), RowBuffer()
+        self._outputs, self._targets, self._losses = RowBuffer(), RowBuffer(), RowBuffer()  # not summed yet
+        self._sizes, self._weights = list[int | None](), RowBuffer()  # size None: the next value of _weights
 
     def update(self, loss: Tensor, size: Tensor | int, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch. This waits for the device once in ``MAX_WAITING`` calls.
@@ -157,7 +157,9 @@ class Sums:
                 of which the class with the largest share counts.
         """
         self._losses.append(loss.view(1))
-        self._sizes.append(size.view(1) if isinstance(size, Tensor) else loss.new_full((1,), size))
+        if isinstance(size, Tensor):
+            self._weights.append(size.view(1))
+        self._sizes.append(None if isinstance(size, Tensor) else size)
         self._outputs.append(outputs)
         self._targets.append(targets)
         # floating-point sums depend on how they are grouped, so regression sums each batch separately
@@ -199,11 +201,14 @@ class Sums:
             self._total += torch.stack([each.sum(0) for each in sums])
 
     def _sum_losses(self) -> None:
-        if not len(self._losses):
+        if not self._sizes:
             return
         total, count = self._loss.tolist()
-        for loss, size in zip(self._losses.pop_all().tolist(), self._sizes.pop_all().tolist(), strict=True):
-            total, count = total + loss * size, count + size
+        weights = iter(self._weights.pop_all().tolist())
+        for loss, size in zip(self._losses.pop_all().tolist(), self._sizes, strict=True):
+            weight = next(weights) if size is None else size
+            total, count = total + loss * weight, count + weight
+        self._sizes.clear()
         self._loss.copy_(torch.tensor([total, count], dtype=self._loss.dtype))
 
     def compute(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
