@@ -18,7 +18,7 @@ import torch
 from tests import kills
 from tests.conftest import REPOSITORY, Train
 from trainer.config import ConfigError
-from trainer.processes.signals import INTERRUPTED, TERMINATED, Interrupts, Stopped, seconds
+from trainer.processes.signals import INTERRUPTED, TERMINATED, Interrupts, Stopped, defer_in_data_worker, seconds
 
 # Components that take their time in the phase that the variable SLOW names, so that a signal is sure to fall into it.
 SLOW = '''
@@ -225,6 +225,19 @@ def test_ctrl_c_in_a_terminal_reaches_the_data_workers_too_and_harms_nothing(fol
             return
         time.sleep(0.1)
     pytest.fail("a data worker is left")
+
+
+def test_a_data_worker_is_silent_if_its_run_ends_while_it_fetches_a_batch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    defer_in_data_worker(0)
+    sys.excepthook(EOFError, EOFError(), None)
+    sys.excepthook(ConnectionResetError, ConnectionResetError(), None)
+    assert capsys.readouterr().err == ""
+    sys.excepthook(ValueError, ValueError("another error"), None)
+    assert "ValueError: another error" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ import contextlib
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from trainer.config import ConfigError, RunError
@@ -208,6 +209,16 @@ def defer_in_data_worker(_: int) -> None:
             signal.signal(number, _end_later)
         elif number not in (signal.SIGTERM, CLOCK):
             signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _report_in_data_worker
+
+
+def _report_in_data_worker(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report an exception, unless the run has ended while it fetched a batch from this data worker.
+
+    The thread of ``multiprocessing`` that hands out the batches calls this function.
+    """
+    if not isinstance(error, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_later(*_: object) -> None:
