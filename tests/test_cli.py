@@ -40,6 +40,7 @@ def test_a_sweep_makes_a_run_directory_for_each_job_and_goes_on_after_a_failed_o
     assert all((path / "summary.json").is_file() for path in result.run_dirs)
 
 
+@pytest.mark.slow
 def test_sweeper_and_launcher_can_be_chosen(train: Train) -> None:
     words = ("hydra/sweeper=basic", "hydra/launcher=basic", "hydra.sweeper.max_batch_size=1")
     result = train("--multirun", *words, "seed=0,1", "epochs=1", "logger=none")
@@ -61,6 +62,7 @@ def test_early_stopping_says_so(train: Train) -> None:
     assert "stopped  no better val/accuracy in 2 evaluations" in result.out
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_sweep_keeps_nothing(train: Train) -> None:
     result = train("--multirun", "seed=0,1", "dry_run=true", "logger=none")
     assert result.code == 0, result.err

@@ -123,6 +123,7 @@ def test_a_dry_run_shows_its_one_step_and_keeps_nothing(train: Train) -> None:
     assert list(result.folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_data_workers_are_not_recorded_but_waiting_for_them_is(tmp_path: Path) -> None:
     words = ["dataset.in_memory=false", "dataset.workers=2", "max_steps=12", "batch_size=32", "run_dir=here"]
     code, out, errors = run([*COMMAND, "profile=true", *words, *SMALL], tmp_path)

@@ -157,6 +157,7 @@ def test_the_memory_of_an_epoch_is_that_of_its_tensors_on_the_gpu() -> None:
     assert recorder.peak_memory == first
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_changes_nothing(tmp_path: Path) -> None:
     command = (
         f"{sys.executable} {REPOSITORY / 'cli.py'} logger=none epochs=2 run_dir=here | head -1; echo ${{PIPESTATUS[0]}}"

@@ -54,6 +54,7 @@ def test_the_wheel_carries_configs_and_digits_and_trains_from_anywhere(tmp_path:
     assert str(tmp_path / "venv") in digits.stdout, "not the wheel was tried"
 
 
+@pytest.mark.slow
 def test_the_checkout_works_from_any_folder_and_in_every_way(tmp_path: Path) -> None:
     """The editable install is the environment that the tests run in."""
     answers = []

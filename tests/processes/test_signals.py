@@ -182,6 +182,7 @@ def test_what_goes_on_after_a_signal_in_any_phase_ends_as_if_there_had_been_none
     assert kills.plain(states[0]["random"]) == kills.plain(states[1]["random"])
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(folder: Path) -> None:
     process = start_in(folder, "long step")
     process.send_signal(signal.SIGINT)

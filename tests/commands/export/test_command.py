@@ -161,6 +161,7 @@ def test_a_file_that_differs_too_much_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_its_own_file_is_replaced_and_no_other(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(made.run("cnn", "table"), tmp_path / "run")
     for _ in range(2):
