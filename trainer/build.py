@@ -105,9 +105,7 @@ def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
     """Choose the placement of the model, the precision, and this process's share of every batch."""
     world = get_team().world
     share = Share(settings.micro_batch_size, world.rank, world.size)
-    placement = DEVICES.build(settings.device)
-    if isinstance(placement, torch.device):
-        placement = Placement(placement)
+    placement = build_placement(settings.device)
     if alone and placement.processes:
         placement = Placement(placement.device)
         share = Share(max(1, settings.micro_batch_size // world.size))
@@ -144,11 +142,10 @@ def build_model(model: Component, loss: Component, spec: Spec) -> tuple[nn.Modul
     return MODELS.build(model, spec), built, spec
 
 
-def build_device(config: Component) -> torch.device:
-    """Build a device; return the first one if the model is to be placed on several."""
+def build_placement(config: Component) -> Placement:
+    """Build a device; return where it places the model, also if the component returns a device alone."""
     found = DEVICES.build(config)
-    device: torch.device = found.device if isinstance(found, Placement) else found
-    return device
+    return Placement(found) if isinstance(found, torch.device) else found
 
 
 def seed_all(seed: int) -> None:

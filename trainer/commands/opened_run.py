@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.build import build_data, build_device, build_model, evaluation_batch_size, seed_all
+from trainer.build import build_data, build_model, build_placement, evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST, DamagedError, read
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
@@ -196,7 +196,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     """Open a run as ``load`` does, but given a ``Run`` instead of its name."""
     file, state = _state(run, checkpoint)
     settings = settings_for_use(run.path, words)
-    device = build_device(settings.device)
+    device = build_placement(settings.device).device
     if device.type != "cpu":  # evaluation on a CPU is deterministic anyway, and the call takes a second
         choose_kernels(settings.deterministic)
     precision = choose_precision(settings.precision, device)

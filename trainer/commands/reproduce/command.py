@@ -163,9 +163,9 @@ def _environment(settings: Settings) -> dict[str, Any]:
 
     if needs_launch(settings):
         return {**environment(device("cpu"), Path(settings.run_dir)), "device": None}
-    from trainer.build import build_device
+    from trainer.build import build_placement
 
-    return environment(build_device(settings.device), Path(settings.run_dir))
+    return environment(build_placement(settings.device).device, Path(settings.run_dir))
 
 
 @contextlib.contextmanager
