@@ -149,6 +149,15 @@ def loaders_of(data: Data, batch_size: int = 16, seed: int = 0, **keys: Any) -> 
     return make_loaders(data, torch.device("cpu"), seed=seed, batch_size=batch_size, **options)
 
 
+def cells(rows: Sequence[str], columns: Sequence[str]) -> list[Any]:
+    """Return the cells of a matrix as pytest parameters; those outside the first row and the first column are slow."""
+    return [
+        pytest.param(row, column, marks=[pytest.mark.slow] * (row != rows[0] and column != columns[0]))
+        for row in rows
+        for column in columns
+    ]
+
+
 def load_data(name: str, path: object, seed: int = 0, **keys: Any) -> Data:
     """Return a checked data set of own files; ``path`` is the key ``dataset.path``, with paths of any type."""
     place = {split: str(each) for split, each in path.items()} if isinstance(path, dict) else str(path)

@@ -7,7 +7,6 @@ import io
 import json
 import random
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from safetensors import safe_open
 from torch import nn
 
 from tests import kills
-from tests.conftest import REPOSITORY, Train
+from tests.conftest import Train
+from tests.shell import TRAIN
 from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, RandomStates, _copy
 from trainer.config import ConfigError, RunError
 
@@ -284,7 +284,7 @@ def test_the_last_checkpoint_of_a_stopped_run_must_be_written_whatever_the_confi
     with mounted(tmp_path / "disk", 1024) as disk:
         words = [*SMALL_RUN, "epochs=100000", "checkpoint.on_error=warn", f"run_dir={disk / 'run'}"]
         process = subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "cli.py"), *words],
+            [*TRAIN, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, Train
+from tests.shell import TRAIN
 
 
 def test_data_that_is_not_there_and_cannot_be_downloaded_leaves_no_folder(train: Train) -> None:
@@ -25,7 +26,7 @@ def test_data_that_is_not_there_and_cannot_be_downloaded_leaves_no_folder(train:
 
 
 def test_hydra_full_error_brings_the_stack_back(tmp_path: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "epochs=0"]
+    command = [*TRAIN, "epochs=0"]
     environment = {"HYDRA_FULL_ERROR": "1", "PATH": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
@@ -84,7 +85,7 @@ def test_the_folders_of_hydra_searchpath_and_config_path_serve(train: Train, tmp
 
 def test_a_terminal_without_the_letters_gets_question_marks(tmp_path: Path) -> None:
     environment = {"PATH": "", "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "--help"]
+    command = [*TRAIN, "--help"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "?" in done.stdout

@@ -16,7 +16,7 @@ import torch
 
 from tests import kills
 from tests.conftest import REPOSITORY, Train
-from tests.shell import run
+from tests.shell import TRAIN, run
 
 STOPPING = """
 import os, signal, sys
@@ -34,7 +34,6 @@ Engine.train_step = train_step
 sys.exit(cli.main())
 """
 SMALL = ("model.channels=[8]", "model.hidden=16", "logger=none")
-COMMAND = [sys.executable, str(REPOSITORY / "cli.py")]
 HEADER = re.compile(
     r"profile  steps? (\d+)(?: to (\d+))?: ([\d.]+) ms a step, (\d+) % of it in operators on the CPU, most in"
 )
@@ -126,7 +125,7 @@ def test_a_dry_run_shows_its_one_step_and_keeps_nothing(train: Train) -> None:
 @pytest.mark.slow
 def test_data_workers_are_not_recorded_but_waiting_for_them_is(tmp_path: Path) -> None:
     words = ["dataset.in_memory=false", "dataset.workers=2", "max_steps=12", "batch_size=32", "run_dir=here"]
-    code, out, errors = run([*COMMAND, "profile=true", *words, *SMALL], tmp_path)
+    code, out, errors = run([*TRAIN, "profile=true", *words, *SMALL], tmp_path)
     assert (code, errors) == (0, "")
     assert steps(tmp_path / "here") == 5
     events = trace(tmp_path / "here")
@@ -138,7 +137,7 @@ def test_data_workers_are_not_recorded_but_waiting_for_them_is(tmp_path: Path) -
 @pytest.mark.slow
 def test_of_several_processes_the_first_is_recorded(tmp_path: Path) -> None:
     words = ["device=ddp", "device.processes=2", "epochs=1", "run_dir=here"]
-    code, out, errors = run([*COMMAND, "profile=true", *words, *SMALL], tmp_path)
+    code, out, errors = run([*TRAIN, "profile=true", *words, *SMALL], tmp_path)
     assert (code, errors) == (0, "")
     assert len([line for line in out.splitlines() if HEADER.match(line)]) == 1
     assert steps(tmp_path / "here") == 11
@@ -163,7 +162,7 @@ def test_a_run_that_is_stopped_saves_first_and_then_shows_what_there_is(tmp_path
         assert steps(tmp_path / "here") == 3
     assert done.stdout.index("profile  ") < done.stdout.index("stopped  interrupted")
     # what goes on is cut after 15 of 41 steps of its first epoch, which has enough; its profile takes the other's place
-    code, out, errors = run([*COMMAND, *words, "resume=auto", "epochs=2"], tmp_path)
+    code, out, errors = run([*TRAIN, *words, "resume=auto", "epochs=2"], tmp_path)
     assert (code, errors) == (0, "")
     first = 13 + saved if moment == "early" else 41 + 13
     assert table(out)[0] == [first, first + 19]

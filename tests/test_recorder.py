@@ -18,10 +18,11 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
+from tests.shell import TRAIN
 from trainer.logger import Logger
 from trainer.recorder import Recorder
 
-COMMAND = [sys.executable, str(REPOSITORY / "cli.py"), "logger=none"]
+COMMAND = [*TRAIN, "logger=none"]
 
 
 def test_a_terminal_gets_a_bar_that_goes_away(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests.conftest import REPOSITORY, Train
 from tests.dataset.test_torchvision import write_grey_set
 from tests.helpers import looked_into
+from tests.shell import TRAIN
 from tests.test_engine import make_engine
 from trainer.runs.environment import environment
 
@@ -99,7 +100,7 @@ def test_the_commit_and_what_differs_from_it_are_recorded(tmp_path: Path, monkey
 
 @pytest.mark.slow
 def test_two_runs_of_the_same_second_have_two_directories(tmp_path: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "max_steps=2", "logger=none", "run_dir=same-second"]
+    command = [*TRAIN, "max_steps=2", "logger=none", "run_dir=same-second"]
     program = (
         "import sys; from trainer.runs.directory import RunDirectory\n"
         "d = RunDirectory(sys.argv[1], fixed=False); d.claim({}, []); print(d.path)"
@@ -132,7 +133,7 @@ def test_a_run_dir_of_the_users_own_is_taken_as_it_is_and_never_shared(train: Tr
 
 @pytest.mark.slow
 def test_of_two_runs_told_to_use_one_folder_the_second_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "max_steps=2", "logger=none", "run_dir=same"]
+    command = [*TRAIN, "max_steps=2", "logger=none", "run_dir=same"]
     runs = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(run.communicate(timeout=120)[1], run.returncode) for run in runs]
     assert sorted(code for _, code in ends) == [0, 2]

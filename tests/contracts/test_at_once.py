@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.shell import TRAIN
 
 MINIMAL = """import hydra
 
@@ -23,7 +24,6 @@ def main(config):
 
 main()
 """
-TRAIN = [sys.executable, str(REPOSITORY / "cli.py")]
 TRAINER = [sys.executable, "-m", "trainer"]
 COMMANDS = {
     "train --help": [*TRAIN, "--help"],

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import Train
+from tests.helpers import cells
 from trainer.config.registry import registry
 
 CLASSES, EACH = ("first", "second"), 10
@@ -82,15 +83,7 @@ def test_every_data_set_is_in_this_test() -> None:
     assert set(registry("dataset").names()) == {*MAKE, *IN_THE_PACKAGE, *DOWNLOADED}
 
 
-# Every model with one kind of data and every kind of data with one model; the other cells are slow.
-CELLS = [
-    pytest.param(dataset, model, marks=[pytest.mark.slow] * (row > 0 and column > 0))
-    for row, dataset in enumerate([*MAKE, *sorted(IN_THE_PACKAGE)])
-    for column, model in enumerate(MODELS)
-]
-
-
-@pytest.mark.parametrize(("dataset", "model"), CELLS)
+@pytest.mark.parametrize(("dataset", "model"), cells([*MAKE, *sorted(IN_THE_PACKAGE)], MODELS))
 def test_a_run_is_the_same_in_memory_and_streamed(train: Train, tmp_path: Path, dataset: str, model: str) -> None:
     library = NEEDS.get(dataset)
     if library is not None and importlib.util.find_spec(library) is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
 from tests.helpers import defaults, loaders_of
+from tests.shell import TRAIN
 from trainer.config import RunError
 from trainer.data import Data, Split
 from trainer.data.augment_images import OFF, AugmentKeys
@@ -188,7 +187,7 @@ SLOW = pytest.mark.slow
 def test_a_data_worker_that_fails_ends_the_run_with_its_own_error(tmp_path: Path, how: str) -> None:
     (tmp_path / "failing.py").write_text(FAILING)
     words = ["plugins=[failing.py]", "dataset=failing", f"dataset.how={how}", "logger=none", "epochs=2"]
-    command = [sys.executable, str(REPOSITORY / "cli.py"), *words]
+    command = [*TRAIN, *words]
     started = time.monotonic()
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert result.stderr.count("\n") == 1, result.stderr

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from tests import kills
-from tests.conftest import REPOSITORY, Train
+from tests.conftest import Train
+from tests.shell import TRAIN
 from trainer.config import ConfigError
 from trainer.processes.signals import INTERRUPTED, TERMINATED, Interrupts, Stopped, defer_in_data_worker, seconds
 
@@ -76,7 +77,7 @@ class Slow(nn.Module):
             wait("evaluation")
         return self.layers(inputs.float())
 '''
-COMMAND = [sys.executable, str(REPOSITORY / "cli.py"), "logger=none", "batch_size=64", "epochs=2", "run_dir=run"]
+COMMAND = [*TRAIN, "logger=none", "batch_size=64", "epochs=2", "run_dir=run"]
 PLUGIN = ["plugins=[slow.py]", "dataset=slow", "model=slow", "resume=auto"]
 
 

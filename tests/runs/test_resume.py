@@ -18,9 +18,9 @@ import yaml
 
 import cli
 from tests import kills
-from tests.conftest import REPOSITORY, Result
+from tests.conftest import Result
 from tests.forked import forked
-from tests.shell import summary
+from tests.shell import TRAIN, summary
 from trainer import compose, run
 from trainer.checkpoint import _dump
 from trainer.config import ConfigError
@@ -371,7 +371,7 @@ def test_a_moved_run_goes_on_where_it_is_now(again: Again, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_second_of_two_at_once_is_refused_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
-    words = [sys.executable, str(REPOSITORY / "cli.py"), *SMALL, "run_dir=here", "resume=auto", "epochs=100000"]
+    words = [*TRAIN, *SMALL, "run_dir=here", "resume=auto", "epochs=100000"]
     words += ["dataset.in_memory=false", "dataset.workers=2"]  # whose processes outlive it for a while
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, env=environment)

@@ -14,8 +14,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import REPOSITORY
-from tests.shell import TRAIN, run, started, torchrun
+from tests.shell import CLI, TRAIN, run, started, torchrun
 from trainer.processes.signals import INTERRUPTED, TERMINATED
 from trainer.runs.read import is_run, read_run
 
@@ -305,7 +304,7 @@ def test_no_process_outlives_a_command_that_is_killed_while_it_starts(folder: Pa
 
 @pytest.mark.slow
 def test_sweeps_under_torchrun_go_on_too(folder: Path) -> None:
-    words = [*torchrun(2), str(REPOSITORY / "cli.py"), "-m", "sweep_dir=s", *FAST]
+    words = [*torchrun(2), CLI, "-m", "sweep_dir=s", *FAST]
     assert run([*words, "seed=0"], folder)[0] == 0
     before = digests(folder)
     code, out, errors = run([*words, "seed=0,1"], folder)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from tests.helpers import refusal
+from tests.helpers import cells, refusal
 from tests.made import KINDS, MODELS, Made, pictures, table, texts
 from trainer import compose, run
 from trainer.__main__ import main
@@ -31,15 +31,7 @@ def numbers(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any
     return found
 
 
-# Every model with one kind of data and every kind of data with one model; the other cells are slow.
-CELLS = [
-    pytest.param(model, kind, marks=[pytest.mark.slow] * (row > 0 and column > 0))
-    for row, kind in enumerate(KINDS)
-    for column, model in enumerate(MODELS)
-]
-
-
-@pytest.mark.parametrize(("model", "kind"), CELLS)
+@pytest.mark.parametrize(("kind", "model"), cells(KINDS, MODELS))
 def test_the_numbers_of_the_summary_come_out_to_the_last_digit(
     made: Made, model: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
