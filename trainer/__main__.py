@@ -48,7 +48,9 @@ def _run(command: str, arguments: argparse.Namespace) -> int:
     from trainer.commands.exit_code import leave_a_broken_pipe, report, report_stop
     from trainer.config import ConfigError, RunError
     from trainer.config.errors import one_line
+    from trainer.processes.threads import limit_spinning
 
+    limit_spinning()
     try:
         code: int = _module(command).run(arguments)
         return code

@@ -14,6 +14,7 @@ from trainer.config.errors import one_line, printable
 from trainer.memory import collect_garbage, wait_with_garbage
 from trainer.processes import leader
 from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped, ignore
+from trainer.processes.threads import limit_spinning
 from trainer.processes.world import current_world
 
 
@@ -30,6 +31,7 @@ class ExitCode:
 
     def __enter__(self) -> ExitCode:
         wait_with_garbage()
+        limit_spinning()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # print ? for characters that the terminal cannot encode
