@@ -17,6 +17,7 @@ import torch
 from tests import kills
 from tests.conftest import REPOSITORY, Train
 from tests.shell import TRAIN, run
+from trainer import profiler
 
 STOPPING = """
 import os, signal, sys
@@ -202,3 +203,13 @@ def test_on_a_gpu_its_own_time_counts(train: Train) -> None:
     assert " % of it in operators on the GPU, most in these:" in result.out
     assert "aten::convolution_backward" in result.out
     assert any(event.get("cat") == "kernel" for event in trace(result.run_dir))
+
+
+def test_notices_of_the_profiler_are_dropped_and_errors_are_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    notices = [
+        "USDT: registered",
+        "ERROR:2026-11-28 00:33:47 20121:20121 DeviceProperties.cpp:56] gpuGetDeviceCount failed with code 35",
+    ]
+    with profiler._without_notices():
+        os.write(2, "\n".join([notices[0], "an error", notices[1], ""]).encode())
+    assert capfd.readouterr().err == "an error\n"

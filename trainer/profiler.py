@@ -7,6 +7,7 @@ import gzip
 import itertools
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,8 @@ SKIPPED, WARM_UP, RECORDED = 10, 2, 20  # steps; the first steps choose kernels,
 MAX_SHOWN = 10  # operators in the table
 FOLDER, TRACE = "profile", "trace.json.gz"
 STEP = "ProfilerStep"  # torch's name for a step
+# the profiler's notices on a machine without a GPU, which a build of torch for CUDA writes even if only the CPU is asked
+NOTICE = re.compile(rb"USDT:|.* DeviceProperties\.cpp:\d+\] gpuGetDeviceCount failed")
 
 
 class Profiled:
@@ -175,4 +178,4 @@ def _without_notices() -> Iterator[None]:
             os.dup2(terminal, 2)
             os.close(terminal)
             heard.seek(0)
-            os.write(2, b"".join(line for line in heard if not line.startswith(b"USDT:")))
+            os.write(2, b"".join(line for line in heard if not NOTICE.match(line)))
