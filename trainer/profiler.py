@@ -29,7 +29,7 @@ SKIPPED, WARM_UP, RECORDED = 10, 2, 20  # steps; the first steps choose kernels,
 MAX_SHOWN = 10  # operators in the table
 FOLDER, TRACE = "profile", "trace.json.gz"
 STEP = "ProfilerStep"  # torch's name for a step
-# the profiler's notices on a machine without a GPU, which a build of torch for CUDA writes even if only the CPU is asked
+# notices of the profiler on a machine without a GPU; a build of torch for CUDA writes the second one
 NOTICE = re.compile(rb"USDT:|.* DeviceProperties\.cpp:\d+\] gpuGetDeviceCount failed")
 
 
