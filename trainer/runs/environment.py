@@ -29,7 +29,8 @@ def environment(device: torch.device, run_dir: Path) -> dict[str, Any]:
         "directory": os.getcwd(),  # noqa: PTH109
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": {name: version for name in PACKAGES if (version := _version(name))}
+        | {"torch": str(torch.__version__)},  # names the build too, such as +cu132
         "device": {
             "type": device.type,
             "name": gpu or platform.processor() or platform.machine(),
