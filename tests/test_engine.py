@@ -54,7 +54,7 @@ def losses_by_hand(steps: int, *, as_published: bool = False) -> list[float]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=not as_published)
     losses: list[float] = []
     order = Order(data.train.positions, 64, 0, None)
-    for positions in order.batches(0, 0, torch.device("cpu"))[:steps]:
+    for positions in order.batches(0, 0)[:steps]:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(images[positions]), labels[positions])
         loss.backward()

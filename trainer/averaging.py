@@ -25,6 +25,9 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self._followed = decay, model
         self.model = copy.deepcopy(model).requires_grad_(False)
+        for module in self.model.modules():
+            if isinstance(module, nn.RNNBase):  # copied tensors lie apart, and cuDNN would join them in every call
+                module.flatten_parameters()
 
     @functools.cached_property
     def _pairs(self) -> tuple[list[tuple[list[Tensor], list[Tensor]]], list[tuple[Tensor, Tensor]]]:

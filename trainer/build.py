@@ -18,7 +18,7 @@ from trainer.data import Data, ReadOptions
 from trainer.data.loader import Share, make_loaders
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
-from trainer.device._kernels import allow_tf32, choose_kernels, choose_precision
+from trainer.device._kernels import choose_kernels, choose_precision, choose_tf32
 from trainer.device._placement import Placement
 from trainer.engine import Parts
 from trainer.loss import LOSSES
@@ -51,6 +51,8 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     with collected(problems):
         data = build_data(settings.dataset, settings.seed, ReadOptions())
         data.check()
+        if alone and data.in_memory:  # another engine may still have all samples on the device
+            data = dataclasses.replace(data, in_memory="auto")
         with collected(problems):
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
             metrics = choose_metrics(settings.metrics, data.spec)
@@ -110,7 +112,7 @@ def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
         placement = Placement(placement.device)
         share = Share(max(1, settings.micro_batch_size // world.size))
     precision = choose_precision(settings.precision, placement.device)
-    allow_tf32(precision == "tf32")
+    choose_tf32(precision)
     return placement, precision, share
 
 
@@ -145,7 +147,10 @@ def build_model(model: Component, loss: Component, spec: Spec) -> tuple[nn.Modul
 def build_placement(config: Component) -> Placement:
     """Build a device; return where it places the model, also if the component returns a device alone."""
     found = DEVICES.build(config)
-    return Placement(found) if isinstance(found, torch.device) else found
+    placement = Placement(found) if isinstance(found, torch.device) else found
+    if placement.device.type == "cuda":
+        torch.cuda.set_device(placement.device)  # torch checks, pins memory for and draws from the current GPU
+    return placement
 
 
 def seed_all(seed: int) -> None:

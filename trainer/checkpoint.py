@@ -295,22 +295,33 @@ class Progress:
 
 
 class RandomStates:
-    """The states of the global random number generators of Python, NumPy and torch."""
+    """The states of the global random number generators of Python, NumPy and torch.
+
+    Args:
+        gpus: the GPUs that the run computes on.
+    """
+
+    def __init__(self, gpus: Sequence[torch.device] = ()) -> None:
+        self._gpus = gpus
 
     def state_dict(self) -> dict[str, Any]:
         name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         version, state, gauss_next = random.getstate()
         return {
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": [torch.cuda.get_rng_state(gpu) for gpu in self._gpus],
             "python": [version, list(state), gauss_next],
             "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
-        if torch.cuda.is_available() and state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        saved = state["cuda"]
+        for place, gpu in enumerate(self._gpus):
+            # earlier versions saved the states of all GPUs of the machine, by their numbers
+            number = place if len(saved) == len(self._gpus) else gpu.index or 0
+            if number < len(saved):
+                torch.cuda.set_rng_state(saved[number], gpu)
         version, python, gauss_next = state["python"]
         random.setstate((version, tuple(python), gauss_next))
         name, keys, position, has_gauss, gauss = state["numpy"]
@@ -386,15 +397,22 @@ def _digest(file: BinaryIO, count: int) -> bytes:
 
 
 def _copy(state: Any) -> Any:
-    """Return a copy of a state with its tensors on the CPU."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().to("cpu", copy=True)
+    """Return a copy of a state with its tensors on the CPU; those on a GPU are copied with one wait for it."""
+    copied = _start_copy(state)
+    if torch.cuda.is_initialized():
+        torch.cuda.current_stream().synchronize()
+    return copied
+
+
+def _start_copy(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):  # torch copies from a GPU to pinned memory, and goes on at once
+        return state.detach().to("cpu", copy=True, non_blocking=state.is_cuda)
     if isinstance(state, dict):
         copied = copy.copy(state)  # keeps the attribute _metadata of a model's state dict: the versions of its layers
-        copied.update({key: _copy(value) for key, value in state.items()})
+        copied.update({key: _start_copy(value) for key, value in state.items()})
         return copied
     if isinstance(state, list | tuple):
-        return type(state)(map(_copy, state))
+        return type(state)(map(_start_copy, state))
     return state
 
 

@@ -113,7 +113,7 @@ class Engine:
             "window": self.group.reduced(self.window.sums),
             "epoch": self.epoch_sums,
             "recorder": self.recorder,
-            "random": RandomStates(),
+            "random": RandomStates(self.placement.gpus),
         }
         return {name: item for name, item in objects.items() if item is not None}
 
@@ -258,8 +258,7 @@ class Engine:
         self.group.broadcast_buffers(model)
         model.eval()
         self.group.reset_pace()
-        generators = [self.device] if self.device.type == "cuda" else []
-        with self.placement.evaluating(), torch.random.fork_rng(generators):  # preserves the random state of training
+        with self.placement.evaluating(), torch.random.fork_rng(self.placement.gpus):  # keeps the states of training
             for batch in loader.epoch():
                 for part in batch.split():
                     outputs, loss, size = self.forward(model, part)

@@ -1,11 +1,16 @@
-"""The memory of the process: the allocator of the C library, and Python's garbage collector."""
+"""Memory: the allocator of the C library, Python's garbage collector, and copies from a GPU."""
 
 from __future__ import annotations
 
 import atexit
 import gc
 import sys
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h; the trim threshold -1 means never
 KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
@@ -56,3 +61,16 @@ def _unfreeze_for_triton() -> None:
     """Let Python collect what was frozen if triton is loaded, which reports every object that is left as a leak."""
     if "triton" in sys.modules:
         gc.unfreeze()
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors on the CPU: copies of those on a device, with one wait for a GPU; the others as they are.
+
+    The copies from a GPU go to pinned memory, so that they need not wait for each other.
+    """
+    import torch  # not while a command only answers
+
+    on_host = [each.detach().to("cpu", non_blocking=each.device.type not in ("cpu", "mps")) for each in tensors]
+    for device in {each.device for each in tensors if each.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+    return on_host

@@ -18,6 +18,7 @@ from torch import Tensor
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.config.registry import identity
+from trainer.memory import to_host
 from trainer.spec import Spec, Task
 
 
@@ -129,7 +130,7 @@ class Sums:
 
     Args:
         spec: the task and the number of classes, labels or values.
-        device: the device that holds the sums.
+        device: the device that holds the sums over samples; the sums of losses are on the CPU.
         scores: maps a model's outputs (batch, outputs) to the scores (batch, width) that the metrics compare.
     """
 
@@ -142,7 +143,7 @@ class Sums:
         }[self.task]
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
-        self._loss = torch.zeros(2, dtype=real, device=device)  # sum of losses times sizes, sum of sizes
+        self._loss = torch.zeros(2, dtype=torch.float64)  # sum of losses times sizes, sum of sizes
         self._outputs, self._targets, self._losses = RowBuffer(), RowBuffer(), RowBuffer()  # not summed yet
         self._sizes, self._weights = list[int | None](), RowBuffer()  # size None: the next value of _weights
 
@@ -166,7 +167,7 @@ class Sums:
         if len(self._outputs) * outputs.shape[1] > MAX_WAITING or self.task == "regression":
             self._sum_answers()
         if len(self._sizes) > MAX_WAITING:
-            self._sum_losses()
+            self.settle()
 
     @property
     def total(self) -> Tensor:
@@ -176,8 +177,8 @@ class Sums:
 
     @property
     def loss(self) -> Tensor:
-        """The sum of losses times sizes, and the sum of sizes, (2,); reading it waits for the device."""
-        self._sum_losses()
+        """The sum of losses times sizes, and the sum of sizes, (2,) on the CPU; reading it waits for the device."""
+        self.settle()
         return self._loss
 
     @torch.no_grad()
@@ -200,20 +201,27 @@ class Sums:
             sums = [torch.ones_like(true), true, true**2, error.abs(), error**2]
             self._total += torch.stack([each.sum(0) for each in sums])
 
-    def _sum_losses(self) -> None:
-        if not self._sizes:
-            return
+    def settle(self, *others: Tensor) -> list[Tensor]:
+        """Add the buffered losses to their sum, and return ``others`` on the CPU; this waits for the device once."""
+        losses, weights, *on_host = to_host([self._losses.pop_all(), self._weights.pop_all(), *others])
         total, count = self._loss.tolist()
-        weights = iter(self._weights.pop_all().tolist())
-        for loss, size in zip(self._losses.pop_all().tolist(), self._sizes, strict=True):
-            weight = next(weights) if size is None else size
+        of_batches = iter(weights.tolist())
+        for loss, size in zip(losses.tolist(), self._sizes, strict=True):
+            weight = next(of_batches) if size is None else size
             total, count = total + loss * weight, count + weight
         self._sizes.clear()
         self._loss.copy_(torch.tensor([total, count], dtype=self._loss.dtype))
+        return on_host
 
-    def compute(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
-        """Return the mean loss and the metrics; this waits for the device."""
-        total, (losses, sizes) = self.total.cpu().double(), self.loss.tolist()
+    def compute(self, metrics: Mapping[str, Metric], total: Tensor | None = None) -> dict[str, float]:
+        """Return the mean loss and the metrics; this waits for the device.
+
+        Args:
+            metrics: the metrics by name.
+            total: the sums over samples on the CPU, if they have been copied there already.
+        """
+        (total,) = self.settle(self.total) if total is None else (total,)
+        total, (losses, sizes) = total.double(), self._loss.tolist()
         values = {name: float(metric.compute(total)) for name, metric in metrics.items()}
         return {"loss": losses / sizes if sizes else math.nan, **values}
 

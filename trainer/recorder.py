@@ -61,6 +61,8 @@ class Recorder:
     ) -> None:
         self._loggers, self._num_epochs, self._monitor = loggers, num_epochs, monitor
         self._device, self._peak_memory = device or torch.device("cpu"), 0.0
+        if self._device.type == "cuda":  # an earlier run of this process may have used more memory
+            torch.cuda.reset_peak_memory_stats(self._device)
         self._tolerant, self._failing = tolerant, set[str]()
         self._no_bar = None if shows_bar else True  # None: a bar only on a terminal
         self._started, self._seconds_before = time.perf_counter() if started is None else started, 0.0
@@ -260,7 +262,10 @@ class Window:
         Raises:
             NotFiniteError: a loss is NaN or infinite; the error names its step.
         """
-        losses = self.losses.pop_all().tolist()
+        self._check(self.losses.pop_all().tolist())
+
+    def _check(self, losses: list[float]) -> None:
+        """Raise NotFiniteError if one of the losses since the last check is NaN or infinite, in any process."""
         wrong = [(step, loss) for step, loss in zip(self.steps, losses, strict=True) if not math.isfinite(loss)]
         self.steps.clear()
         step, loss = min(self._group.gather(*(wrong[0] if wrong else (math.inf, 0))), key=lambda first: first[0])
@@ -268,16 +273,20 @@ class Window:
             raise NotFiniteError(f"the loss is {loss} at step {int(step)}", int(step))
 
     def close(self, metrics: Mapping[str, Metric], epoch_sums: Sums) -> dict[str, float]:
-        """Return the mean loss and metrics, add the sums to ``epoch_sums`` and reset them; this waits for the device.
+        """Return the mean loss and metrics, add the sums to ``epoch_sums`` and reset them.
+
+        Everything is read in one wait for the device; several processes wait once more, for their sums.
 
         Raises:
             NotFiniteError: a loss is NaN or infinite; the error names its step.
         """
-        self.check_finite()
-        self._group.add(self.sums)
-        values = self.sums.compute(metrics)
-        epoch_sums.add(self.sums)
-        self.sums.reset()
+        sums = self.sums
+        total, losses, self.gradient_norm = sums.settle(sums.total, self.losses.pop_all(), self.gradient_norm)
+        self._check(losses.tolist())
+        self._group.add(sums)
+        values = sums.compute(metrics, total if self._group.size == 1 else None)
+        epoch_sums.add(sums)
+        sums.reset()
         return values
 
 

@@ -24,7 +24,7 @@ from trainer.data.data import Features, spec_of
 from trainer.data.loader import Loader, Share, make_loaders
 from trainer.data.preprocess import to_model_inputs
 from trainer.data.sources import Inputs
-from trainer.device._kernels import allow_tf32, choose_kernels, choose_precision
+from trainer.device._kernels import choose_kernels, choose_precision, choose_tf32
 from trainer.engine import DTYPES
 from trainer.loss import Loss
 from trainer.metrics import Sums
@@ -200,7 +200,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     if device.type != "cpu":  # evaluation on a CPU is deterministic anyway, and the call takes a second
         choose_kernels(settings.deterministic)
     precision = choose_precision(settings.precision, device)
-    allow_tf32(precision == "tf32")
+    choose_tf32(precision)
     preprocessing = state["data"]
     try:
         spec = spec_of(preprocessing, settings.dataset["name"])

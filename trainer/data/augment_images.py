@@ -78,7 +78,9 @@ class Augment:
             painted = change_colors(painted, draws.uniform("color", 3), color=self.keys["color"])
         if self.keys["policy"] is not None:
             policy = POLICIES[self.keys["policy"]]
-            painted = policy(painted, draws.uniform("policy", policy.rounds, policy.num_draws))
+            drawn = draws.uniform("policy", policy.rounds, policy.num_draws)
+            known = drawn if drawn.device.type == "cpu" else draws.on_host.uniform("policy", *drawn.shape[1:])
+            painted = policy(painted, drawn, known)
         return painted.mul_(self.top / image_ops.TOP)
 
 

@@ -46,22 +46,23 @@ class Policy:
 
     num_draws = 3  # for each round: the operation, its strength and its direction
 
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, draws: Tensor, on_host: Tensor | None = None) -> Tensor:
         """Augment a batch of images.
 
-        Every operation is computed only for the samples that drew it, which requires a synchronisation with the device.
+        Every operation is computed only for the samples that drew it. The CPU has to know how many they are.
 
         Args:
             images: (batch, channels, height, width) float32 from 0 to 255.
             draws: (batch, rounds, 3), uniform in [0, 1).
+            on_host: ``draws`` on the CPU; if None, they are copied from the device, for which the CPU waits.
         """
         which = (draws[:, :, 0] * len(OPERATIONS)).long()
         levels = (draws[:, :, 1] * LEVELS).floor() / (LEVELS - 1)
         if self.level is not None:
             levels = torch.full_like(levels, self.level / (LEVELS - 1))
         signs = torch.where(draws[:, :, 2] < 0.5, -1.0, 1.0)
-        numbers = torch.arange(len(OPERATIONS), device=which.device)
-        counts = (which.unsqueeze(2) == numbers).sum(0).tolist()
+        drawn = (draws.cpu() if on_host is None else on_host)[:, :, 0] * len(OPERATIONS)
+        counts = (drawn.long().unsqueeze(2) == torch.arange(len(OPERATIONS))).sum(0).tolist()
         for turn, count in enumerate(counts):
             images = self._round(images, which[:, turn], levels[:, turn], signs[:, turn], count)
         return images

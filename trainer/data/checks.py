@@ -153,7 +153,7 @@ def at_start(data: Data, settings: Settings) -> list[str]:
 
 def _is_in_memory(data: Data) -> bool:
     sources = [split.source for split in data.splits().values()]
-    return data.in_memory and all(isinstance(source, TensorSource | RaggedSource) for source in sources)
+    return bool(data.in_memory) and all(isinstance(source, TensorSource | RaggedSource) for source in sources)
 
 
 def _statistics(data: Data, name: str, scan: Scan, duplicates: Duplicates) -> SplitStatistics:

@@ -156,7 +156,8 @@ class Data:
         features: computed from raw samples before normalisation.
         augment_features: applied to training samples after normalisation.
         mix: applied to training batches, as the last step.
-        in_memory: keep whole tensors on the device instead of streaming batches through a DataLoader.
+        in_memory: keep whole tensors on the device instead of streaming batches through a DataLoader; ``auto`` keeps
+            them there if the device has room for them.
         workers: the number of worker processes of the DataLoader.
         balanced: draw training samples with replacement, so that all classes are equally frequent.
         identity: hashed by ``fingerprint`` instead of the samples, if reading all samples would take too long.
@@ -175,7 +176,7 @@ class Data:
     features: Features | None = None
     augment_features: Augmentation | None = None
     mix: Mix | None = None
-    in_memory: bool = True
+    in_memory: bool | Literal["auto"] = True
     workers: int = 0
     balanced: bool = False
     identity: str | None = None

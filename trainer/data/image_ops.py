@@ -92,12 +92,19 @@ def equalize(images: Tensor) -> Tensor:
     levels = images.flatten(0, 1).flatten(1).round().long()
     channels = torch.arange(len(levels), device=levels.device)[:, None]
     cells = (levels + channels * (TOP + 1)).flatten()
-    counts = cells.bincount(minlength=len(levels) * (TOP + 1)).view(-1, TOP + 1)
+    counts = _counted(cells, len(levels) * (TOP + 1)).view(-1, TOP + 1)
     step = (levels.shape[1] - counts.gather(1, levels.amax(1, keepdim=True))) // TOP
     darker = counts.cumsum(1) - counts
     table = ((darker + step // 2) // step.clamp_min(1)).clamp_max(TOP).to(images.dtype)
     equal = table.flatten().index_select(0, cells).view(images.shape)
     return torch.where(step.view(*images.shape[:2], 1, 1) > 0, equal, images)
+
+
+def _counted(cells: Tensor, size: int) -> Tensor:
+    """Return how often each number from 0 to ``size`` - 1 occurs in ``cells``, (size,) int64."""
+    if cells.device.type == "cpu":
+        return cells.bincount(minlength=size)
+    return cells.new_zeros(size).index_add_(0, cells, torch.ones_like(cells))  # bincount waits for the device
 
 
 def _each(strengths: Tensor) -> Tensor:

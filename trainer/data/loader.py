@@ -25,6 +25,7 @@ from trainer.data.preprocess import Preprocess
 from trainer.data.sources import Inputs, RaggedSource, Resident, Source, Split, TensorSource
 from trainer.processes.signals import defer_in_data_worker
 
+DEVICE_SHARE = 0.5  # share of the free memory of a GPU that samples may take; the other half is for model and steps
 MAX_SECONDS = 600  # the time limit for a batch; a data worker that takes longer is considered hung
 
 
@@ -115,43 +116,47 @@ class RawBatch(NamedTuple):
     positions: Tensor  # the positions in the source of the samples of the whole batch
     whole: Tensor  # the targets of the whole batch
     inputs: Inputs
+    on_host: Tensor | None = None  # ``positions`` on the CPU, if the batch is on another device
 
     @classmethod
     def fetch(cls, source: Source, share: Share, positions: Tensor) -> RawBatch:
         """Read the share of this process in the samples at ``positions``."""
         return cls(positions, source.targets.index_select(0, positions), source.fetch(share.of(positions)))
 
+    @classmethod
+    def gather(cls, source: Resident, share: Share, positions: Tensor, on_host: Tensor) -> RawBatch:
+        """Gather the share of this process from a source on a device, without a wait for the device."""
+        inputs = source.fetch(share.of(positions), share.of(on_host))
+        return cls(positions, source.targets.index_select(0, positions), inputs, on_host)
+
     def tensors(self) -> list[Tensor]:
-        """Return all tensors of the batch."""
+        """Return all tensors of the batch that are on its device."""
         return [self.positions, self.whole, *self.inputs]
 
     def to(self, device: torch.device) -> RawBatch:
-        """Return a copy on another device."""
+        """Return a copy of a batch on the CPU on another device."""
         positions, whole, *inputs = (tensor.to(device, non_blocking=True) for tensor in self.tensors())
-        return RawBatch(positions, whole, tuple(inputs))
+        return RawBatch(positions, whole, tuple(inputs), self.positions)
 
 
 class _OrderedLoader:
     """The base of both loaders: the order of the batches, and the conversion of a raw batch to a batch."""
 
-    def __init__(
-        self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device
-    ) -> None:
-        self._source, self._order, self._share, self._preprocess = source, order, share, preprocess
-        self._device = device
+    def __init__(self, order: Order, share: Share, preprocess: Preprocess, device: torch.device) -> None:
+        self._order, self._share, self._preprocess, self._device = order, share, preprocess, device
 
     def __len__(self) -> int:
         return self._order.num_batches
 
     def positions(self, epoch: int, batch: int) -> Tensor:
-        return self._order.batches(epoch, batch, torch.device("cpu"))[0]
+        return self._order.batches(epoch, batch)[0]
 
     def close(self) -> None:
         """Do nothing, because there are no data workers."""
 
-    def _positions(self, epoch: int, start: int, device: torch.device) -> Iterator[list[Tensor]]:
+    def _positions(self, epoch: int, start: int) -> Iterator[list[Tensor]]:
         """Yield, for each batch of an epoch, the positions of its samples and, with mixing, of their partners."""
-        for number, positions in enumerate(self._order.batches(epoch, start, device), start):
+        for number, positions in enumerate(self._order.batches(epoch, start), start):
             partners = self._preprocess.partners(self._order.keys(positions, number), epoch)
             yield [positions] if partners is None else [positions, partners]
 
@@ -160,21 +165,43 @@ class _OrderedLoader:
         share, preprocess, whole = self._share, self._preprocess, raw.whole
         all_keys = self._order.keys(raw.positions, number)
         keys = share.of(all_keys)
-        inputs = preprocess(raw.inputs, keys, epoch)
+        inputs = preprocess(raw.inputs, keys, epoch, self._host_keys(raw, number))
         for other in partners:
-            others = preprocess(other.inputs, share.of(other.positions), epoch)
+            on_host = None if other.on_host is None else share.of(other.on_host)
+            others = preprocess(other.inputs, share.of(other.positions), epoch, on_host)
             inputs = preprocess.mixed(inputs, others, keys, epoch)
             whole = preprocess.mixed_targets(whole, other.whole, all_keys, epoch)
         return share.batch(inputs, whole)
+
+    def _host_keys(self, raw: RawBatch, number: int) -> Tensor | None:
+        """Return the keys of this process's samples on the CPU, if they are known there."""
+        return None if raw.on_host is None else self._share.of(self._order.keys(raw.on_host, number))
 
 
 class InMemory(_OrderedLoader):
     """Batches that are gathered from a source on the device."""
 
+    def __init__(
+        self, source: Resident, order: Order, share: Share, preprocess: Preprocess, device: torch.device
+    ) -> None:
+        super().__init__(order, share, preprocess, device)
+        self._source = source
+
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        for number, both in enumerate(self._positions(epoch, start, self._device), start):
-            raw, *partners = (RawBatch.fetch(self._source, self._share, positions) for positions in both)
+        for number, both in enumerate(self._on_both(self._positions(epoch, start)), start):
+            raw, *partners = (RawBatch.gather(self._source, self._share, *positions) for positions in both)
             yield self._batch(raw, partners, epoch, number)
+
+    def _on_both(self, batches: Iterator[list[Tensor]]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Yield each tensor of each batch on the device and on the CPU; copy those of all batches together."""
+        if self._device.type == "cpu":
+            yield from ([(positions, positions) for positions in both] for both in batches)
+            return
+        columns = [*zip(*batches, strict=True)]  # the samples of each batch and, with mixing, their partners
+        sizes = [[len(positions) for positions in column] for column in columns]
+        copies = [torch.cat(column).to(self._device).split(each) for column, each in zip(columns, sizes, strict=True)]
+        for moved, on_host in zip(zip(*copies, strict=True), zip(*columns, strict=True), strict=True):
+            yield [*zip(moved, on_host, strict=True)]
 
 
 class Streamed(_OrderedLoader):
@@ -183,7 +210,7 @@ class Streamed(_OrderedLoader):
     def __init__(
         self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device, workers: int
     ) -> None:
-        super().__init__(source, order, share, preprocess, device)
+        super().__init__(order, share, preprocess, device)
         self._sampler = _EpochSampler()
         self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._loader = DataLoader(
@@ -199,7 +226,7 @@ class Streamed(_OrderedLoader):
         )
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        self._sampler.positions = self._positions(epoch, start, torch.device("cpu"))
+        self._sampler.positions = self._positions(epoch, start)
         batches = iter(self._loader)
         for number in itertools.count(start):
             with watched_workers(fetching=self._loader.num_workers > 0):
@@ -325,6 +352,7 @@ def make_loaders(
         evaluation_batch_size: the batch size of val and test; None for ``batch_size``. Results differ only by rounding.
     """
     on_device: dict[int, Resident] = {}  # by id: splits may share a source, which is copied only once
+    in_memory = _fits(data, device)
 
     def load(split: Split, shuffle: int | None, share: Share, size: int) -> Loader:
         source, limit = split.source, limit_batches
@@ -335,7 +363,7 @@ def make_loaders(
         )
         order = Order(split.positions, size, shuffle, limit, lengths=split.lengths, weights=weights)
         preprocess = Preprocess(data, data.train.positions, shuffle, device)
-        if data.in_memory and isinstance(source, TensorSource | RaggedSource):
+        if in_memory and isinstance(source, TensorSource | RaggedSource):
             resident = on_device.setdefault(id(source), source.to(device))
             return InMemory(resident, order, share, preprocess, device)
         return Streamed(source, order, share, preprocess, device, data.workers)
@@ -349,6 +377,15 @@ def make_loaders(
         return Loaders(few, few, test)
     val = None if data.val is None else load(data.val, None, evaluated, larger)
     return Loaders(load(data.train, seed, share, batch_size), val, test)
+
+
+def _fits(data: Data, device: torch.device) -> bool:
+    """Return whether to copy the samples of all splits to the device; ``auto`` compares their size with its memory."""
+    if data.in_memory != "auto" or device.type != "cuda":
+        return bool(data.in_memory)
+    sources = {id(split.source): split.source for split in data.splits().values()}.values()
+    needed = sum(source.num_bytes for source in sources if isinstance(source, TensorSource | RaggedSource))
+    return needed <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def _spread(split: Split, count: int) -> Split:

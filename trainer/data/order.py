@@ -51,8 +51,8 @@ class Order:
             return batch
         return torch.arange(len(batch), device=batch.device) + number * self._batch_size
 
-    def batches(self, epoch: int, start: int, device: torch.device) -> list[Tensor]:
-        """Return the positions of the samples of each batch from batch ``start`` on, with one copy to the device."""
+    def batches(self, epoch: int, start: int) -> list[Tensor]:
+        """Return the positions of the samples of each batch from batch ``start`` on."""
         positions = self._positions
         if self._seed is not None:
             maker = generator(self._seed, epoch, "order")
@@ -67,7 +67,7 @@ class Order:
             positions = positions.index_select(0, shuffled)
         elif self._lengths is not None:
             positions = positions.index_select(0, self._lengths.argsort(stable=True))
-        return list(positions.to(device).split(self._batch_size))[start : self.num_batches]
+        return list(positions.split(self._batch_size))[start : self.num_batches]
 
     def _sort_nearby(self, shuffled: Tensor, lengths: Tensor, maker: torch.Generator) -> Tensor:
         """Sort the samples within every group of ``SIMILAR`` batches by length, then shuffle the batches.

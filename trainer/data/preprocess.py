@@ -57,17 +57,20 @@ class Preprocess:
         """Return, for each sample, the position of the sample to mix into it, (batch,); None without mixing."""
         if self._mix is None:
             return None
+        if self._among.device != keys.device:
+            self._among = self._among.to(keys.device)  # copied to the device only once
         return self._random(keys, epoch).others("partner", self._among)
 
-    def __call__(self, inputs: Inputs, keys: Tensor, epoch: int) -> Inputs:
+    def __call__(self, inputs: Inputs, keys: Tensor, epoch: int, host_keys: Tensor | None = None) -> Inputs:
         """Return the model inputs of raw samples, before mixing.
 
         Args:
             inputs: (inputs,), or (inputs, lengths) if steps vary.
             keys: (batch,) int64; the random numbers of a sample are a function of its key, the seed and the epoch.
             epoch: the number of the epoch.
+            host_keys: ``keys`` on the CPU, so that no augmentation has to wait for another device.
         """
-        random = self._random(keys, epoch)
+        random = self._random(keys, epoch, host_keys)
         if self._augment is not None:
             inputs = self._augment(inputs, random)
         inputs = to_model_inputs(inputs, self._features, self._normalise, self._spec.step_axis)
@@ -88,5 +91,5 @@ class Preprocess:
             targets, others = (F.one_hot(each, len(self._spec.classes)) for each in (targets, others))
         return share * targets + (1 - share) * others
 
-    def _random(self, keys: Tensor, epoch: int) -> SampleRandom:
-        return SampleRandom(keys, self._seed or 0, epoch, "augment")
+    def _random(self, keys: Tensor, epoch: int, host_keys: Tensor | None = None) -> SampleRandom:
+        return SampleRandom(keys, self._seed or 0, epoch, "augment", on_host=host_keys)

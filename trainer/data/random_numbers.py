@@ -32,10 +32,16 @@ class SampleRandom:
     Args:
         positions: (batch,) int64, the positions of the samples in their source, or other keys from ``Order.keys``.
         key: further parts of the key of the numbers, such as (seed, epoch).
+        on_host: ``positions`` on the CPU, if they are known there.
     """
 
-    def __init__(self, positions: Tensor, *key: int | str) -> None:
-        self.positions, self._key = positions, key
+    def __init__(self, positions: Tensor, *key: int | str, on_host: Tensor | None = None) -> None:
+        self.positions, self._key, self._on_host = positions, key, on_host
+
+    @property
+    def on_host(self) -> SampleRandom:
+        """The same random numbers on the CPU; this waits for the device if the positions are not known there."""
+        return SampleRandom(self.positions.cpu() if self._on_host is None else self._on_host, *self._key)
 
     def split(self, size: int) -> list[SampleRandom]:
         """Split the batch into parts of ``size`` samples; the random numbers of a sample stay the same."""
@@ -65,9 +71,9 @@ class SampleRandom:
         return torch.erfinv(between) * 2**0.5
 
     def others(self, name: str, among: Tensor) -> Tensor:
-        """Return a random element of ``among`` for each sample, (batch,) int64."""
+        """Return a random element of ``among``, on the device of the batch, for each sample, (batch,) int64."""
         number = (self.uniform(name) * 2**BITS).long() * len(among) >> BITS  # in int64, as mps has no float64
-        return among.to(self.positions.device).index_select(0, number)
+        return among.index_select(0, number)
 
 
 def mix_bits(bits: Bits) -> Bits:

@@ -41,6 +41,9 @@ class Resident(Source, Protocol):
     def to(self, device: torch.device) -> Resident:
         """Return a copy on another device."""
 
+    def fetch(self, positions: Tensor, on_host: Tensor | None = None) -> Inputs:
+        """Return the raw inputs at ``positions``; with ``on_host``, the positions on the CPU, without a wait."""
+
 
 @dataclass(frozen=True)
 class TensorSource:
@@ -54,7 +57,7 @@ class TensorSource:
     inputs: Inputs
     targets: Tensor
 
-    def fetch(self, positions: Tensor) -> Inputs:
+    def fetch(self, positions: Tensor, on_host: Tensor | None = None) -> Inputs:
         return tuple(tensor.index_select(0, positions) for tensor in self.inputs)
 
     @property
@@ -73,11 +76,13 @@ class RaggedSource:
         values: the samples, concatenated along the steps, (steps of all samples, *width).
         lengths: (samples,) int64, each at least 1.
         targets: as in ``Source``.
+        host_lengths: ``lengths`` on the CPU, if they are on another device.
     """
 
     values: Tensor
     lengths: Tensor
     targets: Tensor
+    host_lengths: Tensor | None = None
 
     @classmethod
     def join(cls, samples: list[Tensor], targets: Tensor) -> RaggedSource:
@@ -89,10 +94,12 @@ class RaggedSource:
         """The index in ``values`` of the first step of each sample, (samples,) int64."""
         return self.lengths.cumsum(0) - self.lengths
 
-    def fetch(self, positions: Tensor) -> Inputs:
+    def fetch(self, positions: Tensor, on_host: Tensor | None = None) -> Inputs:
         """Return the samples at ``positions``, padded with zeros to the longest of them, and their lengths."""
-        lengths = self.lengths.index_select(0, positions)
-        steps = torch.arange(int(lengths.max()), device=lengths.device)
+        lengths = known = self.lengths.index_select(0, positions)
+        if on_host is not None and self.host_lengths is not None:
+            known = self.host_lengths.index_select(0, on_host)
+        steps = torch.arange(int(known.max()), device=lengths.device)
         valid = steps < lengths[:, None]
         places = torch.where(valid, self.starts.index_select(0, positions)[:, None] + steps, 0)
         values = self.values.index_select(0, places.flatten()).view(*places.shape, *self.values.shape[1:])
@@ -103,7 +110,8 @@ class RaggedSource:
         return sum(tensor.numel() * tensor.element_size() for tensor in (self.values, self.lengths, self.targets))
 
     def to(self, device: torch.device) -> RaggedSource:
-        return RaggedSource(self.values.to(device), self.lengths.to(device), self.targets.to(device))
+        values, lengths, targets = (tensor.to(device) for tensor in (self.values, self.lengths, self.targets))
+        return RaggedSource(values, lengths, targets, None if lengths is self.lengths else self.lengths)
 
 
 def collate(samples: list[Tensor], *, varying: bool) -> Inputs:

@@ -51,7 +51,7 @@ def image_data(
         normalise=Normalise.measure(train),
         augment=Augment.from_keys(keys["augment"], top),
         mix=MixImages.from_keys(keys["augment"], *shape[1:]),
-        in_memory=keys["in_memory"] is not False,  # the samples are in memory anyway
+        in_memory=keys["in_memory"],  # the samples are in memory anyway
         preprocess={"top": top},
     )
 

@@ -68,7 +68,7 @@ def synthetic(
         vocabulary=vocabulary if kind == "tokens" else None,
         varying=min_steps is not None,
     )
-    return replace(data, in_memory=keys["in_memory"] is not False)  # the samples are in memory anyway
+    return replace(data, in_memory=keys["in_memory"])  # the samples are in memory anyway
 
 
 def _check(kind: Kind, shape: list[int], task: Task, classes: int, min_steps: int | None) -> None:

@@ -18,10 +18,13 @@ def choose_kernels(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def allow_tf32(allowed: bool) -> None:
-    """Allow or forbid TF32 (multiplying float32 with a 10-bit mantissa); torch allows it in convolutions by default."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
+def choose_tf32(precision: str) -> None:
+    """Allow or forbid TF32 (multiplying float32 with a 10-bit mantissa); torch allows it in convolutions by default.
+
+    With bf16 it is allowed in cuDNN, whose recurrent layers compute in float32: TF32 is more precise than bf16.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "bf16")
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

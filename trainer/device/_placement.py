@@ -24,6 +24,11 @@ class Placement:
     processes: ClassVar[bool] = False  # whether several processes may train the model
     device: torch.device
 
+    @property
+    def gpus(self) -> list[torch.device]:
+        """The GPUs from NVIDIA or AMD that this process computes on."""
+        return [self.device] if self.device.type == "cuda" else []
+
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return a newly built model, with layers adapted to the placement; the optimizer is built afterwards."""
         return model

@@ -129,7 +129,7 @@ def _normalised(module: _BatchNorm, inputs: Tensor, micro_batch: MicroBatch) -> 
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     shape = [1, -1, *[1] * (inputs.ndim - 2)]
     counts = float(micro_batch.counts)
-    here = torch.cat([values.sum(axes), values.new_tensor([inputs.numel() / inputs.shape[1]])]) * counts
+    here = torch.cat([values.sum(axes), values.new_full((1,), inputs.numel() / inputs.shape[1])]) * counts
     total, count = differentiable_sum(here).split([inputs.shape[1], 1])
     mean = total / count
     centred = values - mean.view(shape)

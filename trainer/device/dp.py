@@ -35,7 +35,11 @@ def dp(*, gpus: list[int] | None) -> Placement:
 class DataParallelPlacement(Placement):
     """The placement of a model on the first GPU, from which every forward pass copies it to the other GPUs."""
 
-    gpus: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
+
+    @property
+    def gpus(self) -> list[torch.device]:
+        return [torch.device("cuda", number) for number in self.numbers]
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
-        return nn.DataParallel(model, device_ids=list(self.gpus))
+        return nn.DataParallel(model, device_ids=list(self.numbers))

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from trainer.model._sequence import as_sequence, last_layer
+from trainer.model._sequence import as_sequence, autocast_dtype, last_layer, without_autocast
 from trainer.spec import Spec
 
 States = tuple[Tensor, Tensor]  # the states after each step, and the state after the last step of each sample
 Cell = Callable[[Tensor], States]  # one direction of one layer, which maps the steps to states
+
+# Where torch's layers cannot compute under autocast, or should not: oneDNN has no LSTM in float16, and autocast runs
+# cuDNN in float16 even if its dtype is bfloat16, so that gradients would underflow, as only fp16 scales the loss.
+UNFIT = {(nn.LSTM, "cpu", torch.float16), (nn.LSTM, "cuda", torch.bfloat16), (nn.GRU, "cuda", torch.bfloat16)}
 
 
 class Recurrent(nn.Module):
@@ -24,8 +32,9 @@ class Recurrent(nn.Module):
 
     Args:
         spec: the data and the outputs.
-        make_layers: called with ``(width, hidden, layers, dropout=…, bidirectional=…)``; returns a module that maps
-            (batch, steps, width) and lengths to the last states of the last layer, (batch, directions * hidden).
+        make_layers: called with ``(width, hidden, layers, dropout=…, bidirectional=…, varying=…)``; returns a module
+            that maps (batch, steps, width) and lengths to the last states of the last layer, (batch, directions *
+            hidden).
         hidden, layers, bidirectional, dropout, embedding: the keys in configs/model/lstm.yaml.
     """
 
@@ -42,7 +51,9 @@ class Recurrent(nn.Module):
         super().__init__()
         self.sequence, width = as_sequence(spec, embedding)
         between = dropout if layers > 1 else 0.0
-        self.recurrent = make_layers(width, hidden, layers, dropout=between, bidirectional=bidirectional)
+        self.recurrent = make_layers(
+            width, hidden, layers, dropout=between, bidirectional=bidirectional, varying=spec.varying
+        )
         self.head = nn.Dropout(dropout)
         self.out = last_layer(hidden * (1 + bidirectional), spec)
 
@@ -57,22 +68,59 @@ class Layers(nn.Module):
     """A module that has torch's recurrent layers as its child ``layer``.
 
     Args:
-        kind: a subclass of a recurrent module of torch, whose ``forward`` takes steps and lengths.
-        sizes, options: the arguments of ``kind``.
+        kind: a subclass of ``CellByCell`` and of a module of torch, whose ``forward`` takes steps and lengths.
+        varying: whether the number of steps varies.
+        sizes, options: the other arguments of ``kind``.
     """
 
-    def __init__(self, kind: Callable[..., nn.Module], *sizes: int, **options: Any) -> None:
+    def __init__(self, kind: Callable[..., CellByCell], *sizes: int, varying: bool = False, **options: Any) -> None:
         super().__init__()
         self.layer = kind(*sizes, batch_first=True, **options)
+        self.layer.varying = varying
+        self.kind = nn.LSTM if isinstance(self.layer, nn.LSTM) else nn.GRU
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the last valid states, (batch, features), for steps (batch, steps, width)."""
-        last: Tensor = self.layer(steps, lengths)
+        unfit = (self.kind, steps.device.type, autocast_dtype(steps.device)) in UNFIT
+        with without_autocast(steps.device) if unfit else contextlib.nullcontext():
+            last: Tensor = self.layer(steps.float() if unfit else steps, lengths)
         return last
 
 
-def run_by_torch(forward: Callable[..., Any], layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
+class CellByCell(nn.RNNBase):
+    """The base of subclasses of torch's recurrent modules, which may run on a GPU one direction of one layer at a time.
+
+    Attributes:
+        varying: whether the number of steps varies.
+    """
+
+    varying = False
+
+    @property
+    def by_cell(self) -> bool:
+        """Whether a GPU runs each direction of each layer on its own.
+
+        Dropout between layers would otherwise draw from a state within cuDNN that no checkpoint has. Two directions
+        of samples of varying length would otherwise be packed, for which the CPU has to read the lengths from the GPU.
+        """
+        return (self.dropout > 0 and self.num_layers > 1) or (self.varying and self.bidirectional)
+
+    def flatten_parameters(self) -> None:
+        """Put the weights that cuDNN reads in one call into one piece of memory."""
+        if not self.by_cell:
+            super().flatten_parameters()
+            return
+        kind = nn.LSTM if isinstance(self, nn.LSTM) else nn.GRU
+        for weights in itertools.chain.from_iterable(weights_by_layer(self)):
+            alone = kind(weights[0].shape[1], self.hidden_size, batch_first=True, device="meta")
+            alone._flat_weights = [*weights]
+            alone.flatten_parameters()
+
+
+def run_by_torch(forward: Callable[..., Any], layer: CellByCell, steps: Tensor, lengths: Tensor | None) -> Tensor:
     """Return the last valid states, (batch, features); ``forward`` is the method of the torch class of ``layer``."""
+    if layer.by_cell and steps.device.type != "cpu":
+        return run_by_cell(layer, steps, lengths)
     if lengths is None:
         return _join_directions(forward(steps)[1], layer)
     if not layer.bidirectional:  # the padding comes later and cannot change the last valid state
@@ -84,6 +132,28 @@ def _join_directions(last: Tensor | tuple[Tensor, Tensor], layer: nn.RNNBase) ->
     """Return the last layer's (batch, directions * hidden) from torch's h_n, (layers * directions, batch, hidden)."""
     states = last[0] if isinstance(last, tuple) else last
     return torch.cat(list(states[-1 - layer.bidirectional :]), dim=1)
+
+
+def run_by_cell(layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the last valid states, (batch, features); call torch's kernel for each direction of each layer."""
+    cells = make_cells(layer, partial(_torch_cell, layer, lengths))
+    return run_layers(steps, cells, layer.dropout * layer.training)
+
+
+def _torch_cell(layer: nn.RNNBase, lengths: Tensor | None, weights: Sequence[Tensor], backwards: bool) -> Cell:
+    """Return a cell for one direction of one layer that runs over padded steps."""
+
+    def forwards(steps: Tensor) -> Tensor:
+        zeros = steps.new_zeros(1, len(steps), layer.hidden_size)
+        options = (list(weights), True, 1, 0.0, layer.training, False, True)
+        states: Tensor
+        if isinstance(layer, nn.LSTM):
+            states = torch.lstm(steps, (zeros, zeros), *options)[0]
+        else:
+            states = torch.gru(steps, zeros, *options)[0]
+        return states
+
+    return lambda steps: run_padded(forwards, steps, backwards, lengths)
 
 
 def pack(steps: Tensor, lengths: Tensor | None) -> PackedSequence:
@@ -155,5 +225,22 @@ def reverse_valid(sequence: Tensor, lengths: Tensor | None) -> Tensor:
         return sequence.flip(1)
     steps = torch.arange(sequence.shape[1], device=sequence.device)
     places = lengths[:, None] - 1 - steps
-    where = torch.where(places >= 0, places, steps)
-    return sequence.gather(1, where.unsqueeze(2).expand_as(sequence))
+    reversed_: Tensor = _Reversed.apply(sequence, torch.where(places >= 0, places, steps).unsqueeze(2))  # type: ignore[no-untyped-call]
+    return reversed_
+
+
+class _Reversed(Function):
+    """``gather`` along the steps, where the map of the steps is its own inverse.
+
+    So the gradient is another ``gather``. The deterministic backward pass of ``gather`` itself sorts all indices.
+    """
+
+    @staticmethod
+    def forward(context: Any, sequence: Tensor, places: Tensor) -> Tensor:
+        context.save_for_backward(places)
+        return sequence.gather(1, places.expand_as(sequence))
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (places,) = context.saved_tensors
+        return gradient.gather(1, places.expand_as(gradient)), None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+import contextlib
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,31 @@ def as_sequence(spec: Spec, embedding: int) -> tuple[nn.Module, int]:
     return nn.Identity(), spec.shape[1]
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the dtype of autocast on a device, or None if autocast is off or not available."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return a context without autocast."""
+    return contextlib.nullcontext() if autocast_dtype(device) is None else torch.autocast(device.type, enabled=False)
+
+
+class LastLinear(nn.Linear):
+    """A linear layer that computes in the dtype of its weights, also under autocast.
+
+    Outputs of bfloat16 would have 8 significant bits: a probability would never be between 0.998 and 1.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with without_autocast(inputs.device):
+            return super().forward(inputs.to(self.weight.dtype))
+
+
 def last_layer(in_features: int, spec: Spec) -> nn.Module:
     """Return a linear layer with ``spec.num_outputs`` outputs, and a sigmoid after it if ``spec.sigmoid``."""
-    linear = nn.Linear(in_features, spec.num_outputs)
+    linear = LastLinear(in_features, spec.num_outputs)
     return nn.Sequential(linear, nn.Sigmoid()) if spec.sigmoid else linear

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -142,9 +142,31 @@ def _over_valid(norm: nn.Module, maps: Tensor, valid: Tensor) -> Tensor:
     if torch.compiler.is_exporting():  # the statistics are constant in evaluation, so padding has no influence
         normalised: Tensor = norm(maps)
         return normalised
+    if maps.device.type != "cpu" and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return _over_valid_by_mask(norm, maps, valid)
     by_step = maps.transpose(1, 2)  # (batch, steps, channels, …)
     some = by_step[valid]
     # The additional axis is inserted in the middle. With an axis at the end, torch 2.13 on a CPU treats the tensor as
     # both contiguous and channels_last, and the backward pass is wrong.
     normalised = norm(some if some.ndim == 2 else some.unsqueeze(2)).view_as(some)
     return by_step.clone().index_put_((valid,), normalised).transpose(1, 2)
+
+
+def _over_valid_by_mask(norm: Any, maps: Tensor, valid: Tensor) -> Tensor:
+    """Return the result of ``_over_valid`` without a wait for the device, which the choice of the valid steps needs."""
+    if not norm.training:  # the statistics are constant, so padding has no influence
+        outputs: Tensor = norm(maps)
+        return outputs
+    axes, inner = [0, *range(2, maps.ndim)], [1] * (maps.ndim - 3)
+    mask, values = valid.view(len(valid), 1, -1, *inner), maps.float()
+    count = valid.sum() * math.prod(maps.shape[3:])
+    mean = values.masked_fill(~mask, 0).sum(axes) / count
+    centred = (values - mean.view(1, -1, 1, *inner)).masked_fill(~mask, 0)
+    variance = centred.square().sum(axes) / count
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    shifted: Tensor = centred * scale.view(1, -1, 1, *inner) + norm.bias.view(1, -1, 1, *inner)
+    return shifted.to(maps.dtype)

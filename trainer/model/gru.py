@@ -15,6 +15,7 @@ from trainer.model._exported import Direction, directions_of, exported_states
 from trainer.model._gru import reset_after_steps, reset_before_steps
 from trainer.model._recurrent import (
     Cell,
+    CellByCell,
     Layers,
     Recurrent,
     States,
@@ -25,6 +26,7 @@ from trainer.model._recurrent import (
     run_layers,
     run_padded,
 )
+from trainer.model._sequence import without_autocast
 from trainer.spec import Spec
 
 
@@ -47,7 +49,7 @@ def gru(
     return Recurrent(spec, make_layers, hidden, layers, bidirectional, dropout, embedding)
 
 
-class PackedGRU(nn.GRU):
+class PackedGRU(CellByCell, nn.GRU):
     """torch's GRU, which here returns the last valid states; training on a CPU uses ``_gru.py``, which is faster."""
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:  # type: ignore[override]
@@ -79,7 +81,9 @@ class ResetBeforeGRU(nn.Module):
     r = σ(W_r [h, x] + b_r), z = σ(W_z [h, x] + b_z), h̃ = tanh(W [r ⊙ h, x] + b), h' = (1 - z) ⊙ h̃ + z ⊙ h.
     """
 
-    def __init__(self, width: int, hidden: int, layers: int, *, dropout: float, bidirectional: bool) -> None:
+    def __init__(
+        self, width: int, hidden: int, layers: int, *, dropout: float, bidirectional: bool, varying: bool = False
+    ) -> None:
         super().__init__()
         directions = 1 + bidirectional
         self.cells = nn.ModuleList(
@@ -140,12 +144,13 @@ class _ResetBeforeCell(nn.Module):
         """Return the state after each step, with operations that can be compiled and do not synchronise with a GPU."""
         hidden = self.weight_hh.shape[1]
         gate_weights, candidate_weights = self.weight_hh.split([2 * hidden, hidden])
-        inputs = F.linear(steps, self.weight_ih, self.bias).unbind(1)
-        state = inputs[0].new_zeros(len(steps), hidden)
-        states = []
-        for step in inputs:
-            reset, update = torch.sigmoid(step[:, : 2 * hidden] + F.linear(state, gate_weights)).chunk(2, dim=1)
-            candidate = torch.tanh(step[:, 2 * hidden :] + F.linear(reset * state, candidate_weights))
-            state = (1 - update) * candidate + update * state
-            states.append(state)
+        inputs = F.linear(steps, self.weight_ih, self.bias)
+        with without_autocast(steps.device):  # as in reset_before_steps: the state has the dtype of the weights
+            state = self.weight_hh.new_zeros(len(steps), hidden)
+            states = []
+            for step in inputs.to(state.dtype).unbind(1):
+                reset, update = torch.sigmoid(step[:, : 2 * hidden] + F.linear(state, gate_weights)).chunk(2, dim=1)
+                candidate = torch.tanh(step[:, 2 * hidden :] + F.linear(reset * state, candidate_weights))
+                state = (1 - update) * candidate + update * state
+                states.append(state)
         return torch.stack(states, dim=1)

@@ -13,6 +13,7 @@ from trainer.config import ConfigError
 from trainer.config.errors import one_line
 from trainer.config.messages import unknown_option
 from trainer.model import MODELS
+from trainer.model._sequence import LastLinear
 from trainer.spec import Spec
 
 
@@ -53,9 +54,12 @@ class Torchvision(nn.Module):
         if arch in ("googlenet", "inception_v3"):  # without auxiliary heads, which would return a tuple
             options |= {"aux_logits": False, "init_weights": True}
         self.size, self.steps = size, spec.shape[1]
-        self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()
+        self.last = nn.Sigmoid() if spec.sigmoid else nn.Identity()  # both in float32
         try:  # only a forward pass shows whether the classifier can read images of this size
             self.network: nn.Module = builder(weights=None, **options)
+            *_, last = (module for module in self.network.modules() if type(module) in (nn.Linear, nn.Conv2d))
+            if type(last) is nn.Linear:  # the last layer of squeezenet is a convolution
+                last.__class__ = LastLinear
             self.network.to(memory_format=torch.channels_last)  # see cnn.py
             with torch.no_grad():
                 self.eval()(torch.zeros(1, *spec.shape))
@@ -72,5 +76,5 @@ class Torchvision(nn.Module):
             images = F.pad(images, [0, 0, 0, self.steps - images.shape[2]])
         if self.size is not None:
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
-        outputs: Tensor = self.last(self.network(images.expand(-1, 3, -1, -1)))
+        outputs: Tensor = self.last(self.network(images.expand(-1, 3, -1, -1)).float())
         return outputs

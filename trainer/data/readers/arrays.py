@@ -236,7 +236,7 @@ def array_data(
         data,
         spec=spec,
         normalise=Normalise.measure(train, axis=2 if kind == "sequence" else 1),
-        in_memory=fits(keys["in_memory"], source.num_bytes),
+        in_memory=fits(keys["in_memory"], source.num_bytes) and keys["in_memory"],
         preprocess={"columns": list(columns), "fill": fill},
         warnings=tuple(samples.problems.warnings),
         places=Places(samples.place_of, np.flatnonzero(samples.good)),

@@ -259,7 +259,7 @@ def picture_data(
         normalise=_measure(splits[0], problems),
         augment=Augment.from_keys(keys["augment"]),
         mix=MixImages.from_keys(keys["augment"], read.form.height, read.form.width),
-        in_memory=images is not None,
+        in_memory=images is not None and keys["in_memory"],
         identity=fingerprint_of_names(items, name, read.form),
         preprocess={"top": TOP},
         warnings=(*problems.warnings, *resized),

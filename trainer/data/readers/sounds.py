@@ -110,7 +110,7 @@ def sound_data(
         augment=augment_waves,
         features=features,
         augment_features=augment_features,
-        in_memory=in_memory,
+        in_memory=in_memory and keys["in_memory"],
         identity=_fingerprint(sounds, rate, longest, fine),
         preprocess={"sample_rate": rate, "max_samples": longest, "fine": fine},
         warnings=tuple(problems.warnings),

@@ -163,7 +163,7 @@ def token_data(
     return dataclasses.replace(
         make_data(dataset, "tokens", shape, classes, splits, keys, vocabulary=len(vocabulary), varying=True),
         augment=TokenDropout(drop) if drop > 0 else None,
-        in_memory=in_memory,
+        in_memory=keys["in_memory"],
         preprocess={
             "vocabulary": vocabulary,
             **dataclasses.asdict(tokenizer),
