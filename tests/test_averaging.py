@@ -112,3 +112,10 @@ def test_shared_weights_are_averaged_once() -> None:
     nn.init.constant_(first.weight, 8.0)
     ema.update(1000)
     assert all((average == 4.0).all() for average in ema.model.state_dict().values())
+
+
+def test_copied_recurrent_layers_lie_in_one_piece_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, joined = nn.Sequential(nn.GRU(3, 4), nn.Linear(4, 2)), list[nn.Module]()
+    monkeypatch.setattr(nn.GRU, "flatten_parameters", lambda layer: joined.extend([layer]))
+    ema = Ema(model, 0.9)
+    assert joined[-1] is next(ema.model.children())

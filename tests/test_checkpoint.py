@@ -409,3 +409,26 @@ def test_a_folder_that_vanishes_is_said(train: Train, tmp_path: Path, forgets: N
         assert "is gone; going on" in result.out
         assert "epoch 3/3" in result.out
         assert "best.pt cannot be used: No such file or directory" in line
+
+
+@pytest.mark.parametrize(
+    ("gpus", "saved", "set_"),
+    [
+        ([], "abcd", {}),
+        ([2], "abcd", {2: "c"}),  # of an earlier version, which saved those of all GPUs
+        ([2], "a", {2: "a"}),  # of another GPU
+        ([0, 1], "ab", {0: "a", 1: "b"}),
+        ([0, 1, 2], "ab", {0: "a", 1: "b"}),
+        ([3], "ab", {}),
+    ],
+)
+def test_only_the_gpus_of_the_run_get_a_state(
+    gpus: list[int], saved: str, set_: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, got = {**RandomStates().state_dict(), "cuda": [*saved]}, {}
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda each, gpu: got.update({gpu.index: each}))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda gpu: f"state of {gpu.index}")
+    states = RandomStates([torch.device("cuda", number) for number in gpus])
+    states.load_state_dict(state)
+    assert got == set_
+    assert states.state_dict()["cuda"] == [f"state of {number}" for number in gpus]

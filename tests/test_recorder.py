@@ -170,3 +170,12 @@ def test_a_reader_that_leaves_early_changes_nothing(tmp_path: Path) -> None:
     command = f"{sys.executable} {REPOSITORY / 'cli.py'} --help | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_the_peak_memory_of_an_earlier_run_on_the_gpu_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak = {"bytes": 64 * 2**20}  # of an earlier run of this process
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak["bytes"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.update(bytes=2**20))
+    recorder = Recorder({}, num_epochs=1, monitor="accuracy", device=torch.device("cuda"))
+    recorder.start_epoch(1, 1, 0)
+    assert recorder.peak_memory == 1

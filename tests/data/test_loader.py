@@ -17,7 +17,8 @@ from tests.shell import TRAIN
 from trainer.config import RunError
 from trainer.data import Data, Split
 from trainer.data.augment_images import OFF, AugmentKeys
-from trainer.data.loader import Batch, Loader, Share, watched_workers
+from trainer.data.loader import Batch, Loader, Share, _fits, watched_workers
+from trainer.data.sources import TensorSource
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
 
@@ -235,3 +236,18 @@ def test_limited_batches_of_an_evaluation_are_of_the_whole_split() -> None:
     limited = torch.cat([batch.targets for batch in loaders_of(by_class, batch_size=8, limit_batches=2).test.epoch()])
     assert len(limited) == 16
     assert set(limited.tolist()) == set(data.test.targets.tolist())
+
+
+@pytest.mark.parametrize(
+    ("in_memory", "free", "resident"),
+    [("auto", 100, True), ("auto", 2, True), ("auto", 1.9, False), (True, 0, True), (False, 100, False)],
+)
+def test_samples_are_streamed_if_the_gpu_has_no_room_for_them(
+    in_memory: Any, free: float, resident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = made("image", [1, 8, 8], in_memory=in_memory)
+    assert isinstance(data.train.source, TensorSource) and isinstance(data.test.source, TensorSource)
+    needed = data.train.source.num_bytes + data.test.source.num_bytes * (data.test.source is not data.train.source)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(needed * free), needed * 100))
+    assert _fits(data, torch.device("cuda", 0)) is resident
+    assert _fits(data, torch.device("cpu")) is (in_memory is not False)

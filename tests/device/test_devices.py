@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainer.build import build_placement
 from trainer.config import ConfigError
 from trainer.device import DEVICES
+from trainer.device._kernels import choose_tf32
 
 
 def test_auto_takes_the_best_there_is() -> None:
@@ -40,3 +42,24 @@ def test_a_metal_device_that_is_not_there_is_one_line() -> None:
 def test_a_gpu_number_beyond_the_last_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"device\.index: must be less than"):
         DEVICES.build({"name": "cuda", "index": 99})
+
+
+def test_the_chosen_gpu_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    for name, found in {"is_available": lambda: True, "device_count": lambda: 4, "set_device": current.append}.items():
+        monkeypatch.setattr(torch.cuda, name, found)
+    placement = build_placement({"name": "cuda", "index": 2})
+    assert current == [torch.device("cuda", 2)] == placement.gpus
+    both = build_placement({"name": "dp", "gpus": [1, 3]})
+    assert current[1:] == [torch.device("cuda", 1)]
+    assert both.gpus == [torch.device("cuda", 1), torch.device("cuda", 3)]
+
+
+def test_tf32_is_allowed_where_the_precision_is_coarser() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        for precision, wanted in {"fp32": (False, False), "tf32": (True, True), "bf16": (False, True)}.items():
+            choose_tf32(precision)
+            assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == wanted
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

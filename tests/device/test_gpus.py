@@ -88,6 +88,6 @@ def test_tf32_rounds_and_fp32_does_not(tmp_path: Path) -> None:
         code, _, errors = run([*TRAIN, *WORDS, "max_steps=1", *words], tmp_path / name)
         assert code == 0, errors
         losses[name] = points(tmp_path / name / "run", "train/loss")[0]
-    assert losses["fp32"] == pytest.approx(losses["cpu"], rel=1e-6)
+    assert losses["fp32"] == pytest.approx(losses["cpu"], rel=1e-5)
     assert losses["tf32"] == pytest.approx(losses["cpu"], rel=1e-2)
     assert abs(losses["tf32"] - losses["cpu"]) > abs(losses["fp32"] - losses["cpu"])

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from tests.helpers import assert_close, defaults, double_model, image_spec, make_spec
 from trainer.config import ConfigError
+from trainer.data.sources import keep, valid_steps
 from trainer.model import MODELS
+from trainer.model.cnn import _over_valid, _over_valid_by_mask
 from trainer.spec import Spec
 
 
@@ -359,3 +361,31 @@ def test_gradients_of_normalised_steps_are_those_of_small_differences(kind: str,
     with torch.no_grad():
         expected = (answer(at + step) - answer(at - step)) / (2 * step)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", VARYING)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_mask_normalises_as_the_choice_of_the_valid_steps_does(kind: str, training: bool) -> None:
+    spec = VARYING[kind]
+    results = []
+    for normalised in (_over_valid, _over_valid_by_mask):
+        norm = build(spec, norm="batch", channels=[4], hidden=7, embedding=8).double().train(training).blocks[1]
+        inputs, lengths = padded_batch(spec)
+        generator = torch.Generator().manual_seed(0)
+        maps = torch.randn(len(inputs), 4, inputs.shape[spec.step_axis], generator=generator, dtype=torch.float64)
+        maps = maps.unsqueeze(3).repeat(1, 1, 1, 5) if isinstance(norm, nn.BatchNorm2d) else maps
+        valid = valid_steps(lengths, maps.shape[2])
+        kept = keep(normalised(norm, maps.requires_grad_(), valid), valid, axis=2)
+        gradients = torch.autograd.grad((kept * maps.detach().cos()).sum(), [maps, norm.weight, norm.bias])
+        results.append([kept, *gradients, norm.running_mean, norm.running_var, norm.num_batches_tracked])
+    for masked, chosen in zip(*results, strict=True):
+        assert_close(masked, chosen)
+
+
+def test_last_layer_is_float32_under_autocast() -> None:
+    model = build(image_spec(1, 8, 8, classes=2, num_outputs=1, sigmoid=True))
+    model.out[0].bias.data.fill_(7.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(torch.zeros(2, 1, 8, 8))
+    assert outputs.dtype == torch.float32
+    assert 0.999 < float(outputs[0, 0]) < 1  # bfloat16 has no number between 0.9961 and 1

@@ -9,11 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.helpers import Cell, assert_close, defaults, double_model, last_state, make_spec
 from trainer.model import MODELS
-from trainer.model._recurrent import run_by_torch
+from trainer.model._recurrent import Layers, pack, reverse_valid, run_by_cell, run_by_torch
 from trainer.model.gru import PackedGRU, ResetBeforeGRU
+from trainer.model.lstm import PaddedLSTM
 from trainer.spec import Spec
 
 HIDDEN = 4
@@ -342,3 +344,103 @@ def test_half_precision_of_the_lstm_is_float32_where_there_is_no_half(bidirectio
     with torch.autocast("cpu", torch.float16):
         half = model(samples)
     torch.testing.assert_close(half.float(), model(samples), rtol=0, atol=1e-2)
+
+
+def torch_modules(**options: Any) -> list[PaddedLSTM | PackedGRU]:
+    """Return both of torch's recurrent layers."""
+    return [kind(3, HIDDEN, 2, batch_first=True, **options) for kind in (PaddedLSTM, PackedGRU)]
+
+
+def packed_states(layer: PaddedLSTM | PackedGRU, steps: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the last states of the last layer from torch's own method, in one call for all layers."""
+    kind = nn.LSTM if isinstance(layer, PaddedLSTM) else nn.GRU
+    states: Any = kind.forward(layer, pack(steps, lengths))[1]  # type: ignore[arg-type]
+    states = states[0] if isinstance(states, tuple) else states
+    return torch.cat(list(states[-1 - layer.bidirectional :]), dim=1)
+
+
+@directions
+@padded
+def test_cell_by_cell_gives_the_states_and_gradients_of_torch(bidirectional: bool, lengths: list[int] | None) -> None:
+    size = None if lengths is None else torch.tensor(lengths)
+    for layer in torch_modules(bidirectional=bidirectional):
+        layer.double()
+        results = []
+        for last_states in (run_by_cell, packed_states):
+            steps = torch.randn(3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+            last = last_states(layer, steps.requires_grad_(), size)
+            towards = torch.arange(last.numel(), dtype=torch.float64).view_as(last)
+            results.append([last, *torch.autograd.grad((last * towards).sum(), [steps, *layer.parameters()])])
+        for ours, theirs in zip(*results, strict=True):
+            assert_close(ours, theirs)
+
+
+def test_dropout_between_layers_on_a_gpu_draws_from_the_state_that_a_checkpoint_has() -> None:
+    for layer in torch_modules(dropout=0.5):
+        assert layer.by_cell
+        torch.manual_seed(0)
+        before, first = torch.get_rng_state(), run_by_cell(layer, torch.ones(2, 5, 3), None)
+        assert not torch.equal(run_by_cell(layer, torch.ones(2, 5, 3), None), first)
+        torch.set_rng_state(before)
+        assert torch.equal(run_by_cell(layer, torch.ones(2, 5, 3), None), first)
+
+
+@pytest.mark.parametrize(
+    ("options", "varying", "sizes"),
+    [
+        ({"bidirectional": True}, False, [16]),
+        ({"bidirectional": True}, True, [4] * 4),
+        ({"dropout": 0.5}, False, [4] * 2),
+        ({}, True, [8]),
+    ],
+)
+def test_the_weights_of_each_call_of_cudnn_lie_together(
+    options: dict[str, Any], varying: bool, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (PaddedLSTM, PackedGRU):
+        layer = Layers(kind, 3, HIDDEN, 2, varying=varying, **options).layer
+        joined: list[list[Tensor]] = []
+        monkeypatch.setattr(
+            nn.RNNBase, "flatten_parameters", lambda self, joined=joined: joined.append(self._flat_weights)
+        )
+        layer.flatten_parameters()
+        joined = [weights for weights in joined if weights[0].device.type != "meta"]  # none of a new module
+        assert [len(weights) for weights in joined] == sizes
+        assert [id(each) for weights in joined for each in weights] == [id(each) for each in layer._flat_weights]
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_layers_on_a_gpu_are_float32_under_autocast_to_bf16(
+    precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[torch.dtype, bool]] = []
+    before = torch.get_autocast_dtype("cuda")
+    for kind in (PaddedLSTM, PackedGRU):
+        layers = Layers(kind, 3, HIDDEN, 2)
+        monkeypatch.setattr(
+            layers.layer, "forward", lambda steps, _: called.append((steps.dtype, torch.is_autocast_enabled("cuda")))
+        )
+        try:
+            torch.set_autocast_enabled("cuda", True)  # torch.autocast does nothing where there is no GPU
+            torch.set_autocast_dtype("cuda", precision)
+            with FakeTensorMode():
+                layers(torch.empty(2, 5, 3, device="cuda", dtype=precision), None)
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+            torch.set_autocast_dtype("cuda", before)
+    assert called == [(torch.float32, False) if precision == torch.bfloat16 else (precision, True)] * 2
+
+
+def test_steps_that_are_compiled_are_float32_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = layers_of(False, 3, HIDDEN, 2, True).float()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(5, 6, 3), torch.tensor([6, 2, 3, 1, 6])).dtype == torch.float32
+
+
+def test_gradient_of_reversed_steps_is_that_of_small_differences() -> None:
+    sequence, lengths = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True), torch.tensor([2, 4, 1])
+    assert torch.autograd.gradcheck(lambda steps: reverse_valid(steps, lengths), sequence)
+    graph = str(reverse_valid(sequence, lengths).grad_fn)
+    assert "Gather" not in graph  # whose deterministic gradient sorts all indices

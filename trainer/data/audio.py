@@ -25,7 +25,9 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", "
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
 FULL_SCALE = 2**15  # the int16 amplitude that corresponds to 1.0 in float32
 FLOOR = 1e-8  # added to the power before the logarithm: 80 dB below full scale
-CHUNK = 2**20  # samples of waves that are processed at once; bounds the memory of intermediate results
+# The number of samples of waves that are processed at once bounds the memory of intermediate results. On a CPU these
+# should fit into the caches; on a GPU they take half a gigabyte, because each launch of a kernel costs time.
+CHUNK, CHUNK_ON_GPU = 2**20, 2**23
 
 SoundFile = Path | io.BytesIO  # the path or the content of a file
 FeatureName = Literal["logmel", "raw"]
@@ -136,6 +138,11 @@ def as_wave(samples: Tensor) -> Tensor:
     return samples.float() / FULL_SCALE if samples.dtype == torch.int16 else samples
 
 
+def _at_once(waves: Tensor) -> int:
+    """Return how many of the waves, (batch, samples), to process at once."""
+    return max(1, (CHUNK if waves.device.type == "cpu" else CHUNK_ON_GPU) // waves.shape[1])
+
+
 @dataclass(frozen=True)
 class LogMel:
     """Compute log-mel spectrograms: the logarithm of the power in mel bands, for each frame.
@@ -180,7 +187,7 @@ class LogMel:
         window = len(self.hann)
         needed = (self.steps(waves.shape[1]) - 1) * self.hop + window
         padded = F.pad(waves, [0, max(0, needed - waves.shape[1])])
-        bands = torch.cat([self._bands(part) for part in padded.split(max(1, CHUNK // needed))])
+        bands = torch.cat([self._bands(part) for part in padded.split(_at_once(padded))])
         return bands.unsqueeze(1), 1 + _ceil_divide((lengths - window).clamp_min(0), self.hop)
 
     def _bands(self, waves: Tensor) -> Tensor:
@@ -300,7 +307,7 @@ class AugmentWaves:
     def __call__(self, inputs: Inputs, draws: SampleRandom) -> Inputs:
         """Return the augmented waves, (batch, samples) float32, and the unchanged lengths, (batch,)."""
         waves, lengths = inputs
-        some = max(1, CHUNK // waves.shape[1])  # waves per part: the noise needs much memory
+        some = _at_once(waves)
         parts = zip(waves.split(some), lengths.split(some), draws.split(some), strict=True)
         return torch.cat([self._change(as_wave(part), ends, of_part) for part, ends, of_part in parts]), lengths
 

@@ -158,8 +158,8 @@ def _over_valid_by_mask(norm: Any, maps: Tensor, valid: Tensor) -> Tensor:
         outputs: Tensor = norm(maps)
         return outputs
     axes, inner = [0, *range(2, maps.ndim)], [1] * (maps.ndim - 3)
-    mask, values = valid.view(len(valid), 1, -1, *inner), maps.float()
-    count = valid.sum() * math.prod(maps.shape[3:])
+    mask, values = valid.view(len(valid), 1, -1, *inner), maps.to(norm.weight.dtype)
+    count = valid.sum().to(values.dtype) * math.prod(maps.shape[3:])
     mean = values.masked_fill(~mask, 0).sum(axes) / count
     centred = (values - mean.view(1, -1, 1, *inner)).masked_fill(~mask, 0)
     variance = centred.square().sum(axes) / count
