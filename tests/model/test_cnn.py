@@ -388,4 +388,4 @@ def test_last_layer_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(torch.zeros(2, 1, 8, 8))
     assert outputs.dtype == torch.float32
-    assert 0.999 < float(outputs[0, 0]) < 1  # bfloat16 has no number between 0.9961 and 1
+    assert 0.999 < outputs[0, 0].item() < 1  # bfloat16 has no number between 0.9961 and 1

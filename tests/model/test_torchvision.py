@@ -122,8 +122,8 @@ def test_what_is_no_grey_or_colour_image_is_refused_with_model_and_dataset(spec:
 def test_probabilities_are_float32_under_autocast(arch: str) -> None:
     model = build(image_spec(3, 32, 32, sigmoid=True), arch=arch).eval()
     *_, last = (module for module in model.network.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d))
-    last.bias.data.fill_(7.53)
+    torch.nn.init.constant_(last.get_parameter("bias"), 7.53)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(torch.zeros(2, 3, 32, 32))
     assert outputs.dtype == torch.float32
-    assert 0.999 < float(outputs[0, 0]) < 1  # bfloat16 has no number between 0.9961 and 1
+    assert 0.999 < outputs[0, 0].item() < 1  # bfloat16 has no number between 0.9961 and 1
