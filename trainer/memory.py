@@ -1,11 +1,15 @@
-"""Memory: the allocator of the C library, Python's garbage collector, and copies from a GPU."""
+"""Memory: what is free, the allocator of the C library, Python's garbage collector, and copies from a GPU."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
+import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -16,7 +20,68 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h; the trim threshold -1 me
 KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
 DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 * 1024}  # from the man page mallopt(3)
 
+UNKNOWN = 2**63  # bytes, if the system does not tell how much memory is free
+
 _state = SimpleNamespace(keeps_freed_memory=False, collector_disabled=False)
+
+
+def free_memory() -> int:
+    """Return how many bytes this process can still take, which takes about 1 ms; 2**63 if the system does not tell.
+
+    This is the least of what is free on the machine, in the control groups of the process (a container, a job of
+    SLURM), and below the limit on its address space (``ulimit -v``). Memory of the page cache counts as free.
+    """
+    return min(_free_on_machine(), _free_in_groups(), _free_in_limit())
+
+
+def _free_on_machine() -> int:
+    with contextlib.suppress(OSError, AttributeError):
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024  # type: ignore[index]
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return UNKNOWN
+
+
+def _free_in_groups() -> int:
+    """Return what is free in the control group that has least, of the group of this process and those above it."""
+    return min(map(_free_in_group, _groups()), default=UNKNOWN)
+
+
+def _groups() -> Iterator[tuple[Path, str, str]]:
+    """Yield the folder of each control group, and the names of the files with its limit and its use (version 2, 1)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, kinds, place = line.split(":", 2)
+            if kinds not in ("", "memory"):
+                continue
+            names = ("memory.max", "memory.current") if not kinds else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            top = Path("/sys/fs/cgroup", kinds)
+            group = top / place.lstrip("/")
+            # in a container, the folder of its own group is the top
+            yield from ((each, *names) for each in (group, *group.parents) if each.is_relative_to(top))
+
+
+def _free_in_group(group: tuple[Path, str, str]) -> int:
+    folder, limit, use = group
+    try:
+        most, used = int((folder / limit).read_text()), int((folder / use).read_text())
+        cached = re.findall(r"^(?:in)?active_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return UNKNOWN
+    return max(0, most - used + sum(map(int, cached)))
+
+
+def _free_in_limit() -> int:
+    try:
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most == resource.RLIM_INFINITY:
+            return UNKNOWN
+        return max(0, most - int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE"))
+    except (ImportError, OSError, ValueError, IndexError):
+        return UNKNOWN
 
 
 def keep_freed_memory(wanted: bool) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 
 from trainer.compose import plugins
-from trainer.compose.composer import Composer, FileError, FilesRead
-from trainer.compose.overrides import TYPED, jobs, lay, parse, sweep_words, variants
+from trainer.compose.composer import GRID, Composer, FileError, FilesRead
+from trainer.compose.overrides import TYPED, jobs, lay, parse, sweep_words, too_many_runs, variants
 from trainer.compose.resolve import is_new_each_time, resolve_job, resolve_value
 from trainer.compose.safety import hydra_keys_in_files, is_data, plain_config, set_hydra_key, too_large
 from trainer.compose.wrong_words import add_folders, declare_plugins, without_wrong_options
@@ -131,7 +132,9 @@ class CommandCheck:
                 right = {*map(id, kept)}  # the plugins are checked already, and are words of every run too
                 typed = [each for each in overrides if id(each) in right or each.key_or_group == "plugins"]
                 kept = swept = [*{each.key_or_group: each for each in [*from_files, *typed]}.values()]
-            for job in jobs(kept):
+            too_many = too_many_runs(kept) if is_sweep and config.hydra.sweeper._target_ == GRID else []
+            problems += too_many
+            for job in itertools.islice(jobs(kept), 1 if too_many else None):
                 try:
                     found.append(self._job(job, words if not is_sweep else None))
                 except FileError:

@@ -6,13 +6,16 @@ import contextlib
 import itertools
 import math
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from trainer.config import GROUPS, ConfigError, Settings, yaml_file
@@ -24,6 +27,10 @@ from trainer.config.signature import keys_in
 TYPED = "from the command line"
 MAX_JOBS = 256  # largest sweep of which every job is checked; in a larger sweep, every value is checked once
 MAX_VALUES = 1_000  # largest number of values of one key that are checked
+MAX_RUNS = 10_000  # largest grid
+# Largest size of a word. Hydra's parser takes 3 s for 2,000 of these signs, and four times as long for twice as many.
+MAX_LETTERS, MAX_SIGNS = 100_000, 2_000
+SIGNS = re.compile(r"[\[\]{}(),:]")
 TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
 
 
@@ -32,7 +39,7 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        reasons = ["names code, and a config is data"] if TARGET.search(word) else yaml_file.refusals(word)
+        reasons = _refusals(word)
         if reasons:
             key = key_of(word)
             problems += [f"{key}: {reason} ({TYPED})" for reason in reasons]
@@ -42,7 +49,24 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
             problems.append(_unreadable(word, rest, loader))
 
 
+def _refusals(word: str) -> list[str]:
+    """Return why a word is not parsed; an empty list if it may be."""
+    if too_long := _too_long(word):
+        return [f"the word has {too_long}; a long value is written in a YAML file, for --config-dir"]
+    return ["names code, and a config is data"] if TARGET.search(word) else yaml_file.refusals(word)
+
+
+def _too_long(word: str) -> str:
+    """Return how much longer a word is than the parser can read in a few seconds; empty if it is not."""
+    if len(word) > MAX_LETTERS:
+        return f"{len(word):,} characters, and at most {MAX_LETTERS:,} are read"
+    signs = len(SIGNS.findall(word))
+    return f"{signs:,} commas, colons and brackets, and at most {MAX_SIGNS:,} are read" if signs > MAX_SIGNS else ""
+
+
 def _parsed(word: str, loader: ConfigLoader) -> Override | None:
+    if _too_long(word):
+        return None
     try:
         (override,) = OverridesParser.create(loader).parse_overrides([word])
     except (HydraException, ValueError, RecursionError):
@@ -125,11 +149,66 @@ def variants(override: Override) -> list[Override]:
     value = override.value()
     if isinstance(value, IntervalSweep):
         texts = [str(value.start), str(value.end)]
+    elif isinstance(value, RangeSweep):
+        numbers = RangeValues(value)
+        places = [*range(min(len(numbers), MAX_VALUES - 1)), *[len(numbers) - 1] * (len(numbers) >= MAX_VALUES)]
+        texts = [str(numbers[place]) for place in places]
     else:
         texts = list(override.sweep_string_iterator())
         texts = [*texts[: MAX_VALUES - 1], *texts[MAX_VALUES - 1 :][-1:]]
     prefix = str(override.input_line).partition("=")[0]
     return list(OverridesParser.create(override.config_loader).parse_overrides([f"{prefix}={text}" for text in texts]))
+
+
+class RangeValues(Sequence[float]):
+    """The numbers of a range, computed one at a time: a range such as ``range(0,1e9)`` would fill the memory.
+
+    Raises:
+        ValueError: the range has no end, or more than 2**63 - 1 numbers.
+    """
+
+    def __init__(self, sweep: RangeSweep) -> None:
+        numbers = start, stop, step = sweep.start, sweep.stop, sweep.step
+        if step == 0 or not all(isinstance(each, int) or math.isfinite(each) for each in numbers):  # type: ignore[arg-type]
+            raise ValueError(f"a range needs finite numbers and a step other than 0, got {start}, {stop}, {step}")
+        self._whole = all(isinstance(each, int) for each in numbers)
+        kind = int if self._whole else Decimal  # as in Hydra's own range
+        self._start, self._step = kind(start), kind(step)  # type: ignore[arg-type]
+        count = math.ceil((Fraction(stop) - Fraction(start)) / Fraction(step))  # type: ignore[arg-type]
+        self._count = max(0, count)
+        if self._count > sys.maxsize:
+            raise ValueError(f"a range of {Decimal(count):.3g} numbers")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, at: Any) -> Any:
+        if not -self._count <= at < self._count:
+            raise IndexError(at)
+        value: Any = self._start + at % self._count * self._step
+        return int(value) if self._whole else float(value)
+
+
+def num_values(override: Override) -> int:
+    """Return how many values an override has, without listing those of a range; an interval has two, its ends."""
+    value = override.value()
+    if isinstance(value, RangeSweep):
+        return len(RangeValues(value))
+    return len(list(override.sweep_iterator())) if override.is_choice_sweep() else 1 + override.is_sweep_override()
+
+
+def too_many_runs(overrides: Sequence[Override]) -> list[str]:
+    """Return one line if a grid has more than ``MAX_RUNS`` runs, else an empty list."""
+    counts = {str(each.input_line): num_values(each) for each in overrides if each.is_sweep_override()}
+    total = math.prod(counts.values())
+    if total <= MAX_RUNS:
+        return []
+    largest = max(counts, key=counts.__getitem__)
+    of_one = f", of which {largest} gives {counts[largest]:,}" if len(counts) > 1 else ""
+    return [
+        f"{largest.partition('=')[0]}: a sweep of {total:,} runs{of_one} ({TYPED}); at most {MAX_RUNS:,}: "
+        "give fewer values, split the sweep, or search the values: hydra/sweeper=optuna"
+    ]
 
 
 def without_values(override: Override) -> str | None:

@@ -65,7 +65,8 @@ REFUSED = {
 
 def is_data(key: str) -> bool:
     """Return whether a file may set a key under ``hydra``, such as ``hydra.sweeper.n_trials``."""
-    return key in HYDRA_GROUPS or key.removeprefix("hydra.").startswith(HYDRA_KEYS_IN_FILES)
+    local = key.removeprefix("hydra.")
+    return key in HYDRA_GROUPS or any(f"{local}.".startswith(f"{allowed}.") for allowed in HYDRA_KEYS_IN_FILES)
 
 
 def set_hydra_key(config: Any, override: Override) -> list[str]:

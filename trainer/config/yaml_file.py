@@ -17,10 +17,16 @@ from typing import Any
 import yaml
 
 from trainer.config.errors import ConfigError
+from trainer.config.untrusted_files import check_file, read_stored
 
 MAX_BYTES = 1_000_000  # largest size of a file
 MAX_NODES = 10_000  # largest number of keys and values in a file after its aliases are expanded
+MAX_DIGITS = 300  # longest number; no float64 has more digits before its point
 
+# The exceptions that PyYAML raises for values: ValueError for a date such as 2026-13-01, IndexError for an empty !!int.
+FAULTS = (yaml.YAMLError, ValueError, IndexError, TypeError, KeyError, AttributeError, RecursionError)
+
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 # The resolvers that ${name:…} may call, and the environment variables that ${oc.env:NAME} may read.
 RESOLVERS = {"now", "oc.env"}
 VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
@@ -69,7 +75,7 @@ def read(path: Path) -> YamlFile:
         ConfigError: the file cannot be read or is not valid YAML; the message names the line.
     """
     try:
-        return _read(path, path.stat().st_mtime_ns)
+        return _read(path, check_file(path).st_mtime_ns)
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
 
@@ -81,12 +87,17 @@ def load(path: Path) -> Any:
         ConfigError: the file cannot be read or is not valid YAML; the message names the line.
     """
     try:
-        text = _text(path)
-        _root(text, path)
-        return yaml.safe_load(text)
+        root = _root(_text(path), path)
+        if root is None:
+            return None
+        loader = yaml.SafeLoader("")
+        try:
+            return loader.construct_document(root)  # type: ignore[no-untyped-call]
+        finally:
+            loader.dispose()  # type: ignore[no-untyped-call]
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except FAULTS as error:
         raise ConfigError(f"{shown(path)}: invalid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -121,10 +132,8 @@ def _read(path: Path, changed: int) -> YamlFile:
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{shown(path)}: is larger than {MAX_BYTES:,} bytes")
     try:
-        return path.read_text(encoding="utf-8")
+        return read_stored(path, MAX_BYTES)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{shown(path)}: not UTF-8: {error.reason} at byte {error.start}") from error
 
@@ -154,7 +163,7 @@ def _fault(error: yaml.YAMLError | RecursionError, lines: list[str]) -> str:
 
 
 def _check_size(root: yaml.Node | None, path: Path) -> None:
-    """Raise ConfigError if the aliases expand to too many values or a node contains itself."""
+    """Raise ConfigError if the aliases expand to too many values, a node contains itself, or a number is too long."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
@@ -164,6 +173,8 @@ def _check_size(root: yaml.Node | None, path: Path) -> None:
             if sizes[id(node)] > MAX_NODES:
                 line = node.start_mark.line + 1
                 raise ConfigError(f"{shown(path)}, line {line}: its anchors expand to more than {MAX_NODES:,} values")
+            if node.tag in NUMBERS and len(node.value) > MAX_DIGITS:  # int("1:1:1:…") takes minutes
+                raise ConfigError(f"{_place(node, path)}: a number of {len(node.value):,} characters")
         return sizes[id(node)]
 
     if root is not None:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
+from trainer.config.untrusted_files import read_stored
 from trainer.runs import atomic_files
 
 log = logging.getLogger("trainer")
@@ -98,7 +99,8 @@ class RunDirectory:
     def num_evaluations(self, name: str) -> int:
         """Return the number of validation points in a metrics file; 0 if the file cannot be read."""
         try:
-            return (self.path / name).read_bytes().count(b'"val/loss"')
+            with (self.path / name).open("rb") as file:
+                return sum(b'"val/loss"' in line for line in file)
         except OSError:
             return 0
 
@@ -195,7 +197,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file; an empty dict if the file cannot be read or is not a mapping."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_stored(path))
     except (OSError, ValueError, RecursionError):  # RecursionError: thousands of nested brackets
         return {}
     return content if isinstance(content, dict) else {}

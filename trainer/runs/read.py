@@ -14,10 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from filelock import FileLock, Timeout
 
-from trainer.config import ConfigError
+from trainer.config import ConfigError, yaml_file
+from trainer.config.untrusted_files import check_file, need_memory
 from trainer.runs.directory import CONFIG, ENVIRONMENT, LOCK, METRICS, OVERRIDES, SUMMARY, read_json
 
 Key = TypeVar("Key")
@@ -25,6 +25,10 @@ Key = TypeVar("Key")
 OUTPUTS = Path("outputs")
 # Keys that do not affect the training.
 NOT_TRAINED = ("run_dir", "resume", "sweep_dir", "sweep", "dry_run", "hydra")
+
+MAX_LINE = 1_000_000  # longest line of metrics.jsonl in bytes
+MEMORY_OF_POINTS = 8  # memory that a byte of metrics.jsonl takes when it is read
+MAX_STEPS = 2**63
 
 # Run states. KILLED: summary.json contains no final state, and no process holds the lock.
 FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED = "finished", "pruned", "stopped", "failed", "running", "killed"
@@ -110,18 +114,32 @@ class PointReader:
         self._path, self._position = folder / METRICS, 0
 
     def read_new(self) -> list[dict[str, Any]]:
-        """Return the points that were written since the last call."""
+        """Return the points that were written since the last call, without the lines that are not points.
+
+        Raises:
+            ConfigError: the points need more memory than is free.
+        """
+        found: list[dict[str, Any]] = []
         try:
-            if self._path.stat().st_size < self._position:  # a resumed run removes the lines after its checkpoint
+            size = check_file(self._path).st_size
+            if size < self._position:  # a resumed run removes the lines after its checkpoint
                 self._position = 0
+            self._need_memory(size - self._position)
             with self._path.open("rb") as file:
                 file.seek(self._position)
-                content = file.read()
+                for line in iter(lambda: file.readline(MAX_LINE), b""):
+                    if line.endswith(b"\n"):
+                        found += _points(line)
+                        self._position = file.tell()
         except OSError:
             return []
-        whole = content[: content.rfind(b"\n") + 1]
-        self._position += len(whole)
-        return _points(whole)
+        return found
+
+    def _need_memory(self, num_bytes: int) -> None:
+        try:
+            need_memory(MEMORY_OF_POINTS * num_bytes, self._path)
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror}") from error
 
 
 def is_run(folder: Path) -> bool:
@@ -284,15 +302,13 @@ def for_json(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _points(content: bytes) -> list[dict[str, Any]]:
-    """Parse the lines of metrics.jsonl; skip lines that are not points."""
-    found = []
-    for line in content.splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            point = json.loads(line)
-            if isinstance(point, dict) and isinstance(point.get("step"), int):
-                found.append(point)
-    return found
+def _points(line: bytes) -> list[dict[str, Any]]:
+    """Parse a line of metrics.jsonl; return an empty list if the line is not a point."""
+    with contextlib.suppress(ValueError, RecursionError):
+        point = json.loads(line)
+        if isinstance(point, dict) and isinstance(step := point.get("step"), int) and abs(step) < MAX_STEPS:
+            return [point]
+    return []
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
@@ -321,9 +337,8 @@ def _words(folder: Path) -> list[str]:
 
 
 def _yaml(path: Path) -> Any:
-    """Return the content of a YAML file, or None. libyaml, if installed, reads a thousand files in a second."""
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    """Return the content of a YAML file, or None if the file is missing, damaged, or too large."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), loader)  # both loaders are safe
-    except Exception:  # not only YAMLError: an empty value tagged !!int raises IndexError
+        return yaml_file.load(path)
+    except ConfigError:
         return None

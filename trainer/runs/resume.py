@@ -7,6 +7,7 @@ accepted.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from trainer.config import GROUPS, ConfigError, Settings, yaml_file
 from trainer.config.messages import did_you_mean, from_where
 from trainer.config.settings import key_of
+from trainer.config.untrusted_files import check_file
 from trainer.runs.directory import CHECKPOINTS, CONFIG, OVERRIDES
 from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_run
 
@@ -216,16 +218,30 @@ def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerp
 
 
 def check_links(folder: Path) -> None:
-    """Raise ConfigError if a link in a run directory points outside it, so that a run would write elsewhere."""
+    """Raise ConfigError if a run directory has something else than files, folders and links to those inside it.
+
+    A run would write elsewhere through a link out of the directory, and wait forever for a named pipe.
+    """
     if (path := link_out_of(folder)) is not None:
         raise ConfigError(f"resume: {path}: a link out of the run directory; a run writes only inside")
+    for path in folder.rglob("*"):
+        if path.exists() and not path.is_dir():
+            try:
+                check_file(path)
+            except OSError as error:
+                raise ConfigError(f"resume: {path}: {error.strerror}") from error
 
 
 def link_out_of(folder: Path) -> Path | None:
-    """Return the first symbolic link below a folder that points outside the folder, or None."""
-    inside = folder.resolve()
+    """Return the first symbolic link below a folder that points outside the folder or to itself, or None."""
+    inside = os.path.realpath(folder)
     links = (path for path in folder.rglob("*") if path.is_symlink())
-    return next((path for path in links if not path.resolve().is_relative_to(inside)), None)
+    return next((path for path in links if not _leads_inside(path, inside)), None)
+
+
+def _leads_inside(link: Path, inside: str) -> bool:
+    target = os.path.realpath(link)
+    return not os.path.islink(target) and Path(target).is_relative_to(inside)
 
 
 def is_under(key: str, prefixes: Iterable[str]) -> bool:

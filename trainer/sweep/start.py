@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from trainer.compose.check_command import Checked
 from trainer.compose.composer import SEARCH
+from trainer.compose.overrides import RangeValues
 from trainer.config import ConfigError, Settings, SweepError
 from trainer.config.check import check_values
 from trainer.config.search_keys import SearchKeys
@@ -231,10 +232,10 @@ def _search_space(override: Override) -> Choice | Interval:
             assert value.start is not None and value.end is not None
             return Interval(value.start, value.end, log="log" in value.tags)
         if isinstance(value, RangeSweep):
-            numbers: list[Any] = list(override.sweep_iterator())
-            if len(numbers) > 1 and all(isinstance(each, int | float) for each in numbers):
-                step = abs(numbers[1] - numbers[0])
-                return Interval(min(numbers), max(numbers), step=step, log="log" in value.tags)
+            numbers = RangeValues(value)
+            if len(numbers) > 1:
+                low, high = sorted((numbers[0], numbers[-1]))
+                return Interval(low, high, step=abs(numbers[1] - numbers[0]), log="log" in value.tags)
     except ValueError as error:
         raise ConfigError(f"{override.input_line}: {error}") from error
     return Choice(tuple(override.sweep_string_iterator()))

@@ -1,0 +1,92 @@
+"""Check files of unknown origin before they are opened or read: their kind, and the memory that reading them takes.
+
+Every refusal is an ``OSError`` whose ``strerror`` is the reason, so that readers handle it like a missing file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+from trainer.memory import free_memory
+
+KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+MAX_STORED = 16_000_000  # largest size in bytes of a file of text that a run has stored, such as summary.json
+UNCHECKED = 1 << 26  # bytes that are taken without asking for the free memory
+MAX_UNPACKED = 200  # largest size of unpacked content of more than ``UNCHECKED`` bytes, as a multiple of the packed size
+
+# The standard input, or a pipe that the shell has opened for the command: predict RUN <(grep good texts.txt).
+_OWN_STREAM = re.compile(r"/dev/stdin|(/dev|/proc/self)/fd/\d+")
+
+
+def check_file(path: str | os.PathLike[str]) -> os.stat_result:
+    """Return the status of a regular file; a link is followed. Pipes that the shell has opened are accepted.
+
+    Raises:
+        OSError: the file does not exist, or is a folder, a named pipe, a socket or a device, which could block forever.
+    """
+    found = os.stat(path)
+    kind = stat.S_IFMT(found.st_mode)
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    is_pipe = kind in (stat.S_IFIFO, stat.S_IFSOCK)
+    if kind != stat.S_IFREG and not (is_pipe and _OWN_STREAM.fullmatch(os.fspath(path))):
+        raise OSError(errno.EINVAL, f"is {KINDS.get(kind, 'no regular file')}, not a file", os.fspath(path))
+    return found
+
+
+def read_stored(path: Path, most: int = MAX_STORED) -> str:
+    """Return the text of a UTF-8 file that a run has stored.
+
+    Raises:
+        OSError: the file cannot be read, is no regular file, or has more than ``most`` bytes.
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    if check_file(path).st_size > most:
+        raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", os.fspath(path))
+    return path.read_text(encoding="utf-8")
+
+
+def need_memory(num_bytes: int, path: str | os.PathLike[str], what: str = "") -> None:
+    """Raise OSError if reading a file takes more memory than is free.
+
+    Args:
+        num_bytes: the memory that is needed.
+        path: the file.
+        what: the part of the file, for the message.
+    """
+    if num_bytes > UNCHECKED and num_bytes > (free := free_memory()):
+        reason = f"{what} needs about {size(num_bytes)} of memory, {size(free)} are free".lstrip()
+        raise OSError(errno.ENOMEM, reason, os.fspath(path))
+
+
+def check_unpacked(packed: int, unpacked: int, path: str | os.PathLike[str], remedy: str) -> None:
+    """Raise OSError if content is large and so much larger than in its file that the file was made to fill the memory.
+
+    Args:
+        packed, unpacked: the sizes in bytes.
+        path: the file.
+        remedy: what to do if the content is meant, as a clause.
+    """
+    if unpacked > UNCHECKED and unpacked > MAX_UNPACKED * packed:
+        reason = f"unpacks from {size(packed)} to {size(unpacked)}, more than {MAX_UNPACKED} times its size; {remedy}"
+        raise OSError(errno.EFBIG, reason, os.fspath(path))
+
+
+def size(num_bytes: float) -> str:
+    """Return a size for messages: 3300000000 -> ``3.3 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if num_bytes < 1000:
+            break
+        num_bytes /= 1000
+    else:
+        return f"{num_bytes:.3g} PB"
+    return f"{num_bytes:.3g} {unit}"
