@@ -1,15 +1,12 @@
 """Save, load and keep checkpoints: dicts that map the name of an object to its state dict.
 
-A file holds only plain types and tensors, so it can be loaded with ``weights_only=True``, which runs no code. The file
-is the zip archive that ``torch.save`` writes, with its SHA-256 checksum as the archive's comment: the checksum shows
-whether the file is complete. Files are replaced atomically.
+``runs.checkpoint_file`` writes and reads a single file. Files are replaced atomically.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import logging
 import os
 import random
@@ -18,7 +15,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -27,13 +24,11 @@ from safetensors.torch import save
 from trainer.config import ConfigError, RunError
 from trainer.config.errors import one_line
 from trainer.runs import atomic_files
+from trainer.runs.checkpoint_file import DamagedError, dump, read
 
 log = logging.getLogger("trainer")
 
 LAST, PREVIOUS, BEST, BEST_WEIGHTS = "last.pt", "previous.pt", "best.pt", "best.safetensors"
-
-_MARK = b"sha256:"
-_COMMENT = len(_MARK) + 64  # length of the archive's comment in bytes
 
 
 class Stateful(Protocol):
@@ -42,10 +37,6 @@ class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
-
-
-class DamagedError(Exception):
-    """A file is missing or is not a complete checkpoint; the message gives the reason."""
 
 
 class FoundCheckpoint(NamedTuple):
@@ -224,7 +215,7 @@ class Checkpoints:
             for path in self._sync_first():
                 atomic_files.sync(path)
             self._folder.mkdir(exist_ok=True)
-            atomic_files.write(self._folder / LAST, lambda path: _dump(state, path), keep_as=self._folder / PREVIOUS)
+            atomic_files.write(self._folder / LAST, lambda path: dump(state, path), keep_as=self._folder / PREVIOUS)
             self._link_best(state["step"], kept, best)
         except Exception as error:
             self._failed(LAST, error)
@@ -328,72 +319,9 @@ class RandomStates:
         np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
 
 
-def _dump(state: dict[str, Any], path: Path) -> None:
-    """Write a state with ``torch.save`` and append its checksum as the comment of the zip archive.
-
-    The file is opened here and not by torch: on a full disk, the traceback would keep torch's file open and its space
-    occupied.
-    """
-    with path.open("w+b") as file:
-        torch.save(state, file)
-        file.seek(-2, os.SEEK_END)
-        file.write(_COMMENT.to_bytes(2, "little"))
-        size = file.tell()
-        file.seek(0)
-        digest = _digest(file, size)
-        file.write(_MARK + digest)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
-
-    Raises:
-        DamagedError: the file is missing or cut short, or its checksum is missing or wrong.
-        ConfigError: permission to read the file is denied, or the file holds more than plain types and tensors.
-    """
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size - _COMMENT
-            if size <= 0:
-                raise DamagedError("it is empty" if size == -_COMMENT else "it is cut short")
-            digest = _digest(file, size)
-            comment = file.read()
-            if comment.startswith(_MARK) and comment != _MARK + digest:
-                raise DamagedError("its checksum does not fit what it holds")
-            file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except (DamagedError, MemoryError):
-        raise
-    except PermissionError as error:  # the file may be complete, so an older one must not replace it silently
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except OSError as error:
-        raise DamagedError(str(error.strerror)) from error
-    except Exception as error:
-        foreign = re.search(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]*)", str(error))
-        if foreign:
-            what = f"{foreign[1]} and other objects" if foreign[1] else "objects"
-            raise ConfigError(f"{path}: holds {what} besides tensors and plain data; it could run code") from error
-        raise DamagedError("it is cut short, or no checkpoint") from error
-    if not comment.startswith(_MARK) or not isinstance(state, dict):
-        raise DamagedError("it has no checksum")
-    return state
-
-
 def _ranked_name(step: float) -> str:
     """Return the name of a best checkpoint: 42 -> ``best-42.pt``."""
     return f"best-{int(step)}.pt"
-
-
-def _digest(file: BinaryIO, count: int) -> bytes:
-    """Return the SHA-256 of the next ``count`` bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    while count > 0:
-        block = file.read(min(count, 1 << 20))
-        if not block:
-            break
-        digest.update(block)
-        count -= len(block)
-    return digest.hexdigest().encode()
 
 
 def _copy(state: Any) -> Any:

@@ -55,7 +55,9 @@ def _groups() -> Iterator[tuple[Path, str, str]]:
             _, kinds, place = line.split(":", 2)
             if kinds not in ("", "memory"):
                 continue
-            names = ("memory.max", "memory.current") if not kinds else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            names = (
+                ("memory.max", "memory.current") if not kinds else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            )
             top = Path("/sys/fs/cgroup", kinds)
             group = top / place.lstrip("/")
             # in a container, the folder of its own group is the top

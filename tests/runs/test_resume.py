@@ -22,9 +22,9 @@ from tests.conftest import Result
 from tests.forked import forked
 from tests.shell import TRAIN, summary
 from trainer import compose, run
-from trainer.checkpoint import _dump
 from trainer.config import ConfigError
 from trainer.processes.signals import TERMINATED, Stopped
+from trainer.runs.checkpoint_file import dump
 from trainer.runs.resume import with_earlier_words
 
 SMALL = ("model.channels=[8]", "model.hidden=16", "batch_size=128", "logger=none")
@@ -211,7 +211,7 @@ def change_checkpoint(run_dir: Path, change: Callable[[dict[str, Any]], object])
     changed = torch.load(path, weights_only=True)
     change(changed)
     path.unlink()
-    _dump(changed, path)
+    dump(changed, path)
 
 
 def test_changed_data_is_refused(again: Again, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.build import build_data, build_model, build_placement, evaluation_batch_size, seed_all
-from trainer.checkpoint import BEST, LAST, DamagedError, read
+from trainer.checkpoint import BEST, LAST
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
 from trainer.config.errors import reason_of
@@ -28,6 +28,7 @@ from trainer.device._kernels import choose_kernels, choose_precision, choose_tf3
 from trainer.engine import DTYPES
 from trainer.loss import Loss
 from trainer.metrics import Sums
+from trainer.runs.checkpoint_file import DamagedError, read
 from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.read import FINISHED, Run, run_named
 from trainer.spec import Spec

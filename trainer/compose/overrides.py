@@ -26,7 +26,7 @@ from trainer.config.signature import keys_in
 
 TYPED = "from the command line"
 MAX_JOBS = 256  # largest sweep of which every job is checked; in a larger sweep, every value is checked once
-MAX_VALUES = 1_000  # largest number of values of one key that are checked
+MAX_VALUES = 256  # largest number of values of one key that are checked
 MAX_RUNS = 10_000  # largest grid
 # Largest size of a word. Hydra's parser takes 3 s for 2,000 of these signs, and four times as long for twice as many.
 MAX_LETTERS, MAX_SIGNS = 100_000, 2_000

@@ -31,7 +31,7 @@ def settings_for_use(folder: Path, words: Sequence[str]) -> Settings:
     plain = _with_words(folder, words, AFTERWARDS)
     if plain.get("device", {}).get("name") in ("ddp", "fsdp", "dp"):
         plain["device"] = {"name": "auto"}
-    return resolve_settings(plain, lambda key: str(folder / CONFIG))
+    return resolve_settings(plain, lambda key: str(folder / CONFIG), is_stored=True)
 
 
 def settings_of_run(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> Settings:
@@ -46,7 +46,7 @@ def settings_of_run(folder: Path, words: Sequence[str], allowed: Sequence[str]) 
         ConfigError: the config is invalid, an override is invalid or changes a key that is not allowed, or the run uses
             plugins that neither ``words`` nor the environment names; one line for each mistake.
     """
-    return resolve_settings(_with_words(folder, words, allowed), lambda key: str(folder / CONFIG))
+    return resolve_settings(_with_words(folder, words, allowed), lambda key: str(folder / CONFIG), is_stored=True)
 
 
 def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:

@@ -26,7 +26,11 @@ def resolve_job(
 
 
 def resolve_settings(
-    plain: Mapping[str, Any], origin: Callable[[str], str] = lambda key: "", *, partial: bool = False
+    plain: Mapping[str, Any],
+    origin: Callable[[str], str] = lambda key: "",
+    *,
+    partial: bool = False,
+    is_stored: bool = False,
 ) -> Settings:
     """Resolve the interpolations of a config and check it.
 
@@ -34,6 +38,8 @@ def resolve_settings(
         plain: the composed config as plain containers, with unresolved interpolations.
         origin: returns where the value of a dotted key comes from, for error messages.
         partial: accept components with missing keys, as for a help text.
+        is_stored: whether a run has stored the config. A run stores resolved values, so that ``${`` in one of them is
+            text, and a run directory of unknown origin cannot read the environment.
 
     Raises:
         ConfigError: the config is wrong; one line for each mistake.
@@ -49,7 +55,21 @@ def resolve_settings(
             choice = f"a file chooses with - override /{group}: {keys}"
             problems[group] = f"{group}: is a group, not a key{place}; {choice}"
             plain[group] = {"name": MISSING}
-    config = OmegaConf.create(plain)
+    resolved = plain if is_stored else _resolved(plain, problems, origin)
+    try:
+        settings = check({str(key): value for key, value in resolved.items()}, origin, partial=partial)
+    except ConfigError as error:
+        silent = [key.removesuffix(".name") for key in problems]
+        more = [line for line in error.problems if not (problems and _about(line, silent))]
+        raise ConfigError(*problems.values(), *more) from error
+    if problems:
+        raise ConfigError(*problems.values())
+    return settings
+
+
+def _resolved(plain: Mapping[str, Any], problems: dict[str, str], origin: Callable[[str], str]) -> dict[Any, Any]:
+    """Return a config with its interpolations resolved; add an error message by key for each that cannot be."""
+    config = OmegaConf.create(dict(plain))
     for key, value in leaves(plain).items():
         if "${" in str(value):
             try:
@@ -62,15 +82,7 @@ def resolve_settings(
                 OmegaConf.update(config, key, MISSING)
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     assert isinstance(resolved, dict)
-    try:
-        settings = check({str(key): value for key, value in resolved.items()}, origin, partial=partial)
-    except ConfigError as error:
-        silent = [key.removesuffix(".name") for key in problems]
-        more = [line for line in error.problems if not (problems and _about(line, silent))]
-        raise ConfigError(*problems.values(), *more) from error
-    if problems:
-        raise ConfigError(*problems.values())
-    return settings
+    return resolved
 
 
 def resolve_value(plain: Mapping[str, Any], key: str) -> Any:

@@ -21,7 +21,9 @@ KINDS = {
 }
 MAX_STORED = 16_000_000  # largest size in bytes of a file of text that a run has stored, such as summary.json
 UNCHECKED = 1 << 26  # bytes that are taken without asking for the free memory
-MAX_UNPACKED = 200  # largest size of unpacked content of more than ``UNCHECKED`` bytes, as a multiple of the packed size
+MAX_UNPACKED = (
+    200  # largest size of unpacked content of more than ``UNCHECKED`` bytes, as a multiple of the packed size
+)
 
 # The standard input, or a pipe that the shell has opened for the command: predict RUN <(grep good texts.txt).
 _OWN_STREAM = re.compile(r"/dev/stdin|(/dev|/proc/self)/fd/\d+")
@@ -33,7 +35,7 @@ def check_file(path: str | os.PathLike[str]) -> os.stat_result:
     Raises:
         OSError: the file does not exist, or is a folder, a named pipe, a socket or a device, which could block forever.
     """
-    found = os.stat(path)
+    found = Path(path).stat()
     kind = stat.S_IFMT(found.st_mode)
     if kind == stat.S_IFDIR:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
@@ -83,10 +85,6 @@ def check_unpacked(packed: int, unpacked: int, path: str | os.PathLike[str], rem
 
 def size(num_bytes: float) -> str:
     """Return a size for messages: 3300000000 -> ``3.3 GB``."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if num_bytes < 1000:
-            break
-        num_bytes /= 1000
-    else:
-        return f"{num_bytes:.3g} PB"
-    return f"{num_bytes:.3g} {unit}"
+    units = ["bytes", "kB", "MB", "GB", "TB", "PB"]
+    power = next((power for power in range(len(units)) if num_bytes < 1000 ** (power + 1)), len(units) - 1)
+    return f"{num_bytes / 1000**power:.3g} {units[power]}"

@@ -41,6 +41,7 @@ REASONS = {
     "metrics": "the curves and the best so far are made of them",
 }
 WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=.*)?", flags=re.DOTALL)  # without a package (@), which could hide a key
+RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:NAME}, but not ${batch_size}
 # Keys of stored overrides that a resumed run does not repeat, such as run_dir; only the command line may name plugins.
 NOT_REPEATED = (*NOT_TRAINED, "plugins")
 SWEEPS = OUTPUTS / "sweeps"
@@ -110,12 +111,22 @@ def _typed_value(key: str, words: Iterable[str]) -> str | None:
 
 
 def _earlier_words(folder: Path, typed: Collection[str], left_out: set[str]) -> list[str]:
-    """Return the stored overrides, except those whose key is in ``typed`` or whose key or group is in ``left_out``."""
-    return [
+    """Return the stored overrides, except those whose key is in ``typed`` or whose key or group is in ``left_out``.
+
+    Raises:
+        ConfigError: an override would read the environment or the time again; the folder may be of unknown origin.
+    """
+    words = [
         word
         for word in read_overrides(folder)
         if (key := key_of(word)) not in typed and left_out.isdisjoint((key, key.partition(".")[0]))
     ]
+    if read := next((word for word in words if RESOLVER.search(word)), None):
+        raise ConfigError(
+            f"{folder / OVERRIDES}: {read}: a stored word is not resolved again; if you trust it, type it again: "
+            f"{shlex.quote(read)}"
+        )
+    return words
 
 
 def _find_run(name: str) -> Path:
@@ -224,12 +235,17 @@ def check_links(folder: Path) -> None:
     """
     if (path := link_out_of(folder)) is not None:
         raise ConfigError(f"resume: {path}: a link out of the run directory; a run writes only inside")
+    check_files_below(folder, "resume")
+
+
+def check_files_below(folder: Path, key: str) -> None:
+    """Raise ConfigError if a folder has a named pipe, a socket or a device at any depth; ``key`` begins the message."""
     for path in folder.rglob("*"):
         if path.exists() and not path.is_dir():
             try:
                 check_file(path)
             except OSError as error:
-                raise ConfigError(f"resume: {path}: {error.strerror}") from error
+                raise ConfigError(f"{key}: {path}: {error.strerror}") from error
 
 
 def link_out_of(folder: Path) -> Path | None:
@@ -240,8 +256,8 @@ def link_out_of(folder: Path) -> Path | None:
 
 
 def _leads_inside(link: Path, inside: str) -> bool:
-    target = os.path.realpath(link)
-    return not os.path.islink(target) and Path(target).is_relative_to(inside)
+    target = Path(os.path.realpath(link))  # unlike resolve, it accepts a link to itself
+    return not target.is_symlink() and target.is_relative_to(inside)
 
 
 def is_under(key: str, prefixes: Iterable[str]) -> bool:

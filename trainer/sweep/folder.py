@@ -50,10 +50,12 @@ def place_jobs(jobs: Sequence[Job], folder: Path, subdir: str | None = None) -> 
             vary.
 
     Raises:
-        ConfigError: two jobs have the same run directory, or a symbolic link leads out of the sweep's folder.
+        ConfigError: two jobs have the same run directory, or the folder has a link out of it or a named pipe.
     """
-    if folder.is_dir() and (link := resume.link_out_of(folder)) is not None:  # the folder may be of unknown origin
-        raise ConfigError(f"sweep_dir: {link}: a link out of the folder; a sweep writes only inside")
+    if folder.is_dir():  # the folder may be of unknown origin
+        if (link := resume.link_out_of(folder)) is not None:
+            raise ConfigError(f"sweep_dir: {link}: a link out of the folder; a sweep writes only inside")
+        resume.check_files_below(folder, "sweep_dir")
     keys = varied_keys([job.words for job in jobs])
     configs = [_training_config(job.settings.to_dict()) for job in jobs]
     existing = ExistingRuns(folder, _varied_config_keys(configs))
