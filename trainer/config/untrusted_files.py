@@ -78,7 +78,7 @@ def check_unpacked(packed: int, unpacked: int, path: str | os.PathLike[str], rem
         path: the file.
         remedy: what to do if the content is meant, as a clause.
     """
-    if unpacked > UNCHECKED and unpacked > MAX_UNPACKED * packed:
+    if unpacked > FREELY_UNPACKED and unpacked > MAX_UNPACKED * packed:
         reason = f"unpacks from {size(packed)} to {size(unpacked)}, more than {MAX_UNPACKED} times its size; {remedy}"
         raise OSError(errno.EFBIG, reason, os.fspath(path))
 

@@ -92,9 +92,9 @@ def load(path: Path) -> Any:
             return None
         loader = yaml.SafeLoader("")
         try:
-            return loader.construct_document(root)  # type: ignore[no-untyped-call]
+            return loader.construct_document(root)
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
     except FAULTS as error:

@@ -17,6 +17,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from trainer.config import ConfigError, NonNegativeInt, RunError
+from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.sources import Inputs, keep, valid_steps
 
@@ -62,8 +63,8 @@ def read_header(file: SoundFile, place: str = "") -> Header:
 
     place = place or str(file)
     with _reading(place):
-        head = soundfile.info(file)
         start, size = _start(file)
+        head = soundfile.info(file)
     if head.frames == 0:
         raise RunError(f"{place}: a sound without a sample")
     if start[:4] == b"RIFF":  # libsndfile reads a truncated wav file without an error
@@ -90,8 +91,9 @@ def _start(file: SoundFile) -> tuple[bytes, int]:
     """Return the first 8 bytes and the size in bytes of a file."""
     if isinstance(file, io.BytesIO):
         return file.getvalue()[:8], len(file.getvalue())
+    size = check_file(file).st_size
     with file.open("rb") as opened:
-        return opened.read(8), file.stat().st_size
+        return opened.read(8), size
 
 
 def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place: str = "") -> Tensor:
@@ -113,8 +115,14 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
     import soundfile
 
     place = place or str(file)
-    with _reading(place), soundfile.SoundFile(file) as opened:
+    with _reading(place):
+        if isinstance(file, Path):
+            check_file(file)
+        opened = soundfile.SoundFile(file)
+    with _reading(place), opened:
         wanted, own_rate, guessed = opened.frames, opened.samplerate, opened.format == "MP3"
+        resampled = wanted * rate // own_rate if own_rate != rate else 0
+        need_memory(4 * (wanted * (opened.channels + (opened.channels > 1)) + 2 * resampled), place)
         channels = opened.read(dtype="float32", always_2d=True)
     if len(channels) < wanted and not guessed:
         raise RunError(f"{place}: cut off: {len(channels)} of {wanted} samples")

@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import RunError
+from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data import Data
 from trainer.dataset._images import ImageKeys, file_split, image_data
 from trainer.dataset._torchvision import download
@@ -51,7 +52,9 @@ def read_idx(file: Path) -> Tensor:
     Raises:
         ValueError: the file has another format, has a wrong length, or has no values.
     """
-    content = bytearray(file.stat().st_size)
+    size = check_file(file).st_size
+    need_memory(2 * size, file)
+    content = bytearray(size)
     with file.open("rb") as opened:
         opened.readinto(content)
     if len(content) < 4 or content[:3] != b"\0\0\x08" or content[3] == 0:

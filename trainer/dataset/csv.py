@@ -214,10 +214,11 @@ def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:
                 f"dataset.path: {layout.file}: has {len(layout.names)} columns, but {first.file} has {len(first.names)}"
             )
         return list(columns)
-    missing = [first.names[column] for column in columns if first.names[column] not in layout.names]
+    numbers = layout.numbers()
+    missing = [first.names[column] for column in columns if first.names[column] not in numbers]
     if missing:
         raise ConfigError(f"dataset.path: {layout.file}: has no column {missing[0]}, as {first.file} has")
-    return [layout.names.index(first.names[column]) for column in columns]
+    return [numbers[first.names[column]] for column in columns]
 
 
 def _values(codes: NDArray[np.int64], texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from trainer.config import ConfigError
 from trainer.config.untrusted_files import check_file, need_memory
 
-MIN_CONTENT = 1 << 26  # content in bytes, and values, that every checkpoint may have
+MIN_CONTENT, MIN_VALUES = 1 << 26, 100_000  # content in bytes, and values, that every checkpoint may have
 MAX_DEPTH = 200  # of nested dicts and lists
 
 # The records at the end of an archive: their signatures and lengths in bytes.
@@ -113,7 +113,8 @@ def _fault(state: Any, size: int) -> str:
     """
     import torch
 
-    left, most = [iter([state])], max(4 * size, MIN_CONTENT)
+    left = [iter([state])]
+    most_values, most_bytes = max(size, MIN_VALUES), max(4 * size, MIN_CONTENT)
     count = num_bytes = 0
     while left:
         if (value := next(left[-1], left)) is left:
@@ -128,7 +129,7 @@ def _fault(state: Any, size: int) -> str:
             left += [iter(value), iter(value.values())]
         elif isinstance(value, list | tuple | set):
             left.append(iter(value))
-        if count > most or num_bytes > most:
+        if count > most_values or num_bytes > most_bytes:
             return "its tensors or lists are larger than the file"
         if len(left) > MAX_DEPTH:
             return "it is nested too deeply"

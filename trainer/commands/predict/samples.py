@@ -234,11 +234,12 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     layout = tables.read_layout(
         file, keys.get("delimiter"), keys.get("header", "auto"), str(keys.get("encoding", "utf-8"))
     )
-    by_name = all(column in layout.names for column in columns)
+    places = layout.numbers()
+    by_name = all(column in places for column in columns)
     if not by_name and (layout.header or len(layout.names) != len(columns)):
-        missing = next((column for column in columns if column not in layout.names), columns[0])
+        missing = next((column for column in columns if column not in places), columns[0])
         raise ConfigError(f"has no column {missing}; columns: {tables.listed(layout.names)}")
-    numbers = [layout.names.index(column) for column in columns] if by_name else [*range(len(columns))]
+    numbers = [places[column] for column in columns] if by_name else [*range(len(columns))]
     group_by, groups = keys.get("group_by"), dict[str, int]()
     grouping = [] if group_by is None else [(layout.find("group_by", group_by), groups)]
     table = tables.read_table(layout, numbers, grouping, missing=keys.get("missing") == "mean")

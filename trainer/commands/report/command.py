@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     names, words = parted(arguments.words)
     if len(names) != 1:
         raise ConfigError(f"report: needs one RUN: a run directory, or last; got {' '.join(names) or 'none'}")
-    if not arguments.mistakes.isdecimal() or int(arguments.mistakes) > 1000:
+    if not re.fullmatch("[0-9]{1,4}", arguments.mistakes) or int(arguments.mistakes) > 1000:
         raise ConfigError(f"--mistakes: must be a whole number, at most 1000, got {arguments.mistakes}")
     found = run_named(names[0])
     output = found.path / PAGE if arguments.output is None else Path(arguments.output)

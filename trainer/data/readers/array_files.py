@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,14 +15,16 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError, RunError
 from trainer.config.messages import did_you_mean
+from trainer.config.untrusted_files import check_file, check_unpacked, need_memory
 from trainer.data.readers.files import SPLITS
 from trainer.data.readers.tables import listed
 from trainer.spec import Kind, Spec
 
 Array = NDArray[Any]
 SUFFIXES = (".npz", ".npy")
+NPY = b"\x93NUMPY"  # the first bytes of an .npy file
 MAX_CHANNELS = 4  # of a picture; an axis of at most this length is taken for the channels
-UNREADABLE = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
+UNREADABLE = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
 
 class SplitArrays(NamedTuple):
@@ -58,10 +62,10 @@ def read_npz(split: str, file: Path, names: dict[str, str | None]) -> Iterator[S
         ConfigError: the file is not an .npz file, or an array is missing or does not hold numbers or texts.
     """
     try:
-        archive = np.load(file, allow_pickle=False)
+        archive = open_arrays(file)
     except UNREADABLE as error:
         raise ConfigError(f"dataset.path: {file}: must be an .npz file, as numpy.savez writes it") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
+    if archive is None:
         raise ConfigError(f"dataset.path: {file}: holds a single array; must be an .npz file, as numpy.savez writes it")
     with archive:
         base = names["inputs"]
@@ -84,6 +88,78 @@ def read_npz(split: str, file: Path, names: dict[str, str | None]) -> Iterator[S
             yield SplitArrays(part, file, found, arrays)
 
 
+class TooLargeError(ValueError):
+    """An array needs more memory than is free, or its file was made to fill the memory."""
+
+
+def open_arrays(file: Path) -> Any:
+    """Return the open .npz file, or None for an .npy file; nothing but the list of the arrays is read.
+
+    Raises:
+        OSError, ValueError, EOFError, zipfile.BadZipFile: the file cannot be read, or has another format.
+    """
+    check_file(file)
+    with file.open("rb") as opened:
+        start = opened.read(len(NPY))
+    if start == NPY:
+        return None
+    if not start.startswith(b"PK"):  # numpy would take the file for a pickle
+        raise ValueError("no file of arrays")
+    return np.load(file, allow_pickle=False)
+
+
+def read_array(archive: Any, name: str) -> Array:
+    """Return an array of an .npz file.
+
+    Raises:
+        TooLargeError: the array needs more memory than is free, or unpacks to many times its size.
+        Exception: as ``np.load``, for a damaged array.
+    """
+    member = next(each for each in archive.zip.infolist() if each.filename in (name, f"{name}.npy"))
+    with archive.zip.open(member) as opened:
+        num_bytes = _num_bytes(opened, f"{name} of {archive.zip.filename}", member.file_size)
+    with _too_large(name):
+        check_unpacked(member.compress_size, member.file_size, name, "if it is meant, save it with numpy.savez")
+        need_memory(num_bytes, name)
+    array: Array = archive[name]
+    return array
+
+
+def read_single(file: Path) -> Array:
+    """Return the array of an .npy file; raises the errors of ``read_array``."""
+    with file.open("rb") as opened:
+        num_bytes = _num_bytes(opened, file.name, file.stat().st_size)
+    with _too_large(file.name):
+        need_memory(num_bytes, file)
+    array: Array = np.load(file, allow_pickle=False)
+    return array
+
+
+def _num_bytes(opened: Any, place: str, most: int) -> int:
+    """Return the size of an array according to its header, in bytes, and of a copy of its numbers as float32.
+
+    Raises:
+        ValueError: the header is damaged, names more bytes than the file has, or the array holds Python objects.
+    """
+    version = np.lib.format.read_magic(opened)
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in header:
+        return 2 * most  # version 3 is for names of fields, which no array of numbers has
+    shape, _, dtype = header[version](opened)
+    count = math.prod(shape)
+    if dtype.hasobject or count * dtype.itemsize > most or min(shape, default=0) < 0:
+        raise ValueError(f"{place}: its header does not fit its size")
+    return count * dtype.itemsize + (0 if dtype in (np.float32, np.uint8) else 4 * count)
+
+
+@contextlib.contextmanager
+def _too_large(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TooLargeError(f"{name} {error.strerror}") from error
+
+
 def _name_in(held: Sequence[str], base: str, split: str) -> str | None:
     """Return the name in a file of an array of a split: ``x_train``, ``train_x`` or ``x``; None if none exists."""
     words = [word for word, part in SPLITS.items() if part == split]
@@ -93,7 +169,9 @@ def _name_in(held: Sequence[str], base: str, split: str) -> str | None:
 
 def _load(archive: Any, file: Path, key: str, name: str) -> Array:
     try:
-        array: Array = archive[name]
+        array = read_array(archive, name)
+    except TooLargeError as error:
+        raise ConfigError(f"dataset.{key}: {file}: {error}") from error
     except ValueError as error:
         raise ConfigError(
             f"dataset.{key}: {name} of {file} cannot be read: it holds Python objects, or is damaged"
@@ -141,23 +219,31 @@ def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[st
         RunError: the file is not an array file, or the array is missing or does not hold numbers.
     """
     try:
-        found = np.load(file, allow_pickle=False)
-        arrays = {name: found[name] for name in found.files} if hasattr(found, "files") else {file.stem: found}
+        archive = open_arrays(file)
+        names = [file.stem] if archive is None else archive.files
+        name = next((name for name in (inputs, f"{inputs}_test") if name in names), None)
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name is None:
+            raise RunError(f"has no array {inputs}; arrays: {listed(names)}")
+        values = read_single(file) if archive is None else read_array(archive, name)
+        steps = None if archive is None or lengths not in names else read_array(archive, lengths)
+    except TooLargeError as error:
+        raise RunError(str(error)) from error
     except UNREADABLE as error:
         raise RunError("no .npz or .npy file, as numpy writes them") from error
-    name = next((name for name in (inputs, f"{inputs}_test") if name in arrays), None)
-    if name is None and len(arrays) == 1:
-        name = next(iter(arrays))
-    if name is None:
-        raise RunError(f"has no array {inputs}; arrays: {', '.join(arrays)}")
-    values = arrays[name]
     if values.dtype.kind not in "biuf":
         raise RunError(f"{name} must hold numbers, got {values.dtype}")
+    if values.ndim == 0:
+        raise RunError(f"{name} must hold samples along its first axis, got a single number")
+    if steps is not None and (steps.dtype.kind not in "iu" or steps.shape != values.shape[:1]):
+        wanted = f"{len(values)} whole numbers"
+        raise RunError(f"{lengths} must hold {wanted}, got {steps.dtype} of shape {steps.shape}")
     if values.ndim == len(spec.shape):  # pictures without a channel axis, or steps that are single numbers
         values = values[:, None] if spec.kind == "image" else values[..., None]
     if spec.kind == "image" and values.shape[1:] != spec.shape and values.ndim == 4:
         values = np.moveaxis(values, 3, 1)
-    return name, _raw_type(spec.kind, values), arrays.get(lengths)
+    return name, _raw_type(spec.kind, values), steps
 
 
 def _raw_type(kind: Kind, values: Array) -> Array:

@@ -16,9 +16,12 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
+from trainer.config.errors import collected
 from trainer.config.messages import did_you_mean
+from trainer.config.untrusted_files import check_file
 from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, split_off
 from trainer.data.sources import Inputs, Source, Split, collate
+from trainer.memory import free_memory
 
 MAX_NAMED = 5  # maximum number of bad samples that a message lists
 MEMORY_SHARE = 0.25  # share of the free memory that the samples of all processes on a machine may take together
@@ -115,9 +118,20 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
             near = did_you_mean(place.name, [each.name for each in place.parent.glob("*")])
             key = f"dataset.path.{split}" if split else "dataset.path"
             missing.append(f"{key}: {place}: no such file or folder{near}")
+        elif not place.is_dir():
+            with collected(missing):
+                check_own_file(place, f"dataset.path.{split}" if split else "dataset.path")
     if missing:
         raise ConfigError(*missing)
     return found
+
+
+def check_own_file(file: Path, key: str = "dataset.path") -> None:
+    """Raise ConfigError if a file cannot be read, or is a named pipe or a device, which could block forever."""
+    try:
+        check_file(file)
+    except OSError as error:
+        raise ConfigError(f"{key}: {file}: {error.strerror}") from error
 
 
 def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Problems) -> Iterator[Item]:
@@ -295,9 +309,8 @@ def fits(in_memory: bool | Literal["auto"], num_bytes: int) -> bool:
     """Return whether to hold samples of ``num_bytes`` in memory; ``auto`` compares their size with the free memory."""
     if in_memory != "auto":
         return in_memory
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**33
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return num_bytes * processes <= MEMORY_SHARE * free
+    return num_bytes * processes <= MEMORY_SHARE * free_memory()
 
 
 Result = TypeVar("Result")

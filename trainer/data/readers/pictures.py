@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import statistics
+import threading
 import warnings as python_warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, NamedTuple, TypedDict
@@ -16,10 +18,12 @@ import torch
 from msgspec import Meta
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.utils.data import get_worker_info
 from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, RunError
 from trainer.config.errors import reason_of
+from trainer.config.untrusted_files import UNCHECKED, check_file, check_unpacked, need_memory
 from trainer.data.augment_images import Augment, AugmentKeys
 from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.image_ops import TOP
@@ -46,9 +50,12 @@ SUFFIXES = (
 )
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes of grey pictures
 MAX_MEASURED = 1024  # pictures that determine size and mode; also pictures of train that determine the normalisation
+PIXEL_BYTES, CONVERSIONS = 4, 4  # bytes of a decoded pixel, and copies of a picture while it is converted
 MAX_PIXELS = 224  # maximum length of the shorter side if dataset.size is null
 
 PictureFile = str | Path | IO[bytes]
+
+_one_at_a_time = threading.Lock()
 
 # Pillow warns about faults in pictures that it can still read; for any other bad picture it raises an error.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -83,9 +90,7 @@ class Form(NamedTuple):
         Raises:
             Exception: whatever Pillow raises for a bad file.
         """
-        with Image.open(file, formats=FORMATS) as image:
-            twice = 2 * max(self.height, self.width)
-            image.draft(None, (twice, twice))  # decode a much larger JPEG at a smaller size, which is faster
+        with _opened(file, side=2 * max(self.height, self.width)) as image:
             ImageOps.exif_transpose(image, in_place=True)
             plain = _on_white(_eight_bits(image)).convert("L" if self.channels == 1 else "RGB")
         size = (self.width, self.height)
@@ -93,6 +98,42 @@ class Form(NamedTuple):
             plain = ImageOps.fit(plain, size, Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(plain))
         return pixels.unsqueeze(0) if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+@contextlib.contextmanager
+def _opened(file: PictureFile, side: int | None = None) -> Iterator[Image.Image]:
+    """Open a picture; decode a JPEG that is much larger than ``side`` at a smaller size, which is faster.
+
+    Decoding takes 4 bytes a pixel at most, and the conversions up to three times as much again. The threads of a
+    process decode large pictures one at a time.
+
+    Raises:
+        OSError: the file is no regular file, or decoding it takes more memory than is free.
+    """
+    packed = _file_size(file)
+    with Image.open(file, formats=FORMATS) as image:
+        if side is not None:
+            image.draft(None, (side, side))
+        num_bytes = image.width * image.height * PIXEL_BYTES
+        if num_bytes <= UNCHECKED:
+            yield image
+            return
+        with _one_at_a_time:
+            picture, place = f"the picture has {image.width:,}×{image.height:,} pixels", str(file)
+            check_unpacked(packed, num_bytes, place, f"{picture}; save it smaller")
+            worker = get_worker_info()
+            together = 1 if worker is None else worker.num_workers
+            need_memory(together * num_bytes * CONVERSIONS, place, f"{picture}, which")
+            yield image
+
+
+def _file_size(file: str | Path | IO[bytes]) -> int:
+    if isinstance(file, str | Path):
+        return check_file(file).st_size
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return size
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -168,7 +209,7 @@ class PictureInfo(NamedTuple):
 def read_info(file: PictureFile) -> PictureInfo | None:
     """Read the header of a file; return None for a bad file, which is reported when its picture is read."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with _opened(file) as image:
             width, height = image.size
             if image.getexif().get(0x0112) in (5, 6, 7, 8):  # EXIF orientations that swap height and width
                 width, height = height, width

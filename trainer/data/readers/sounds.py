@@ -37,6 +37,7 @@ from trainer.data.readers.files import FileSource, Item, OwnKeys, Problems, clas
 from trainer.data.sources import RaggedSource, Source, Split
 from trainer.spec import Kind
 
+MAX_RATE = 10_000_000  # largest sample rate in Hz
 MAX_MEASURED = 2000  # maximum number of sounds on which the normalisation is measured
 
 Opener = Callable[[Sequence[Item]], Callable[[int], SoundFile]]
@@ -86,6 +87,8 @@ def sound_data(
     if not files:
         classify(files, options, problems)  # raises ConfigError with the reasons
     rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(files, headers)
+    if rate > MAX_RATE:
+        raise ConfigError(f"dataset.sample_rate: null: the files have {rate:,} samples a second; say how many to keep")
     features, augment_waves, augment_features = _features(rate, keys)
     most = None if keys["max_seconds"] is None else max(1, round(keys["max_seconds"] * rate))
     fine = any(header.fine for header in headers) if known is None else known["fine"]

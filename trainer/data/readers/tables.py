@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
+from trainer.config.untrusted_files import check_file
 
 ColumnKey = str | int  # a column by its name, or by its number from 0
 DELIMITERS = "\t;|, "  # in the order in which ``_delimiter`` tries them
@@ -25,6 +28,8 @@ MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # cells that
 LOOKED_AT = 100  # rows from which the layout of a file is detected
 CHUNK = 8192  # lines that are read at a time
 MAX_LETTERS = 64  # numpy may have cut off a text of this length, which the csv module then reads
+MAX_ROW = 50_000_000  # longest row in characters
+TOO_LONG = f"{MAX_ROW:,} characters; dataset=npz reads rows of any length"
 MAX_LISTED = 30  # maximum number of columns that a message lists
 ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, escaped by errors="surrogateescape"
 
@@ -46,6 +51,10 @@ class Layout(NamedTuple):
     names: list[str]
     counts_rows: bool
     first: list[list[str]]
+
+    def numbers(self) -> dict[str, int]:
+        """Return the number of each column by its name."""
+        return {name: number for number, name in enumerate(self.names)}
 
     def find(self, key: str, column: ColumnKey) -> int:
         """Return the number of the column that ``dataset.<key>`` names.
@@ -90,7 +99,7 @@ def read_layout(file: Path, delimiter: str | None, header: bool | Literal["auto"
             delimiter is not one character.
     """
     with _opened(file, encoding) as lines:
-        some = list(islice((line for line in lines if line.strip()), LOOKED_AT + 1))
+        some = list(islice((line for line in _lines(lines) if line.strip()), LOOKED_AT + 1))
     if any("\0" in line for line in some):
         raise ConfigError(f"dataset.path: {file}: is no text in {encoding}; must be a CSV or TSV file")
     if delimiter is None:
@@ -114,7 +123,7 @@ def read_layout(file: Path, delimiter: str | None, header: bool | Literal["auto"
     if wrong is not None:
         shown = wrong.encode(errors="surrogateescape").decode(errors="backslashreplace")
         raise ConfigError(f"dataset.encoding: {encoding}: does not fit the column {shown} of {file}; such as latin-1")
-    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise ConfigError(f"dataset.path: {file}: has two columns called {twice}")
     return Layout(file, encoding, delimiter, header, names, counts_rows, rows)
@@ -272,14 +281,51 @@ class _Chunk:
         return np.array(codes, dtype=np.int64)
 
 
+def _lines(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file.
+
+    Raises:
+        ConfigError: a line is longer than ``MAX_ROW``.
+    """
+    for number in itertools.count(1):
+        line = file.readline(MAX_ROW + 1)
+        if len(line) > MAX_ROW:
+            raise ConfigError(f"dataset.path: {file.name}:{number}: a line of more than {TOO_LONG}")
+        if not line:
+            return
+        yield line
+
+
 def _chunks(file: TextIO) -> Iterator[list[str]]:
-    """Yield the lines of a file in chunks, without splitting a cell in quotes between two chunks."""
-    while lines := list(islice(file, CHUNK)):
-        quotes = "".join(lines).count('"')
-        while quotes % 2 and (line := next(file, "")):
+    """Yield the lines of a file in chunks, without splitting a cell in quotes between two chunks.
+
+    Raises:
+        ConfigError: a line, or a row that goes over several lines, is longer than ``MAX_ROW``.
+    """
+    found = _lines(file)
+    number = 0
+    while lines := _some(found):
+        quotes, letters = sum(line.count('"') for line in lines), 0
+        number += len(lines)
+        while quotes % 2 and (line := next(found, "")):
             lines.append(line)
             quotes += line.count('"')
+            letters += len(line)
+            if letters > MAX_ROW:
+                place = f"{file.name}: a cell in quotes that begins before line {number}"
+                raise ConfigError(f"dataset.path: {place} has more than {TOO_LONG}; is its quote closed?")
         yield lines
+
+
+def _some(found: Iterator[str]) -> list[str]:
+    """Return the next ``CHUNK`` lines, or fewer if they are long."""
+    lines, letters = list[str](), 0
+    for line in found:
+        lines.append(line)
+        letters += len(line)
+        if len(lines) == CHUNK or letters > MAX_ROW:
+            break
+    return lines
 
 
 @contextlib.contextmanager
@@ -289,6 +335,7 @@ def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
     if file.is_dir():
         raise ConfigError(f"dataset.path: {file}: is a folder; must be a file, or {{train: …, test: …}}")
     try:
+        check_file(file)
         with file.open(encoding=name, errors="surrogateescape", newline="") as lines:
             yield lines
     except LookupError as error:

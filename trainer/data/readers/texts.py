@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from trainer.config import ConfigError
+from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
+from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.readers.files import SPLITS, Item, Problems, class_folders, folders_in, natural_key, roots
 from trainer.data.readers.tables import ESCAPED, ColumnKey
 
@@ -24,6 +26,7 @@ SUFFIXES = (DOCUMENT, *DELIMITERS, *JSON_LINES)
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
 LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
 ABOUT = ("readme", "license", "licence", "changelog", "notes", "about")  # names of files that are not classes
+MEMORY_OF_TEXTS = 3  # memory that a byte of a file takes while its texts are read
 LOOKED_AT = 100  # rows from which the columns of texts and labels are detected
 
 
@@ -311,10 +314,13 @@ def _csv_rows(file: Path, columns: TextColumns, encoding: str) -> list[_CsvRow]:
     reader = csv.reader(io.StringIO(read_text(file, encoding), newline=""), delimiter=delimiter, quoting=quoting)
     rows = []
     line = 1
-    for cells in reader:
-        if cells:
-            rows.append(_CsvRow(line, reader.line_num, cells))
-        line = reader.line_num + 1
+    try:
+        for cells in reader:
+            if cells:
+                rows.append(_CsvRow(line, reader.line_num, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:  # a null byte, before Python 3.11
+        raise ConfigError(f"dataset.path: {file}:{line}: cannot be read: {error}") from error
     return rows
 
 
@@ -326,11 +332,12 @@ def _json_objects(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, st
         place = f"{file}:{number}"
         try:
             row = json.loads(line)
+            cells = {name: _as_text(value) for name, value in row.items()} if isinstance(row, dict) else None
         except (ValueError, RecursionError) as error:
-            yield place, {}, f"no JSON: {error}"
+            yield place, {}, f"no JSON: {reason_of(error)}"
             continue
-        if isinstance(row, dict):
-            yield place, {name: _as_text(value) for name, value in row.items()}, ""
+        if cells is not None:
+            yield place, cells, ""
         else:
             yield place, {}, f"must be an object with keys, got {type(row).__name__}"
 
@@ -354,11 +361,16 @@ def read_text(file: Path, encoding: str) -> str:
         ConfigError: the file cannot be read.
     """
     try:
-        content = file.read_bytes().decode(encoding, errors="surrogateescape")
-    except (UnicodeError, LookupError):  # some encodings, such as utf-16, do not support surrogateescape
-        content = file.read_bytes().decode(encoding, errors="replace")
+        need_memory(MEMORY_OF_TEXTS * check_file(file).st_size, file)
+        stored = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
+    try:
+        content = stored.decode(encoding, errors="surrogateescape")
+    except UnicodeError:  # some encodings, such as utf-16, do not support surrogateescape
+        content = stored.decode(encoding, errors="replace")
+    except LookupError as error:
+        raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
     return content.removeprefix("\ufeff")
 
 
