@@ -21,9 +21,9 @@ KINDS = {
 }
 MAX_STORED = 16_000_000  # largest size in bytes of a file of text that a run has stored, such as summary.json
 UNCHECKED = 1 << 26  # bytes that are taken without asking for the free memory
-MAX_UNPACKED = (
-    200  # largest size of unpacked content of more than ``UNCHECKED`` bytes, as a multiple of the packed size
-)
+
+# Content that unpacks to more than MAX_UNPACKED times its size, and to more bytes than FREELY_UNPACKED, is refused.
+MAX_UNPACKED, FREELY_UNPACKED = 200, 1 << 28
 
 # The standard input, or a pipe that the shell has opened for the command: predict RUN <(grep good texts.txt).
 _OWN_STREAM = re.compile(r"/dev/stdin|(/dev|/proc/self)/fd/\d+")

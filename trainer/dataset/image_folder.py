@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from typing_extensions import Unpack
 
+from trainer.config.untrusted_files import check_file
 from trainer.data import Data, ReadOptions
 from trainer.data.readers.files import Item, Problems, class_folders, keep_suffixes, roots
 from trainer.data.readers.pictures import SUFFIXES, PictureKeys, picture_data
@@ -42,7 +43,7 @@ def _with_bytes(items: list[Item], problems: Problems) -> Iterator[Item]:
     """Yield the items of files that are not empty, with the size of the file in bytes as ``content``."""
     for item in items:
         try:
-            num_bytes = item.content.stat().st_size
+            num_bytes = check_file(item.content).st_size
         except OSError as error:
             problems.add(item.place, f"cannot be read: {error.strerror}")
             continue
