@@ -55,4 +55,6 @@ def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Ite
 
 
 def _not_found(path: Path) -> str:
+    if path.is_symlink():
+        return "is a link to nothing"
     return f"no such file or folder{did_you_mean(path.name, [each.name for each in path.parent.glob('*')])}"

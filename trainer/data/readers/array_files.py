@@ -231,7 +231,8 @@ def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[st
     except TooLargeError as error:
         raise RunError(str(error)) from error
     except UNREADABLE as error:
-        raise RunError("no .npz or .npy file, as numpy writes them") from error
+        why = getattr(error, "strerror", None) or "no .npz or .npy file, as numpy writes them"
+        raise RunError(why) from error
     if values.dtype.kind not in "biuf":
         raise RunError(f"{name} must hold numbers, got {values.dtype}")
     if values.ndim == 0:

@@ -114,13 +114,14 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
     found = {split: Path(place).expanduser() for split, place in named.items()}
     missing = []
     for split, place in found.items():
+        key = f"dataset.path.{split}" if split else "dataset.path"
         if not place.exists():
             near = did_you_mean(place.name, [each.name for each in place.parent.glob("*")])
-            key = f"dataset.path.{split}" if split else "dataset.path"
-            missing.append(f"{key}: {place}: no such file or folder{near}")
+            why = "is a link to nothing" if place.is_symlink() else f"no such file or folder{near}"
+            missing.append(f"{key}: {place}: {why}")
         elif not place.is_dir():
             with collected(missing):
-                check_own_file(place, f"dataset.path.{split}" if split else "dataset.path")
+                check_own_file(place, key)
     if missing:
         raise ConfigError(*missing)
     return found
