@@ -22,6 +22,7 @@ from tests.conftest import Train
 from tests.shell import TRAIN
 from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, RandomStates, _copy
 from trainer.config import ConfigError, RunError
+from trainer.runs.checkpoint_file import dump
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -204,14 +205,21 @@ class Evil:
         return (Path.touch, (self._mark,))
 
 
-@pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("what", ["code", "object", "array"])
-def test_foreign_objects_are_refused_in_one_line_and_never_run(tmp_path: Path, what: str, zipped: bool) -> None:
+def test_foreign_objects_are_refused_in_one_line_and_never_run(tmp_path: Path, what: str) -> None:
     thing = {"code": Evil(tmp_path / "ran"), "object": Path("x"), "array": np.ones(3)}[what]
-    torch.save({"model": thing, "step": 1}, tmp_path / LAST, _use_new_zipfile_serialization=zipped)
+    dump({"model": thing, "step": 1}, tmp_path / LAST)
     with pytest.raises(ConfigError, match=r"holds .+ besides tensors and plain data; it could run code") as caught:
         Checkpoints(tmp_path, keep=1, extra={}).newest()
     assert len(caught.value.problems) == len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_without_a_checksum_is_not_even_opened_by_torch(tmp_path: Path, zipped: bool) -> None:
+    torch.save({"model": Evil(tmp_path / "ran"), "step": 1}, tmp_path / LAST, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ConfigError, match="it has no checksum" if zipped else "it is cut short, or no checkpoint"):
+        Checkpoints(tmp_path, keep=1, extra={}).newest()
     assert not (tmp_path / "ran").exists()
 
 

@@ -30,6 +30,8 @@ from trainer.config.settings import OF_SWEEPS
 from trainer.config.yaml_file import shown
 from trainer.runs import resume
 
+MAX_LINES = 20  # largest number of mistakes that are reported: a long range can have a mistake in each value
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -146,7 +148,9 @@ class CommandCheck:
         problems += _shared_by_all_runs(words, rest, found)
         problems += self._cannot_resume(found, is_sweep)
         if problems:
-            raise ConfigError(*dict.fromkeys(problems))
+            lines = [*dict.fromkeys(problems)]
+            more = [f"and {len(lines) - MAX_LINES} more mistakes"] * (len(lines) > MAX_LINES)
+            raise ConfigError(*lines[:MAX_LINES], *more)
         hydra, sweep_dir = {}, Path()
         if is_sweep:
             whole = self._config_of_last_job()

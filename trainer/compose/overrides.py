@@ -161,7 +161,9 @@ def variants(override: Override) -> list[Override]:
 
 
 class RangeValues(Sequence[float]):
-    """The numbers of a range, computed one at a time: a range such as ``range(0,1e9)`` would fill the memory.
+    """The numbers of a range; those of a long range, such as ``range(0,1e9)``, are not listed but computed.
+
+    Hydra adds up the steps, so that the numbers that it lists can differ in the last digit from computed ones.
 
     Raises:
         ValueError: the range has no end, or more than 2**63 - 1 numbers.
@@ -178,6 +180,8 @@ class RangeValues(Sequence[float]):
         self._count = max(0, count)
         if self._count > sys.maxsize:
             raise ValueError(f"a range of {Decimal(count):.3g} numbers")
+        self._listed = [*sweep.range()] if count <= MAX_RUNS else []
+        self._count = len(self._listed) or self._count
 
     def __len__(self) -> int:
         return self._count
@@ -185,6 +189,8 @@ class RangeValues(Sequence[float]):
     def __getitem__(self, at: Any) -> Any:
         if not -self._count <= at < self._count:
             raise IndexError(at)
+        if self._listed:
+            return self._listed[at]
         value: Any = self._start + at % self._count * self._step
         return int(value) if self._whole else float(value)
 

@@ -99,11 +99,11 @@ def _check_whole(file: BinaryIO, size: int) -> None:
     if not re.fullmatch(_MARK + b"[0-9a-f]{64}", comment):
         is_archive = zipfile.is_zipfile(file)
         raise DamagedError("it has no checksum" if is_archive else "it is cut short, or no checkpoint")
-    if fault := _archive_fault(file, size):
-        raise DamagedError(fault)
     file.seek(0)
     if comment != _MARK + _digest(file, size):
         raise DamagedError("its checksum does not fit what it holds")
+    if fault := _archive_fault(file, size):
+        raise DamagedError(fault)
 
 
 def _fault(state: Any, size: int) -> str:
