@@ -67,3 +67,20 @@ def test_anchors_that_stay_small_are_fine(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         yaml_file.read(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1:" * 200_000 + "1", "0x" + "f" * 5000])
+def test_a_number_of_thousands_of_digits_is_refused_at_once(number: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"seed: {number}\n")
+    for take in (yaml_file.load, yaml_file.read):
+        with pytest.raises(ConfigError, match=r"line 1: a number of [\d,]+ characters"):
+            take(file)
+
+
+@pytest.mark.parametrize("value", ["2026-13-45", "!!int ''", "!!timestamp x"])
+def test_a_value_that_is_none_of_its_type_is_named(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"seed: {value}\n")
+    with pytest.raises(ConfigError, match=r"config.yaml: invalid YAML"):
+        yaml_file.load(file)

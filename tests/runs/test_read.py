@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -204,3 +205,27 @@ def test_words_of_the_command_are_not_trained(word: str) -> None:
         "~scheduler",
         "resumed=1",
     ]
+
+
+def test_files_that_would_block_or_fill_the_memory_are_treated_as_missing(tmp_path: Path) -> None:
+    bomb = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    folder = write_run(tmp_path / "run", ["model=cnn"], summary=SUMMARY)
+    (folder / "config.yaml").write_text(bomb)
+    for name in ("summary.json", "environment.json", "metrics.jsonl", "overrides.yaml"):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    (found,) = find_runs(tmp_path)
+    assert (found.config, found.state, found.points(), [*found.words]) == ({}, "killed", [], [])
+
+
+def test_a_line_of_metrics_that_is_too_long_or_no_step_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path / "run", [])
+    lines = ['{"step": 1}', '{"step": 2, "x": "' + "x" * 3_000_000 + '"}', f'{{"step": {"9" * 4000}}}', '{"step": 3}']
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert [point["step"] for point in PointReader(folder).read_new()] == [1, 3]
+    monkeypatch.setattr("trainer.config.untrusted_files.UNCHECKED", 0)
+    monkeypatch.setattr("trainer.config.untrusted_files.free_memory", lambda: 1_000_000)
+    with pytest.raises(ConfigError, match=r"metrics.jsonl: needs about 24.* MB of memory, 1 MB are free"):
+        PointReader(folder).read_new()

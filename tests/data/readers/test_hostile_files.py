@@ -1,0 +1,146 @@
+"""Files of data that would block, or fill the memory: each is refused in one line, before it is read."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.helpers import image_spec, load_data
+from trainer.config import ConfigError, RunError, untrusted_files
+from trainer.data.readers import pictures, tables
+from trainer.data.readers.array_files import inputs_of_run
+from trainer.data.readers.files import Problems
+from trainer.data.readers.pictures import Form
+from trainer.data.readers.texts import TextColumns, find_texts
+
+
+def header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def bomb(file: Path, rows: int) -> None:
+    """Write an .npz file whose array ``x`` of (rows, 4) zeros is deflated."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as member:
+        member.write(header((rows, 4)))
+        for _ in range(rows * 16 >> 20):
+            member.write(bytes(1 << 20))
+
+
+def png(width: int, height: int) -> bytes:
+    """Return a grey picture of zeros."""
+    packer = zlib.compressobj()
+    rows = b"".join([packer.compress(bytes((width + 1) * 100)) for _ in range(height // 100)]) + packer.flush()
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", size), (b"IDAT", rows), (b"IEND", b""))
+    parts = [struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("kind", ["csv", "text", "npz", "image_folder", "audio_folder"])
+def test_a_named_pipe_is_no_data(kind: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "data.csv")
+    with pytest.raises(ConfigError, match=r"dataset.path: .*data.csv: is a named pipe, not a file"):
+        load_data(kind, tmp_path / "data.csv")
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("image_folder", ".png"), ("audio_folder", ".wav"), ("text", ".txt")])
+def test_a_named_pipe_in_a_class_folder_is_a_bad_sample(kind: str, suffix: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        os.mkfifo(tmp_path / name / f"x{suffix}")
+    with pytest.raises(ConfigError, match="is a named pipe, not a file"):
+        load_data(kind, tmp_path)
+
+
+@pytest.fixture
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the bounds begin at 1 MiB, so that small files exceed them."""
+    monkeypatch.setattr(untrusted_files, "FREELY_UNPACKED", 1 << 20)
+    monkeypatch.setattr(untrusted_files, "UNCHECKED", 1 << 20)
+    monkeypatch.setattr(pictures, "UNCHECKED", 1 << 20)
+
+
+@pytest.mark.usefixtures("small_bounds")
+def test_an_array_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Path) -> None:
+    bomb(tmp_path / "x.npz", 3 << 16)
+    with pytest.raises(RunError, match=r"x unpacks from .* to 3.15 MB, more than 200 times its size"):
+        inputs_of_run(tmp_path / "x.npz", "x", "None", image_spec(1, 2, 2))
+    with pytest.raises(ConfigError, match=r"if it is meant, save it with numpy\.savez"):
+        load_data("npz", tmp_path / "x.npz", targets="x")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_a_header_that_claims_more_than_the_file_has_takes_no_memory(name: str, tmp_path: Path) -> None:
+    content = header((10**12, 4)) + bytes(16)
+    (tmp_path / name).write_bytes(content)
+    if name == "x.npz":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x.npy", content)
+    with pytest.raises(RunError, match=r"no \.npz or \.npy file"):
+        inputs_of_run(tmp_path / name, "x", "None", image_spec(1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x": np.float32(3)}, "x must hold samples along its first axis, got a single number"),
+        ({"x": np.zeros((5, 1, 2, 2)), "n": np.full(5, 1.5)}, "n must hold 5 whole numbers, got float64"),
+        ({"x": np.zeros((5, 1, 2, 2)), "n": np.full(2, 1)}, "n must hold 5 whole numbers, got int64 of shape"),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_named(arrays: dict[str, Any], said: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(RunError, match=said):
+        inputs_of_run(tmp_path / "x.npz", "x", "n", image_spec(1, 2, 2))
+
+
+@pytest.mark.usefixtures("small_bounds")
+def test_a_picture_that_is_a_bomb_is_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(png(900, 900))
+    with pytest.raises(OSError, match=r"to 3.24 MB, .* the picture has 900×900 pixels; save it smaller"):
+        Form(1, 8, 8)(tmp_path / "x.png")
+    assert pictures.read_info(tmp_path / "x.png") is None
+
+
+@pytest.mark.usefixtures("small_bounds")
+def test_a_picture_that_needs_more_memory_than_is_free_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(untrusted_files, "FREELY_UNPACKED", 1 << 30)
+    (tmp_path / "x.png").write_bytes(png(600, 600))
+    assert Form(1, 8, 8)(tmp_path / "x.png").shape == (1, 8, 8)
+    monkeypatch.setattr(untrusted_files, "free_memory", lambda: 3_000_000)
+    with pytest.raises(OSError, match=r"600×600 pixels, which needs about 5.76 MB of memory, 3 MB are free"):
+        Form(1, 8, 8)(tmp_path / "x.png")
+
+
+def test_a_row_has_a_largest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MAX_ROW", 100)
+    (tmp_path / "line.csv").write_text(f"a,b,y\n1,2,0\n{'1' * 200},2,1\n")
+    (tmp_path / "quote.csv").write_text("a,b,y\n1,2,0\n" + '"1,2,0\n' + "1,2,1\n" * 50)
+    with pytest.raises(ConfigError, match=r"line.csv:3: a line of more than"):
+        load_data("csv", tmp_path / "line.csv")
+    with pytest.raises(ConfigError, match=r"quote.csv: a cell in quotes .*; is its quote closed\?"):
+        load_data("csv", tmp_path / "quote.csv")
+
+
+def test_json_with_too_many_brackets_or_digits_is_a_bad_sample(tmp_path: Path) -> None:
+    lines = [
+        '{"text":' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"text":' + "1" * 5000 + "}",
+        '{"text":"a","label":"b"}',
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    problems = Problems("text", "stop")
+    assert len([*find_texts("text", str(tmp_path), TextColumns(None, None, "auto", None), "utf-8", problems)]) == 1
+    assert [found.split("train.jsonl")[1][:11] for found in problems.found] == [":1: no JSON", ":2: no JSON"]
