@@ -90,11 +90,7 @@ def load(path: Path) -> Any:
         root = _root(_text(path), path)
         if root is None:
             return None
-        loader = yaml.SafeLoader("")
-        try:
-            return loader.construct_document(root)
-        finally:
-            loader.dispose()
+        return yaml.constructor.SafeConstructor().construct_document(root)
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
     except FAULTS as error:
@@ -167,14 +163,16 @@ def _check_size(root: yaml.Node | None, path: Path) -> None:
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            if len(node.value) > MAX_DIGITS and node.tag in NUMBERS:  # int("1:1:1:…") takes minutes
+                raise ConfigError(f"{_place(node, path)}: a number of {len(node.value):,} characters")
+            return 1
         if id(node) not in sizes:
             sizes[id(node)] = MAX_NODES + 1  # the recursion meets this size if the node contains itself
-            sizes[id(node)] = 1 + sum(size(child) for child in _children(node))
+            sizes[id(node)] = 1 + sum(map(size, _children(node)))
             if sizes[id(node)] > MAX_NODES:
                 line = node.start_mark.line + 1
                 raise ConfigError(f"{shown(path)}, line {line}: its anchors expand to more than {MAX_NODES:,} values")
-            if node.tag in NUMBERS and len(node.value) > MAX_DIGITS:  # int("1:1:1:…") takes minutes
-                raise ConfigError(f"{_place(node, path)}: a number of {len(node.value):,} characters")
         return sizes[id(node)]
 
     if root is not None:

@@ -56,10 +56,7 @@ class Run:
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The values of the config by dotted key; the key ``model`` contains the name of the model."""
-        try:
-            return {key.removesuffix(".name"): value for key, value in flatten(read_config(self.path)).items()}
-        except RecursionError:  # a YAML alias that contains itself
-            return {}
+        return {key.removesuffix(".name"): value for key, value in flatten(read_config(self.path)).items()}
 
     @property
     def monitor(self) -> str | None:
@@ -237,10 +234,6 @@ def differing(mappings: Sequence[Mapping[Key, Any]]) -> dict[Key, tuple[Any, ...
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the config of a run as plain containers; an empty dict if it cannot be read."""
     found = _yaml(folder / CONFIG)
-    try:
-        json.dumps(found, default=str, skipkeys=True)
-    except (RecursionError, ValueError):  # a YAML alias that contains itself
-        return {}
     return found if isinstance(found, dict) else {}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import itertools
+import functools
+import os
 import re
 import sys
 from collections import Counter
@@ -28,7 +29,7 @@ MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # cells that
 LOOKED_AT = 100  # rows from which the layout of a file is detected
 CHUNK = 8192  # lines that are read at a time
 MAX_LETTERS = 64  # numpy may have cut off a text of this length, which the csv module then reads
-MAX_ROW = 50_000_000  # longest row in characters
+MAX_ROW, BLOCK = 20_000_000, 32  # longest row in characters; lines that are read before their length is looked at
 TOO_LONG = f"{MAX_ROW:,} characters; dataset=npz reads rows of any length"
 MAX_LISTED = 30  # maximum number of columns that a message lists
 ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, escaped by errors="surrogateescape"
@@ -100,6 +101,7 @@ def read_layout(file: Path, delimiter: str | None, header: bool | Literal["auto"
     """
     with _opened(file, encoding) as lines:
         some = list(islice((line for line in _lines(lines) if line.strip()), LOOKED_AT + 1))
+        _check_row(lines, 1, some)
     if any("\0" in line for line in some):
         raise ConfigError(f"dataset.path: {file}: is no text in {encoding}; must be a CSV or TSV file")
     if delimiter is None:
@@ -282,18 +284,17 @@ class _Chunk:
 
 
 def _lines(file: TextIO) -> Iterator[str]:
-    """Yield the lines of a file.
+    """Return an iterator over the lines of a file; a line is cut off behind ``MAX_ROW`` characters."""
+    if os.fstat(file.fileno()).st_size <= MAX_ROW:
+        return file  # which is faster
+    return iter(functools.partial(file.readline, MAX_ROW + 1), "")
 
-    Raises:
-        ConfigError: a line is longer than ``MAX_ROW``.
-    """
-    for number in itertools.count(1):
-        line = file.readline(MAX_ROW + 1)
-        if len(line) > MAX_ROW:
-            raise ConfigError(f"dataset.path: {file.name}:{number}: a line of more than {TOO_LONG}")
-        if not line:
-            return
-        yield line
+
+def _check_row(file: TextIO, number: int, lines: Sequence[str]) -> None:
+    """Raise ConfigError if one of some lines, of which the first has the given number, was cut off."""
+    if len(max(lines, key=len, default="")) > MAX_ROW:
+        number += next(at for at, line in enumerate(lines) if len(line) > MAX_ROW)
+        raise ConfigError(f"dataset.path: {file.name}:{number}: a line of more than {TOO_LONG}")
 
 
 def _chunks(file: TextIO) -> Iterator[list[str]]:
@@ -302,29 +303,30 @@ def _chunks(file: TextIO) -> Iterator[list[str]]:
     Raises:
         ConfigError: a line, or a row that goes over several lines, is longer than ``MAX_ROW``.
     """
-    found = _lines(file)
-    number = 0
-    while lines := _some(found):
-        quotes, letters = sum(line.count('"') for line in lines), 0
-        number += len(lines)
+    found, number = _lines(file), 1
+    while lines := _some(file, found, number):
+        quotes, letters = "".join(lines).count('"'), 0
+        start = number + len(lines) - 1
         while quotes % 2 and (line := next(found, "")):
             lines.append(line)
             quotes += line.count('"')
             letters += len(line)
             if letters > MAX_ROW:
-                place = f"{file.name}: a cell in quotes that begins before line {number}"
+                place = f"{file.name}: a cell in quotes that begins before line {start}"
                 raise ConfigError(f"dataset.path: {place} has more than {TOO_LONG}; is its quote closed?")
+        number += len(lines)
         yield lines
 
 
-def _some(found: Iterator[str]) -> list[str]:
-    """Return the next ``CHUNK`` lines, or fewer if they are long."""
+def _some(file: TextIO, found: Iterator[str], number: int) -> list[str]:
+    """Return the next ``CHUNK`` lines, or fewer if they are long; the first has the given number."""
     lines, letters = list[str](), 0
-    for line in found:
-        lines.append(line)
-        letters += len(line)
-        if len(lines) == CHUNK or letters > MAX_ROW:
-            break
+    while len(lines) < CHUNK and letters <= MAX_ROW and (block := list(islice(found, BLOCK))):
+        some = sum(map(len, block))
+        if some > MAX_ROW:
+            _check_row(file, number + len(lines), block)
+        lines += block
+        letters += some
     return lines
 
 
