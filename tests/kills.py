@@ -76,8 +76,8 @@ def finish(words: list[str], folder: Path) -> float:
 def outcome(folder: Path) -> dict[str, Any]:
     """Return everything of a run that must not depend on the number of kills; tensors as bytes."""
     run = folder / FOLDER
-    last = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
-    best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    last = torch.load(run / "checkpoints" / "last.pt", map_location="cpu", weights_only=True)
+    best = torch.load(run / "checkpoints" / "best.pt", map_location="cpu", weights_only=True)
     summary = json.loads((run / "summary.json").read_text())
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
     return {

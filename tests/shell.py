@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from tests.conftest import REPOSITORY
+from tests.marked import marked
 
 CLI = str(REPOSITORY / "cli.py")
 TRAIN = [sys.executable, CLI]
@@ -56,15 +57,7 @@ class Processes:
 
     def all(self) -> list[int]:
         """Return the ids of all processes with the mark, whatever their parents are now."""
-        wanted, found = f"{MARK}={self.mark}".encode(), []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    if wanted in (entry / "environ").read_bytes() and "Z" not in _status(entry):
-                        found.append(int(entry.name))
-                except OSError:
-                    continue
-        return found
+        return marked(MARK, self.mark)
 
     def rank(self, rank: int) -> int | None:
         """Return the id of the process with a rank, or None."""
@@ -91,10 +84,6 @@ class Processes:
         while self.all():
             assert time.monotonic() < deadline, f"left behind: {self.all()}"
             time.sleep(0.05)
-
-
-def _status(entry: Path) -> str:
-    return (entry / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 @contextmanager
@@ -124,7 +113,7 @@ def points(run_dir: Path, name: str) -> list[float]:
 
 
 def state(run_dir: Path, name: str = "last.pt") -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(run_dir / "checkpoints" / name, weights_only=True)
+    loaded: dict[str, Any] = torch.load(run_dir / "checkpoints" / name, map_location="cpu", weights_only=True)
     return loaded
 
 
