@@ -2,21 +2,24 @@
 
     python _peers.py TOOL JOB DATA [STEPS]
 
-Every tool trains the same networks from the same seed with Adam at 1e-3 and batches of 128, on the CPU. They write into
-the working directory. Of the job ``linear`` they get all batches ready-made, as it measures what is round a step.
+Every tool trains the same networks from the same seed with Adam at 1e-3 and batches of 128 (``resnet18-224``: 64), on
+the CPU unless a ``Task`` says otherwise. They write into the working directory. Of the job ``linear`` they get all
+batches ready-made, as it measures what is round a step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from trainer.memory import keep_freed_memory
 
@@ -24,7 +27,74 @@ BATCH, RATE, LOG_EVERY = 128, 1e-3, 50
 TUNED_EVALUATION = 250  # images of a batch
 MEAN, STD = 0.1307, 0.3081  # of the training images
 
-Pairs = Iterable[tuple[Tensor, Tensor]]  # images (batch, 1, 28, 28) and labels
+PICTURES = "resnet18-"  # jobs on pictures of the size that follows, from a file as ``pictures_of`` names it
+PICTURE_MEAN, PICTURE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Pairs = Iterable[tuple[Tensor, Tensor]]  # images (batch, channels, height, width) and labels
+
+
+class Task(NamedTuple):
+    """What a tool trains, and how.
+
+    Args:
+        root: holds MNIST/raw, or the pictures.
+        count: the first training images, or all.
+        precision: fp32, tf32 or bf16 (autocast); see ``prepare``.
+        compiled: whether the network is compiled.
+        workers: the processes of the usual DataLoader.
+    """
+
+    job: str
+    root: Path
+    count: int | None = None
+    device: torch.device = torch.device("cpu")
+    precision: str = "fp32"
+    compiled: bool = False
+    workers: int = 0
+
+    @property
+    def batch(self) -> int:
+        """Images of a batch."""
+        return batch_of(self.job)
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def model(self, *, tuned: bool = False) -> nn.Module:
+        """The network on its device."""
+        return self.prepared(tuned_network(self.job, self.device) if tuned else network(self.job))
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """A network on the device, compiled if wanted."""
+        model = model.to(self.device)
+        if self.compiled:
+            model.compile()
+        return model
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision != "bf16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        with self.autocast():
+            return F.cross_entropy(model(images), labels)
+
+    def moved(self, batches: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches on the device."""
+        for images, labels in batches:
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+
+def batch_of(job: str) -> int:
+    """Images of a batch."""
+    return 64 if job == f"{PICTURES}224" else BATCH
+
+
+def pictures_of(job: str, root: Path) -> Path:
+    """The file with the pictures of a job: the uint8 arrays train_x, train_y, test_x and test_y, channels last."""
+    return root / f"pictures-{job.removeprefix(PICTURES)}.npz"
 
 
 class Rows(nn.Module):
@@ -52,6 +122,11 @@ def network(job: str) -> nn.Module:
         return Rows(nn.GRU(28, 128, batch_first=True))
     if job == "lstm":
         return Rows(nn.LSTM(28, 128, num_layers=2, batch_first=True))
+    if job.startswith(PICTURES):
+        from trainer.data.torchvision_import import torchvision
+
+        model: nn.Module = torchvision.models.resnet18(num_classes=10)
+        return model
     return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
 
 
@@ -120,10 +195,10 @@ class TunedRows(Rows):
         return outputs
 
 
-def tuned_network(job: str) -> nn.Module:
+def tuned_network(job: str, device: torch.device) -> nn.Module:
     """The same function as ``network``, arranged so that torch is fast at it."""
     model = network(job)
-    if isinstance(model, Rows) and isinstance(model.layer, nn.GRU):
+    if isinstance(model, Rows) and isinstance(model.layer, nn.GRU) and device.type == "cpu":
         tuned = TunedRows(model.layer)
         tuned.out = model.out
         return tuned
@@ -131,18 +206,29 @@ def tuned_network(job: str) -> nn.Module:
         assert isinstance(model, nn.Sequential)
         for first in (1, 4):  # the largest value is the same before and after a ReLU
             model[first], model[first + 1] = model[first + 1], model[first]
+    if job == "cnn" or job.startswith(PICTURES):
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
     return model
 
 
-def read(root: Path, part: str, count: int | None = None) -> tuple[Tensor, Tensor]:
-    """The first images of a part, normalised, and their labels."""
+def read(task: Task, part: str) -> tuple[Tensor, Tensor]:
+    """The images of ``train`` or ``test``, normalised, and their labels, on the device."""
+    count = task.count if part == "train" else None
+    if task.job.startswith(PICTURES):
+        with np.load(pictures_of(task.job, task.root)) as arrays:
+            images, labels = (torch.from_numpy(arrays[f"{part}_{name}"][:count]) for name in "xy")
+        images = images.to(task.device).permute(0, 3, 1, 2)
+        mean, std = (
+            images.new_tensor(each, dtype=torch.float32).view(-1, 1, 1) for each in (PICTURE_MEAN, PICTURE_STD)
+        )
+        return images.float().div_(255).sub_(mean).div_(std), labels.to(task.device).long()
+    raw, first = task.root / "MNIST" / "raw", "train" if part == "train" else "t10k"
     images, labels = (
-        torch.frombuffer(bytearray((root / "MNIST" / "raw" / f"{part}-{name}-ubyte").read_bytes()), dtype=torch.uint8)
+        torch.frombuffer(bytearray((raw / f"{first}-{name}-ubyte").read_bytes()), dtype=torch.uint8)
         for name in ("images-idx3", "labels-idx1")
     )
-    normalised = images[16:].view(-1, 1, 28, 28)[:count].float().div_(255).sub_(MEAN).div_(STD)
-    return normalised, labels[8:][:count].long()
+    normalised = images[16:].view(-1, 1, 28, 28)[:count].to(task.device).float().div_(255).sub_(MEAN).div_(STD)
+    return normalised, labels[8:][:count].to(task.device).long()
 
 
 class ReadyMade:
@@ -158,88 +244,117 @@ class ReadyMade:
         return iter(self.batches)
 
 
-def shuffled(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def shuffled(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches in a random order, each gathered in one go."""
-    for batch in torch.randperm(len(images)).split(BATCH):
+    for batch in torch.randperm(len(images), device=images.device).split(size):
         yield images.index_select(0, batch), labels.index_select(0, batch)
 
 
-def usual_loaders(job: str, root: Path, count: int | None) -> tuple[Pairs, Pairs]:
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Pictures one by one, as torchvision's data sets give them."""
+
+    def __init__(self, task: Task, part: str, transform: Callable[[Any], Tensor]) -> None:
+        count = task.count if part == "train" else None
+        with np.load(pictures_of(task.job, task.root)) as arrays:
+            self.pictures, self.labels = arrays[f"{part}_x"][:count], arrays[f"{part}_y"][:count]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return self.transform(self.pictures[place]), int(self.labels[place])
+
+
+def usual_loaders(task: Task) -> tuple[Pairs, Pairs]:
     """Train and test as in torchvision's examples."""
-    if job == "linear":
-        return ReadyMade(*read(root, "train", count)), ReadyMade(*read(root, "t10k"))
+    if task.job == "linear":
+        return ReadyMade(*read(task, "train")), ReadyMade(*read(task, "test"))
     from trainer.data.torchvision_import import torchvision
 
-    transforms = torchvision.transforms
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
-    train, test = (torchvision.datasets.MNIST(root, train=part, transform=transform) for part in (True, False))
-    if count is not None:
-        train = Subset(train, range(count))
-    return DataLoader(train, batch_size=BATCH, shuffle=True), DataLoader(test, batch_size=BATCH)
+    transforms, pictures = torchvision.transforms, task.job.startswith(PICTURES)
+    scale = transforms.Normalize(PICTURE_MEAN, PICTURE_STD) if pictures else transforms.Normalize((MEAN,), (STD,))
+    transform = transforms.Compose([transforms.ToTensor(), scale])
+    if pictures:
+        train, test = (Pictures(task, part, transform) for part in ("train", "test"))
+    else:
+        train, test = (torchvision.datasets.MNIST(task.root, train=part, transform=transform) for part in (True, False))
+        if task.count is not None:
+            train = Subset(train, range(task.count))
+    options: dict[str, Any] = {"num_workers": task.workers, "pin_memory": task.on_gpu}
+    return DataLoader(train, task.batch, shuffle=True, **options), DataLoader(test, task.batch, **options)
 
 
-def accuracy(model: nn.Module, batches: Pairs) -> float:
+def accuracy(task: Task, model: nn.Module, batches: Pairs) -> float:
     """The share of right answers."""
     model.eval()
     right = total = 0
-    with torch.no_grad():
-        for images, labels in batches:
+    with torch.no_grad(), task.autocast():
+        for images, labels in task.moved(batches):
             right += int((model(images).argmax(1) == labels).sum())
             total += len(labels)
     return right / total
 
 
-def loop(job: str, root: Path, count: int | None) -> float:
+def prepare(task: Task) -> None:
+    """Choose the seed and the precision of products, which belong to the whole process."""
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = task.precision == "tf32"
+
+
+def loop(task: Task) -> float:
     """The loop that everyone writes."""
     from tqdm import tqdm
 
-    train, test = usual_loaders(job, root, count)
-    model = network(job)
+    train, test = usual_loaders(task)
+    model = task.model()
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     bar = tqdm(train)
-    for images, labels in bar:
+    for images, labels in task.moved(bar):
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
+        loss = task.loss(model, images, labels)
         loss.backward()
         optimizer.step()
         bar.set_postfix(loss=loss.item(), refresh=False)
-    return accuracy(model, test)
+    return accuracy(task, model, test)
 
 
-def limit(job: str, root: Path, count: int | None, *, tuned: bool = False) -> float:
+def limit(task: Task, *, tuned: bool = False) -> float:
     """Nothing but the arithmetic: no loader, no bar, no log."""
     if tuned:
         keep_freed_memory(True)
-    model = tuned_network(job) if tuned else network(job)
+    model = task.model(tuned=tuned)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=tuned or None)
-    data = read(root, "train", count)
-    for images, labels in ReadyMade(*data) if job == "linear" else shuffled(*data):
-        loss = F.cross_entropy(model(images), labels)
+    data = read(task, "train")
+    for images, labels in ReadyMade(*data) if task.job == "linear" else shuffled(*data, task.batch):
+        loss = task.loss(model, images, labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    test_images, test_labels = read(root, "t10k")
-    size = TUNED_EVALUATION if tuned else BATCH
-    return accuracy(model, zip(test_images.split(size), test_labels.split(size), strict=True))
+    test_images, test_labels = read(task, "test")
+    size = TUNED_EVALUATION if tuned else task.batch
+    return accuracy(task, model, zip(test_images.split(size), test_labels.split(size), strict=True))
 
 
-def limit_tuned(job: str, root: Path, count: int | None) -> float:
-    """The same arithmetic, with all that makes it fast in fp32."""
-    return limit(job, root, count, tuned=True)
+def limit_tuned(task: Task) -> float:
+    """The same arithmetic, with all that makes it fast."""
+    return limit(task, tuned=True)
 
 
-def lightning(job: str, root: Path, count: int | None) -> float:
+def lightning(task: Task) -> float:
     """A LightningModule and a Trainer with its bar, its checkpoint and TensorBoard, which it logs to every 50 steps."""
     from trainer.data.torchvision_import import torchvision  # noqa: F401, I001  # so that it can be imported by what comes next
     import lightning as L
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    train, test = usual_loaders(job, root, count)
+    train, test = usual_loaders(task)
 
     class Classifier(L.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.network = network(job)
+            self.network = network(task.job)
+            if task.compiled:
+                self.network.compile()
 
         def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
             images, labels = batch
@@ -254,21 +369,31 @@ def lightning(job: str, root: Path, count: int | None) -> float:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters(), lr=RATE)
 
-    trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=TensorBoardLogger("logs"), log_every_n_steps=LOG_EVERY)
+    trainer = L.Trainer(
+        max_epochs=1,
+        accelerator="gpu" if task.on_gpu else "cpu",
+        devices=1,
+        precision="bf16-mixed" if task.precision == "bf16" else "32-true",
+        logger=TensorBoardLogger("logs"),
+        log_every_n_steps=LOG_EVERY,
+    )
     classifier = Classifier()
     trainer.fit(classifier, train)
     return float(trainer.test(classifier, test)[0]["test_accuracy"])
 
 
-def accelerate(job: str, root: Path, count: int | None) -> float:
+def accelerate(task: Task) -> float:
     """The loop through an Accelerator, with its bar, its TensorBoard tracker every 50 steps, and a checkpoint."""
-    train, test = usual_loaders(job, root, count)
+    train, test = usual_loaders(task)
     from accelerate import Accelerator
     from accelerate.utils import tqdm
 
-    accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=".")
+    mixed = "bf16" if task.precision == "bf16" else "no"
+    accelerator = Accelerator(cpu=not task.on_gpu, mixed_precision=mixed, log_with="tensorboard", project_dir=".")
     accelerator.init_trackers("logs")
-    model = network(job)
+    model = network(task.job)
+    if task.compiled:
+        model.compile()
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     model, optimizer, train, test = accelerator.prepare(model, optimizer, train, test)
     for step, (images, labels) in enumerate(tqdm(train), 1):
@@ -290,7 +415,7 @@ def accelerate(job: str, root: Path, count: int | None) -> float:
     return right / total
 
 
-TOOLS: dict[str, Callable[[str, Path, int | None], float]] = {
+TOOLS: dict[str, Callable[[Task], float]] = {
     "loop": loop,
     "limit": limit,
     "limit, tuned": limit_tuned,
@@ -302,9 +427,10 @@ TOOLS: dict[str, Callable[[str, Path, int | None], float]] = {
 def main() -> None:
     """Train as the command line says."""
     tool, job, root, *steps = sys.argv[1:]
-    torch.manual_seed(0)
-    count = int(steps[0]) * BATCH if steps else None
-    print(f"test accuracy {TOOLS[tool](job, Path(root), count):.4f}")
+    count = int(steps[0]) * batch_of(job) if steps else None
+    task = Task(job, Path(root), count)
+    prepare(task)
+    print(f"test accuracy {TOOLS[tool](task):.4f}")
 
 
 if __name__ == "__main__":
