@@ -38,7 +38,7 @@ class Task(NamedTuple):
 
     Args:
         root: holds MNIST/raw, or the pictures.
-        count: the first training images, or all.
+        num_images: the first training images, or None for all.
         precision: fp32, tf32 or bf16 (autocast); see ``prepare``.
         compiled: whether the network is compiled.
         workers: the processes of the usual DataLoader.
@@ -46,7 +46,7 @@ class Task(NamedTuple):
 
     job: str
     root: Path
-    count: int | None = None
+    num_images: int | None = None
     device: torch.device = torch.device("cpu")
     precision: str = "fp32"
     compiled: bool = False
@@ -213,7 +213,7 @@ def tuned_network(job: str, device: torch.device) -> nn.Module:
 
 def read(task: Task, part: str) -> tuple[Tensor, Tensor]:
     """The images of ``train`` or ``test``, normalised, and their labels, on the device."""
-    count = task.count if part == "train" else None
+    count = task.num_images if part == "train" else None
     if task.job.startswith(PICTURES):
         with np.load(pictures_of(task.job, task.root)) as arrays:
             images, labels = (torch.from_numpy(arrays[f"{part}_{name}"][:count]) for name in "xy")
@@ -254,7 +254,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     """Pictures one by one, as torchvision's data sets give them."""
 
     def __init__(self, task: Task, part: str, transform: Callable[[Any], Tensor]) -> None:
-        count = task.count if part == "train" else None
+        count = task.num_images if part == "train" else None
         with np.load(pictures_of(task.job, task.root)) as arrays:
             self.pictures, self.labels = arrays[f"{part}_x"][:count], arrays[f"{part}_y"][:count]
         self.transform = transform
@@ -275,12 +275,14 @@ def usual_loaders(task: Task) -> tuple[Pairs, Pairs]:
     transforms, pictures = torchvision.transforms, task.job.startswith(PICTURES)
     scale = transforms.Normalize(PICTURE_MEAN, PICTURE_STD) if pictures else transforms.Normalize((MEAN,), (STD,))
     transform = transforms.Compose([transforms.ToTensor(), scale])
+    train: Dataset[Any]
+    test: Dataset[Any]
     if pictures:
         train, test = (Pictures(task, part, transform) for part in ("train", "test"))
     else:
         train, test = (torchvision.datasets.MNIST(task.root, train=part, transform=transform) for part in (True, False))
-        if task.count is not None:
-            train = Subset(train, range(task.count))
+        if task.num_images is not None:
+            train = Subset(train, range(task.num_images))
     options: dict[str, Any] = {"num_workers": task.workers, "pin_memory": task.on_gpu}
     return DataLoader(train, task.batch, shuffle=True, **options), DataLoader(test, task.batch, **options)
 

@@ -21,17 +21,18 @@ DAMAGED = 3  # exit code: an error on the GPU has left this process without it
 
 def main(words: Sequence[str]) -> int:
     """Run the cases of a part that have not begun yet."""
-    name, target, file, setting = words
+    name, target, file = words[:3]
+    setting = json.loads(words[3])
     results = Results(Path(file))
     faulthandler.enable()
     module, function, *arguments = target.split(":")
-    cases: list[Case] = getattr(importlib.import_module(module), function)(json.loads(setting), *arguments)
+    cases: list[Case] = getattr(importlib.import_module(module), function)(setting, *arguments)
     done = results.cases(name, BEGUN, *FINAL)
     if not done:
         results.write(name, "", PLANNED, cases=[case.name for case in cases])
     for case in cases:
         if case.name not in done:
-            _run(results, name, case)
+            _run(results, name, case._replace(seconds=case.seconds * setting["patience"]))
             if not _clean():
                 return DAMAGED
     return 0

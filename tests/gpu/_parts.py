@@ -107,7 +107,7 @@ class Runner:
     Args:
         out: gets ``results.jsonl`` and ``log.txt``.
         work: a folder for what need not stay.
-        setting: passed on to the parts, as JSON.
+        setting: passed on to the parts, as JSON; ``patience`` multiplies the limits of parts and cases.
         seconds: for all parts together.
     """
 
@@ -139,7 +139,7 @@ class Runner:
     def _run_part(self, part: Part, end: float) -> None:
         """Run the cases of a part, in as many processes as it takes."""
         started = time.monotonic()
-        end = min(end, started + part.seconds)
+        end = min(end, started + part.seconds * self._setting["patience"])
         file = self._work / f"{part.name}.log"
         while not self._ended and end - time.monotonic() >= LEAST:
             before = len(self.results.cases(part.name, BEGUN))

@@ -5,29 +5,37 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from tests.gpu._parts import FAULT, FINAL, NO_TIME, OK, SKIPPED, Results
+from tests.gpu._parts import FAULT, FINAL, NO_TIME, OK, RESULTS, SKIPPED, Results
 
 COUNTED = (OK, FAULT, SKIPPED, NO_TIME)
 TOLD = 160  # characters of a note
+MAX_NAMED = 6  # cases of a part that there was no time for
 
 
 def table(results: Results) -> str:
     """Return the table of the parts, and below it the faults and what there was no time for."""
-    by_part: dict[str, list[dict[str, Any]]] = {}
+    by_part: dict[str, dict[str, dict[str, Any]]] = {}
     for line in results.read():
         if line["state"] in FINAL:
-            by_part.setdefault(line["part"], []).append(line)
+            by_part.setdefault(line["part"], {})[line["case"]] = line
     rows = [f"| part | {' | '.join(COUNTED)} |", "|" + " --- |" * (1 + len(COUNTED))]
     faults, late = [], []
-    for part, lines in by_part.items():
+    for part, by_case in by_part.items():
+        lines = by_case.values()
         counts = [sum(line["state"] == state for line in lines) for state in COUNTED]
         rows.append(f"| {part} | {' | '.join(map(str, counts))} |")
         faults += [f"{part}, {line['case']}: {line['note'][:TOLD]}" for line in lines if line["state"] == FAULT]
         missed = [line["case"] for line in lines if line["state"] == NO_TIME]
-        late += [part if missed == ["all"] else f"{part} ({', '.join(missed)})"] if missed else []
+        late += [part if missed == ["all"] else f"{part} ({_some(missed)})"] if missed else []
     said = ["faults:" if faults else "no fault", *(f"  {fault}" for fault in faults)]
     said += [f"no time for: {', '.join(late)}"] if late else []
     return "\n".join([*rows, "", *said])
+
+
+def _some(names: list[str]) -> str:
+    """Name the first cases of many."""
+    more = len(names) - MAX_NAMED
+    return "; ".join(names[:MAX_NAMED]) + (f"; and {more} more, see {RESULTS}" if more > 0 else "")
 
 
 def exit_code(results: Results) -> int:

@@ -16,7 +16,7 @@ HERE = "tests.gpu.wrong_cases"
 
 def run(folder: Path, *parts: Part, seconds: float = 60, limit: float = 30) -> Runner:
     (folder / "work").mkdir()
-    runner = Runner(folder, folder / "work", {"limit": limit}, seconds)
+    runner = Runner(folder, folder / "work", {"limit": limit, "patience": 1}, seconds)
     runner.run(parts, together=1)
     return runner
 
@@ -62,5 +62,5 @@ def test_what_there_is_no_time_for_is_named(tmp_path: Path, monkeypatch: pytest.
     runner = run(tmp_path, *parts, seconds=1)
     assert states(runner, "slow") == {"good": "ok", "hang": "no time", "last": "no time"}
     assert states(runner, "late") == {"all": "no time"}
-    assert "no time for: slow (hang, last), late" in table(runner.results)
+    assert "no time for: slow (hang; last), late" in table(runner.results)
     assert exit_code(runner.results) == 0
