@@ -6,7 +6,7 @@
 
 The folder gets ``results.jsonl`` (a line for each case, with its figures), ``log.txt`` (all that the parts printed) and
 ``table.md`` (what is printed at the end). A part that crashes or hangs loses one case. Parts that nothing disturbs run
-at the same time, those that are timed come last and alone; what there is no time for is named. The exit code is 1 if a
+at the same time; those that are timed come last and alone. What there is no time for is named. The exit code is 1 if a
 case failed.
 """
 
@@ -42,6 +42,7 @@ PARTS = (
     Part("speed", "tests.gpu._speed:speed", 240, alone=True),
     Part("launches", "tests.gpu._speed:launches", 60, alone=True),
     Part("compiled", "tests.gpu._speed:compiled", 240, alone=True),
+    Part("more-speed", "tests.gpu._speed:more", 120, alone=True),
 )
 SHARE = 0.55  # of the time, for the parts that are not timed, if others are to come
 PATIENCE = 4  # times the limits of parts and cases on a CPU

@@ -40,7 +40,7 @@ RESNET = ("model=torchvision", "model.arch=resnet18")
 STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cnn": (("model=cnn", *ROWS), ()),
     "gru, lengths": (("model=gru", *RAGGED), ()),
-    "lstm, lengths, both directions": (("model=lstm", "model.bidirectional=true", *RAGGED), ("_recurrent.py",)),
+    "lstm, lengths, both directions": (("model=lstm", "model.bidirectional=true", *RAGGED), ()),
     "cnn, lengths, norm": (("model=cnn", "model.norm=batch", *RAGGED), ()),
     "mixup": (("model=cnn", "dataset.augment.mixup=0.2"), ()),
     "policy": (("model=cnn", "dataset.augment.policy=trivial"), ("augment_policy.py", "image_ops.py")),
@@ -267,7 +267,7 @@ def _counted(places: Counter[str]) -> Iterator[None]:
     """Count where a block waits for the device: the innermost line of this project."""
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        if "synchroniz" in str(message):
+        if "called a synchronizing CUDA operation" in str(message):
             ours = [each for each in traceback.extract_stack() if f"{os.sep}trainer{os.sep}" in each.filename]
             places[f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "elsewhere"] += 1
 
