@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,10 +19,28 @@ from trainer import compose, run
 from trainer.config import ConfigError
 from trainer.device._placement import Placement
 from trainer.model import MODELS
-from trainer.processes.launch import launch, needs_launch
+from trainer.processes.launch import _time_to_save, launch, needs_launch
 from trainer.processes.signals import REASONS
-from trainer.processes.world import current_world, job_from_plain, job_to_plain
+from trainer.processes.world import SECONDS_TO_SAVE, current_world, job_from_plain, job_to_plain
 from trainer.spec import Spec
+
+
+class OldConfig:
+    """As torch's ``LaunchConfig`` in 2.11."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]] = {}
+
+
+class OldProcesses:
+    """As torch's ``PContext`` in 2.11."""
+
+    def close(self, death_sig: signal.Signals | None = None, timeout: int = 30) -> int:
+        return timeout
+
+
+def test_processes_have_time_to_save_also_with_a_torch_that_has_no_key_for_it() -> None:
+    assert _time_to_save(OldConfig, OldProcesses) == {}
+    assert OldProcesses().close(signal.SIGTERM) == SECONDS_TO_SAVE
 
 
 @pytest.mark.slow

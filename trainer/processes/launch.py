@@ -136,7 +136,7 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
     Raises:
         Stopped: a signal has arrived; the agent has passed it on to all processes, and they have ended.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -158,7 +158,7 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
         monitor_interval=0.1,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
         signals_to_handle="SIGQUIT",  # hear() below handles all other signals
-        shutdown_timeout=SECONDS_TO_SAVE,
+        **_time_to_save(LaunchConfig, PContext),
     )
     root = str(Path(__file__).resolve().parents[2])
     heard: list[int] = []
@@ -183,6 +183,19 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
     except SignalException as caught:
         raise Stopped(int(caught.sigval)) from None
     return None
+
+
+def _time_to_save(config: Any, processes: Any) -> dict[str, int]:
+    """Return the keys of torch's ``LaunchConfig`` that leave processes SECONDS_TO_SAVE after a signal.
+
+    Args:
+        config: the class ``LaunchConfig``; that of torch 2.11 and earlier has no such key.
+        processes: the class ``PContext``, whose default value torch 2.11 uses.
+    """
+    if "shutdown_timeout" in config.__dataclass_fields__:
+        return {"shutdown_timeout": SECONDS_TO_SAVE}
+    processes.close.__defaults__ = (None, SECONDS_TO_SAVE)
+    return {}
 
 
 class _Failures(logging.Handler):
