@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer.commands import COMMANDS
+from trainer.config.terminal import prepare_streams
 
 
 def main(words: list[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def main(words: list[str] | None = None) -> int:
     Args:
         words: the arguments of the command; None takes ``sys.argv[1:]``.
     """
+    prepare_streams()
     words = sys.argv[1:] if words is None else words
     completes = "_ARGCOMPLETE" in os.environ
     help_only = words in ([], ["-h"], ["--help"])

@@ -24,6 +24,7 @@ from typing import Any
 from trainer.compose import plugins
 from trainer.config import ConfigError, Job, RunError
 from trainer.config.errors import one_line
+from trainer.config.terminal import loading, prepare_streams
 from trainer.memory import wait_with_garbage
 from trainer.processes.launch import launch, needs_launch
 from trainer.processes.leader import dismiss_followers
@@ -36,7 +37,7 @@ def follow() -> int:
     """Take part in every job of rank 0, and return the exit code that rank 0 announces after the last job."""
     try:
         with Interrupts() as interrupts:
-            with interrupts.held:  # an interrupted import of torch cannot be repeated
+            with interrupts.held, loading():  # an interrupted import of torch cannot be repeated
                 from trainer.processes.store import LostError
                 from trainer.processes.team import Follower, get_team
                 from trainer.runner import take_part
@@ -70,6 +71,7 @@ def work(folder: str) -> int:
         folder: the folder of the job files.
     """
     wait_with_garbage()
+    prepare_streams()
     job, command = json.loads((Path(folder) / JOB).read_text()), os.getppid()
     sys.argv = job["argv"]
     threading.Thread(target=_end_with, args=(command, folder), name="command", daemon=True).start()
@@ -81,7 +83,7 @@ def work(folder: str) -> int:
 
     def train() -> dict[str, Any]:
         with Interrupts() as interrupts:
-            with interrupts.held:  # an interrupted import of torch cannot be repeated
+            with interrupts.held, loading():  # an interrupted import of torch cannot be repeated
                 from trainer import runner
 
             (Path(folder) / RESULT).unlink(missing_ok=True)
@@ -116,6 +118,7 @@ def serve(cores: str) -> int:
         cores: the numbers of the CPU cores to use, such as ``0,1``; empty for all cores.
     """
     wait_with_garbage()
+    prepare_streams()
     ignore()  # only a job handles signals, see _Jobs.do
     _use_cores([int(core) for core in cores.split(",") if core])
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

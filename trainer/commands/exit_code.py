@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
@@ -11,6 +10,7 @@ from types import TracebackType
 
 from trainer.config import ConfigError, RunError, SweepError
 from trainer.config.errors import one_line, printable
+from trainer.config.terminal import prepare_streams
 from trainer.memory import collect_garbage, wait_with_garbage
 from trainer.processes import leader
 from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped, ignore
@@ -32,9 +32,7 @@ class ExitCode:
     def __enter__(self) -> ExitCode:
         wait_with_garbage()
         limit_spinning()
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # print ? for characters that the terminal cannot encode
+        prepare_streams()
         logging.raiseExceptions = False  # ignore log lines that cannot be written (train --info | head)
         self._interrupts.__enter__()
         return self

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trainer.config.errors import printable
+from trainer.config.terminal import holds_any_character
 from trainer.runs.read import for_json
 
 
@@ -29,6 +31,7 @@ def lasted(seconds: float | None) -> str:
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Iterable[int]) -> list[str]:
     """Return the lines of a table; ``left`` holds the indices of the columns that are not right-aligned."""
+    head, rows = [*map(printable, head)], [[*map(printable, row)] for row in rows]
     widths = [max(len(name), *(len(row[at]) for row in rows), 0) if rows else len(name) for at, name in enumerate(head)]
     left = set(left)
     return [
@@ -45,6 +48,11 @@ def print_lines(lines: Iterable[str]) -> None:
     print("\n".join(map(printable, lines)), flush=True)
 
 
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return plain containers as JSON that stdout can hold: inf and NaN become null, missing characters are escaped."""
+    return json.dumps(for_json(value), ensure_ascii=not holds_any_character(sys.stdout), indent=indent)
+
+
 def print_json(value: Any) -> None:
-    """Print plain containers as JSON; inf and NaN become null."""
-    print(json.dumps(for_json(value), ensure_ascii=False, indent=2))
+    """Print plain containers as JSON, with indentation."""
+    print(as_json(value, indent=2), flush=True)

@@ -30,6 +30,7 @@ NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 # The resolvers that ${name:…} may call, and the environment variables that ${oc.env:NAME} may read.
 RESOLVERS = {"now", "oc.env"}
 VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
+SURROGATE = re.compile(r"\\u[dD][cC]")  # in the escape of a lone surrogate, which libyaml refuses
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
 _NESTED = re.compile(r"\$\{[^}]*\$\{")
 
@@ -138,11 +139,16 @@ def _root(text: str, path: Path) -> yaml.Node | None:
     """Parse a YAML text, check its size, and return the root node; None if the text is empty."""
     lines = text.splitlines()
     try:
-        root: yaml.Node | None = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        root: yaml.Node | None = yaml.compose(text, Loader=_loader(text))
         _check_size(root, path)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{shown(path)}{_fault(error, lines)}") from error
     return root
+
+
+def _loader(text: str) -> Any:
+    """Return the loader for a text: libyaml, unless it is missing or the text has a byte that is not UTF-8 as escape."""
+    return yaml.SafeLoader if SURROGATE.search(text) else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _fault(error: yaml.YAMLError | RecursionError, lines: list[str]) -> str:

@@ -221,7 +221,7 @@ def _failed(failure: Any, result: dict[str, Any], folder: Path) -> RunError:
         result: the content of the result file of rank 0; empty if rank 0 has not written the file.
         folder: the folder of the job files.
     """
-    run_dir = Path((folder / RUN_DIR).read_text()) if (folder / RUN_DIR).is_file() else None
+    run_dir = Path(os.fsdecode((folder / RUN_DIR).read_bytes())) if (folder / RUN_DIR).is_file() else None
     rank, first = failure.get_first_failure()
     reported: str = result.get("message") or _reported_message(first)
     killed = {

@@ -227,7 +227,7 @@ class Leader(_TeamMember):
         self.write_note(f"run_dir/{self._number}", run_dir)
         folder = job_folder()
         if folder is not None:
-            (folder / RUN_DIR).write_text(run_dir)
+            (folder / RUN_DIR).write_bytes(os.fsencode(run_dir))
 
     def dismiss_followers(self, code: int, *, final: bool) -> None:
         """Tell the followers to end with an exit code; if it is final, later attempts end with the same code."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.config import ConfigError
+from trainer.config.terminal import ESCAPED
 
 
 def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = None) -> None:
@@ -34,6 +35,15 @@ def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)  # rename() does nothing if both names are hard links to one file
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as UTF-8, as ``write`` does; a lone surrogate is written as an escape, which is valid in JSON.
+
+    Raises:
+        OSError: the file cannot be written; the old file is unchanged.
+    """
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors=ESCAPED))
 
 
 def check_ours(option: str, path: Path, mark: str, *, within: int, what: str) -> None:

@@ -16,7 +16,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError
-from trainer.config.errors import reason_of
+from trainer.config.errors import printable, reason_of
+from trainer.config.terminal import ESCAPED, fitting
 from trainer.config.untrusted_files import read_stored
 from trainer.runs import atomic_files
 
@@ -93,7 +94,7 @@ class RunDirectory:
         self._handlers = [self._handlers[0], file]
         self._log.addHandler(file)
         for name, content in ((OVERRIDES, list(overrides)), (CONFIG, {**config, "run_dir": str(self.path)})):
-            _write(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+            atomic_files.write_text(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         (self.path / SUMMARY).unlink(missing_ok=True)
 
     def num_evaluations(self, name: str) -> int:
@@ -191,7 +192,7 @@ def note_end(path: Path, state: str, reason: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write plain containers to a JSON file atomically; inf and NaN, which JSON does not have, become null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
-    _write(path, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
+    atomic_files.write_text(path, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -203,23 +204,33 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _write(path: Path, text: str) -> None:
-    atomic_files.write(path, lambda file: file.write_text(text, encoding="utf-8"))
-
-
 def _log_file(path: Path) -> logging.FileHandler:
-    file = logging.FileHandler(path / LOG, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file = logging.FileHandler(path / LOG, encoding="utf-8", errors=ESCAPED)
+    file.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     return file
 
 
+class _OneLine(logging.Formatter):
+    """Format a message without the control characters that it may quote; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is that of logging
+        return printable(super().formatMessage(record))
+
+
 class _Console(logging.Handler):
-    """Print log lines on stdout, above the progress bar."""
+    """Print log lines on stdout, above the progress bar.
+
+    A record may have shorter forms of its message, ``log.info(…, extra={"shorter": […]})``, for a narrow terminal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(_OneLine())
 
     def emit(self, record: logging.LogRecord) -> None:
         # A console error (closed, full, unsupported character) must not end the run; the log file has every line.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             from tqdm.auto import tqdm  # the import takes 0.07 s, and only the console needs it
 
-            tqdm.write(self.format(record), file=sys.stdout)
+            tqdm.write(fitting([self.format(record), *getattr(record, "shorter", ())]), file=sys.stdout)
             sys.stdout.flush()

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError, yaml_file
+from trainer.config.terminal import escaped
 from trainer.config.untrusted_files import check_file, need_memory
 from trainer.runs.directory import CONFIG, ENVIRONMENT, LOCK, METRICS, OVERRIDES, SUMMARY, read_json
 
@@ -285,14 +286,14 @@ def metric_names(found: Iterable[Run], first: Collection[str | None]) -> list[st
 
 
 def for_json(value: Any) -> Any:
-    """Convert a value to types that JSON can represent: inf and NaN become null, dates become strings."""
+    """Convert a value to what JSON can represent: inf and NaN become null, dates become strings; see ``escaped``."""
     if isinstance(value, Mapping):
-        return {str(key): for_json(each) for key, each in value.items()}
+        return {escaped(str(key)): for_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [for_json(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    return value if value is None or isinstance(value, int | float) else escaped(str(value))
 
 
 def _points(line: bytes) -> list[dict[str, Any]]:

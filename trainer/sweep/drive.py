@@ -362,7 +362,7 @@ def conclude(table: SweepTable, lines: Sequence[str] = ()) -> None:
     write_line("\n".join(["", *as_text(table), *lines]))
     try:
         write_csv(table)
-        atomic_files.write(table.folder / PAGE, lambda path: path.write_text(make_page(table), encoding="utf-8"))
+        atomic_files.write_text(table.folder / PAGE, make_page(table))
     except Exception as error:  # an error while drawing must not end the command, as the results are complete
         write_line(f"train: warning: {table.folder}: {printable(one_line(error))}", sys.stderr)
         return

@@ -181,7 +181,7 @@ class _Sweep:
         words.sort(key=lambda word: not key_of(word).startswith("hydra"))
         text = json.dumps(words, ensure_ascii=False, indent=0)  # JSON is valid YAML
         try:
-            atomic_files.write(self._folder / OVERRIDES, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+            atomic_files.write_text(self._folder / OVERRIDES, text + "\n")
         except OSError as error:
             raise ConfigError(f"sweep_dir: cannot write in {self._folder}: {error.strerror}") from error
 

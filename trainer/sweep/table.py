@@ -237,7 +237,7 @@ def write_csv(table: SweepTable) -> Path:
         cells = ["" if number is None else number for number in numbers]
         writer.writerow([row.number, *table.values(row), *cells, row.state, row.reason, row.folder.name])
     path = table.folder / CSV
-    atomic_files.write(path, lambda file: file.write_text(text.getvalue(), encoding="utf-8"))
+    atomic_files.write_text(path, text.getvalue())
     return path
 
 

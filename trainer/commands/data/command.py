@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.commands._arguments import describe
 from trainer.commands.pages.render import mark
-from trainer.commands.text_table import aligned
+from trainer.commands.text_table import aligned, print_json, print_lines
 from trainer.compose.check_command import compose
 from trainer.compose.overrides import single_values
 from trainer.config import ConfigError, RunError
-from trainer.config.errors import printable
 from trainer.runs import atomic_files
 
 if TYPE_CHECKING:
@@ -66,14 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
         found = survey(data, settings)
         if page is not None:
             html = make_page(data, found, settings.seed)
-            atomic_files.write(page, lambda path: path.write_text(html, encoding="utf-8"))
+            atomic_files.write_text(page, html)
     except RunError as error:  # because exit code 1, that of a RunError, means that the data set has warnings
         raise ConfigError(str(error)) from error
     if arguments.json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
+        print_json(found.to_dict())
     else:
         written = [] if page is None else [f"page     {page}"]
-        print("\n".join([*_describe(data, found), *written, f"verdict  {_sum_up(found)}"]))
+        print_lines([*_describe(data, found), *written, f"verdict  {_sum_up(found)}"])
     return int(found.num_warnings > 0)
 
 
@@ -105,7 +103,7 @@ def _describe(data: Data, found: Survey) -> Iterator[str]:
         yield from _table("classes" if spec.task == "classification" else "labels", [*parts], _class_rows(found))
     if found.imbalance is not None:
         yield f"         the rarest to the most frequent in train: 1:{found.imbalance:.3g}"
-    yield from (f"{finding.level:<8} {printable(finding.text)}" for finding in found.findings)
+    yield from (f"{finding.level:<8} {finding.text}" for finding in found.findings)
 
 
 def _length_rows(found: Survey) -> Iterator[list[str]]:
@@ -133,8 +131,8 @@ def _class_rows(found: Survey) -> list[list[str]]:
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, with the rows indented below the title."""
-    shown = [[" " * 9 + printable(name), *cells] for name, *cells in rows]
-    return aligned([printable(title), *head], shown, left=[0])
+    shown = [[" " * 9 + name, *cells] for name, *cells in rows]
+    return aligned([title, *head], shown, left=[0])
 
 
 def _sum_up(found: Survey) -> str:

@@ -6,7 +6,6 @@ This module does not import torch.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,11 +15,12 @@ from markupsafe import Markup
 
 from trainer.commands._arguments import add_checkpoint, describe, need_both, parted, whole_number
 from trainer.commands.pages.render import mark, render
+from trainer.commands.text_table import as_json
 from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs import atomic_files
-from trainer.runs.read import for_json, run_named
+from trainer.runs.read import run_named
 
 if TYPE_CHECKING:
     from trainer.commands.explain.attribution import Attribution
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             cards.append({"name": sample.name, "error": sample.error, "answer": answer, "figure": figure})
     if page is not None and good:
         html = _make_page(trained, cards, good + bad)
-        atomic_files.write(page, lambda path: path.write_text(html, encoding="utf-8"))
+        atomic_files.write_text(page, html)
         more = f", the first {MAX_SAMPLES} samples on it" if good + bad > MAX_SAMPLES else ""
         print(f"{page}: {good:,} explained{more}", file=sys.stderr)
     if bad:
@@ -175,7 +175,7 @@ def _as_json(trained: OpenedRun, sample: InputSample, attribution: Attribution |
     from trainer.commands.explain.attribution import name_parts, name_quantity
 
     if attribution is None:
-        return json.dumps({"input": sample.name, "error": sample.error}, ensure_ascii=False)
+        return as_json({"input": sample.name, "error": sample.error})
     classes, predicted = trained.spec.classes, attribution.predicted
     scores = dict(zip(classes, attribution.scores.tolist(), strict=True))
     answer: dict[str, Any] = {"values": scores}
@@ -193,7 +193,7 @@ def _as_json(trained: OpenedRun, sample: InputSample, attribution: Attribution |
         **({"names": names} if names else {}),
         "attributions": attribution.values.tolist(),
     }
-    return json.dumps(for_json(row), ensure_ascii=False)
+    return as_json(row)
 
 
 # ---- the page

@@ -112,7 +112,7 @@ def export(trained: OpenedRun, batches: Sequence[Inputs], form: str, path: Path,
     atomic_files.write(path, fill)
     if form == "safetensors":
         text = json.dumps(for_json(about), ensure_ascii=False, indent=2)
-        atomic_files.write(_json_file(path), lambda place: place.write_text(text + "\n", encoding="utf-8"))
+        atomic_files.write_text(_json_file(path), text + "\n")
     return found
 
 

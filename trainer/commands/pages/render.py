@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from trainer.commands.text_table import counted, figure, lasted
+from trainer.config.terminal import escaped
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -32,8 +33,7 @@ def render(template: str, **values: Any) -> str:
         template: the name of a template file in the folder of this module.
         values: the variables of the template; every template needs ``command`` and ``title``.
     """
-    page = _environment().get_template(template).render(values)
-    return page.encode("utf-8", "replace").decode()  # file names may contain bytes that are not valid UTF-8
+    return escaped(_environment().get_template(template).render(values))
 
 
 def draw(macro: str, **values: Any) -> Markup:

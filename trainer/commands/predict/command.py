@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from trainer.commands._arguments import add_checkpoint, describe, need_both, parted, whole_number
+from trainer.commands.text_table import as_json
 from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.runs import atomic_files
@@ -158,8 +159,7 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
     if kind == "jsonl":
 
         def write_json(sample: InputSample, scores: Sequence[float] | None) -> None:
-            name = sample.name.encode("utf-8", "replace").decode()  # JSON cannot hold bytes that are not UTF-8
-            file.write(json.dumps({"input": name, **_as_dict(sample, scores, spec)}, ensure_ascii=False) + "\n")
+            file.write(as_json({"input": sample.name, **_as_dict(sample, scores, spec)}) + "\n")
 
         return write_json
     rows = csv.writer(file, lineterminator="\n")

@@ -65,6 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     for line in analysis.notes:
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
     html = make_page(found, analysis)
-    atomic_files.write(output, lambda path: path.write_text(html, encoding="utf-8"))
+    atomic_files.write_text(output, html)
     print(printable(f"page     {output}  ({len(html) / 2**10:,.0f} KiB)"))
     return 0
