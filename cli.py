@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from trainer.commands.exit_code import ExitCode
+from trainer.config.terminal import loading
 
 
 def main(words: list[str] | None = None) -> int:
@@ -44,7 +45,8 @@ def main(words: list[str] | None = None) -> int:
             elif launch.needs_launch((job := checked.jobs[0]).settings):
                 launch.launch(job)
             else:
-                from trainer.runner import run  # imports torch (1.5 s), so the config is checked first
+                with loading():  # imports torch (1.5 s), so the config is checked first
+                    from trainer.runner import run
 
                 run(job)
     return code.value

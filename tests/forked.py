@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cli
@@ -20,7 +20,10 @@ for _slow in ("torch.utils.tensorboard", "torch._dynamo"):  # a run imports both
 
 
 def forked(
-    words: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] = os.environ,
+    main: Callable[[], int] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``train`` in a process of its own, so that what it imports and registers is forgotten.
 
@@ -30,22 +33,32 @@ def forked(
         words: the words after ``train``.
         folder: the working directory.
         environment: the environment variables.
+        main: the main function of the command; None for ``train``.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
-            _end_as_command(words, folder, dict(environment), out.fileno(), err.fileno())
+            end_as_command(words, folder, dict(environment), out.fileno(), err.fileno(), main)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess([*words], code, out.read(), err.read())
 
 
-def _end_as_command(words: Sequence[str], folder: Path, environment: dict[str, str], out: int, err: int) -> None:
+def end_as_command(
+    words: Sequence[str],
+    folder: Path,
+    environment: dict[str, str],
+    out: int,
+    err: int,
+    main: Callable[[], int] | None = None,
+    *,
+    stdin: int | None = None,
+) -> None:
     """Run the command and end this process, whatever happens."""
     code = 1
     try:
-        for place, file in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
+        for place, file in enumerate((os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin, out, err)):
             os.dup2(file, place)
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(place, "r" if place == 0 else "w") for place in range(3))
         _show_warnings_as_a_new_process()
@@ -56,7 +69,7 @@ def _end_as_command(words: Sequence[str], folder: Path, environment: dict[str, s
         for remembered in (plugins._installed, plugins._warn):  # what this process has read with another path
             remembered.cache_clear()
         sys.argv = ["train", *words]
-        code = cli.main()
+        code = (main or cli.main)()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

@@ -124,7 +124,8 @@ class Engine:
             item.load_state_dict(state[name])
 
     def close(self) -> None:
-        """Release the wrapped model, which holds connections to other processes."""
+        """Remove the progress bar, and release the wrapped model, which holds connections to other processes."""
+        self.recorder.close()
         self.wrapped = self.model
 
     def fit(self) -> None:
@@ -141,12 +142,12 @@ class Engine:
             while not self.is_done():
                 steps = max(0, min(self.total_steps - progress.step, len(self.loaders.train) - progress.batch))
                 batches = self.loaders.train.epoch(progress.epoch, progress.batch)
-                self.recorder.start_epoch(progress.epoch + 1, progress.batch + steps, progress.batch)
+                self.recorder.start_epoch(progress.epoch + 1, progress.batch + steps, progress.batch, progress.step)
                 self.group.reset_pace()
                 for batch in self.recorder.timed(batches, steps):
                     with self.undivided(batch):
                         self.train_step(batch)
-                        self.recorder.count_step(batch.whole.shape[0])
+                        self.recorder.count_step(batch.whole.shape[0], self.window.losses)
                         if self.is_log_step():
                             self.log_window()
                         if every is not None and progress.step % every == 0:
@@ -344,6 +345,7 @@ def _make_recorder(
     return Recorder(
         loggers,
         num_epochs=-(-parts.total_steps // len(parts.loaders.train)),
+        num_steps=parts.total_steps,
         monitor=parts.monitor.name,
         device=parts.placement.device,
         tolerant=settings.checkpoint["on_error"] == "warn",

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from trainer.checkpoint import Progress
 from trainer.config import NotFiniteError, RunError
 from trainer.config.errors import reason_of
+from trainer.config.progress_bar import ProgressBar
 from trainer.data.loader import Batch, Loader
 from trainer.logger import Logger
 from trainer.metrics import Metric, RowBuffer, Sums
@@ -41,6 +41,7 @@ class Recorder:
     Args:
         loggers: the loggers by name; each one gets every point.
         num_epochs: the number of epochs of the whole run, for the epoch lines.
+        num_steps: the number of optimizer steps of the whole run, for the time left; None if it is unknown.
         monitor: the val metric that the epoch lines show besides the loss.
         device: the device of the model, whose peak memory is measured.
         tolerant: whether the run continues if a logger cannot write; a logger that fails repeatedly causes one warning.
@@ -54,6 +55,7 @@ class Recorder:
         *,
         num_epochs: int,
         monitor: str,
+        num_steps: int | None = None,
         device: torch.device | None = None,
         tolerant: bool = False,
         shows_bar: bool = True,
@@ -70,7 +72,9 @@ class Recorder:
         self._epoch = self._window_samples = self.samples = 0
         self._epoch_samples, self._epoch_training, self._epoch_waiting = 0, 0.0, 0.0
         self.training_seconds = self._window_started = self._epoch_started = 0.0
-        self._bar: tqdm[Any] | None = None
+        self._num_steps, self._step, self._first = num_steps, 0, (0, 0.0)
+        self._latest = LatestLoss(self._device)
+        self._bar: ProgressBar | None = None
 
     @property
     def seconds(self) -> float:
@@ -102,16 +106,17 @@ class Recorder:
             logger.load_state_dict(states.pop(name, {}))
         self._absent = states
 
-    def start_epoch(self, epoch: int, num_batches: int, done: int) -> None:
+    def start_epoch(self, epoch: int, num_batches: int, done: int, step: int = 0) -> None:
         """Start the clock of an epoch, and its progress bar if the output is a terminal or a notebook.
 
         Args:
             epoch: the number of the epoch, counted from 1.
             num_batches: the number of batches of the epoch that the run trains on.
             done: how many of these batches are done already.
+            step: the number of optimizer steps done.
         """
-        self._epoch = epoch
-        self._bar = tqdm(
+        self._epoch, self._step = epoch, step
+        self._bar = ProgressBar(
             total=num_batches,
             initial=done,
             desc=f"epoch {epoch}/{self._num_epochs}",
@@ -119,6 +124,8 @@ class Recorder:
             leave=False,
             disable=self._no_bar,
             dynamic_ncols=True,
+            miniters=1,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{rate_fmt}{postfix}]",
         )
         self._peak_memory = self.peak_memory or 0.0  # the peak of the previous epochs
         if self._device.type == "cuda":
@@ -137,11 +144,32 @@ class Recorder:
                 self._epoch_waiting += time.perf_counter() - started
                 yield batch
 
-    def count_step(self, num_samples: int) -> None:
-        """Count an optimizer step; ``num_samples`` is the size of its batch over all processes."""
+    def count_step(self, num_samples: int, losses: RowBuffer | None = None) -> None:
+        """Count an optimizer step, and redraw the progress bar if it is time to.
+
+        Args:
+            num_samples: the size of the batch over all processes.
+            losses: the losses of the last steps, on the device.
+        """
         self._window_samples += num_samples
-        if self._bar is not None:
-            self._bar.update()
+        self._step += 1
+        if not self._first[0]:  # the first step may compile the model, so the time left is measured from its end
+            self._first = (self._step, time.perf_counter())
+        bar = self._bar
+        if bar is None or bar.disable:
+            return
+        if losses is not None and time.time() - bar.last_print_t >= bar.mininterval:
+            loss = self._latest.read(losses)
+            shown = [] if loss is None else [f"loss={loss:.4f}"]
+            bar.set_postfix_str(", ".join([*shown, *self._time_left()]), refresh=False)
+        bar.update()
+
+    def _time_left(self) -> Iterator[str]:
+        """Yield the time until the end of the run, from the mean duration of the steps of this command."""
+        step, at = self._first
+        if self._num_steps is not None and self._step > step:
+            seconds = (time.perf_counter() - at) / (self._step - step) * (self._num_steps - self._step)
+            yield f"run ends in {ProgressBar.format_interval(seconds)}"
 
     def log_training(self, values: Mapping[str, float], lr: float, gradient_norm: float, step: int) -> None:
         """Log a point of the training curve.
@@ -159,8 +187,7 @@ class Recorder:
             "samples_per_second": self._window_samples / seconds,
         }
         self._log({**_named("train", values), **rates}, step)
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        self._latest.value = values["loss"]
         self.training_seconds += seconds
         self._epoch_training += seconds
         self.samples += self._window_samples
@@ -170,23 +197,32 @@ class Recorder:
     def end_epoch(self, train: Mapping[str, float], val: Mapping[str, float], step: int, *, is_best: bool) -> None:
         """Log the val metrics and the speed of the epoch, and a line about the epoch, marked if it is the best."""
         self.close()
-        parts = [f"epoch {self._epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}"]
-        parts.append(f"train loss {train['loss']:.4f}")
+        number = f"epoch {self._epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}"
+        losses = [f"train loss {train['loss']:.4f}"]
         speed = self._speed()
         self._log({**_named("val", val), **_named("epoch", speed)}, step)
         if val:
             shown = ["loss", self._monitor] if self._monitor != "loss" else list(val)
-            parts += [f"val {name} {val[name]:.4f}" for name in shown]
-        parts.append(f"{time.perf_counter() - self._epoch_started:.1f} s")
+            losses += [f"val {name} {val[name]:.4f}" for name in shown]
+        times = [f"{time.perf_counter() - self._epoch_started:.1f} s"]
         if "data_wait" in speed:
             rate = speed["samples_per_second"]
-            parts += [f"{rate:,.{0 if rate >= 10 else 1}f}/s", f"data {100 * speed['data_wait']:.0f} %"]
-        log.info("  ".join(parts) + ("  * best" if val and is_best else ""))
+            times += [f"{rate:,.{0 if rate >= 10 else 1}f}/s", f"data {100 * speed['data_wait']:.0f} %"]
+        marked = bool(val and is_best)
+        shorter = [
+            [number, *losses, *times[:1], *times[2:]],  # without the rate
+            *([number, *losses[at:], *times[:count]] for at, count in ((0, 1), (0, 0), (1, 0), (2, 0))),
+        ]
+        log.info(
+            "  ".join([number, *losses, *times, *["* best"] * marked]),
+            extra={"shorter": ["  ".join([*form, *["*"] * marked]) for form in shorter]},
+        )
 
     def log_test(self, values: Mapping[str, float], step: int) -> None:
         self._log(_named("test", values), step)
 
     def close(self) -> None:
+        """Remove the progress bar; a bar that is left would be drawn again below each later line."""
         if self._bar is not None:
             self._bar.close()
 
@@ -215,6 +251,40 @@ class Recorder:
                 if name not in self._failing:
                     log.warning("warning  %s cannot write: %s; going on", name, reason_of(error))
                 self._failing.add(name)
+
+
+class LatestLoss:
+    """Reads the loss of a recent step without waiting for the device, for the progress bar.
+
+    A GPU copies a loss to the host while it computes. ``read`` returns the last copy that has arrived, and starts the
+    next one. On a device of another kind, which would have to be waited for, it returns ``value`` as it is.
+
+    Args:
+        device: the device of the losses.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._kind = device.type
+        self.value: float | None = None  # the newest loss that is known on the host
+        self._copy: Tensor | None = None  # of a loss, in page-locked memory; None before the first
+        self._arrived: Any = None  # the event after this copy
+
+    def read(self, losses: RowBuffer) -> float | None:
+        """Return the newest of the losses that is known on the host, or None."""
+        latest = losses[-1:]
+        if self._kind == "cpu":
+            self.value = float(latest) if len(latest) else self.value
+        elif self._kind == "cuda" and (self._arrived is None or self._arrived.query()):
+            if self._copy is not None:
+                self.value = float(self._copy)
+            if len(latest):
+                self._copy = (
+                    torch.empty_like(latest, device="cpu", pin_memory=True) if self._copy is None else self._copy
+                )
+                self._copy.copy_(latest, non_blocking=True)
+                self._arrived = torch.cuda.Event()
+                self._arrived.record()
+        return self.value
 
 
 def _named(split: str, values: Mapping[str, float]) -> dict[str, float]:

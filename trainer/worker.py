@@ -211,7 +211,8 @@ def train_job(job: Job) -> dict[str, Any]:
     """Train a job, in processes of its own if its device needs several, and return the summary of the run."""
     if needs_launch(job.settings):
         return launch(job)
-    from trainer.runner import run
+    with loading():
+        from trainer.runner import run
 
     return run(job).summary
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from trainer.config import ConfigError, Job, RunError, Settings
 from trainer.config.registry import registry
+from trainer.config.terminal import loading
 from trainer.memory import collect_garbage
 from trainer.processes.signals import CLOCK, INTERRUPTED, REASONS, Stopped
 from trainer.processes.world import (
@@ -136,9 +137,10 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
     Raises:
         Stopped: a signal has arrived; the agent has passed it on to all processes, and they have ended.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    with loading():
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed"):

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from trainer.commands.text_table import figure
 from trainer.config import ConfigError, Job, Settings
 from trainer.config.errors import one_line, printable
+from trainer.config.progress_bar import ProgressBar
 from trainer.processes.signals import CLOCK, REASONS
 from trainer.runs import atomic_files
 from trainer.runs.directory import CONFIG, LOCK
 from trainer.runs.read import (
     FAILED,
     FINISHED,
+    PRUNED,
     STOPPED,
     PointReader,
     Run,
@@ -34,6 +35,7 @@ from trainer.runs.read import (
     read_run,
     trained_words,
 )
+from trainer.runs.resume import quoted
 from trainer.sweep.table import SweepRow, SweepTable, as_text, write_csv
 
 REFUSED, WAITING = "refused", "waiting"
@@ -190,7 +192,7 @@ class Display:
         self._score = float("-inf")
         for run in done:
             self._is_new_best(run.summary)
-        self._bar = tqdm(
+        self._bar = ProgressBar(
             total=total,
             initial=len(done),
             desc="sweep",
@@ -269,7 +271,9 @@ def write_line(text: str, file: TextIO | None = None) -> None:
     """Write lines above the progress bar; ignore errors of a closed terminal, so that the sweep continues."""
     file = file or sys.stdout
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        tqdm.write("\n".join(map(printable, text.split("\n"))), file=file)  # names may contain control characters
+        ProgressBar.write(
+            "\n".join(map(printable, text.split("\n"))), file=file
+        )  # names may contain control characters
         file.flush()
 
 
@@ -355,8 +359,14 @@ def _leading_number(folder: Path, run: Path, default: int) -> int:
     return int(found[0]) if found else default
 
 
-def conclude(table: SweepTable, lines: Sequence[str] = ()) -> None:
-    """Print the results and ``lines``, then write the CSV file and the page; warn if the files cannot be written."""
+def conclude(table: SweepTable, lines: Sequence[str] = (), total: int = 0) -> None:
+    """Print the results and ``lines``, then write the CSV file and the page; warn if the files cannot be written.
+
+    Args:
+        table: the runs so far.
+        lines: further lines after the table of results.
+        total: the number of runs of the whole sweep.
+    """
     from trainer.sweep.page import PAGE, make_page  # imported late, as it is needed only here
 
     write_line("\n".join(["", *as_text(table), *lines]))
@@ -369,3 +379,6 @@ def conclude(table: SweepTable, lines: Sequence[str] = ()) -> None:
     write_line(f"page     {table.folder / PAGE}")
     if any((row.folder / "tensorboard").is_dir() for row in table.rows):
         write_line(f"next     tensorboard --logdir {shlex.quote(str(table.folder))}")
+    ended = sum(row.state in (FINISHED, PRUNED) or row.value is not None for row in table.rows)  # or out of max_time
+    if ended + table.count(FAILED) + table.count(REFUSED) < max(total, len(table.rows)):
+        write_line(f"next     train {shlex.quote(f'sweep={quoted(str(table.folder))}')}")

@@ -208,7 +208,7 @@ class _Sweep:
 
         with contextlib.ExitStack() as stack:
             if not dry_run:
-                stack.callback(lambda: conclude(table(), source.closing_lines()))
+                stack.callback(lambda: conclude(table(), source.closing_lines(), total))
             display = Display(total, done, lambda: None if dry_run else write_csv(table()))
             stack.callback(display.close)
             stack.callback(executor.close)

@@ -13,6 +13,7 @@ from trainer.commands.text_table import aligned, print_json, print_lines
 from trainer.compose.check_command import compose
 from trainer.compose.overrides import single_values
 from trainer.config import ConfigError, RunError
+from trainer.config.terminal import loading
 from trainer.runs import atomic_files
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     page = None if arguments.no_page or arguments.json else Path(arguments.page)
     if page is not None:
         atomic_files.check_ours("--page", page, mark("data"), within=500, what="no page")
-    from trainer.build import build_data, seed_all
-    from trainer.commands.data.page import make_page
-    from trainer.data import ReadOptions
-    from trainer.data.checks import survey
+    with loading():
+        from trainer.build import build_data, seed_all
+        from trainer.commands.data.page import make_page
+        from trainer.data import ReadOptions
+        from trainer.data.checks import survey
 
     seed_all(settings.seed)
     # Skip bad files, because all of them are to be reported, not only the first one.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.commands._arguments import add_checkpoint, describe, parted
 from trainer.commands.text_table import aligned, print_json, print_lines
 from trainer.config import ConfigError
+from trainer.config.terminal import loading
 from trainer.runs.read import runs_named
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--split: must be one of train, val, test, all, got {arguments.split}")
     metrics = None if arguments.metrics is None else [each.strip() for each in arguments.metrics.split(",") if each]
     found = runs_named(names)
-    from trainer.commands.evaluate.measure import measure
-    from trainer.commands.opened_run import open_run
+    with loading():
+        from trainer.commands.evaluate.measure import measure
+        from trainer.commands.opened_run import open_run
 
     models = [open_run(each, checkpoint=arguments.checkpoint, words=words) for each in found]
     measured = measure(models, arguments.split, metrics)

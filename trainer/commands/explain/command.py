@@ -19,6 +19,7 @@ from trainer.commands.text_table import as_json
 from trainer.config import ConfigError
 from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
+from trainer.config.terminal import loading
 from trainer.runs import atomic_files
 from trainer.runs.read import run_named
 
@@ -76,8 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     if page is not None:
         atomic_files.check_ours("--output", page, mark("explain"), within=500, what="no page")
     opened = run_named(arguments.run)
-    from trainer.commands.explain.attribution import need_captum
-    from trainer.commands.opened_run import notes, open_run
+    with loading():
+        from trainer.commands.explain.attribution import need_captum
+        from trainer.commands.opened_run import notes, open_run
 
     need_captum()
     trained = open_run(opened, checkpoint=arguments.checkpoint, words=words)
@@ -122,27 +124,31 @@ def _explain(
         draws: whether to draw figures for the first ``MAX_SAMPLES`` samples; the figures of all others are empty.
     """
     import torch
-    from tqdm.auto import tqdm
-
     from trainer.commands.explain import heatmaps
     from trainer.commands.explain.attribution import attribute
     from trainer.commands.predict import samples
+    from trainer.config.progress_bar import ProgressBar
 
     size, count = min(AT_ONCE, trained.batch_size), 0
-    bar = tqdm(samples.samples(trained, names, size), unit=" samples", disable=None, leave=False, file=sys.stderr)
-    for some in samples.batches(bar, size):
-        good = [sample for sample in some if sample.inputs is not None]
-        attributions, figures = list["Attribution"](), [""] * len(good)
-        if good:
-            inputs = samples.batch_of(trained, good)
-            targets = None if target is None else torch.full((len(good),), target)
-            attributions = attribute(trained, inputs, targets, steps)
-            if draws and count < MAX_SAMPLES:
-                figures = [*heatmaps.draw_attributions(trained, inputs, attributions, [each.shown for each in good])]
-        explained = iter(zip(attributions, figures, strict=True))
-        for sample in some:
-            yield sample, *((None, "") if sample.inputs is None else next(explained))
-        count += len(some)
+    bar = ProgressBar(
+        samples.samples(trained, names, size), unit=" samples", disable=None, leave=False, file=sys.stderr
+    )
+    with bar:
+        for some in samples.batches(bar, size):
+            good = [sample for sample in some if sample.inputs is not None]
+            attributions, figures = list["Attribution"](), [""] * len(good)
+            if good:
+                inputs = samples.batch_of(trained, good)
+                targets = None if target is None else torch.full((len(good),), target)
+                attributions = attribute(trained, inputs, targets, steps)
+                if draws and count < MAX_SAMPLES:
+                    figures = [
+                        *heatmaps.draw_attributions(trained, inputs, attributions, [each.shown for each in good])
+                    ]
+            explained = iter(zip(attributions, figures, strict=True))
+            for sample in some:
+                yield sample, *((None, "") if sample.inputs is None else next(explained))
+            count += len(some)
 
 
 def _answer(trained: OpenedRun, attribution: Attribution) -> str:

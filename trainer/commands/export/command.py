@@ -15,6 +15,7 @@ from trainer.commands._arguments import add_checkpoint, describe, parted, tolera
 from trainer.commands.text_table import print_lines
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
+from trainer.config.terminal import loading
 from trainer.runs.read import run_named
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     if output is None and not folder.resolve().is_relative_to(found.path.resolve()):
         raise ConfigError(f"{folder}: is a link out of the run directory; name a file with -o FILE")
     paths = {form: output or folder / f"model{FORMATS[form]}" for form in forms}
-    from trainer.commands.export import formats
-    from trainer.commands.opened_run import notes, open_run
+    with loading():
+        from trainer.commands.export import formats
+        from trainer.commands.opened_run import notes, open_run
 
     for form in forms:
         formats.need_libraries(form)

@@ -16,6 +16,7 @@ from trainer.commands._arguments import add_checkpoint, describe, need_both, par
 from trainer.commands.text_table import as_json
 from trainer.config import ConfigError
 from trainer.config.errors import printable
+from trainer.config.terminal import loading
 from trainer.runs import atomic_files
 from trainer.runs.read import run_named
 
@@ -72,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     if output is not None:
         _check_output(output, kind, names)
     found = run_named(arguments.run)
-    from trainer.commands.opened_run import notes, open_run
+    with loading():
+        from trainer.commands.opened_run import notes, open_run
 
     trained = open_run(found, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
@@ -138,19 +140,18 @@ def _predict(
     trained: OpenedRun, names: Sequence[str], size: int, write: WriteAnswer, *, shows_bar: bool
 ) -> tuple[int, int]:
     """Write the prediction of every sample; return how many samples could be read, and how many could not."""
-    from tqdm.auto import tqdm
-
     from trainer.commands.predict import samples
+    from trainer.config.progress_bar import ProgressBar
 
     counts = [0, 0]
     found = samples.samples(trained, names, size)
-    bar = tqdm(found, unit=" samples", disable=None if shows_bar else True, leave=False, file=sys.stderr)
     at_once = size * (SORTED_TOGETHER if trained.spec.varying else 1)
-    for some in samples.batches(bar, at_once):
-        scores = samples.scores(trained, some, size)
-        for sample, answer in zip(some, scores, strict=True):
-            counts[answer is None] += 1
-            write(sample, answer)
+    with ProgressBar(found, unit=" samples", disable=None if shows_bar else True, leave=False, file=sys.stderr) as bar:
+        for some in samples.batches(bar, at_once):
+            scores = samples.scores(trained, some, size)
+            for sample, answer in zip(some, scores, strict=True):
+                counts[answer is None] += 1
+                write(sample, answer)
     return counts[0], counts[1]
 
 

@@ -11,6 +11,7 @@ from trainer.commands._arguments import add_checkpoint, describe, parted
 from trainer.commands.pages.render import mark
 from trainer.config import ConfigError
 from trainer.config.errors import printable
+from trainer.config.terminal import loading
 from trainer.runs import atomic_files
 from trainer.runs.read import run_named
 
@@ -51,8 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     found = run_named(names[0])
     output = found.path / PAGE if arguments.output is None else Path(arguments.output)
     atomic_files.check_ours("--output", output, mark("report"), within=500, what="no page")
-    from trainer.commands.report.analysis import analyse
-    from trainer.commands.report.page import make_page
+    with loading():
+        from trainer.commands.report.analysis import analyse
+        from trainer.commands.report.page import make_page
 
     analysis = analyse(
         found,
