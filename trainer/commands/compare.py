@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.commands._arguments import describe
-from trainer.commands.text_table import aligned, counted, figure, lasted, print_json, print_lines
+from trainer.commands.text_table import counted, figure, fitted, lasted, print_json, print_lines, shortened
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
+from trainer.config.terminal import columns
 from trainer.runs import atomic_files
 from trainer.runs.directory import ENVIRONMENT, read_json
 from trainer.runs.read import Run, as_number, differing, flatten, metric_names, runs_named, values_of, varied_keys
@@ -23,6 +24,8 @@ from trainer.runs.read import Run, as_number, differing, flatten, metric_names, 
 PICTURE = "compare.png"
 PROGRAM = "trainer compare"  # written into each picture; only files with this mark are overwritten
 MAX_COLUMNS = 6  # up to this many runs each run has a column, otherwise a row
+MIN_LETTERS = 20  # to which a text is shortened on a narrow terminal
+SHORTEST = 12  # to which a text is shortened if a single run is too wide
 FORMATS = (".png", ".svg")
 NOT_COMPARED = ("run_dir", "resume", "sweep_dir", "sweep")  # keys that say nothing about the training
 
@@ -102,10 +105,47 @@ def _lines(found: Sequence[Run]) -> list[str]:
     note = [] if config else ["config   the same"]
     if len(found) > MAX_COLUMNS:
         cells["run"] = [str(each.path) for each in found]
-        return [*aligned([*cells], [*zip(*cells.values(), strict=True)], {0, len(cells) - 1}), *note]
-    legend = [f"{number:<8} {each.path}" for number, each in enumerate(found, 1)]
-    head = ["", *(str(number) for number in range(1, len(found) + 1))]
-    return [*legend, "", *aligned(head, [[name, *values] for name, values in cells.items()], {0}), *note]
+        return [*_row_for_each_run(cells, config, {*metric_names(found, ())}), *note]
+    width = columns()
+    paths = [str(each.path) if width is None else shortened(str(each.path), width - 9) for each in found]
+    legend = [f"{number:<8} {path}" for number, path in enumerate(paths, 1)]
+    return [*legend, "", *_column_for_each_run(cells, width), *note]
+
+
+def _row_for_each_run(
+    cells: Mapping[str, Sequence[str]], config: Collection[str], metrics: Collection[str]
+) -> list[str]:
+    """Return the table of many runs; a narrow terminal leaves out the environment first, the monitored metric last."""
+    names = [*cells]
+    of_runs = ["seconds", "steps", "state"]
+    least = [name for name in names if name not in {*of_runs, *config, *metrics, "run"}]
+    first, *others = [name for name in names if name in metrics] or [""]
+    least += [*of_runs, *others[::-1], *(name for name in names[::-1] if name in config), *([first] if first else [])]
+    return fitted(
+        names,
+        [*zip(*cells.values(), strict=True)],
+        {0, len(cells) - 1},
+        elastic={at: MIN_LETTERS for at, name in enumerate(names) if name in config or name == "run"},
+        least=[*map(names.index, least)],
+        where="a wider terminal, | cat or --json",
+    )
+
+
+def _column_for_each_run(cells: Mapping[str, Sequence[str]], width: int | None) -> list[str]:
+    """Return the table of a few runs, in several blocks below each other if a block would be too wide."""
+    num_runs = len(next(iter(cells.values())))
+    for size in range(num_runs, 0, -1):
+        shortest = MIN_LETTERS if size > 1 else SHORTEST
+        blocks = [_block(cells, range(at, min(at + size, num_runs)), shortest) for at in range(0, num_runs, size)]
+        if width is None or size == 1 or max(len(line) for block in blocks for line in block) <= width:
+            break
+    return [line for block in blocks for line in ("", *block)][1:]
+
+
+def _block(cells: Mapping[str, Sequence[str]], runs: Sequence[int], shortest: int) -> list[str]:
+    rows = [[name, *(values[at] for at in runs)] for name, values in cells.items()]
+    head = ["", *(str(at + 1) for at in runs)]
+    return fitted(head, rows, {0}, elastic=dict.fromkeys(range(len(head)), MIN_LETTERS), shortest=shortest)
 
 
 def _best(found: Sequence[Run]) -> Run | None:

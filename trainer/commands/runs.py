@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from trainer.commands._arguments import describe, whole_number
-from trainer.commands.text_table import aligned, figure, print_json, print_lines
+from trainer.commands.text_table import figure, fitted, print_json, print_lines
 from trainer.config import ConfigError
-from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.runs.read import (
     OUTPUTS,
@@ -36,6 +35,8 @@ from trainer.runs.read import (
 
 FACTS = ("state", "started", "steps", "epochs", "seconds", "best")  # keys of a run besides its config keys and metrics
 MAX_LETTERS = 80  # longest text of a run's overrides in the table; --json has all overrides
+MIN_LETTERS = 20  # to which a text is shortened on a narrow terminal
+LEAST = ("seconds", "steps")  # the columns that a narrow terminal leaves out first
 MISSING: Any = object()  # the value of a key that a run lacks; None would mean that the config has null
 
 CONDITION = re.compile(r"([^=<>!]*)(!=|<=|>=|==|=|<|>)(.*)", re.DOTALL)
@@ -101,7 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
         wanted = f" with {' '.join(each.typed for each in conditions)} (of {len(every):,})" if every else ""
         print_lines([f"no run under {folder}{wanted}"])
     else:
-        lines = _table(_chosen_columns(shown, columns) if columns else _usual_columns(shown, arguments.sort))
+        table = _chosen_columns(shown, columns) if columns else _usual_columns(shown, arguments.sort)
+        lines = _table(table, columns[::-1] if columns else [*LEAST, table[4].head, "started"])
         more = [f"… and {len(found) - len(shown):,} more"] if len(found) > len(shown) else []
         print_lines([*lines, *more])
     return 0
@@ -311,12 +313,24 @@ class TableColumn(NamedTuple):
     is_text: bool = False
 
 
-def _table(columns: Sequence[TableColumn]) -> list[str]:
-    """Return the lines of a table, without columns that are empty."""
+def _table(columns: Sequence[TableColumn], least: Sequence[str]) -> list[str]:
+    """Return the lines of a table, without columns that are empty.
+
+    Args:
+        columns: the columns, the last one with the run directories.
+        least: the heads of the columns that a narrow terminal leaves out, the least useful first.
+    """
     columns = [column for column in columns if any(column.cells)]
-    cells = [[printable(cell) for cell in column.cells] for column in columns]
+    heads = [column.head for column in columns]
     left = [at for at, column in enumerate(columns) if column.is_text]
-    return aligned([printable(column.head) for column in columns], list(zip(*cells, strict=True)), left)
+    return fitted(
+        heads,
+        [*zip(*(column.cells for column in columns), strict=True)],
+        left,
+        elastic={at: MIN_LETTERS for at in left if heads[at] not in ("started", "state")},
+        least=[heads.index(head) for head in least if head in heads],
+        where="a wider terminal, | cat or --json",
+    )
 
 
 def _usual_columns(runs: Sequence[Run], sort: str | None) -> list[TableColumn]:

@@ -147,7 +147,7 @@ def _root(text: str, path: Path) -> yaml.Node | None:
 
 
 def _loader(text: str) -> Any:
-    """Return the loader for a text: libyaml, unless it is missing or the text has a byte that is not UTF-8 as escape."""
+    """Return libyaml's loader, unless it is missing or the text may have the escape of a lone surrogate."""
     return yaml.SafeLoader if SURROGATE.search(text) else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

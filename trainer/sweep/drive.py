@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, TextIO
 
 from filelock import FileLock, Timeout
 
-from trainer.commands.text_table import figure
+from trainer.commands.text_table import figure, shortened
 from trainer.config import ConfigError, Job, Settings
 from trainer.config.errors import one_line, printable
 from trainer.config.progress_bar import ProgressBar
+from trainer.config.terminal import fitting
 from trainer.processes.signals import CLOCK, REASONS
 from trainer.runs import atomic_files
 from trainer.runs.directory import CONFIG, LOCK
@@ -36,7 +37,7 @@ from trainer.runs.read import (
     trained_words,
 )
 from trainer.runs.resume import quoted
-from trainer.sweep.table import SweepRow, SweepTable, as_text, write_csv
+from trainer.sweep.table import MIN_LETTERS, SweepRow, SweepTable, as_text, write_csv
 
 REFUSED, WAITING = "refused", "waiting"
 POLL_SECONDS = 0.1  # interval at which the runs in progress are polled
@@ -218,7 +219,8 @@ class Display:
         if (seconds := as_number(summary.get("seconds"))) is not None:
             parts.append(f"{seconds:.1f} s")
         is_best = outcome.state == FINISHED and self._is_new_best(summary)
-        write_line("  ".join(parts) + "  * best" * is_best)
+        lines = ["  ".join([parts[0], label, *parts[2:], *["* best"] * is_best]) for label in _labels(parts[1])]
+        write_line(fitting(lines))
         for problem in outcome.problems:
             write_line(f"train: error: {job.folder.name}: {printable(problem)}", sys.stderr)
         began = time.monotonic()
@@ -259,6 +261,11 @@ class Display:
             return False
         self._score, self._best = score, f"best {figure(best)}"
         return True
+
+
+def _labels(label: str) -> list[str]:
+    """Return the label of a run, and shorter forms of it for a narrow terminal."""
+    return [shortened(label, width) for width in range(len(label), min(len(label), MIN_LETTERS) - 1, -1)]
 
 
 def _best(summary: Mapping[str, Any]) -> float | None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.commands.text_table import aligned, counted, figure, lasted
+from trainer.commands.text_table import counted, figure, fitted, lasted
 from trainer.processes.signals import CLOCK, REASONS
 from trainer.runs import atomic_files
 from trainer.runs.read import (
@@ -33,6 +33,7 @@ from trainer.runs.read import (
 CSV = "summary.csv"
 SEED = "seed"
 MAX_ROWS = 40  # maximum number of rows that are printed; the CSV file has all rows
+MIN_LETTERS = 12  # to which a text is shortened on a narrow terminal
 STATE = "state"
 
 
@@ -260,7 +261,16 @@ def as_text(table: SweepTable) -> list[str]:
         for row in rows[:MAX_ROWS]
     ]
     texts = [at for at, key in enumerate(table.keys) if not _all_numbers(rows, key)]
-    lines = aligned(head, cells, {len(head) - 1, len(head) - 2, *(1 + at for at in texts)})
+    state, folder = len(head) - 2, len(head) - 1
+    after_keys = 2 + len(table.keys)  # test, if there is one, steps and seconds
+    lines = fitted(
+        head,
+        cells,
+        {state, folder, *(1 + at for at in texts)},
+        elastic={folder: MIN_LETTERS, **{1 + at: MIN_LETTERS for at in texts}},
+        least=[*range(state - 1, after_keys - 1, -1), folder, state, *range(len(table.keys), 1, -1)],
+        where=CSV,
+    )
     if len(rows) > MAX_ROWS:
         lines.append(f"… and {len(rows) - MAX_ROWS} more in {CSV}")
     if table.has_seeds and monitor is not None:
@@ -281,7 +291,14 @@ def _seed_lines(table: SweepTable) -> list[str]:
         for group in table.groups[:MAX_ROWS]
     ]
     texts = {at for at, key in enumerate(keys) if not _all_numbers(table.rows, key)}
-    return aligned([*keys, f"{table.monitor}, mean", "deviation", "seeds"], cells, texts)
+    return fitted(
+        [*keys, f"{table.monitor}, mean", "deviation", "seeds"],
+        cells,
+        texts,
+        elastic=dict.fromkeys(texts, MIN_LETTERS),
+        least=[*range(len(keys) - 1, 0, -1)],
+        where=CSV,
+    )
 
 
 def _conclusion(table: SweepTable) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.commands._arguments import describe
 from trainer.commands.pages.render import mark
-from trainer.commands.text_table import aligned, print_json, print_lines
+from trainer.commands.text_table import fitted, print_json, print_lines
 from trainer.compose.check_command import compose
 from trainer.compose.overrides import single_values
 from trainer.config import ConfigError, RunError
@@ -134,7 +134,7 @@ def _class_rows(found: Survey) -> list[list[str]]:
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, with the rows indented below the title."""
     shown = [[" " * 9 + name, *cells] for name, *cells in rows]
-    return aligned([title, *head], shown, left=[0])
+    return fitted([title, *head], shown, [0], elastic={0: 24})
 
 
 def _sum_up(found: Survey) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.commands._arguments import add_checkpoint, describe, parted
-from trainer.commands.text_table import aligned, print_json, print_lines
+from trainer.commands.text_table import aligned, fitted, print_json, print_lines
 from trainer.config import ConfigError
-from trainer.config.terminal import loading
+from trainer.config.terminal import columns, loading
 from trainer.runs.read import runs_named
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _classes(measured: Measured) -> list[str]:
         more = [f"… and {len(rows) - MAX_ROWS} more with a better f1"]
         rows = [rows[at] for at in worst]
     noun = "class" if measured.spec.task == "classification" else "label"
-    return [*aligned([noun, "precision", "recall", "f1", "auroc", "samples"], rows, [0]), *more]
+    return [*fitted([noun, "precision", "recall", "f1", "auroc", "samples"], rows, [0], elastic={0: 12}), *more]
 
 
 def _confusion(measured: Measured) -> list[str]:
@@ -121,7 +121,7 @@ def _confusion(measured: Measured) -> list[str]:
     sums, names = measured.sums, measured.spec.classes
     lines: list[str] = []
     width = max(map(len, names))
-    if len(names) <= MAX_ROWS and (len(names) + 1) * (max(width, 4) + 2) <= 120:
+    if len(names) <= MAX_ROWS and (len(names) + 1) * (max(width, 4) + 2) <= min(120, columns() or 120):
         rows: list[list[Any]] = [[name, *map(str, row)] for name, row in zip(names, sums.tolist(), strict=True)]
         lines = aligned(["is, taken for", *names], rows, [0])
     pairs = [f"{name} for {other} ({count}×)" for name, other, count in measured.confused(MAX_PAIRS)]

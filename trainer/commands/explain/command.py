@@ -124,6 +124,7 @@ def _explain(
         draws: whether to draw figures for the first ``MAX_SAMPLES`` samples; the figures of all others are empty.
     """
     import torch
+
     from trainer.commands.explain import heatmaps
     from trainer.commands.explain.attribution import attribute
     from trainer.commands.predict import samples

@@ -26,7 +26,7 @@ from trainer.commands.reproduce.comparison import (
     environment_differences,
     recorded,
 )
-from trainer.commands.text_table import aligned, print_json, print_lines
+from trainer.commands.text_table import fitted, print_json, print_lines
 from trainer.config import ConfigError, Job, RunError, Settings
 from trainer.config.settings import key_of
 from trainer.processes.launch import needs_launch
@@ -237,7 +237,7 @@ def _table(finals: Sequence[ComparedNumber]) -> list[str]:
         for number in finals
         if number.relative > 0 or ("/" in number.name and not number.name.startswith("last."))
     ]
-    return aligned(("", "before", "now", "difference"), rows, {0}) if rows else []
+    return fitted(("", "before", "now", "difference"), rows, {0}, elastic={0: 16}) if rows else []
 
 
 def _weights(weights: ComparedWeights) -> list[str]:
