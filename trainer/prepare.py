@@ -67,7 +67,10 @@ def prepared(job: Job) -> Iterator[Prepared]:
         stack.enter_context(team.announced(job))
         notes = resume.check_changes(settings)
         resume.check_links(directory.path)
-        parts = assemble(settings)
+        resumes = settings.resume is not None and (directory.path / CONFIG).exists()
+        moved = resume.naming_moved_data(directory.path, settings.dataset.get("path"))
+        with moved if resumes else contextlib.nullcontext():
+            parts = assemble(settings)
         stack.callback(parts.loaders.close)
         found = _find_checkpoint(job, parts, directory)
         team.wait_for_followers(parts.fingerprint, interrupts)

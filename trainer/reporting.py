@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import shlex
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,15 @@ import torch
 from trainer.checkpoint import FoundCheckpoint
 from trainer.config import GROUPS, ConfigError, Job, RunError, Settings, errors
 from trainer.config.registry import registry
+from trainer.config.settings import key_of
 from trainer.data import checks
 from trainer.engine import Engine
 from trainer.logger import Logger
 from trainer.processes.world import World, last_failure
-from trainer.runs.directory import ENVIRONMENT, LOG, SUMMARY, RunDirectory, read_json, write_json
+from trainer.runs.directory import CONFIG, ENVIRONMENT, LOG, SUMMARY, RunDirectory, read_json, write_json
 from trainer.runs.environment import environment
 from trainer.runs.read import flatten
+from trainer.runs.resume import quoted
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 
 log = logging.getLogger("trainer")
@@ -39,8 +42,8 @@ def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[
     except KeyboardInterrupt as stopped:
         if directory.claimed or num_processes == 1:  # an early signal may be a consequence of another rank's failure
             log.info("stopped  %s", stopped or "interrupted")
-        if directory.claimed and not job.settings.dry_run:
-            log.info("next     train resume=%s", directory.path)
+        if not job.settings.dry_run and (words := _next_words(directory, job, stopped)):
+            log.info("next     train %s", " ".join(map(shlex.quote, words)))
         directory.end("stopped", str(stopped) or "interrupted")
         raise
     except Exception as error:
@@ -55,6 +58,18 @@ def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[
         raise RunError(f"{message} ({where})") from error
     finally:
         directory.close()
+
+
+def _next_words(directory: RunDirectory, job: Job, stopped: BaseException) -> list[str]:
+    """Return the words after ``train`` that go on with a run that was stopped; an empty list if there is nothing yet.
+
+    If ``max_time`` was over before the training began, it would be over again.
+    """
+    begun = directory.claimed or (job.settings.resume is not None and (directory.path / CONFIG).exists())
+    same = [f"resume={quoted(str(directory.path))}"] if begun else list(job.words)
+    if directory.claimed or not getattr(stopped, "by_clock", False):
+        return same if directory.claimed else []
+    return [*(word for word in same if key_of(word) != "max_time"), "max_time=null"]
 
 
 def one_line(error: Exception) -> str:
@@ -198,8 +213,8 @@ def conclude(
         return summary
     log.info("run      %s", directory.path)
     if "tensorboard" in job.settings.logger:
-        log.info("next     tensorboard --logdir %s", directory.path)
-    log.info("next     trainer report %s", directory.path)
+        log.info("next     tensorboard --logdir %s", shlex.quote(str(directory.path)))
+    log.info("next     trainer report %s", shlex.quote(str(directory.path)))
     return summary
 
 

@@ -209,7 +209,7 @@ def test_a_class_without_a_file_or_unknown_to_train_is_refused(sounds: Path) -> 
     tone(sounds / "test" / "middle" / "a.wav", 1000, 500)
     line = refusal(sounds)
     assert f"{sounds / 'train' / 'silent'}: a class without a file" in line
-    assert "class middle is in test (1 samples) but not in train" in line
+    assert "class middle is in test (1 sample) but not in train" in line
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])

@@ -31,6 +31,7 @@ from trainer.metrics import Sums
 from trainer.runs.checkpoint_file import DamagedError, read
 from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.read import FINISHED, Run, run_named
+from trainer.runs.resume import naming_moved_data
 from trainer.spec import Spec
 
 
@@ -99,10 +100,8 @@ class OpenedRun:
         seed_all(self.settings.seed)
         name = self.settings.dataset["name"]
         try:
-            found = build_data(self.settings.dataset, self.settings.seed, ReadOptions(self.preprocessing))
-        except ConfigError as error:
-            where = "; if they have moved, dataset.path=… says where they are"
-            raise ConfigError(*(f"{line}{where * (': no such file' in line)}" for line in error.problems)) from error
+            with naming_moved_data(self.run.path, self.settings.dataset.get("path")):
+                found = build_data(self.settings.dataset, self.settings.seed, ReadOptions(self.preprocessing))
         except KeyError as error:
             raise ConfigError(f"{self.checkpoint}: an earlier version wrote it without {error}") from error
         if found.spec.kind != self.spec.kind or found.spec.task != self.spec.task:

@@ -7,10 +7,11 @@ accepted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trainer.config import GROUPS, ConfigError, Settings, yaml_file
 from trainer.config.messages import did_you_mean, from_where
 from trainer.config.settings import key_of
 from trainer.config.untrusted_files import check_file
-from trainer.runs.directory import CHECKPOINTS, CONFIG, OVERRIDES
+from trainer.runs.directory import CHECKPOINTS, CONFIG, ENVIRONMENT, OVERRIDES, read_json
 from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_run
 
 # Keys that a resumed run may change, because they do not alter the training steps.
@@ -199,6 +200,25 @@ def check_changes(settings: Settings) -> list[str]:
     if problems:
         raise ConfigError(*problems)
     return notes
+
+
+@contextlib.contextmanager
+def naming_moved_data(folder: Path, path: Any) -> Iterator[None]:
+    """Within this context, a ConfigError about a missing file of the data set names the override that finds the file.
+
+    Args:
+        folder: the directory of the run that the data set belongs to.
+        path: the run's ``dataset.path``; if it is relative, the working directory of the command may have changed.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        remedy, before = "; if they have moved, dataset.path=… says where they are", read_json(folder / ENVIRONMENT)
+        there = Path(str(before.get("directory"))) / (path if isinstance(path, str) else "")
+        if isinstance(path, str) and not Path(path).is_absolute() and there.is_absolute() and there.exists():
+            remedy = f"; the run was started in another folder: {shlex.quote(f'dataset.path={quoted(str(there))}')}"
+        lines = (f"{line}{remedy * (': no such file' in line)}" for line in error.problems)
+        raise ConfigError(*lines) from error
 
 
 def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerprint: Any, num_batches: int) -> None:

@@ -86,7 +86,7 @@ def test_other_data_are_read_with_the_classes_and_words_of_the_run(
     expected = trained.scores((torch.tensor([numbers_]), torch.tensor([3])))
     torch.testing.assert_close(trained.loss.scores(given.outputs)[:1], expected)
     (tmp_path / "new" / "ugly.txt").write_text("what\n")
-    assert "class ugly is here (1 samples) but not in train" in refused(
+    assert "class ugly is here (1 sample) but not in train" in refused(
         capsys, folder, f"dataset.path={tmp_path / 'new'}"
     )
 

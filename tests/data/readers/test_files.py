@@ -31,8 +31,8 @@ def test_the_classes_of_a_finished_run_take_the_place_of_those_of_train() -> Non
     kept, classes, targets = classify(items, ReadOptions({"classes": ["c", "b"]}), problems)
     assert (kept, classes, targets.tolist()) == (items[:2], ("c", "b"), [1, 0])
     assert problems.warnings == [
-        "2 bad samples left out: 2: class b10 is here (1 samples) but not in train; "
-        "3: class b9 is here (1 samples) but not in train"
+        "2 bad samples left out: 2: class b10 is here (1 sample) but not in train; "
+        "3: class b9 is here (1 sample) but not in train"
     ]
 
 

@@ -248,7 +248,9 @@ def classify(
             unknown.setdefault((item.split, item.label), []).append(item)
     for (split, label), some in unknown.items():
         where = f"in {split}" if split else "here"
-        problems.add(some[0].place, f"class {label} is {where} ({len(some)} samples) but not in train")
+        problems.add(
+            some[0].place, f"class {label} is {where} ({len(some)} sample{'s' * (len(some) > 1)}) but not in train"
+        )
     need_classes(problems.dataset, classes)
     problems.settle()
     return kept, classes, torch.tensor([numbers[item.label] for item in kept], dtype=torch.int64)
