@@ -121,6 +121,40 @@ class RowBuffer:
         return rows
 
 
+class LatestLoss:
+    """Reads the loss of a recent step without waiting for the device, for the progress bar.
+
+    A GPU copies a loss to the host while it computes. ``read`` returns the last copy that has arrived, and starts the
+    next one. On a device of another kind, which would have to be waited for, it returns ``value`` as it is.
+
+    Args:
+        device: the device of the losses.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._kind = device.type
+        self.value: float | None = None  # the newest loss that is known on the host
+        self._copy: Tensor | None = None  # of a loss, in page-locked memory; None before the first
+        self._arrived: Any = None  # the event after this copy
+
+    def read(self, losses: RowBuffer) -> float | None:
+        """Return the newest of the losses that is known on the host, or None."""
+        latest = losses[-1:]
+        if self._kind == "cpu":
+            self.value = float(latest) if len(latest) else self.value
+        elif self._kind == "cuda" and (self._arrived is None or self._arrived.query()):
+            if self._copy is not None:
+                self.value = float(self._copy)
+            if len(latest):
+                self._copy = (
+                    torch.empty_like(latest, device="cpu", pin_memory=True) if self._copy is None else self._copy
+                )
+                self._copy.copy_(latest, non_blocking=True)
+                self._arrived = torch.cuda.Event()
+                self._arrived.record()
+        return self.value
+
+
 class Sums:
     """The running sums of one split.
 

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from trainer.checkpoint import Progress
 from trainer.config import NotFiniteError, RunError
 from trainer.config.errors import reason_of
-from trainer.config.progress_bar import ProgressBar
+from trainer.config.progress_bar import ProgressBar, TimeLeft
 from trainer.data.loader import Batch, Loader
 from trainer.logger import Logger
-from trainer.metrics import Metric, RowBuffer, Sums
+from trainer.metrics import LatestLoss, Metric, RowBuffer, Sums
 from trainer.processes.group import Group
 
 try:
@@ -72,8 +72,7 @@ class Recorder:
         self._epoch = self._window_samples = self.samples = 0
         self._epoch_samples, self._epoch_training, self._epoch_waiting = 0, 0.0, 0.0
         self.training_seconds = self._window_started = self._epoch_started = 0.0
-        self._num_steps, self._step, self._first = num_steps, 0, (0, 0.0)
-        self._latest = LatestLoss(self._device)
+        self._latest, self._time_left = LatestLoss(self._device), TimeLeft(num_steps)
         self._bar: ProgressBar | None = None
 
     @property
@@ -115,7 +114,7 @@ class Recorder:
             done: how many of these batches are done already.
             step: the number of optimizer steps done.
         """
-        self._epoch, self._step = epoch, step
+        self._epoch, self._time_left.step = epoch, step
         self._bar = ProgressBar(
             total=num_batches,
             initial=done,
@@ -152,24 +151,15 @@ class Recorder:
             losses: the losses of the last steps, on the device.
         """
         self._window_samples += num_samples
-        self._step += 1
-        if not self._first[0]:  # the first step may compile the model, so the time left is measured from its end
-            self._first = (self._step, time.perf_counter())
+        self._time_left.count_step()
         bar = self._bar
         if bar is None or bar.disable:
             return
         if losses is not None and time.time() - bar.last_print_t >= bar.mininterval:
             loss = self._latest.read(losses)
             shown = [] if loss is None else [f"loss={loss:.4f}"]
-            bar.set_postfix_str(", ".join([*shown, *self._time_left()]), refresh=False)
+            bar.set_postfix_str(", ".join([*shown, *self._time_left.text()]), refresh=False)
         bar.update()
-
-    def _time_left(self) -> Iterator[str]:
-        """Yield the time until the end of the run, from the mean duration of the steps of this command."""
-        step, at = self._first
-        if self._num_steps is not None and self._step > step:
-            seconds = (time.perf_counter() - at) / (self._step - step) * (self._num_steps - self._step)
-            yield f"run ends in {ProgressBar.format_interval(seconds)}"
 
     def log_training(self, values: Mapping[str, float], lr: float, gradient_norm: float, step: int) -> None:
         """Log a point of the training curve.
@@ -197,7 +187,6 @@ class Recorder:
     def end_epoch(self, train: Mapping[str, float], val: Mapping[str, float], step: int, *, is_best: bool) -> None:
         """Log the val metrics and the speed of the epoch, and a line about the epoch, marked if it is the best."""
         self.close()
-        number = f"epoch {self._epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}"
         losses = [f"train loss {train['loss']:.4f}"]
         speed = self._speed()
         self._log({**_named("val", val), **_named("epoch", speed)}, step)
@@ -208,15 +197,9 @@ class Recorder:
         if "data_wait" in speed:
             rate = speed["samples_per_second"]
             times += [f"{rate:,.{0 if rate >= 10 else 1}f}/s", f"data {100 * speed['data_wait']:.0f} %"]
-        marked = bool(val and is_best)
-        shorter = [
-            [number, *losses, *times[:1], *times[2:]],  # without the rate
-            *([number, *losses[at:], *times[:count]] for at, count in ((0, 1), (0, 0), (1, 0), (2, 0))),
-        ]
-        log.info(
-            "  ".join([number, *losses, *times, *["* best"] * marked]),
-            extra={"shorter": ["  ".join([*form, *["*"] * marked]) for form in shorter]},
-        )
+        number = f"epoch {self._epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}"
+        whole, *shorter = _forms(number, losses, times, marked=bool(val and is_best))
+        log.info(whole, extra={"shorter": shorter})
 
     def log_test(self, values: Mapping[str, float], step: int) -> None:
         self._log(_named("test", values), step)
@@ -253,38 +236,12 @@ class Recorder:
                 self._failing.add(name)
 
 
-class LatestLoss:
-    """Reads the loss of a recent step without waiting for the device, for the progress bar.
-
-    A GPU copies a loss to the host while it computes. ``read`` returns the last copy that has arrived, and starts the
-    next one. On a device of another kind, which would have to be waited for, it returns ``value`` as it is.
-
-    Args:
-        device: the device of the losses.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._kind = device.type
-        self.value: float | None = None  # the newest loss that is known on the host
-        self._copy: Tensor | None = None  # of a loss, in page-locked memory; None before the first
-        self._arrived: Any = None  # the event after this copy
-
-    def read(self, losses: RowBuffer) -> float | None:
-        """Return the newest of the losses that is known on the host, or None."""
-        latest = losses[-1:]
-        if self._kind == "cpu":
-            self.value = float(latest) if len(latest) else self.value
-        elif self._kind == "cuda" and (self._arrived is None or self._arrived.query()):
-            if self._copy is not None:
-                self.value = float(self._copy)
-            if len(latest):
-                self._copy = (
-                    torch.empty_like(latest, device="cpu", pin_memory=True) if self._copy is None else self._copy
-                )
-                self._copy.copy_(latest, non_blocking=True)
-                self._arrived = torch.cuda.Event()
-                self._arrived.record()
-        return self.value
+def _forms(number: str, losses: Sequence[str], times: Sequence[str], *, marked: bool) -> list[str]:
+    """Return the line about an epoch, and shorter forms of it for a narrow terminal; ``marked`` if it is the best."""
+    shorter = [[*losses, *times[:1], *times[2:]]]  # without the rate
+    shorter += [[*losses[start:], *times[:count]] for start, count in ((0, 1), (0, 0), (1, 0), (2, 0))]
+    parts = [[*losses, *times, *["* best"] * marked], *([*each, *["*"] * marked] for each in shorter)]
+    return ["  ".join([number, *each]) for each in parts]
 
 
 def _named(split: str, values: Mapping[str, float]) -> dict[str, float]:
