@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import cli
+from tests.forked import forked
 from tests.helpers import told
-from trainer.__main__ import main
+from trainer.__main__ import main as trainer_main
 from trainer.commands import COMMANDS
 
 
 @pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
 def test_the_help_lists_the_commands(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 0
+    assert trainer_main(words) == 0
     out = capfd.readouterr().out
     assert all(f"\n    {name}" in out for name in ("train", *COMMANDS))
 
@@ -45,3 +51,47 @@ def test_every_command_has_a_help_with_its_exit_codes(name: str, capfd: pytest.C
     assert (code, err) == (0, "")
     assert out.startswith(f"usage: trainer {name}")
     assert name == "completion" or "exit code: 0" in out
+
+
+def without_streams() -> int:
+    """Train as a command whose shell has closed its streams."""
+    os.closerange(0, 3)
+    sys.stdin = sys.stdout = sys.stderr = None
+    return cli.main()
+
+
+def test_closed_streams_end_no_command(tmp_path: Path) -> None:
+    ended = forked(["logger=none", "epochs=1", "limit_batches=1", "run_dir=here"], tmp_path, main=without_streams)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert '"finished"' in (tmp_path / "here" / "summary.json").read_text()
+
+
+def test_names_that_are_no_utf_8_train_and_are_read_back(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    for label in ("tea", os.fsdecode(b"caf\xe9")):
+        (folder / "pictures" / label).mkdir(parents=True)
+        for number in range(12):
+            Image.new("L", (8, 8), number * 9).save(folder / "pictures" / label / f"{number}.png")
+    words = ["dataset=image_folder", f'dataset.path="{folder / "pictures"}"', "batch_size=8"]
+    for main, typed, wanted in (
+        (None, [*words, "epochs=1", "run_dir=here", "model.channels=[2]"], "next     trainer report here"),
+        (trainer_main, ["evaluate", "here"], r"caf\udce9"),
+        (trainer_main, ["data", *words], "page     data.html"),
+    ):
+        ended = forked(typed, folder, main=main)
+        assert ended.stderr == ""
+        assert wanted in ended.stdout
+    assert r"caf\udce9" in (folder / "data.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_stream_without_the_characters_of_the_help_gets_others(name: str, tmp_path: Path) -> None:
+    ended = forked([name, "--help"], tmp_path, main=in_ascii)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"usage: trainer {name}") and ended.stdout.isascii()
+    assert not re.search(r"\\[ux]", ended.stdout)  # a readable replacement
+
+
+def in_ascii() -> int:
+    sys.stdout.reconfigure(encoding="ascii", errors="strict")  # type: ignore[union-attr]
+    return trainer_main()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
+import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -19,34 +15,45 @@ import torch
 
 from tests.conftest import REPOSITORY
 from tests.shell import TRAIN
+from tests.terminal import on_terminal
 from trainer.logger import Logger
 from trainer.recorder import Recorder
 
 COMMAND = [*TRAIN, "logger=none"]
 
 
-def test_a_terminal_gets_a_bar_that_goes_away(tmp_path: Path) -> None:
-    terminal, inside = pty.openpty()
-    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    process = subprocess.Popen([*COMMAND, "epochs=2"], cwd=tmp_path, stdout=inside, stderr=inside)
-    os.close(inside)
-    shown = b""
-    while True:
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:  # how a pseudo-terminal says that the other side is gone
-            break
-        if not part:
-            break
-        shown += part
-    os.close(terminal)
-    assert process.wait(timeout=60) == 0
-    text = shown.decode()
-    assert "epoch 1/2:" in text
-    assert "batch/s" in text
-    lines = [line for line in text.replace("\r\n", "\n").split("\n") if "* best" in line]
-    assert len(lines) == 2
-    assert [line.split("\r")[-1].split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+@pytest.mark.parametrize(
+    ("columns", "ending"), [(120, r"\d+\.\d s  [\d,]+/s  data \d+ %  \* best"), (80, r"\d+\.\d s  \*")]
+)
+def test_a_terminal_gets_a_bar_that_goes_away_and_lines_that_fit(tmp_path: Path, columns: int, ending: str) -> None:
+    shown = on_terminal(["logger=none", "epochs=2", "run_dir=here"], tmp_path, columns)
+    assert shown.code == 0
+    assert "epoch 1/2:" in shown.written
+    assert re.search(r"batch/s, loss=\d\.\d{4}", shown.written)
+    assert "run ends in 0" in shown.written
+    lines = [line for line in shown.lines if line.startswith("epoch")]
+    number = r"\d\.\d{4}"
+    form = rf"epoch [12]/2  train loss {number}  val loss {number}  val accuracy {number}  "
+    assert [bool(re.fullmatch(form + ending, line)) for line in lines] == [True, True]
+    assert all(len(line) <= columns for line in shown.lines)
+    assert not any("batch/s" in line or "loading" in line for line in shown.lines)
+    log = (tmp_path / "here" / "train.log").read_text()  # keeps everything
+    assert len(re.findall(rf"{form}.* s  [\d,]+/s  data \d+ %  \* best\n", log)) == 2
+
+
+def test_ctrl_c_at_a_terminal_leaves_no_bar_over_the_last_lines(tmp_path: Path) -> None:
+    typed = list[str]()
+
+    def interrupt(written: str) -> bytes | None:
+        if typed or "loss=" not in written:
+            return None
+        typed.append("^C")
+        return b"\x03"
+
+    shown = on_terminal(["logger=none", "epochs=1000", "run_dir=here"], tmp_path, 80, when=interrupt)
+    assert shown.code == 130
+    assert shown.lines[-4:] == ["stopped  interrupted", "next     train resume=here", "train: interrupted", ""]
+    assert not any("batch/s" in line for line in shown.lines)
 
 
 def test_ctrl_c_ends_with_130_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:

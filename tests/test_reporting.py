@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
 from pathlib import Path
 
 from tests.conftest import Train
+from trainer.compose.check_command import compose
+from trainer.config import Job
+from trainer.processes.signals import Stopped
+from trainer.reporting import _next_words
+from trainer.runs.directory import RunDirectory
 
 
 def test_the_terminal_shows_a_block_a_line_for_each_epoch_and_the_end(train: Train) -> None:
@@ -42,3 +49,17 @@ def test_a_failure_before_training_still_leaves_a_log(train: Train, tmp_path: Pa
     assert (result.run_dir / "train.log").read_text().count("ERROR dataset=mnist: cannot read the files") == 1
     assert "Traceback" in (result.run_dir / "train.log").read_text()
     assert result.summary["state"] == "failed"
+
+
+def test_a_run_that_is_stopped_names_the_command_that_goes_on(tmp_path: Path) -> None:
+    with contextlib.closing(RunDirectory(str(tmp_path / "a b"), fixed=True)) as directory:
+        job = Job(compose("epochs=3", "max_time=1s").settings, words=("epochs=3", "max_time=1s"))
+        again = job.replace(resume=str(directory.path))
+        early, clock = Stopped(signal.SIGINT), Stopped(signal.SIGALRM)
+        resume = f'resume="{directory.path}"'
+        assert _next_words(directory, job, early) == []
+        assert _next_words(directory, job, clock) == ["epochs=3", "max_time=null"]
+        directory.claim({}, [])
+        assert [_next_words(directory, job, stopped) for stopped in (early, clock)] == [[resume]] * 2
+        directory.claimed = False  # as of a resumed run that is stopped before it has claimed its directory
+        assert _next_words(directory, again, clock) == [resume, "max_time=null"]

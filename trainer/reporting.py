@@ -17,6 +17,7 @@ from trainer.checkpoint import FoundCheckpoint
 from trainer.config import GROUPS, ConfigError, Job, RunError, Settings, errors
 from trainer.config.registry import registry
 from trainer.config.settings import key_of
+from trainer.config.terminal import escaped
 from trainer.data import checks
 from trainer.engine import Engine
 from trainer.logger import Logger
@@ -224,7 +225,7 @@ def _hyperparameters(settings: Settings, varied: Sequence[str]) -> dict[str, boo
     The value of a group, such as ``model``, is the name of the chosen component.
     """
     every = {
-        key.removesuffix(".name"): value if isinstance(value, bool | int | float) else str(value)
+        key.removesuffix(".name"): value if isinstance(value, bool | int | float) else escaped(str(value))
         for key, value in flatten(settings.to_dict()).items()
         if value is not None
     }

@@ -229,3 +229,16 @@ def test_a_line_of_metrics_that_is_too_long_or_no_step_is_skipped(
     monkeypatch.setattr("trainer.config.untrusted_files.free_memory", lambda: 1_000_000)
     with pytest.raises(ConfigError, match=r"metrics.jsonl: needs about 24.* MB of memory, 1 MB are free"):
         PointReader(folder).read_new()
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"), [("lats", "; did you mean last?"), ("outptus", "; did you mean outputs?"), ("qqqqqq", "")]
+)
+def test_a_run_that_does_not_exist_is_refused_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, suggestion: str
+) -> None:
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        runs_named([name])
+    assert refused.value.problems == (f"{name}: no such folder{suggestion}",)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import cli
 from tests import kills
@@ -25,7 +26,8 @@ from trainer import compose, run
 from trainer.config import ConfigError
 from trainer.processes.signals import TERMINATED, Stopped
 from trainer.runs.checkpoint_file import dump
-from trainer.runs.resume import with_earlier_words
+from trainer.runs.directory import ENVIRONMENT, write_json
+from trainer.runs.resume import naming_moved_data, with_earlier_words
 
 SMALL = ("model.channels=[8]", "model.hidden=16", "batch_size=128", "logger=none")
 Again = Callable[..., Result]
@@ -420,3 +422,40 @@ def test_of_an_option_that_is_exchanged_the_keys_are_left_out(again: Again) -> N
     result = again("resume=here", "model=gru")
     assert result.err.startswith("train: error: model: is cnn in the run here and cannot become gru")
     assert len(result.err.splitlines()) == 1
+
+
+def test_data_that_a_relative_path_no_longer_finds_have_their_remedy(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "my data").mkdir()
+    write_json(tmp_path / "run" / ENVIRONMENT, {"directory": str(tmp_path)})
+    for path, remedy in (
+        ("my data", f"""; the run was started in another folder: 'dataset.path="{tmp_path}/my data"'"""),
+        ("elsewhere", "; if they have moved, dataset.path=… says where they are"),
+        ({"train": "my data"}, "; if they have moved, dataset.path=… says where they are"),
+    ):
+        with pytest.raises(ConfigError) as refused, naming_moved_data(tmp_path / "run", path):
+            raise ConfigError("dataset.path: x: no such file or folder", "seed: y")
+        assert refused.value.problems == (f"dataset.path: x: no such file or folder{remedy}", "seed: y")
+
+
+def test_a_resumed_run_names_where_its_data_are(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    for label in "ab":
+        (tmp_path / "here" / "data" / label).mkdir(parents=True)
+        for number in range(12):
+            Image.new("L", (8, 8), number * 9).save(tmp_path / "here" / "data" / label / f"{number}.png")
+    words = [
+        "dataset=image_folder",
+        "dataset.path=data",
+        "epochs=1",
+        "logger=none",
+        "model.channels=[2]",
+        "run_dir=run",
+    ]
+    assert forked(words, tmp_path / "here").returncode == 0
+    refused = forked(["resume=../here/run", "epochs=2"], tmp_path / "there")
+    assert refused.returncode == 2
+    remedy = refused.stderr.rstrip().rpartition(" ")[2]
+    assert remedy == f"dataset.path={tmp_path}/here/data"
+    assert forked(["resume=../here/run", "epochs=2", remedy], tmp_path / "there").returncode == 0

@@ -14,7 +14,7 @@ from tests.html_page import Page
 from tests.runs_on_disk import write_run
 from trainer.commands.text_table import figure
 from trainer.runs.read import varied_keys
-from trainer.sweep.drive import sweep_table
+from trainer.sweep.drive import conclude, sweep_table
 from trainer.sweep.page import make_page
 from trainer.sweep.table import SweepRow, SweepTable, as_text, train_command, write_csv
 
@@ -117,3 +117,17 @@ def test_a_folder_is_led_to_where_it_stands_whatever_its_name(tmp_path: Path) ->
     links = Page(content).loaded
     assert sorted(links)[:3] == ["%23%25%3F/", "below/a%20b/", "c%3Ad/"]
     assert all((tmp_path / os.fsdecode(unquote_to_bytes(link))).is_dir() for link in links)
+
+
+@pytest.mark.parametrize(
+    ("state", "total", "goes_on"),
+    [("finished", 1, False), ("finished", 2, True), ("waiting", 1, True), ("failed", 1, False)],
+)
+def test_a_sweep_that_was_stopped_ends_with_the_command_that_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], state: str, total: int, goes_on: bool
+) -> None:
+    folder = tmp_path / "my sweep"
+    folder.mkdir()
+    conclude(SweepTable(folder, (SweepRow(0, ("seed=1",), state, folder / "0"),)), total=total)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert (last == f"""next     train 'sweep="{folder}"'""") == goes_on
