@@ -5,28 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainer.config import ConfigError
 from trainer.config.terminal import ESCAPED
 
 
-def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = None) -> None:
-    """Write a temporary file beside ``path``, sync it to the disk, and rename it to ``path``.
+@contextlib.contextmanager
+def replacing(path: Path, *, keep_as: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a temporary file beside ``path``; on exit, sync that file to the disk and rename it to ``path``.
+
+    After any exception within this context, the temporary file is deleted and the old file is unchanged.
 
     Args:
         path: the file to write, in an existing folder.
-        fill: writes the content to the path that it receives.
         keep_as: the path under which the old file is kept; None deletes the old file.
 
     Raises:
-        OSError: the file cannot be written. The old file is unchanged, as after any exception in ``fill``.
+        OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)
-        fill(temporary)
+        yield temporary
         sync(temporary)
         if keep_as is not None and path.exists():
             write(keep_as, lambda second: link(path, second))
@@ -35,6 +37,12 @@ def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)  # rename() does nothing if both names are hard links to one file
+
+
+def write(path: Path, fill: Callable[[Path], object], *, keep_as: Path | None = None) -> None:
+    """Write a file as ``replacing`` does; ``fill`` writes the content to the path that it receives."""
+    with replacing(path, keep_as=keep_as) as temporary:
+        fill(temporary)
 
 
 def write_text(path: Path, text: str) -> None:

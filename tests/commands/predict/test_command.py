@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,27 @@ def test_json_lines_hold_the_same_and_a_file_is_written_whole(
     assert "no output of this command" in refused(capsys, folder, files, "-o", tmp_path / "mine.csv")
     assert "must end in" in refused(capsys, folder, files, "-o", tmp_path / "out.png")
     assert (tmp_path / "mine.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize("num_lines", [0, 3])
+def test_an_interrupted_prediction_leaves_no_file_and_changes_none(
+    made: Made, num_lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> Iterator[str]:
+        yield from ["a charming film\n"] * num_lines
+        raise KeyboardInterrupt
+
+    output = tmp_path / "answers.csv"
+    words = ["predict", str(made.run("cnn", "text")), "-", "-o", str(output), "--batch-size", "1"]
+    monkeypatch.setattr("sys.stdin", interrupted())
+    assert main(words) == 130
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("sys.stdin", _Input("dull\n"))
+    assert main(words) == 0
+    before = output.read_text()
+    monkeypatch.setattr("sys.stdin", interrupted())
+    assert main(words) == 130
+    assert (list(tmp_path.iterdir()), output.read_text()) == ([output], before)
 
 
 def test_the_answer_does_not_depend_on_the_batch(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

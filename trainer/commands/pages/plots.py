@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from trainer.config.errors import printable
+from trainer.runs import atomic_files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,14 +168,15 @@ def save(figure: Figure, path: Path, program: str) -> None:
         OSError: the file cannot be written.
         ValueError: matplotlib does not support the extension.
     """
-    is_png = path.suffix.lower() == ".png"
-    _write(figure, path, None, {"Software": program} if is_png else {"Creator": program, "Date": None})
+    kind = path.suffix.lower().removeprefix(".")
+    metadata = {"Software": program} if kind == "png" else {"Creator": program, "Date": None}
+    atomic_files.write(path, lambda temporary: _write(figure, temporary, kind, metadata))
 
 
 def _write(
     figure: Figure,
     file: Path | io.StringIO,
-    kind: str | None,
+    kind: str,
     metadata: Mapping[str, str | None],
     *,
     transparent: bool = False,

@@ -8,7 +8,7 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -81,10 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
     size = size or trained.batch_size
     started = time.perf_counter()
-    opened: contextlib.AbstractContextManager[IO[str]] = contextlib.nullcontext(sys.stdout)
-    if output is not None:  # the name of an input file, which is part of the output, need not be valid UTF-8
-        opened = output.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-    with opened as file:
+    with contextlib.nullcontext(sys.stdout) if output is None else _replacing(output) as file:
         write = _writer(kind, file, trained.spec)
         good, bad = _predict(trained, names, size, write, shows_bar=output is not None)
     seconds = time.perf_counter() - started
@@ -96,6 +93,15 @@ def run(arguments: argparse.Namespace) -> int:
     elif bad:
         print(f"trainer: {bad:,} of {good + bad:,} could not be read", file=sys.stderr)
     return int(bad > 0)
+
+
+@contextlib.contextmanager
+def _replacing(output: Path) -> Iterator[IO[str]]:
+    """Open the output for writing; the file gets its name when it is complete, and is deleted after any error."""
+    with atomic_files.replacing(output) as temporary:
+        # the name of an input file, which is part of the output, need not be valid UTF-8
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
 
 
 def _format(typed: str | None, output: Path | None) -> str:
