@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,6 +45,33 @@ def test_overrides_and_options_are_handed_to_train(
     else:
         assert code == 2
         assert err.startswith("train: error: epochs: must be a whole number, at least 1, got 0")
+
+
+@pytest.mark.parametrize("module", ["trainer.config", "trainer.runs.read", "trainer.commands.runs"])
+def test_ctrl_c_while_modules_are_imported_ends_the_command_without_a_traceback(module: str) -> None:
+    code = (
+        "import signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from trainer.__main__ import main\n"
+        "sys.argv[1:] = ['runs']\n"
+        "sys.exit(main())"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) in ((-signal.SIGINT, ""), (130, ""))
+    assert process.stderr in ("", "trainer: interrupted\n")
+
+
+def test_a_handler_of_the_process_that_calls_main_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert told(capfd, "runs", "--help")[0] == 0
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

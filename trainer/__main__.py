@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer.commands import COMMANDS
-from trainer.config.terminal import prepare_streams
+from trainer.commands.early_interrupt import EarlyInterrupt
 
 
 def main(words: list[str] | None = None) -> int:
@@ -19,15 +19,24 @@ def main(words: list[str] | None = None) -> int:
     Args:
         words: the arguments of the command; None takes ``sys.argv[1:]``.
     """
-    prepare_streams()
-    words = sys.argv[1:] if words is None else words
-    completes = "_ARGCOMPLETE" in os.environ
-    help_only = words in ([], ["-h"], ["--help"])
-    overrides = not help_only and not completes and ("=" in words[0] or words[0].startswith("-"))
-    if words[:1] == ["train"] or overrides:
-        import cli
+    with EarlyInterrupt(ends_process=words is None):
+        words = sys.argv[1:] if words is None else words
+        completes = "_ARGCOMPLETE" in os.environ
+        help_only = words in ([], ["-h"], ["--help"])
+        overrides = not help_only and not completes and ("=" in words[0] or words[0].startswith("-"))
+        if words[:1] == ["train"] or overrides:
+            import cli
 
-        return cli.main(words[1:] if words[0] == "train" else words)
+            return cli.main(words[1:] if words[0] == "train" else words)
+        from trainer.commands.exit_code import ExitCode
+
+        with ExitCode("trainer") as code:
+            code.value = _run(words, completes=completes, help_only=help_only)
+    return code.value
+
+
+def _run(words: list[str], *, completes: bool, help_only: bool) -> int:
+    """Run a command of ``trainer``, or answer a request for help or completions, and return the exit code."""
     parser, of_command = _parsers(COMMANDS if completes else words[:1])
     if completes:
         _complete(parser, of_command)
@@ -42,32 +51,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"trainer: error: {words[0]}: no such command{near} commands: {', '.join(known)}", file=sys.stderr)
         return 2
     # use the command's own parser: a parser with subcommands cannot mix positional arguments and options
-    return _run(words[0], of_command[words[0]].parse_intermixed_args(words[1:]))
-
-
-def _run(command: str, arguments: argparse.Namespace) -> int:
-    """Run a command and return its exit code; every error is one line on stderr."""
-    from trainer.commands.exit_code import leave_a_broken_pipe, report, report_stop
-    from trainer.config import ConfigError, RunError
-    from trainer.config.errors import one_line
-    from trainer.processes.threads import limit_spinning
-
-    limit_spinning()
-    try:
-        code: int = _module(command).run(arguments)
-        return code
-    except KeyboardInterrupt as stopped:
-        return report_stop(stopped, "trainer")
-    except BrokenPipeError:
-        return 1
-    except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        if not isinstance(error, ConfigError | RunError) and not getattr(error, "strerror", None):
-            error = RunError(f"{one_line(error)} (HYDRA_FULL_ERROR=1 shows the traceback)")
-        return report(error, "trainer")
-    finally:
-        leave_a_broken_pipe()
+    code: int = _module(words[0]).run(of_command[words[0]].parse_intermixed_args(words[1:]))
+    return code
 
 
 def _module(command: str) -> Any:

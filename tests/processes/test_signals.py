@@ -19,6 +19,7 @@ from tests import kills
 from tests.conftest import Train
 from tests.shell import TRAIN
 from trainer.config import ConfigError
+from trainer.processes import signals
 from trainer.processes.signals import INTERRUPTED, TERMINATED, Interrupts, Stopped, defer_in_data_worker, seconds
 
 # Components that take their time in the phase that the variable SLOW names, so that a signal is sure to fall into it.
@@ -240,6 +241,18 @@ def test_a_data_worker_is_silent_if_its_run_ends_while_it_fetches_a_batch(
     assert capsys.readouterr().err == ""
     sys.excepthook(ValueError, ValueError("another error"), None)
     assert "ValueError: another error" in capsys.readouterr().err
+
+
+def test_a_data_worker_of_a_run_with_max_time_ends_a_while_after_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "GRACE", 1)
+    with Interrupts("1h"):
+        child = os.fork()
+        if child == 0:
+            defer_in_data_worker(0)
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(10)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGALRM
 
 
 @pytest.mark.slow

@@ -63,12 +63,14 @@ class Interrupts:
 
     Args:
         max_time: a duration, such as ``1h30m``, after which ``Stopped`` is raised as by a signal; None for no limit.
+        command: the name of the program, for the line that a second Ctrl-C prints.
 
     Raises:
         ConfigError: ``max_time`` is set outside the main thread, or on a system without timers.
     """
 
-    def __init__(self, max_time: str | None = None) -> None:
+    def __init__(self, max_time: str | None = None, *, command: str = "train") -> None:
+        self._command = command
         self.held = _Held(self)
         self.asked: int | None = None  # the first signal
         self._outlives = False  # True after an error within together(): an outer block handles the signal too
@@ -160,7 +162,7 @@ class Interrupts:
             if not (self.held.active or self.is_together):
                 raise Stopped(number)
         elif number == signal.SIGINT:
-            os.write(2, b"\ntrain: interrupted\n")
+            os.write(2, f"\n{self._command}: interrupted\n".encode())
             os._exit(INTERRUPTED)
 
 
@@ -207,7 +209,9 @@ def defer_in_data_worker(_: int) -> None:
     for number in REASONS:
         if number == signal.SIGTERM and CLOCK is not None:
             signal.signal(number, _end_later)
-        elif number not in (signal.SIGTERM, CLOCK):
+        elif number == CLOCK:
+            signal.signal(number, signal.SIG_DFL)  # the alarm of _end_later, which the run's handler would ignore
+        elif number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
     sys.excepthook = _report_in_data_worker
 

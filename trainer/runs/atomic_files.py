@@ -14,7 +14,7 @@ from trainer.config.terminal import ESCAPED
 
 @contextlib.contextmanager
 def replacing(path: Path, *, keep_as: Path | None = None) -> Iterator[Path]:
-    """Yield the path of a temporary file beside ``path``; on exit, sync that file to the disk and rename it to ``path``.
+    """Yield the path of a temporary file beside ``path``; on exit, sync it to the disk and rename it to ``path``.
 
     After any exception within this context, the temporary file is deleted and the old file is unchanged.
 

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,24 +148,25 @@ def test_json_lines_hold_the_same_and_a_file_is_written_whole(
     assert (tmp_path / "mine.csv").read_text() == "precious"
 
 
-@pytest.mark.parametrize("num_lines", [0, 3])
+@pytest.mark.parametrize(("num_lines", "number", "code"), [(0, signal.SIGINT, 130), (3, signal.SIGTERM, 143)])
 def test_an_interrupted_prediction_leaves_no_file_and_changes_none(
-    made: Made, num_lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Made, num_lines: int, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted() -> Iterator[str]:
         yield from ["a charming film\n"] * num_lines
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
+    monkeypatch.setattr("trainer.commands.exit_code.ignore", lambda: None)
     output = tmp_path / "answers.csv"
     words = ["predict", str(made.run("cnn", "text")), "-", "-o", str(output), "--batch-size", "1"]
     monkeypatch.setattr("sys.stdin", interrupted())
-    assert main(words) == 130
+    assert main(words) == code
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr("sys.stdin", _Input("dull\n"))
     assert main(words) == 0
     before = output.read_text()
     monkeypatch.setattr("sys.stdin", interrupted())
-    assert main(words) == 130
+    assert main(words) == code
     assert (list(tmp_path.iterdir()), output.read_text()) == ([output], before)
 
 

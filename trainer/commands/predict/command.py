@@ -98,10 +98,12 @@ def run(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _replacing(output: Path) -> Iterator[IO[str]]:
     """Open the output for writing; the file gets its name when it is complete, and is deleted after any error."""
-    with atomic_files.replacing(output) as temporary:
+    with (
+        atomic_files.replacing(output) as temporary,
         # the name of an input file, which is part of the output, need not be valid UTF-8
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        yield file
 
 
 def _format(typed: str | None, output: Path | None) -> str:
