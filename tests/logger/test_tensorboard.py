@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from tests.logger.helpers import TESTING, build, run_through
@@ -40,6 +41,21 @@ def test_tensorboard_has_the_same_tags_for_every_split(tmp_path: Path) -> None:
     assert scalars(folder / "train") == {"loss": [(10, 0.75), (20, 0.75)], "accuracy": [(10, 0.5), (20, 0.5)]}
     assert scalars(folder / "val") == {"loss": [(10, 0.5), (20, 0.5)], "accuracy": [(10, 0.625), (20, 0.625)]}
     assert scalars(folder / "test") == {"loss": [(20, 0.25)], "accuracy": [(20, 0.875)]}
+
+
+def test_tensorboard_keeps_the_points_of_an_earlier_process_with_the_same_id_in_the_same_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_file_writer.time, "time", lambda: 1_800_000_000.5)
+    state: dict[str, Any] = {}
+    for step in range(1, 4):
+        monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+        logger = build("tensorboard", tmp_path)
+        logger.load_state_dict(state)
+        logger.log({"train/loss": float(step)}, step, 1)
+        state = logger.state_dict()
+        logger.close()
+    assert scalars(tmp_path / "tensorboard" / "train")["loss"] == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
 def test_tensorboard_puts_what_belongs_to_no_split_into_the_folder_itself(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,5 +116,7 @@ class Tensorboard(Logger):
         if split not in self._writers:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, so only when the first value is written
 
-            self._writers[split] = SummaryWriter(str(self._folder / split))
+            # The second and the process id that TensorBoard puts into the name may repeat, as in a container that is
+            # restarted at once, and an existing file would be overwritten.
+            self._writers[split] = SummaryWriter(str(self._folder / split), filename_suffix=f".{time.time_ns()}")
         return self._writers[split]
