@@ -13,7 +13,7 @@ from trainer.build import assemble
 from trainer.checkpoint import Checkpoints, FoundCheckpoint
 from trainer.config import ConfigError, Job, Settings
 from trainer.config.errors import reason_of
-from trainer.data.loader import watched_workers
+from trainer.data.data_workers import watched_workers
 from trainer.engine import Parts
 from trainer.logger import LOGGERS, Logger
 from trainer.logger._jsonl import JSONL

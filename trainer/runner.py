@@ -16,7 +16,7 @@ from trainer.build import assemble
 from trainer.checkpoint import BEST_WEIGHTS
 from trainer.compose import plugins
 from trainer.config import ConfigError, Job, NotFiniteError, RunError, Settings, errors
-from trainer.data.loader import watched_workers
+from trainer.data.data_workers import watched_workers
 from trainer.engine import Engine
 from trainer.nonfinite import explained
 from trainer.prepare import Prepared, prepared

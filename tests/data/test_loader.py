@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from tests.helpers import defaults, loaders_of
-from tests.shell import TRAIN
-from trainer.config import RunError
 from trainer.data import Data, Split
 from trainer.data.augment_images import OFF, AugmentKeys
-from trainer.data.loader import Batch, Loader, Share, _fits, watched_workers
+from trainer.data.loader import Batch, Loader, Share, _fits
 from trainer.data.sources import TensorSource
 from trainer.dataset import DATASETS
 from trainer.dataset.digits import digits
@@ -145,78 +140,6 @@ def test_a_process_without_a_sample_of_its_own_has_one_that_does_not_count() -> 
     assert (len(batch.targets), batch.sizes, batch.counts, len(batch.whole)) == (1, (0,), False, 2)
     (test,) = loaders_of(dataclasses.replace(few, test=few.train), share=Share(16, 1, 3)).test.epoch()
     assert (len(test.targets), test.sizes, test.counts) == (1, (1,), True)
-
-
-DEAD = "a data worker failed: DataLoader worker "
-FAILING = '''
-import dataclasses, os, signal
-
-from trainer.data.augment_images import OFF
-from trainer.data import Data, Split
-from trainer.dataset import DATASETS
-from trainer.dataset.digits import digits
-
-PARENT = os.getpid()
-
-
-@DATASETS.register
-def failing(seed: int, *, how: str) -> Data:
-    """Digits whose data workers fail."""
-    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=2, augment=OFF)
-    whole, bad = data.train.source, int(data.train.positions[5])
-
-    class Source:
-        targets = whole.targets
-
-        def fetch(self, positions):
-            if bad in positions and os.getpid() != PARENT:
-                if how == "killed":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if how == "left":
-                    os._exit(3)
-                raise ValueError("picture 5 is torn")
-            return whole.fetch(positions)
-
-    return dataclasses.replace(data, train=Split(Source(), data.train.positions))
-'''
-
-
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize("how", ["raises", pytest.param("killed", marks=SLOW), pytest.param("left", marks=SLOW)])
-def test_a_data_worker_that_fails_ends_the_run_with_its_own_error(tmp_path: Path, how: str) -> None:
-    (tmp_path / "failing.py").write_text(FAILING)
-    words = ["plugins=[failing.py]", "dataset=failing", f"dataset.how={how}", "logger=none", "epochs=2"]
-    command = [*TRAIN, *words]
-    started = time.monotonic()
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
-    assert result.stderr.count("\n") == 1, result.stderr
-    (line,) = result.stderr.splitlines()
-    assert result.returncode == 1
-    assert time.monotonic() - started < 30  # no worker is waited for
-    if how == "raises":
-        place = FAILING[: FAILING.index("raise ValueError")].count("\n") + 1
-        reason = f"ValueError: picture 5 is torn in {tmp_path}/failing.py, line {place}"
-        assert line.startswith(f"train: error: a data worker failed: {reason} (the log: ")
-    else:
-        assert line.startswith(f"train: error: {DEAD}")
-        assert "Traceback" not in line
-
-
-@pytest.mark.parametrize("error", [EOFError(), ConnectionRefusedError(111, "Connection refused")])
-def test_a_connection_that_breaks_while_a_batch_is_fetched_is_a_dead_workers(error: Exception) -> None:
-    with pytest.raises(RunError, match=f"{DEAD}ended before its batch was read"), watched_workers(fetching=True):
-        raise error
-    with pytest.raises(type(error)), watched_workers():  # then it is a data set's own
-        raise error
-
-
-def test_a_worker_may_be_found_dead_anywhere() -> None:
-    text = "DataLoader worker (pid 7) exited unexpectedly with exit code 3. Details are lost due to multiprocessing."
-    found = rf"{DEAD}\(pid 7\) exited unexpectedly with exit code 3; out of memory\?"
-    with pytest.raises(RunError, match=found), watched_workers():
-        raise RuntimeError(text)
 
 
 def test_a_sample_that_is_drawn_again_is_augmented_anew() -> None:

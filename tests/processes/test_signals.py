@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -230,25 +229,12 @@ def test_ctrl_c_in_a_terminal_reaches_the_data_workers_too_and_harms_nothing(fol
     pytest.fail("a data worker is left")
 
 
-def test_a_data_worker_is_silent_if_its_run_ends_while_it_fetches_a_batch(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    defer_in_data_worker(0)
-    sys.excepthook(EOFError, EOFError(), None)
-    sys.excepthook(ConnectionResetError, ConnectionResetError(), None)
-    assert capsys.readouterr().err == ""
-    sys.excepthook(ValueError, ValueError("another error"), None)
-    assert "ValueError: another error" in capsys.readouterr().err
-
-
 def test_a_data_worker_of_a_run_with_max_time_ends_a_while_after_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "GRACE", 1)
     with Interrupts("1h"):
         child = os.fork()
         if child == 0:
-            defer_in_data_worker(0)
+            defer_in_data_worker()
             signal.raise_signal(signal.SIGTERM)
             time.sleep(10)
             os._exit(7)

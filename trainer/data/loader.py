@@ -6,24 +6,23 @@ number of its batches that are done. All processes iterate over the same batches
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import re
-import shutil
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trainer.config import RunError
 from trainer.data.data import Data, generator
+from trainer.data.data_workers import initializer, starting_workers, watched_workers
 from trainer.data.order import Order
 from trainer.data.preprocess import Preprocess
 from trainer.data.sources import Inputs, RaggedSource, Resident, Source, Split, TensorSource
-from trainer.processes.signals import defer_in_data_worker
+
+Positions = npt.NDArray[np.int64]
 
 DEVICE_SHARE = 0.5  # share of the free memory of a GPU that samples may take; the other half is for model and steps
 MAX_SECONDS = 600  # the time limit for a batch; a data worker that takes longer is considered hung
@@ -221,15 +220,17 @@ class Streamed(_OrderedLoader):
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # otherwise every new iterator would draw from the global generator
-            worker_init_fn=defer_in_data_worker,
+            worker_init_fn=initializer() if workers else None,
             timeout=MAX_SECONDS if workers else 0,
         )
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         self._sampler.positions = self._positions(epoch, start)
-        batches = iter(self._loader)
+        has_workers = self._loader.num_workers > 0
+        with watched_workers(fetching=has_workers), starting_workers():
+            batches = iter(self._loader)
         for number in itertools.count(start):
-            with watched_workers(fetching=self._loader.num_workers > 0):
+            with watched_workers(fetching=has_workers):
                 both = next(batches, None)
             if both is None:
                 return
@@ -257,50 +258,17 @@ class Streamed(_OrderedLoader):
                 worker.kill()
 
 
-@contextlib.contextmanager
-def watched_workers(*, fetching: bool = False) -> Iterator[None]:
-    """Convert the exception about a data worker that failed, died or hangs into a RunError with the known details.
-
-    torch reports a dead worker in a signal handler, so any code of the main process may raise the exception.
-
-    Args:
-        fetching: the block waits for a batch of the workers, so a broken connection also means a dead worker.
-    """
-    try:
-        yield
-    except Exception as error:
-        report = str(error)
-        if "in DataLoader worker process" in report:
-            if isinstance(error, RunError):  # torch has put a traceback before its message, which is one line
-                raise RunError(report.rstrip().rpartition("RunError: ")[2]) from error
-            raise RunError(f"a data worker failed: {_in_a_worker(report)}") from error
-        if fetching and isinstance(error, (EOFError, ConnectionError, FileNotFoundError)):
-            report = "DataLoader worker ended before its batch was read"
-        if not report.startswith("DataLoader "):
-            raise
-        free = shutil.disk_usage("/dev/shm").free >> 20 if Path("/dev/shm").is_dir() else None
-        memory = "" if free is None else f" ({free:,} MiB free in /dev/shm)"
-        what = " ".join(report.partition("Details are lost")[0].split()).rstrip(".")
-        advice = f"out of memory? fewer dataset.workers need less{memory}; with dataset.workers=0 the message says more"
-        raise RunError(f"a data worker failed: {what}; {advice}") from error
-
-
-def _in_a_worker(report: str) -> str:
-    """Return the error and its file and line from the text of a worker's traceback."""
-    lines = report.rstrip().splitlines()
-    start = max((number + 1 for number, line in enumerate(lines) if line.startswith("    ")), default=0)
-    places = re.findall(r'^  File "(.+)", line (\d+)', report, flags=re.MULTILINE)
-    place = f" in {places[-1][0]}, line {places[-1][1]}" if places else ""
-    return " ".join(" ".join(lines[start:]).split()) + place
-
-
 class _EpochSampler:
-    """Yield the positions that the loader has set, which are those of one epoch."""
+    """Yield the positions that the loader has set, which are those of one epoch.
+
+    The positions are arrays, because tensors are sent to a data worker as open files.
+    """
 
     positions: Iterator[list[Tensor]]
 
-    def __iter__(self) -> Iterator[list[Tensor]]:
-        return self.positions
+    def __iter__(self) -> Iterator[list[Positions]]:
+        for both in self.positions:
+            yield [positions.numpy() for positions in both]
 
 
 class _Batches(Dataset[list[RawBatch]]):
@@ -309,8 +277,8 @@ class _Batches(Dataset[list[RawBatch]]):
     def __init__(self, source: Source, share: Share) -> None:
         self._source, self._share = source, share
 
-    def __getitem__(self, both: list[Tensor]) -> list[RawBatch]:
-        return [RawBatch.fetch(self._source, self._share, positions) for positions in both]
+    def __getitem__(self, both: list[Positions]) -> list[RawBatch]:
+        return [RawBatch.fetch(self._source, self._share, torch.from_numpy(positions)) for positions in both]
 
 
 class Loaders(NamedTuple):

@@ -10,10 +10,9 @@ import contextlib
 import os
 import re
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from trainer.config import ConfigError, RunError
@@ -200,11 +199,10 @@ def seconds(duration: str) -> float:
     return float(sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([dhms])", duration)))
 
 
-def defer_in_data_worker(_: int) -> None:
+def defer_in_data_worker() -> None:
     """Make a data worker survive the signals that a terminal or a scheduler sends to every process of a run.
 
-    A data worker ends when its run ends, for whatever reason. It survives a SIGTERM for ``GRACE`` seconds. Use this
-    function as the ``worker_init_fn`` of a ``DataLoader``; its argument is the number of the worker.
+    A data worker ends when its run ends, for whatever reason. It survives a SIGTERM for ``GRACE`` seconds.
     """
     for number in REASONS:
         if number == signal.SIGTERM and CLOCK is not None:
@@ -213,16 +211,6 @@ def defer_in_data_worker(_: int) -> None:
             signal.signal(number, signal.SIG_DFL)  # the alarm of _end_later, which the run's handler would ignore
         elif number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
-    sys.excepthook = _report_in_data_worker
-
-
-def _report_in_data_worker(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Report an exception, unless the run has ended while it fetched a batch from this data worker.
-
-    The thread of ``multiprocessing`` that hands out the batches calls this function.
-    """
-    if not isinstance(error, (EOFError, ConnectionError)):
-        sys.__excepthook__(kind, error, trace)
 
 
 def _end_later(*_: object) -> None:
