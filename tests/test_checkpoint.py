@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from torch import nn
 from tests import kills
 from tests.conftest import Train
 from tests.shell import TRAIN
-from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, RandomStates, _copy
+from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, RandomStates, _copy, _reason
 from trainer.config import ConfigError, RunError
 from trainer.runs.checkpoint_file import dump
 
@@ -440,3 +442,22 @@ def test_only_the_gpus_of_the_run_get_a_state(
     states.load_state_dict(state)
     assert got == set_
     assert states.state_dict()["cuda"] == [f"state of {number}" for number in gpus]
+
+
+@pytest.mark.parametrize(
+    ("cause", "exists", "reason"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True, "No space left on device"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), True, "File too large"),  # ulimit -f
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), False, "the folder {run} is gone"),
+    ],
+)
+def test_the_reason_of_a_failed_write_is_the_systems_and_not_torchs(
+    tmp_path: Path, cause: OSError, exists: bool, reason: str
+) -> None:
+    run = tmp_path / "run"
+    if exists:
+        run.mkdir()  # the disk was full before the folder of the checkpoints could be made
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 90048 vs 90000")
+    error.__context__ = cause
+    assert _reason(run / "checkpoints", error) == reason.format(run=run)

@@ -345,13 +345,14 @@ def _start_copy(state: Any) -> Any:
 
 
 def _reason(folder: Path, error: Exception) -> str:
-    """Return in one line why a write failed; torch reports a full disk only as an internal assertion."""
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError:
-        return f"the folder {folder} is gone"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if free < 1 << 20:
-        return f"no space left on the disk ({free} bytes free)"
+    """Return in one line why a write failed; torch hides the system's reason behind an assertion of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        return str(cause.strerror)
+    if not folder.parent.is_dir():
+        return f"the folder {folder.parent} is gone"
+    if shutil.disk_usage(folder.parent).free < 1 << 20:
+        return f"no space left on the disk ({shutil.disk_usage(folder.parent).free} bytes free)"
     return one_line(error)[:200]

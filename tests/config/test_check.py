@@ -41,6 +41,16 @@ def test_a_whole_number_serves_as_a_number() -> None:
     assert isinstance(check(config).optimizer["lr"], float)
 
 
+def test_a_component_without_its_defaults_is_one_line() -> None:
+    config = plain_config()
+    config["optimizer"] = {"name": "adam"}
+    with pytest.raises(ConfigError) as caught:
+        check(config, lambda key: "mine.yaml, line 1" if key == "optimizer.name" else "")
+    assert caught.value.problems == (
+        "optimizer: 4 keys of adam are missing (mine.yaml, line 1); begin the YAML with defaults: [adam]",
+    )
+
+
 def test_every_mistake_is_found_at_once_and_what_was_typed_is_said() -> None:
     config = plain_config()
     config["epochs"] = "many"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -242,3 +243,25 @@ def test_a_run_that_does_not_exist_is_refused_with_the_nearest(
     with pytest.raises(ConfigError) as refused:
         runs_named([name])
     assert refused.value.problems == (f"{name}: no such folder{suggestion}",)
+
+
+def test_a_run_that_may_not_be_read_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0)
+    child = os.fork()
+    if child == 0:
+        os.environ.pop("COVERAGE_PROCESS_START", None)
+        code = 1
+        with contextlib.suppress(BaseException):
+            if os.geteuid() == 0:  # root may read everything
+                tmp_path.chmod(0o755)
+                os.chdir(tmp_path)
+                os.setuid(65534)
+            else:
+                os.chdir(tmp_path)
+            try:
+                runs_named(["run"])
+            except ConfigError as error:
+                code = 0 if str(error) == "run: Permission denied" else 2
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

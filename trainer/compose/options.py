@@ -46,9 +46,10 @@ class Command:
         if options.version and not problems:
             return version()
         nothing_typed = not (options.overrides or options.config_dir or options.config_path or options.config_name)
-        if (options.hydra_help or options.shell_completion or (options.info and nothing_typed)) and not problems:
+        by_hydra = options.hydra_help or options.info
+        if (options.shell_completion or (by_hydra and nothing_typed)) and not problems:
             return None
-        trains = not (options.help or options.cfg or options.info or problems)
+        trains = not (options.help or options.cfg or by_hydra or problems)
         multirun = options.multirun or resumes_a_sweep(options.overrides) or "hydra.mode=MULTIRUN" in options.overrides
         with collected(problems):
             composer = Composer(options.config_dir, options.config_path, options.config_name)

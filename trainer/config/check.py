@@ -26,6 +26,7 @@ from trainer.config.signature import keys_in
 from trainer.config.types import MAX_INT
 
 MISSING = "???"  # OmegaConf's marker for a mandatory value that has not been set
+MAX_MISSING = 3  # more missing keys of a component are reported in one line
 
 
 def check(
@@ -124,7 +125,16 @@ class _Checker:
         except LoadError as error:
             self.problems.append(str(error))
             return config
-        return self.keys(config, {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}, path)
+        before = len(self.problems)
+        checked = self.keys(config, {"name": Parameter("name", Parameter.KEYWORD_ONLY, annotation=str), **keys}, path)
+        missing = [line for line in self.problems[before:] if ": missing; " in line]
+        if len(missing) > MAX_MISSING:  # a YAML of the user's own that chooses the component but not its defaults
+            place = from_where(self.origin(f"{path}.name") or self.origin(path))
+            self.problems[before:] = [line for line in self.problems[before:] if line not in missing]
+            self.problems.append(
+                f"{path}: {len(missing)} keys of {name} are missing{place}; begin the YAML with defaults: [{name}]"
+            )
+        return checked
 
     def keys(self, config: Mapping[Any, Any], parameters: Mapping[str, Parameter], path: str) -> dict[str, Any]:
         """Check the keys below ``path`` and return their values, with lossless conversions (1 -> 1.0)."""
@@ -176,9 +186,14 @@ def _hint(full: str, config: Mapping[Any, Any]) -> str | None:
     if not parent:
         below = [name for name in GROUPS if isinstance(config.get(name), Mapping) and leaf in config[name]]
         return f"; did you mean {below[0]}.{leaf}?" if below else None
-    if parent not in GROUPS or nearest(leaf, (str(key) for key in config if key != leaf)):
+    if parent not in GROUPS:
         return None
     components = registry(parent)
+    if leaf in components.names():  # model.cnn=gru
+        chosen = config[leaf] if config[leaf] in components.names() else leaf
+        return f"; did you mean {parent}={chosen}?"
+    if nearest(leaf, (str(key) for key in config if key != leaf)):
+        return None
     having = [name for name in components.names() if name != config.get("name") and _has(components, name, leaf)]
     return (
         f"; {', '.join(f'{parent}={name}' for name in having)} ha{'ve' if having[1:] else 's'} it;" if having else None

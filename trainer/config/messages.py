@@ -74,9 +74,9 @@ def how_to_install(extra: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word closest to ``word``, or None if no word is similar."""
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return near[0] if near else None
+    """Return the known word closest to ``word``, or None if no word is similar; swapped letters come first."""
+    near = difflib.get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
+    return next((each for each in near if sorted(each) == sorted(word.lower())), near[0] if near else None)
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:

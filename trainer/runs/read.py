@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError, yaml_file
+from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.config.terminal import escaped
 from trainer.config.untrusted_files import check_file, need_memory
@@ -176,20 +177,32 @@ def runs_named(names: Sequence[str]) -> list[Run]:
             missing = f"last: no run under {OUTPUTS}"
         else:
             runs = find_runs(Path(name))
-            missing = f"{name}: {'no run in it' if Path(name).is_dir() else f'no such folder{_near(name)}'}"
+            missing = f"{name}: {_why_no_run(Path(name))}"
         if not runs:
             raise ConfigError(missing)
         found += runs
     return list({run.path.resolve(): run for run in found}.values())
 
 
-def _near(name: str) -> str:
-    """Return a suggestion for the name of a run that does not exist, or an empty string."""
-    path = Path(name)
-    beside = [each.name for each in path.parent.glob("*") if each.is_dir()] if path.parent.is_dir() else []
-    if path.parent == Path():
-        return did_you_mean(name, ["last", *beside])
-    return did_you_mean(path.name, beside, f"{path.parent}/")
+def _why_no_run(folder: Path) -> str:
+    """Return why no run was found in a folder: it does not exist, cannot be read, or holds no run."""
+    try:
+        (folder / CONFIG).stat()
+        next(folder.iterdir(), None)
+    except FileNotFoundError:
+        return "no run in it" if folder.is_dir() else f"no such folder{_near(folder)}"
+    except OSError as error:
+        return reason_of(error)
+    return "no run in it"
+
+
+def _near(folder: Path) -> str:
+    """Return a suggestion for a folder that does not exist, or an empty string."""
+    parent = folder.parent
+    beside = [each.name for each in parent.glob("*") if each.is_dir()] if parent.is_dir() else []
+    if parent == Path():
+        return did_you_mean(str(folder), ["last", *beside])
+    return did_you_mean(folder.name, beside, f"{parent}/")
 
 
 def run_named(name: str) -> Run:

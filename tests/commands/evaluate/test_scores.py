@@ -94,5 +94,5 @@ def test_a_name_that_is_none_is_refused_with_the_nearest() -> None:
     check_names(["top3", "ece", "auroc", "accuracy"], spec, ["accuracy"])
     with pytest.raises(ConfigError, match="did you mean auroc"):
         check_names(["aurok"], spec, ["accuracy"])
-    with pytest.raises(ConfigError, match="top4: no such metric"):
+    with pytest.raises(ConfigError, match="top4: needs more than 4 classes, and the run has 4; did you mean"):
         check_names(["top4"], spec, ["accuracy"])

@@ -38,13 +38,18 @@ def check_names(wanted: Sequence[str], spec: Spec, others: Sequence[str]) -> Non
     """Raise ConfigError with a line for every name that is neither a metric of this module nor in ``others``."""
     known = [*others, *default_names(spec)]
     problems = [
-        f"--metrics: {name}: no such metric for {spec.task}{did_you_mean(name, known) or ';'} "
-        f"metrics: {', '.join(known)}"
+        f"--metrics: {name}: {_why_unknown(name, spec)}{did_you_mean(name, known) or ';'} metrics: {', '.join(known)}"
         for name in wanted
         if name not in others and not has_metric(name, spec)
     ]
     if problems:
         raise ConfigError(*problems)
+
+
+def _why_unknown(name: str, spec: Spec) -> str:
+    if spec.task == "classification" and re.fullmatch(r"top[1-9]\d*", name):
+        return f"needs more than {name.removeprefix('top')} classes, and the run has {len(spec.classes)}"
+    return f"no such metric for {spec.task}"
 
 
 def compute_metric(name: str, scores: Tensor, targets: Tensor) -> float:
