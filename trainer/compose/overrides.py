@@ -98,17 +98,14 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
             return f"{joined}: cannot be read; write {quoted}"
     key, equals, value = word.partition("=")
     group = next((group for group in GROUPS if word in registries()[group].names()), None)
-    of_group = word.partition(".")[0]
-    named = {
-        f"{of_group}.{each}": f"{of_group}={name}"
-        for name in (reversed(registries()[of_group].names()) if of_group in registries() else ())
-        for each in registries()[of_group].keys(name)
-    }
+    of_group, _, leaf = word.partition(".")
+    components = registries().get(of_group)
+    is_key = components is not None and any(leaf in components.keys(name) for name in components.names())
     at_home = re.sub(r"(^|[\[,])~", r"\1$HOME", value)
     open_bracket = any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()"))
     advices = (
         (group is not None, f"did you mean {group}={word}?"),
-        (word in named, f"write {word}=VALUE; train {named.get(word)} --help explains the key"),
+        (is_key, f"write {word}=VALUE; train --help explains the key"),
         (not equals, "write key=value; a value with a space needs quotes: 'key=a b'"),
         (key != key.strip() or not key, "write key=value, without a space"),
         (value.startswith("log("), f"write {key}=tag(log,{value.removeprefix('log(')}"),
