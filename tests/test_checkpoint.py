@@ -22,7 +22,7 @@ from torch import nn
 from tests import kills
 from tests.conftest import Train
 from tests.shell import TRAIN
-from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, RandomStates, _copy, _reason
+from trainer.checkpoint import BEST, LAST, PREVIOUS, Checkpoints, FoundCheckpoint, RandomStates, _copy, _reason
 from trainer.config import ConfigError, RunError
 from trainer.runs.checkpoint_file import dump
 
@@ -461,3 +461,17 @@ def test_the_reason_of_a_failed_write_is_the_systems_and_not_torchs(
     error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 90048 vs 90000")
     error.__context__ = cause
     assert _reason(run / "checkpoints", error) == reason.format(run=run)
+
+
+def test_a_run_that_goes_on_from_before_its_early_end_has_the_best_files_of_then(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1, extra={})
+    checkpoints.rank([0.5], 3)
+    checkpoints.save({}, step=3, best=True)
+    checkpoints.save({}, step=5)
+    checkpoints.rank([0.7], 5)
+    checkpoints.save({}, step=5, best=True, early=True)
+    assert checkpoints.best().state["step"] == 5
+    before = FoundCheckpoint(PREVIOUS, read(tmp_path / PREVIOUS), [])
+    checkpoints.restore_files(before, best_step=3)
+    assert [read(tmp_path / name)["step"] for name in (LAST, BEST)] == [5, 3]
+    assert {path.name for path in tmp_path.iterdir()} == {LAST, PREVIOUS, BEST}

@@ -29,6 +29,7 @@ from trainer.runs.checkpoint_file import DamagedError, dump, read
 log = logging.getLogger("trainer")
 
 LAST, PREVIOUS, BEST, BEST_WEIGHTS = "last.pt", "previous.pt", "best.pt", "best.safetensors"
+EARLIER_BEST = "earlier-best.pt"  # the best checkpoint before an evaluation that a longer run does not have
 
 
 class Stateful(Protocol):
@@ -75,14 +76,18 @@ class Checkpoints:
         self._writing: Future[None] | None = None
         self.ranking: list[list[float]] = []  # [*score, step] of the best evaluations, best first
 
-    def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False, final: bool = False) -> None:
+    def save(
+        self, items: Mapping[str, Stateful], *, step: int, best: bool = False, early: bool = False, final: bool = False
+    ) -> None:
         """Write ``last.pt``, and keep the old ``last.pt`` as ``previous.pt``.
 
         Args:
-            objects: the objects to save, by their names in the file.
+            items: the objects to save, by their names in the file.
             step: the number of optimizer steps done. If ``rank`` has ranked this step among the best, the checkpoint
                 is also kept as ``best-<step>.pt``.
             best: whether this is the best checkpoint so far; if so, it is also kept as ``best.pt``.
+            early: whether the run ends within an epoch, so that a longer run does not have this evaluation. If so, the
+                files of all earlier best checkpoints are kept for ``restore_files``.
             final: whether this is the last checkpoint of the run; if so, wait until it is on disk, and raise any error.
 
         Raises:
@@ -93,15 +98,15 @@ class Checkpoints:
             self._on_error = "stop"
         try:
             self.wait()
-            state = {**self._extra, **{name: item.state_dict() for name, item in objects.items()}, "step": step}
+            state = {**self._extra, **{name: item.state_dict() for name, item in items.items()}, "step": step}
         except OSError as error:  # a logger cannot write its file, for example on a full disk
             self._failed(LAST, error)
             return
         kept = self._kept()
         if self._writer is None:
-            self._keep_state(state, kept, best)
+            self._keep_state(state, kept, best, early)
         else:
-            self._writing = self._writer.submit(self._keep_state, _copy(state), kept, best)
+            self._writing = self._writer.submit(self._keep_state, _copy(state), kept, best, early)
         if final:
             self.wait()
 
@@ -143,18 +148,13 @@ class Checkpoints:
         Raises:
             ConfigError: every checkpoint is damaged, or one is unreadable or holds more than plain types and tensors.
         """
-        names = [LAST, PREVIOUS, BEST, *self._ranked()]
+        names = [LAST, PREVIOUS, BEST, *_ranked(self._folder)]
         if not any((self._folder / name).is_file() for name in names):
             return None
         try:
             return self._first_complete(names)
         except DamagedError as error:
             raise ConfigError(*(f"resume: {line}" for line in error.args)) from error
-
-    def _ranked(self) -> list[str]:
-        """Return the names of the files ``best-<step>.pt``, newest first."""
-        found = [re.fullmatch(r"best-(\d+)\.pt", path.name) for path in self._folder.glob("best-*.pt")]
-        return [each[0] for each in sorted(filter(None, found), key=lambda each: int(each[1]), reverse=True)]
 
     def _kept(self) -> list[str]:
         """Return the names ``best-<step>.pt`` to keep, best first; the list is empty if ``keep`` is 1."""
@@ -194,8 +194,12 @@ class Checkpoints:
         for path in self._folder.glob(".*.tmp"):
             path.unlink()
         if found.name != LAST:
-            self._link(found.name, LAST)
-        self._link_best(found.state["step"], self._kept(), best=best_step == found.state["step"])
+            _link(self._folder, found.name, LAST)
+        is_best, earlier = best_step == found.state["step"], self._folder / EARLIER_BEST
+        if not is_best and earlier.exists():
+            (self._folder / BEST_WEIGHTS).unlink(missing_ok=True)
+            earlier.replace(self._folder / BEST)
+        self._link_best(found.state["step"], self._kept(), best=is_best)
 
     def save_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Write a model's weights to ``best.safetensors``.
@@ -209,31 +213,32 @@ class Checkpoints:
         except Exception as error:
             self._failed(BEST_WEIGHTS, error)
 
-    def _keep_state(self, state: dict[str, Any], kept: Collection[str], best: bool) -> None:
+    def _keep_state(self, state: dict[str, Any], kept: Collection[str], best: bool, early: bool) -> None:
         """Write a state to ``last.pt`` and update the files of the best checkpoints."""
         try:
             for path in self._sync_first():
                 atomic_files.sync(path)
             self._folder.mkdir(exist_ok=True)
             atomic_files.write(self._folder / LAST, lambda path: dump(state, path), keep_as=self._folder / PREVIOUS)
-            self._link_best(state["step"], kept, best)
+            if not early:
+                (self._folder / EARLIER_BEST).unlink(missing_ok=True)
+            elif best and (self._folder / BEST).exists():
+                _link(self._folder, BEST, EARLIER_BEST)
+            self._link_best(state["step"], [*kept, *_ranked(self._folder)] if early else kept, best)
         except Exception as error:
             self._failed(LAST, error)
 
     def _link_best(self, step: int, kept: Collection[str], best: bool) -> None:
         """Link ``last.pt`` to the names that ``kept`` and ``best`` ask for, and delete all other ``best-<step>.pt``."""
         if _ranked_name(step) in kept:
-            self._link(LAST, _ranked_name(step))
-        for name in self._ranked():
+            _link(self._folder, LAST, _ranked_name(step))
+        for name in _ranked(self._folder):
             if name not in kept:
                 (self._folder / name).unlink()
         if best:
             # a resumed run may still have the weights of an earlier best checkpoint
             (self._folder / BEST_WEIGHTS).unlink(missing_ok=True)
-            self._link(LAST, BEST)
-
-    def _link(self, source: str, name: str) -> None:
-        atomic_files.write(self._folder / name, lambda path: atomic_files.link(self._folder / source, path))
+            _link(self._folder, LAST, BEST)
 
     def _failed(self, name: str, error: Exception) -> None:
         """Raise a RunError about a file that cannot be written, or log a warning, depending on ``on_error``."""
@@ -251,9 +256,9 @@ class NoCheckpoints(Checkpoints):
     def __init__(self) -> None:
         super().__init__(Path(os.devnull), keep=1, extra={})
 
-    def save(self, objects: Mapping[str, Stateful], *, step: int, best: bool = False, final: bool = False) -> None:
+    def save(self, items: Mapping[str, Stateful], **_: Any) -> None:
         """Read the state dicts: gathering sharded weights is a collective call, which every rank has to make."""
-        for item in objects.values():
+        for item in items.values():
             item.state_dict()
 
 
@@ -265,6 +270,7 @@ class Progress:
         epoch: the number of epochs done.
         batch: the number of batches done in the current epoch.
         evaluated: the step of the last evaluation.
+        logged: the step of the last point of the training curve.
         best: the values, step and epoch of the best evaluation; empty before the first evaluation.
         last: the values, step and epoch of the last evaluation; empty before the first evaluation.
         waited: the number of evaluations since the best one.
@@ -273,7 +279,7 @@ class Progress:
     """
 
     def __init__(self) -> None:
-        self.step = self.epoch = self.batch = self.evaluated = self.waited = 0
+        self.step = self.epoch = self.batch = self.evaluated = self.logged = self.waited = 0
         self.skipped = self.skipped_in_a_row = 0
         self.best: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
@@ -282,7 +288,7 @@ class Progress:
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update({"logged": state["step"], **state})  # earlier versions logged before every checkpoint
 
 
 class RandomStates:
@@ -317,6 +323,16 @@ class RandomStates:
         random.setstate((version, tuple(python), gauss_next))
         name, keys, position, has_gauss, gauss = state["numpy"]
         np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+
+
+def _ranked(folder: Path) -> list[str]:
+    """Return the names of the files ``best-<step>.pt``, newest first."""
+    found = [re.fullmatch(r"best-(\d+)\.pt", path.name) for path in folder.glob("best-*.pt")]
+    return [each[0] for each in sorted(filter(None, found), key=lambda each: int(each[1]), reverse=True)]
+
+
+def _link(folder: Path, source: str, name: str) -> None:
+    atomic_files.write(folder / name, lambda path: atomic_files.link(folder / source, path))
 
 
 def _ranked_name(step: float) -> str:

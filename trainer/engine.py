@@ -150,8 +150,12 @@ class Engine:
                         self.recorder.count_step(batch.whole.shape[0], self.window.losses)
                         if self.is_log_step():
                             self.log_window()
-                        if every is not None and progress.step % every == 0:
+                        # a longer run goes on from an early end without the point and the evaluation that follow it
+                        if self.ends_early() or (every is not None and progress.step % every == 0):
                             self.save()
+                if progress.logged < progress.step:
+                    with self.interrupts.held:
+                        self.log_window()
                 self.end_epoch()
         except Stopped as stopped:
             if stopped.whole:
@@ -187,6 +191,10 @@ class Engine:
         out_of_patience = patience is not None and progress.waited >= patience
         return out_of_patience or (progress.step >= self.total_steps and progress.evaluated == progress.step)
 
+    def ends_early(self) -> bool:
+        """Return whether the last step of the run is done and lies within an epoch, as ``max_steps`` allows it."""
+        return self.progress.step == self.total_steps and 0 < self.progress.batch < len(self.loaders.train)
+
     def train_step(self, batch: Batch) -> None:
         """Do one optimizer step: forward, loss, backward, clip, update; only fp16 and a skipper wait for the device."""
         progress, window = self.progress, self.window
@@ -204,7 +212,7 @@ class Engine:
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip_norm is not None:
             window.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        elif self.is_log_step() or self.skipper is not None:
+        elif self.is_log_step() or self.ends_early() or self.skipper is not None:
             window.gradient_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         window.gradient_norm = self.placement.full(window.gradient_norm)
         if self.skipper is None or not self.skipper.should_skip():
@@ -292,9 +300,9 @@ class Engine:
             progress.evaluated = progress.step
             is_best = self.rank_evaluation(val, epoch)
             self.recorder.end_epoch(train, val, progress.step, is_best=is_best)
-            self.save(is_best=is_best)
+            self.save(is_best=is_best, early=self.ends_early())
 
-    def save(self, *, is_best: bool = False, final: bool = False) -> None:
+    def save(self, *, is_best: bool = False, early: bool = False, final: bool = False) -> None:
         """Write a checkpoint with ``Checkpoints.save`` after a check of the losses and weights.
 
         Raises:
@@ -306,7 +314,7 @@ class Engine:
         if not all(each for (each,) in self.group.gather(bool(finite))):
             step = self.progress.step
             raise NotFiniteError(f"the weights are no longer finite after step {step}", step)
-        self.checkpoints.save(self.state, step=self.progress.step, best=is_best, final=final)
+        self.checkpoints.save(self.state, step=self.progress.step, best=is_best, early=early, final=final)
 
     def rank_evaluation(self, values: dict[str, float], epoch: int) -> bool:
         """Record an evaluation and return whether it is the best so far, as it always is without a val split."""
@@ -324,17 +332,14 @@ class Engine:
         return is_best
 
     def is_log_step(self) -> bool:
-        """Return whether the current step ends a window: every ``log_every`` steps, at the end of an epoch or run."""
+        """Return whether the current step ends a window: every ``log_every`` steps and at the end of an epoch."""
         progress = self.progress
-        return (
-            progress.step % self.settings.log_every == 0
-            or progress.batch == len(self.loaders.train)
-            or progress.step == self.total_steps
-        )
+        return progress.step % self.settings.log_every == 0 or progress.batch == len(self.loaders.train)
 
     def log_window(self) -> None:
         """Log a point of the training curve; this waits for the device."""
         values = self.window.close(self.metrics, self.epoch_sums)
+        self.progress.logged = self.progress.step
         lr = self.optimizer.param_groups[0]["lr"]
         self.recorder.log_training(values, lr, float(self.window.gradient_norm), self.progress.step)
 

@@ -8,9 +8,10 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from trainer.build import assemble
-from trainer.checkpoint import Checkpoints, FoundCheckpoint
+from trainer.checkpoint import PREVIOUS, Checkpoints, DamagedError, FoundCheckpoint, read
 from trainer.config import ConfigError, Job, Settings
 from trainer.config.errors import reason_of
 from trainer.data.data_workers import watched_workers
@@ -137,9 +138,25 @@ def _find_checkpoint(job: Job, parts: Parts, directory: RunDirectory) -> FoundCh
             log.info("resume   no checkpoint in %s yet: starting", folder)
         return None
     resume.check_state(settings, found.name, found.state, parts.fingerprint, len(parts.loaders.train))
+    found = _without_early_end(found, folder / CHECKPOINTS / PREVIOUS, parts.total_steps)
     try:
         parts.model.load_state_dict(found.state["model"])
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         message = f"model: the checkpoint of {folder} does not fit the model any more: {reason_of(error)[:300]}"
         raise ConfigError(message) from error
     return found
+
+
+def _without_early_end(found: FoundCheckpoint, previous: Path, total_steps: int) -> FoundCheckpoint:
+    """Return the checkpoint from which a run goes on to ``total_steps`` as if it had never been shorter.
+
+    If the run of ``found`` ended within an epoch, ``previous`` has the same step without the evaluation at the end.
+    """
+    progress, step = found.state["progress"], found.state["step"]
+    if not (total_steps > step == progress.get("evaluated") and progress["batch"] > 0):
+        return found
+    try:
+        state = read(previous)
+    except (ConfigError, DamagedError):  # an earlier version did not keep this state
+        return found
+    return FoundCheckpoint(previous.name, state, found.damaged) if state.get("step") == step else found

@@ -273,7 +273,7 @@ class Window:
     def __init__(self, sums: Sums, group: Group) -> None:
         self.sums = sums
         self.losses, self.steps = RowBuffer(), list[int]()  # the losses not checked yet, and the step of each
-        self.gradient_norm = torch.zeros(())
+        self.gradient_norm = torch.tensor(math.nan)  # until the first step of this process
         self._group = group
 
     def add(self, step: int, loss: Tensor, size: Tensor | int, outputs: Tensor, part: Batch) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,15 +126,27 @@ def test_auto_starts_where_nothing_is_and_a_finished_run_stays_as_it_is(again: A
     assert repeated | timing == results | timing
 
 
-def test_max_steps_in_the_middle_of_an_epoch_is_gone_on_from(again: Again, tmp_path: Path) -> None:
-    words = (*SMALL, "log_every=1")
-    assert again(*words, "run_dir=parts", "max_steps=5").code == 0
-    assert again("resume=parts", "max_steps=22").code == 0
-    assert again(*words, "run_dir=whole", "max_steps=22").code == 0
-    assert state(tmp_path / "parts")["model"] == state(tmp_path / "whole")["model"]
-    losses = [[line["train/loss"] for line in kills.lines(tmp_path / name / "metrics.jsonl") if "train/loss" in line]
-              for name in ("parts", "whole")]  # fmt: skip
-    assert losses[0] == losses[1]
+@pytest.mark.parametrize("words", [("log_every=2",), ("log_every=3", "checkpoint.every_steps=1", "checkpoint.keep=2")])
+def test_a_run_that_ended_within_an_epoch_goes_on_as_if_it_had_not(
+    again: Again, tmp_path: Path, words: Sequence[str]
+) -> None:
+    words = (*SMALL[:3], "batch_size=512", "logger=[csv]", "optimizer.lr=0.01", "scheduler=plateau", *words)
+    assert again(*words, "run_dir=parts", "max_steps=5").code == 0  # an epoch has 3 steps
+    short = summary(tmp_path / "parts")
+    assert (short["best"]["step"], short["tested_step"]) == (5, 5)  # the evaluation at its end is its best
+    assert again("resume=parts", "max_steps=8").code == 0
+    assert again("resume=parts", "max_steps=11").code == 0
+    assert again(*words, "run_dir=whole", "max_steps=11").code == 0
+    names = ("model", "progress", "ranking", "scheduler", "epoch", "window")
+    for file in ("last.pt", "best.pt"):
+        states = [torch.load(tmp_path / name / "checkpoints" / file, weights_only=True) for name in ("parts", "whole")]
+        parts, whole = ({name: kills.plain(each[name]) for name in names} for each in states)
+        assert parts == whole
+    curves = [[{key: value for key, value in line.items() if key not in kills.TIMING}
+               for line in kills.lines(tmp_path / name / "metrics.jsonl")] for name in ("parts", "whole")]  # fmt: skip
+    assert curves[0] == curves[1]
+    files = [{path.name for path in (tmp_path / name / "checkpoints").iterdir()} for name in ("parts", "whole")]
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize(
