@@ -26,6 +26,7 @@ from trainer.config import ConfigError, Job, RunError
 from trainer.config.errors import one_line
 from trainer.config.terminal import loading, prepare_streams
 from trainer.memory import wait_with_garbage
+from trainer.processes.job_folder import hold
 from trainer.processes.launch import launch, needs_launch
 from trainer.processes.leader import dismiss_followers
 from trainer.processes.signals import INTERRUPTED, Interrupts, Stopped, ignore
@@ -74,6 +75,7 @@ def work(folder: str) -> int:
     prepare_streams()
     job, command = json.loads((Path(folder) / JOB).read_text()), os.getppid()
     sys.argv = job["argv"]
+    _lock = hold(Path(folder))
     threading.Thread(target=_end_with, args=(command, folder), name="command", daemon=True).start()
     _use_loopback()
     world = current_world()

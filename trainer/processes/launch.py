@@ -14,7 +14,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from trainer.config import ConfigError, Job, RunError, Settings
 from trainer.config.registry import registry
 from trainer.config.terminal import loading
 from trainer.memory import collect_garbage
+from trainer.processes.job_folder import temporary_job_folder
 from trainer.processes.signals import CLOCK, INTERRUPTED, REASONS, Stopped
 from trainer.processes.world import (
     CONNECTION_LOST,
@@ -67,8 +67,7 @@ def launch(job: Job) -> dict[str, Any]:
     settings = job.settings
     count = _number_of_processes(settings)
     _check_components(settings)
-    with tempfile.TemporaryDirectory(prefix="train-processes-") as name:
-        folder = Path(name)
+    with temporary_job_folder() as folder:
         (folder / JOB).write_text(json.dumps({"argv": sys.argv, **job_to_plain(job)}))
         inherited = {
             "TORCH_CPP_LOG_LEVEL": "ERROR",
