@@ -153,9 +153,6 @@ class Engine:
                         # a longer run goes on from an early end without the point and the evaluation that follow it
                         if self.ends_early() or (every is not None and progress.step % every == 0):
                             self.save()
-                if progress.logged < progress.step:
-                    with self.interrupts.held:
-                        self.log_window()
                 self.end_epoch()
         except Stopped as stopped:
             if stopped.whole:
@@ -288,6 +285,9 @@ class Engine:
     def end_epoch(self) -> None:
         """Evaluate, rank the evaluation, log and save. A resumed run repeats an evaluation that was interrupted."""
         progress, epoch = self.progress, self.progress.epoch + 1
+        if progress.logged < progress.step:  # max_steps ends the run within an epoch
+            with self.interrupts.held:
+                self.log_window()
         # checked before saving, so that weights with NaN do not replace the last good checkpoint
         val = {} if self.loaders.val is None else self.evaluate(self.loaders.val).compute(self.metrics)
         if val and not math.isfinite(val["loss"]):
