@@ -186,7 +186,7 @@ def _run_agent(settings: Settings, count: int, folder: Path) -> Any:
     return None
 
 
-def _time_to_save(config: Any, processes: Any) -> dict[str, int]:
+def _time_to_save(config: Any, processes: Any) -> dict[str, Any]:
     """Return the keys of torch's ``LaunchConfig`` that leave processes SECONDS_TO_SAVE after a signal.
 
     Args:
