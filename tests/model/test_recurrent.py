@@ -338,11 +338,15 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_again(reset_after: bool) -
 
 
 @directions
-def test_half_precision_of_the_lstm_is_float32_where_there_is_no_half(bidirectional: bool) -> None:
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_precision_of_the_lstm_is_float32_where_the_processor_has_none(
+    precision: torch.dtype, bidirectional: bool
+) -> None:
     model = build("lstm", make_spec("sequence", (6, 3)), bidirectional=bidirectional).float()
     samples = torch.randn(2, 6, 3)
-    with torch.autocast("cpu", torch.float16):
+    with torch.autocast("cpu", precision):
         half = model(samples)
+        half.sum().backward()
     torch.testing.assert_close(half.float(), model(samples), rtol=0, atol=1e-2)
 
 

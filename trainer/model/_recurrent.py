@@ -20,9 +20,12 @@ from trainer.spec import Spec
 States = tuple[Tensor, Tensor]  # the states after each step, and the state after the last step of each sample
 Cell = Callable[[Tensor], States]  # one direction of one layer, which maps the steps to states
 
-# Where torch's layers cannot compute under autocast, or should not: oneDNN has no LSTM in float16, and autocast runs
-# cuDNN in float16 even if its dtype is bfloat16, so that gradients would underflow, as only fp16 scales the loss.
+# Where torch's layers cannot compute under autocast, or should not: oneDNN has no LSTM in float16, nor in bfloat16 on
+# processors without AVX-512, and autocast runs cuDNN in float16 even if its dtype is bfloat16, so that gradients would
+# underflow, as only fp16 scales the loss.
 UNFIT = {(nn.LSTM, "cpu", torch.float16), (nn.LSTM, "cuda", torch.bfloat16), (nn.GRU, "cuda", torch.bfloat16)}
+if torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    UNFIT.add((nn.LSTM, "cpu", torch.bfloat16))
 
 
 class Recurrent(nn.Module):
