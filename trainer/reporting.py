@@ -110,8 +110,9 @@ def record_start(engine: Engine, directory: RunDirectory, loggers: Iterable[Logg
 
 
 def resume_notes(engine: Engine, found: FoundCheckpoint) -> list[str]:
-    """Return a line if the length of the schedule, and one if the world size, differs from before the resume."""
-    settings, parts, notes = engine.settings, engine.parts, []
+    """Return a line for each change since the checkpoint: of its form, the length of the schedule, the world size."""
+    settings, parts = engine.settings, engine.parts
+    notes = [found.state["upgrade"]] if "upgrade" in found.state else []
     step, before = found.state["step"], found.state["total_steps"]
     schedule: Scheduler = SCHEDULERS.build(settings.scheduler, Horizon(before, len(parts.loaders.train)))
     if before != parts.total_steps and schedule.factor(step) != parts.scheduler.factor(step):

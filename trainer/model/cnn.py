@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainer.config import ConfigError, Fraction, PositiveInt
 from trainer.data.sources import keep, valid_steps
 from trainer.model import MODELS
+from trainer.model._before_norm import drop_biases_before_norms
 from trainer.model._sequence import SequenceAsSignal, as_sequence, last_layer
 from trainer.spec import Spec
 
@@ -77,6 +78,7 @@ class CNN(nn.Module):
             blocks += [pool(2), nn.ReLU()]  # cheaper than ReLU before pooling, with the same result
             width, size = maps, [length // 2 for length in size]
         self.blocks = nn.Sequential(*blocks)
+        drop_biases_before_norms(self.blocks)
         self.global_pool = ("max" if spec.varying else "none") if global_pool == "auto" else global_pool
         # Only the steps of a spectrogram are pooled, as the position of a band matters.
         pooled = 0 if self.global_pool == "none" else 1 if spec.kind == "spectrogram" else len(size)

@@ -13,6 +13,7 @@ from trainer.config import ConfigError
 from trainer.config.errors import one_line
 from trainer.config.messages import unknown_option
 from trainer.model import MODELS
+from trainer.model._before_norm import drop_biases_before_norms
 from trainer.model._sequence import LastLinear
 from trainer.spec import Spec
 
@@ -60,6 +61,7 @@ class Torchvision(nn.Module):
             *_, last = (module for module in self.network.modules() if type(module) in (nn.Linear, nn.Conv2d))
             if type(last) is nn.Linear:  # the last layer of squeezenet is a convolution
                 last.__class__ = LastLinear
+            drop_biases_before_norms(self.network)  # VGG has such biases
             self.network.to(memory_format=torch.channels_last)  # see cnn.py
             with torch.no_grad():
                 self.eval()(torch.zeros(1, *spec.shape))

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from trainer.config import ConfigError
 from trainer.config.untrusted_files import check_file, need_memory
+from trainer.runs.earlier_checkpoint import upgraded
 
 MIN_CONTENT, MIN_VALUES = 1 << 26, 100_000  # content in bytes, and values, that every checkpoint may have
 MAX_DEPTH = 200  # of nested dicts and lists
@@ -52,7 +53,7 @@ def dump(state: dict[str, Any], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint of this or an earlier version onto the CPU.
 
     Raises:
         DamagedError: the file is missing, cut short or no regular file, or its checksum is missing or wrong.
@@ -87,7 +88,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is no checkpoint of a run: it holds a {type(state).__name__}")
     if fault := _fault(state, size):
         raise ConfigError(f"{path}: {fault}, which no checkpoint of a run has")
-    return state
+    return upgraded(state)
 
 
 def _check_whole(file: BinaryIO, size: int) -> None:
