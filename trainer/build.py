@@ -25,6 +25,7 @@ from trainer.loss import LOSSES
 from trainer.memory import collect_garbage, keep_freed_memory
 from trainer.metrics import choose_metrics, choose_monitor
 from trainer.model import MODELS
+from trainer.model._batch_norm import check_variance
 from trainer.optimizer import OPTIMIZERS
 from trainer.processes.team import get_team
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
@@ -61,6 +62,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
         model, loss, spec = build_model(settings.model, settings.loss, data.spec)
     if problems:
         raise ConfigError(*problems)
+    check_variance(model, data, settings, placement.normalised_together(min(share.micro_batch_size, len(data.train))))
     loaders = make_loaders(
         data,
         placement.device,

@@ -1,4 +1,4 @@
-"""Two small runs that trainer-cli 0.1.0 has left (torch 2.13.0, CPU): later versions evaluate, resume and export them.
+"""Small runs that trainer-cli 0.1.0 has left (torch 2.13.0, CPU): later versions evaluate, resume and export them.
 
 Numbers are compared with a tolerance, because another processor or version of torch rounds differently.
 """
@@ -51,6 +51,7 @@ def test_a_resumed_run_ends_as_one_that_trains_without_a_break(name: str) -> Non
     assert final_metrics(name) == pytest.approx(final_metrics("fresh"), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["digits", "iris"], indirect=True)
 def test_it_is_compared_reported_and_exported_with_its_weights(name: str) -> None:
     shutil.copytree(name, "copy")
     assert main(["compare", name, "copy"]) == 0
@@ -58,3 +59,21 @@ def test_it_is_compared_reported_and_exported_with_its_weights(name: str) -> Non
     assert main(["export", name, "--format", "safetensors", "-o", "model.safetensors"]) == 0
     before, now = load_file(Path(name) / "checkpoints" / "best.safetensors"), load_file("model.safetensors")
     assert before.keys() == now.keys() and all(torch.equal(before[key], now[key]) for key in before)
+
+
+@pytest.mark.parametrize("name", ["norm"], indirect=True)
+def test_the_biases_before_a_batch_normalisation_are_in_its_mean_now(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", name, "--format", "safetensors", "-o", "model.safetensors"]) == 0
+    before, now = load_file(Path(name) / "checkpoints" / "best.safetensors"), load_file("model.safetensors")
+    assert before.keys() - now.keys() == {"blocks.0.bias"} and now.keys() <= before.keys()
+    assert torch.equal(now["blocks.1.running_mean"], before["blocks.1.running_mean"] - before["blocks.0.bias"])
+    assert before["blocks.0.bias"].abs().max() > 0.05
+    capsys.readouterr()
+    assert main(["evaluate", name]) == 0
+    assert "differs" not in capsys.readouterr().out
+    assert cli.main([f"resume={name}", "max_steps=31", "epochs=3"]) == 0
+    optimizer = torch.load(Path(name) / "checkpoints" / "last.pt", weights_only=True)["optimizer"]
+    assert optimizer["param_groups"][0]["params"] == list(range(len(optimizer["state"]))) == list(range(7))
+    assert "resume   the biases before batch normalisation are left out now" in capsys.readouterr().out

@@ -135,7 +135,7 @@ def test_channels_hidden_and_norm_shape_the_network(channels: list[int]) -> None
     blocks: list[nn.Module] = []
     width, height, length = 2, 9, 11
     for maps in channels:
-        blocks += [nn.Conv2d(width, maps, 3, padding=1), nn.BatchNorm2d(maps), nn.ReLU(), nn.MaxPool2d(2)]
+        blocks += [nn.Conv2d(width, maps, 3, padding=1, bias=False), nn.BatchNorm2d(maps), nn.ReLU(), nn.MaxPool2d(2)]
         width, height, length = maps, height // 2, length // 2
     by_hand = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width * height * length, 6), nn.ReLU(), nn.Linear(6, 3))
     share_weights(model, by_hand)
@@ -174,7 +174,7 @@ def test_what_is_no_image_is_read_as_a_signal(spec: Spec, inputs: Tensor, width:
     inputs = inputs if spec.kind == "tokens" else inputs.double()
     blocks: list[nn.Module] = []
     for before, maps in ((width, 4), (4, 6)):
-        blocks.append(nn.Conv1d(before, maps, 3, padding=1))
+        blocks.append(nn.Conv1d(before, maps, 3, padding=1, bias=norm == "none"))
         blocks += [nn.BatchNorm1d(maps)] if norm == "batch" else []
         blocks += [nn.ReLU(), nn.MaxPool1d(2)]
     embedding = nn.ModuleList([nn.Embedding(11, 8, padding_idx=0)] if spec.kind == "tokens" else [])

@@ -52,6 +52,7 @@ class OpenedRun:
         normalise, features: as in ``Data``, on ``device``.
         device: the device of the model.
         precision: fp32, tf32, bf16 or fp16.
+        converted: whether an earlier version wrote the weights in another form, which changes the rounding.
     """
 
     run: Run
@@ -68,6 +69,7 @@ class OpenedRun:
     features: Features | None
     device: torch.device
     precision: str
+    converted: bool
 
     def read(self, inputs: Inputs) -> Inputs:
         """Convert a batch of raw samples, on any device, into model inputs on ``device``."""
@@ -229,6 +231,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         features=None if features is None else make_features(**features).to(device),
         device=device,
         precision=precision,
+        converted="upgrade" in state,
     )
 
 

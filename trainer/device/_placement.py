@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.checkpoint import Stateful as Stateful
+from trainer.device._batch_norm import accept_single_values
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ class Placement:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return a newly built model, with layers adapted to the placement; the optimizer is built afterwards."""
-        return model
+        return accept_single_values(model)
+
+    def normalised_together(self, count: int) -> int:
+        """Return how many of the ``count`` samples of a micro-batch the batch normalisation of rank 0 sees together."""
+        return count
 
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         """Return the module that training calls instead of ``model``; called once, after the processes are connected.

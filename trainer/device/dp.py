@@ -41,5 +41,8 @@ class DataParallelPlacement(Placement):
     def gpus(self) -> list[torch.device]:
         return [torch.device("cuda", number) for number in self.numbers]
 
+    def normalised_together(self, count: int) -> int:
+        return -(-count // len(self.gpus))
+
     def wrap(self, model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> nn.Module:
         return nn.DataParallel(model, device_ids=list(self.numbers))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainer.config import ConfigError, Fraction, PositiveInt
 from trainer.data.sources import keep, valid_steps
 from trainer.model import MODELS
-from trainer.model._before_norm import drop_biases_before_norms
+from trainer.model._batch_norm import drop_biases_before_norms
 from trainer.model._sequence import SequenceAsSignal, as_sequence, last_layer
 from trainer.spec import Spec
 
@@ -144,7 +144,7 @@ def _over_valid(norm: nn.Module, maps: Tensor, valid: Tensor) -> Tensor:
     if torch.compiler.is_exporting():  # the statistics are constant in evaluation, so padding has no influence
         normalised: Tensor = norm(maps)
         return normalised
-    if maps.device.type != "cpu" and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d):
+    if maps.device.type != "cpu" and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
         return _over_valid_by_mask(norm, maps, valid)
     by_step = maps.transpose(1, 2)  # (batch, steps, channels, …)
     some = by_step[valid]
@@ -162,13 +162,15 @@ def _over_valid_by_mask(norm: Any, maps: Tensor, valid: Tensor) -> Tensor:
     axes, inner = [0, *range(2, maps.ndim)], [1] * (maps.ndim - 3)
     mask, values = valid.view(len(valid), 1, -1, *inner), maps.to(norm.weight.dtype)
     count = valid.sum().to(values.dtype) * math.prod(maps.shape[3:])
+    several = count > 1  # a single value per channel is normalised by the running statistics
     mean = values.masked_fill(~mask, 0).sum(axes) / count
-    centred = (values - mean.view(1, -1, 1, *inner)).masked_fill(~mask, 0)
-    variance = centred.square().sum(axes) / count
+    variance = (values - mean.view(1, -1, 1, *inner)).masked_fill(~mask, 0).square().sum(axes) / count
+    centre, spread = torch.where(several, mean, norm.running_mean), torch.where(several, variance, norm.running_var)
+    centred = (values - centre.view(1, -1, 1, *inner)).masked_fill(~mask, 0)
     with torch.no_grad():
-        norm.num_batches_tracked.add_(1)
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
-    scale = norm.weight * (variance + norm.eps).rsqrt()
+        norm.num_batches_tracked.add_(several)
+        norm.running_mean.lerp_(mean, norm.momentum * several)
+        norm.running_var.lerp_(variance * (count / (count - 1).clamp_min(1)), norm.momentum * several)
+    scale = norm.weight * (spread + norm.eps).rsqrt()
     shifted: Tensor = centred * scale.view(1, -1, 1, *inner) + norm.bias.view(1, -1, 1, *inner)
     return shifted.to(maps.dtype)

@@ -13,7 +13,7 @@ from trainer.config import ConfigError
 from trainer.config.errors import one_line
 from trainer.config.messages import unknown_option
 from trainer.model import MODELS
-from trainer.model._before_norm import drop_biases_before_norms
+from trainer.model._batch_norm import drop_biases_before_norms
 from trainer.model._sequence import LastLinear
 from trainer.spec import Spec
 

@@ -22,7 +22,7 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
         if not lost:
             return state
         names = [name for name in state["model"] if name.rpartition(".")[2] not in BUFFERS]
-        changed = {name: _without(state[name], lost) for name in ("model", "ema") if name in state}
+        changed: dict[str, Any] = {name: _without(state[name], lost) for name in ("model", "ema") if name in state}
         changed["optimizer"] = _renumbered(state["optimizer"], [name in lost for name in names])
     except (KeyError, TypeError, ValueError, AttributeError):  # not a checkpoint of this program; its reader says so
         return state

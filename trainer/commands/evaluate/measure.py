@@ -202,10 +202,13 @@ def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
 def differences(measured: Measured, model: OpenedRun) -> Mapping[str, tuple[float, float]] | None:
     """Return the test metrics that differ from summary.json: (value in summary.json, value measured now) by name.
 
-    Return None if the values need not be equal: for other data, another split, or weights of another step.
+    Return None if the values need not be equal: for other data, another split, weights of another step, or weights of
+    an earlier version that were converted, which changes the rounding.
     """
     summary = model.run.summary
-    if not (measured.split == "test" and measured.own and summary.get("tested_step") == model.step):
+    if not (
+        measured.split == "test" and measured.own and summary.get("tested_step") == model.step and not model.converted
+    ):
         return None
     found = {f"test/{name}": value for name, value in measured.values.items()}
     return {name: (summary[name], found[name]) for name in found if name in summary and summary[name] != found[name]}
