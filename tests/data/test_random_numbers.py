@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers import loaders_of
+from trainer.data import Data, Inputs, Split
+from trainer.data.loader import Loader, Loaders
 from trainer.data.random_numbers import BITS, SampleRandom, _hashed, mix_bits
+from trainer.spec import Spec
 
 MANY = torch.arange(20_000)
 LEAST, MOST = 9022861, 3144142  # positions whose first number with the key (0, "x") and the name "n" is the least, most
@@ -150,3 +157,66 @@ def test_the_others_are_drawn_evenly_from_those_there_are() -> None:
     assert torch.equal(SampleRandom(MANY[:9], 0, 1).others("partner", torch.tensor([8])), torch.full((9,), 8))
     extremes = SampleRandom(torch.tensor([LEAST, MOST]), 0, "x").others("n", among)
     assert extremes.tolist() == [3, 633]
+
+
+# ---- what a source draws from the global generators
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A source of one's own, which draws a sample from each of the three generators."""
+
+    targets: Tensor
+
+    def fetch(self, positions: Tensor) -> Inputs:
+        rows = [(random.random(), np.random.rand(), float(torch.rand(()))) for _ in positions]
+        return (torch.tensor(rows),)
+
+
+def noise(workers: int = 0, seed: int = 0) -> Loaders:
+    split = Split.all(Noise(torch.arange(12) % 3))
+    spec = Spec("noise", "table", (3,), "classification", ("a", "b", "c"))
+    return loaders_of(Data(spec, split, split, split, workers=workers), 4, seed)
+
+
+def drawn(loader: Loader, epoch: int = 0, start: int = 0) -> Tensor:
+    """Return the samples of an epoch, (samples, generators), and shut the data workers down."""
+    try:
+        return torch.cat([batch.inputs[0] for batch in loader.epoch(epoch, start)])
+    finally:
+        loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_draws_differ_by_seed_epoch_split_and_batch_but_not_by_worker_or_start(workers: int) -> None:
+    first = drawn(noise(workers).train)
+    assert len(first) == 12 and len(first.unique()) == 36
+    assert torch.equal(drawn(noise(0).train), first)
+    assert torch.equal(drawn(noise(workers).train, start=1), first[4:])
+    loaders = noise(workers)
+    assert loaders.val is not None
+    others = [drawn(noise(workers, seed=1).train), drawn(noise(workers).train, epoch=1)]
+    others += [drawn(each) for each in (loaders.val, loaders.test)]
+    assert len(torch.cat([first, *others]).unique()) == 5 * 36
+
+
+def test_draws_of_the_main_process_go_on_as_if_no_batch_had_been_read() -> None:
+    def draw() -> tuple[float, ...]:
+        return random.random(), np.random.rand(), float(torch.rand(()))
+
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(5)
+    wanted = [draw(), draw()]
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(5)
+    got = [draw()]
+    drawn(noise().train)
+    assert [*got, draw()] == wanted
+
+
+def test_fingerprint_of_random_samples_is_the_same_in_every_process() -> None:
+    split = Split.all(Noise(torch.arange(12) % 3))
+    data = Data(Spec("noise", "table", (3,), "classification", ("a", "b", "c")), split, None, split)
+    first = data.fingerprint()
+    random.random(), np.random.rand(), torch.rand(())
+    assert data.fingerprint() == first

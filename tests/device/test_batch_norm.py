@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def group() -> Iterator[None]:
     """A process group of this process alone."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=torch._C._distributed_c10d.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 
@@ -38,7 +38,7 @@ def forward_and_backward(norm: nn.Module, inputs: Tensor) -> list[Tensor]:
     outputs = norm(inputs)
     outputs.square().sum().backward()
     assert inputs.grad is not None
-    return [outputs.detach(), inputs.grad, *(each.grad for each in norm.parameters()), *norm.buffers()]  # type: ignore[list-item]
+    return [outputs.detach(), inputs.grad, *(each.grad for each in norm.parameters()), *norm.buffers()]
 
 
 @pytest.mark.parametrize("synchronised", [False, True], ids=["alone", "synchronised"])

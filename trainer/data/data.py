@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
-from trainer.data.random_numbers import SampleRandom
+from trainer.data.random_numbers import SampleRandom, seeded
 from trainer.data.sources import Inputs, Split, channel_values
 from trainer.spec import Kind, Spec, Task
 
@@ -196,7 +196,9 @@ class Data:
                 digest.update(split.targets.numpy().data)
                 continue
             for positions in split.positions.split(512):
-                for tensor in (*split.source.fetch(positions), split.source.targets.index_select(0, positions)):
+                with seeded("fingerprint", len(positions)):
+                    inputs = split.source.fetch(positions)
+                for tensor in (*inputs, split.source.targets.index_select(0, positions)):
                     digest.update(tensor.numpy().data)
         sizes = {name: len(split) for name, split in self.splits().items()}
         return {**sizes, "sha256": digest.hexdigest()}

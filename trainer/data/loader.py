@@ -20,10 +20,10 @@ from trainer.data.data import Data, generator
 from trainer.data.data_workers import initializer, starting_workers, watched_workers
 from trainer.data.order import Order
 from trainer.data.preprocess import Preprocess
+from trainer.data.random_numbers import seeded
 from trainer.data.sources import Inputs, RaggedSource, Resident, Source, Split, TensorSource
 
-Positions = npt.NDArray[np.int64]
-
+WITHOUT_DRAWS = (TensorSource, RaggedSource)  # a subclass may draw random numbers
 DEVICE_SHARE = 0.5  # share of the free memory of a GPU that samples may take; the other half is for model and steps
 MAX_SECONDS = 600  # the time limit for a batch; a data worker that takes longer is considered hung
 
@@ -204,16 +204,29 @@ class InMemory(_OrderedLoader):
 
 
 class Streamed(_OrderedLoader):
-    """Batches that a DataLoader reads in ``workers`` processes and that are preprocessed on the device."""
+    """Batches that a DataLoader reads in ``workers`` processes and that are preprocessed on the device.
+
+    Args:
+        source, order, share, preprocess, device: as in ``InMemory``.
+        workers: the number of data workers; 0 reads in this process.
+        key: the beginning of the key of the random numbers that a source draws, such as (seed, "train").
+    """
 
     def __init__(
-        self, source: Source, order: Order, share: Share, preprocess: Preprocess, device: torch.device, workers: int
+        self,
+        source: Source,
+        order: Order,
+        share: Share,
+        preprocess: Preprocess,
+        device: torch.device,
+        workers: int,
+        key: tuple[int | str, ...] = (),
     ) -> None:
         super().__init__(order, share, preprocess, device)
         self._sampler = _EpochSampler()
         self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._loader = DataLoader(
-            _Batches(source, share),
+            _Batches(source, share, key),
             sampler=self._sampler,
             batch_size=None,  # the items of the sampler are whole batches
             num_workers=workers,
@@ -225,7 +238,8 @@ class Streamed(_OrderedLoader):
         )
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch, None, None]:
-        self._sampler.positions = self._positions(epoch, start)
+        numbered = enumerate(self._positions(epoch, start), start)
+        self._sampler.items = (_Item(epoch, number, [each.numpy() for each in both]) for number, both in numbered)
         has_workers = self._loader.num_workers > 0
         with watched_workers(fetching=has_workers), starting_workers():
             batches = iter(self._loader)
@@ -258,27 +272,46 @@ class Streamed(_OrderedLoader):
                 worker.kill()
 
 
-class _EpochSampler:
-    """Yield the positions that the loader has set, which are those of one epoch.
+class _Item(NamedTuple):
+    """What a DataLoader is asked for: a batch of an epoch.
 
     The positions are arrays, because tensors are sent to a data worker as open files.
     """
 
-    positions: Iterator[list[Tensor]]
+    epoch: int
+    number: int  # of the batch in the epoch
+    both: list[npt.NDArray[np.int64]]  # the positions of the samples and, with mixing, of their partners
 
-    def __iter__(self) -> Iterator[list[Positions]]:
-        for both in self.positions:
-            yield [positions.numpy() for positions in both]
+
+class _EpochSampler:
+    """Yield the items that the loader has set, which are those of one epoch."""
+
+    items: Iterator[_Item]
+
+    def __iter__(self) -> Iterator[_Item]:
+        return self.items
 
 
 class _Batches(Dataset[list[RawBatch]]):
-    """A data set for a DataLoader, whose items are the shares of this process in whole batches."""
+    """A data set for a DataLoader, whose items are the shares of this process in whole batches.
 
-    def __init__(self, source: Source, share: Share) -> None:
-        self._source, self._share = source, share
+    What a source draws from the global generators is a pure function of the seed, the split, the epoch, the batch and
+    the process, whichever data worker reads the batch.
+    """
 
-    def __getitem__(self, both: list[Positions]) -> list[RawBatch]:
-        return [RawBatch.fetch(self._source, self._share, torch.from_numpy(positions)) for positions in both]
+    def __init__(self, source: Source, share: Share, key: tuple[int | str, ...]) -> None:
+        self._source, self._share, self._key = source, share, key
+        self._draws = type(source) not in WITHOUT_DRAWS
+
+    def __getitem__(self, item: _Item) -> list[RawBatch]:
+        if not self._draws:
+            return self._fetch(item)
+        with seeded(*self._key, item.epoch, item.number, self._share.rank):
+            return self._fetch(item)
+
+    def _fetch(self, item: _Item) -> list[RawBatch]:
+        both = map(torch.from_numpy, item.both)
+        return [RawBatch.fetch(self._source, self._share, positions) for positions in both]
 
 
 class Loaders(NamedTuple):
@@ -311,7 +344,7 @@ def make_loaders(
     Args:
         data: the data set.
         device: the device of the batches.
-        seed: the seed of the order, the augmentation and the mixing of train.
+        seed: the seed of the order, the augmentation and the mixing of train, and of what a source draws.
         batch_size: samples of all processes in a training batch.
         limit_batches: the maximum number of training batches in an epoch. Val and test are limited to as many samples,
             spread evenly over the split.
@@ -322,7 +355,7 @@ def make_loaders(
     on_device: dict[int, Resident] = {}  # by id: splits may share a source, which is copied only once
     in_memory = _fits(data, device)
 
-    def load(split: Split, shuffle: int | None, share: Share, size: int) -> Loader:
+    def load(name: str, split: Split, shuffle: int | None, share: Share, size: int) -> Loader:
         source, limit = split.source, limit_batches
         if limit is not None and shuffle is None:
             split, limit = _spread(split, limit * batch_size), None
@@ -331,20 +364,20 @@ def make_loaders(
         )
         order = Order(split.positions, size, shuffle, limit, lengths=split.lengths, weights=weights)
         preprocess = Preprocess(data, data.train.positions, shuffle, device)
-        if in_memory and isinstance(source, TensorSource | RaggedSource):
+        if in_memory and isinstance(source, TensorSource | RaggedSource) and type(source) in WITHOUT_DRAWS:
             resident = on_device.setdefault(id(source), source.to(device))
             return InMemory(resident, order, share, preprocess, device)
-        return Streamed(source, order, share, preprocess, device, data.workers)
+        return Streamed(source, order, share, preprocess, device, data.workers, (seed, name))
 
     larger = evaluation_batch_size or batch_size
     evaluated = share._replace(micro_batch_size=larger)
-    test = load(data.test, None, evaluated, larger)
+    test = load("test", data.test, None, evaluated, larger)
     if overfit_batches is not None:
         shuffled = torch.randperm(len(data.train), generator=generator(seed, "overfit"))
-        few = load(data.train.take(shuffled[: overfit_batches * batch_size]), None, share, batch_size)
+        few = load("train", data.train.take(shuffled[: overfit_batches * batch_size]), None, share, batch_size)
         return Loaders(few, few, test)
-    val = None if data.val is None else load(data.val, None, evaluated, larger)
-    return Loaders(load(data.train, seed, share, batch_size), val, test)
+    val = None if data.val is None else load("val", data.val, None, evaluated, larger)
+    return Loaders(load("train", data.train, seed, share, batch_size), val, test)
 
 
 def _fits(data: Data, device: torch.device) -> bool:
