@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import Train
+from tests.conftest import REPOSITORY, Train
+from tests.forked import forked
 from tests.helpers import make_spec
 from tests.test_engine import make_engine
 from trainer.build import evaluation_batch_size
@@ -38,3 +39,13 @@ def test_small_batches_of_training_are_larger_ones_of_an_evaluation(tmp_path: Pa
             outputs = model(inputs).detach()
             one_by_one.update(engine.loss(outputs, targets), 1, outputs, targets)
     assert at_once == pytest.approx(one_by_one.compute(engine.metrics), rel=1e-5)
+
+
+def test_classes_of_a_data_set_without_counts_can_be_balanced(tmp_path: Path) -> None:
+    plugin = REPOSITORY / "examples" / "iris" / "flowers.py"
+    words = ("dataset=iris", "dataset.file=iris.csv", "dataset.val_fraction=0.2", "dataset.test_fraction=0.2")
+    keys = ("loss.weight=balanced", "model=perceptron", "logger=none", "epochs=1", "run_dir=run")
+    result = forked([f"plugins=[{plugin}]", *words, *keys], tmp_path)
+    assert result.returncode == 0, result.stderr
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "best.pt", weights_only=True)
+    assert len(saved["data"]["counts"]) == 3 and sum(saved["data"]["counts"]) == saved["fingerprint"]["train"]

@@ -52,6 +52,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     with collected(problems):
         data = build_data(settings.dataset, settings.seed, ReadOptions())
         data.check()
+        data = data.counted()
         torch.backends.cudnn.benchmark &= not data.spec.varying  # it would measure kernels anew for each length
         if alone and data.in_memory:  # another engine may still have all samples on the device
             data = dataclasses.replace(data, in_memory="auto")

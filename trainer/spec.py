@@ -19,7 +19,8 @@ class Spec:
             width), tokens (steps,), table (features,).
         task: classification has one class for each sample, multilabel any number of labels, regression values.
         classes: the names of the classes, labels or values.
-        counts: the number of training samples of each class or label; empty for values.
+        counts: the number of training samples of each class or label; empty for values. A data set may leave it empty,
+            and training counts its targets.
         target_mean, target_std: the mean and standard deviation of each training value if the targets are standardised,
             else empty.
         vocabulary: the number of different tokens, including the padding 0; only for tokens.

@@ -159,6 +159,22 @@ def test_very_unequal_classes_come_with_the_advice_that_fits(
     ]
 
 
+def test_classes_that_are_balanced_twice_are_a_warning() -> None:
+    source = TensorSource((torch.rand(6, 2),), torch.tensor([0, 0, 0, 1, 1, 0]))
+    line = (
+        "loss.weight=balanced and dataset.sampler=balanced balance the classes twice, so that the rarest class counts "
+        "most; one of the two is enough"
+    )
+    for words, balanced, told in (
+        ("loss.weight=balanced", True, 1),
+        ("loss.weight=[1,2]", True, 0),
+        ("loss.weight=balanced", False, 0),
+    ):
+        data = data_of(source, train=list(range(5)), test=[5], balanced=balanced)
+        assert at_start(data, settings(words, "batch_size=4")).count(line) == told
+        assert [each.text for each in survey(data, settings(words)).findings].count(line) == told
+
+
 def test_a_start_does_not_stumble_over_a_split_without_a_sample() -> None:
     source = RaggedSource.join([torch.rand(2, 2), torch.rand(3, 2)], torch.tensor([0, 1]))
     assert at_start(data_of(source, kind="sequence", train=[0, 1], test=[]), settings()) == []

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from trainer.config import ConfigError, RunError
-from trainer.data import Normalise, RaggedSource, Split, TensorSource, split_off
+from trainer.data import Data, Normalise, RaggedSource, Split, TensorSource, split_off
 from trainer.data.data import check_classes, generator
 from trainer.data.sources import Inputs, channel_values, keep, valid_steps
+from trainer.spec import Spec
 
 
 def imbalanced(count: int = 1000) -> Split:
@@ -222,3 +223,16 @@ def test_the_values_of_a_channel_are_those_of_the_steps_before_the_length(axis: 
     found = channel_values(values, [lengths], axis)
     assert found[0].tolist() == [0, 12, 16, 20]
     assert channel_values(values, [], axis).shape == (4, 6)
+
+
+@pytest.mark.parametrize("given", [(), (3, 1)])
+def test_classes_are_counted_unless_the_data_set_gives_counts(given: tuple[int, ...]) -> None:
+    split = Split.all(TensorSource((torch.zeros(5, 2),), torch.tensor([1, 0, 1, 1, 1])))
+    data = Data(Spec("mine", "table", (2,), "classification", ("a", "b"), given), split, None, split)
+    assert data.counted().spec.counts == (given or (1, 4))
+
+
+def test_values_have_no_counts() -> None:
+    split = Split.all(TensorSource((torch.zeros(5, 2),), torch.zeros(5, 1)))
+    data = Data(Spec("mine", "table", (2,), "regression", ("a",)), split, None, split)
+    assert data.counted().spec.counts == ()

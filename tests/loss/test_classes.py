@@ -88,6 +88,12 @@ def test_class_without_a_sample_cannot_be_balanced(name: str) -> None:
         build(name, spec, weight="balanced")
 
 
+@pytest.mark.parametrize("counts", [(), (5, 5)])
+def test_weights_cannot_be_balanced_without_a_count_for_each_class(counts: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"loss\.weight: dataset=\w+ gives \d counts for its 3 classes"):
+        build("focal", table_spec("classification", 3, counts=counts), weight="balanced")
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
 @pytest.mark.parametrize("weight", [[], [1.0], [1.0] * 3, [1.0] * 5])
 def test_wrong_number_of_weights_is_refused(name: str, weight: list[float]) -> None:

@@ -121,6 +121,7 @@ def survey(data: Data, settings: Settings) -> Survey:
         *duplicates.findings(data),
         *_missing_classes(data, *data.splits()),
         *_unequal_classes(data, settings),
+        *_balanced_twice(data, settings),
         *_constant(data),
         *_too_few(data, settings),
     ]
@@ -142,7 +143,12 @@ def survey(data: Data, settings: Settings) -> Survey:
 
 def at_start(data: Data, settings: Settings) -> list[str]:
     """Return the warnings for the start of a run, one line each, from the checks that do not need to read files."""
-    findings = [*_missing_classes(data, "train"), *_unequal_classes(data, settings), *_too_few(data, settings)]
+    findings = [
+        *_missing_classes(data, "train"),
+        *_unequal_classes(data, settings),
+        *_balanced_twice(data, settings),
+        *_too_few(data, settings),
+    ]
     if _is_in_memory(data):
         hashed = {n: (torch.arange(len(split)), hash_split(split, data.spec)) for n, split in data.splits().items()}
         findings += Duplicates.find(hashed).leaks(data)
@@ -216,6 +222,15 @@ def _unequal_classes(data: Data, settings: Settings) -> list[Finding]:
         return [Finding("note", "imbalance", f"{text}; the run balances them")]
     advice = [f"{group}.{key}=balanced" for group, key in BALANCING if key in getattr(settings, group)]
     return [Finding("warning", "imbalance", f"{text}; {' or '.join(advice)} makes them count equally")]
+
+
+def _balanced_twice(data: Data, settings: Settings) -> list[Finding]:
+    """Find out if both options that balance classes are on."""
+    if not (data.balanced and settings.loss.get("weight") == "balanced"):
+        return []
+    both = " and ".join(f"{group}.{key}=balanced" for group, key in BALANCING)
+    text = f"{both} balance the classes twice, so that the rarest class counts most; one of the two is enough"
+    return [Finding("warning", "balanced_twice", text)]
 
 
 def _too_few(data: Data, settings: Settings) -> list[Finding]:

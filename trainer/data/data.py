@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypedDict, get_args
 
 import torch
@@ -244,6 +244,13 @@ class Data:
             raise ConfigError(
                 f"dataset={name}: spec.shape is {spec.shape}, but a {split} sample is {tuple(read[0].shape[1:])}"
             )
+
+    def counted(self) -> Data:
+        """Return the data set with the counts of the classes or labels in its spec; call ``check`` first."""
+        if self.spec.counts:
+            return self
+        counts = class_counts(self.train, self.spec.task, len(self.spec.classes))
+        return replace(self, spec=replace(self.spec, counts=counts))
 
     def splits(self) -> dict[str, Split]:
         """Return the splits by name, without ``val`` if it is None."""

@@ -59,6 +59,9 @@ def _class_weights(weight: ClassWeights, spec: Spec) -> Tensor | None:
     if weight is None:
         return None
     if weight == "balanced":
+        if len(spec.counts) != len(spec.classes):
+            gives = f"gives {len(spec.counts)} counts for its {len(spec.classes)} classes"
+            raise ConfigError(f"loss.weight: dataset={spec.dataset} {gives}; give a list of weights instead")
         if 0 in spec.counts:
             empty = spec.classes[spec.counts.index(0)]
             raise ConfigError(f"loss.weight: class {empty} has no training sample to balance; give a list instead")
