@@ -11,6 +11,9 @@ import torch
 
 from tests import kills
 from tests.conftest import Result, Train
+from tests.shell import TRAIN, run
+from trainer.data.augment_images import OFF
+from trainer.dataset.digits import digits
 
 PLUGIN = '''
 import torch
@@ -97,6 +100,13 @@ class Fragile(nn.Module):
         hidden = Root.apply(hidden, self.steps == self.gradient)
         return self.last(hidden)
 '''
+PLAIN: dict[str, Any] = {
+    "val_fraction": 0.15,
+    "sampler": "shuffle",
+    "in_memory": True,
+    "workers": 0,
+    "augment": OFF,
+}
 COMMON = ("model=fragile", "dataset=poisoned", "batch_size=32", "epochs=3", "checkpoint.every_steps=4", "logger=none")
 
 
@@ -207,6 +217,18 @@ def test_a_loss_that_is_none_is_told_from_its_gradient_and_its_micro_batch_named
         r"in the loss, of finite outputs: samples \[(.*)\]", (result.run_dir / "train.log").read_text()
     )
     assert len(numbers.split(", ")) == 16 / accumulate
+
+
+@pytest.mark.slow
+def test_samples_of_a_loss_that_is_none_are_those_of_one_process(tmp_path: Path) -> None:
+    (tmp_path / "sometimes.py").write_text(LOSS)
+    words = ("plugins=[sometimes.py]", "loss=sometimes", "logger=none", "epochs=1", "batch_size=16", "log_every=1")
+    code, _, errors = run([*TRAIN, *words, "device=ddp", "device.processes=2", "run_dir=run"], tmp_path)
+    assert (code, "in the loss, of finite outputs; samples" in errors) == (1, True), errors
+    (numbers,) = re.findall(r"of finite outputs: samples \[(.*)\]", (tmp_path / "run" / "train.log").read_text())
+    positions = [int(number) for number in numbers.split(", ")]
+    assert len(positions) == 8
+    assert int(digits(0, **PLAIN).train.source.targets[positions[0]]) == 0  # where the loss is NaN
 
 
 def test_in_a_later_epoch_after_going_on_it_is_found_too(fragile: Train) -> None:

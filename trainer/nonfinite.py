@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -71,7 +71,7 @@ def explain(error: NotFiniteError, engine: Engine) -> RunError:
                 break
             positions = engine.loaders.train.positions(progress.epoch, progress.batch)
             skipped = progress.skipped
-            with _watched(engine, positions) as search:
+            with _watched(engine, positions, batch.sizes) as search:
                 wrong = _wrong_rows(batch.inputs[0])
                 if wrong.any():
                     search.note("in the data itself", positions[wrong.cpu()])
@@ -103,10 +103,12 @@ class Search:
     Args:
         engine: the engine that does the step.
         positions: the positions of the samples of the batch.
+        sizes: the number of samples in each micro-batch.
     """
 
-    def __init__(self, engine: Engine, positions: Tensor) -> None:
-        self._engine, self._positions = engine, positions
+    def __init__(self, engine: Engine, positions: Tensor, sizes: Sequence[int]) -> None:
+        self._engine = engine
+        self._parts: tuple[Tensor, ...] = positions.split(list(sizes))
         self._num_losses = len(engine.window.losses)
         self.part = -1  # the index of the current micro-batch
         self.origin: Origin | None = None
@@ -117,8 +119,7 @@ class Search:
 
     def positions_of(self, part: int) -> Tensor:
         """Return the positions of the samples of a micro-batch."""
-        size = self._engine.settings.micro_batch_size
-        return self._positions[part * size : (part + 1) * size]
+        return self._parts[part]
 
     def check_losses(self) -> None:
         """Record the first loss of the step that is NaN or infinite."""
@@ -129,9 +130,9 @@ class Search:
 
 
 @contextlib.contextmanager
-def _watched(engine: Engine, positions: Tensor) -> Iterator[Search]:
+def _watched(engine: Engine, positions: Tensor, sizes: Sequence[int]) -> Iterator[Search]:
     """Check every layer, loss and gradient of the training step that is done within this context."""
-    search = Search(engine, positions)
+    search = Search(engine, positions, sizes)
 
     def before_forward(*_: Any) -> None:
         search.check_losses()  # the loss of the previous micro-batch
