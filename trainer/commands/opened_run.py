@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainer.build import build_data, build_model, build_placement, evaluation_batch_size, seed_all
 from trainer.checkpoint import BEST, LAST
+from trainer.commands.raw_inputs import RawInputs, as_tensors
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
 from trainer.config.errors import reason_of
@@ -71,9 +72,18 @@ class OpenedRun:
     precision: str
     converted: bool
 
-    def read(self, inputs: Inputs) -> Inputs:
-        """Convert a batch of raw samples, on any device, into model inputs on ``device``."""
-        on_device = tuple(tensor.to(self.device) for tensor in inputs)
+    def read(self, inputs: RawInputs | tuple[RawInputs, ...]) -> Inputs:
+        """Convert a batch of raw samples, on any device, into model inputs on ``device``.
+
+        Args:
+            inputs: a batch of raw samples; if lengths vary, a tuple of the padded batch and the (batch,) lengths. Each
+                is a tensor, an array or a nested list of numbers.
+
+        Raises:
+            ValueError: the batch has another shape than the samples of the run, or holds no numbers.
+        """
+        raw = as_tensors(inputs, self.spec, waves=self.features is not None)
+        on_device = tuple(tensor.to(self.device) for tensor in raw)
         return to_model_inputs(on_device, self.features, self.normalise, self.spec.step_axis)
 
     def outputs(self, inputs: Inputs) -> Tensor:
@@ -84,14 +94,16 @@ class OpenedRun:
         return outputs.float()
 
     @torch.inference_mode()
-    def scores(self, inputs: Inputs | Tensor) -> Tensor:
+    def scores(self, inputs: RawInputs | tuple[RawInputs, ...]) -> Tensor:
         """Return (batch, classes or labels) probabilities, or (batch, values), as float32 on the CPU.
 
         Args:
-            inputs: a batch of raw samples; if lengths vary, a tuple of the padded batch and the (batch,) lengths.
+            inputs: as in ``read``.
+
+        Raises:
+            ValueError: as in ``read``.
         """
-        batch = (inputs,) if isinstance(inputs, Tensor) else inputs
-        return self.loss.scores(self.outputs(self.read(batch))).cpu()
+        return self.loss.scores(self.outputs(self.read(inputs))).cpu()
 
     def data(self) -> Data:
         """Build the data set in ``settings`` with the run's preprocessing (classes, vocabulary, normalisation).
