@@ -49,3 +49,15 @@ def test_classes_of_a_data_set_without_counts_can_be_balanced(tmp_path: Path) ->
     assert result.returncode == 0, result.stderr
     saved = torch.load(tmp_path / "run" / "checkpoints" / "best.pt", weights_only=True)
     assert len(saved["data"]["counts"]) == 3 and sum(saved["data"]["counts"]) == saved["fingerprint"]["train"]
+
+
+@pytest.mark.parametrize("steps", ["null", "2"])
+def test_a_model_that_takes_no_lengths_is_refused_where_they_vary(tmp_path: Path, steps: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nfrom trainer.model import MODELS\n\n\n@MODELS.register\ndef flat(spec):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(8, spec.num_outputs))\n"
+    )
+    data = ("dataset=synthetic", "dataset.kind=sequence", "dataset.shape=[4,2]", f"dataset.min_steps={steps}")
+    result = forked(["plugins=[mine.py]", "model=flat", *data, "logger=none", "max_steps=1"], tmp_path)
+    said = "model=flat: forward has to take (inputs, lengths), because the samples of dataset=synthetic vary"
+    assert (result.returncode, said in result.stderr) == ((0, False) if steps == "null" else (2, True)), result.stderr

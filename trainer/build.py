@@ -26,6 +26,7 @@ from trainer.memory import collect_garbage, keep_freed_memory
 from trainer.metrics import choose_metrics, choose_monitor
 from trainer.model import MODELS
 from trainer.model._batch_norm import check_variance
+from trainer.model._sequence import check_forward
 from trainer.optimizer import OPTIMIZERS
 from trainer.processes.team import get_team
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
@@ -145,7 +146,9 @@ def build_model(model: Component, loss: Component, spec: Spec) -> tuple[nn.Modul
     """Build a model and its loss; return them, and the spec of the model, whose outputs depend on the loss."""
     built = LOSSES.build(loss, spec)
     spec = dataclasses.replace(spec, num_outputs=built.num_outputs, sigmoid=built.sigmoid)
-    return MODELS.build(model, spec), built, spec
+    network = MODELS.build(model, spec)
+    check_forward(network, model["name"], spec)
+    return network, built, spec
 
 
 def build_placement(config: Component) -> Placement:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from trainer.config import ConfigError
 from trainer.spec import Spec
 
 # The initial standard deviation of an embedding. With torch's default, 1.0, the few updates of a rare token are too
@@ -69,6 +71,25 @@ class LastLinear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         with without_autocast(inputs.device):
             return super().forward(inputs.to(self.weight.dtype))
+
+
+def check_forward(model: nn.Module, name: str, spec: Spec) -> None:
+    """Check that a model can be called with the samples and, if steps vary, with their lengths.
+
+    Raises:
+        ConfigError: ``forward`` takes no lengths but the samples have them, or the other way round.
+    """
+    try:
+        signature = inspect.signature(model.forward)
+    except ValueError:  # a compiled function tells nothing about its parameters
+        return
+    try:
+        signature.bind(*["inputs", "lengths"][: 1 + spec.varying])
+    except TypeError as error:
+        wanted, vary = ("(inputs, lengths)", "vary in length") if spec.varying else ("(inputs)", "have no lengths")
+        raise ConfigError(
+            f"model={name}: forward has to take {wanted}, because the samples of dataset={spec.dataset} {vary}: {error}"
+        ) from error
 
 
 def last_layer(in_features: int, spec: Spec) -> nn.Module:
