@@ -32,13 +32,8 @@ CLOSE: dict[str, Any] = {
 WEIGHTS = 1e-5  # the largest difference of a weight; seen: 9e-7
 
 
-def assert_same_training(one: Path, many: Path, weights: float = WEIGHTS) -> None:
-    """Check for the same losses and weights to rounding, and the same metrics to the last digit.
-
-    Args:
-        one, many: the run directories.
-        weights: the largest allowed difference of a weight.
-    """
+def assert_same_training(one: Path, many: Path) -> None:
+    """Check for the same losses and weights to rounding, and the same metrics to the last digit."""
     for name in ("train/loss", "val/loss", "test/loss", "gradient_norm"):
         assert len(points(one, name)) > 0
         assert points(many, name) == pytest.approx(points(one, name), **CLOSE), name
@@ -47,7 +42,7 @@ def assert_same_training(one: Path, many: Path, weights: float = WEIGHTS) -> Non
     first, second = state(one), state(many)
     assert first["model"].keys() == second["model"].keys()
     for name, weight in first["model"].items():
-        torch.testing.assert_close(second["model"][name], weight, rtol=0, atol=weights, msg=name)
+        torch.testing.assert_close(second["model"][name], weight, rtol=0, atol=WEIGHTS, msg=name)
     assert first["step"] == second["step"]
 
 
@@ -88,9 +83,11 @@ def test_two_processes_of_torchrun_train_as_one_does(train: Train, tmp_path: Pat
 @pytest.mark.slow
 def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Path) -> None:
     words = (*SIZES, "log_every=1", "seed=3")
+    # not Adam: sooner or later a rounding error decides a ReLU after a normalisation, and Adam spreads the difference
     options = [
         "accumulate=3",
         "model.norm=batch",
+        "optimizer=sgd",
         "loss.weight=balanced",
         "clip_norm=0.5",
         "dataset.augment.crop=1",
@@ -98,19 +95,31 @@ def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Pat
         "dataset.augment.cutmix=1.0",
     ]
     streamed = ["dataset.in_memory=false", "dataset.workers=1"]
-    code, out, errors = run([*TRAIN, *words, *DDP, *options, *streamed, "-m", "optimizer.lr=0.001,0.003"], tmp_path)
+    code, out, errors = run([*TRAIN, *words, *DDP, *options, *streamed, "-m", "optimizer.lr=0.01,0.03"], tmp_path)
     assert (code, errors) == (0, "")
-    for run_dir, rate in zip(sweep(tmp_path), ("0.001", "0.003"), strict=True):
+    for run_dir, rate in zip(sweep(tmp_path), ("0.01", "0.03"), strict=True):
         assert_one_of_everything(run_dir)
         events = [path.parent.name for path in run_dir.rglob("events.out.tfevents.*")]
         assert sorted(events) == ["tensorboard", "test", "train", "val"]
-        assert_same_training(train(*words, *options, f"optimizer.lr={rate}").run_dir, run_dir, weights=1e-3)
+        assert_same_training(train(*words, *options, f"optimizer.lr={rate}").run_dir, run_dir)
     assert "2 finished" in out
 
 
 @pytest.mark.slow
+def test_two_processes_normalise_batches_and_step_with_adam_as_one_does(train: Train, tmp_path: Path) -> None:
+    words = ("log_every=1", "logger=none", "model.norm=batch", "optimizer=adam", "max_steps=20")
+    code, _, errors = run([*TRAIN, *words, *DDP, "run_dir=run"], tmp_path)
+    assert (code, errors) == (0, "")
+    alone = train(*words).run_dir
+    for name in ("val/loss", "test/loss", "val/accuracy", "test/accuracy"):
+        assert points(tmp_path / "run", name) == pytest.approx(points(alone, name), rel=1e-5), name
+    for name, weight in state(alone)["model"].items():
+        torch.testing.assert_close(state(tmp_path / "run")["model"][name], weight, rtol=0, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
 def test_three_processes_and_a_data_set_that_is_smaller(train: Train, tmp_path: Path) -> None:
-    few = [*FEW, "accumulate=2", "model.norm=batch"]  # micro-batches of 2 and 3 samples
+    few = [*FEW, "accumulate=2", "model.norm=batch", "optimizer=sgd"]  # micro-batches of 2 and 3 samples
     words = [*WORDS, *few, "--multirun", "batch_size=4,5"]
     code, _, errors = run([*torchrun(3, "-m"), "cli", *words], tmp_path, PYTHONPATH=str(REPOSITORY))
     assert code == 0, errors
