@@ -11,8 +11,8 @@ from tests.conftest import REPOSITORY, Train
 from tests.forked import forked
 from tests.helpers import make_spec
 from tests.test_engine import make_engine
-from trainer.build import evaluation_batch_size
 from trainer.metrics import Sums
+from trainer.spec import evaluation_batch_size
 
 
 @pytest.mark.parametrize("words", [("metrics=[accuracy,f1,recall,precision,balanced_accuracy]", "monitor=val/f1")])

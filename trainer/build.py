@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import random
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,6 +13,7 @@ from trainer.config import Component, ConfigError, Settings
 from trainer.config.errors import collected
 from trainer.data import Data, ReadOptions
 from trainer.data.loader import Share, make_loaders
+from trainer.data.random_numbers import seed_all
 from trainer.dataset import DATASETS
 from trainer.device import DEVICES
 from trainer.device._kernels import choose_kernels, choose_precision, choose_tf32
@@ -30,11 +28,7 @@ from trainer.model._sequence import check_forward
 from trainer.optimizer import OPTIMIZERS
 from trainer.processes.team import get_team
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
-from trainer.spec import Spec
-
-MAX_EVALUATED = 128  # samples in an evaluation batch; larger batches are hardly faster
-MAX_TIMES = 8  # largest ratio to the training batch size; an evaluation stores no activations, so memory suffices
-MAX_VALUES = 2**20  # input values in an evaluation batch
+from trainer.spec import Spec, evaluation_batch_size
 
 
 def assemble(settings: Settings, *, alone: bool = False) -> Parts:
@@ -51,12 +45,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
     with collected(problems):
         placement, precision, share = _place(settings, alone)
     with collected(problems):
-        data = build_data(settings.dataset, settings.seed, ReadOptions())
-        data.check()
-        data = data.counted()
-        torch.backends.cudnn.benchmark &= not data.spec.varying  # it would measure kernels anew for each length
-        if alone and data.in_memory:  # another engine may still have all samples on the device
-            data = dataclasses.replace(data, in_memory="auto")
+        data = _read(settings, alone)
         with collected(problems):
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
             metrics = choose_metrics(settings.metrics, data.spec)
@@ -121,6 +110,16 @@ def _place(settings: Settings, alone: bool) -> tuple[Placement, str, Share]:
     return placement, precision, share
 
 
+def _read(settings: Settings, alone: bool) -> Data:
+    """Build and check the data set."""
+    data = build_data(settings.dataset, settings.seed, ReadOptions())
+    data.check()
+    torch.backends.cudnn.benchmark &= not data.spec.varying  # it would measure kernels anew for each length
+    if alone and data.in_memory:  # another engine may still have all samples on the device
+        data = dataclasses.replace(data, in_memory="auto")
+    return data.counted()
+
+
 def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
     """Raise ConfigError, with one line for each key, if keys are set that need a val split."""
     useless = {
@@ -158,15 +157,3 @@ def build_placement(config: Component) -> Placement:
     if placement.device.type == "cuda":
         torch.cuda.set_device(placement.device)  # torch checks, pins memory for and draws from the current GPU
     return placement
-
-
-def seed_all(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def evaluation_batch_size(batch_size: int, spec: Spec) -> int:
-    """Return the batch size for evaluation: that of training, or a larger one that takes no more memory."""
-    return max(batch_size, min(MAX_EVALUATED, MAX_TIMES * batch_size, MAX_VALUES // math.prod(spec.shape)))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from trainer.build import assemble
-from trainer.checkpoint import PREVIOUS, Checkpoints, DamagedError, FoundCheckpoint, read
+from trainer.checkpoint import PREVIOUS, Checkpoints, FoundCheckpoint
 from trainer.config import ConfigError, Job, Settings
 from trainer.config.errors import reason_of
 from trainer.data.data_workers import watched_workers
@@ -22,6 +22,7 @@ from trainer.processes.signals import Interrupts, seconds
 from trainer.processes.team import Team, get_team
 from trainer.reporting import reported
 from trainer.runs import resume
+from trainer.runs.checkpoint_file import DamagedError, read
 from trainer.runs.directory import CHECKPOINTS, CONFIG, METRICS, SUMMARY, RunDirectory, read_json
 
 log = logging.getLogger("trainer")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["image", "spectrogram", "sequence", "tokens", "table"]
 Task = Literal["classification", "multilabel", "regression"]
+
+MAX_EVALUATED = 128  # samples in an evaluation batch; larger batches are hardly faster
+MAX_TIMES = 8  # largest ratio to the training batch size; an evaluation stores no activations, so memory suffices
+MAX_VALUES = 2**20  # input values in an evaluation batch
 
 
 @dataclass(frozen=True)
@@ -53,3 +58,8 @@ class Spec:
         steps = self.step_axis - 1
         size = ["≤" * (self.varying and axis == steps) + str(length) for axis, length in enumerate(self.shape)]
         return f"{self.kind} {'×'.join(size)}, {len(self.classes)} {noun}"
+
+
+def evaluation_batch_size(batch_size: int, spec: Spec) -> int:
+    """Return the batch size for evaluation: that of training, or a larger one that takes no more memory."""
+    return max(batch_size, min(MAX_EVALUATED, MAX_TIMES * batch_size, MAX_VALUES // math.prod(spec.shape)))

@@ -21,7 +21,8 @@ from tests.gpu._checks import COLOUR, RAGGED, RESNET, ROWS
 from tests.gpu._here import Here, apart, losses, train
 from tests.gpu._parts import Case
 from tests.kills import FOLDER, outcome
-from trainer import RunError, checkpoint
+from trainer import RunError
+from trainer.runs import checkpoint_file
 
 MODELS: dict[str, tuple[str, ...]] = {
     "cnn": ("model=cnn", *ROWS),
@@ -147,7 +148,7 @@ def _other_gpus(here: Here, device: str) -> dict[str, Any]:
     state = _last(folder)
     one = torch.cuda.get_rng_state().cpu() if here.on_gpu else torch.zeros(16, dtype=torch.uint8)
     state["random"]["cuda"] = [one, one.clone()]
-    checkpoint._dump(state, folder / FOLDER / "checkpoints" / "last.pt")
+    checkpoint_file.dump(state, folder / FOLDER / "checkpoints" / "last.pt")
     train(here._replace(device=device), *words, "max_steps=8", folder=folder)
     assert _last(folder)["step"] == 8
     return {}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.build import build_data, build_model, build_placement, evaluation_batch_size, seed_all
+from trainer.build import build_data, build_model, build_placement
 from trainer.checkpoint import BEST, LAST
 from trainer.commands.raw_inputs import RawInputs, as_tensors
 from trainer.compose.reopen import settings_for_use
@@ -24,6 +24,7 @@ from trainer.data.audio import make_features
 from trainer.data.data import Features, spec_of
 from trainer.data.loader import Loader, Share, make_loaders
 from trainer.data.preprocess import to_model_inputs
+from trainer.data.random_numbers import seed_all
 from trainer.data.sources import Inputs
 from trainer.device._kernels import choose_kernels, choose_precision, choose_tf32
 from trainer.engine import DTYPES
@@ -33,7 +34,7 @@ from trainer.runs.checkpoint_file import DamagedError, read
 from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.read import FINISHED, Run, run_named
 from trainer.runs.resume import naming_moved_data
-from trainer.spec import Spec
+from trainer.spec import Spec, evaluation_batch_size
 
 
 @dataclasses.dataclass(frozen=True)

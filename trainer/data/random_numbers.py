@@ -30,6 +30,13 @@ BITS = 24  # the number of random bits of a float32 in [0, 1)
 Bits = TypeVar("Bits", Tensor, "npt.NDArray[np.int64]")  # integer overflow wraps around in both
 
 
+def seed_all(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 class SampleRandom:
     """The random numbers of the samples of a batch in an epoch.
 

@@ -52,10 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     if page is not None:
         atomic_files.check_ours("--page", page, mark("data"), within=500, what="no page")
     with loading():
-        from trainer.build import build_data, seed_all
+        from trainer.build import build_data
         from trainer.commands.data.page import make_page
         from trainer.data import ReadOptions
         from trainer.data.checks import survey
+        from trainer.data.random_numbers import seed_all
 
     seed_all(settings.seed)
     # Skip bad files, because all of them are to be reported, not only the first one.
