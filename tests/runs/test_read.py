@@ -178,8 +178,8 @@ def test_a_name_is_a_run_a_folder_of_runs_or_last(tmp_path: Path, monkeypatch: p
         *("elsewhere/a", "outputs/sweep/1", "outputs/sweep/0"),
     ]
     assert len(runs_named(["last", "outputs/sweep/1", str(sweep.resolve())])) == 2  # each run once
-    with pytest.raises(ConfigError, match=r"^nowhere: no such folder$"):
-        runs_named(["last", "nowhere"])
+    with pytest.raises(ConfigError, match=r"^qqqq: no such folder$"):
+        runs_named(["last", "qqqq"])
     Path("empty").mkdir()
     with pytest.raises(ConfigError, match=r"^empty: no run in it$"):
         runs_named(["empty"])

@@ -169,8 +169,9 @@ def _over_valid_by_mask(norm: Any, maps: Tensor, valid: Tensor) -> Tensor:
     centred = (values - centre.view(1, -1, 1, *inner)).masked_fill(~mask, 0)
     with torch.no_grad():
         norm.num_batches_tracked.add_(several)
-        norm.running_mean.lerp_(mean, norm.momentum * several)
-        norm.running_var.lerp_(variance * (count / (count - 1).clamp_min(1)), norm.momentum * several)
+        unbiased = variance * (count / (count - 1).clamp_min(1))
+        norm.running_mean.lerp_(centre, norm.momentum)
+        norm.running_var.lerp_(torch.where(several, unbiased, norm.running_var), norm.momentum)
     scale = norm.weight * (spread + norm.eps).rsqrt()
     shifted: Tensor = centred * scale.view(1, -1, 1, *inner) + norm.bias.view(1, -1, 1, *inner)
     return shifted.to(maps.dtype)
