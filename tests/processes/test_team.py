@@ -83,7 +83,8 @@ def test_two_processes_of_torchrun_train_as_one_does(train: Train, tmp_path: Pat
 @pytest.mark.slow
 def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Path) -> None:
     words = (*SIZES, "log_every=1", "seed=3")
-    # not Adam: sooner or later a rounding error decides a ReLU after a normalisation, and Adam spreads the difference
+    # In half of all runs of 42 steps with normalisation, a value lies so close to 0 that its rounding decides a ReLU or a
+    # maximum, and with it 1 % of a gradient; with these rates no value does.
     options = [
         "accumulate=3",
         "model.norm=batch",
@@ -95,9 +96,9 @@ def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Pat
         "dataset.augment.cutmix=1.0",
     ]
     streamed = ["dataset.in_memory=false", "dataset.workers=1"]
-    code, out, errors = run([*TRAIN, *words, *DDP, *options, *streamed, "-m", "optimizer.lr=0.01,0.03"], tmp_path)
+    code, out, errors = run([*TRAIN, *words, *DDP, *options, *streamed, "-m", "optimizer.lr=0.005,0.03"], tmp_path)
     assert (code, errors) == (0, "")
-    for run_dir, rate in zip(sweep(tmp_path), ("0.01", "0.03"), strict=True):
+    for run_dir, rate in zip(sweep(tmp_path), ("0.005", "0.03"), strict=True):
         assert_one_of_everything(run_dir)
         events = [path.parent.name for path in run_dir.rglob("events.out.tfevents.*")]
         assert sorted(events) == ["tensorboard", "test", "train", "val"]

@@ -133,12 +133,13 @@ def _normalised(module: _BatchNorm, inputs: Tensor, micro_batch: MicroBatch) -> 
     here = torch.cat([values.sum(axes), values.new_full((1,), inputs.numel() / inputs.shape[1])]) * counts
     total, count = differentiable_sum(here).split([inputs.shape[1], 1])
     mean = total / count
-    variance = differentiable_sum((values - mean.view(shape)).square().sum(axes) * counts) / count
-    used, spread = mean, variance
+    centred = values - mean.view(shape)
+    variance = differentiable_sum(centred.square().sum(axes) * counts) / count
+    spread = variance
     if module.running_mean is not None and module.running_var is not None:  # selected on the device, without a wait
-        used = torch.where(count > 1, mean, module.running_mean.float())
+        centred = torch.where(count > 1, centred, values - module.running_mean.float().view(shape))
         spread = torch.where(count > 1, variance, module.running_var.float())
-    outputs = (values - used.view(shape)) * (spread + module.eps).rsqrt().view(shape)
+    outputs = centred * (spread + module.eps).rsqrt().view(shape)
     with torch.no_grad():
         _follow(module, mean, variance * (count / (count - 1).clamp_min(1)), count > 1)
     if module.affine:
