@@ -83,8 +83,8 @@ def test_two_processes_of_torchrun_train_as_one_does(train: Train, tmp_path: Pat
 @pytest.mark.slow
 def test_the_command_starts_its_processes_and_sweeps(train: Train, tmp_path: Path) -> None:
     words = (*SIZES, "log_every=1", "seed=3")
-    # In half of all runs of 42 steps with normalisation, a value lies so close to 0 that its rounding decides a ReLU or a
-    # maximum, and with it 1 % of a gradient; with these rates no value does.
+    # In half of all runs of 42 steps with normalisation, a value lies so close to 0 that its rounding decides a ReLU or
+    # a maximum, and with it 1 % of a gradient; with these rates no value does.
     options = [
         "accumulate=3",
         "model.norm=batch",
