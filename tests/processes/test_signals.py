@@ -205,6 +205,7 @@ def test_max_time_does_the_same_by_the_clock(folder: Path) -> None:
     assert torch.load(folder / "run" / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"] == 21
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_reaches_the_data_workers_too_and_harms_nothing(folder: Path) -> None:
     words = ["dataset.in_memory=false", "dataset.workers=2", "epochs=1000", "batch_size=32"]
     process = subprocess.Popen(

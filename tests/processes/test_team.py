@@ -67,17 +67,17 @@ def sweep(folder: Path) -> list[Path]:
 
 def test_two_processes_of_torchrun_train_as_one_does(train: Train, tmp_path: Path) -> None:
     code, out, errors = run(
-        [*torchrun(2), CLI, *WORDS, *SIZES, "--multirun", "model=cnn,gru", "ema=null,0.9"], tmp_path
+        [*torchrun(2), CLI, *WORDS, *SIZES, "--multirun", "model=cnn,gru", "ema=0.9"], tmp_path
     )
     assert code == 0, errors
     assert "train: " not in errors
     runs = sweep(tmp_path)
-    for run_dir, model, ema in zip(runs, ("cnn", "cnn", "gru", "gru"), ("null", "0.9") * 2, strict=True):
+    for run_dir, model in zip(runs, ("cnn", "gru"), strict=True):
         assert_one_of_everything(run_dir)
-        assert_same_training(train(*WORDS, *SIZES, f"model={model}", f"ema={ema}").run_dir, run_dir)
+        assert_same_training(train(*WORDS, *SIZES, f"model={model}", "ema=0.9").run_dir, run_dir)
     said = [log.read_text() for log in (runs[0].parent / "logs").iterdir()]
-    assert "".join(said).count("device   ddp, 2 processes, cpu (1 thread), fp32") == len(runs) == 4
-    assert out.count("val/accuracy 0.") >= 4
+    assert "".join(said).count("device   ddp, 2 processes, cpu (1 thread), fp32") == len(runs) == 2
+    assert out.count("val/accuracy 0.") >= 2
 
 
 @pytest.mark.slow
