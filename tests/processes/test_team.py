@@ -66,9 +66,7 @@ def sweep(folder: Path) -> list[Path]:
 
 
 def test_two_processes_of_torchrun_train_as_one_does(train: Train, tmp_path: Path) -> None:
-    code, out, errors = run(
-        [*torchrun(2), CLI, *WORDS, *SIZES, "--multirun", "model=cnn,gru", "ema=0.9"], tmp_path
-    )
+    code, out, errors = run([*torchrun(2), CLI, *WORDS, *SIZES, "--multirun", "model=cnn,gru", "ema=0.9"], tmp_path)
     assert code == 0, errors
     assert "train: " not in errors
     runs = sweep(tmp_path)
