@@ -66,11 +66,14 @@ def _next_words(directory: RunDirectory, job: Job, stopped: BaseException) -> li
 
     If ``max_time`` was over before the training began, it would be over again.
     """
-    begun = directory.claimed or (job.settings.resume is not None and (directory.path / CONFIG).exists())
-    same = [f"resume={quoted(str(directory.path))}"] if begun else list(job.words)
-    if directory.claimed or not getattr(stopped, "by_clock", False):
-        return same if directory.claimed else []
-    return [*(word for word in same if key_of(word) != "max_time"), "max_time=null"]
+    resume = f"resume={quoted(str(directory.path))}"
+    if directory.claimed:
+        return [resume]
+    if not getattr(stopped, "by_clock", False):
+        return []
+    resumes = job.settings.resume is not None and (directory.path / CONFIG).exists()
+    words = [resume] if resumes else [word for word in job.words if key_of(word) != "max_time"]
+    return [*words, "max_time=null"]
 
 
 def one_line(error: Exception) -> str:

@@ -106,11 +106,11 @@ def install(shell: str) -> list[Path]:
         files = [folder / f"{command}.fish" for command in COMMANDS]
         for file, command in zip(files, COMMANDS, strict=True):
             file.parent.mkdir(parents=True, exist_ok=True)
-            _write(file, shellcode([command], shell="fish"))
+            atomic_files.write_text(file, shellcode([command], shell="fish"))
         return files
     file = Path(os.environ.get("XDG_DATA_HOME", home / ".local" / "share")) / "trainer" / f"completion.{shell}"
     file.parent.mkdir(parents=True, exist_ok=True)
-    _write(file, script(shell))
+    atomic_files.write_text(file, script(shell))
     start = (Path(os.environ.get("ZDOTDIR", home)) if shell == "zsh" else home) / f".{shell}rc"
     line = f"[ -r '{file}' ] && . '{file}'  # tab completion for train"
     if shell == "zsh":
@@ -121,10 +121,6 @@ def install(shell: str) -> list[Path]:
     with start.open("a", encoding="utf-8") as stream:
         stream.write(f"{'' if not known or known.endswith(chr(10)) else chr(10)}{line}\n")
     return [file, start]
-
-
-def _write(file: Path, text: str) -> None:
-    atomic_files.write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _complete(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> dict[str, str]:

@@ -77,12 +77,15 @@ def fitting(texts: Sequence[str]) -> str:
 def loading(what: str = "torch") -> Iterator[None]:
     """Show on a terminal that a slow import is under way, and remove this line at the end of the context."""
     line = f"loading {what} …"
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        if sys.stderr.isatty():
-            print(f"{line}\r", end="", file=sys.stderr, flush=True)
+    _overwrite(line)
     try:
         yield
     finally:
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            if sys.stderr.isatty():
-                print(f"{' ' * len(line)}\r", end="", file=sys.stderr, flush=True)
+        _overwrite(" " * len(line))
+
+
+def _overwrite(line: str) -> None:
+    """Write a line on stderr over which the next one is written, if stderr is a terminal."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        if sys.stderr.isatty():
+            print(f"{line}\r", end="", file=sys.stderr, flush=True)

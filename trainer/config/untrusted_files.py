@@ -1,6 +1,6 @@
 """Check files of unknown origin before they are opened or read: their kind, and the memory that reading them takes.
 
-Every refusal is an ``OSError`` whose ``strerror`` is the reason, so that readers handle it like a missing file.
+A refusal is an ``OSError`` whose ``strerror`` is the reason, so that readers handle it like a missing file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import stat
 from pathlib import Path
 
+from trainer.config.errors import ConfigError
 from trainer.memory import free_memory
 
 KINDS = {
@@ -43,6 +44,14 @@ def check_file(path: str | os.PathLike[str]) -> os.stat_result:
     if kind != stat.S_IFREG and not (is_pipe and _OWN_STREAM.fullmatch(os.fspath(path))):
         raise OSError(errno.EINVAL, f"is {KINDS.get(kind, 'no regular file')}, not a file", os.fspath(path))
     return found
+
+
+def check_named(path: Path, key: str) -> None:
+    """Check a file as ``check_file`` does, and raise its errors as a ConfigError; ``key`` begins the message."""
+    try:
+        check_file(path)
+    except OSError as error:
+        raise ConfigError(f"{key}: {path}: {error.strerror}") from error
 
 
 def read_stored(path: Path, most: int = MAX_STORED) -> str:

@@ -6,6 +6,7 @@ number of its batches that are done. All processes iterate over the same batches
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -304,14 +305,9 @@ class _Batches(Dataset[list[RawBatch]]):
         self._draws = type(source) not in WITHOUT_DRAWS
 
     def __getitem__(self, item: _Item) -> list[RawBatch]:
-        if not self._draws:
-            return self._fetch(item)
-        with seeded(*self._key, item.epoch, item.number, self._share.rank):
-            return self._fetch(item)
-
-    def _fetch(self, item: _Item) -> list[RawBatch]:
-        both = map(torch.from_numpy, item.both)
-        return [RawBatch.fetch(self._source, self._share, positions) for positions in both]
+        key, both = (*self._key, item.epoch, item.number, self._share.rank), map(torch.from_numpy, item.both)
+        with seeded(*key) if self._draws else contextlib.nullcontext():
+            return [RawBatch.fetch(self._source, self._share, positions) for positions in both]
 
 
 class Loaders(NamedTuple):

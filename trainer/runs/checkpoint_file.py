@@ -72,10 +72,7 @@ def read(path: Path) -> dict[str, Any]:
     except (DamagedError, MemoryError):
         raise
     except OSError as error:
-        if error.errno in (
-            errno.EACCES,
-            errno.ENOMEM,
-        ):  # the file may be complete: no older one may replace it silently
+        if error.errno in (errno.EACCES, errno.ENOMEM):  # it may be complete: no older file may replace it silently
             raise ConfigError(f"{path}: {error.strerror}") from error
         raise DamagedError(str(error.strerror)) from error
     except Exception as error:  # the checksum fits, so the file is as it was written

@@ -18,7 +18,7 @@ from typing import Any
 from trainer.config import GROUPS, ConfigError, Settings, yaml_file
 from trainer.config.messages import did_you_mean, from_where
 from trainer.config.settings import key_of
-from trainer.config.untrusted_files import check_file
+from trainer.config.untrusted_files import check_named
 from trainer.runs.directory import CHECKPOINTS, CONFIG, ENVIRONMENT, OVERRIDES, read_json
 from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_run
 
@@ -262,10 +262,7 @@ def check_files_below(folder: Path, key: str) -> None:
     """Raise ConfigError if a folder has a named pipe, a socket or a device at any depth; ``key`` begins the message."""
     for path in folder.rglob("*"):
         if path.exists() and not path.is_dir():
-            try:
-                check_file(path)
-            except OSError as error:
-                raise ConfigError(f"{key}: {path}: {error.strerror}") from error
+            check_named(path, key)
 
 
 def link_out_of(folder: Path) -> Path | None:

@@ -278,9 +278,8 @@ def write_line(text: str, file: TextIO | None = None) -> None:
     """Write lines above the progress bar; ignore errors of a closed terminal, so that the sweep continues."""
     file = file or sys.stdout
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        ProgressBar.write(
-            "\n".join(map(printable, text.split("\n"))), file=file
-        )  # names may contain control characters
+        shown = "\n".join(map(printable, text.split("\n")))  # names may contain control characters
+        ProgressBar.write(shown, file=file)
         file.flush()
 
 

@@ -13,7 +13,7 @@ from trainer.config import GROUPS, ConfigError, Settings
 from trainer.config.errors import reason_of
 from trainer.config.messages import how_to_install
 from trainer.config.search_keys import SearchKeys
-from trainer.config.untrusted_files import check_file
+from trainer.config.untrusted_files import check_named
 from trainer.runs import resume
 from trainer.runs.read import NOT_TRAINED, flatten, trained_words, values_of
 from trainer.sweep.folder import LENGTH
@@ -100,10 +100,7 @@ def _check_journal(path: Path) -> None:
     """Raise ConfigError if the file exists and is not a journal of Optuna, because Optuna would append to it."""
     if not path.exists():
         return
-    try:
-        check_file(path)
-    except OSError as error:
-        raise ConfigError(f"hydra.sweeper.storage: {path}: {error.strerror}") from error
+    check_named(path, "hydra.sweeper.storage")
     with path.open("rb") as file:
         line = file.readline(100_000)
     try:

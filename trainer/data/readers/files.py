@@ -18,7 +18,7 @@ from torch.utils.data import get_worker_info
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.config.errors import collected
 from trainer.config.messages import did_you_mean
-from trainer.config.untrusted_files import check_file
+from trainer.config.untrusted_files import check_named
 from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, split_off
 from trainer.data.sources import Inputs, Source, Split, collate
 from trainer.memory import free_memory
@@ -121,18 +121,10 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
             missing.append(f"{key}: {place}: {why}")
         elif not place.is_dir():
             with collected(missing):
-                check_own_file(place, key)
+                check_named(place, key)
     if missing:
         raise ConfigError(*missing)
     return found
-
-
-def check_own_file(file: Path, key: str = "dataset.path") -> None:
-    """Raise ConfigError if a file cannot be read, or is a named pipe or a device, which could block forever."""
-    try:
-        check_file(file)
-    except OSError as error:
-        raise ConfigError(f"{key}: {file}: {error.strerror}") from error
 
 
 def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Problems) -> Iterator[Item]:

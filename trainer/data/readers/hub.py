@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean, how_to_install
-from trainer.data.readers.files import SPLITS, check_own_file, files_below, roots
+from trainer.config.untrusted_files import check_named
+from trainer.data.readers.files import SPLITS, files_below, roots
 from trainer.data.readers.tables import listed
 
 NAME = "huggingface"
@@ -71,7 +72,7 @@ def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None
     place = files.get("")
     if place is not None and place.is_dir():
         for file in files_below(place):
-            check_own_file(file)
+            check_named(file, "dataset.path")
         saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
         return datasets.load_from_disk(str(place)) if saved else datasets.load_dataset(str(place), config)
     if config is not None:
