@@ -14,7 +14,7 @@ import torch
 from tests.conftest import REPOSITORY, Train
 from tests.helpers import assert_same_batches, everything, load_data, refused
 from trainer.data import RaggedSource
-from trainer.data.readers import tables
+from trainer.data.readers import table_lines
 
 IRIS = REPOSITORY / "examples" / "iris" / "iris.csv"
 ROWS = [[1.5, 2.0, "a"], [3.0, -4.0, "b"], [5.0, 6.25, "a"], [7.0, 8.0, "b"]] * 5
@@ -169,7 +169,7 @@ REASONS = [
 def test_every_bad_row_is_named_with_its_line_and_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(tables, "CHUNK", chunk)
+    monkeypatch.setattr(table_lines, "CHUNK", chunk)
     monkeypatch.setattr("trainer.data.readers.files.MAX_NAMED", 20)
     file = tmp_path / "a.csv"
     file.write_bytes(BAD)
@@ -190,7 +190,7 @@ def test_cells_over_several_lines_are_one_cell_wherever_the_reading_pauses(
     rows = "".join(f'{n},"a ""note""\nof, {n}\nlines",{n % 2}\n' for n in range(20))
     file = write(tmp_path / "a.csv", "x,note,z\n" + rows + "oops,note,1\n")
     for chunk in (1, 2, 5, 8192):
-        monkeypatch.setattr(tables, "CHUNK", chunk)
+        monkeypatch.setattr(table_lines, "CHUNK", chunk)
         data = load(file, ignore=["note"], on_error="skip")
         assert everything(data)[0].flatten().tolist() == list(range(20))
         assert data.warnings == (f"1 bad sample left out: {file}:62: x: oops is no number",)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers import image_spec, load_data
 from trainer.config import ConfigError, RunError, untrusted_files
-from trainer.data.readers import pictures, tables
+from trainer.data.readers import pictures, table_lines
 from trainer.data.readers.array_files import inputs_of_run
 from trainer.data.readers.files import Problems
 from trainer.data.readers.pictures import Form
@@ -125,7 +125,7 @@ def test_a_picture_that_needs_more_memory_than_is_free_is_not_decoded(
 
 
 def test_a_row_has_a_largest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MAX_ROW", 100)
+    monkeypatch.setattr(table_lines, "MAX_ROW", 100)
     (tmp_path / "line.csv").write_text(f"a,b,y\n1,2,0\n{'1' * 200},2,1\n")
     (tmp_path / "quote.csv").write_text("a,b,y\n1,2,0\n" + '"1,2,0\n' + "1,2,1\n" * 50)
     with pytest.raises(ConfigError, match=r"line.csv:3: a line of more than"):

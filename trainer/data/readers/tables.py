@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import functools
-import os
 import re
 import sys
 from collections import Counter
@@ -13,24 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
-from trainer.config.untrusted_files import check_file
+from trainer.data.readers.table_lines import check_line_lengths, chunks, each_line, opened
 
 ColumnKey = str | int  # a column by its name, or by its number from 0
 DELIMITERS = "\t;|, "  # in the order in which ``_delimiter`` tries them
 WORDS = {"tab": "\t", "\\t": "\t", "space": " "}
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # cells that mean a missing number
 LOOKED_AT = 100  # rows from which the layout of a file is detected
-CHUNK = 8192  # lines that are read at a time
 MAX_LETTERS = 64  # numpy may have cut off a text of this length, which the csv module then reads
-MAX_ROW, BLOCK = 20_000_000, 32  # longest row in characters; lines that are read before their length is looked at
-TOO_LONG = f"{MAX_ROW:,} characters; dataset=npz reads rows of any length"
 MAX_LISTED = 30  # maximum number of columns that a message lists
 ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, escaped by errors="surrogateescape"
 
@@ -99,9 +93,9 @@ def read_layout(file: Path, delimiter: str | None, header: bool | Literal["auto"
         ConfigError: the file cannot be read as text, has no rows, or has two columns with the same name; or the
             delimiter is not one character.
     """
-    with _opened(file, encoding) as lines:
-        some = list(islice((line for line in _lines(lines) if line.strip()), LOOKED_AT + 1))
-        _check_row(lines, 1, some)
+    with opened(file, encoding) as lines:
+        some = list(islice((line for line in each_line(lines) if line.strip()), LOOKED_AT + 1))
+        check_line_lengths(lines, 1, some)
     if any("\0" in line for line in some):
         raise ConfigError(f"dataset.path: {file}: is no text in {encoding}; must be a CSV or TSV file")
     if delimiter is None:
@@ -165,8 +159,8 @@ def read_table(
     """
     parts: list[ParsedTable] = []
     line = 1
-    with _opened(layout.file, layout.encoding) as file:
-        for lines in _chunks(file):
+    with opened(layout.file, layout.encoding) as file:
+        for lines in chunks(file):
             chunk = _Chunk(layout, lines, line, numbers, texts, skip=int(layout.header and line == 1))
             try:
                 parts.append(chunk.read_fast())
@@ -281,71 +275,6 @@ class _Chunk:
             for (_, known), cells in zip(self.texts, found, strict=True)
         ]
         return np.array(codes, dtype=np.int64)
-
-
-def _lines(file: TextIO) -> Iterator[str]:
-    """Return an iterator over the lines of a file; a line is cut off behind ``MAX_ROW`` characters."""
-    if os.fstat(file.fileno()).st_size <= MAX_ROW:
-        return file  # which is faster
-    return iter(functools.partial(file.readline, MAX_ROW + 1), "")
-
-
-def _check_row(file: TextIO, number: int, lines: Sequence[str]) -> None:
-    """Raise ConfigError if one of some lines, of which the first has the given number, was cut off."""
-    if len(max(lines, key=len, default="")) > MAX_ROW:
-        number += next(at for at, line in enumerate(lines) if len(line) > MAX_ROW)
-        raise ConfigError(f"dataset.path: {file.name}:{number}: a line of more than {TOO_LONG}")
-
-
-def _chunks(file: TextIO) -> Iterator[list[str]]:
-    """Yield the lines of a file in chunks, without splitting a cell in quotes between two chunks.
-
-    Raises:
-        ConfigError: a line, or a row that goes over several lines, is longer than ``MAX_ROW``.
-    """
-    found, number = _lines(file), 1
-    while lines := _some(file, found, number):
-        quotes, letters = "".join(lines).count('"'), 0
-        start = number + len(lines) - 1
-        while quotes % 2 and (line := next(found, "")):
-            lines.append(line)
-            quotes += line.count('"')
-            letters += len(line)
-            if letters > MAX_ROW:
-                place = f"{file.name}: a cell in quotes that begins before line {start}"
-                raise ConfigError(f"dataset.path: {place} has more than {TOO_LONG}; is its quote closed?")
-        number += len(lines)
-        yield lines
-
-
-def _some(file: TextIO, found: Iterator[str], number: int) -> list[str]:
-    """Return the next ``CHUNK`` lines, or fewer if they are long; the first has the given number."""
-    lines, letters = list[str](), 0
-    while len(lines) < CHUNK and letters <= MAX_ROW and (block := list(islice(found, BLOCK))):
-        some = sum(map(len, block))
-        if some > MAX_ROW:
-            _check_row(file, number + len(lines), block)
-        lines += block
-        letters += some
-    return lines
-
-
-@contextlib.contextmanager
-def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
-    """Open a file as text; drop the byte order mark of UTF-8, and escape bytes outside the encoding."""
-    name = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
-    if file.is_dir():
-        raise ConfigError(f"dataset.path: {file}: is a folder; must be a file, or {{train: …, test: …}}")
-    try:
-        check_file(file)
-        with file.open(encoding=name, errors="surrogateescape", newline="") as lines:
-            yield lines
-    except LookupError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
-    except UnicodeError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
 
 
 def _rows(file: Path, lines: Iterable[str], delimiter: str, start: int = 1) -> Iterator[tuple[int, list[str]]]:
