@@ -128,32 +128,46 @@ def _normalised(module: _BatchNorm, inputs: Tensor, micro_batch: MicroBatch) -> 
     """Normalise ``inputs`` (batch, channels, …) with statistics over all processes, computed in float32."""
     values = inputs.float()
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
-    shape = [1, -1, *[1] * (inputs.ndim - 2)]
     counts = float(micro_batch.counts)
     here = torch.cat([values.sum(axes), values.new_full((1,), inputs.numel() / inputs.shape[1])]) * counts
     total, count = differentiable_sum(here).split([inputs.shape[1], 1])
     mean = total / count
-    centred = values - mean.view(shape)
+    centred = values - mean.view(1, -1, *[1] * (inputs.ndim - 2))
     variance = differentiable_sum(centred.square().sum(axes) * counts) / count
-    spread = variance
-    if module.running_mean is not None and module.running_var is not None:  # selected on the device, without a wait
-        centred = torch.where(count > 1, centred, values - module.running_mean.float().view(shape))
-        spread = torch.where(count > 1, variance, module.running_var.float())
+    return normalise_by(module, values, mean, variance, count).to(inputs.dtype)
+
+
+def normalise_by(module: _BatchNorm, values: Tensor, mean: Tensor, variance: Tensor, count: Tensor) -> Tensor:
+    """Normalise a batch by its statistics, which the running statistics follow, as ``nn.BatchNorm2d`` does.
+
+    A single value per channel is normalised by the running statistics, which stay as they are. The device selects,
+    so that nothing waits for it.
+
+    Args:
+        module: the layer, with its weights and running statistics.
+        values: (batch, channels, …).
+        mean, variance: (channels,).
+        count: the number of values per channel that the statistics are of, () or (1,).
+    """
+    shape, several = [1, -1, *[1] * (values.ndim - 2)], count > 1
+    centred, spread = values - mean.view(shape), variance
+    if module.running_mean is not None and module.running_var is not None:
+        centred = torch.where(several, centred, values - module.running_mean.to(values.dtype).view(shape))
+        spread = torch.where(several, variance, module.running_var.to(values.dtype))
     outputs = centred * (spread + module.eps).rsqrt().view(shape)
     with torch.no_grad():
-        _follow(module, mean, variance * (count / (count - 1).clamp_min(1)), count > 1)
+        _follow(module, mean, variance * (count / (count - 1).clamp_min(1)), several)
     if module.affine:
         outputs = outputs * module.weight.view(shape) + module.bias.view(shape)
-    result: Tensor = outputs.to(inputs.dtype)
-    return result
+    return outputs
 
 
 def _follow(module: _BatchNorm, mean: Tensor, variance: Tensor, several: Tensor) -> None:
-    """Update the running statistics like ``nn.BatchNorm2d``, if there are ``several`` values per channel, (1,) bool."""
+    """Update the running statistics, if there are ``several`` values per channel, a bool of shape () or (1,)."""
     if not module.track_running_stats or module.num_batches_tracked is None:
         return
     module.num_batches_tracked.add_(several.squeeze(0))
     rate = 1 / module.num_batches_tracked.clamp_min(1).float() if module.momentum is None else module.momentum
     for running, now in ((module.running_mean, mean), (module.running_var, variance)):
         if running is not None:
-            running.lerp_(now.to(running.dtype), rate * several)
+            running.lerp_(torch.where(several, now.to(running.dtype), running), rate)

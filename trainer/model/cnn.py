@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainer.config import ConfigError, Fraction, PositiveInt
 from trainer.data.sources import keep, valid_steps
+from trainer.device._batch_norm import normalise_by
 from trainer.model import MODELS
 from trainer.model._batch_norm import drop_biases_before_norms
 from trainer.model._sequence import SequenceAsSignal, as_sequence, last_layer
@@ -160,18 +161,9 @@ def _over_valid_by_mask(norm: Any, maps: Tensor, valid: Tensor) -> Tensor:
         outputs: Tensor = norm(maps)
         return outputs
     axes, inner = [0, *range(2, maps.ndim)], [1] * (maps.ndim - 3)
-    mask, values = valid.view(len(valid), 1, -1, *inner), maps.to(norm.weight.dtype)
+    padding, values = ~valid.view(len(valid), 1, -1, *inner), maps.to(norm.weight.dtype)
     count = valid.sum().to(values.dtype) * math.prod(maps.shape[3:])
-    several = count > 1  # a single value per channel is normalised by the running statistics
-    mean = values.masked_fill(~mask, 0).sum(axes) / count
-    variance = (values - mean.view(1, -1, 1, *inner)).masked_fill(~mask, 0).square().sum(axes) / count
-    centre, spread = torch.where(several, mean, norm.running_mean), torch.where(several, variance, norm.running_var)
-    centred = (values - centre.view(1, -1, 1, *inner)).masked_fill(~mask, 0)
-    with torch.no_grad():
-        norm.num_batches_tracked.add_(several)
-        unbiased = variance * (count / (count - 1).clamp_min(1))
-        norm.running_mean.lerp_(centre, norm.momentum)
-        norm.running_var.lerp_(torch.where(several, unbiased, norm.running_var), norm.momentum)
-    scale = norm.weight * (spread + norm.eps).rsqrt()
-    shifted: Tensor = centred * scale.view(1, -1, 1, *inner) + norm.bias.view(1, -1, 1, *inner)
-    return shifted.to(maps.dtype)
+    mean = values.masked_fill(padding, 0).sum(axes) / count
+    centred = (values - mean.view(1, -1, 1, *inner)).masked_fill(padding, 0)
+    variance = centred.square().sum(axes) / count
+    return normalise_by(norm, values, mean, variance, count).to(maps.dtype)
