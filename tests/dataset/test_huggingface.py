@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.conftest import Train
 from tests.helpers import assert_same_batches, defaults, everything, load_data, refused
-from trainer.config import ConfigError
+from trainer.config import ConfigError, untrusted_files
 
 datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
@@ -366,3 +366,14 @@ def test_a_run_trains_on_sounds(tmp_path: Path, train: Train) -> None:
     assert result.summary["state"] == "finished"
     # frames of 200 samples that begin every 80: 1 + ⌈(1002 - 200) / 80⌉
     assert "spectrogram 1×≤12×40, 2 classes; train 14, val 4, test 2" in result.out + result.err
+
+
+def test_a_parquet_file_that_unpacks_to_many_times_its_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(untrusted_files, "FREELY_UNPACKED", 1 << 20)
+    datasets.Dataset.from_dict({"a": [0.0] * 200_000, "label": [0] * 200_000}).to_parquet(tmp_path / "x.parquet")
+    for path in (tmp_path / "x.parquet", tmp_path):
+        said = refusal(path)
+        assert "x.parquet: unpacks from " in said
+        assert said.endswith("to 3.2 MB, more than 200 times its size; if it is meant, save it as .arrow")

@@ -193,7 +193,7 @@ class CommandCheck:
         if plain.get("plugins"):
             problems.append(
                 f"plugins: a file cannot name code ({origin('plugins')}); if you trust {plain['plugins']}, name it on "
-                f"the command line, plugins=[…], or in {plugins.VARIABLE}"
+                f"the command line, 'plugins=[{','.join(map(str, plain['plugins']))}]', or in {plugins.VARIABLE}"
             )
         for override in overrides:
             if composer.is_group(override):

@@ -246,7 +246,7 @@ class Composer:
         if options:
             group, _, name = (getattr(error, "missing_cfg_file", None) or "").rpartition("/")
             line = unknown_option(group, name, options, self._chosen_in(group, words))
-            return f"{line}; of a plugin? name it: plugins=[…]" if group in GROUPS else line
+            return f"{line}; of a plugin? name its file: 'plugins=[FILE.py]'" if group in GROUPS else line
         found = re.match(r"In '(?P<file>[^']+)': (?:.* raised while composing config:\n)?(?P<reason>.+)", str(error))
         found = found or re.match(r"(?P<reason>.+) in '(?P<file>[^']+)', (?P<more>.+)", str(error))
         file = self.file(found["file"]) if found else None

@@ -65,9 +65,9 @@ def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> d
     typed = {key_of(word) for word in words}
     needed = [str(name) for name in plain.get("plugins") or []]
     if needed and "plugins" not in typed and not {*needed} <= {*plugins.from_environment()}:
-        code = ", ".join(needed)
+        code = ",".join(needed)
         raise ConfigError(
-            f"the run {folder} has components of {code}; if you trust it, name it again: plugins=[{code}]"
+            f"the run {folder} has components of {code}; if you trust it, name it again: 'plugins=[{code}]'"
         )
     plain["plugins"] = plugins.from_environment()
     if not words:

@@ -9,7 +9,9 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from trainer.config.errors import ConfigError
 from trainer.memory import free_memory
@@ -21,6 +23,7 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 MAX_STORED = 16_000_000  # largest size in bytes of a file of text that a run has stored, such as summary.json
+BLOCK = 1 << 24  # bytes of a file that are read at a time
 UNCHECKED = 1 << 26  # bytes that are taken without asking for the free memory
 
 # Content that unpacks to more than MAX_UNPACKED times its size, and to more bytes than FREELY_UNPACKED, is refused.
@@ -77,6 +80,24 @@ def need_memory(num_bytes: int, path: str | os.PathLike[str], what: str = "") ->
     if num_bytes > UNCHECKED and num_bytes > (free := free_memory()):
         reason = f"{what} needs about {size(num_bytes)} of memory, {size(free)} are free".lstrip()
         raise OSError(errno.ENOMEM, reason, os.fspath(path))
+
+
+def blocks_within_memory(file: BinaryIO, path: str | os.PathLike[str], factor: int) -> Iterator[bytes]:
+    """Yield the rest of a file, which may be a pipe without an end, in blocks.
+
+    Args:
+        file: the file.
+        path: its name.
+        factor: the memory that a byte of the file takes when all of it is read.
+
+    Raises:
+        OSError: the file cannot be read, or it needs more memory than is free.
+    """
+    count = 0
+    while block := file.read(BLOCK):
+        count += len(block)
+        need_memory(factor * count, path)
+        yield block
 
 
 def check_unpacked(packed: int, unpacked: int, path: str | os.PathLike[str], remedy: str) -> None:

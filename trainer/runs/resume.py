@@ -67,9 +67,9 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
     folder = _find_run(wanted)
     typed, config = {key_of(word): word.partition("=")[2] for word in words}, load_config(folder / CONFIG)
     if config.get("plugins") and "plugins" not in typed:
-        code = ", ".join(map(str, config["plugins"]))
+        code = ",".join(map(str, config["plugins"]))
         raise ConfigError(
-            f"resume: the run {folder} has components of {code}; if you trust it, name it again: plugins=[…]"
+            f"resume: the run {folder} has components of {code}; if you trust it, name it again: 'plugins=[{code}]'"
         )
     # Groups with a new component, for which the stored keys of the old component have no meaning.
     exchanged = {group for group in GROUPS if group in typed and typed[group] != config.get(group, {}).get("name")}

@@ -194,7 +194,7 @@ def test_a_run_of_a_plugin_needs_it_named_again(
     monkeypatch.chdir(tmp_path)
     words = ["plugins=[mine_after.py]", "model=perceptron", "dataset=synthetic", "dataset.kind=table"]
     run(compose(*words, "dataset.shape=[4]", "epochs=1", f"run_dir={tmp_path / 'run'}", "logger=none"))
-    assert "if you trust it, name it again: plugins=[mine_after.py]" in refused(capsys, "run")
+    assert "if you trust it, name it again: 'plugins=[mine_after.py]'" in refused(capsys, "run")
     assert "no_such.py" in refused(capsys, "run", "plugins=[no_such.py]")
     assert numbers(capsys, "run", "plugins=[mine_after.py]")["samples"] > 0
 

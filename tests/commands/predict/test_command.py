@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from tests.made import DIGITS, KINDS, MODELS, Made
 from trainer import compose, run
 from trainer.__main__ import main
 from trainer.commands.opened_run import answers, load
+from trainer.commands.predict import named_files, samples
 
 refused = functools.partial(refusal, "predict")
 
@@ -99,6 +99,19 @@ def test_lines_of_standard_input_are_texts(
     assert rows(capsys, made.run("cnn", "text"), made.folder / "lines.txt")[0]["p_good"] == found[0]["p_good"]
 
 
+def test_standard_input_without_an_end_is_bounded(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(named_files, "MAX_ROW", 100)
+    monkeypatch.setattr("sys.stdin", _Input("a charming film\n" + "0" * 200))
+    assert main(["predict", str(made.run("cnn", "text")), "-"]) == 2
+    assert capsys.readouterr().err.endswith("error: -: line 2 has more than 100 characters\n")
+    monkeypatch.setattr(samples, "MEMORY_OF_TABLE", 10**15)
+    monkeypatch.setattr("sys.stdin", _Input("a,b,c\n" * 200))
+    (found,) = rows(capsys, made.run("lstm", "table"), "-", code=1)
+    assert found["error"].startswith("needs about 1.2e+03 PB of memory")
+
+
 def test_texts_stand_in_columns_and_json_too(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made.run("gru", "text")
     (tmp_path / "some.csv").write_text('id,text\n7,"a charming, warm film"\n8,dull\n9\n')
@@ -152,20 +165,25 @@ def test_json_lines_hold_the_same_and_a_file_is_written_whole(
 def test_an_interrupted_prediction_leaves_no_file_and_changes_none(
     made: Made, num_lines: int, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted() -> Iterator[str]:
-        yield from ["a charming film\n"] * num_lines
-        signal.raise_signal(number)
+    class Interrupted(_Input):
+        """Standard input at whose end the command is interrupted."""
+
+        def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+            line = super().readline(size)
+            if not line:
+                signal.raise_signal(number)
+            return line
 
     monkeypatch.setattr("trainer.commands.exit_code.ignore", lambda: None)
     output = tmp_path / "answers.csv"
     words = ["predict", str(made.run("cnn", "text")), "-", "-o", str(output), "--batch-size", "1"]
-    monkeypatch.setattr("sys.stdin", interrupted())
+    monkeypatch.setattr("sys.stdin", Interrupted("a charming film\n" * num_lines))
     assert main(words) == code
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr("sys.stdin", _Input("dull\n"))
     assert main(words) == 0
     before = output.read_text()
-    monkeypatch.setattr("sys.stdin", interrupted())
+    monkeypatch.setattr("sys.stdin", Interrupted("a charming film\n" * num_lines))
     assert main(words) == code
     assert (list(tmp_path.iterdir()), output.read_text()) == ([output], before)
 

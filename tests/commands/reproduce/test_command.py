@@ -228,7 +228,8 @@ def test_a_run_with_components_of_plugins_needs_them_named_again(
     code, out, errors = reproduce("run")
     assert (code, out) == (2, "")
     assert errors == (
-        f"trainer: error: the run run has components of {plugin}; if you trust it, name it again: plugins=[{plugin}]\n"
+        f"trainer: error: the run run has components of {plugin}; "
+        f"if you trust it, name it again: 'plugins=[{plugin}]'\n"
     )
     code, out, errors = reproduce("run", "plugins=[nowhere.py]")
     assert (code, out, errors) == (2, "", "trainer: error: plugins: nowhere.py: no such file\n")

@@ -19,7 +19,7 @@ from trainer.data.readers import pictures, table_lines
 from trainer.data.readers.array_files import inputs_of_run
 from trainer.data.readers.files import Problems
 from trainer.data.readers.pictures import Form
-from trainer.data.readers.texts import TextColumns, find_texts
+from trainer.data.readers.texts import TextColumns, find_texts, read_text
 
 
 def header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
@@ -132,6 +132,26 @@ def test_a_row_has_a_largest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load_data("csv", tmp_path / "line.csv")
     with pytest.raises(ConfigError, match=r"quote.csv: a cell in quotes .*; is its quote closed\?"):
         load_data("csv", tmp_path / "quote.csv")
+
+
+@pytest.mark.parametrize("reader", ["text", "table"])
+def test_a_pipe_without_an_end_is_bounded(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_lines, "MAX_ROW", 100)
+    monkeypatch.setattr(untrusted_files, "UNCHECKED", 100)
+    monkeypatch.setattr(untrusted_files, "free_memory", lambda: 300)
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"0" * 200)
+    os.close(write_end)
+    pipe = Path(f"/dev/fd/{read_end}")
+    try:
+        if reader == "text":
+            with pytest.raises(ConfigError, match="needs about 600 bytes of memory, 300 bytes are free"):
+                read_text(pipe, "utf-8")
+        else:
+            with pytest.raises(ConfigError, match="1: a line of more than"), table_lines.opened(pipe, "utf-8") as file:
+                list(table_lines.chunks(file))
+    finally:
+        os.close(read_end)
 
 
 def test_json_with_too_many_brackets_or_digits_is_a_bad_sample(tmp_path: Path) -> None:

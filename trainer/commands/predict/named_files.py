@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.data.readers.files import files_below
+from trainer.data.readers.table_lines import MAX_ROW
 
 STDIN = "-"
 
@@ -33,9 +36,8 @@ def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Ite
     """
     for word in words:
         if word == STDIN:
-            for line in sys.stdin:
-                if line.strip():
-                    yield from named_files([line.strip()], suffixes, noun)
+            for _, line in stdin_lines():
+                yield from named_files([line], suffixes, noun)
             continue
         try:
             path = Path(word).expanduser()
@@ -52,6 +54,19 @@ def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Ite
             yield NamedFile(word, path)
         else:
             yield NamedFile(word, None, _not_found(path))
+
+
+def stdin_lines() -> Iterator[tuple[int, str]]:
+    """Yield the number, from 1, and the text of each line of standard input that is not blank, without outer space.
+
+    Raises:
+        ConfigError: a line has more than ``MAX_ROW`` characters.
+    """
+    for number, line in enumerate(iter(functools.partial(sys.stdin.readline, MAX_ROW + 1), ""), 1):
+        if len(line) > MAX_ROW:
+            raise ConfigError(f"{STDIN}: line {number} has more than {MAX_ROW:,} characters")
+        if text := line.strip():
+            yield number, text
 
 
 def _not_found(path: Path) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import sys
 import tempfile
 from collections import deque
@@ -22,9 +21,10 @@ import torch
 from torch import Tensor
 
 from trainer.commands.opened_run import OpenedRun
-from trainer.commands.predict.named_files import STDIN, NamedFile, named_files
+from trainer.commands.predict.named_files import STDIN, NamedFile, named_files, stdin_lines
 from trainer.config import ConfigError, RunError
 from trainer.config.errors import reason_of
+from trainer.config.untrusted_files import blocks_within_memory
 from trainer.data.audio import SUFFIXES as SOUND_SUFFIXES
 from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
@@ -36,6 +36,7 @@ Item = TypeVar("Item")
 
 BATCHES_AHEAD = 4
 TOGETHER = 32  # samples that a thread reads in one task; handing over a small sample takes as long as reading it
+MEMORY_OF_TABLE = 4  # memory that a byte of a table takes when it is read: a digit and a comma become 8 bytes
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data")
 
 
@@ -203,8 +204,7 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
 
     for word in words:
         if word == STDIN:
-            lines = ((number, line.strip()) for number, line in enumerate(sys.stdin, 1))
-            yield from (unread(str(number), line, "") for number, line in lines if line)
+            yield from (unread(str(number), line, "") for number, line in stdin_lines())
         else:
             yield from _of_files(named_files([word], texts.SUFFIXES, "text"), of_file)
 
@@ -223,9 +223,13 @@ def _table_files(words: Sequence[str]) -> Iterator[NamedFile]:
             yield from named_files([word], TABLE_SUFFIXES, "table")
             continue
         with tempfile.NamedTemporaryFile("wb", suffix=".csv") as stored:
-            shutil.copyfileobj(sys.stdin.buffer, stored)
-            stored.flush()
-            yield NamedFile(STDIN, Path(stored.name))
+            try:
+                stored.writelines(blocks_within_memory(sys.stdin.buffer, STDIN, MEMORY_OF_TABLE))
+                stored.flush()
+            except OSError as error:
+                yield NamedFile(STDIN, None, reason_of(error))
+            else:
+                yield NamedFile(STDIN, Path(stored.name))
 
 
 def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:

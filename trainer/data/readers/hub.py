@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean, how_to_install
-from trainer.config.untrusted_files import check_named
+from trainer.config.untrusted_files import check_named, check_unpacked, need_memory
 from trainer.data.readers.files import SPLITS, files_below, roots
 from trainer.data.readers.tables import listed
 
@@ -22,6 +22,7 @@ READERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": 
 READERS |= {".csv": "csv", ".tsv": "csv"}
 # The usual names of target columns. If not exactly one column has class names, the first of these is the target.
 TARGETS = ("label", "labels", "class", "target", "fine_label", "category", "sentiment", "intent", "y")
+MEMORY_OF_A_CELL = 8  # bytes of a number in a column
 TEXTS = ("string", "large_string")
 WHOLE = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FRACTIONS = ("float16", "float32", "float64")
@@ -70,9 +71,12 @@ def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None
         return datasets.load_dataset(path, config)
     files = roots(NAME, path)
     place = files.get("")
+    for file in files.values():
+        if file.is_file():
+            _check(file)
     if place is not None and place.is_dir():
         for file in files_below(place):
-            check_named(file, "dataset.path")
+            _check(file)
         saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
         return datasets.load_from_disk(str(place)) if saved else datasets.load_dataset(str(place), config)
     if config is not None:
@@ -84,6 +88,29 @@ def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None
     options = {"sep": "\t"} if suffix == ".tsv" else {}
     named = {split or "train": str(file) for split, file in files.items()}
     return datasets.load_dataset(READERS[suffix], data_files=named, **options)
+
+
+def _check(file: Path) -> None:
+    """Raise ConfigError unless a file is a regular file whose content fits into the memory.
+
+    An encoding of Parquet may hold a value that repeats a billion times in a few bytes.
+    """
+    check_named(file, "dataset.path")
+    if file.suffix.lower() != ".parquet":
+        return
+    from pyarrow import ArrowException, parquet
+
+    try:
+        found = parquet.read_metadata(file)
+    except (ArrowException, OSError):  # the library says why, as it does for every other file
+        return
+    groups = sum(found.row_group(at).total_byte_size for at in range(found.num_row_groups))
+    num_bytes = max(groups, MEMORY_OF_A_CELL * found.num_rows * found.num_columns)
+    try:
+        check_unpacked(file.stat().st_size, num_bytes, file, "if it is meant, save it as .arrow")
+        need_memory(num_bytes, file)
+    except OSError as error:
+        raise ConfigError(f"dataset.path: {file}: {error.strerror}") from error
 
 
 def _looks_local(path: str) -> bool:

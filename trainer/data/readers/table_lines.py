@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,8 @@ TOO_LONG = f"{MAX_ROW:,} characters; dataset=npz reads rows of any length"
 
 def each_line(file: TextIO) -> Iterator[str]:
     """Return an iterator over the lines of a file; a line is cut off behind ``MAX_ROW`` characters."""
-    if os.fstat(file.fileno()).st_size <= MAX_ROW:
+    found = os.fstat(file.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size <= MAX_ROW:
         return file  # which is faster
     return iter(functools.partial(file.readline, MAX_ROW + 1), "")
 

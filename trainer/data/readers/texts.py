@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
-from trainer.config.untrusted_files import check_file, need_memory
+from trainer.config.untrusted_files import blocks_within_memory, check_file, need_memory
 from trainer.data.readers.files import SPLITS, Item, Problems, class_folders, folders_in, natural_key, roots
 from trainer.data.readers.tables import ESCAPED, ColumnKey
 
@@ -362,7 +362,8 @@ def read_text(file: Path, encoding: str) -> str:
     """
     try:
         need_memory(MEMORY_OF_TEXTS * check_file(file).st_size, file)
-        stored = file.read_bytes()
+        with file.open("rb") as opened:
+            stored = b"".join(blocks_within_memory(opened, file, MEMORY_OF_TEXTS))
     except OSError as error:
         raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
     try:
