@@ -1,4 +1,4 @@
-"""Random commands: each trains a dry run, or is refused in one line for each mistake with nothing written."""
+"""Random commands of ``train``, of sweeps and of ``trainer``: each works, or is refused in a line for each mistake."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,15 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import cli
+from tests.made import Made
+from trainer.__main__ import main
+from trainer.commands import COMMANDS
+from trainer.commands.parsers import parsers
 from trainer.config import GROUPS, Settings
 from trainer.config.registry import registries
 from trainer.config.signature import keys_in
 
-COMMANDS = 25  # of a part
+COMMANDS_OF_PART = 25
 PARTS = 80  # tests, so that they run side by side; one of them by default
 
 # Data sets that are downloaded stay out of it, and models that take long to build.
@@ -60,50 +66,128 @@ overrides = st.one_of(
 commands = st.lists(overrides, min_size=1, max_size=3)
 
 
-def run(words: list[str]) -> tuple[int, str, list[str]]:
-    """The exit code, what stood on stderr, and what was written, of ``train`` in an empty folder."""
+# Sweeps of two values at most, so that the few that are right end soon.
+several = st.tuples(keys, st.tuples(values, values).map(",".join)).map("=".join)
+sweeps = st.tuples(several, st.lists(overrides, max_size=1)).map(lambda parts: ["-m", parts[0], *parts[1]])
+
+RUN = "run"  # the finished run in the folder of each command of ``trainer``
+OPTIONS_OF = {name: [*parsers([name])[1][name]._option_string_actions] for name in COMMANDS}
+names = st.one_of(st.sampled_from([RUN, RUN, RUN, ".", "last", "rum", "/", "-", f"{RUN}/config.yaml"]), texts)
+
+
+def arguments_of(command: str) -> st.SearchStrategy[list[str]]:
+    options = st.tuples(st.sampled_from(OPTIONS_OF[command]), st.one_of(values, names)).map(list)
+    flags = st.sampled_from(OPTIONS_OF[command]).map(lambda option: [option])
+    some = st.one_of(options, flags, overrides.map(lambda word: [word]), names.map(lambda name: [name]))
+    return st.lists(some, max_size=3).map(lambda parts: [command, *[word for part in parts for word in part]])
+
+
+def run(main: Callable[[list[str]], int], words: list[str], template: Path | None = None) -> tuple[int, str, list[str]]:
+    """Run a command in a new folder.
+
+    Args:
+        main: the program.
+        words: its arguments.
+        template: the run that the folder holds; None for an empty folder.
+
+    Returns:
+        The exit code, what was written to stderr, and the names in the folder besides that of the run.
+    """
     before, argv = Path.cwd(), sys.argv
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         errors = io.StringIO()
+        if template is not None:
+            shutil.copytree(template, Path(folder, RUN))
         try:
             os.chdir(folder)
             sys.argv = ["train"]
             with contextlib.redirect_stderr(errors):
-                code = cli.main([*words, "dry_run=true", "limit_batches=1", "device=cpu"])
+                code = main(words)
+        except SystemExit as ended:  # argparse, with its own usage
+            code = int(ended.code or 0)
         finally:
             os.chdir(before)
             sys.argv = argv
-        return code, errors.getvalue(), sorted(path.name for path in Path(folder).iterdir())
+        return code, errors.getvalue(), sorted(path.name for path in Path(folder).iterdir() if path.name != RUN)
 
 
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
-def test_a_random_command_trains_or_is_refused_in_one_line_for_each_mistake(part: int) -> None:
+def check_commands(part: int, strategy: st.SearchStrategy[list[str]], check: Callable[[list[str]], int]) -> list[int]:
+    """Check ``COMMANDS_OF_PART`` random commands; ``check`` returns the exit code of one. Return all exit codes."""
+    codes: list[int] = []
+
     @seed(part)
-    @settings(
-        max_examples=COMMANDS,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(commands)
-    def check(words: list[str]) -> None:
-        seen.append(words)
-        code, errors, written = run(words)
+    @settings(max_examples=COMMANDS_OF_PART, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def check_all(words: list[str]) -> None:
+        codes.append(check(words))
+
+    check_all()
+    assert len(codes) >= COMMANDS_OF_PART
+    return codes
+
+
+def assert_refused(program: str, errors: str) -> None:
+    lines = [line for line in errors.splitlines() if line]
+    assert lines
+    assert all(re.match(rf"({program}.*: (error|warning): .+|usage: | )", line) for line in lines), errors
+    assert not re.search(r"Error\b|Exception|lambda|hydra\.cc|struct", errors.replace(f"{program}: error", "")), errors
+
+
+parts = pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
+
+
+@parts
+def test_a_random_command_trains_or_is_refused_in_one_line_for_each_mistake(part: int) -> None:
+    def check(words: list[str]) -> int:
+        code, errors, written = run(cli.main, [*words, "dry_run=true", "limit_batches=1", "device=cpu"])
         assert code in (0, 2), errors
         assert written == []
         assert "Traceback" not in errors
         if code == 2:
-            lines = [line for line in errors.splitlines() if line]
-            assert lines
-            assert all(re.match(r"train: error: .+", line) for line in lines), errors
-            assert not re.search(r"Error\b|Exception|lambda|hydra\.cc|struct", errors.replace("train: error", "")), (
-                errors
-            )
-        else:
-            trained.append(words)
+            assert_refused("train", errors)
+        return code
 
-    seen: list[list[str]] = []
-    trained: list[list[str]] = []
-    check()
-    assert len(seen) >= COMMANDS
-    assert trained or part > 0, "not one of them was right"  # about one command in twelve is, so a part may have none
+    codes = check_commands(part, commands, check)
+    assert 0 in codes or part > 0, (
+        "not one of them was right"
+    )  # about one command in twelve is, so a part may have none
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Made(tmp_path_factory.mktemp("made")).run("cnn", "image")
+
+
+@parts
+@pytest.mark.slow
+def test_a_random_sweep_ends_or_is_refused_in_one_line_for_each_mistake(part: int) -> None:
+    def check(words: list[str]) -> int:
+        code, errors, written = run(cli.main, [*words, "dry_run=true", "limit_batches=1", "device=cpu"])
+        assert code in (0, 1, 2), errors
+        assert "Traceback" not in errors
+        if code == 2:
+            assert written == []
+            assert_refused("train", errors)
+        return code
+
+    check_commands(part, sweeps, check)
+
+
+@parts
+@pytest.mark.slow
+def test_a_random_command_of_trainer_works_or_is_refused_in_one_line(
+    part: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # which trainer completion changes
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+
+    def check(words: list[str]) -> int:
+        code, errors, written = run(main, words, finished)
+        assert code in (0, 1, 2), errors
+        assert "Traceback" not in errors
+        if code == 2:
+            assert written == []
+            assert_refused("trainer", errors)
+        return code
+
+    check_commands(part, st.one_of(*map(arguments_of, COMMANDS)), check)
