@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from trainer.config import ConfigError
 from trainer.config.untrusted_files import check_file, need_memory
+from trainer.runs import pickle_check
 from trainer.runs.earlier_checkpoint import upgraded
 
 MIN_CONTENT, MIN_VALUES = 1 << 26, 100_000  # content in bytes, and values, that every checkpoint may have
@@ -67,9 +68,10 @@ def read(path: Path) -> dict[str, Any]:
         need_memory(size, path)
         with path.open("rb") as file:
             _check_whole(file, size)
+            _check_pickle(file, path)
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
-    except (DamagedError, MemoryError):
+    except (ConfigError, DamagedError, MemoryError):
         raise
     except OSError as error:
         if error.errno in (errno.EACCES, errno.ENOMEM):  # it may be complete: no older file may replace it silently
@@ -104,6 +106,18 @@ def _check_whole(file: BinaryIO, size: int) -> None:
         raise DamagedError(fault)
 
 
+def _check_pickle(file: BinaryIO, path: Path) -> None:
+    """Raise ConfigError if the pickle in an archive would grow when it is read, or holds objects.
+
+    torch finds a member by its name in any case of its letters.
+    """
+    file.seek(0)
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.filename.lower().endswith("data.pkl") and (fault := pickle_check.fault(archive.read(member))):
+                raise ConfigError(f"{path}: holds {fault}")
+
+
 def _fault(state: Any, size: int) -> str:
     """Return how the content of a file of ``size`` bytes would grow beyond the file in use; empty if it does not.
 
@@ -120,8 +134,6 @@ def _fault(state: Any, size: int) -> str:
             continue
         count += 1
         if isinstance(value, torch.Tensor):
-            if value.layout != torch.strided or value.device.type != "cpu":
-                return "it has a sparse tensor, or one without content"
             num_bytes += value.numel() * value.element_size()
         elif isinstance(value, dict):
             left += [iter(value), iter(value.values())]

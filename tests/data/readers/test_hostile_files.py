@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -82,6 +83,29 @@ def test_an_array_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Path)
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 def test_a_header_that_claims_more_than_the_file_has_takes_no_memory(name: str, tmp_path: Path) -> None:
     content = header((10**12, 4)) + bytes(16)
+    (tmp_path / name).write_bytes(content)
+    if name == "x.npz":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x.npy", content)
+    with pytest.raises(RunError, match=r"no \.npz or \.npy file"):
+        inputs_of_run(tmp_path / name, "x", "None", image_spec(1, 2, 2))
+
+
+def test_a_second_array_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    for names in (["x.npy", "x.npy"], ["x.npy", "x"]):
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zipfile warns of the second name
+            for name in names:
+                archive.writestr(name, header((1, 4)) + bytes(16))
+        with pytest.raises(RunError, match=r"no \.npz or \.npy file"):
+            inputs_of_run(tmp_path / "x.npz", "x", "None", image_spec(1, 2, 2))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_long_header_is_not_read(name: str, version: int, tmp_path: Path) -> None:
+    length = struct.pack("<H" if version == 1 else "<I", 60_000)
+    content = b"\x93NUMPY" + bytes([version, 0]) + length + b" " * 60_000 + bytes(16)
     (tmp_path / name).write_bytes(content)
     if name == "x.npz":
         with zipfile.ZipFile(tmp_path / name, "w") as archive:

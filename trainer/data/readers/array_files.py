@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from trainer.spec import Kind, Spec
 
 Array = NDArray[Any]
 SUFFIXES = (".npz", ".npy")
+MAX_HEADER = 10_000  # largest header of an array in bytes, as in numpy
 NPY = b"\x93NUMPY"  # the first bytes of an .npy file
 MAX_CHANNELS = 4  # of a picture; an axis of at most this length is taken for the channels
 UNREADABLE = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
@@ -105,7 +107,12 @@ def open_arrays(file: Path) -> Any:
         return None
     if not start.startswith(b"PK"):  # numpy would take the file for a pickle
         raise ValueError("no file of arrays")
-    return np.load(file, allow_pickle=False)
+    archive = np.load(file, allow_pickle=False)
+    names = [each.filename.removesuffix(".npy") for each in archive.zip.infolist()]
+    if len({*names}) < len(names):  # which of them numpy reads need not be the one that was checked
+        archive.close()
+        raise ValueError("two arrays have one name")
+    return archive
 
 
 def read_array(archive: Any, name: str) -> Array:
@@ -116,10 +123,11 @@ def read_array(archive: Any, name: str) -> Array:
         Exception: as ``np.load``, for a damaged array.
     """
     member = next(each for each in archive.zip.infolist() if each.filename in (name, f"{name}.npy"))
+    with _too_large(name):
+        check_unpacked(member.compress_size, member.file_size, name, "if it is meant, save it with numpy.savez")
     with archive.zip.open(member) as opened:
         num_bytes = _num_bytes(opened, f"{name} of {archive.zip.filename}", member.file_size)
     with _too_large(name):
-        check_unpacked(member.compress_size, member.file_size, name, "if it is meant, save it with numpy.savez")
         need_memory(num_bytes, name)
     array: Array = archive[name]
     return array
@@ -142,6 +150,10 @@ def _num_bytes(opened: Any, place: str, most: int) -> int:
         ValueError: the header is damaged, names more bytes than the file has, or the array holds Python objects.
     """
     version = np.lib.format.read_magic(opened)
+    length = opened.read(2 if version == (1, 0) else 4)
+    if int.from_bytes(length, "little") > MAX_HEADER:  # numpy reads all of it before it refuses it
+        raise ValueError(f"{place}: its header does not fit its size")
+    opened.seek(-len(length), os.SEEK_CUR)
     header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in header:
         return 2 * most  # version 3 is for names of fields, which no array of numbers has
