@@ -233,7 +233,7 @@ def test_no_run_is_no_mistake(listed: Listed, tmp_path: Path) -> None:
         (["--limit", "all"], "--limit: must be a whole number of at least 1, got all"),
         (
             ["state=finnished"],
-            "state=finnished: must be one of finished, pruned, stopped, failed, running, killed, got ",
+            "state=finnished: must be one of finished, pruned, stopped, failed, running, killed, unreadable, got ",
         ),
         (["val/accuracy>high"], "val/accuracy>high: > needs a number, got high"),
         (["val/accuracy>"], "val/accuracy>: > needs a number, got nothing"),
@@ -277,7 +277,7 @@ def test_damaged_runs_are_listed_as_far_as_they_go(listed: Listed) -> None:
     made("outputs/b")
     for name in ("config.yaml", "overrides.yaml", "environment.json", "summary.json"):
         Path("outputs/a", name).write_bytes(b"\xff[{")
-    for words in ([], ["--json"], ["--sort", "seed"], ["seed=0"], ["state=killed"]):
+    for words in ([], ["--json"], ["--sort", "seed"], ["seed=0"], ["state=unreadable"]):
         code, out, err = listed(*words)
         assert (code, err) == (0, "")
         assert ("outputs/a" in out) == (words != ["seed=0"])

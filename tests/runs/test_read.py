@@ -44,6 +44,15 @@ def test_a_run_stands_as_it_has_said_at_its_end(tmp_path: Path, state: str) -> N
     assert read_run(made(tmp_path / "run", {"state": state})).state == state
 
 
+@pytest.mark.parametrize("content", ["", '{"state": "fin', "[1]", "[" * 100_000], ids=["empty", "cut", "list", "deep"])
+def test_a_run_whose_summary_is_damaged_is_called_so(tmp_path: Path, content: str) -> None:
+    folder = made(tmp_path / "run")
+    (folder / "summary.json").write_text(content)
+    found = read_run(folder)
+    assert found.state == "unreadable"
+    assert found.summary["reason"].startswith("summary.json: ")
+
+
 def test_a_run_without_an_end_is_running_while_it_holds_its_lock(tmp_path: Path) -> None:
     folder = made(tmp_path / "run", None)
     assert read_run(folder).state == "killed"
@@ -128,7 +137,7 @@ def test_damaged_files_count_as_not_there(tmp_path: Path, name: str, at: int) ->
     folder = made(tmp_path / "run")
     (folder / name).write_text(DAMAGED[name][at])
     (run,) = find_runs(tmp_path)
-    assert run.state in ("finished", "killed")
+    assert run.state in ("finished", "killed", "unreadable")
     assert all(isinstance(word, str) for word in run.words)
     assert isinstance(run.config, dict)
     assert isinstance(run.score, float)
@@ -216,7 +225,8 @@ def test_files_that_would_block_or_fill_the_memory_are_treated_as_missing(tmp_pa
         (folder / name).unlink(missing_ok=True)
         os.mkfifo(folder / name)
     (found,) = find_runs(tmp_path)
-    assert (found.config, found.state, found.points(), [*found.words]) == ({}, "killed", [], [])
+    assert (found.config, found.state, found.points(), [*found.words]) == ({}, "unreadable", [], [])
+    assert found.summary["reason"] == "summary.json: is a named pipe, not a file"
 
 
 def test_a_line_of_metrics_that_is_too_long_or_no_step_is_skipped(

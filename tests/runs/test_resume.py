@@ -19,7 +19,7 @@ from PIL import Image
 
 import cli
 from tests import kills
-from tests.conftest import Result
+from tests.conftest import Result, Train
 from tests.forked import forked
 from tests.shell import TRAIN, summary
 from trainer import compose, run
@@ -471,3 +471,17 @@ def test_a_resumed_run_names_where_its_data_are(tmp_path: Path) -> None:
     remedy = refused.stderr.rstrip().rpartition(" ")[2]
     assert remedy == f"dataset.path={tmp_path}/here/data"
     assert forked(["resume=../here/run", "epochs=2", remedy], tmp_path / "there").returncode == 0
+
+
+def test_a_named_pipe_is_named_and_not_called_missing(train: Train, tmp_path: Path) -> None:
+    for name in ("config.yaml", "overrides.yaml"):
+        os.mkfifo(tmp_path / name)
+    os.mkfifo(tmp_path / "mine.py")
+    for word, file in (
+        (f"resume={tmp_path}", "config.yaml"),
+        (f"sweep={tmp_path}", "overrides.yaml"),
+        (f"plugins=[{tmp_path}/mine.py]", "mine.py"),
+    ):
+        result = train(word)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert f"{file}: is a named pipe, not a file" in result.err

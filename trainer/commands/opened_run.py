@@ -19,6 +19,7 @@ from trainer.commands.raw_inputs import RawInputs, as_tensors
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
 from trainer.config.errors import reason_of
+from trainer.config.untrusted_files import check_named
 from trainer.data import Data, Normalise, ReadOptions, Split
 from trainer.data.audio import make_features
 from trainer.data.data import Features, spec_of
@@ -262,7 +263,9 @@ def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     others = [name for name, path in named.items() if path.is_file() and path != file]
     if file is None:
         raise ConfigError(f"--checkpoint: {checkpoint}: no such file; best, last or a file")
-    if not file.is_file():
+    if file.exists():
+        check_named(file, "--checkpoint")
+    else:
         ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""
         near = f"; --checkpoint {others[0]} exists" if others else ""
         raise ConfigError(f"{run.path}: has no {CHECKPOINTS}/{file.name} ({run.state}{ended}){near}")

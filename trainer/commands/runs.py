@@ -53,7 +53,7 @@ SIGNS = {
 EPILOG = """\
 A CONDITION is KEY=VALUE, with =, !=, <, <=, > or >=; < and > need quotes in a shell. All conditions have to hold.
 A KEY is one of
-  state     finished, pruned, stopped, failed, running or killed
+  state     finished, pruned, stopped, failed, running, killed, or unreadable if summary.json is damaged
   started   a date, or the beginning of one: 2026-07, 2026-07-01, 2026-07-01T10:30
   steps, epochs, seconds   the length of the run and the time that it took
   best      the best value of the monitored metric

@@ -15,7 +15,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 
 from trainer.config import GROUPS, ConfigError, Settings, yaml_file
@@ -28,6 +28,7 @@ TYPED = "from the command line"
 MAX_JOBS = 256  # largest sweep of which every job is checked; in a larger sweep, every value is checked once
 MAX_VALUES = 256  # largest number of values of one key that are checked
 MAX_RUNS = 10_000  # largest grid
+MAX_SHOWN = 80  # characters of a word in the message that it has too many values
 # Largest size of a word. Hydra's parser takes 3 s for 2,000 of these signs, and four times as long for twice as many.
 MAX_LETTERS, MAX_SIGNS = 100_000, 2_000
 SIGNS = re.compile(r"[\[\]{}(),:]")
@@ -44,7 +45,11 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
             key = key_of(word)
             problems += [f"{key}: {reason} ({TYPED})" for reason in reasons]
         elif (override := _parsed(word, loader)) and (override.key_or_group in GROUPS or not _goes_on(rest)):
-            yield override
+            if _has_function(override.value()):
+                key, _, value = word.partition("=")
+                problems.append(f"{key}: range, choice and their like cannot be part of a value, got {value} ({TYPED})")
+            else:
+                yield override
         else:
             problems.append(_unreadable(word, rest, loader))
 
@@ -72,6 +77,17 @@ def _parsed(word: str, loader: ConfigLoader) -> Override | None:
     except (HydraException, ValueError, RecursionError):
         return None
     return override if override.key_or_group else None
+
+
+def _has_function(value: Any, *, is_part: bool = False) -> bool:
+    """Return whether a part of a value, or of one of the values of a sweep, stands for several values."""
+    if isinstance(value, ChoiceSweep) and not is_part:
+        return any(_has_function(each, is_part=True) for each in value.list)
+    if isinstance(value, dict):
+        return any(_has_function(each, is_part=True) for each in value.values())
+    if isinstance(value, list):
+        return any(_has_function(each, is_part=True) for each in value)
+    return is_part and isinstance(value, Sweep | Glob)
 
 
 def _goes_on(rest: Sequence[str]) -> bool:
@@ -214,7 +230,8 @@ def too_many_runs(overrides: Sequence[Override]) -> list[str]:
     if total <= MAX_RUNS:
         return []
     largest = max(counts, key=counts.__getitem__)
-    of_one = f", of which {largest} gives {counts[largest]:,}" if len(counts) > 1 else ""
+    shown = largest if len(largest) <= MAX_SHOWN else f"{largest[:MAX_SHOWN]}…"
+    of_one = f", of which {shown} gives {counts[largest]:,}" if len(counts) > 1 else ""
     return [
         f"{largest.partition('=')[0]}: a sweep of {total:,} runs{of_one} ({TYPED}); at most {MAX_RUNS:,}: "
         "give fewer values, split the sweep, or search the values: hydra/sweeper=optuna"
@@ -235,7 +252,8 @@ def needs_multirun(override: Override, group: bool) -> str:
     if isinstance(override.value(), IntervalSweep):
         return f"{word}: is searched with --multirun hydra/sweeper=optuna"
     key, _, value = word.partition("=")
-    as_list = "" if group and key != "logger" else f"; for a list write {key}=[{value}]"
+    listed = getattr(override.value(), "simple_form", False) and (not group or key == "logger")
+    as_list = f"; for a list write {key}=[{value}]" if listed else ""
     return f"{word}: several values need --multirun{as_list}"
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from trainer.config import GROUPS, ConfigError, signature
 from trainer.config.registry import ClashError, Registry, describe_import_error, registries, registry
 from trainer.config.signature import Declaration
+from trainer.config.untrusted_files import check_named
 
 VARIABLE = "TRAINER_PLUGINS"
 ENTRY_POINTS = "trainer.plugins"
@@ -156,8 +157,9 @@ def _locate(word: str) -> tuple[Path, Callable[[], object]]:
     """Return the file of a plugin, and the function that imports it."""
     if word.endswith(".py") or os.sep in word:
         file = Path(word).expanduser()
-        if not file.is_file():
+        if not file.exists():
             raise _NotFoundError(f"{word}: no such file")
+        check_named(file, "plugins")
         return file, lambda: _import_file(file)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # as python -m does, but at the end, so that it shadows no other module

@@ -20,7 +20,7 @@ from trainer.config import ConfigError, yaml_file
 from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.config.terminal import escaped
-from trainer.config.untrusted_files import check_file, need_memory
+from trainer.config.untrusted_files import check_file, need_memory, read_stored
 from trainer.runs.directory import CONFIG, ENVIRONMENT, LOCK, METRICS, OVERRIDES, SUMMARY, read_json
 
 Key = TypeVar("Key")
@@ -33,9 +33,10 @@ MAX_LINE = 1_000_000  # longest line of metrics.jsonl in bytes
 MEMORY_OF_POINTS = 8  # memory that a byte of metrics.jsonl takes when it is read
 MAX_STEPS = 2**63
 
-# Run states. KILLED: summary.json contains no final state, and no process holds the lock.
+# Run states. KILLED: summary.json contains no final state, and no process holds the lock. UNREADABLE: it is damaged.
 FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED = "finished", "pruned", "stopped", "failed", "running", "killed"
-STATES = (FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED)
+UNREADABLE = "unreadable"
+STATES = (FINISHED, PRUNED, STOPPED, FAILED, RUNNING, KILLED, UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Run:
 
     Args:
         path: the directory.
-        state: finished, pruned, stopped, failed, running or killed.
+        state: finished, pruned, stopped, failed, running, killed or unreadable.
         words: those typed overrides of the run that affect the training.
         summary: the content of summary.json; empty before the run ends.
         started: local time at which the run was first started; resuming the run does not change it.
@@ -149,11 +150,22 @@ def is_run(folder: Path) -> bool:
 
 def read_run(folder: Path) -> Run:
     """Return the run in a folder; treat files that cannot be read as missing."""
-    summary = read_json(folder / SUMMARY)
+    summary = _summary(folder / SUMMARY)
     state = summary.get("state")
-    if state not in (FINISHED, PRUNED, STOPPED, FAILED):
+    if state not in (FINISHED, PRUNED, STOPPED, FAILED, UNREADABLE):
         state = RUNNING if is_at_work(folder) else KILLED
     return Run(folder, state, trained_words(_words(folder)), summary, _started(folder))
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """Return the content of summary.json, which is empty before a run ends; of a file that is damaged, why."""
+    try:
+        content = json.loads(read_stored(path))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        return {"state": UNREADABLE, "reason": f"{path.name}: {reason_of(error)}"}
+    return content if isinstance(content, dict) else {"state": UNREADABLE, "reason": f"{path.name}: is no mapping"}
 
 
 def find_runs(folder: Path) -> list[Run]:

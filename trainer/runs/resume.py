@@ -142,7 +142,9 @@ def _find_run(name: str) -> Path:
             raise ConfigError(f"resume=last: no run under {OUTPUTS}")
         return max(runs, key=lambda run: (run / CONFIG).stat().st_mtime)
     folder = Path(name)
-    if not (folder / CONFIG).is_file():
+    if (folder / CONFIG).exists():
+        check_named(folder / CONFIG, "resume")
+    else:
         runs = [parent for parent in list(folder.parents)[:2] if (parent / CONFIG).is_file()]
         near = f"; did you mean {runs[0]}?" if runs else ""
         raise ConfigError(f"resume: {name}: not a run directory, it has no {CONFIG}{near}")
@@ -161,6 +163,8 @@ def _find_sweep(name: str) -> Path:
             raise ConfigError(f"sweep=last: no sweep under {SWEEPS}; name a sweep with a sweep_dir by sweep=FOLDER")
         return max(folders, key=lambda folder: (folder / OVERRIDES).stat().st_mtime)
     folder = Path(name)
+    if (folder / OVERRIDES).exists():
+        check_named(folder / OVERRIDES, "sweep")
     if not (folder / OVERRIDES).is_file() or is_run(folder):
         near = f"; did you mean {folder.parent}?" if (folder.parent / OVERRIDES).is_file() else ""
         near = near or did_you_mean(name, ["last"])

@@ -112,6 +112,17 @@ def test_standard_input_without_an_end_is_bounded(
     assert found["error"].startswith("needs about 1.2e+03 PB of memory")
 
 
+def test_the_name_of_a_file_cannot_move_the_cursor_of_a_terminal(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(made.run("cnn", "image")), "x\x1b[31m\x07.png"]
+    assert main(words) == 1
+    assert "x\x1b[31m\x07.png" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(words) == 1
+    assert "x\\x1b[31m\\x07.png" in capsys.readouterr().out
+
+
 def test_texts_stand_in_columns_and_json_too(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made.run("gru", "text")
     (tmp_path / "some.csv").write_text('id,text\n7,"a charming, warm film"\n8,dull\n9\n')

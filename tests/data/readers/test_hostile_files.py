@@ -37,11 +37,11 @@ def bomb(file: Path, rows: int) -> None:
             member.write(bytes(1 << 20))
 
 
-def png(width: int, height: int) -> bytes:
-    """Return a grey picture of zeros."""
+def png(width: int, height: int, claimed: int | None = None) -> bytes:
+    """Return a grey picture of zeros, which claims another height."""
     packer = zlib.compressobj()
     rows = b"".join([packer.compress(bytes((width + 1) * 100)) for _ in range(height // 100)]) + packer.flush()
-    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    size = struct.pack(">IIBBBBB", width, claimed or height, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", size), (b"IDAT", rows), (b"IEND", b""))
     parts = [struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
@@ -145,6 +145,12 @@ def test_a_picture_that_needs_more_memory_than_is_free_is_not_decoded(
     assert Form(1, 8, 8)(tmp_path / "x.png").shape == (1, 8, 8)
     monkeypatch.setattr(untrusted_files, "free_memory", lambda: 3_000_000)
     with pytest.raises(OSError, match=r"600×600 pixels, which needs about 5.76 MB of memory, 3 MB are free"):
+        Form(1, 8, 8)(tmp_path / "x.png")
+
+
+def test_a_picture_beyond_the_limit_of_pillow_says_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(png(20_000, 100, claimed=20_000))
+    with pytest.raises(OSError, match=r"has more than 178,956,970 pixels; save it smaller"):
         Form(1, 8, 8)(tmp_path / "x.png")
 
 

@@ -111,7 +111,11 @@ def _opened(file: PictureFile, side: int | None = None) -> Iterator[Image.Image]
         OSError: the file is no regular file, or decoding it takes more memory than is free.
     """
     packed = _file_size(file)
-    with Image.open(file, formats=FORMATS) as image:
+    try:
+        found = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise OSError(f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; save it smaller") from error
+    with found as image:
         if side is not None:
             image.draft(None, (side, side))
         num_bytes = image.width * image.height * PIXEL_BYTES
