@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 
 from trainer.compose.check_command import check_words
 from trainer.compose.composer import Composer
-from trainer.compose.overrides import MAX_LETTERS, MAX_SIGNS, RangeValues, num_values, parse
+from trainer.compose.overrides import MAX_LETTERS, MAX_SIGNS, RangeValues, num_values, parse, variants
 from trainer.compose.safety import is_data
 from trainer.config import ConfigError
 
@@ -92,3 +92,25 @@ def test_a_file_sets_only_whole_keys_of_hydra() -> None:
     assert is_data("hydra.sweeper.params.seed")
     assert not is_data("hydra.sweep.directory")
     assert not is_data("hydra.modes")
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("dataset.path=p\xe9", ["p\xe9"]),
+        ("dataset.path=a b/\udce9.csv", ["a b/\udce9.csv"]),
+        ("dataset.path='p\xe9'", ["p\xe9"]),
+        ("dataset.path=\xe9,x", ["\xe9", "x"]),
+        ('dataset.path=["\xe9"]', [["\xe9"]]),
+    ],
+)
+def test_letters_beyond_ascii_need_no_second_quotes(typed: str, values: list[Any]) -> None:
+    override = parsed(typed)
+    assert [each.value() for each in variants(override)] == values
+
+
+@pytest.mark.parametrize("value", ["[\xe9]", "\xe9,"])
+def test_letters_in_an_unclear_value_do(value: str) -> None:
+    problems: list[str] = []
+    assert not [*parse([f"dataset.path={value}"], Composer().loader, problems)]
+    assert len(problems) == 1

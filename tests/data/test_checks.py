@@ -211,6 +211,14 @@ def test_what_is_the_same_in_every_training_sample_is_named(kind: Kind, samples:
     assert line in at_start(data, settings())
 
 
+def test_a_constant_column_without_a_name_is_named_by_its_number() -> None:
+    samples = torch.tensor([[7.0, 1.0], [7.0, 2.0], [7.0, 3.0]])
+    source = TensorSource((samples,), torch.tensor([0, 1, 0]))
+    data = data_of(source, kind="table", train=[0, 1], test=[2], preprocess={"columns": []})
+    (line,) = texts(survey(data, settings()), "constant")
+    assert line.endswith("leave it out: 0 is 7")
+
+
 def test_padding_does_not_make_a_column_vary_nor_change_a_range() -> None:
     samples = [torch.tensor([[7.0, 3.0]]), torch.tensor([[7.0, 4.0], [7.0, 5.0]]), torch.tensor([[7.0, 6.0]])]
     source = RaggedSource.join(samples, torch.tensor([0, 1, 0]))

@@ -278,7 +278,7 @@ def spoil(root: Path, how: str) -> str:
         "flipped": (content[:45] + bytes([content[45] ^ 255]) + content[46:], "cannot be read: "),
         "huge": (
             png(20_000, 20_000),
-            "cannot be read: Image size (400000000 pixels) exceeds limit of 178956970 pixels",
+            "cannot be read: has more than 178,956,970 pixels; save it smaller",
         ),
         "fractions": (fractions(root.parent / "f.tiff"), "cannot be read: its pixels are fractions of no known range"),
     }

@@ -32,6 +32,7 @@ MAX_SHOWN = 80  # characters of a word in the message that it has too many value
 # Largest size of a word. Hydra's parser takes 3 s for 2,000 of these signs, and four times as long for twice as many.
 MAX_LETTERS, MAX_SIGNS = 100_000, 2_000
 SIGNS = re.compile(r"[\[\]{}(),:]")
+QUOTED = re.compile(r"[\[\]{}()'\"\\:$=]|,,|^,|,$|^\s|\s$")  # in a value that is more than a plain text, or unclear
 TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
 
 
@@ -39,7 +40,7 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
     """Yield the words that are valid overrides; add one line to ``problems`` for each mistake in the other words."""
     rest = list(words)
     while rest:
-        word = rest.pop(0)
+        word = _with_quotes(rest.pop(0))
         reasons = _refusals(word)
         if reasons:
             key = key_of(word)
@@ -52,6 +53,14 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
                 yield override
         else:
             problems.append(_unreadable(word, rest, loader))
+
+
+def _with_quotes(word: str) -> str:
+    """Return a word whose values are in quotes if they have letters that Hydra only reads in quotes, such as é."""
+    key, _, value = word.partition("=")
+    if value.isascii() or not key.isascii() or QUOTED.search(value):
+        return word
+    return f"{key}=" + ",".join(f'"{each}"' for each in value.split(","))
 
 
 def _refusals(word: str) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from trainer.config import GROUPS, ConfigError, signature
 from trainer.config.registry import ClashError, Registry, describe_import_error, registries, registry
 from trainer.config.signature import Declaration
-from trainer.config.untrusted_files import check_named
+from trainer.config.untrusted_files import check_file
 
 VARIABLE = "TRAINER_PLUGINS"
 ENTRY_POINTS = "trainer.plugins"
@@ -159,7 +159,10 @@ def _locate(word: str) -> tuple[Path, Callable[[], object]]:
         file = Path(word).expanduser()
         if not file.exists():
             raise _NotFoundError(f"{word}: no such file")
-        check_named(file, "plugins")
+        try:
+            check_file(file)
+        except OSError as error:
+            raise _NotFoundError(f"{word}: {error.strerror}") from error
         return file, lambda: _import_file(file)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # as python -m does, but at the end, so that it shadows no other module

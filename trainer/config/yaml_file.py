@@ -30,6 +30,7 @@ NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 # The resolvers that ${name:…} may call, and the environment variables that ${oc.env:NAME} may read.
 RESOLVERS = {"now", "oc.env"}
 VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
+MAX_COMMENT = 1000  # characters of a comment that are kept
 SURROGATE = re.compile(r"\\u[dD][cC]")  # in the escape of a lone surrogate, which libyaml refuses
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
 _NESTED = re.compile(r"\$\{[^}]*\$\{")
@@ -246,7 +247,8 @@ def _comment(value: yaml.Node, lines: list[str]) -> str:
             row -= 1
         return lines[row].partition(" #")[2].strip()
     mark = value.end_mark
-    return lines[mark.line][mark.column :].partition("#")[2].strip() if mark.line < len(lines) else ""
+    rest = lines[mark.line][mark.column : mark.column + MAX_COMMENT] if mark.line < len(lines) else ""
+    return rest.partition("#")[2].strip()
 
 
 def _header(lines: list[str]) -> str:

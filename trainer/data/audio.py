@@ -17,7 +17,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from trainer.config import ConfigError, NonNegativeInt, RunError
-from trainer.config.untrusted_files import check_file, need_memory
+from trainer.config.untrusted_files import check_file, check_unpacked, need_memory
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.sources import Inputs, keep, valid_steps
 
@@ -122,6 +122,9 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
     with _reading(place), opened:
         wanted, own_rate, guessed = opened.frames, opened.samplerate, opened.format == "MP3"
         resampled = wanted * rate // own_rate if own_rate != rate else 0
+        unpacked = 2 * wanted * opened.channels  # in the 16 bits that most files have
+        if isinstance(file, Path):
+            check_unpacked(file.stat().st_size, unpacked, place, "if it is meant, save it as .wav")
         need_memory(4 * (wanted * (opened.channels + (opened.channels > 1)) + 2 * resampled), place)
         channels = opened.read(dtype="float32", always_2d=True)
     if len(channels) < wanted and not guessed:

@@ -269,7 +269,7 @@ def _constant(data: Data) -> list[Finding]:
         if bool((least != most).all()):
             return []
     which = (least == most).nonzero().flatten().tolist()
-    names = data.preprocess.get("columns", list(range(len(least))))
+    names = data.preprocess.get("columns") or range(len(least))  # arrays have no names of columns
     one, some = len(which) == 1, listed([f"{names[at]} is {float(least[at]):g}" for at in which], len(which))
     what, they, them = (f"1 {noun} is", "it", "it") if one else (f"{len(which)} {noun}s are", "they", "them")
     carry = "carries" if one else "carry"

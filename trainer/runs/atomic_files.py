@@ -34,6 +34,10 @@ def replacing(path: Path, *, keep_as: Path | None = None) -> Iterator[Path]:
             write(keep_as, lambda second: link(path, second))
         temporary.replace(path)
         sync(path.parent)
+    except OSError as error:
+        if error.filename is not None and os.fspath(error.filename) == os.fspath(temporary):
+            error.filename = os.fspath(path)  # the name that the user knows
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)  # rename() does nothing if both names are hard links to one file

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from trainer.config import ConfigError
 from trainer.config.errors import printable, reason_of
-from trainer.config.terminal import ESCAPED, fitting
+from trainer.config.terminal import ESCAPED, escaped, fitting
 from trainer.config.untrusted_files import read_stored
 from trainer.runs import atomic_files
 
@@ -52,6 +52,8 @@ class RunDirectory:
             taken = fixed and (bool(names - {LOCK}) or (self.path.exists() and not is_folder))
         except (OSError, ValueError) as error:  # the path is too long, unreadable, or contains a null byte
             raise ConfigError(f"run_dir: {wanted}: {reason_of(error)}") from error
+        if escaped(wanted) != wanted:
+            raise ConfigError(f"run_dir: {wanted}: is not UTF-8, in which TensorBoard writes; name another folder")
         if taken and not resumes:
             near = ", or go on with it: resume=auto" if CONFIG in names else ", or leave run_dir out"
             raise ConfigError(f"run_dir: {wanted} is there already; name another{near}")

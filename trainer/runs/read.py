@@ -30,7 +30,7 @@ OUTPUTS = Path("outputs")
 NOT_TRAINED = ("run_dir", "resume", "sweep_dir", "sweep", "dry_run", "hydra")
 
 MAX_LINE = 1_000_000  # longest line of metrics.jsonl in bytes
-MEMORY_OF_POINTS = 8  # memory that a byte of metrics.jsonl takes when it is read
+MEMORY_OF_POINTS = 24  # memory that a byte of metrics.jsonl takes when it is read
 MAX_STEPS = 2**63
 
 # Run states. KILLED: summary.json contains no final state, and no process holds the lock. UNREADABLE: it is damaged.
@@ -342,10 +342,15 @@ def _points(line: bytes) -> list[dict[str, Any]]:
 
 def run_folders(folder: Path) -> Iterator[Path]:
     """Yield the run directories in and below a folder; do not search inside a run directory for further runs."""
-    for path, below, names in os.walk(folder):
-        if CONFIG in names and OVERRIDES in names:
-            below.clear()
-            yield Path(path)
+    left = [os.fspath(folder)]  # os.walk calls itself for every level, before Python 3.12
+    while left:
+        path = left.pop()
+        with contextlib.suppress(OSError):
+            entries = list(os.scandir(path))
+            if {CONFIG, OVERRIDES} <= {each.name for each in entries if not each.is_dir()}:
+                yield Path(path)
+            else:
+                left += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
 
 
 def _started(folder: Path) -> datetime:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import jinja2
 import pytest
+from markupsafe import Markup
 
 from tests.html_page import Page
 from tests.runs_on_disk import write_run
 from trainer import compose, run
 from trainer.__main__ import main
 from trainer.commands.explain.heatmaps import AGAINST, FOR
-from trainer.commands.pages.render import draw, mark, render
+from trainer.commands.pages.render import _environment, draw, mark, render
 from trainer.sweep.drive import sweep_table
 from trainer.sweep.page import make_page
 
@@ -31,6 +32,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["dataset=csv", f'dataset.path="{path}"', "dataset.target=kind", "logger=none", "device=cpu"]
     run(compose("model=gru", *words, "epochs=1", "optimizer.lr=1e-6", f"run_dir={folder / 'run'}"))
     return folder
+
+
+def test_a_value_cannot_move_the_cursor_of_a_terminal_that_shows_the_page() -> None:
+    shown = str(
+        _environment().from_string("{{ a }}|{{ b }}|{{ c }}").render(a="\x1b[2J\n", b=Markup("<i>\x07</i>"), c=3)
+    )
+    assert shown == "\\x1b[2J\n|<i>\\x07</i>|3"
 
 
 def check(content: str) -> Page:

@@ -18,9 +18,10 @@ from tests.helpers import image_spec, load_data
 from trainer.config import ConfigError, RunError, untrusted_files
 from trainer.data.readers import pictures, table_lines
 from trainer.data.readers.array_files import inputs_of_run
-from trainer.data.readers.files import Problems
+from trainer.data.readers.files import Problems, files_below, natural_key
 from trainer.data.readers.pictures import Form
 from trainer.data.readers.texts import TextColumns, find_texts, read_text
+from trainer.runs.read import run_folders
 
 
 def header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
@@ -152,6 +153,32 @@ def test_a_picture_beyond_the_limit_of_pillow_says_what_helps(tmp_path: Path) ->
     (tmp_path / "x.png").write_bytes(png(20_000, 100, claimed=20_000))
     with pytest.raises(OSError, match=r"has more than 178,956,970 pixels; save it smaller"):
         Form(1, 8, 8)(tmp_path / "x.png")
+
+
+def test_a_picture_has_a_largest_size_in_bytes(tmp_path: Path) -> None:
+    with (tmp_path / "x.avif").open("wb") as file:
+        file.write(b"\0\0\0\x20ftypavif")
+        file.truncate(3 << 30)
+    with pytest.raises(OSError, match=r"has 3.22 GB, and pictures of at most 268 MB are read; save it smaller"):
+        Form(1, 8, 8)(tmp_path / "x.avif")
+
+
+def test_folders_and_numbers_in_names_may_be_deep_and_long(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(1200):
+        folder = folder / "a"
+        folder.mkdir()
+    (tmp_path / "a" / "z").touch()
+    assert [*files_below(tmp_path)] == [tmp_path / "a" / "z"]
+    assert natural_key("9" * 4001) > natural_key("2")
+    assert [*run_folders(tmp_path)] == []
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "idna"])
+def test_an_encoding_that_reads_nothing_is_named(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"text,label\n\xff\xfe.a,b\n")
+    with pytest.raises(ConfigError, match=rf"dataset.encoding: {encoding}: does not fit .*x.csv: "):
+        read_text(tmp_path / "x.csv", encoding)
 
 
 def test_a_row_has_a_largest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

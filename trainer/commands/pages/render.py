@@ -7,6 +7,7 @@ is imported only when a page is written.
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 DRAWINGS = "drawings.html"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def mark(command: str) -> str:
@@ -42,6 +44,13 @@ def draw(macro: str, **values: Any) -> Markup:
     return drawing
 
 
+def _without_control_characters(value: object) -> object:
+    """Escape what could move the cursor of a terminal that shows the page as text; line breaks and tabs remain."""
+    if not isinstance(value, str):
+        return value
+    return type(value)(_CONTROL.sub(lambda found: ascii(found[0])[1:-1], value))
+
+
 @functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -50,6 +59,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_without_control_characters,
         trim_blocks=True,
         lstrip_blocks=True,
     )

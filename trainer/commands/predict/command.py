@@ -181,7 +181,7 @@ def _writer(kind: str, file: IO[str], spec: Spec, shown: Callable[[str], str]) -
     rows = csv.writer(file, lineterminator="\n")
     regression = spec.task == "regression"
     answers = spec.classes if regression else ("prediction", "probability", *(f"p_{name}" for name in spec.classes))
-    rows.writerow(["input", *answers, "error"])
+    rows.writerow([*map(shown, ("input", *answers, "error"))])
 
     def write(sample: InputSample, scores: Sequence[float] | None) -> None:
         if scores is None:

@@ -171,19 +171,26 @@ def folders_in(parent: Path) -> list[Path]:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Yield every file in a folder and its subfolders in natural order, without hidden files and folders."""
-    entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name))
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "Thumbs.db":
+    left = [_entries(folder)]  # of the folder and of the subfolders on the way down, however deep they are
+    while left:
+        entry = next(left[-1], None)
+        if entry is None:
+            left.pop()
+        elif entry.name.startswith(".") or entry.name == "Thumbs.db":
             continue
-        if entry.is_dir(follow_symlinks=False):  # a link may lead to a parent, or to another class
-            yield from files_below(Path(entry.path))
+        elif entry.is_dir(follow_symlinks=False):  # a link may lead to a parent, or to another class
+            left.append(_entries(entry.path))
         else:
             yield Path(entry.path)
 
 
+def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    return iter(sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name)))
+
+
 def natural_key(text: str) -> list[tuple[int, float, str]]:
     """Return a sort key that orders the numbers in texts by value: 2 before 10. Different texts have different keys."""
-    parts = re.split(r"([0-9]+)", text)
+    parts = re.split(r"([0-9]{1,4000})", text)  # Python converts no more digits at once
     numbers = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
     return [*numbers, (-1, 0, text)]  # the text itself distinguishes 1 from 01
 

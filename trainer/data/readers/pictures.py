@@ -23,7 +23,7 @@ from typing_extensions import Unpack
 
 from trainer.config import PositiveInt, RunError
 from trainer.config.errors import reason_of
-from trainer.config.untrusted_files import UNCHECKED, check_file, check_unpacked, need_memory
+from trainer.config.untrusted_files import UNCHECKED, check_file, check_unpacked, need_memory, size
 from trainer.data.augment_images import Augment, AugmentKeys
 from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.image_ops import TOP
@@ -57,6 +57,7 @@ PictureFile = str | Path | IO[bytes]
 
 _one_at_a_time = threading.Lock()
 
+MAX_PICTURE = 1 << 28  # largest file in bytes
 # Pillow warns about faults in pictures that it can still read; for any other bad picture it raises an error.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -111,6 +112,9 @@ def _opened(file: PictureFile, side: int | None = None) -> Iterator[Image.Image]
         OSError: the file is no regular file, or decoding it takes more memory than is free.
     """
     packed = _file_size(file)
+    if packed > MAX_PICTURE:  # Pillow reads the whole of some files, and others byte by byte
+        raise OSError(f"has {size(packed)}, and pictures of at most {size(MAX_PICTURE)} are read; save it smaller")
+    need_memory(2 * packed, str(file))
     try:
         found = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:

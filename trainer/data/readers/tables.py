@@ -84,6 +84,18 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + more
 
 
+def one_character(delimiter: str) -> str:
+    """Return the character between columns that ``dataset.delimiter`` names.
+
+    Raises:
+        ConfigError: it is not one character, or a line break.
+    """
+    character = WORDS.get(delimiter, delimiter)
+    if len(character) != 1 or character in "\r\n":
+        raise ConfigError(f"dataset.delimiter: must be one character, tab or space, got {delimiter}")
+    return character
+
+
 def read_layout(file: Path, delimiter: str | None, header: bool | Literal["auto"], encoding: str) -> Layout:
     """Return the layout of a file; detect a ``delimiter`` of None and a ``header`` of auto from the first lines.
 
@@ -100,9 +112,7 @@ def read_layout(file: Path, delimiter: str | None, header: bool | Literal["auto"
         raise ConfigError(f"dataset.path: {file}: is no text in {encoding}; must be a CSV or TSV file")
     if delimiter is None:
         delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else _delimiter(some)
-    delimiter = WORDS.get(delimiter, delimiter)
-    if len(delimiter) != 1:
-        raise ConfigError(f"dataset.delimiter: must be one character, tab or space, got {delimiter}")
+    delimiter = one_character(delimiter)
     rows = [cells for _, cells in _rows(file, some, delimiter)]
     if not rows:
         raise ConfigError(f"dataset.path: {file}: has no rows")

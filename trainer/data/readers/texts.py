@@ -16,7 +16,7 @@ from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import blocks_within_memory, check_file, need_memory
 from trainer.data.readers.files import SPLITS, Item, Problems, class_folders, folders_in, natural_key, roots
-from trainer.data.readers.tables import ESCAPED, ColumnKey
+from trainer.data.readers.tables import ESCAPED, ColumnKey, one_character
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
@@ -307,7 +307,7 @@ class _CsvRow(NamedTuple):
 
 def _csv_rows(file: Path, columns: TextColumns, encoding: str) -> list[_CsvRow]:
     """Return the rows of a CSV or TSV file, without blank rows."""
-    delimiter = columns.delimiter or DELIMITERS[file.suffix.lower()]
+    delimiter = one_character(columns.delimiter or DELIMITERS[file.suffix.lower()])
     csv.field_size_limit(sys.maxsize)
     # Quotes are ordinary characters in tab-separated values (IANA text/tab-separated-values).
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
@@ -369,10 +369,17 @@ def read_text(file: Path, encoding: str) -> str:
     try:
         content = stored.decode(encoding, errors="surrogateescape")
     except UnicodeError:  # some encodings, such as utf-16, do not support surrogateescape
-        content = stored.decode(encoding, errors="replace")
+        content = _decoded_roughly(stored, encoding, file)
     except LookupError as error:
         raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
     return content.removeprefix("\ufeff")
+
+
+def _decoded_roughly(stored: bytes, encoding: str, file: Path) -> str:
+    try:
+        return stored.decode(encoding, errors="replace")
+    except UnicodeError as error:  # idna and undefined replace nothing
+        raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {reason_of(error)}") from error
 
 
 def _fault(text: str, encoding: str) -> str:
