@@ -45,14 +45,13 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
         if reasons:
             key = key_of(word)
             problems += [f"{key}: {reason} ({TYPED})" for reason in reasons]
-        elif (override := _parsed(word, loader)) and (override.key_or_group in GROUPS or not _goes_on(rest)):
-            if _has_function(override.value()):
-                key, _, value = word.partition("=")
-                problems.append(f"{key}: range, choice and their like cannot be part of a value, got {value} ({TYPED})")
-            else:
-                yield override
-        else:
+        elif not (override := _parsed(word, loader)) or (override.key_or_group not in GROUPS and _goes_on(rest)):
             problems.append(_unreadable(word, rest, loader))
+        elif _has_function(override.value()):
+            key, _, value = word.partition("=")
+            problems.append(f"{key}: range, choice and their like cannot be part of a value, got {value} ({TYPED})")
+        else:
+            yield override
 
 
 def _with_quotes(word: str) -> str:
@@ -90,13 +89,10 @@ def _parsed(word: str, loader: ConfigLoader) -> Override | None:
 
 def _has_function(value: Any, *, is_part: bool = False) -> bool:
     """Return whether a part of a value, or of one of the values of a sweep, stands for several values."""
-    if isinstance(value, ChoiceSweep) and not is_part:
-        return any(_has_function(each, is_part=True) for each in value.list)
-    if isinstance(value, dict):
-        return any(_has_function(each, is_part=True) for each in value.values())
-    if isinstance(value, list):
-        return any(_has_function(each, is_part=True) for each in value)
-    return is_part and isinstance(value, Sweep | Glob)
+    if is_part and isinstance(value, Sweep | Glob):
+        return True
+    parts = value.list if isinstance(value, ChoiceSweep) else value.values() if isinstance(value, dict) else value
+    return isinstance(value, ChoiceSweep | dict | list) and any(_has_function(each, is_part=True) for each in parts)
 
 
 def _goes_on(rest: Sequence[str]) -> bool:

@@ -157,10 +157,10 @@ def _locate(word: str) -> tuple[Path, Callable[[], object]]:
     """Return the file of a plugin, and the function that imports it."""
     if word.endswith(".py") or os.sep in word:
         file = Path(word).expanduser()
-        if not file.exists():
-            raise _NotFoundError(f"{word}: no such file")
         try:
             check_file(file)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _NotFoundError(f"{word}: no such file") from error
         except OSError as error:
             raise _NotFoundError(f"{word}: {error.strerror}") from error
         return file, lambda: _import_file(file)

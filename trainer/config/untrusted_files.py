@@ -5,6 +5,7 @@ A refusal is an ``OSError`` whose ``strerror`` is the reason, so that readers ha
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -49,12 +50,19 @@ def check_file(path: str | os.PathLike[str]) -> os.stat_result:
     return found
 
 
-def check_named(path: Path, key: str) -> None:
-    """Check a file as ``check_file`` does, and raise its errors as a ConfigError; ``key`` begins the message."""
+@contextlib.contextmanager
+def refusals_of(path: Path, key: str) -> Iterator[None]:
+    """Raise the OSErrors of this context as a ConfigError about a file; ``key`` begins the message."""
     try:
-        check_file(path)
+        yield
     except OSError as error:
         raise ConfigError(f"{key}: {path}: {error.strerror}") from error
+
+
+def check_named(path: Path, key: str) -> None:
+    """Check a file as ``check_file`` does, and raise its errors as a ConfigError; ``key`` begins the message."""
+    with refusals_of(path, key):
+        check_file(path)
 
 
 def read_stored(path: Path, most: int = MAX_STORED) -> str:

@@ -116,15 +116,14 @@ def read_wave(file: SoundFile, rate: int, most: int | None, *, fine: bool, place
 
     place = place or str(file)
     with _reading(place):
-        if isinstance(file, Path):
-            check_file(file)
+        packed = check_file(file).st_size if isinstance(file, Path) else None
         opened = soundfile.SoundFile(file)
     with _reading(place), opened:
         wanted, own_rate, guessed = opened.frames, opened.samplerate, opened.format == "MP3"
         resampled = wanted * rate // own_rate if own_rate != rate else 0
         unpacked = 2 * wanted * opened.channels  # in the 16 bits that most files have
-        if isinstance(file, Path):
-            check_unpacked(file.stat().st_size, unpacked, place, "if it is meant, save it as .wav")
+        if packed is not None:
+            check_unpacked(packed, unpacked, place, "if it is meant, save it as .wav")
         need_memory(4 * (wanted * (opened.channels + (opened.channels > 1)) + 2 * resampled), place)
         channels = opened.read(dtype="float32", always_2d=True)
     if len(channels) < wanted and not guessed:

@@ -200,10 +200,25 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file; an empty dict if the file cannot be read or is not a mapping."""
     try:
-        content = json.loads(read_stored(path))
-    except (OSError, ValueError, RecursionError):  # RecursionError: thousands of nested brackets
+        return load_json(path)
+    except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the content is no JSON, or no mapping.
+    """
+    try:
+        content = json.loads(read_stored(path))
+    except RecursionError as error:  # thousands of nested brackets
+        raise ValueError(str(error)) from error
+    if not isinstance(content, dict):
+        raise ValueError("is no mapping")
+    return content
 
 
 def _log_file(path: Path) -> logging.FileHandler:

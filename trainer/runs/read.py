@@ -20,8 +20,8 @@ from trainer.config import ConfigError, yaml_file
 from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.config.terminal import escaped
-from trainer.config.untrusted_files import check_file, need_memory, read_stored
-from trainer.runs.directory import CONFIG, ENVIRONMENT, LOCK, METRICS, OVERRIDES, SUMMARY, read_json
+from trainer.config.untrusted_files import check_file, need_memory
+from trainer.runs.directory import CONFIG, ENVIRONMENT, LOCK, METRICS, OVERRIDES, SUMMARY, load_json, read_json
 
 Key = TypeVar("Key")
 
@@ -160,12 +160,11 @@ def read_run(folder: Path) -> Run:
 def _summary(path: Path) -> dict[str, Any]:
     """Return the content of summary.json, which is empty before a run ends; of a file that is damaged, why."""
     try:
-        content = json.loads(read_stored(path))
+        return load_json(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return {"state": UNREADABLE, "reason": f"{path.name}: {reason_of(error)}"}
-    return content if isinstance(content, dict) else {"state": UNREADABLE, "reason": f"{path.name}: is no mapping"}
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -344,13 +343,13 @@ def run_folders(folder: Path) -> Iterator[Path]:
     """Yield the run directories in and below a folder; do not search inside a run directory for further runs."""
     left = [os.fspath(folder)]  # os.walk calls itself for every level, before Python 3.12
     while left:
-        path = left.pop()
+        path, entries = left.pop(), list[os.DirEntry[str]]()
         with contextlib.suppress(OSError):
             entries = list(os.scandir(path))
-            if {CONFIG, OVERRIDES} <= {each.name for each in entries if not each.is_dir()}:
-                yield Path(path)
-            else:
-                left += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
+        if {CONFIG, OVERRIDES} <= {each.name for each in entries if not each.is_dir()}:
+            yield Path(path)
+        else:
+            left += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
 
 
 def _started(folder: Path) -> datetime:

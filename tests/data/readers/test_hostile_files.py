@@ -38,6 +38,15 @@ def bomb(file: Path, rows: int) -> None:
             member.write(bytes(1 << 20))
 
 
+def write_array(file: Path, content: bytes) -> None:
+    """Write the content of an .npy file, for a name that ends in .npz as the array ``x``."""
+    if file.suffix == ".npy":
+        file.write_bytes(content)
+        return
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", content)
+
+
 def png(width: int, height: int, claimed: int | None = None) -> bytes:
     """Return a grey picture of zeros, which claims another height."""
     packer = zlib.compressobj()
@@ -83,11 +92,7 @@ def test_an_array_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 def test_a_header_that_claims_more_than_the_file_has_takes_no_memory(name: str, tmp_path: Path) -> None:
-    content = header((10**12, 4)) + bytes(16)
-    (tmp_path / name).write_bytes(content)
-    if name == "x.npz":
-        with zipfile.ZipFile(tmp_path / name, "w") as archive:
-            archive.writestr("x.npy", content)
+    write_array(tmp_path / name, header((10**12, 4)) + bytes(16))
     with pytest.raises(RunError, match=r"no \.npz or \.npy file"):
         inputs_of_run(tmp_path / name, "x", "None", image_spec(1, 2, 2))
 
@@ -106,11 +111,7 @@ def test_a_second_array_of_the_same_name_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_long_header_is_not_read(name: str, version: int, tmp_path: Path) -> None:
     length = struct.pack("<H" if version == 1 else "<I", 60_000)
-    content = b"\x93NUMPY" + bytes([version, 0]) + length + b" " * 60_000 + bytes(16)
-    (tmp_path / name).write_bytes(content)
-    if name == "x.npz":
-        with zipfile.ZipFile(tmp_path / name, "w") as archive:
-            archive.writestr("x.npy", content)
+    write_array(tmp_path / name, b"\x93NUMPY" + bytes([version, 0]) + length + b" " * 60_000 + bytes(16))
     with pytest.raises(RunError, match=r"no \.npz or \.npy file"):
         inputs_of_run(tmp_path / name, "x", "None", image_spec(1, 2, 2))
 
@@ -163,9 +164,7 @@ def test_a_picture_has_a_largest_size_in_bytes(tmp_path: Path) -> None:
         Form(1, 8, 8)(tmp_path / "x.avif")
 
 
-def test_folders_may_be_deeper_than_functions_can_call_each_other(
-    tmp_path: Path,
-) -> None:
+def test_folders_may_be_deeper_than_functions_can_call_each_other(tmp_path: Path) -> None:
     folders = [tmp_path]
     for _ in range(1200):
         folders.append(folders[-1] / "a")

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = size or trained.batch_size
     started = time.perf_counter()
     with contextlib.nullcontext(sys.stdout) if output is None else _replacing(output) as file:
-        write = _writer(kind, file, trained.spec, printable if file.isatty() else str)
+        write = _writer(kind, file, trained.spec)
         good, bad = _predict(trained, names, size, write, shows_bar=output is not None)
     seconds = time.perf_counter() - started
     if output is not None:
@@ -163,15 +163,8 @@ def _predict(
     return counts[0], counts[1]
 
 
-def _writer(kind: str, file: IO[str], spec: Spec, shown: Callable[[str], str]) -> WriteAnswer:
-    """Return a function that writes one sample with its scores, which are None for a bad sample.
-
-    Args:
-        kind: csv or jsonl.
-        file: where to write.
-        spec: the spec of the model.
-        shown: what a cell of CSV becomes; a terminal must not get the control characters in the name of a file.
-    """
+def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
+    """Return a function that writes one sample with its scores, which are None for a bad sample."""
     if kind == "jsonl":
 
         def write_json(sample: InputSample, scores: Sequence[float] | None) -> None:
@@ -179,6 +172,7 @@ def _writer(kind: str, file: IO[str], spec: Spec, shown: Callable[[str], str]) -
 
         return write_json
     rows = csv.writer(file, lineterminator="\n")
+    shown: Callable[[str], str] = printable if file.isatty() else str  # names may contain control characters
     regression = spec.task == "regression"
     answers = spec.classes if regression else ("prediction", "probability", *(f"p_{name}" for name in spec.classes))
     rows.writerow([*map(shown, ("input", *answers, "error"))])

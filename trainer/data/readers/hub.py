@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean, how_to_install
-from trainer.config.untrusted_files import check_named, check_unpacked, need_memory
+from trainer.config.untrusted_files import check_file, check_unpacked, need_memory, refusals_of
 from trainer.data.readers.files import SPLITS, files_below, roots
 from trainer.data.readers.tables import listed
 
@@ -91,26 +91,28 @@ def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None
 
 
 def _check(file: Path) -> None:
-    """Raise ConfigError unless a file is a regular file whose content fits into the memory.
+    """Raise ConfigError unless a file is a regular file whose content fits into the memory."""
+    with refusals_of(file, "dataset.path"):
+        packed = check_file(file).st_size
+        if file.suffix.lower() == ".parquet":
+            num_bytes = _size_of_parquet(file)
+            check_unpacked(packed, num_bytes, file, "if it is meant, save it as .arrow")
+            need_memory(num_bytes, file)
 
-    An encoding of Parquet may hold a value that repeats a billion times in a few bytes.
+
+def _size_of_parquet(file: Path) -> int:
+    """Return the size of the content in bytes; an encoding may hold a value that repeats a billion times in a few.
+
+    It is 0 for a damaged file, of which the library says what is wrong, as of every other file.
     """
-    check_named(file, "dataset.path")
-    if file.suffix.lower() != ".parquet":
-        return
     from pyarrow import ArrowException, parquet
 
     try:
         found = parquet.read_metadata(file)
-    except (ArrowException, OSError):  # the library says why, as it does for every other file
-        return
+    except (ArrowException, OSError):
+        return 0
     groups = sum(found.row_group(at).total_byte_size for at in range(found.num_row_groups))
-    num_bytes = max(groups, MEMORY_OF_A_CELL * found.num_rows * found.num_columns)
-    try:
-        check_unpacked(file.stat().st_size, num_bytes, file, "if it is meant, save it as .arrow")
-        need_memory(num_bytes, file)
-    except OSError as error:
-        raise ConfigError(f"dataset.path: {file}: {error.strerror}") from error
+    return int(max(groups, MEMORY_OF_A_CELL * found.num_rows * found.num_columns))
 
 
 def _looks_local(path: str) -> bool:

@@ -51,13 +51,13 @@ SUFFIXES = (
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes of grey pictures
 MAX_MEASURED = 1024  # pictures that determine size and mode; also pictures of train that determine the normalisation
 PIXEL_BYTES, CONVERSIONS = 4, 4  # bytes of a decoded pixel, and copies of a picture while it is converted
+MAX_PICTURE = 1 << 28  # largest file in bytes
 MAX_PIXELS = 224  # maximum length of the shorter side if dataset.size is null
 
 PictureFile = str | Path | IO[bytes]
 
 _one_at_a_time = threading.Lock()
 
-MAX_PICTURE = 1 << 28  # largest file in bytes
 # Pillow warns about faults in pictures that it can still read; for any other bad picture it raises an error.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
 
