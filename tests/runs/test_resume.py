@@ -349,22 +349,23 @@ def test_damage_to_what_is_written_beside_is_said_and_ends_nothing(
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "said"),
     [
-        lambda state: state["progress"].update(batch=10**9),
-        lambda state: state.update(step="2"),
-        lambda state: state.pop("total_steps"),
-        lambda state: state.update(progress=[]),
+        (lambda state: state["progress"].update(batch=10**9), ""),
+        (lambda state: state.pop("total_steps"), ""),
+        (lambda state: state.update(step="2"), "step: Expected int, got str"),
+        (lambda state: state.update(progress=[]), "progress: Expected object, got array"),
     ],
 )
 @pytest.mark.usefixtures("here")
 def test_a_whole_checkpoint_of_something_else_is_refused(
-    again: Again, tmp_path: Path, spoil: Callable[[dict[str, Any]], None]
+    again: Again, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], said: str
 ) -> None:
     change_checkpoint(tmp_path / "here", spoil)
     result = again("resume=here", "max_steps=3")
-    line = "train: error: resume: here/checkpoints/last.pt is no checkpoint of this version\n"
-    assert (result.code, result.err) == (2, line)
+    file = "here/checkpoints/last.pt"
+    line = f"{file}: is no checkpoint of a run: {said}" if said else f"resume: {file} is no checkpoint of this version"
+    assert (result.code, result.err) == (2, f"train: error: {line}\n")
 
 
 def test_a_run_killed_before_its_config_was_there_starts_again(again: Again, tmp_path: Path) -> None:

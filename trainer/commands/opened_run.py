@@ -6,6 +6,7 @@ Only the run directory is read, except by ``OpenedRun.data``, which reads the da
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.read import FINISHED, Run, run_named
 from trainer.runs.resume import naming_moved_data
 from trainer.spec import Spec, evaluation_batch_size
+
+log = logging.getLogger("trainer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,10 +225,13 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         spec = spec_of(preprocessing, settings.dataset["name"])
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{file}: an earlier version wrote it without {error}; train again") from error
-    model, loss, spec = build_model(settings.model, settings.loss, spec)
     weights: Any = state.get("ema") if settings.ema is not None else state["model"]
     try:
+        _check_fit(settings, spec, weights)
+        model, loss, spec = build_model(settings.model, settings.loss, spec)
         model.load_state_dict(weights)
+        if lost := next((name for name, value in model.named_parameters() if not value.isfinite().all()), None):
+            raise ConfigError(f"{file}: {lost} holds NaN or infinity, so every answer would")
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file}: does not fit the model of {run.path}: {reason_of(error)[:300]}") from error
     normalise, features = Normalise.restore(preprocessing), preprocessing.get("features")
@@ -247,6 +253,25 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         precision=precision,
         converted="upgrade" in state,
     )
+
+
+def _check_fit(settings: Settings, spec: Spec, weights: Mapping[str, Tensor]) -> None:
+    """Compare the weights with the model before the model takes memory: a config may ask for any size.
+
+    Raises:
+        RuntimeError: the weights have other names, shapes or types than the model.
+    """
+    with torch.device("meta"):
+        try:
+            model = build_model(settings.model, settings.loss, spec)[0]
+        except Exception as error:  # a component that computes with its weights
+            log.debug("the model cannot be built without memory: %s", error)
+            return
+    types = {name: value.dtype for name, value in model.state_dict().items()}
+    model.load_state_dict(weights, assign=True)
+    for name, value in weights.items():
+        if value.dtype != types[name]:
+            raise RuntimeError(f"{name} is {value.dtype} and not {types[name]}")
 
 
 def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
@@ -274,7 +299,7 @@ def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     except DamagedError as error:
         near = f"; --checkpoint {others[0]} may be intact" if others else ""
         raise ConfigError(f"{file}: cannot be used: {error}{near}") from error
-    if not all(name in state for name in ("data", "model", "step")) or not isinstance(state["data"], dict):
+    if not all(name in state for name in ("data", "model", "step")):
         raise ConfigError(f"{file}: is no checkpoint of this version")
     return file, state
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from trainer.config import ConfigError
 from trainer.config.untrusted_files import check_file, need_memory
-from trainer.runs import pickle_check
+from trainer.runs import checkpoint_content, pickle_check
 from trainer.runs.earlier_checkpoint import upgraded
 
 MIN_CONTENT, MIN_VALUES = 1 << 26, 100_000  # content in bytes, and values, that every checkpoint may have
@@ -87,6 +87,8 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is no checkpoint of a run: it holds a {type(state).__name__}")
     if fault := _fault(state, size):
         raise ConfigError(f"{path}: {fault}, which no checkpoint of a run has")
+    if fault := checkpoint_content.fault(state):
+        raise ConfigError(f"{path}: is no checkpoint of a run: {fault}")
     return upgraded(state)
 
 

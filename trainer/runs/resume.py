@@ -242,9 +242,8 @@ def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerp
     folder = Path(settings.run_dir)
     if state.get("fingerprint") != fingerprint:
         raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with")
-    step, total, progress = (state.get(key) for key in ("step", "total_steps", "progress"))
-    numbers = isinstance(step, int) and isinstance(total, int)
-    if not (numbers and isinstance(progress, dict) and progress.get("batch") in range(num_batches + 1)):
+    step, progress = state.get("step"), state.get("progress", {})
+    if step is None or "total_steps" not in state or progress.get("batch") not in range(num_batches + 1):
         raise ConfigError(f"resume: {folder / CHECKPOINTS / name} is no checkpoint of this version")
     made = {"epochs": (progress.get("epoch"), settings.epochs), "max_steps": (step, settings.max_steps)}
     for key, (count, limit) in made.items():

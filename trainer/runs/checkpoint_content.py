@@ -1,0 +1,108 @@
+"""Check the values in a checkpoint that are no tensors: their types and ranges. Imports no torch.
+
+The readers of a checkpoint use these values as sizes and limits. A wrong type would be an internal error far away from
+the file, and a wrong size could fill the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from trainer.config import NonNegativeInt, PositiveInt
+from trainer.config.errors import printable
+from trainer.spec import Kind, Task
+
+Text = Annotated[str, Meta(max_length=10_000)]
+
+
+class _AnyFeatures(TypedDict):
+    name: Literal["logmel", "raw"]
+    sample_rate: Annotated[int, Meta(ge=1, le=10_000_000)]
+    hop: Annotated[int, Meta(ge=1, le=10_000_000)]
+
+
+class _Features(_AnyFeatures, total=False):
+    """The arguments of ``trainer.data.audio.make_features``, within the limits of the keys of ``dataset``."""
+
+    window: Annotated[int, Meta(ge=1, le=2**19)]
+    bands: Annotated[int, Meta(ge=1, le=1024)]
+
+
+class _Normalise(TypedDict):
+    mean: Annotated[list[float], Meta(min_length=1)]
+    std: Annotated[list[float], Meta(min_length=1)]
+    axis: Annotated[int, Meta(ge=1, le=3)]
+
+
+class _Data(TypedDict, total=False):
+    """The result of ``Data.preprocessing``, of any version and kind of data; unknown entries are allowed."""
+
+    kind: Kind
+    task: Task
+    shape: Annotated[list[PositiveInt], Meta(min_length=1, max_length=3)]
+    varying: bool
+    classes: Annotated[list[Text], Meta(min_length=1)]
+    counts: list[NonNegativeInt]
+    target_mean: list[float]
+    target_std: list[float]
+    num_tokens: PositiveInt | None
+    features: _Features | None
+    normalise: _Normalise | None
+    top: Annotated[float, Meta(gt=0)]
+    vocabulary: list[str]
+    tokens: Literal["words", "characters"]
+    lowercase: bool
+    max_length: PositiveInt | None
+    sample_rate: PositiveInt
+    max_samples: PositiveInt
+    fine: bool
+    columns: list[str]
+    fill: list[float] | None
+
+
+class _Evaluation(TypedDict, total=False):
+    step: NonNegativeInt
+    epoch: NonNegativeInt | None
+
+
+class _Progress(TypedDict, total=False):
+    """The state of ``trainer.checkpoint.Progress``, of any version."""
+
+    step: NonNegativeInt
+    epoch: NonNegativeInt
+    batch: NonNegativeInt
+    evaluated: NonNegativeInt
+    logged: NonNegativeInt
+    waited: NonNegativeInt
+    skipped: NonNegativeInt
+    skipped_in_a_row: NonNegativeInt
+    best: _Evaluation
+    last: _Evaluation
+
+
+class _Content(TypedDict, total=False):
+    """What every checkpoint holds besides the states of the model, the optimizer and the other parts."""
+
+    step: NonNegativeInt
+    total_steps: NonNegativeInt
+    processes: PositiveInt
+    fingerprint: dict[str, int | Text]
+    data: _Data
+    progress: _Progress
+
+
+def fault(state: Mapping[Any, Any]) -> str:
+    """Return the first value of a checkpoint that has a wrong type or is out of range, and why; empty if all fit.
+
+    A missing value is no fault: an earlier version did not save it, and the reader says so.
+    """
+    try:
+        msgspec.convert({key: state[key] for key in _Content.__annotations__ if key in state}, _Content)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$.")
+        return printable(f"{place.rstrip('`') or 'content'}: {reason}".replace("`", ""))
+    return ""
