@@ -65,6 +65,8 @@ def test_silence_and_waves_shorter_or_longer_than_any_in_training(
 ) -> None:
     if form == "onnx":
         pytest.importorskip("onnxscript")
+    if (model, form) == ("cnn", "torch") and torch.__version__ < "2.13":
+        pytest.skip("torch before 2.13 exports no length that varies through a pooling")
     folder = made.run(model, "audio", f"dataset.features={features}")
     file = tmp_path / f"model{SUFFIX[form]}"
     trained, _ = checked(folder, file)

@@ -34,6 +34,8 @@ from trainer.runs.read import for_json
 MAX_CHECKED = 64  # maximum number of samples whose scores are compared
 MAX_LETTERS = 300  # maximum length of the message of an exporter or a runtime
 ENDS = (1, 3, 16, 32, 48)  # where the samples are split into batches, whose sizes should differ from ``TRACED``
+# Lengths that a file accepts. torch 2.10 limits the convolutions that it traces to 2**31 values of a sample.
+MAX_STEPS, MAX_SAMPLES = 2**20, 2**26
 TRACED = 3  # batch size of the inputs with which the model is traced
 
 Scorer = Callable[[Inputs], Tensor]  # computes the scores of a batch from a file
@@ -128,7 +130,8 @@ def _traced(trained: OpenedRun) -> tuple[ExportedModel, Inputs, tuple[dict[int, 
     """Return the module to export, a batch of zeros with which to trace it, and its dynamic shapes."""
     spec, is_wave = trained.spec, trained.features is not None
     module = ExportedModel(spec, trained.model, trained.loss, trained.features, trained.normalise).eval()
-    batch, steps = torch.export.Dim("batch"), torch.export.Dim("samples" if is_wave else "steps")
+    batch, name, most = torch.export.Dim("batch"), *(("samples", MAX_SAMPLES) if is_wave else ("steps", MAX_STEPS))
+    steps = torch.export.Dim(name, max=most)
     shape = [TRACED, *((0,) if is_wave else spec.shape)]
     axis = 1 if is_wave else spec.step_axis
     if spec.varying:
@@ -150,7 +153,10 @@ def _tracing(trained: OpenedRun, target: str) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         model, reason = trained.settings.model["name"], one_line(cause, MAX_LETTERS)
-        raise RunError(f"model={model}: cannot be exported to {target}: {reason}") from error
+        # torch 2.10 and 2.11 fix whether the number of steps before a pooling is even
+        old = target == "torch.export" and trained.spec.varying and torch.__version__ < "2.13"
+        remedy = "; torch 2.13 can export it, and so can ONNX: -o model.onnx" if old else ""
+        raise RunError(f"model={model}: cannot be exported to {target}: {reason}{remedy}") from error
 
 
 def _write_onnx(trained: OpenedRun, about: dict[str, Any], place: Path) -> int:
