@@ -23,7 +23,7 @@ from trainer.processes.team import Team, get_team
 from trainer.reporting import reported
 from trainer.runs import resume
 from trainer.runs.checkpoint_file import DamagedError, read
-from trainer.runs.directory import CHECKPOINTS, CONFIG, METRICS, SUMMARY, RunDirectory, read_json
+from trainer.runs.directory import CHECKPOINTS, CONFIG, METRICS, SUMMARY, RunDirectory, check_run_dir, read_json
 
 log = logging.getLogger("trainer")
 
@@ -57,6 +57,7 @@ def prepared(job: Job) -> Iterator[Prepared]:
     with contextlib.ExitStack() as stack:
         started = time.perf_counter()
         if job.settings.dry_run:
+            check_run_dir(job.settings.run_dir, fixed=job.fixed_run_dir, resumes=job.settings.resume is not None)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="train-dry-run-"))
             job = job.replace(max_steps=1, limit_batches=1, run_dir=folder, resume=None)
         job = team.with_world(job)

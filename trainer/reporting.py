@@ -55,8 +55,10 @@ def reported(directory: RunDirectory, job: Job, num_processes: int) -> Iterator[
             message = f"the run directory {directory.path} is gone: {message}"
         directory.fail(job.settings.to_dict(), job.words, message, error)
         kept = directory.path.is_dir() and directory.claimed and not job.settings.dry_run
-        where = f"the log: {directory.path / LOG}" if kept else "HYDRA_FULL_ERROR=1 shows the traceback"
-        raise RunError(f"{message} ({where})") from error
+        where = f" (the log: {directory.path / LOG})" if kept else ""
+        if not (kept or isinstance(error, RunError)):
+            where = " (HYDRA_FULL_ERROR=1 shows the traceback)"
+        raise RunError(f"{message}{where}") from error
     finally:
         directory.close()
 

@@ -133,6 +133,15 @@ def test_what_they_ran_on_is_told_and_files_of_others_are_no_error(compare: Comp
     assert json.loads(out, parse_constant=lambda _: pytest.fail("no JSON"))["runs"][1]["curve"] == [[1, None]]
 
 
+def test_a_curve_that_is_too_large_is_left_out(compare: Compare) -> None:
+    with Path("b/metrics.jsonl").open("r+b") as file:
+        file.truncate(2 << 40)
+    code, out, err = compare("a", "b", "--json")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "b/metrics.jsonl: needs about" in err and err.endswith("; the comparison lacks this curve\n")
+    assert [bool(each["curve"]) for each in json.loads(out)["runs"]] == [True, False]
+
+
 def test_a_picture_is_the_same_for_the_same_runs(compare: Compare) -> None:
     found = []
     for _ in range(2):

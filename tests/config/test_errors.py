@@ -33,6 +33,10 @@ def test_a_reason_has_neither_class_nor_file() -> None:
     assert [reason_of(error) for error in errors] == ["No such file", "odd", "one two", "KeyError"]
 
 
+def test_a_line_quotes_no_megabytes() -> None:
+    assert printable("a" * 10**7) == "a" * 10_000 + "… (10,000,000 characters)"
+
+
 def test_a_long_text_is_cut_off() -> None:
     assert one_line(ValueError("abcdef"), 3) == "ValueError: abc…"
     assert one_line(ValueError("abc"), 3) == "ValueError: abc"

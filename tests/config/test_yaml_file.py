@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from trainer.config import ConfigError, yaml_file
 
@@ -55,9 +56,23 @@ def test_a_bomb_is_refused_at_once(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 40)]
     started = time.monotonic()
-    with pytest.raises(ConfigError, match="line 4: its anchors expand to more than 10,000 values"):
+    with pytest.raises(
+        ConfigError, match="line 4: more than 10,000 keys and values, with those that its anchors repeat"
+    ):
         read(tmp_path, "\n".join(lines))
     assert time.monotonic() - started < 10  # the anchors expand to 10^40 values
+
+
+def test_a_key_of_a_stored_file_has_one_value(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("a:\n  b: 1\n  c: 2\n  b: 3\n")
+    with pytest.raises(ConfigError, match="line 4: duplicate key b"):
+        yaml_file.load(tmp_path / "x.yaml")
+
+
+def test_an_escape_in_a_comment_keeps_the_fast_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml, "SafeLoader", None)
+    (tmp_path / "x.yaml").write_text(r"a: 1  # \udc80")
+    assert yaml_file.load(tmp_path / "x.yaml") == {"a": 1}
 
 
 def test_anchors_that_stay_small_are_fine(tmp_path: Path) -> None:

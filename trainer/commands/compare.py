@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from trainer.commands._arguments import describe
 from trainer.commands.text_table import counted, figure, fitted, lasted, print_json, print_lines, shortened
 from trainer.config import ConfigError
+from trainer.config.errors import printable
 from trainer.config.messages import did_you_mean
 from trainer.config.terminal import columns
 from trainer.runs import atomic_files
@@ -81,7 +83,7 @@ def as_dict(found: Sequence[Run], metric: str | None) -> dict[str, Any]:
                 "metrics": each.metrics,
                 "steps": each.summary.get("steps"),
                 "seconds": each.summary.get("seconds"),
-                "curve": [] if metric is None else [list(point) for point in each.curve(metric)],
+                "curve": [] if metric is None else _curve(each, metric),
             }
             for each in found
         ],
@@ -200,6 +202,15 @@ def _metric(found: Sequence[Run], wanted: str | None) -> str | None:
     return wanted
 
 
+def _curve(run: Run, metric: str) -> list[tuple[int, float]]:
+    """Return the curve of a run; if it cannot be read, print a warning, and return no points."""
+    try:
+        return run.curve(metric)
+    except ConfigError as error:
+        print(f"trainer: warning: {printable(str(error))}; the comparison lacks this curve", file=sys.stderr)
+        return []
+
+
 def _check_picture(path: Path) -> None:
     """Raise ConfigError if the picture cannot be written, or would replace a file that this command did not write."""
     if path.suffix.lower() not in FORMATS:
@@ -218,5 +229,5 @@ def _draw(found: Sequence[Run], metric: str, path: Path) -> None:
         values = values_of(each.words)
         words = " ".join(f"{key}={values[key]}" for key in varied if key in values) or each.path.name
         name = f"{number}  {words}" if len(found) <= MAX_COLUMNS else words
-        lines.append(plots.Curve(name, each.curve(metric), stands_out=each is best))
+        lines.append(plots.Curve(name, _curve(each, metric), stands_out=each is best))
     plots.save(plots.plot_curves(lines, metric, (9, 4.5)), path, PROGRAM)

@@ -194,7 +194,7 @@ def compose_error(error: Exception) -> ConfigError:
     if isinstance(error, OSError) and error.filename:
         return ConfigError(f"{error.filename}: {error.strerror}")
     if isinstance(error, RecursionError):
-        return ConfigError("a config refers to itself")
+        return ConfigError("a config is nested too deeply, or refers to itself")
     return ConfigError(first_line(error))
 
 

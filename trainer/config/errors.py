@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+MAX_LINE = 10_000  # characters of a message
+
 
 class ConfigError(Exception):
     """The command or the config is wrong.
@@ -85,5 +87,10 @@ def reason_of(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape line breaks and control characters, which would split the line or move the terminal's cursor."""
+    """Escape line breaks and control characters, which would split the line or move the terminal's cursor.
+
+    Only the first ``MAX_LINE`` characters are kept: a message may quote a line or a name of any length from a file.
+    """
+    if len(text) > MAX_LINE:
+        text = f"{text[:MAX_LINE]}… ({len(text):,} characters)"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -31,6 +31,7 @@ NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 RESOLVERS = {"now", "oc.env"}
 VARIABLES = re.compile(r"HOME|USER|TMPDIR|SCRATCH|(SLURM|TRAINER)_\w+")
 MAX_COMMENT = 1000  # characters of a comment that are kept
+MAX_SLOW = 100_000  # largest size of a file that libyaml does not read: Python takes 25 µs a byte
 SURROGATE = re.compile(r"\\u[dD][cC]")  # in the escape of a lone surrogate, which libyaml refuses
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]*?)\s*:\s*([^${},]*)")
 _NESTED = re.compile(r"\$\{[^}]*\$\{")
@@ -92,6 +93,7 @@ def load(path: Path) -> Any:
         root = _root(_text(path), path)
         if root is None:
             return None
+        _check_keys(root, path)
         return yaml.constructor.SafeConstructor().construct_document(root)
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
@@ -140,16 +142,23 @@ def _root(text: str, path: Path) -> yaml.Node | None:
     """Parse a YAML text, check its size, and return the root node; None if the text is empty."""
     lines = text.splitlines()
     try:
-        root: yaml.Node | None = yaml.compose(text, Loader=_loader(text))
+        root = _composed(text)
         _check_size(root, path)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{shown(path)}{_fault(error, lines)}") from error
     return root
 
 
-def _loader(text: str) -> Any:
-    """Return libyaml's loader, unless it is missing or the text may have the escape of a lone surrogate."""
-    return yaml.SafeLoader if SURROGATE.search(text) else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _composed(text: str) -> yaml.Node | None:
+    """Return the root node of a text; libyaml, which is 30 times as fast, refuses the escape of a lone surrogate."""
+    root: yaml.Node | None
+    try:
+        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        if len(text) > MAX_SLOW or not SURROGATE.search(text):
+            raise
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    return root
 
 
 def _fault(error: yaml.YAMLError | RecursionError, lines: list[str]) -> str:
@@ -179,11 +188,28 @@ def _check_size(root: yaml.Node | None, path: Path) -> None:
             sizes[id(node)] = 1 + sum(map(size, _children(node)))
             if sizes[id(node)] > MAX_NODES:
                 line = node.start_mark.line + 1
-                raise ConfigError(f"{shown(path)}, line {line}: its anchors expand to more than {MAX_NODES:,} values")
+                many = f"more than {MAX_NODES:,} keys and values, with those that its anchors repeat"
+                raise ConfigError(f"{shown(path)}, line {line}: {many}")
         return sizes[id(node)]
 
     if root is not None:
         size(root)
+
+
+def _check_keys(root: yaml.Node, path: Path) -> None:
+    """Raise ConfigError if a mapping has a key twice: the last of them would be taken without a word."""
+    left, seen = [root], set[int]()
+    while left:
+        node = left.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        left += _children(node)
+        keys = set[str]()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value in keys and key.value != "<<":
+                raise ConfigError(f"{_place(key, path)}: duplicate key {key.value}")
+            keys.add(str(key.value))
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:

@@ -46,19 +46,7 @@ class RunDirectory:
         self.path = Path(wanted)
         self._fixed, self._lock = fixed, None
         self.claimed = False  # whether the folder and its log file have been created
-        try:
-            is_folder = self.path.is_dir()
-            names = {path.name for path in self.path.iterdir()} if is_folder else set[str]()
-            taken = fixed and (bool(names - {LOCK}) or (self.path.exists() and not is_folder))
-        except (OSError, ValueError) as error:  # the path is too long, unreadable, or contains a null byte
-            raise ConfigError(f"run_dir: {wanted}: {reason_of(error)}") from error
-        if escaped(wanted) != wanted:
-            raise ConfigError(f"run_dir: {wanted}: is not UTF-8, in which TensorBoard writes; name another folder")
-        if taken and not resumes:
-            near = ", or go on with it: resume=auto" if CONFIG in names else ", or leave run_dir out"
-            raise ConfigError(f"run_dir: {wanted} is there already; name another{near}")
-        if taken and CONFIG not in names and not (is_folder and names <= BEGUN):
-            raise ConfigError(f"run_dir: {wanted} holds other files and no run; name another")
+        taken = check_run_dir(wanted, fixed=fixed, resumes=resumes)
         self._resumes = taken
         if taken:
             self._lock = self._acquire_lock()
@@ -195,6 +183,31 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write plain containers to a JSON file atomically; inf and NaN, which JSON does not have, become null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
     atomic_files.write_text(path, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_run_dir(wanted: str, *, fixed: bool, resumes: bool) -> bool:
+    """Return whether a run directory exists that the run continues; the arguments are those of ``RunDirectory``.
+
+    Raises:
+        ConfigError: the path is invalid, or the user's path is taken.
+    """
+    path = Path(wanted)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()  # raises an error if the parent is a file, as in /dev/null/x
+        is_folder = path.is_dir()
+        names = {each.name for each in path.iterdir()} if is_folder else set[str]()
+        taken = fixed and (bool(names - {LOCK}) or (path.exists() and not is_folder))
+    except (OSError, ValueError) as error:  # the path is too long, unreadable, or contains a null byte
+        raise ConfigError(f"run_dir: {wanted}: {reason_of(error)}") from error
+    if escaped(wanted) != wanted:
+        raise ConfigError(f"run_dir: {wanted}: is not UTF-8, in which TensorBoard writes; name another folder")
+    if taken and not resumes:
+        near = ", or go on with it: resume=auto" if CONFIG in names else ", or leave run_dir out"
+        raise ConfigError(f"run_dir: {wanted} is there already; name another{near}")
+    if taken and CONFIG not in names and not (is_folder and names <= BEGUN):
+        raise ConfigError(f"run_dir: {wanted} holds other files and no run; name another")
+    return taken
 
 
 def read_json(path: Path) -> dict[str, Any]:

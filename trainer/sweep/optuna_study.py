@@ -66,7 +66,8 @@ def open_study(folder: Path, keys: SearchKeys, identity: Identity) -> optuna.Stu
     except Exception as error:  # the driver of a database may raise any type
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"hydra.sweeper.storage: {where}: {reason_of(error)[:200]}") from error
+        damaged = "" if "://" in str(where) or isinstance(error, OSError) else "damaged journal: "
+        raise ConfigError(f"hydra.sweeper.storage: {where}: {damaged}{reason_of(error)[:200]}") from error
     if not problems and directions != [*objectives.values()]:
         problems = [f"hydra.sweeper.objectives: must be {', '.join(directions)}d"]
     if problems:

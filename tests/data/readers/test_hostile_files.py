@@ -93,7 +93,7 @@ def test_an_array_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Path)
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 def test_a_header_that_claims_more_than_the_file_has_takes_no_memory(name: str, tmp_path: Path) -> None:
     write_array(tmp_path / name, header((10**12, 4)) + bytes(16))
-    with pytest.raises(RunError, match=r"no \.npz or \.npy file"):
+    with pytest.raises(RunError, match=r"it holds Python objects, or is damaged"):
         inputs_of_run(tmp_path / name, "x", "None", image_spec(1, 2, 2))
 
 
@@ -112,7 +112,7 @@ def test_a_second_array_of_the_same_name_is_refused(tmp_path: Path) -> None:
 def test_a_long_header_is_not_read(name: str, version: int, tmp_path: Path) -> None:
     length = struct.pack("<H" if version == 1 else "<I", 60_000)
     write_array(tmp_path / name, b"\x93NUMPY" + bytes([version, 0]) + length + b" " * 60_000 + bytes(16))
-    with pytest.raises(RunError, match=r"no \.npz or \.npy file"):
+    with pytest.raises(RunError, match=r"it holds Python objects, or is damaged"):
         inputs_of_run(tmp_path / name, "x", "None", image_spec(1, 2, 2))
 
 
@@ -154,6 +154,41 @@ def test_a_picture_beyond_the_limit_of_pillow_says_what_helps(tmp_path: Path) ->
     (tmp_path / "x.png").write_bytes(png(20_000, 100, claimed=20_000))
     with pytest.raises(OSError, match=r"has more than 178,956,970 pixels; save it smaller"):
         Form(1, 8, 8)(tmp_path / "x.png")
+
+
+@pytest.mark.usefixtures("small_bounds")
+def test_a_tile_of_a_picture_counts_even_if_the_picture_is_small(tmp_path: Path) -> None:
+    entries = {256: 9, 257: 9, 258: 8, 259: 5, 262: 1, 277: 1, 322: 40_000, 323: 40_000, 324: 8, 325: 1}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    (tmp_path / "x.tif").write_bytes(b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4))
+    with pytest.raises(OSError, match=r"to 6.4 GB, more than 200 times its size"):
+        Form(1, 8, 8)(tmp_path / "x.tif")
+
+
+def test_a_ppm_without_a_size_is_not_searched_for_one(tmp_path: Path) -> None:
+    for start in (b"P6", b"P3 3", b"P1\n# a comment\n"):
+        (tmp_path / "x.ppm").write_bytes(start + b" " * 5_000 + b" 1 1 255 " + bytes(3))
+        with pytest.raises(OSError, match="no size in its header"):
+            Form(1, 8, 8)(tmp_path / "x.ppm")
+    (tmp_path / "x.ppm").write_bytes(b"P6 # a comment\n# and another\n1\t1 255 " + bytes(3))
+    assert Form(3, 1, 1)(tmp_path / "x.ppm").tolist() == [[[0]]] * 3
+
+
+def test_texts_of_an_array_are_unicode(tmp_path: Path) -> None:
+    for code in (0xD800, 0x110000):
+        labels = np.array(["a", "b"] * 20)
+        labels.view(np.uint32)[3] = code
+        np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((40, 3)), y=labels)
+        with pytest.raises(ConfigError, match=r"y of .* holds texts that are no Unicode"):
+            load_data("npz", tmp_path / "x.npz")
+
+
+def test_half_a_character_in_a_json_text_is_named(tmp_path: Path) -> None:
+    problems = Problems("text", on_error="skip")
+    (tmp_path / "x.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": "\\ud800", "label": "b"}\n')
+    columns = TextColumns(None, None, "auto", None)
+    assert [item.content for item in find_texts("text", str(tmp_path / "x.jsonl"), columns, "utf-8", problems)] == ["a"]
+    assert "x.jsonl:2: holds a lone surrogate" in str(problems.found)
 
 
 def test_a_picture_has_a_largest_size_in_bytes(tmp_path: Path) -> None:

@@ -190,11 +190,19 @@ def _load(archive: Any, file: Path, key: str, name: str) -> Array:
         ) from error
     except UNREADABLE as error:
         raise ConfigError(f"dataset.{key}: {name} of {file} cannot be read: {error}") from error
+    if array.dtype.kind == "U" and _has_no_character(array):
+        raise ConfigError(f"dataset.{key}: {name} of {file} holds texts that are no Unicode")
     allowed = {"inputs": "biuf", "targets": "biufUS", "lengths": "iu"}[key]
     if array.dtype.kind not in allowed:
         what = {"inputs": "numbers", "targets": "numbers or texts", "lengths": "whole numbers"}[key]
         raise ConfigError(f"dataset.{key}: {name} of {file} must hold {what}, got {array.dtype}")
     return array
+
+
+def _has_no_character(array: Array) -> bool:
+    """Return whether texts contain a number that is no character: a surrogate, or one beyond Unicode."""
+    codes = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any())
 
 
 def raw_samples(kind: Kind, channels: Literal["auto", "first", "last"], inputs: Array) -> Array:
@@ -230,8 +238,10 @@ def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[st
     Raises:
         RunError: the file is not an array file, or the array is missing or does not hold numbers.
     """
+    what = "no .npz or .npy file, as numpy writes them"
     try:
         archive = open_arrays(file)
+        what = "an array cannot be read: it holds Python objects, or is damaged"
         names = [file.stem] if archive is None else archive.files
         name = next((name for name in (inputs, f"{inputs}_test") if name in names), None)
         if name is None and len(names) == 1:
@@ -243,8 +253,7 @@ def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[st
     except TooLargeError as error:
         raise RunError(str(error)) from error
     except UNREADABLE as error:
-        why = getattr(error, "strerror", None) or "no .npz or .npy file, as numpy writes them"
-        raise RunError(why) from error
+        raise RunError(getattr(error, "strerror", None) or what) from error
     if values.dtype.kind not in "biuf":
         raise RunError(f"{name} must hold numbers, got {values.dtype}")
     if values.ndim == 0:

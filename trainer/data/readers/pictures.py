@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import statistics
 import threading
 import warnings as python_warnings
@@ -52,6 +53,9 @@ GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pi
 MAX_MEASURED = 1024  # pictures that determine size and mode; also pictures of train that determine the normalisation
 PIXEL_BYTES, CONVERSIONS = 4, 4  # bytes of a decoded pixel, and copies of a picture while it is converted
 MAX_PICTURE = 1 << 28  # largest file in bytes
+TILE_WIDTH, TILE_HEIGHT = 322, 323  # tags of TIFF
+MAX_HEADER = 4096  # bytes in which a PPM file states its size
+PPM, PPM_SIZE = re.compile(rb"P[1-6][\s#]"), re.compile(rb"P[1-6](?:(?:\s|#[^\n]*\n)+\d+){2}")
 MAX_PIXELS = 224  # maximum length of the shorter side if dataset.size is null
 
 PictureFile = str | Path | IO[bytes]
@@ -115,6 +119,7 @@ def _opened(file: PictureFile, side: int | None = None) -> Iterator[Image.Image]
     if packed > MAX_PICTURE:  # Pillow reads the whole of some files, and others byte by byte
         raise OSError(f"has {size(packed)}, and pictures of at most {size(MAX_PICTURE)} are read; save it smaller")
     need_memory(2 * packed, str(file))
+    _check_header(file)
     try:
         found = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -122,7 +127,7 @@ def _opened(file: PictureFile, side: int | None = None) -> Iterator[Image.Image]
     with found as image:
         if side is not None:
             image.draft(None, (side, side))
-        num_bytes = image.width * image.height * PIXEL_BYTES
+        num_bytes = max(image.width * image.height, _tile(image)) * PIXEL_BYTES
         if num_bytes <= UNCHECKED:
             yield image
             return
@@ -133,6 +138,22 @@ def _opened(file: PictureFile, side: int | None = None) -> Iterator[Image.Image]
             together = 1 if worker is None else worker.num_workers
             need_memory(together * num_bytes * CONVERSIONS, place, f"{picture}, which")
             yield image
+
+
+def _tile(image: Image.Image) -> int:
+    """Return the number of pixels in a tile of a TIFF file, which may be larger than the picture; 0 without tiles."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_HEIGHT, 0))
+
+
+def _check_header(file: PictureFile) -> None:
+    """Raise OSError for a PPM file without a size at its start: Pillow would look for the size byte by byte."""
+    with contextlib.nullcontext(file) if not isinstance(file, str | Path) else open(file, "rb") as opened:  # noqa: PTH123
+        place = opened.tell()
+        start = opened.read(MAX_HEADER)
+        opened.seek(place)
+    if PPM.match(start) and not PPM_SIZE.match(start):
+        raise OSError("no size in its header")
 
 
 def _file_size(file: str | Path | IO[bytes]) -> int:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from trainer.data.readers.files import SPLITS, Item, Problems, class_folders, fo
 from trainer.data.readers.tables import ESCAPED, ColumnKey, one_character
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+SURROGATE = re.compile("[\ud800-\udfff]")
 JSON_LINES = (".jsonl", ".ndjson")
 DOCUMENT = ".txt"
 SUFFIXES = (DOCUMENT, *DELIMITERS, *JSON_LINES)
@@ -336,7 +338,9 @@ def _json_objects(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, st
         except (ValueError, RecursionError) as error:
             yield place, {}, f"no JSON: {reason_of(error)}"
             continue
-        if cells is not None:
+        if cells is not None and SURROGATE.search("".join(cells.values())) and not ESCAPED.search(line):
+            yield place, {}, "holds a lone surrogate, such as \\ud800, which is half of a character"
+        elif cells is not None:
             yield place, cells, ""
         else:
             yield place, {}, f"must be an object with keys, got {type(row).__name__}"
