@@ -164,7 +164,7 @@ def test_streamed_sounds_give_the_same_batches(tmp_path: Path, workers: int) -> 
         build(path, augment=augment, val_fraction=0.25, in_memory=in_memory, workers=workers)
         for in_memory in (True, False)
     )
-    assert (resident.in_memory, streamed.in_memory) == ("auto", False)
+    assert (resident.in_memory, streamed.in_memory) == (True, False)
     assert {name: len(part) for name, part in streamed.splits().items()} == {"train": 12, "val": 4, "test": 4}
     assert resident.fingerprint() == streamed.fingerprint()
     assert resident.preprocessing() == streamed.preprocessing()
