@@ -158,6 +158,7 @@ def kill_once(words: list[str], folder: Path, draw: random.Random, seconds: floa
         if phase == "time":
             time.sleep(wanted)
             break
+        time.sleep(0.0005)  # leaves the core to the run
         try:
             now = PHASES[phase](folder)
         except OSError:  # gone in between
