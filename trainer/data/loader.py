@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -231,6 +232,8 @@ class Streamed(_OrderedLoader):
             sampler=self._sampler,
             batch_size=None,  # the items of the sampler are whole batches
             num_workers=workers,
+            # Python 3.14 would start each worker anew: torch is imported again, and the data set has to be pickled.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # otherwise every new iterator would draw from the global generator
