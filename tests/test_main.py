@@ -32,6 +32,13 @@ def test_a_wrong_command_is_a_line_with_the_nearest(capfd: pytest.CaptureFixture
     assert err.startswith("trainer: error: rums: no such command; did you mean runs? commands: train, data, ")
 
 
+@pytest.mark.parametrize("words", [["ru\x1b[31mms"], ["completion", "model=cnn", "\x1b[31m\r0"]])
+def test_the_control_characters_of_a_word_are_escaped(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, err = told(capfd, *words)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert r"\x1b[31m" in err and err.rstrip("\n").isprintable()
+
+
 @pytest.mark.parametrize("words", [["train", "epochs=0"], ["epochs=0"], ["train", "--help"], ["--info", "epochs=0"]])
 def test_overrides_and_options_are_handed_to_train(
     words: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

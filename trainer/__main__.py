@@ -42,11 +42,13 @@ def _run(words: list[str], *, completes: bool, help_only: bool) -> int:
         parser.print_help()
         return 0
     if words[0] not in COMMANDS:
+        from trainer.config.errors import printable
         from trainer.config.messages import did_you_mean
 
         known = ["train", *COMMANDS]
         near = did_you_mean(words[0], known) or ";"
-        print(f"trainer: error: {words[0]}: no such command{near} commands: {', '.join(known)}", file=sys.stderr)
+        line = f"{words[0]}: no such command{near} commands: {', '.join(known)}"
+        print(f"trainer: error: {printable(line)}", file=sys.stderr)
         return 2
     # use the command's own parser: a parser with subcommands cannot mix positional arguments and options
     code: int = parsers.module(words[0]).run(of_command[words[0]].parse_intermixed_args(words[1:]))

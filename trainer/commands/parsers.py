@@ -47,5 +47,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that prints an error as one line and exits with code 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        print(f"trainer: error: {message}", file=sys.stderr)
+        from trainer.config.errors import printable  # only here: the import takes longer than the parsing
+
+        print(f"trainer: error: {printable(message)}", file=sys.stderr)
         sys.exit(2)

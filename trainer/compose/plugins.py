@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from trainer.config import GROUPS, ConfigError, signature
+from trainer.config.errors import printable
 from trainer.config.registry import ClashError, Registry, describe_import_error, registries, registry
 from trainer.config.signature import Declaration
 from trainer.config.untrusted_files import check_file
@@ -84,7 +85,7 @@ def _installed() -> list[tuple[str, str]]:
 @functools.cache
 def _warn(line: str) -> None:
     """Warn once about a broken package; it is no error, because the command may not need the package."""
-    print(f"train: warning: {line}", file=sys.stderr)
+    print(f"train: warning: {printable(line)}", file=sys.stderr)
 
 
 def from_environment() -> list[str]:

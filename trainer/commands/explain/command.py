@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         html = _make_page(trained, cards, good + bad)
         atomic_files.write_text(page, html)
         more = f", the first {MAX_SAMPLES} samples on it" if good + bad > MAX_SAMPLES else ""
-        print(f"{page}: {good:,} explained{more}", file=sys.stderr)
+        print(printable(f"{page}: {good:,} explained{more}"), file=sys.stderr)
     if bad:
         print(f"trainer: {bad:,} of {good + bad:,} could not be read", file=sys.stderr)
     return int(bad > 0)

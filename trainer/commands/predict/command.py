@@ -87,9 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     if output is not None:
         wrong = f"; {bad:,} could not be read" if bad else ""
-        print(
-            f"{output}: {good:,} predicted in {seconds:.1f} s, {good / seconds:,.0f} a second{wrong}", file=sys.stderr
-        )
+        line = f"{output}: {good:,} predicted in {seconds:.1f} s, {good / seconds:,.0f} a second{wrong}"
+        print(printable(line), file=sys.stderr)
     elif bad:
         print(f"trainer: {bad:,} of {good + bad:,} could not be read", file=sys.stderr)
     return int(bad > 0)
