@@ -130,8 +130,9 @@ def _traced(trained: OpenedRun) -> tuple[ExportedModel, Inputs, tuple[dict[int, 
     """Return the module to export, a batch of zeros with which to trace it, and its dynamic shapes."""
     spec, is_wave = trained.spec, trained.features is not None
     module = ExportedModel(spec, trained.model, trained.loss, trained.features, trained.normalise).eval()
-    batch, name, most = torch.export.Dim("batch"), *(("samples", MAX_SAMPLES) if is_wave else ("steps", MAX_STEPS))
-    steps = torch.export.Dim(name, max=most)
+    batch, steps = torch.export.Dim("batch"), torch.export.Dim("steps", max=MAX_STEPS)
+    if is_wave:
+        steps = torch.export.Dim("samples", max=MAX_SAMPLES)
     shape = [TRACED, *((0,) if is_wave else spec.shape)]
     axis = 1 if is_wave else spec.step_axis
     if spec.varying:

@@ -104,7 +104,7 @@ def _folder(dataset: str, split: str, folder: Path, encoding: str, problems: Pro
                 yield item._replace(split=split, content=text)
         return
     for file in classes:
-        lines = [(number, line) for number, line in enumerate(_lines(file, encoding), 1) if line.strip()]
+        lines = [(number, line) for number, line in enumerate(read_text(file, encoding).split("\n"), 1) if line.strip()]
         if not lines:
             problems.add(file, "a class without a line")
         for number, line in lines:
@@ -328,7 +328,7 @@ def _csv_rows(file: Path, columns: TextColumns, encoding: str) -> list[_CsvRow]:
 
 def _json_objects(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, str], str]]:
     """Yield the place of each line of a JSON lines file, its values as texts, and why it is bad, if it is."""
-    for number, line in enumerate(_lines(file, encoding), 1):
+    for number, line in enumerate(read_text(file, encoding).split("\n"), 1):
         if not line.strip():
             continue
         place = f"{file}:{number}"
@@ -352,10 +352,6 @@ def _as_text(value: Any) -> str:
 
 def _has_usual_name(cells: Sequence[str]) -> bool:
     return any(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in cells)
-
-
-def _lines(file: Path, encoding: str) -> list[str]:
-    return read_text(file, encoding).split("\n")
 
 
 def read_text(file: Path, encoding: str) -> str:
