@@ -23,6 +23,7 @@ class LoadKeys(TypedDict):
     """The keys that every data set has."""
 
     val_fraction: Fraction
+    val_seed: NonNegativeInt | None
     sampler: Literal["shuffle", "balanced"]
     in_memory: bool | Literal["auto"]
     workers: NonNegativeInt
@@ -305,6 +306,11 @@ def generator(*key: int | str) -> torch.Generator:
     """Return a CPU generator whose seed is a pure function of ``key``, such as (seed, epoch, "order")."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+
+
+def seed_of_val(seed: int, keys: LoadKeys) -> int:
+    """Return the seed of the val split: ``dataset.val_seed`` or, if it is None, the seed of the run."""
+    return seed if keys["val_seed"] is None else keys["val_seed"]
 
 
 def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tuple[Split, Split | None]:

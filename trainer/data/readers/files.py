@@ -19,7 +19,7 @@ from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.config.errors import collected
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import check_named
-from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, split_off
+from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, seed_of_val, split_off
 from trainer.data.sources import Inputs, Source, Split, collate
 from trainer.memory import free_memory
 
@@ -295,7 +295,7 @@ def divide(
         if test is None:
             raise ConfigError("dataset.test_fraction: must be greater than 0, as there is no test split, got 0")
         if val is None:
-            train, val = split_off(train, keys["val_fraction"], seed)
+            train, val = split_off(train, keys["val_fraction"], seed_of_val(seed, keys))
     except ConfigError:
         if options.preprocessing is None:
             raise
