@@ -38,7 +38,8 @@ def test_val_seed_chooses_val_apart_from_the_seed_of_the_run(name: str) -> None:
     def val(seed: int, val_seed: int | None) -> list[int]:
         found = DATASETS.build(defaults("dataset", name, val_seed=val_seed), seed).val
         assert found is not None
-        return found.positions.tolist()
+        positions: list[int] = found.positions.tolist()
+        return positions
 
     assert val(0, 7) == val(1, 7) == val(7, None)
     assert val(0, None) == val(5, 0) != val(0, 7)
