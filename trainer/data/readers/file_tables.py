@@ -164,8 +164,9 @@ class FileTable:
         found: dict[str, int | None] = {}
         for key, known in (("split", SPLIT_COLUMNS), ("fold", FOLDS), ("group", GROUPS)):
             column = given[key]
-            if column is None and keys[key] is None:  # type: ignore[literal-required]
-                column = next((at for at, name in enumerate(names) if at not in taken and _usual(name, known)), None)
+            rest = [at for at in range(len(names)) if at not in taken]
+            if column is None and keys[key] is None and (targets or len(rest) > 1):  # type: ignore[literal-required]
+                column = next((at for at in rest if _usual(names[at], known)), None)
             found[key] = column
             taken |= set() if column is None else {column}
         return _Columns(file, targets or self._find_targets(taken), **found)
@@ -267,18 +268,19 @@ class FileTable:
 
     # ---- rows
 
-    def items(self, split: str, problems: Problems) -> tuple[list[Item], Labelling]:
+    def items(self, split: str, earlier: Mapping[str, TableRow], problems: Problems) -> tuple[list[Item], Labelling]:
         """Return the files of all good rows in the order of the rows, with their labels and groups.
 
         Args:
             split: the split of all rows; empty if the table may have a column for it.
-            problems: collects the bad rows, and the number of files that no row names.
+            earlier: the rows of other tables by their files, which may not occur again.
+            problems: collects the bad rows.
 
         Raises:
             ConfigError: no row names a file, or the values of the split or fold column are unknown.
         """
         cells, columns = self.cells, self.columns
-        splits = self._splits(problems) if not split else [split] * len(cells.lines)
+        splits = self._splits() if not split else [split] * len(cells.lines)
         targets = [*zip(*(cells.column(at) for at in columns.targets), strict=True)]
         groups = [""] * len(targets) if columns.group is None else cells.column(columns.group)
         items, rows = list[Item](), dict[str, TableRow]()
@@ -292,16 +294,16 @@ class FileTable:
             except NotOneFileError as error:
                 problems.add(cells.place(row), str(error))
                 continue
-            if path in rows:
-                same = "" if rows[path].cells == targets[row] else f" with {', '.join(rows[path].cells)}"
-                problems.add(cells.place(row), f"{cell}: is in line {rows[path].line} already{same}")
+            before = rows.get(path) or earlier.get(path)
+            if before is not None:
+                other = "" if before.cells == targets[row] else f", with {', '.join(before.cells) or 'no label'}"
+                problems.add(cells.place(row), f"{cell}: is in {before.place} already{other}")
                 continue
             rows[path] = TableRow(self.file, int(cells.lines[row]), targets[row])
             grouped[path] = groups[row]
             items.append(Item(splits[row], " ".join(targets[row]), path, Path(path)))
         if not items:
             raise self._no_file(problems)
-        self._count_unnamed(rows, problems)
         labelling = Labelling(names=self.names, rows=rows, groups=self._groups(grouped))
         problems.notes += self.notes
         return items, labelling
@@ -320,18 +322,11 @@ class FileTable:
     def _no_file(self, problems: Problems) -> ConfigError:
         name = self.layout.names[self.columns.file]
         return ConfigError(
-            f"dataset.input: {name}: no row of {self.file} names a {self.noun} below {self.index.root}, such as "
-            f"{problems.found[0] if problems.found else ''}; say dataset.path=FOLDER of the {self.noun}s"
+            f"dataset.input: {name}: no row of {self.file} names one {self.noun} below {self.index.root}, such as "
+            f"{problems.found[0]}; say dataset.path=FOLDER of the {self.noun}s"
         )
 
-    def _count_unnamed(self, rows: Mapping[str, TableRow], problems: Problems) -> None:
-        unnamed = [path for path in self.index.paths() if path not in rows]
-        if unnamed:
-            count, noun = len(unnamed), self.noun
-            are = f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
-            problems.warnings.append(f"{are} in no good row of {self.file} and left out, such as {min(unnamed)}")
-
-    def _splits(self, problems: Problems) -> list[str]:
+    def _splits(self) -> list[str]:
         """Return the split of each row, from the column of splits or of folds; empty without such a column."""
         cells, columns = self.cells, self.columns
         if columns.split is not None:

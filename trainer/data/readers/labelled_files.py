@@ -135,16 +135,17 @@ def _files_of_tables(
     if isinstance(path, dict) and path.keys() != tables.keys():
         raise ConfigError("dataset.labels: dataset.path names splits; give a table for each: {train: …, test: …}")
     folders = {} if path is None else roots(problems.dataset, path)
+    files = {split: table_named(place, f"labels.{split}" if split else "labels") for split, place in tables.items()}
     items, joined, used = list[Item](), Labelling(), dict[str, Path]()
-    for split, place in tables.items():
-        file = table_named(place, f"labels.{split}" if split else "labels")
-        root = folders.get(split) or folders.get("") or file.parent
+    indexes = dict[Path, FileIndex]()
+    for split, file in files.items():
+        root = used[split] = folders.get(split) or folders.get("") or file.parent
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be the folder of the {noun}s that {file} names")
-        used[split] = root
-        index = FileIndex(root, suffixes, (file.parent, root.parent))
-        table = FileTable(file, index, keys, noun, has_val=keys["val_fraction"] > 0)
-        found, labelling = table.items(split, problems)
+        if root not in indexes:
+            indexes[root] = FileIndex(root, suffixes, (*(each.parent for each in files.values()), root.parent))
+        table = FileTable(file, indexes[root], keys, noun, has_val=keys["val_fraction"] > 0)
+        found, labelling = table.items(split, joined.rows, problems)
         if joined.names and joined.names != labelling.names:
             names = (", ".join(each.names) for each in (labelling, joined))
             raise ConfigError(f"dataset.target: {file}: has the target {next(names)}, but train has {next(names)}")
@@ -153,6 +154,10 @@ def _files_of_tables(
             names=labelling.names, rows={**joined.rows, **labelling.rows}, groups={**joined.groups, **labelling.groups}
         )
     problems.notes[:] = dict.fromkeys(problems.notes)
+    unnamed = [path for index in indexes.values() for path in index.paths() if path not in joined.rows]
+    if unnamed:
+        are = f"1 {noun} is" if len(unnamed) == 1 else f"{len(unnamed):,} {noun}s are"
+        problems.warnings.append(f"{are} in no good row of dataset.labels and left out, such as {min(unnamed)}")
     return FoundFiles(items, joined, used)
 
 
@@ -199,7 +204,8 @@ def _ask_if_flat(keys: FileKeys, suffixes: Collection[str], noun: str, problems:
             continue
         names = [file.name for file in files_below(folder) if file.suffix.lower() in suffixes]
         if names:
-            raise ask_for_labels(folder, names, noun)
+            near = (file for place in (folder, folder.parent) for file in sorted(place.glob("*.[ct]sv")))
+            raise ask_for_labels(folder, names, noun, next(near, "TABLE.csv"))
 
 
 def _grouped(
