@@ -70,7 +70,9 @@ def csv(
         target = target if target is not None else run.get("target")
         first = with_saved_forms(first, [first.find("features", each) for each in run["columns"]], run.get("forms"))
         layouts = {split: first if layout.file == first.file else layout for split, layout in layouts.items()}
-    chosen = choose_columns(first, target, features, ignore, {"id": id, "group_by": group_by})
+    shape = shape or first.shape
+    num_features = None if shape is None else math.prod(shape)
+    chosen = choose_columns(first, target, features, ignore, {"id": id, "group_by": group_by}, num_features)
     group = None if group_by is None else first.find("group_by", group_by)
     may_be_empty = label_separator is not None
     rows = _read(layouts, first, chosen, group, missing=missing == "mean", may_be_empty=may_be_empty)
@@ -85,7 +87,7 @@ def csv(
     targets = find_targets(cells, samples, target_keys, options)
     columns = [first.names[column] for column in chosen.features]
     _warn_if_too_close(rows.table.numbers, columns, problems)
-    kind, source = _source(rows, samples, targets, shape or first.shape, max_length, options)
+    kind, source = _source(rows, samples, targets, shape, max_length, options)
     data = array_data(seed, kind, source, samples, targets, options, columns=columns, **keys)
     ids = [first.find("id", id)] if id is not None else [each for each in chosen.ids if each not in first.unnamed]
     found = {
