@@ -20,7 +20,9 @@ from trainer.data.readers import pictures, table_lines
 from trainer.data.readers.array_files import inputs_of_run
 from trainer.data.readers.files import Problems, files_below, natural_key
 from trainer.data.readers.pictures import Form
-from trainer.data.readers.texts import TextColumns, find_texts, read_text
+from trainer.data.readers.text_files import read_text
+from trainer.data.readers.text_folders import find_texts
+from trainer.data.readers.texts import TextColumns
 from trainer.runs.read import run_folders
 
 
