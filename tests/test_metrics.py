@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +13,7 @@ import trainer.data.torchvision_import  # noqa: F401  torchmetrics imports torch
 from tests.helpers import table_spec
 from trainer import metrics
 from trainer.config import ConfigError
-from trainer.metrics import DEFAULTS, METRICS, LatestLoss, Metric, RowBuffer, Sums, choose_metrics
+from trainer.metrics import DEFAULTS, METRICS, Metric, Sums, choose_metrics
 from trainer.spec import Spec, Task
 
 # isort: split
@@ -291,31 +290,3 @@ def test_every_unknown_metric_gets_a_line() -> None:
     with pytest.raises(ConfigError) as refused:
         choose_metrics(["nonsense", "recall", "gibberish"], make_spec("classification"))
     assert [line.split(": ")[1] for line in refused.value.problems] == ["nonsense", "gibberish"]
-
-
-def test_the_latest_loss_is_read_where_the_host_has_it() -> None:
-    losses = RowBuffer()
-    on_cpu, elsewhere = LatestLoss(CPU), LatestLoss(torch.device("meta"))
-    assert on_cpu.read(losses) is None
-    losses.append(torch.tensor([2.0, 3.0]))
-    assert on_cpu.read(losses) == 3.0
-    losses.pop_all()
-    assert on_cpu.read(losses) == 3.0  # a point of the curve has taken the losses
-    assert elsewhere.read(losses) is None
-    elsewhere.value = 1.5  # the mean of this point
-    assert elsewhere.read(losses) == 1.5
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_is_not_waited_for_until_its_loss_has_arrived() -> None:
-    device, losses = torch.device("cuda"), RowBuffer()
-    latest = LatestLoss(device)
-    losses.append(torch.tensor([2.0], device=device))
-    torch.cuda._sleep(2_000_000_000)
-    began = time.perf_counter()
-    assert latest.read(losses) is None
-    assert latest.read(losses) is None
-    assert time.perf_counter() - began < 0.5
-    torch.cuda.synchronize()
-    assert latest.read(losses) == 2.0
