@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -83,6 +83,8 @@ class Monitor:
         return (-math.inf if math.isnan(value) else value, -values["loss"])
 
 
+THRESHOLD = 0.5  # a label is predicted where its score is above, unless a run has chosen its own threshold
+MAX_SHOWN = 8  # labels whose thresholds a line shows
 MAX_WAITING = 2**17  # buffered output values, or losses, before they are summed
 
 
@@ -97,10 +99,22 @@ class Sums:
         spec: the task and the number of classes, labels or values.
         device: the device that holds the sums over samples; the sums of losses are on the CPU.
         scores: maps a model's outputs (batch, outputs) to the scores (batch, width) that the metrics compare.
+        thresholds: the score above which each label is predicted, (labels,); empty for 0.5.
+        keeps_scores: whether ``kept`` keeps the scores of labels, to choose thresholds.
     """
 
-    def __init__(self, spec: Spec, device: torch.device, scores: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        device: torch.device,
+        scores: Callable[[Tensor], Tensor],
+        thresholds: Sequence[float] = (),
+        *,
+        keeps_scores: bool = False,
+    ) -> None:
         self.task, self.width, self._scores = spec.task, len(spec.classes), scores
+        self._thresholds = torch.tensor([*thresholds] or THRESHOLD, device=device)
+        self._kept = RowBuffer() if keeps_scores else None
         shape = {
             "classification": (self.width, self.width),  # [true class, predicted class]
             "multilabel": (4, self.width),  # true positives, false positives, false negatives, true negatives
@@ -141,6 +155,13 @@ class Sums:
         return self._total
 
     @property
+    def kept(self) -> Tensor:
+        """The scores of the labels, and their targets of 0 and 1 beside them: (samples, 2 * labels)."""
+        assert self._kept is not None
+        self._sum_answers()
+        return self._kept[:].reshape(-1, 2 * self.width)
+
+    @property
     def loss(self) -> Tensor:
         """The sum of losses times sizes, and the sum of sizes, (2,) on the CPU; reading it waits for the device."""
         self.settle()
@@ -157,7 +178,9 @@ class Sums:
             cells = targets * self.width + scores.argmax(1)
             self._total.view(-1).index_add_(0, cells, torch.ones_like(cells))
         elif self.task == "multilabel":
-            guessed, true = scores > 0.5, targets > 0.5
+            guessed, true = scores > self._thresholds, targets > 0.5
+            if self._kept is not None:
+                self._kept.append(torch.cat([scores, true.to(scores.dtype)], dim=1))
             quarters = [guessed & true, guessed & ~true, ~guessed & true, ~guessed & ~true]
             self._total += torch.stack([quarter.sum(0) for quarter in quarters])
         else:
@@ -240,6 +263,50 @@ def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) 
         hint = did_you_mean(name, known) or ";"
         raise ConfigError(f"monitor: {name}: no metric yields it{hint} metrics: {', '.join(known)}")
     return Monitor(name.removeprefix("val/"), known[name])
+
+
+def fixed_thresholds(value: float | Literal["auto"], spec: Spec) -> tuple[float, ...]:
+    """Return the thresholds of the labels that the key ``thresholds`` sets, 0.5 for auto; empty without labels.
+
+    Raises:
+        ConfigError: a threshold is set for data without labels.
+    """
+    if spec.task == "multilabel":
+        return tuple(torch.full((len(spec.classes),), THRESHOLD if value == "auto" else value).tolist())
+    if value not in ("auto", THRESHOLD):  # a run of an earlier version has 0.5, whatever its task is
+        raise ConfigError(f"thresholds: needs labels; dataset={spec.dataset} is {spec}; leave thresholds out")
+    return ()
+
+
+def shown_thresholds(names: Sequence[str], thresholds: Sequence[float]) -> str:
+    """Return the threshold of each label as text, of the first ``MAX_SHOWN``; a single one if all are equal."""
+    if len({*thresholds}) == 1 < len(thresholds):
+        return f"{thresholds[0]:.4g}"
+    shown = [f"{name} {value:.4f}" for name, value in zip(names, thresholds, strict=True)]
+    return ", ".join(shown[:MAX_SHOWN]) + (f" and {len(shown) - MAX_SHOWN:,} more" if len(shown) > MAX_SHOWN else "")
+
+
+def choose_thresholds(rows: Tensor) -> tuple[float, ...]:
+    """Return the threshold of each label above which it is predicted with the highest F1.
+
+    A threshold is the mean of two neighbouring scores, or half the lowest score. Of several with the same F1 it is the
+    one nearest to 0.5. A label without a true sample has 0.5. The rows are those of ``Sums.kept``, on the CPU.
+    """
+    scores, targets = (each.unbind(1) for each in rows.chunk(2, dim=1))
+    return tuple(map(_choose_threshold, scores, targets))
+
+
+def _choose_threshold(scores: Tensor, true: Tensor) -> float:
+    higher, group, count = scores.unique(return_inverse=True, return_counts=True)
+    positive = torch.zeros(len(higher), dtype=torch.float64).index_add_(0, group, true.double())
+    lower = torch.cat([higher.new_zeros(1), higher[:-1]])  # the score below each; probabilities begin at 0
+    middle = ((lower.double() + higher.double()) / 2).to(scores.dtype)
+    middle = torch.where(middle < higher, middle, lower)  # as it has been rounded
+    right, predicted = (each.flip(0).cumsum(0).flip(0) for each in (positive, count))
+    f1 = torch.where(lower < higher, 2 * right / (predicted + positive.sum()), 0.0)
+    if not f1.any():
+        return THRESHOLD
+    return float(middle[torch.where(f1 == f1.max(), (middle - THRESHOLD).abs(), torch.inf).argmin()])
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
