@@ -110,7 +110,8 @@ class Measured:
             if left_out and metrics:
                 more = f" and {len(left_out) - MAX_NAMES:,} more" if len(left_out) > MAX_NAMES else ""
                 shown = f"{', '.join(left_out[:MAX_NAMES])}{more}"
-                lines.append(f"{rule} sample of {self.split} has {shown}: left out of the mean {' and '.join(metrics)}")
+                where = "" if self.split == "all" else f" of {self.split}"
+                lines.append(f"{rule} sample{where} has {shown}: left out of the mean {' and '.join(metrics)}")
         return lines
 
     def confused(self, most: int) -> list[tuple[str, str, int]]:
