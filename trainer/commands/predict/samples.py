@@ -30,6 +30,7 @@ from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
 from trainer.data.readers import array_files, pictures, sounds, tables, texts, tokens
 from trainer.data.readers.arrays import fill_values
+from trainer.data.readers.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, collate
 
 Item = TypeVar("Item")
@@ -192,7 +193,7 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     numbers = {token: number for number, token in enumerate(run.preprocessing["vocabulary"])}
 
     def encode(text: str) -> Inputs:
-        found = [numbers.get(token, tokens.UNKNOWN) for token in tokenizer(text)]
+        found = [numbers.get(token, UNKNOWN) for token in tokenizer(text)]
         return (torch.tensor(found, dtype=torch.int32),)
 
     def unread(place: str, text: str, error: str) -> _Unread:
