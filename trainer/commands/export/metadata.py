@@ -118,7 +118,7 @@ def _outside_text(preprocessing: Mapping[str, Any]) -> list[str]:
         "words": f"cut the text into words and signs with the pattern {FIRST_WORDS.pattern}"
         if rules == 1
         else "cut the text at the word boundaries of Unicode Standard Annex #29, without spaces",
-        "subwords": f"join the words between spaces, each after {SPACE}; cut out punctuation marks and <, each with the "
+        "subwords": f"put {SPACE} before every word between spaces; cut out punctuation marks and <, each with the "
         f"{SPACE} before it; merge the letters of each piece by merges, the first pair first (byte-pair encoding)",
     }[kind]
     return [*steps, cut, number]
