@@ -22,7 +22,6 @@ from trainer.data.readers.words import RULES, count_unspaced, join_words, normal
 from trainer.data.sources import Inputs, RaggedSource, Split
 
 TokenKind = Literal["words", "characters", "subwords"]
-VOCABULARY, SUBWORDS = 20_000, 8_000  # the sizes of a vocabulary if ``dataset.vocabulary`` is null
 MAX_UNKNOWN = 0.3  # largest share of unknown tokens in train that causes no warning
 MAX_UNSPACED = 0.3  # largest share of words in scripts without spaces in train that causes no warning
 
@@ -32,7 +31,8 @@ class TokenKeys(TypedDict):
 
     tokens: TokenKind
     lowercase: bool
-    vocabulary: PositiveInt | None
+    token_rules: Literal[1, 2]
+    vocabulary: PositiveInt
     min_count: PositiveInt
     max_length: PositiveInt | None
 
@@ -133,7 +133,7 @@ def token_data(
     """
     dataset, known = problems.dataset, options.preprocessing
     if known is None:
-        tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"])
+        tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"], keys["token_rules"])
     else:
         tokenizer = Tokenizer.from_preprocessing(known)
     if tokenizer.tokens == "subwords":
@@ -197,12 +197,12 @@ def _learn(
     tokens, often = [encoded.tokens[number] for number in seen], counts[seen].tolist()
     most, min_count = keys["vocabulary"], keys["min_count"]
     if tokenizer.tokens == "subwords":
-        subwords = Subwords.learn(tokens, often, most=most or SUBWORDS, min_count=min_count)
+        subwords = Subwords.learn(tokens, often, most=most, min_count=min_count)
         return subwords.vocabulary, dataclasses.replace(tokenizer, subwords=subwords)
     if tokenizer.tokens == "words":
         _warn_of_unspaced(tokens, often, problems)
     frequent = [(-count, token) for token, count in zip(tokens, often, strict=True) if count >= min_count]
-    return [*NAMES, *(token for _, token in sorted(frequent)[: most or VOCABULARY])], tokenizer
+    return [*NAMES, *(token for _, token in sorted(frequent)[:most])], tokenizer
 
 
 def _among(encoded: EncodedTexts, positions: Tensor) -> Tensor:
