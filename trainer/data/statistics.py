@@ -12,7 +12,7 @@ from torch import Tensor
 from trainer.config import RunError
 from trainer.data.data import BAD_SAMPLE, Data
 from trainer.data.duplicates import CHUNK, hash_batch
-from trainer.data.readers.tokens import UNKNOWN
+from trainer.data.readers.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, Split, valid_steps
 
 

@@ -32,6 +32,7 @@ from trainer.data.readers import array_files, pictures, sounds, table_formats, t
 from trainer.data.readers.arrays import fill_values
 from trainer.data.readers.table_layout import Layout, listed, table_keys_of, with_saved_forms
 from trainer.data.readers.table_lines import PACKED
+from trainer.data.readers.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, collate
 
 Item = TypeVar("Item")
@@ -198,7 +199,7 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     numbers = {token: number for number, token in enumerate(run.preprocessing["vocabulary"])}
 
     def encode(text: str) -> Inputs:
-        found = [numbers.get(token, tokens.UNKNOWN) for token in tokenizer(text)]
+        found = [numbers.get(token, UNKNOWN) for token in tokenizer(text)]
         return (torch.tensor(found, dtype=torch.int32),)
 
     def unread(place: str, text: str, error: str) -> _Unread:
