@@ -65,11 +65,14 @@ def test_a_delimiter_can_be_said(tmp_path: Path, word: str, sign: str) -> None:
     assert inputs.tolist() == [row[:2] for row in ROWS]
 
 
-def test_numbers_can_name_columns_where_that_is_said(tmp_path: Path) -> None:
-    file = table(tmp_path / "a.csv", rows=[[n, 2 * n, n % 2] for n in range(20)], header="0,1,2")
-    assert len(load(file).train.source.targets) == 21
+def test_numbers_from_0_name_columns_as_pandas_writes_them_unless_that_is_denied(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", rows=[[n**2, 2 * n, n % 2] for n in range(20)], header="0,1,2")
+    data = load(file)
+    assert len(data.train.source.targets) == 20
+    assert "line 1 is read as the names of the columns (dataset.header=false: as a sample)" in data.notes
+    assert len(load(file, header=False, target=2).train.source.targets) == 21
     inputs, targets = everything(load(file, header=True, target=1, task="regression"))
-    assert inputs[3].tolist() == [3, 1]
+    assert inputs[3].tolist() == [9, 1]
     assert targets[3].tolist() == [6]
 
 
@@ -103,7 +106,7 @@ def test_features_are_chosen_or_left_out(tmp_path: Path) -> None:
 def test_a_column_that_counts_the_rows_is_left_out_and_said(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", [[n, n**2, n % 2] for n in range(20)], ",x,z")
     data = load(file)
-    assert data.warnings == (f"{file}: the first column has no name and counts the rows: left out",)
+    assert data.notes[1] == "left out 0 (an identifier; dataset.features takes columns in)"
     assert data.spec.shape == (1,)
     assert load(file, features=[0]).spec.shape == (1,)
 
@@ -165,11 +168,11 @@ REASONS = [
 ]
 
 
-@pytest.mark.parametrize("chunk", [2, 3, 8192])
+@pytest.mark.parametrize("chunk", [20, 30, 8192])
 def test_every_bad_row_is_named_with_its_line_and_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(table_lines, "CHUNK", chunk)
+    monkeypatch.setattr(table_lines, "BLOCK", chunk)
     monkeypatch.setattr("trainer.data.readers.files.MAX_NAMED", 20)
     file = tmp_path / "a.csv"
     file.write_bytes(BAD)
@@ -189,8 +192,8 @@ def test_cells_over_several_lines_are_one_cell_wherever_the_reading_pauses(
 ) -> None:
     rows = "".join(f'{n},"a ""note""\nof, {n}\nlines",{n % 2}\n' for n in range(20))
     file = write(tmp_path / "a.csv", "x,note,z\n" + rows + "oops,note,1\n")
-    for chunk in (1, 2, 5, 8192):
-        monkeypatch.setattr(table_lines, "CHUNK", chunk)
+    for chunk in (1, 20, 50, 8192):
+        monkeypatch.setattr(table_lines, "BLOCK", chunk)
         data = load(file, ignore=["note"], on_error="skip")
         assert everything(data)[0].flatten().tolist() == list(range(20))
         assert data.warnings == (f"1 bad sample left out: {file}:62: x: oops is no number",)
@@ -386,7 +389,7 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
             "a,b,c",
             {},
             "dataset.features: the column holds text, not numbers: a ({}); leave it out: 'dataset.ignore=[a]', "
-            "or predict it: dataset.target=a",
+            "or predict it: 'dataset.target=a'",
         ),
         (
             ROWS,
@@ -430,7 +433,7 @@ def test_files_that_are_no_tables_are_one_line(tmp_path: Path) -> None:
     assert "is a folder; must be a file" in refusal(tmp_path)
     picture = tmp_path / "b.csv"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
-    assert refusal(picture) == f"dataset.path: {picture}: is no text in utf-8; must be a CSV or TSV file"
+    assert refusal(picture) == f"dataset.path: {picture}: is no text in utf-8; must be a table"
     write(tmp_path / "c.csv", "größe,z\n" + "1,a\n2,b\n" * 9, "latin-1")
     assert refusal(tmp_path / "c.csv").startswith("dataset.encoding: utf-8: does not fit the column gr\\xf6\\xdfe of ")
     narrow = table(tmp_path / "d.csv", [[1, "a"]], "x,kind")

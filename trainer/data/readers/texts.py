@@ -17,7 +17,7 @@ from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import blocks_within_memory, check_file, need_memory
 from trainer.data.readers.files import SPLITS, Item, Problems, class_folders, folders_in, natural_key, roots
-from trainer.data.readers.tables import ESCAPED, ColumnKey, one_character
+from trainer.data.readers.table_layout import ESCAPED, ColumnKey, one_character
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 SURROGATE = re.compile("[\ud800-\udfff]")
