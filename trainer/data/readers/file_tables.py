@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
+from trainer.data.readers import table_formats
 from trainer.data.readers.file_index import FileIndex, NotOneFileError
 from trainer.data.readers.files import SPLITS, Item, Problems, natural_key
 from trainer.data.readers.labelling import Labelling, TableRow
-from trainer.data.readers.tables import ColumnKey, Layout, listed, read_layout, read_table
+from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_keys_of
+from trainer.data.readers.table_lines import plain_suffix
+from trainer.data.readers.tables import ColumnsToRead, read_layout, read_table
 
 # The usual names of columns, in lower case and without signs between their words.
 FILES = ("file", "path", "filepath", "imagepath", "image", "img", "picture", "audio", "wav", "recording", "id")
@@ -29,7 +32,7 @@ ENDINGS = ("", "s", "es", "id", "name", "number")  # of the usual names
 MIN_GROUPS = 3  # groups of a column that is found by its name
 MAX_SHOWN = 3  # values of a column that a question shows
 NO_COLUMN = "none"  # the value of a key that keeps a column from being found by its name
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data")
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", *table_formats.SUFFIXES)
 
 
 class FileTableKeys(TypedDict):
@@ -86,12 +89,17 @@ def _about_labels(file: Path) -> Iterator[None]:
         raise ConfigError(*lines) from error
 
 
-def _layout(file: Path, index: FileIndex) -> Layout:
+def is_table(file: Path) -> bool:
+    """Return whether a path is a file with the ending of a table."""
+    return plain_suffix(file) in TABLE_SUFFIXES and file.is_file()
+
+
+def _layout(file: Path, index: FileIndex, named: Sequence[ColumnKey | None]) -> Layout:
     """Return the layout of a table; a first line that names a file is no header."""
     with _about_labels(file):
-        layout = read_layout(file, None, "auto", "utf-8")
+        layout = read_layout(file, table_keys_of({}), named=named)
         if layout.header and any(name.lower().endswith(index.suffixes) for name in layout.names):
-            return read_layout(file, None, False, "utf-8")
+            return read_layout(file, table_keys_of({"header": False}))
         return layout
 
 
@@ -100,16 +108,14 @@ class _Cells:
     """The rows of a table, read by columns.
 
     Args:
-        file: the table.
-        names: the names of all its columns.
+        layout: the layout of the table.
         lines: (rows,) the line of each row.
         texts: the different texts of each column that was read, by the number of the column.
         codes: (rows,) for each column that was read, the index in ``texts``; -1 for a missing cell.
         faults: why a row cannot be used, by the number of the row.
     """
 
-    file: Path
-    names: Sequence[str]
+    layout: Layout
     lines: NDArray[np.int64]
     texts: dict[int, list[str]]
     codes: dict[int, NDArray[np.int64]]
@@ -121,7 +127,7 @@ class _Cells:
         return [texts[code] for code in self.codes[number].tolist()]
 
     def place(self, row: int) -> str:
-        return f"{self.file}:{self.lines[row]}"
+        return self.layout.place(int(self.lines[row]))
 
 
 class FileTable:
@@ -144,7 +150,8 @@ class FileTable:
     def __init__(self, file: Path, index: FileIndex, keys: FileTableKeys, noun: str, *, has_val: bool) -> None:
         self.file, self.index, self.keys, self.noun, self.has_val = file, index, keys, noun, has_val
         self.notes: list[str] = []
-        self.layout = _layout(file, index)
+        target = keys["target"] if isinstance(keys["target"], list) else [keys["target"]]
+        self.layout = _layout(file, index, [keys["input"], keys["split"], keys["fold"], keys["group"], *target])
         self.columns = self._find_columns()
         self.cells = self._read()
 
@@ -190,10 +197,9 @@ class FileTable:
 
     def _find_file(self, taken: Collection[int]) -> int:
         """Return the column whose cells name files; of several, the one with a usual name, or the first."""
-        rows = [row for row in self.layout.first if len(row) == len(self.layout.names)]
         found = []
         for at, name in enumerate(self.layout.names):
-            cells = [row[at].strip() for row in rows]
+            cells = self.layout.cells(at)
             hits = sum(bool(cell) and bool(self.index.matches(cell)) for cell in cells)
             if at not in taken and hits * 2 > len(cells) and len({*cells}) * 2 > len(cells):
                 found.append((not _usual(name, FILES), at))
@@ -227,7 +233,7 @@ class FileTable:
         names, shown = [self.layout.names[at] for at in candidates], []
         binary = True
         for at, name in zip(candidates, names, strict=True):
-            values = [*dict.fromkeys(row[at].strip() for row in self.layout.first if len(row) > at)]
+            values = [*dict.fromkeys(self.layout.cells(at))]
             binary &= {*values} <= {"0", "1", "0.0", "1.0"}
             shown.append(f"{name} ({', '.join(values[:MAX_SHOWN])}{', …' * (len(values) > MAX_SHOWN)})")
         several = f"; 'dataset.target=[{','.join(names)}]' takes all as labels" if binary else ""
@@ -243,12 +249,13 @@ class FileTable:
         numbers = [columns.file, *(at for at in optional if at is not None), *columns.targets]
         known: list[dict[str, int]] = [{} for _ in numbers]
         with _about_labels(self.file):
-            table = read_table(layout, (), [*zip(numbers, known, strict=True)], missing=True)
-        empty = {f"{layout.names[at]}: is empty" for at in columns.targets}  # which may mean: no label
-        faults = {row: reason for row, reason in table.faults.items() if reason not in empty}
+            table = read_table(layout, ColumnsToRead((), [*zip(numbers, known, strict=True)], may_be_empty=True))
         texts = {at: list(some) for at, some in zip(numbers, known, strict=True)}
         codes = dict(zip(numbers, table.texts, strict=True))
-        cells = _Cells(self.file, layout.names, table.lines, texts, codes, faults)
+        for at in numbers[: len(numbers) - len(columns.targets)]:  # an empty target may mean: no label
+            for row in np.flatnonzero(codes[at] < 0).tolist():
+                table.faults.setdefault(row, f"{layout.names[at]}: is empty")
+        cells = _Cells(layout, table.lines, texts, codes, table.faults)
         if self.keys["target"] is None:
             self.columns = columns._replace(targets=[self._one_target(cells)])
             others = [layout.names[at] for at in columns.targets if at not in self.columns.targets]
@@ -299,7 +306,7 @@ class FileTable:
                 other = "" if before.cells == targets[row] else f", with {', '.join(before.cells) or 'no label'}"
                 problems.add(cells.place(row), f"{cell}: is in {before.place} already{other}")
                 continue
-            rows[path] = TableRow(self.file, int(cells.lines[row]), targets[row])
+            rows[path] = TableRow(self.layout, int(cells.lines[row]), targets[row])
             grouped[path] = groups[row]
             items.append(Item(splits[row], " ".join(targets[row]), path, Path(path)))
         if not items:

@@ -12,19 +12,11 @@ from trainer.config import ConfigError
 from trainer.data.data import ReadOptions
 from trainer.data.readers.file_index import FileIndex
 from trainer.data.readers.file_names import NamePattern, ask_for_labels
-from trainer.data.readers.file_tables import TABLE_SUFFIXES, FileTable, FileTableKeys, table_named
-from trainer.data.readers.files import (
-    SPLITS,
-    Item,
-    OwnKeys,
-    Problems,
-    class_folders,
-    files_below,
-    folders_in,
-    keep_suffixes,
-    roots,
-)
+from trainer.data.readers.file_tables import FileTable, FileTableKeys, is_table, table_named
+from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, roots
+from trainer.data.readers.folders import class_folders, folders_in
 from trainer.data.readers.labelling import Labelling
+from trainer.data.readers.split_names import find_splits
 from trainer.data.readers.targets import TargetKeys
 
 PathKey = str | dict[Literal["train", "val", "test"], str]
@@ -75,7 +67,7 @@ def find_files(
         ConfigError: files, labels or columns are missing, or it is not clear which they are.
     """
     path, labels = keys["path"], keys["labels"]
-    if labels is None and isinstance(path, str) and path.lower().endswith(TABLE_SUFFIXES) and Path(path).is_file():
+    if labels is None and isinstance(path, str) and is_table(Path(path).expanduser()):
         labels, path = path, None  # a table alone names the files around it
     if labels is not None:
         if keys["pattern"] is not None:
@@ -88,7 +80,7 @@ def find_files(
             items, labelling = _files_by_pattern(keys, suffixes, noun, options, problems)
         else:
             _ask_if_flat(keys, suffixes, noun, problems)
-            found = class_folders(problems.dataset, path, problems)
+            found = class_folders(problems.dataset, path, problems, suffixes)
             items, labelling = keep_suffixes(found, suffixes, noun, problems), Labelling()
     group = keys["group"]
     if isinstance(group, str) and "{group}" in group:
@@ -178,8 +170,19 @@ def _files_by_pattern(
     if len(items) < len(found):
         problems.warnings.append(f"{len(found) - len(items):,} files are no {noun} by name and left out")
     fields = pattern.read([item.content.name for item in items], options.classes)
+    fitting = {item.split for item, field in zip(items, fields, strict=True) if field is not None}
+    unlabelled = (
+        {item.split for item in items} - {"", "train"} - fitting if fitting and isinstance(keys["path"], str) else set()
+    )
+    for split in sorted(unlabelled):
+        count = sum(item.split == split for item in items)
+        problems.warnings.append(
+            f"{split}: left out, as none of its {count:,} {noun}s fits dataset.pattern; it is cut from train"
+        )
     good, groups = list[Item](), dict[str, str]()
     for item, field in zip(items, fields, strict=True):
+        if item.split in unlabelled:
+            continue
         if field is None:
             problems.add(item.place, f"does not fit dataset.pattern={pattern.text}")
             continue
@@ -193,19 +196,22 @@ def _split_folders(dataset: str, path: PathKey | None) -> Iterator[tuple[Path, s
     for split, root in roots(dataset, path).items():
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder")
-        parts = {folder: SPLITS[folder.name.lower()] for folder in folders_in(root) if folder.name.lower() in SPLITS}
-        yield from parts.items() if not split and "train" in parts.values() else [(root, split)]
+        named = {} if split else find_splits((folder.name, folder) for folder in folders_in(root))
+        if "train" in named:
+            yield from ((folder, part) for part, some in named.items() for folder in some)
+        else:
+            yield root, split
 
 
 def _ask_if_flat(keys: FileKeys, suffixes: Collection[str], noun: str, problems: Problems) -> None:
     """Raise ConfigError if a folder has files of the right endings and no folders, in which they would be classes."""
-    for folder, _ in _split_folders(problems.dataset, keys["path"]):
-        if folders_in(folder):
+    for folder, split in _split_folders(problems.dataset, keys["path"]):
+        if folders_in(folder) or split not in ("", "train"):
             continue
         names = [file.name for file in files_below(folder) if file.suffix.lower() in suffixes]
         if names:
-            near = (file for place in (folder, folder.parent) for file in sorted(place.glob("*.[ct]sv")))
-            raise ask_for_labels(folder, names, noun, next(near, "TABLE.csv"))
+            near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
+            raise ask_for_labels(folder, names, noun, near[0] if len(near) == 1 else "TABLE.csv")
 
 
 def _grouped(
