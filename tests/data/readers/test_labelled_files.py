@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.helpers import load_data, refused
+from tests.conftest import Train
+from tests.helpers import load_data, refused, told
 from trainer.data import Data
 
 build = functools.partial(load_data, "image_folder")
@@ -363,3 +365,44 @@ def test_too_few_groups_are_refused_if_they_were_asked_for(tmp_path: Path) -> No
         "target label",
         "patient_id not kept together, as there are only 2",
     )
+
+
+# ---- whole commands
+
+
+SMALL = ("dataset=image_folder", "model.channels=[2]", "model.hidden=4", "logger=none", "device=cpu", "batch_size=8")
+
+
+@pytest.mark.parametrize(("target", "loss", "metric"), [("[red,small]", "bce", "test/f1"), ("size", "mse", "test/mae")])
+def test_a_run_on_a_table_is_resumed_evaluated_and_used(
+    train: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str], target: str, loss: str, metric: str
+) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f"{name},{number % 2},{int(number < 9)},{number * 0.5 + 1e3}" for number, name in enumerate(NAMES)]
+    labels = table(tmp_path / "labels.csv", "file,red,small,size", *rows)
+    words = (f"dataset.path={tmp_path / 'p'}", f"dataset.labels={labels}", f"dataset.target={target}", f"loss={loss}")
+    mixed = "dataset.augment.mixup=0.4", "dataset.augment.cutmix=1"
+    assert train(*SMALL, *words, *mixed, "epochs=1", f"run_dir={tmp_path / 'run'}").code == 0
+    assert train(f"resume={tmp_path / 'run'}", "epochs=2").code == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    code, out, _ = told(capfd, "evaluate", str(tmp_path / "run"), "--json")
+    assert (code, json.loads(out)["metrics"][metric]) == (0, summary[metric])
+    code, out, _ = told(capfd, "predict", str(tmp_path / "run"), str(tmp_path / "p" / "03.png"))
+    assert (code, out.count("\n")) == (0, 2)
+    code, out, _ = told(capfd, "data", *SMALL, *words, "--no-page")
+    assert "verdict" in out and code in (0, 1)
+
+
+def test_balanced_sampling_of_labels_is_refused(train: Train, tmp_path: Path) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f"{name},{number % 2},{int(number < 9)}" for number, name in enumerate(NAMES)]
+    labels = table(tmp_path / "labels.csv", "file,red,small", *rows)
+    words = (f"dataset.path={tmp_path / 'p'}", f"dataset.labels={labels}", "dataset.target=[red,small]", "loss=bce")
+    result = train(*SMALL, *words, "dataset.sampler=balanced")
+    assert (result.code, "dataset.sampler: balanced needs one class for each sample" in result.err) == (2, True)
+
+
+def test_the_pattern_of_the_question_is_typed(train: Train, tmp_path: Path) -> None:
+    pictures(tmp_path, [f"{WANTED[number]}.{number}.png" for number in range(20)])
+    result = train(*SMALL, f"dataset.path={tmp_path}", 'dataset.pattern="{label}.#.*"', "dry_run=true")
+    assert (result.code, "2 classes; train 16" in result.out) == (0, True), result.err
