@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -124,6 +126,20 @@ def shown_value(value: Any) -> str:
     """Return a value as text of at most 100 characters; None, True and False are null, true and false as in YAML."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def quoted(text: str) -> str:
+    """Return a text as a value in Hydra's override grammar, in quotes if necessary."""
+    if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) and text.lower() != "null":
+        return text
+    escaped = re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
+    return f'"{escaped}"'
+
+
+def as_word(key: str, value: str | Sequence[str]) -> str:
+    """Return ``key=value`` as it is typed in a shell, in the quotes that the shell and Hydra's grammar need."""
+    text = quoted(value) if isinstance(value, str) else f"[{','.join(map(quoted, value))}]"
+    return shlex.quote(f"{key}={text}")
 
 
 _NAMES = {
