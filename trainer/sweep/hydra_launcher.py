@@ -39,7 +39,8 @@ class HydraLauncher(Executor):
         self._jobs: list[SweepJob] = []
         self._folder = folder
         composer = checked.check.composer
-        hydra = [word for word in checked.words if key_of(word).startswith(("hydra.", "hydra/"))]
+        typed = [word for word in checked.words if key_of(word).startswith(("hydra.", "hydra/"))]
+        hydra = composer.for_hydra(typed)
         words = [*dict.fromkeys([*composer.choices(checked.overrides), *hydra])]
         self._loader = ConfigLoaderImpl(composer.search_path)
         self._config = self._loader.load_configuration(
