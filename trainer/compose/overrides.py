@@ -33,10 +33,11 @@ from omegaconf.errors import OmegaConfBaseException
 from trainer.compose.read_word import flaw_of, read
 from trainer.config import GROUPS, ConfigError, Settings, yaml_file
 from trainer.config.key_types import key_types, takes
-from trainer.config.messages import as_word, describe, unknown_key
+from trainer.config.messages import as_word, describe
 from trainer.config.registry import LoadError, registries
 from trainer.config.settings import key_of
 from trainer.config.signature import keys_in
+from trainer.config.unknown_keys import help_command, unknown_key
 
 TYPED = "from the command line"
 MAX_JOBS = 256  # largest sweep of which every job is checked; in a larger sweep, every value is checked once
@@ -319,7 +320,7 @@ def lay(plain: dict[str, Any], override: Override, problems: list[str]) -> None:
         if leaf in node:
             del node[leaf]
         else:
-            problems.append(unknown_key(key, node, TYPED))
+            problems.append(unknown_key(key, node, TYPED, command=help_command(key, plain)))
     elif override.is_add() and leaf in node and not isinstance(value, dict | list):
         problems.append(f"+{key}: is there already; write {str(override.input_line).lstrip('+')}")
     elif isinstance(value, dict) and isinstance(node.get(leaf), dict):

@@ -23,29 +23,7 @@ _FAMILIES = (
     *("regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit", "wide_resnet"),
 )
 
-# What other programs call a key (KEY_SYNONYMS) or an option of a group (OPTION_SYNONYMS) -> its name in this program.
-KEY_SYNONYMS = {
-    **dict.fromkeys(("net", "network"), "model"),
-    "arch": "model.arch",
-    "data": "dataset",
-    "workers": "dataset.workers",
-    "opt": "optimizer",
-    "learning_rate": "optimizer.lr",
-    "wd": "optimizer.weight_decay",
-    "momentum": "optimizer.momentum",
-    "gpu": "device=cuda",
-    "gpus": "device=ddp",
-    **dict.fromkeys(("num_gpus", "nproc", "nproc_per_node", "world_size", "num_processes"), "device.processes"),
-    "bs": "batch_size",
-    "num_epochs": "epochs",
-    "steps": "max_steps",
-    **dict.fromkeys(("timeout", "time_limit"), "max_time"),
-    "amp": "precision",
-    "early_stopping": "patience",
-    "grad_clip": "clip_norm",
-    "output_dir": "run_dir",
-    **dict.fromkeys(("resume_from", "resume_from_checkpoint", "ckpt_path"), "resume"),
-}
+# What other programs call an option of a group -> its name in this program.
 OPTION_SYNONYMS = {
     "model": {"rnn": "gru", "conv": "cnn"},
     "dataset": {
@@ -85,21 +63,6 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """Return ``; did you mean optimizer.lr?``, or an empty string if no known word is similar."""
     near = nearest(word, known)
     return f"; did you mean {prefix}{near}?" if near else ""
-
-
-def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | None = None) -> str:
-    """Return the message for a key that does not exist.
-
-    Args:
-        key: the dotted key.
-        known: the existing keys with the same parent.
-        origin: where the key was set: a file and line, or the command line.
-        hint: a suggestion that replaces the most similar key of ``known``.
-    """
-    parent, _, leaf = key.rpartition(".")
-    known = [str(name) for name in known if name not in ("name", "hydra")]
-    near = hint or did_you_mean(leaf, known, f"{parent}." if parent else "")
-    return f"{key}: no such key{from_where(origin)}{near or ';'} keys: {', '.join(known) or 'none'}"
 
 
 def unknown_option(group: str, name: str, options: Iterable[str], origin: str = "") -> str:
