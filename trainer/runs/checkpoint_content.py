@@ -33,6 +33,15 @@ class _Features(_AnyFeatures, total=False):
     bands: Annotated[int, Meta(ge=1, le=1024)]
 
 
+class _Form(TypedDict):
+    """How a column writes numbers: the arguments of ``trainer.data.readers.number_cells.NumberForm``."""
+
+    kind: Literal["number", "bool", "date"]
+    decimal: Literal[".", ","]
+    grouped: bool
+    sign: Annotated[str, Meta(max_length=1)]
+
+
 class _Normalise(TypedDict):
     mean: Annotated[list[float], Meta(min_length=1)]
     std: Annotated[list[float], Meta(min_length=1)]
@@ -65,6 +74,9 @@ class _Data(TypedDict, total=False):
     fine: bool
     columns: list[str]
     fill: list[float] | None
+    target: list[Text]
+    id: Text | None
+    forms: list[_Form | None]
 
 
 class _Evaluation(TypedDict, total=False):
