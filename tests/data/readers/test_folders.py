@@ -231,6 +231,24 @@ def test_a_split_without_classes_is_left_out_and_said(tmp_path: Path, made: tupl
     assert find({"train": given["train"]}) == {"train/cat": 2, "train/dog": 2}
 
 
+def test_pictures_that_a_table_names_are_read_once_they_lie_in_class_folders(tmp_path: Path) -> None:
+    """The layout is that of Tiny ImageNet."""
+    root = make(tmp_path, "train/n1/images", "train/n2/images", "val/images", "test/images", "val/val_annotations.txt")
+    warnings: list[str] = []
+    assert find(str(root), warnings) == {"train/n1": 2, "train/n2": 2}
+    how = "val_annotations.txt is not read; move each file into a folder that is called as its class"
+    assert [line.rpartition("left out, as ")[2] for line in warnings] == [
+        "its 2 files are in no folder of a class of train; test is cut from train",
+        f"its 2 files are in no folder of a class of train ({how}); val is cut from train",
+    ]
+    (root / "val" / "n1").mkdir()
+    (root / "val" / "n2").mkdir()
+    (root / "val" / "images" / "0.png").rename(root / "val" / "n1" / "0.png")
+    (root / "val" / "images" / "1.png").rename(root / "val" / "n2" / "1.png")
+    (root / "val" / "images").rmdir()
+    assert find(str(root), []) == {"train/n1": 2, "train/n2": 2, "val/n1": 1, "val/n2": 1}
+
+
 def test_a_split_may_lack_a_class(tmp_path: Path) -> None:
     assert find(str(make(tmp_path, "train/a", "train/b", "test/b"))) == {"train/a": 2, "train/b": 2, "test/b": 2}
 

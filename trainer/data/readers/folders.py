@@ -271,7 +271,8 @@ class _Finder:
         if not (count := self.count(folder)):
             return "it holds no samples"
         held = f"its {count:,} files are in no folder of a class of train"
-        tables = [entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in TABLES]
+        names = [entry.name for entry in os.scandir(folder) if not entry.name.lower().startswith((".", "readme"))]
+        tables = [name for name in names if Path(name).suffix.lower() in TABLES]
         if tables and TABLES.isdisjoint(self.suffixes):
             held += f" ({min(tables)} is not read; move each file into a folder that is called as its class)"
         return held
