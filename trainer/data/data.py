@@ -209,10 +209,11 @@ class Data:
         if self.balanced and spec.task != "classification":
             raise ConfigError(f"dataset.sampler: balanced needs one class for each sample; dataset={name} is {spec}")
         wanted = torch.int64 if spec.task == "classification" else torch.float32
+        allowed_types = (torch.float32, torch.float64) if spec.needs_float64 else (wanted,)
         width = () if spec.task == "classification" else (len(spec.classes),)
         for split, part in self.splits().items():
             targets = part.targets
-            if targets.dtype != wanted or targets.shape[1:] != width:
+            if targets.dtype not in allowed_types or targets.shape[1:] != width:
                 got = f"{targets.dtype} of {tuple(targets.shape)}"
                 size = ", ".join(["samples", *map(str, width)])
                 raise ConfigError(f"dataset={name}: {split} targets must be {wanted} of ({size}), got {got}")

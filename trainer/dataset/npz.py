@@ -19,6 +19,8 @@ from trainer.data.readers.files import Problems, need_samples, roots
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
 
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
 
 @DATASETS.register
 def npz(
@@ -166,7 +168,7 @@ def _drop_bad_inputs(values: Array, lengths: NDArray[np.int64] | None, samples: 
 def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[Task, Array]:
     """Return the task and the targets of all samples, and drop the samples with bad targets.
 
-    The targets are (samples,) texts or numbers that name a class, or (samples, outputs) float32 labels or values.
+    The targets are (samples,) texts or numbers that name a class, or (samples, outputs) float64 labels or values.
 
     Raises:
         ConfigError: the targets do not fit the task.
@@ -198,13 +200,12 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     if texts and task != "classification":
         raise ConfigError(f"dataset.targets: hold texts, not numbers, which task={task} needs")
     if task != "classification":
-        with np.errstate(over="ignore"):
-            targets = targets.reshape(len(targets), -1).astype(np.float32)
+        targets = targets.reshape(len(targets), -1).astype(np.float64)
     fine, reason = np.ones(len(targets), dtype=bool), "is no finite number"
     if task == "multilabel":
         fine, reason = np.isin(targets, (0, 1)), "is neither 0 nor 1"
     elif targets.dtype.kind == "f":
-        fine = np.isfinite(targets)
+        fine = np.abs(targets) <= MAX_FLOAT32  # False for NaN
     elif texts:
         fine, reason = np.char.str_len(np.char.strip(targets)) > 0, "is empty"
     arrays.samples.drop(~np.all(fine.reshape(len(targets), -1), axis=1), reason, partial(arrays.place, "targets"))

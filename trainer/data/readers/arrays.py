@@ -17,6 +17,7 @@ from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.readers.files import OwnKeys, Problems, divide, fits, natural_key, need_classes, need_samples
 from trainer.data.readers.tables import to_float
 from trainer.data.sources import RaggedSource, TensorSource
+from trainer.data.standardise import standardise
 from trainer.spec import Kind, Task
 
 MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
@@ -35,7 +36,8 @@ class Targets(NamedTuple):
     Args:
         task: classification, multilabel or regression.
         names: the names of the classes, labels or values.
-        values: (samples,) int64 classes, or (samples, outputs) float32 labels or values.
+        values: (samples,) int64 classes, (samples, outputs) float32 labels, or (samples, outputs) values, float32 or
+            float64; ``array_data`` keeps float64 where float32 would lose the differences between values.
     """
 
     task: Task
@@ -226,21 +228,15 @@ def array_data(
     fill = _fill(dataset, source, train.positions, columns, options.preprocessing)
     varying = isinstance(source, RaggedSource)
     data = make_data(dataset, kind, _shape(source), targets.names, divided, keys, task=task, varying=varying)
-    spec = data.spec
-    if task == "regression" and keys["normalise_targets"]:
-        exact = train.targets.double()
-        std = exact.std(0, correction=0)
-        mean, scale = exact.mean(0).tolist(), torch.where(std > 0, std, 1.0).tolist()
-        spec = replace(spec, target_mean=tuple(mean), target_std=tuple(scale))
-    return replace(
+    data = replace(
         data,
-        spec=spec,
         normalise=Normalise.measure(train, axis=2 if kind == "sequence" else 1),
         in_memory=fits(keys["in_memory"], source.num_bytes) and keys["in_memory"],
         preprocess={"columns": list(columns), "fill": fill},
         warnings=tuple(samples.problems.warnings),
         places=Places(samples.place_of, np.flatnonzero(samples.good)),
     )
+    return standardise(data, options, normalise=keys["normalise_targets"]) if task == "regression" else data
 
 
 def _shape(source: TensorSource | RaggedSource) -> tuple[int, ...]:
