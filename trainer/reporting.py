@@ -96,7 +96,7 @@ def announce(engine: Engine, directory: RunDirectory, world: World) -> None:
     threads = f" ({count} thread{'s' * (count > 1)})" if device.type == "cpu" else ""
     many = f"{settings.device['name']}, {engine.group.size} processes, " if parts.placement.processes else ""
     log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
-    log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
+    log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, "; ".join([sizes, *parts.data.notes]))
     log.info("device   %s%s%s, %s", many, device, threads, parts.precision)
     if not settings.dry_run:
         log.info("run      %s", directory.path)

@@ -155,6 +155,7 @@ class Data:
         identity: hashed by ``fingerprint`` instead of the samples, if reading all samples would take too long.
         preprocess: further entries for the result of ``preprocessing()``, as plain types, such as a vocabulary.
         warnings: warnings about the data for the user, one line each.
+        notes: short phrases about how the data were read, such as the target that was found, for the user.
         places: the origin of each sample for messages, such as its file, indexed by the position of the sample in the
             source that all splits share; None if unknown.
     """
@@ -174,6 +175,7 @@ class Data:
     identity: str | None = None
     preprocess: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     places: Sequence[str] | None = None
 
     def fingerprint(self) -> dict[str, Any]:

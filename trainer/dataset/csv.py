@@ -16,10 +16,10 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
-from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Candidates, Targets, array_data, find_task
+from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Problems, roots
 from trainer.data.readers.tables import (
-    MISSING,
     ColumnKey,
     Layout,
     ParsedTable,
@@ -27,10 +27,9 @@ from trainer.data.readers.tables import (
     listed,
     read_layout,
     read_table,
-    to_float,
 )
+from trainer.data.readers.targets import TargetCells, TargetKeys, find_targets
 from trainer.dataset import DATASETS
-from trainer.spec import Task
 
 
 @DATASETS.register
@@ -39,6 +38,7 @@ def csv(
     options: ReadOptions,
     *,
     target: ColumnKey | list[ColumnKey] | None,
+    label_separator: str | None,
     features: list[ColumnKey] | None,
     ignore: list[ColumnKey],
     header: bool | Literal["auto"],
@@ -56,24 +56,21 @@ def csv(
     """
     if max_length is not None and group_by is None:
         raise ConfigError(f"dataset.max_length: only samples of dataset.group_by have a length, got {max_length}")
+    target_keys = TargetKeys(
+        task=keys["task"], normalise_targets=keys["normalise_targets"], label_separator=label_separator
+    )
     problems = Problems("csv", keys["on_error"], options.report_all)
     files = roots("csv", keys["path"])
     layouts = {split: read_layout(file, delimiter, header, encoding) for split, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
-    task, run = keys["task"], options.preprocessing
+    run = options.preprocessing
     if run is not None:  # read the columns of the run, whose positions may differ in this file
-        task, features, ignore = run["task"], run["columns"], []
+        features, ignore = run["columns"], []
     chosen = _choose(first, target, features, ignore, group_by, problems)
     rows = _read(layouts, first, chosen, missing=missing == "mean")
     names = [first.names[column] for column in chosen.targets]
-    task = _check_targets(task, names, rows)
-    samples = _settled(rows, names, problems)
-    if task == "classification":
-        targets = samples.classes(rows.texts[0], rows.targets[0, rows.leading], options)
-    else:
-        values = _values(rows.targets[:, rows.leading[samples.good]], rows.texts).T
-        values = np.ascontiguousarray(values, dtype=np.float32)
-        targets = Targets(task, tuple(names), torch.from_numpy(values))
+    samples = _find_samples(rows, names, problems)
+    targets = find_targets(TargetCells(names, rows.texts, rows.targets[:, rows.leading]), samples, target_keys, options)
     columns = [first.names[column] for column in chosen.features]
     _warn_if_too_close(rows.table.numbers, columns, problems)
     numbers = rows.table.numbers
@@ -221,48 +218,8 @@ def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:
     return [numbers[first.names[column]] for column in columns]
 
 
-def _values(codes: NDArray[np.int64], texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Return (targets, rows) numbers; NaN for a text that is not a number, or whose number float32 cannot hold."""
-    tables = [np.array([to_float(text) for text in some] + [np.nan]) for some in texts]  # for the code -1
-    values = np.stack([table[some] for table, some in zip(tables, codes, strict=True)])
-    return np.where(np.abs(values) <= np.finfo(np.float32).max, values, np.nan)
-
-
-def _check_targets(task: Literal["auto"] | Task, names: Sequence[str], rows: _CsvRows) -> Task:
-    """Return the task, and record a fault for each row with a target that does not fit the task.
-
-    Raises:
-        ConfigError: the columns do not fit the task.
-    """
-    there = rows.targets >= 0
-    values = _values(rows.targets, rows.texts)
-    numbers = np.isfinite(values)
-    mostly = numbers.sum(1) * 2 > there.sum(1)
-    seen = np.unique(values[numbers])
-    few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
-    task = find_task(
-        task,
-        names,
-        are_classes=few or not mostly.all(),
-        are_labels=bool(mostly.all() and np.isin(seen, (0, 1)).all()),
-        texts="" if mostly.all() else names[int(np.flatnonzero(~mostly)[0])],
-    )
-    if task == "classification":
-        used = [rows.texts[0][code] for code in np.unique(rows.targets[there])]
-        all_numbers = all(np.isfinite(to_float(text)) or text.lower() in MISSING for text in used)
-        allowed, reason = (numbers, "is no class") if all_numbers else (there, "")  # NA can be the name of a class
-    elif task == "multilabel":
-        allowed, reason = np.isin(values, (0, 1)), "is neither 0 nor 1"
-    else:
-        allowed, reason = numbers, "is no number"
-    for column, row in np.argwhere(there & ~allowed).tolist():
-        text = rows.texts[column][rows.targets[column, row]]
-        rows.table.faults.setdefault(row, f"{names[column]}: {text} {reason}")
-    return task
-
-
-def _settled(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candidates:
-    """Return all samples, and settle their problems. A sample with a bad row is bad; its first bad row is reported."""
+def _find_samples(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candidates:
+    """Return all samples, and record their problems. A sample with a bad row is bad; its first bad row is reported."""
     faults, leading = rows.table.faults, rows.leading
     first = rows.targets[:, leading[rows.groups]]
     differs = (rows.targets != first) & (rows.targets >= 0) & (first >= 0) & (rows.groups >= 0)
@@ -279,7 +236,6 @@ def _settled(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candid
             problems.add(rows.place(row), reason)
         if group >= 0:
             samples.good[group] = False
-    samples.settle()
     return samples
 
 

@@ -14,8 +14,10 @@ from typing_extensions import Unpack
 from trainer.config import ConfigError
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.readers.array_files import Array, SplitArrays, raw_samples, read_npz
-from trainer.data.readers.arrays import ArrayKeys, Candidates, Targets, array_data
+from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Problems, need_samples, roots
+from trainer.data.readers.targets import Targets, class_names, classes_of
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
 
@@ -53,8 +55,8 @@ def npz(
     samples.settle()
     if task == "classification":
         unique, codes = np.unique(answers, return_inverse=True)
-        class_names = [str(each) for each in unique.tolist()]
-        chosen = samples.classes(class_names, codes, options, partial(arrays.place, "targets"))
+        of_codes = class_names([str(each) for each in unique.tolist()], np.unique(codes[samples.good]).tolist())
+        chosen = classes_of(of_codes, codes, samples, options, partial(arrays.place, "targets"))
     else:
         labels = (targets,) if answers.shape[1] == 1 else tuple(f"{targets} {at}" for at in range(answers.shape[1]))
         chosen = Targets(task, labels, torch.from_numpy(answers[samples.good]))
@@ -168,7 +170,7 @@ def _drop_bad_inputs(values: Array, lengths: NDArray[np.int64] | None, samples: 
 def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[Task, Array]:
     """Return the task and the targets of all samples, and drop the samples with bad targets.
 
-    The targets are (samples,) texts or numbers that name a class, or (samples, outputs) float64 labels or values.
+    The targets are (samples,) texts or numbers that name a class, (samples, outputs) float32 labels, or float64 values.
 
     Raises:
         ConfigError: the targets do not fit the task.
@@ -209,7 +211,7 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     elif texts:
         fine, reason = np.char.str_len(np.char.strip(targets)) > 0, "is empty"
     arrays.samples.drop(~np.all(fine.reshape(len(targets), -1), axis=1), reason, partial(arrays.place, "targets"))
-    return task, targets
+    return task, targets.astype(np.float32) if task == "multilabel" else targets
 
 
 def _source(
