@@ -58,9 +58,10 @@ class Spec:
 
         The differences of Unix times within a minute, for example, are lost in float32.
         """
-        return any(self._is_far(at) for at in range(len(self.target_mean)))
+        return any(self.is_far(at) for at in range(len(self.target_mean)))
 
-    def _is_far(self, at: int) -> bool:
+    def is_far(self, at: int) -> bool:
+        """Whether value ``at`` needs float64; only for standardised targets."""
         mean, std = abs(self.target_mean[at]), self.target_std[at]
         return mean > FAR * std or std < TINY
 
@@ -69,7 +70,7 @@ class Spec:
 
         For Unix times with a deviation of 25, the digits count from the tens.
         """
-        if self.target_mean and self._is_far(at) and self.target_mean[at]:
+        if self.target_mean and self.is_far(at) and self.target_mean[at]:
             ratio = abs(self.target_mean[at]) / self.target_std[at]
             digits += max(0, math.ceil(math.log10(ratio)))
         return f"{value:.{min(digits, MAX_DIGITS)}g}"

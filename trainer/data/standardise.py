@@ -37,8 +37,9 @@ def standardise(data: Data, options: ReadOptions, *, normalise: bool) -> Data:
     if normalise:
         return dataclasses.replace(rounded, spec=_measured(data.spec, rounded.train.targets))
     if exact.needs_float64:
+        names = [name for at, name in enumerate(exact.classes) if exact.is_far(at)]
         text = (
-            f"the values of {', '.join(data.spec.classes)} are so close to one another that float32 hardly tells them "
+            f"the values of {', '.join(names)} are so close to one another that float32 hardly tells them "
             "apart; dataset.normalise_targets=true subtracts their mean first"
         )
         return dataclasses.replace(rounded, warnings=(*rounded.warnings, text))

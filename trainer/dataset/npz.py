@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -14,10 +15,10 @@ from typing_extensions import Unpack
 from trainer.config import ConfigError
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.readers.array_files import Array, SplitArrays, raw_samples, read_npz
-from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Problems, need_samples, roots
-from trainer.data.readers.targets import Targets, class_names, classes_of
+from trainer.data.readers.targets import MAX_CLASSES, Targets, class_names, classes_of
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
 
@@ -50,6 +51,8 @@ def npz(
     values = raw_samples(found, channels, arrays.inputs)
     steps = _find_lengths(values, arrays)
     _drop_bad_inputs(values, steps, samples)
+    if found != "image" and steps is None and len(values):  # the padding of sequences may hold anything
+        warn_if_too_close(values, (), samples.problems)
     task = keys["task"] if options.preprocessing is None else options.preprocessing["task"]
     task, answers = _find_targets(task, arrays)
     samples.settle()
@@ -179,8 +182,9 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
     if targets.ndim > 2 or 0 in targets.shape[1:]:
+        one = "; one for each step or pixel of a sample is not supported" if targets.ndim > 2 else ""
         raise ConfigError(
-            f"dataset.targets: must be (samples,) or (samples, outputs), got shape {arrays.targets.shape}"
+            f"dataset.targets: must be (samples,) or (samples, outputs), got shape {arrays.targets.shape}{one}"
         )
     if targets.dtype.kind == "S":
         targets = np.char.decode(targets, "latin-1")
@@ -188,10 +192,7 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     binary = not texts and bool(np.isin(targets, (0, 1)).all())
     one_hot = binary and targets.ndim == 2 and bool((targets.sum(1) == 1).all())
     if task == "auto":
-        if targets.ndim == 1:
-            task = "regression" if targets.dtype.kind == "f" else "classification"
-        else:
-            task = "classification" if one_hot else "multilabel" if binary else "regression"
+        task = _task_of(targets, arrays, binary=binary, one_hot=one_hot)
     if task == "classification" and targets.ndim == 2:
         if not one_hot:
             raise ConfigError(
@@ -212,6 +213,52 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
         fine, reason = np.char.str_len(np.char.strip(targets)) > 0, "is empty"
     arrays.samples.drop(~np.all(fine.reshape(len(targets), -1), axis=1), reason, partial(arrays.place, "targets"))
     return task, targets.astype(np.float32) if task == "multilabel" else targets
+
+
+def _task_of(targets: Array, arrays: _JoinedArrays, *, binary: bool, one_hot: bool) -> Task:
+    """Return the task that fits targets (samples,) or (samples, outputs).
+
+    Args:
+        targets: numbers or texts.
+        arrays: the arrays, whose inputs say how many steps or pixels a sample has.
+        binary: whether all targets are 0 or 1.
+        one_hot: whether each row of targets is 0 with a single 1.
+
+    Raises:
+        ConfigError: the targets can be read in two ways, or are one for each step or pixel.
+    """
+    whole, shape = targets.dtype.kind in "biu", arrays.inputs.shape
+    if targets.ndim == 1:
+        if targets.dtype.kind == "f":
+            return "regression"
+        different = len(np.unique(targets))
+        if whole and different > MAX_CLASSES and 2 * different > len(targets):
+            raise ConfigError(
+                f"dataset.task: auto: cannot be told: the {len(targets)} samples have {different} different whole "
+                "numbers as targets; dataset.task=regression if they are amounts, dataset.task=classification if each "
+                "names a class"
+            )
+        return "classification"
+    if one_hot:
+        return "classification"
+    outputs = targets.shape[1]
+    places = {"steps": shape[1] if len(shape) > 1 else 0, "pixels": math.prod(shape[1:]) if len(shape) > 2 else 0}
+    noun = next((noun for noun, count in places.items() if count == outputs and len(shape) > 2), None)
+    few = np.unique(targets) if targets.dtype.kind == "f" else np.zeros(0)
+    are_classes = whole or (len(few) <= MAX_CLASSES and bool((few == np.floor(few)).all()))  # class numbers as floats
+    if noun is not None and are_classes:
+        labels = f"; dataset.task=multilabel if they are {outputs} labels of the whole sample" if binary else ""
+        raise ConfigError(
+            f"dataset.targets: shape {targets.shape} with inputs of shape {shape} looks like a class for each of the "
+            f"{outputs} {noun} of a sample, which is not supported{labels}"
+        )
+    if binary or not whole:
+        return "multilabel" if binary else "regression"
+    raise ConfigError(
+        f"dataset.task: auto: cannot be told: each sample has {outputs} whole numbers as targets, shape "
+        f"{targets.shape}; dataset.task=regression if they are amounts; several classes of a sample are labels, which "
+        "are columns of 0 and 1"
+    )
 
 
 def _source(
