@@ -309,13 +309,18 @@ def test_python_objects_are_never_read(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_archives_are_one_line(tmp_path: Path) -> None:
-    must = "must be an .npz file, as numpy.savez writes it"
+    must = "must be a file or folder of arrays: is damaged"
     text = tmp_path / "a.npz"
     text.write_text("x,y\n1,2\n")
-    assert refusal(text) == f"dataset.path: {text}: {must}"
-    assert refusal(tmp_path) == f"dataset.path: {tmp_path}: {must}"
+    assert refusal(text) == f"dataset.path: {text}: is no .npz, .npy or .mat file"
+    assert refusal(tmp_path) == (
+        f"dataset.path: {tmp_path}: holds no arrays: .npy files such as X_train.npy and y_train.npy, or another known form"
+    )
     np.save(tmp_path / "b.npy", NUMBERS)
-    assert refusal(tmp_path / "b.npy") == f"dataset.path: {tmp_path / 'b.npy'}: holds a single array; {must}"
+    assert refusal(tmp_path / "b.npy") == f"dataset.path: {tmp_path / 'b.npy'}: holds a single array; " + (
+        "the samples and their targets are two: a folder with X_train.npy and y_train.npy, or an .npz file, as "
+        "numpy.savez writes it"
+    )
     whole = save(tmp_path / "c.npz", x=NUMBERS, y=CLASSES).read_bytes()
     cut = tmp_path / "d.npz"
     cut.write_bytes(whole[: len(whole) // 2])
@@ -341,7 +346,7 @@ def test_in_memory_and_streamed_give_the_same_batches(tmp_path: Path, lengths: s
 @pytest.mark.parametrize(
     ("words", "loss"),
     [
-        (["dataset.inputs=pixels"], "cross_entropy"),
+        (["dataset.inputs=pixels", "dataset.targets=y"], "cross_entropy"),
         (["dataset.inputs=numbers", "dataset.targets=labels", "dataset.lengths=n"], "bce"),
         (["dataset.inputs=numbers", "dataset.targets=values"], "mse"),
     ],

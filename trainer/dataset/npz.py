@@ -14,7 +14,9 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
-from trainer.data.readers.array_files import Array, SplitArrays, raw_samples, read_npz
+from trainer.data.readers.array_files import SplitArrays, raw_samples, read_arrays
+from trainer.data.readers.array_names import parse
+from trainer.data.readers.array_stores import Array
 from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Problems, need_samples, roots
@@ -30,8 +32,8 @@ def npz(
     seed: int,
     options: ReadOptions,
     *,
-    inputs: str,
-    targets: str,
+    inputs: str | None,
+    targets: str | None,
     lengths: str | None,
     kind: Literal["auto", "table", "sequence", "image"],
     channels: Literal["auto", "first", "last"],
@@ -43,7 +45,7 @@ def npz(
         ConfigError: an array is missing, arrays do not fit each other, or samples are bad.
     """
     names = {"inputs": inputs, "targets": targets, "lengths": lengths}
-    parts = [part for split, file in roots("npz", keys["path"]).items() for part in read_npz(split, file, names)]
+    parts = [part for split, file in roots("npz", keys["path"]).items() for part in read_arrays(split, file, names)]
     arrays = _JoinedArrays(parts, Problems("npz", keys["on_error"], options.report_all))
     samples = arrays.samples
     need_samples("npz", samples.splits)
@@ -61,8 +63,11 @@ def npz(
         of_codes = class_names([str(each) for each in unique.tolist()], np.unique(codes[samples.good]).tolist())
         chosen = classes_of(of_codes, codes, samples, options, partial(arrays.place, "targets"))
     else:
-        labels = (targets,) if answers.shape[1] == 1 else tuple(f"{targets} {at}" for at in range(answers.shape[1]))
-        chosen = Targets(task, labels, torch.from_numpy(answers[samples.good]))
+        chosen = Targets(
+            task,
+            _names_of_targets(targets or arrays.target_name, answers.shape[1], options),
+            torch.from_numpy(answers[samples.good]),
+        )
     source = _source(values, steps, samples.good, chosen.values)
     return array_data(seed, found, source, samples, chosen, options, **keys)
 
@@ -80,6 +85,7 @@ class _JoinedArrays:
         self.inputs = _join([part.arrays["inputs"] for part in parts])
         self.targets = _join([part.arrays["targets"] for part in parts])
         self.lengths = _join([part.arrays["lengths"] for part in parts]) if "lengths" in parts[0].arrays else None
+        self.target_name = parse(parts[0].names["targets"]).base
         sizes = [len(part.arrays["inputs"]) for part in parts]
         self._parts = {part.split: part for part in parts}
         self._rows = np.concatenate([np.arange(size) for size in sizes])
@@ -89,6 +95,13 @@ class _JoinedArrays:
         """Return the place of the input, target or length of a sample, such as ``file: x[17]``."""
         part = self._parts[self.samples.splits[sample]]
         return f"{part.file}: {part.names[key]}[{self._rows[sample]}]"
+
+
+def _names_of_targets(base: str, count: int, options: ReadOptions) -> tuple[str, ...]:
+    """Return the names of labels or values: those of the finished run, if it has as many, or numbers after a name."""
+    if len(options.classes) == count:
+        return options.classes
+    return (base,) if count == 1 else tuple(f"{base} {at}" for at in range(count))
 
 
 def _check(part: SplitArrays, first: SplitArrays) -> None:
