@@ -233,14 +233,14 @@ SHAPES = (
         (
             {"x": NUMBERS, "y": NUMBERS},
             {},
-            "dataset.targets: must be (samples,) or (samples, outputs), got shape (40, 5, 2); one for each step or pixel "
-            "of a sample is not supported",
+            "dataset.targets: must be (samples,) or (samples, outputs), got shape (40, 5, 2); one for each step or "
+            "pixel of a sample is not supported",
         ),
         (
             {"x": PIXELS, "y": PIXELS % 3},
             {},
-            "dataset.targets: must be (samples,) or (samples, outputs), got shape (40, 6, 5); one for each step or pixel "
-            "of a sample is not supported",
+            "dataset.targets: must be (samples,) or (samples, outputs), got shape (40, 6, 5); one for each step or "
+            "pixel of a sample is not supported",
         ),
         *(
             (
@@ -314,7 +314,8 @@ def test_files_that_are_no_archives_are_one_line(tmp_path: Path) -> None:
     text.write_text("x,y\n1,2\n")
     assert refusal(text) == f"dataset.path: {text}: is no .npz, .npy or .mat file"
     assert refusal(tmp_path) == (
-        f"dataset.path: {tmp_path}: holds no arrays: .npy files such as X_train.npy and y_train.npy, or another known form"
+        f"dataset.path: {tmp_path}: holds no arrays: .npy files such as X_train.npy and y_train.npy, or another "
+        "known form"
     )
     np.save(tmp_path / "b.npy", NUMBERS)
     assert refusal(tmp_path / "b.npy") == f"dataset.path: {tmp_path / 'b.npy'}: holds a single array; " + (

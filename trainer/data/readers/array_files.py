@@ -88,8 +88,8 @@ def _samples_first(file: Path, names: dict[str, str], arrays: dict[str, Array]) 
     if inputs.ndim > 1 and inputs.shape[-1] == len(targets):
         if len(inputs) == len(targets):
             raise ConfigError(
-                f"dataset.inputs: {names['inputs']} of {file} has shape {inputs.shape}, so that the samples may be along "
-                "its first or its last axis; store another number of samples"
+                f"dataset.inputs: {names['inputs']} of {file} has shape {inputs.shape}, so that the samples may be "
+                "along its first or its last axis; store another number of samples"
             )
         inputs = np.moveaxis(inputs, -1, 0)
     flat = {key: array.reshape(-1) for key, array in arrays.items() if key == "lengths"}
@@ -231,10 +231,8 @@ def _inputs_name(names: list[str], inputs: str | None, lengths: str | None) -> s
 def _first_as_in(values: Array, spec: Spec) -> Array:
     """Return MATLAB's values with the samples along the first axis, where the shape of the run's samples says so."""
     sizes, given = sorted(spec.shape), values.shape
-    if values.ndim > 1 and sorted(s for s in given[:-1]) == [s for s in sizes if s != 1 or 1 in given[:-1]]:
-        if sorted(given[1:]) != sorted(given[:-1]):
-            return np.moveaxis(values, -1, 0)
-    return values
+    fits_first, fits_last = (sorted(each) == sizes or sorted((*each, 1)) == sizes for each in (given[1:], given[:-1]))
+    return np.moveaxis(values, -1, 0) if fits_last and not fits_first else values
 
 
 def _raw_type(kind: Kind, values: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from trainer.config import ConfigError
@@ -58,9 +58,10 @@ def find_arrays(store: Store, place: str, split: str, wanted: Mapping[str, str |
     Raises:
         ConfigError: an array is missing, or the names can be read in two ways.
     """
-    bases = {
-        key: _find_base(store, place, key, name, wanted) for key, name in wanted.items() if key != "lengths" or name
-    }
+    bases: dict[str, str] = {}
+    for key, typed in wanted.items():
+        if key != "lengths" or typed is not None:
+            bases[key] = _find_base(store, place, key, typed, {*bases.values(), wanted.get("lengths")})
     there = {part.split for name in store.names if (part := parse(name)).base == bases["inputs"]} or {""}
     if bases["inputs"] in store.names and not there - {""}:
         there = {""}
@@ -70,7 +71,7 @@ def find_arrays(store: Store, place: str, split: str, wanted: Mapping[str, str |
         if "train" in there:
             both = [name for name in store.names if parse(name).base == bases["inputs"]]
             raise ConfigError(
-                f"dataset.inputs: {place} holds {listed(both)}, and so the samples of train twice; leave one of them out"
+                f"dataset.inputs: {place} holds {listed(both)}, and so train twice; leave one of them out"
             )
         parts = {"train": "", **{part: part for part in sorted(there - {""})}}
     else:
@@ -98,8 +99,10 @@ def _names_of(store: Store, place: str, split: str, bases: Mapping[str, str]) ->
     return found
 
 
-def _find_base(store: Store, place: str, key: str, typed: str | None, wanted: Mapping[str, str | None]) -> str:
+def _find_base(store: Store, place: str, key: str, typed: str | None, taken: Collection[str | None]) -> str:
     """Return the name of an array without its split: the typed one, whatever its case, or the only usual one.
+
+    ``taken`` are the names of other keys.
 
     Raises:
         ConfigError: no usual name or several exist.
@@ -114,11 +117,12 @@ def _find_base(store: Store, place: str, key: str, typed: str | None, wanted: Ma
         return found[0]
     if key == "inputs" and not found:  # of two arrays, the one that is not the target
         targets = usual(bases, "targets")
-        others = [base for base in bases if base not in targets and base != wanted.get("lengths")]
+        others = [base for base in bases if base not in targets and base not in taken]
         if len(targets) == 1 and len(others) == 1:
             return others[0]
     noun = "samples" if key == "inputs" else "targets"
-    example = next(iter(found), None) or next((base for base in bases if base not in usual(bases, "targets")), bases[0])
+    others = [base for base in bases if base not in taken and (key == "targets" or base not in usual(bases, "targets"))]
+    example = next(iter([*found, *others]), bases[0])
     raise ConfigError(
         f"dataset.{key}: null: which array of {place} holds the {noun}? for example dataset.{key}={example}; "
         f"arrays: {described(store)}"

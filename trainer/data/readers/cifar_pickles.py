@@ -30,38 +30,41 @@ LABELS, NAMES = ("labels", "fine_labels"), ("label_names", "fine_label_names")
 META = ("batches.meta", "meta")
 MEMORY = 4  # memory that a byte of a pickle takes when it is read, with the joined arrays
 MAX_MEMO = 1 << 20  # largest number of a stored value, as Python reserves memory for all smaller ones
+MAX_TUPLES = 24  # an array has at most eight; tuples of one another would make a key whose hash takes for ever
 
 
 class _PickledDtype:
-    """The dtype of a pickled array; only whole numbers of one byte occur."""
+    """The dtype of a pickled array, such as u1."""
 
     def __init__(self, text: object = "", *_: object) -> None:
         self.text = text.decode("latin-1") if isinstance(text, bytes) else str(text)
 
     def __setstate__(self, state: object) -> None:
-        pass  # byte order and alignment, which a byte does not have
+        pass  # byte order and alignment, which bytes do not have
 
 
 class _PickledArray:
     """The shape and the bytes of a pickled array."""
 
     shape: tuple[int, ...] = ()
-    content = b""
+    dtype, order, content = "", "", b""
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, is_fortran, content = state
-        if (
-            not isinstance(dtype, _PickledDtype)
-            or dtype.text not in ("u1", "|u1", "B")
-            or not isinstance(content, bytes)
-        ):
-            raise pickle.UnpicklingError("an array that is not of bytes")
-        if is_fortran and len(shape) > 1:
-            raise pickle.UnpicklingError("an array in Fortran's order")
+        if not isinstance(dtype, _PickledDtype) or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("holds an array of objects")
         self.shape, self.content = tuple(map(int, shape)), content
+        self.dtype, self.order = dtype.text, "F" if is_fortran else "C"
 
-    def array(self) -> Array:
-        return np.frombuffer(self.content, np.uint8).reshape(self.shape)
+    def pixels(self) -> Array:
+        """Return the bytes as uint8.
+
+        Raises:
+            ValueError: the array is not of bytes, or damaged.
+        """
+        if self.dtype not in ("u1", "|u1"):
+            raise ValueError(f"an array of {self.dtype}, not of bytes")
+        return np.frombuffer(self.content, np.uint8).reshape(self.shape, order="F" if self.order == "F" else "C")
 
 
 class _Reconstruct:
@@ -116,7 +119,11 @@ def read_plain(file: Path) -> dict[str, Any]:
         need_memory(MEMORY * check_file(file).st_size, file)
     content = file.read_bytes()
     try:
+        tuples = 0
         for operation, argument, _ in pickletools.genops(content):  # also refuses lengths beyond the end
+            tuples += operation.name.startswith("TUPLE")
+            if tuples > MAX_TUPLES:
+                raise pickle.UnpicklingError("has too many tuples")
             if "PUT" in operation.name and int(argument or 0) > MAX_MEMO:
                 raise pickle.UnpicklingError("stores too many values")
         found = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
@@ -184,7 +191,7 @@ def _pictures(part: dict[str, Any], file: Path) -> Array:
     size = round((data.shape[1] / 3) ** 0.5)
     if 3 * size * size != data.shape[1]:
         raise WrongFormError(f"{file.name}: its pictures have {data.shape[1]} numbers, and are not square")
-    return data.array().reshape(-1, 3, size, size)
+    return data.pixels().reshape(-1, 3, size, size)
 
 
 def _labels(part: dict[str, Any], file: Path) -> Array:
