@@ -14,6 +14,7 @@ from trainer.config import Settings
 from trainer.data.data import BAD_SAMPLE, Data, class_counts
 from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
+from trainer.data.near_duplicates import MAX_PICTURES, find_near
 from trainer.data.sources import RaggedSource, TensorSource, channel_values
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
 from trainer.spec import Spec
@@ -112,13 +113,16 @@ def survey(data: Data, settings: Settings) -> Survey:
     Raises:
         RunError: no sample of a split can be read.
     """
-    scans = {name: Scan.of(data, split) for name, split in data.splits().items()}
-    duplicates = Duplicates.find({name: (torch.cat(s.numbers), torch.cat(s.hashes)) for name, s in scans.items()})
+    few = sum(map(len, data.splits().values())) <= MAX_PICTURES
+    scans = {name: Scan.of(data, split, thumbnails=few) for name, split in data.splits().items()}
+    numbers = {name: torch.cat(scan.numbers) for name, scan in scans.items()}
+    duplicates = Duplicates.find({name: (numbers[name], torch.cat(scan.hashes)) for name, scan in scans.items()})
     findings = [
         *(Finding("warning", "bad_sample" if line.startswith(BAD_SAMPLE) else "data", line) for line in data.warnings),
         *(Finding("warning", "bad_sample", line) for scan in scans.values() for line in scan.problems),
         *_not_finite(data, scans),
         *duplicates.findings(data),
+        *find_near(data, {name: (numbers[name], s.thumbnails) for name, s in scans.items()}, duplicates, settings),
         *_missing_classes(data, *data.splits()),
         *_unequal_classes(data, settings),
         *_balanced_twice(data, settings),

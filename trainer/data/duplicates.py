@@ -14,13 +14,14 @@ from torch import Tensor
 from trainer.data.data import Data
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have, target_text
 from trainer.data.random_numbers import STEP, mix_bits
-from trainer.data.readers.tokens import UNKNOWN
+from trainer.data.readers.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, Split
 from trainer.spec import Spec
 
 CHUNK = 256  # samples that are read at a time
 WORD = 8  # the size in bytes of the words that are hashed
 NO_SAMPLE = torch.iinfo(torch.int64).max
+LEAKS = (("train", "val"), ("train", "test"), ("val", "test"))  # the pairs of splits that must not share samples
 
 
 def hash_samples(inputs: Inputs) -> Tensor:
@@ -117,23 +118,22 @@ class Duplicates:
             if pairs:
                 share = f"{100 * len(pairs) / len(split):.1f} %"
                 text = f"{samples_have(len(pairs), name)} the same content as an earlier one ({share})"
-                found.append(Finding("note", "repeated", f"{text}: {_listed(data, name, name, pairs)}"))
+                found.append(Finding("note", "repeated", f"{text}: {list_pairs(data, name, name, pairs)}"))
         return found
 
     def leaks(self, data: Data) -> list[Finding]:
         """Return a finding for each pair of splits that share samples: train and val, train and test, val and test."""
         found = []
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        for one, other in LEAKS:
             if one not in self.names or other not in self.names:
                 continue
             pairs = sorted(self.pairs(one, other), key=lambda pair: pair[1])
             if not pairs:
                 continue
             share = f"{100 * len(pairs) / len(data.splits()[other]):.1f} %"
-            harm = f"the {other} metrics are too good" if one == "train" else "they influence which weights are best"
             text = (
-                f"{samples_have(len(pairs), other)} the same content as one of {one} ({share}), so {harm}; "
-                f"remove them from {one}: {_listed(data, one, other, pairs)}"
+                f"{samples_have(len(pairs), other)} the same content as one of {one} ({share}), so {harm(one, other)}; "
+                f"remove them from {one}: {list_pairs(data, one, other, pairs)}"
             )
             found.append(Finding("warning", "leak", text))
         return found
@@ -167,9 +167,14 @@ class Duplicates:
         return [Finding("warning", "contradiction", f"{text}, of which at most one is right: {listed(named, count)}")]
 
 
-def _listed(data: Data, one: str, other: str, pairs: list[tuple[int, int]]) -> str:
+def harm(one: str, other: str) -> str:
+    """Return what follows from samples that two splits share."""
+    return f"the {other} metrics are too good" if one == "train" else "they influence which weights are best"
+
+
+def list_pairs(data: Data, one: str, other: str, pairs: list[tuple[int, int]], sign: str = "=") -> str:
     """Return the places of the samples in the first pairs from ``Duplicates.pairs``, as text."""
-    named = [f"{place_of(data, other, b)} = {place_of(data, one, a)}" for a, b in pairs[:MAX_NAMED]]
+    named = [f"{place_of(data, other, b)} {sign} {place_of(data, one, a)}" for a, b in pairs[:MAX_NAMED]]
     return listed(named, len(pairs))
 
 

@@ -6,7 +6,8 @@ from typing_extensions import Unpack
 
 from trainer.data import Data, ReadOptions
 from trainer.data.audio import SUFFIXES
-from trainer.data.readers.files import Problems, class_folders, keep_suffixes
+from trainer.data.readers.files import Problems, keep_suffixes
+from trainer.data.readers.folders import class_folders
 from trainer.data.readers.sounds import SoundKeys, sound_data
 from trainer.dataset import DATASETS
 
@@ -21,5 +22,5 @@ def audio_folder(seed: int, options: ReadOptions, **keys: Unpack[SoundKeys]) -> 
         ConfigError: as ``class_folders`` and ``sound_data``.
     """
     problems = Problems(NAME, keys["on_error"], options.report_all)
-    files = keep_suffixes(class_folders(NAME, keys["path"], problems), SUFFIXES, "sound", problems)
+    files = keep_suffixes(class_folders(NAME, keys["path"], problems, SUFFIXES), SUFFIXES, "sound", problems)
     return sound_data(seed, files, lambda some: [file.content for file in some].__getitem__, options, problems, **keys)

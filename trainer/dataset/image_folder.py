@@ -9,7 +9,8 @@ from typing_extensions import Unpack
 
 from trainer.config.untrusted_files import check_file
 from trainer.data import Data, ReadOptions
-from trainer.data.readers.files import Item, Problems, class_folders, keep_suffixes, roots
+from trainer.data.readers.files import Item, Problems, keep_suffixes, roots
+from trainer.data.readers.folders import class_folders
 from trainer.data.readers.pictures import SUFFIXES, PictureKeys, picture_data
 from trainer.dataset import DATASETS
 
@@ -26,7 +27,8 @@ def image_folder(seed: int, options: ReadOptions, **keys: Unpack[PictureKeys]) -
         ConfigError: there are no class folders or too few samples, or there are bad samples and ``on_error`` is stop.
     """
     problems = Problems(NAME, keys["on_error"], options.report_all)
-    pictures = keep_suffixes(class_folders(NAME, keys["path"], problems), SUFFIXES, "picture", problems)
+    files = class_folders(NAME, keys["path"], problems, SUFFIXES)
+    pictures = keep_suffixes(files, SUFFIXES, "picture", problems)
     parents = {split: f"{root}{os.sep}" for split, root in roots(NAME, keys["path"]).items()}
     return picture_data(
         seed,

@@ -234,9 +234,13 @@ def test_values_and_labels_have_a_column_each(tmp_path: Path, capsys: pytest.Cap
     assert values[7]["input"] == f"{tmp_path / 'values.npz'}: x[7]"
     assert 90 < float(values[0]["y 0"]) < 110
     labels = rows(capsys, tmp_path / "l", tmp_path / "labels.npz")
-    for row in labels:
-        said = [name for name in ("y 0", "y 1") if float(row[f"p_{name}"]) > 0.5]
-        assert row["prediction"] == ";".join(said)
+    thresholds = json.loads((tmp_path / "l" / "summary.json").read_text())["thresholds"]
+    fixed = rows(capsys, tmp_path / "l", tmp_path / "labels.npz", "thresholds=0.5")
+    assert fixed != labels
+    for row, plain in zip(labels, fixed, strict=True):
+        for found, bounds in ((row, thresholds), (plain, dict.fromkeys(thresholds, 0.5))):
+            said = [name for name, bound in bounds.items() if float(found[f"p_{name}"]) > bound]
+            assert found["prediction"] == ";".join(said)
     bad = x[:3].copy()
     bad[1, 2] = np.nan
     np.savez(tmp_path / "bad.npz", x=bad)

@@ -19,7 +19,7 @@ from trainer.data.readers.array_stores import (
     WrongFormError,
     open_store,
 )
-from trainer.data.readers.tables import listed
+from trainer.data.readers.table_layout import listed
 from trainer.spec import Kind, Spec
 
 SUFFIXES = (".npz", ".npy", ".mat")

@@ -10,7 +10,7 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.data.readers.array_stores import UNREADABLE, Store
 from trainer.data.readers.files import SPLITS
-from trainer.data.readers.tables import listed
+from trainer.data.readers.table_layout import listed
 
 # The usual names, in lower case and without the name of a split.
 USUAL = {

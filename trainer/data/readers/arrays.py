@@ -16,7 +16,7 @@ from trainer.config import ConfigError
 from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.readers.candidates import Candidates, Places
 from trainer.data.readers.files import OwnKeys, Problems, divide, fits, need_samples
-from trainer.data.readers.tables import listed
+from trainer.data.readers.table_layout import listed
 from trainer.data.readers.targets import Targets
 from trainer.data.sources import RaggedSource, TensorSource
 from trainer.data.standardise import standardise

@@ -127,48 +127,6 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
     return found
 
 
-def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Problems) -> Iterator[Item]:
-    """Yield every file in the class folders of each split in natural order, without hidden files.
-
-    The class folders may be in a folder for each split, such as train and test.
-
-    Raises:
-        ConfigError: as ``roots``; or a path is not a folder, has no class folders, or has a folder train beside folders
-            that are not splits.
-    """
-    for given, root in roots(dataset, path).items():
-        if not root.is_dir():
-            raise ConfigError(f"dataset.path: {root}: must be a folder of class folders")
-        folders = folders_in(root)
-        parts = {folder: SPLITS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLITS}
-        if not given and "train" in parts.values():
-            strange = [folder.name for folder in folders if folder not in parts]
-            if strange:
-                raise ConfigError(
-                    f"dataset.path: {root}: holds train and, beside it, {', '.join(strange[:3])}; give each split: "
-                    "dataset.path={train: …, test: …}"
-                )
-        else:
-            parts = {root: given}
-        for parent, split in parts.items():
-            classes = folders_in(parent)
-            if not classes:
-                raise ConfigError(f"dataset.path: {parent}: has no class folders in it")
-            for folder in classes:
-                files = [*files_below(folder)]
-                if not files:
-                    problems.add(folder, "a class without a file")
-                yield from (Item(split, folder.name, os.fspath(file), file) for file in files)
-
-
-def folders_in(parent: Path) -> list[Path]:
-    """Return the subfolders of a folder in natural order, without hidden ones."""
-    return sorted(
-        (Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")),
-        key=lambda folder: natural_key(folder.name),
-    )
-
-
 def files_below(folder: Path) -> Iterator[Path]:
     """Yield every file in a folder and its subfolders in natural order, without hidden files and folders."""
     left = [_entries(folder)]  # of the folder and of the subfolders on the way down, however deep they are

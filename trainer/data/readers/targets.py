@@ -15,7 +15,7 @@ from trainer.config import ConfigError
 from trainer.data.data import ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import natural_key, need_classes
-from trainer.data.readers.tables import MISSING, to_float
+from trainer.data.readers.number_cells import MISSING, PLAIN_FORM, NumberForm, to_float
 from trainer.spec import Task
 
 MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
@@ -52,11 +52,13 @@ class TargetCells(NamedTuple):
         names: the names of the columns.
         texts: the different texts of each column.
         codes: (columns, samples) int64, the index in ``texts`` of each cell; -1 for a missing cell.
+        forms: how each column writes numbers; None for a column of texts; empty if no column has a form of its own.
     """
 
     names: Sequence[str]
     texts: Sequence[Sequence[str]]
     codes: NDArray[np.int64]
+    forms: Sequence[NumberForm | None] = ()
 
     @classmethod
     def of(cls, names: Sequence[str], cells: Sequence[Sequence[str]]) -> TargetCells:
@@ -71,7 +73,11 @@ class TargetCells(NamedTuple):
 
     def values(self) -> NDArray[np.float64]:
         """Return the numbers of the cells, (columns, samples); NaN for a cell that is missing or holds no number."""
-        tables = [np.array([to_float(text) for text in some] + [np.nan]) for some in self.texts]  # for the code -1
+        forms = self.forms or [PLAIN_FORM] * len(self.names)
+        tables = [
+            np.array([*(form or PLAIN_FORM).numbers(some), np.nan])  # the last one is for the code -1
+            for form, some in zip(forms, self.texts, strict=True)
+        ]
         values = np.stack([table[some] for table, some in zip(tables, self.codes, strict=True)])
         return np.where(np.abs(values) <= np.finfo(np.float32).max, values, np.nan)
 
