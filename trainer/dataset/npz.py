@@ -1,8 +1,9 @@
-"""The user's own arrays in NumPy's .npz files: tables, sequences or images."""
+"""The user's own arrays, such as NumPy's .npz and .npy files: tables, sequences or images."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -69,7 +70,10 @@ def npz(
             torch.from_numpy(answers[samples.good]),
         )
     source = _source(values, steps, samples.good, chosen.values)
-    return array_data(seed, found, source, samples, chosen, options, **keys)
+    data = array_data(seed, found, source, samples, chosen, options, **keys)
+    if inputs is not None and targets is not None:
+        return data
+    return replace(data, notes=(f"samples {parts[0].names['inputs']}, targets {parts[0].names['targets']}",))
 
 
 class _JoinedArrays:
