@@ -16,8 +16,9 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.data.readers import table_formats
 from trainer.data.readers.file_index import FileIndex, NotOneFileError
-from trainer.data.readers.files import SPLITS, Item, Problems, natural_key
+from trainer.data.readers.files import Item, Problems, natural_key
 from trainer.data.readers.labelling import Labelling, TableRow
+from trainer.data.readers.split_names import split_name
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_keys_of
 from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.tables import ColumnsToRead, read_layout, read_table
@@ -54,6 +55,12 @@ class _Columns(NamedTuple):
     split: int | None
     fold: int | None
     group: int | None
+
+
+def _split_of(text: str) -> str:
+    """Return the split that a cell names; empty if it names none."""
+    found = split_name(text)
+    return "" if found is None or found.rest else found.split
 
 
 def _usual(name: str, known: Collection[str]) -> bool:
@@ -338,7 +345,7 @@ class FileTable:
         cells, columns = self.cells, self.columns
         if columns.split is not None:
             name = self.layout.names[columns.split]
-            meaning = {text: SPLITS.get(text.lower(), "") for text in cells.texts[columns.split]} | {"": ""}
+            meaning = {text: _split_of(text) for text in cells.texts[columns.split]} | {"": ""}
             unknown = [text for text, split in meaning.items() if text and not split]
             if unknown:
                 raise ConfigError(
