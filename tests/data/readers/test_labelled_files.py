@@ -151,6 +151,11 @@ def test_several_columns_of_0_and_1_are_labels_and_a_number_is_a_value(tmp_path:
     assert data.spec.task == "regression"
     assert data.spec.target_mean == pytest.approx([float(values.mean())], rel=1e-12)
     assert data.spec.target_std == pytest.approx([float(values.std(correction=0))], rel=1e-6)
+    times = [
+        f"{name},{1.7e9 + number * 1.5}" for number, name in enumerate(NAMES)
+    ]  # float32 holds multiples of 128 there
+    far = build(tmp_path, labels=table(tmp_path / "times.csv", "file,time", *times), in_memory=False)
+    assert found(far) == {number: [1.7e9 + number * 1.5] for number in range(20)}
     plain = build(tmp_path, labels=labels, target="size", normalise_targets=False)
     assert plain.spec.target_mean == ()
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from trainer.data.data import Data, ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Item, Problems, classify
 from trainer.data.readers.table_layout import Layout
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
+from trainer.data.standardise import standardise
 
 CLASSES = TargetKeys(task="classification", normalise_targets=True, label_separator=None)
 MAX_NAMED = 3  # groups that a warning names
@@ -92,13 +92,8 @@ class Labelling:
                 )
         return found
 
-    def completed(self, data: Data, targets: Targets, problems: Problems) -> Data:
-        """Return the data with the scale of the values and with the notes about how the files were read."""
+    def completed(self, data: Data, options: ReadOptions, problems: Problems) -> Data:
+        """Return the data with the notes about how the files were read and, for values, with their scale."""
         data = replace(data, notes=(*data.notes, *problems.notes))
-        if targets.task != "regression" or not self.keys["normalise_targets"]:
-            return data
-        exact = data.train.targets.double()
-        std = exact.std(0, correction=0)
-        scale = torch.where(std > 0, std, 1.0)
-        spec = replace(data.spec, target_mean=tuple(exact.mean(0).tolist()), target_std=tuple(scale.tolist()))
-        return replace(data, spec=spec)
+        normalise = self.keys["normalise_targets"]
+        return standardise(data, options, normalise=normalise) if data.spec.task == "regression" else data
