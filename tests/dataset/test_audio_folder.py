@@ -313,7 +313,7 @@ def test_a_table_names_the_classes_labels_or_values_of_sounds(tmp_path: Path) ->
         tone(tmp_path / "audio" / name, 300 + 1000 * (at % 2), 400 + at)
         rows.append(f"{name},{at % 5 + 1},{at % 2},{('dog', 'crow')[at % 2]},{at % 3 == 0},{1000 + at},A,{at / 4}")
     (tmp_path / "esc50.csv").write_text("\n".join(rows))
-    labels = {"labels": str(tmp_path / "esc50.csv")}
+    labels: dict[str, Any] = {"labels": str(tmp_path / "esc50.csv")}
     data = make(tmp_path / "audio", **labels)
     assert (data.spec.classes, [len(part) for part in data.splits().values()]) == (("crow", "dog"), [12, 4, 4])
     assert data.notes == ("target category (target says the same)", "test is fold 5, val fold 4")

@@ -298,6 +298,22 @@ def test_labels_in_names_below_split_folders_and_a_test_without_labels(tmp_path:
     assert (len(data.test), "test: left out, as none of its 20 pictures fits" in data.warnings[0]) == (2, True)
 
 
+def test_files_beside_the_splits_are_a_question_for_a_pattern(tmp_path: Path) -> None:
+    for folder in ("train", "test", "extra"):
+        pictures(tmp_path / folder, [f"{WANTED[number]}.{number}.png" for number in range(20)])
+    line = refusal(tmp_path, pattern="{label}.#.*")
+    assert f"has test, train and, beside them, extra; for splits type 'dataset.path={{" in line
+    assert f"one set of all files, 'dataset.path={{train: {tmp_path}}}'" in line
+    both = build({"train": tmp_path / "train", "test": tmp_path / "test"}, pattern="{label}.#.*")
+    assert (len(both.train) + len(both.val or ()), len(both.test)) == (20, 20)
+    assert sum(map(len, build({"train": tmp_path}, pattern="{label}.#.*").splits().values())) == 60
+
+
+def test_a_class_called_train_is_no_split_without_class_folders(tmp_path: Path) -> None:
+    pictures(tmp_path, [f"{name}/{number}.png" for name in ("bus", "plane", "train") for number in range(5)])
+    assert build(tmp_path).spec.classes == ("bus", "plane", "train")
+
+
 def test_a_flat_folder_is_asked_for_its_labels_with_words_that_work(tmp_path: Path) -> None:
     pictures(tmp_path, [f"{WANTED[number]}.{number}.png" for number in range(20)])
     line = refusal(tmp_path)
