@@ -133,7 +133,7 @@ class OpenedRun:
         seed_all(self.settings.seed)
         name = self.settings.dataset["name"]
         try:
-            with naming_moved_data(self.run.path, self.settings.dataset.get("path")):
+            with naming_moved_data(self.run.path, self.settings.dataset):
                 found = build_data(self.settings.dataset, self.settings.seed, ReadOptions(self.preprocessing))
         except KeyError as error:
             raise ConfigError(f"{self.checkpoint}: an earlier version wrote it without {error}") from error
