@@ -134,6 +134,7 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
     components = registries().get(of_group)
     is_key = components is not None and any(leaf in components.keys(name) for name in components.names())
     flaw = flaw_of(word)
+    may_be_text = takes(key, value) or next(key_types(key), None) is None
     advices = (
         (group is not None, f"did you mean {group}={word}?"),
         (is_key, f"write {word}=VALUE; train --help explains the key"),
@@ -141,7 +142,7 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
         (key != key.strip() or not key, "write key=value, without a space"),
         (not KEY.fullmatch(key), "a key has letters from a to z, digits, _ and dots"),
         (value.startswith("log("), f"write {key}=tag(log,{value.removeprefix('log(')}"),
-        (flaw != "", f"{flaw}; for one text write {as_word(key, value)}" if takes(key, value) else flaw),
+        (flaw != "", f"{flaw}; for one text write {as_word(key, value)}" if may_be_text else flaw),
         (True, _what_is_allowed(key.lstrip("+~"))),
     )
     advice = next(advice for applies, advice in advices if applies)
