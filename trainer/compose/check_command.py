@@ -122,7 +122,8 @@ class CommandCheck:
         num_problems = len(problems)
         self._plugins, rest = declare_plugins(composer, overrides, problems, load=self._trains)
         if self._plugins:  # the types of their keys are known only now
-            rest = [read(str(each.input_line), composer.loader) or each for each in rest]
+            again = {id(each): read(str(each.input_line), composer.loader) or each for each in overrides}
+            overrides, rest = ([again[id(each)] for each in some] for some in (overrides, rest))
         found, wrong_options = list[Job](), list[str]()
         is_sweep, swept = multirun, list[Override]()
         kept = without_wrong_options(composer, rest, wrong_options, multirun=multirun)
