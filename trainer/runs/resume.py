@@ -25,7 +25,7 @@ from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_ru
 # Keys that a resumed run may change, because they do not alter the training steps.
 MAY_CHANGE = (
     *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "run_dir", "resume"),
-    *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory"),
+    *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory", "thresholds"),
     *("dataset.root", "dataset.path", "dataset.workers", "dataset.in_memory"),
     *("device.processes", "device.timeout", "device.max_restarts"),  # resume_notes reports a new number of processes
 )
@@ -41,6 +41,8 @@ REASONS = {
     "monitor": "the best so far was chosen by it",
     "metrics": "the curves and the best so far are made of them",
 }
+# Keys that earlier versions did not have: a key that their configs have beside it, and the value that they worked with.
+ADDED = {"dataset.token_rules": ("tokens", 1)}
 ReadText = Callable[[str], str | None]
 WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=.*)?", flags=re.DOTALL)  # without a package (@), which could hide a key
 RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:NAME}, but not ${batch_size}
@@ -79,7 +81,11 @@ def with_earlier_words(words: Sequence[str], read: ReadText, *, multirun: bool =
     exchanged = {group for group in GROUPS if group in typed and typed[group] != config.get(group, {}).get("name")}
     path = quoted(str(folder))
     now = [word for word in words if key_of(word) != "resume"]
-    return [*_earlier_words(folder, typed, {*NOT_REPEATED, *exchanged}), *now, f"run_dir={path}", f"resume={path}"]
+    earlier = _earlier_words(folder, typed, {*NOT_REPEATED, *exchanged})
+    named = {*typed, *map(key_of, earlier)}
+    added = [f"{key}={value}" for key, (_, value) in ADDED.items() if flatten(config).get(key) == value]
+    earlier += [word for word in added if key_of(word) not in named and word.partition(".")[0] not in exchanged]
+    return [*earlier, *now, f"run_dir={path}", f"resume={path}"]
 
 
 def with_earlier_sweep_words(words: Sequence[str], read: ReadText, is_data: Callable[[str], bool]) -> list[str]:
@@ -307,7 +313,7 @@ def read_overrides(folder: Path) -> list[str]:
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """Return the config that a run has stored.
+    """Return the config that a run has stored, with the keys of ADDED.
 
     Raises:
         ConfigError: the file is damaged: it is not a mapping, a group is not a mapping, or ``plugins`` is not a list.
@@ -319,4 +325,8 @@ def load_config(path: Path) -> dict[str, Any]:
         and isinstance(config.get("plugins", []), list)
     ):
         raise ConfigError(f"{path}: damaged: must hold the keys and values of a run")
+    for key, (beside, value) in ADDED.items():
+        group, _, leaf = key.partition(".")
+        if beside in config.get(group, {}):
+            config[group].setdefault(leaf, value)
     return config
