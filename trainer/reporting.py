@@ -15,6 +15,7 @@ import torch
 
 from trainer.checkpoint import FoundCheckpoint
 from trainer.config import GROUPS, ConfigError, Job, RunError, Settings, errors
+from trainer.config.messages import quoted
 from trainer.config.registry import registry
 from trainer.config.settings import key_of
 from trainer.config.terminal import escaped
@@ -26,7 +27,6 @@ from trainer.processes.world import World, last_failure
 from trainer.runs.directory import CONFIG, ENVIRONMENT, LOG, SUMMARY, THRESHOLDS, RunDirectory, read_json, write_json
 from trainer.runs.environment import environment
 from trainer.runs.read import flatten
-from trainer.runs.resume import quoted
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 
 log = logging.getLogger("trainer")
@@ -97,7 +97,7 @@ def announce(engine: Engine, directory: RunDirectory, world: World) -> None:
     threads = f" ({count} thread{'s' * (count > 1)})" if device.type == "cpu" else ""
     many = f"{settings.device['name']}, {engine.group.size} processes, " if parts.placement.processes else ""
     log.info("model    %s, %s parameters", settings.model["name"], f"{parameters:,}")
-    log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, sizes)
+    log.info("data     %s: %s; %s", settings.dataset["name"], parts.spec, "; ".join([sizes, *parts.data.notes]))
     log.info("device   %s%s%s, %s", many, device, threads, parts.precision)
     if not settings.dry_run:
         log.info("run      %s", directory.path)

@@ -19,11 +19,13 @@ from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.audio import AudioAugmentKeys
 from trainer.data.augment_images import AugmentKeys
 from trainer.data.readers import hub
-from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Candidates, Targets, array_data, find_task
+from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Item, OwnKeys, Problems, need_samples
 from trainer.data.readers.hub import NAME, HubColumns
 from trainer.data.readers.pictures import FormKeys, Names, PictureKeys, picture_data
 from trainer.data.readers.sounds import SoundKeys, WaveKeys, sound_data
+from trainer.data.readers.targets import MAX_CLASSES, Targets, class_names, classes_of, find_task
 from trainer.data.readers.tokens import TextAugmentKeys, TextKeys, TokenKeys, token_data
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
@@ -253,13 +255,14 @@ def _numbers(seed: int, found: _HubSet, options: ReadOptions, keys: ArrayKeys) -
     samples.settle()
     if task == "classification":
         texts, codes = np.unique(answers, return_inverse=True)
-        targets = samples.classes(texts.tolist(), codes, options)
+        names = class_names(texts.tolist(), np.unique(codes[samples.good]).tolist())
+        targets = classes_of(names, codes, samples, options)
     else:
         targets = Targets(task, tuple(columns.targets), torch.from_numpy(answers[samples.good]))
     kept = torch.from_numpy(values[np.repeat(samples.good, lengths)])
     kind, source = _source(kept, torch.from_numpy(lengths[samples.good]), targets, found)
-    names = columns.inputs if columns.holds == "numbers" else ()
-    return array_data(seed, kind, source, samples, targets, options, columns=names, **keys)
+    inputs = columns.inputs if columns.holds == "numbers" else ()
+    return array_data(seed, kind, source, samples, targets, options, columns=inputs, **keys)
 
 
 def _inputs(found: _HubSet, samples: Candidates) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

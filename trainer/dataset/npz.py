@@ -14,8 +14,10 @@ from typing_extensions import Unpack
 from trainer.config import ConfigError
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.readers.array_files import Array, SplitArrays, raw_samples, read_npz
-from trainer.data.readers.arrays import ArrayKeys, Candidates, Targets, array_data
+from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Problems, need_samples, roots
+from trainer.data.readers.targets import Targets, class_names, classes_of
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
 
@@ -51,8 +53,8 @@ def npz(
     samples.settle()
     if task == "classification":
         unique, codes = np.unique(answers, return_inverse=True)
-        class_names = [str(each) for each in unique.tolist()]
-        chosen = samples.classes(class_names, codes, options, partial(arrays.place, "targets"))
+        of_codes = class_names([str(each) for each in unique.tolist()], np.unique(codes[samples.good]).tolist())
+        chosen = classes_of(of_codes, codes, samples, options, partial(arrays.place, "targets"))
     else:
         labels = (targets,) if answers.shape[1] == 1 else tuple(f"{targets} {at}" for at in range(answers.shape[1]))
         chosen = Targets(task, labels, torch.from_numpy(answers[samples.good]))

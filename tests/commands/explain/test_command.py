@@ -180,3 +180,15 @@ def test_mistakes_are_one_line(
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     assert "pip install 'trainer-cli[explain]'" in refused(capsys, folder, file)
     assert not (tmp_path / "explain.html").exists()
+
+
+def test_subwords_are_named_on_the_line_and_stand_in_the_text_on_the_page(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tokenizers")
+    folder = made.run("cnn", "text", "dataset.tokens=subwords", "dataset.vocabulary=40")
+    (tmp_path / "text.txt").write_text("A  charming film, ☃\n", encoding="utf-8")
+    page = tmp_path / "page.html"
+    (line,) = explained(capsys, folder, tmp_path / "text.txt", "-o", page)
+    assert "▁" in line
+    assert "A  charming film, ☃" in Page(page.read_text(encoding="utf-8")).text

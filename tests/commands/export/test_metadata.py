@@ -43,6 +43,12 @@ def test_a_text_file_knows_its_vocabulary_and_nothing_of_this_machine(made: Made
     assert about["outputs"][0]["meaning"] == "probabilities"
     assert about["preprocessing"]["vocabulary"][:2] == ["<padding>", "<unknown>"]
     assert (about["preprocessing"]["tokens"], about["preprocessing"]["lowercase"]) == ("words", True)
+    assert about["outside"] == [
+        "normalise the text to NFC",
+        "convert it to lower case, İ to i, and normalise it again",
+        "cut the text at the word boundaries of Unicode Standard Annex #29, without spaces",
+        "take the number of each token in the vocabulary, 1 if a token is not there",
+    ]
     assert (about["run"], about["step"], about["dataset"]) == (folder.name, trained.step, "text")
     content = (tmp_path / "model.pt2").read_bytes()
     assert str(REPOSITORY).encode() not in content

@@ -20,7 +20,9 @@ from trainer.data.readers import pictures, table_lines
 from trainer.data.readers.array_files import inputs_of_run
 from trainer.data.readers.files import Problems, files_below, natural_key
 from trainer.data.readers.pictures import Form
-from trainer.data.readers.texts import TextColumns, find_texts, read_text
+from trainer.data.readers.text_files import read_text
+from trainer.data.readers.text_folders import find_texts
+from trainer.data.readers.texts import TextColumns
 from trainer.runs.read import run_folders
 
 
@@ -229,7 +231,7 @@ def test_a_row_has_a_largest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "quote.csv").write_text("a,b,y\n1,2,0\n" + '"1,2,0\n' + "1,2,1\n" * 50)
     with pytest.raises(ConfigError, match=r"line.csv:3: a line of more than"):
         load_data("csv", tmp_path / "line.csv")
-    with pytest.raises(ConfigError, match=r"quote.csv: a cell in quotes .*; is its quote closed\?"):
+    with pytest.raises(ConfigError, match=r"1 bad sample: .*quote.csv:3: a quote is not closed"):
         load_data("csv", tmp_path / "quote.csv")
 
 
@@ -247,8 +249,8 @@ def test_a_pipe_without_an_end_is_bounded(reader: str, monkeypatch: pytest.Monke
             with pytest.raises(ConfigError, match="needs about 600 bytes of memory, 300 bytes are free"):
                 read_text(pipe, "utf-8")
         else:
-            with pytest.raises(ConfigError, match="1: a line of more than"), table_lines.opened(pipe, "utf-8") as file:
-                list(table_lines.chunks(file))
+            with pytest.raises(ConfigError, match="1: a line of more than"):
+                list(table_lines.blocks(pipe, "utf-8"))
     finally:
         os.close(read_end)
 

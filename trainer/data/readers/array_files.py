@@ -18,7 +18,7 @@ from trainer.config import ConfigError, RunError
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import check_file, check_unpacked, need_memory
 from trainer.data.readers.files import SPLITS
-from trainer.data.readers.tables import listed
+from trainer.data.readers.table_layout import listed
 from trainer.spec import Kind, Spec
 
 Array = NDArray[Any]
