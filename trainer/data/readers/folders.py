@@ -262,8 +262,10 @@ class _Finder:
             folders = [folder for folder in folders if folder not in unlabelled]
             self.problems.warnings.append(f"{parent}: left out, as samples of no class: {listed(unlabelled)}")
         if beside := self.samples_at(parent):
-            files = "1 file stands" if len(beside) == 1 else f"{len(beside)} files stand"
-            self.problems.warnings.append(f"{parent}: {files} beside class folders and are left out: {listed(beside)}")
+            count = len(beside)
+            stand, are = ("1 file stands", "is") if count == 1 else (f"{count} files stand", "are")
+            warning = f"{parent}: {stand} beside class folders and {are} left out: {listed(beside)}"
+            self.problems.warnings.append(warning)
         return [ClassFolder(split, folder.name, folder) for folder in folders]
 
     def unlabelled(self, folder: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from trainer.config import ConfigError
 from trainer.data.readers.files import Item, Problems, keep_suffixes, natural_key, roots
 from trainer.data.readers.folders import class_folders, folders_in
-from trainer.data.readers.split_names import find_splits, listed, words_to_type
+from trainer.data.readers.split_names import find_splits, listed, split_name, words_to_type
 from trainer.data.readers.text_files import (
     DOCUMENT,
     class_files,
@@ -25,6 +25,8 @@ from trainer.data.readers.text_files import (
     read_text,
 )
 from trainer.data.readers.texts import LABEL_NAMES, SUFFIXES, TEXT_NAMES, TextColumns, table_texts
+
+MAX_FILES_OF_SET = 50  # a folder with more files is no data set, whatever the names of its files are
 
 
 def find_texts(dataset: str, path: Any, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
@@ -112,7 +114,12 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
     if pairs := find_parallel(documents, split):
         yield from parallel_texts(pairs, documents, encoding, problems)
     elif "train" in tables:
-        yield from _in_files(_one_of_each(root, tables, files, problems), columns, encoding, problems)
+        both = {
+            part: some + [each for each in named.get(part, ()) if _has_documents(each)] for part, some in tables.items()
+        }
+        yield from _in_files(_one_of_each(root, both, files, problems), columns, encoding, problems)
+    elif split and len(files) == 1 and not documents:
+        yield from _in_files({split: files[0]}, columns, encoding, problems)
     elif _holds_documents(named.get("train")) and not any(map(_has_documents, others)):
         parts = _one_of_each(root, named, [*folders, *files], problems)
         for part, each in parts.items():
@@ -120,8 +127,12 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
     elif all(is_about(file.stem) for file in files) and len(folders) == 1 and "train" not in named:
         yield from _in_folder(folder._replace(root=folders[0]), columns, encoding, problems)
     elif documents and not _has_class_folders(root):
+        if classes is not None and root not in classes.values():
+            problems.warnings.append(f"{root}: each file is taken for a class with a text a line")
         yield from class_files(split, root, documents, classes, encoding, problems)
     elif folders:
+        if not split:
+            _ask_for_sets(root, folders)
         path = {"train": str(root)} if split else str(root)  # the folder of a split alone is like that of train
         suffixes = [DOCUMENT] if _has_class_folders(root) else []
         for item in _class_folders(dataset, path, suffixes, encoding, problems):
@@ -143,10 +154,30 @@ def _one_of_each(
     for split, some in named.items():
         if len(some) > 1:
             word = words_to_type(chosen)
-            raise ConfigError(f"dataset.path: {root}: {listed(some)} may each be {split}; name one of them: {word}")
+            hint = "; if a name is a split and a class, rename the file, such as train/pos.txt"
+            raise ConfigError(
+                f"dataset.path: {root}: {listed(some)} may each be {split}; name one of them: {word}"
+                + hint * all(path.suffix.lower() == DOCUMENT for path in some)
+            )
     if others := [path for path in paths if path not in chosen.values()]:
         problems.warnings.append(f"{root}: left out, as no split of train, val and test: {listed(others)}")
     return chosen
+
+
+def _ask_for_sets(root: Path, folders: Sequence[Path]) -> None:
+    """Raise ConfigError if folders hold files of splits, such as train.txt, so that they may be data sets."""
+    sets = []
+    for folder in folders:
+        files = [file for file in _files_in(folder) if file.suffix.lower() in SUFFIXES]
+        names = [split_name(file.stem) for file in files] if len(files) <= MAX_FILES_OF_SET else []
+        if any(name and name.split == "train" for name in names):
+            sets.append(folder)
+    if sets:
+        one, each = words_to_type(sets[0]), words_to_type({"train": root})
+        raise ConfigError(
+            f"dataset.path: {root}: {listed(sets)} hold files of splits by their names; for one of them as data type "
+            f"{one}; if each folder is a class with a text a file, type {each}"
+        )
 
 
 def _class_folders(
@@ -169,10 +200,10 @@ def _has_documents(folder: Path) -> bool:
 
 
 def _holds_documents(folders: Sequence[Path] | None) -> bool:
-    """Return whether the first of the folders holds documents itself, maybe at the end of a chain of single folders."""
+    """Return whether the first of the folders holds texts or tables itself, maybe at the end of a chain of folders."""
     if not folders:
         return False
-    if any(file.suffix.lower() == DOCUMENT for file in _files_in(folders[0])):
+    if any(file.suffix.lower() in SUFFIXES for file in _files_in(folders[0])):
         return not _has_class_folders(folders[0])
     return len(inner := folders_in(folders[0])) == 1 and not _has_class_folders(inner[0]) and _holds_documents(inner)
 
