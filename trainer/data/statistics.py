@@ -12,7 +12,8 @@ from torch import Tensor
 from trainer.config import RunError
 from trainer.data.data import BAD_SAMPLE, Data
 from trainer.data.duplicates import CHUNK, hash_batch
-from trainer.data.readers.tokens import UNKNOWN
+from trainer.data.near_duplicates import MAX_CHANNELS, Thumbnails
+from trainer.data.readers.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, Split, valid_steps
 
 
@@ -77,6 +78,7 @@ class Scan:
         numbers: the indices in the split of the samples that can be read, batch by batch.
         hashes: the hashes of the content of these samples.
         lengths: the lengths of these samples if steps vary; else empty.
+        thumbnails: the thumbnails of these samples if they are pictures; else empty.
         problems: one line for each sample that cannot be read.
         not_finite: the indices in the split of the samples with NaN or infinite values.
         dtype, shape: the dtype and the shape of a sample; if steps vary, the shape has the largest number of steps.
@@ -88,6 +90,7 @@ class Scan:
     numbers: list[Tensor] = field(default_factory=list)
     hashes: list[Tensor] = field(default_factory=list)
     lengths: list[Tensor] = field(default_factory=list)
+    thumbnails: list[Thumbnails] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     not_finite: list[int] = field(default_factory=list)
     dtype: str = ""
@@ -99,8 +102,8 @@ class Scan:
     num_unknown: int = 0
 
     @classmethod
-    def of(cls, data: Data, split: Split) -> Scan:
-        """Read every sample of a split.
+    def of(cls, data: Data, split: Split, *, thumbnails: bool = True) -> Scan:
+        """Read every sample of a split; ``thumbnails`` makes those of pictures.
 
         Raises:
             RunError: no sample of the split can be read.
@@ -110,6 +113,8 @@ class Scan:
         for numbers, inputs in readable_batches(split, scan.problems):
             values = scan._add(numbers, inputs, step_axis)
             scan.hashes.append(hash_batch(inputs, split.positions[numbers], data.spec))
+            if thumbnails and data.spec.kind == "image" and inputs[0].shape[1] <= MAX_CHANNELS:
+                scan.thumbnails.append(Thumbnails.of(inputs))
             if data.spec.kind == "tokens":
                 scan.num_unknown += int((values == UNKNOWN).sum())
         if not scan.numbers:

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
-from trainer.data.readers.arrays import MAX_CLASSES, ArrayKeys, Candidates, Targets, array_data, find_task
+from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.candidates import Candidates
+from trainer.data.readers.columns import ChosenColumns, choose_columns, is_index, left_out_note
 from trainer.data.readers.files import Problems, roots
-from trainer.data.readers.tables import (
-    MISSING,
-    ColumnKey,
-    Layout,
-    ParsedTable,
-    join_tables,
-    listed,
-    read_layout,
-    read_table,
-    to_float,
-)
+from trainer.data.readers.number_cells import NumberForm
+from trainer.data.readers.table_layout import ColumnKey, Layout, TableKeys, listed, saved_forms, with_saved_forms
+from trainer.data.readers.tables import ColumnsToRead, ParsedTable, join_tables, read_layout, read_table
+from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 from trainer.dataset import DATASETS
-from trainer.spec import Task
+from trainer.spec import Kind
+
+
+class CsvKeys(ArrayKeys, TableKeys, TargetKeys):
+    """The keys of a table that say how it is read, what is predicted, and how samples are loaded."""
 
 
 @DATASETS.register
@@ -41,13 +41,12 @@ def csv(
     target: ColumnKey | list[ColumnKey] | None,
     features: list[ColumnKey] | None,
     ignore: list[ColumnKey],
-    header: bool | Literal["auto"],
-    delimiter: str | None,
-    encoding: str,
+    id: ColumnKey | None,
     group_by: ColumnKey | None,
+    shape: Annotated[list[PositiveInt], Meta(min_length=1, max_length=3)] | None,
     max_length: PositiveInt | None,
     missing: Literal["bad", "mean"],
-    **keys: Unpack[ArrayKeys],
+    **keys: Unpack[CsvKeys],
 ) -> Data:
     """Read a table. With ``group_by``, all rows with the same value in that column are one sample, a sequence.
 
@@ -57,93 +56,70 @@ def csv(
     if max_length is not None and group_by is None:
         raise ConfigError(f"dataset.max_length: only samples of dataset.group_by have a length, got {max_length}")
     problems = Problems("csv", keys["on_error"], options.report_all)
-    files = roots("csv", keys["path"])
-    layouts = {split: read_layout(file, delimiter, header, encoding) for split, file in files.items()}
+    files, run = roots("csv", keys["path"]), options.preprocessing
+    named = [*(target if isinstance(target, list) else [target]), *(features or []), *ignore, id, group_by]
+    layouts = {split: read_layout(file, keys, named=named) for split, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
-    task, run = keys["task"], options.preprocessing
     if run is not None:  # read the columns of the run, whose positions may differ in this file
-        task, features, ignore = run["task"], run["columns"], []
-    chosen = _choose(first, target, features, ignore, group_by, problems)
-    rows = _read(layouts, first, chosen, missing=missing == "mean")
+        features, ignore = run["columns"], []
+        target = target if target is not None else run.get("target")
+        first = with_saved_forms(first, [first.find("features", each) for each in run["columns"]], run.get("forms"))
+        layouts = {split: first if layout.file == first.file else layout for split, layout in layouts.items()}
+    shape = shape or (None if first.shape is None else [*first.shape])
+    num_features = None if shape is None else math.prod(shape)
+    chosen = choose_columns(first, target, features, ignore, {"id": id, "group_by": group_by}, num_features)
+    group = None if group_by is None else first.find("group_by", group_by)
+    may_be_empty = keys["label_separator"] is not None
+    rows = _read(layouts, first, chosen, group, missing=missing == "mean", may_be_empty=may_be_empty)
+    rows, chosen = _without_identifiers(rows, first, chosen)
     names = [first.names[column] for column in chosen.targets]
-    task = _check_targets(task, names, rows)
-    samples = _settled(rows, names, problems)
-    if task == "classification":
-        targets = samples.classes(rows.texts[0], rows.targets[0, rows.leading], options)
-    else:
-        values = _values(rows.targets[:, rows.leading[samples.good]], rows.texts).T
-        values = np.ascontiguousarray(values, dtype=np.float32)
-        targets = Targets(task, tuple(names), torch.from_numpy(values))
+    samples = _find_samples(rows, names, problems)
+    forms = [first.forms[column] for column in chosen.targets]
+    cells = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
+    targets = find_targets(cells, samples, keys, options)
     columns = [first.names[column] for column in chosen.features]
     _warn_if_too_close(rows.table.numbers, columns, problems)
-    numbers = rows.table.numbers
-    source: TensorSource | RaggedSource
-    if group_by is None:
-        source = TensorSource((torch.from_numpy(numbers[samples.good]),), targets.values)
-    else:
-        varying = run is not None and run["varying"]
-        source = _sequences(numbers, rows, samples.good, targets.values, max_length, varying=varying)
-    kind: Literal["table", "sequence"] = "table" if group_by is None else "sequence"
-    return array_data(seed, kind, source, samples, targets, options, columns=columns, **keys)
+    kind, source = _source(rows, samples, targets, shape, max_length, options)
+    data = array_data(seed, kind, source, samples, targets, options, columns=columns, **cast(ArrayKeys, keys))
+    ids = [first.find("id", id)] if id is not None else [each for each in chosen.ids if each not in first.unnamed]
+    found = {
+        "target": names,
+        "id": first.names[ids[0]] if ids and run is None else None if run is None else run.get("id"),
+        "forms": saved_forms(first, chosen.features),
+    }
+    return replace(data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *first.notes))
 
 
-class _ChosenColumns(NamedTuple):
-    """The columns to read, by their numbers from 0; ``group`` is the column that ``group_by`` names."""
-
-    targets: list[int]
-    features: list[int]
-    group: int | None
-
-
-def _choose(
-    layout: Layout,
-    target: ColumnKey | list[ColumnKey] | None,
-    features: list[ColumnKey] | None,
-    ignore: list[ColumnKey],
-    group_by: ColumnKey | None,
-    problems: Problems,
-) -> _ChosenColumns:
-    """Return the columns to read.
-
-    If ``target`` is None, the last column that no other key names is the target. If ``features`` is None, all remaining
-    columns are features, apart from an index that counts the rows, for which a warning is recorded.
+def _source(
+    rows: _CsvRows,
+    samples: Candidates,
+    targets: Targets,
+    shape: Sequence[int] | None,
+    max_length: int | None,
+    options: ReadOptions,
+) -> tuple[Kind, TensorSource | RaggedSource]:
+    """Return the kind of the samples, and their source.
 
     Raises:
-        ConfigError: a column does not exist, the target is named by another key too, a feature holds text, or no column
-            is left.
+        ConfigError: ``shape`` does not fit the columns.
     """
-    names = layout.names
-    group = None if group_by is None else layout.find("group_by", group_by)
-    ignored = {layout.find("ignore", column) for column in ignore}
-    named = [] if features is None else [layout.find("features", column) for column in features]
-    taken = {*ignored, *named, *([] if group is None else [group])}
-    if target is None:
-        targets = [column for column in range(len(names)) if column not in taken][-1:]
-    else:
-        targets = [layout.find("target", column) for column in (target if isinstance(target, list) else [target])]
-    if not targets:
-        raise ConfigError(f"dataset.target: names no column; columns: {listed(names)}")
-    for key, others in (("ignore", ignored), ("features", {*named}), ("group_by", {group})):
-        both = next((column for column in targets if column in others), None)
-        if both is not None:
-            raise ConfigError(f"dataset.{key}: {names[both]}: is the target")
-    if features is None:
-        if layout.counts_rows and 0 not in (*taken, *targets):
-            problems.warnings.append(f"{layout.file}: the first column has no name and counts the rows: left out")
-            ignored.add(0)
-        named = sorted({*range(len(names))} - {*targets, *ignored, group})
-    texts = [names[column] for column in named if layout.holds_text(column)]
-    if texts:
-        them, it = ("columns hold", "them") if len(texts) > 1 else ("column holds", "it")
-        out = f"'dataset.ignore=[{','.join([*map(str, ignore), *texts])}]'" if features is None else "dataset.features"
-        predict = f", or predict it: dataset.target={texts[0]}" if target is None and len(texts) == 1 else ""
+    numbers, good, run = rows.table.numbers, samples.good, options.preprocessing
+    if rows.is_grouped:
+        if shape is not None:
+            raise ConfigError(f"dataset.shape: {[*shape]}: a sample of dataset.group_by has a row for each step")
+        varying = run is not None and run["varying"]
+        return "sequence", _sequences(numbers, rows, good, targets.values, max_length, varying=varying)
+    values = torch.from_numpy(numbers if good.all() else numbers[good])
+    if shape is None:
+        return "table", TensorSource((values,), targets.values)
+    if math.prod(shape) != numbers.shape[1]:
         raise ConfigError(
-            f"dataset.features: the {them} text, not numbers: {listed(texts)} ({layout.file}); leave {it} out"
-            f"{' of' if features is not None else ':'} {out}{predict}"
+            f"dataset.shape: {[*shape]}: has {math.prod(shape):,} numbers, but there are {numbers.shape[1]:,} features"
         )
-    if not named:
-        raise ConfigError(f"dataset.features: no column is left to learn from; columns: {listed(names)}")
-    return _ChosenColumns(targets, named, group)
+    if values.isnan().any():
+        raise ConfigError("dataset.missing: mean: fills the columns of a table, and not with dataset.shape")
+    kinds: dict[int, Kind] = {1: "table", 2: "sequence", 3: "image"}
+    return kinds[len(shape)], TensorSource((values.view(len(values), *shape),), targets.values)
 
 
 @dataclass
@@ -151,18 +127,20 @@ class _CsvRows:
     """The rows of all files, concatenated. A group is a sample: the rows with one value of ``group_by``, or one row.
 
     Args:
-        files: the file of each split.
+        layouts: the layout of the file of each split.
         table: the rows of all files.
         splits: (rows,) the split of each row.
         groups: (rows,) int64, the number of the group of each row; -1 if the group is unknown.
         texts: the different texts of each target column.
+        is_grouped: whether a sample is a sequence of rows.
     """
 
-    files: dict[str, Path]
+    layouts: Mapping[str, Layout]
     table: ParsedTable
     splits: NDArray[np.str_]
     groups: NDArray[np.int64]
     texts: list[list[str]]
+    is_grouped: bool
 
     @property
     def targets(self) -> NDArray[np.int64]:
@@ -183,27 +161,75 @@ class _CsvRows:
         return first
 
     def place(self, row: int) -> str:
-        return f"{self.files[self.splits[row]]}:{self.table.lines[row]}"
+        return self.layouts[self.splits[row]].place(int(self.table.lines[row]))
 
 
-def _read(layouts: Mapping[str, Layout], first: Layout, columns: _ChosenColumns, *, missing: bool) -> _CsvRows:
+def _read(
+    layouts: Mapping[str, Layout],
+    first: Layout,
+    columns: ChosenColumns,
+    group: int | None,
+    *,
+    missing: bool,
+    may_be_empty: bool,
+) -> _CsvRows:
     known: list[dict[str, int]] = [{} for _ in columns.targets]
+    features = [column for column in columns.features if column not in columns.maybe_ids]
     tables, groups = [], []
     num_groups = 0
     for layout in layouts.values():
         own: dict[str, int] = {}  # equal values of group_by in two files are two samples
-        targets = zip(_as_in(first, layout, columns.targets), known, strict=True)
-        grouping = [] if columns.group is None else [(_as_in(first, layout, [columns.group])[0], own)]
-        features = _as_in(first, layout, columns.features)
-        table = read_table(layout, features, [*targets, *grouping], missing=missing)
+        targets = list(zip(_as_in(first, layout, columns.targets), known, strict=True))
+        grouping = [] if group is None else [(_as_in(first, layout, [group])[0], own)]
+        read = ColumnsToRead(
+            numbers=_as_in(first, layout, features),
+            texts=[*targets, *grouping],
+            missing=missing,
+            exact=_as_in(first, layout, columns.maybe_ids),
+            may_be_empty=may_be_empty,
+        )
+        table = read_table(layout._replace(forms=_forms_in(first, layout)), read)
         count = len(table.lines)
-        group = table.texts[-1] if grouping else np.arange(count)
-        groups.append(np.where(group < 0, -1, group + num_groups))
+        number = table.texts[-1] if grouping else np.arange(count)
+        groups.append(np.where(number < 0, -1, number + num_groups))
         tables.append(table)
         num_groups += len(own) if grouping else count
-    files = {split: layout.file for split, layout in layouts.items()}
-    splits = np.repeat([*files], [len(table.lines) for table in tables])
-    return _CsvRows(files, join_tables(tables), splits, np.concatenate(groups), [list(each) for each in known])
+    splits = np.repeat([*layouts], [len(table.lines) for table in tables])
+    texts = [list(each) for each in known]
+    return _CsvRows(layouts, join_tables(tables), splits, np.concatenate(groups), texts, group is not None)
+
+
+def _forms_in(first: Layout, layout: Layout) -> list[NumberForm | None]:
+    """Return the forms of a file's columns; where another file has its own, all files are read as the first one."""
+    if first is layout or not (first.header and layout.header):
+        return first.forms if len(first.forms) == len(layout.forms) else layout.forms
+    numbers = first.numbers()
+    return [
+        first.forms[numbers[name]] if name in numbers else form
+        for name, form in zip(layout.names, layout.forms, strict=True)
+    ]
+
+
+def _without_identifiers(rows: _CsvRows, first: Layout, columns: ChosenColumns) -> tuple[_CsvRows, ChosenColumns]:
+    """Leave out the columns that name their row; add the other columns of ``maybe_ids`` to the numbers."""
+    if not columns.maybe_ids:
+        return rows, columns
+    table, trained = rows.table, np.isin(rows.splits, ("", "train"))
+    pairs = list(zip(columns.maybe_ids, table.exact.T, strict=True))
+    ids = [column for column, values in pairs if is_index(first, column, values[trained])]
+    ids = [] if ids == columns.features else ids
+    features = [column for column in columns.features if column not in ids]
+    numbers = table.numbers
+    for column, values in pairs:
+        if column not in ids:
+            at = features.index(column)
+            with np.errstate(over="ignore"):
+                numbers = np.insert(numbers, min(at, numbers.shape[1]), values.astype(np.float32), axis=1)
+            for row in np.flatnonzero(~np.isfinite(values)).tolist():
+                table.faults.setdefault(row, f"{first.names[column]}: is no number")
+    notes = (*columns.notes[:1], left_out_note(first, [*columns.ids, *ids])) if ids else columns.notes
+    rows = replace(rows, table=replace(table, numbers=numbers))
+    return rows, replace(columns, features=features, ids=[*columns.ids, *ids], notes=notes)
 
 
 def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:
@@ -221,48 +247,8 @@ def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:
     return [numbers[first.names[column]] for column in columns]
 
 
-def _values(codes: NDArray[np.int64], texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Return (targets, rows) numbers; NaN for a text that is not a number, or whose number float32 cannot hold."""
-    tables = [np.array([to_float(text) for text in some] + [np.nan]) for some in texts]  # for the code -1
-    values = np.stack([table[some] for table, some in zip(tables, codes, strict=True)])
-    return np.where(np.abs(values) <= np.finfo(np.float32).max, values, np.nan)
-
-
-def _check_targets(task: Literal["auto"] | Task, names: Sequence[str], rows: _CsvRows) -> Task:
-    """Return the task, and record a fault for each row with a target that does not fit the task.
-
-    Raises:
-        ConfigError: the columns do not fit the task.
-    """
-    there = rows.targets >= 0
-    values = _values(rows.targets, rows.texts)
-    numbers = np.isfinite(values)
-    mostly = numbers.sum(1) * 2 > there.sum(1)
-    seen = np.unique(values[numbers])
-    few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
-    task = find_task(
-        task,
-        names,
-        are_classes=few or not mostly.all(),
-        are_labels=bool(mostly.all() and np.isin(seen, (0, 1)).all()),
-        texts="" if mostly.all() else names[int(np.flatnonzero(~mostly)[0])],
-    )
-    if task == "classification":
-        used = [rows.texts[0][code] for code in np.unique(rows.targets[there])]
-        all_numbers = all(np.isfinite(to_float(text)) or text.lower() in MISSING for text in used)
-        allowed, reason = (numbers, "is no class") if all_numbers else (there, "")  # NA can be the name of a class
-    elif task == "multilabel":
-        allowed, reason = np.isin(values, (0, 1)), "is neither 0 nor 1"
-    else:
-        allowed, reason = numbers, "is no number"
-    for column, row in np.argwhere(there & ~allowed).tolist():
-        text = rows.texts[column][rows.targets[column, row]]
-        rows.table.faults.setdefault(row, f"{names[column]}: {text} {reason}")
-    return task
-
-
-def _settled(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candidates:
-    """Return all samples, and settle their problems. A sample with a bad row is bad; its first bad row is reported."""
+def _find_samples(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candidates:
+    """Return all samples, and record their problems. A sample with a bad row is bad; its first bad row is reported."""
     faults, leading = rows.table.faults, rows.leading
     first = rows.targets[:, leading[rows.groups]]
     differs = (rows.targets != first) & (rows.targets >= 0) & (first >= 0) & (rows.groups >= 0)
@@ -279,7 +265,6 @@ def _settled(rows: _CsvRows, names: Sequence[str], problems: Problems) -> Candid
             problems.add(rows.place(row), reason)
         if group >= 0:
             samples.good[group] = False
-    samples.settle()
     return samples
 
 

@@ -8,7 +8,7 @@ from typing_extensions import Unpack
 
 from trainer.data import Data, ReadOptions
 from trainer.data.readers.files import Problems
-from trainer.data.readers.tables import ColumnKey
+from trainer.data.readers.table_layout import ColumnKey
 from trainer.data.readers.text_folders import find_texts
 from trainer.data.readers.texts import TextColumns
 from trainer.data.readers.tokens import TextKeys, token_data

@@ -28,8 +28,11 @@ from trainer.config.untrusted_files import blocks_within_memory
 from trainer.data.audio import SUFFIXES as SOUND_SUFFIXES
 from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
-from trainer.data.readers import array_files, pictures, sounds, tables, texts, tokens
+from trainer.data.readers import array_files, pictures, sounds, table_formats, tables, texts, tokens
 from trainer.data.readers.arrays import fill_values
+from trainer.data.readers.table_layout import Layout, listed, table_keys_of, with_saved_forms
+from trainer.data.readers.table_lines import PACKED
+from trainer.data.readers.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, collate
 
 Item = TypeVar("Item")
@@ -37,7 +40,7 @@ Item = TypeVar("Item")
 BATCHES_AHEAD = 4
 TOGETHER = 32  # samples that a thread reads in one task; handing over a small sample takes as long as reading it
 MEMORY_OF_TABLE = 4  # memory that a byte of a table takes when it is read: a digit and a comma become 8 bytes
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data")
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", *PACKED, *table_formats.SUFFIXES)
 
 
 class InputSample(NamedTuple):
@@ -47,6 +50,7 @@ class InputSample(NamedTuple):
     inputs: Inputs | None  # one tensor, the raw sample without a batch axis; None for a bad sample
     error: str = ""  # why the sample cannot be used; empty for a good sample
     shown: str | None = None  # the text of the sample, for display; None if the sample is not a text
+    id: str = ""  # the cell of the column that names the rows; empty without one
 
 
 class _Unread(NamedTuple):
@@ -56,6 +60,7 @@ class _Unread(NamedTuple):
     read: Callable[[], Inputs] | None
     error: str = ""
     shown: str | None = None
+    id: str = ""
 
 
 def samples(run: OpenedRun, words: Sequence[str], batch_size: int) -> Iterator[InputSample]:
@@ -110,12 +115,12 @@ def _first(sample: InputSample) -> Tensor:
 
 def _read(unread: _Unread) -> InputSample:
     if unread.read is None:
-        return InputSample(unread.name, None, unread.error, unread.shown)
+        return InputSample(unread.name, None, unread.error, unread.shown, unread.id)
     try:
-        return InputSample(unread.name, unread.read(), shown=unread.shown)
+        return InputSample(unread.name, unread.read(), shown=unread.shown, id=unread.id)
     except Exception as error:  # a library may raise any exception for a bad file
         text = reason_of(error).removeprefix(f"{unread.name}: ").removeprefix("cannot be read: ")
-        return InputSample(unread.name, None, text, unread.shown)
+        return InputSample(unread.name, None, text, unread.shown, unread.id)
 
 
 def _read_ahead(items: Iterable[_Unread], window: int) -> Iterator[InputSample]:
@@ -141,9 +146,11 @@ def _reader_of(run: OpenedRun) -> Callable[[OpenedRun, Sequence[str]], Iterator[
         return _texts if "vocabulary" in preprocessing else _arrays
     if preprocessing.get("sample_rate") is not None:
         return _sounds
+    if preprocessing.get("columns"):
+        return _rows
     if spec.kind == "image":
         return _pictures if preprocessing.get("top") is not None else _arrays
-    return _rows if preprocessing.get("columns") else _arrays
+    return _arrays
 
 
 def _of_files(files: Iterable[NamedFile], samples_of: Callable[[str, Path], Iterable[_Unread]]) -> Iterator[_Unread]:
@@ -192,7 +199,7 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     numbers = {token: number for number, token in enumerate(run.preprocessing["vocabulary"])}
 
     def encode(text: str) -> Inputs:
-        found = [numbers.get(token, tokens.UNKNOWN) for token in tokenizer(text)]
+        found = [numbers.get(token, UNKNOWN) for token in tokenizer(text)]
         return (torch.tensor(found, dtype=torch.int32),)
 
     def unread(place: str, text: str, error: str) -> _Unread:
@@ -235,39 +242,59 @@ def _table_files(words: Sequence[str]) -> Iterator[NamedFile]:
 def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     """Yield the samples of a table: its rows, or its groups of rows if the run has ``dataset.group_by``."""
     keys, columns = run.settings.dataset, run.preprocessing["columns"]
-    layout = tables.read_layout(
-        file, keys.get("delimiter"), keys.get("header", "auto"), str(keys.get("encoding", "utf-8"))
+    layout = tables.read_layout(file, table_keys_of(keys), named=columns)
+    numbers = _columns_in(layout, columns)
+    layout = with_saved_forms(layout, numbers, run.preprocessing.get("forms"))
+    group_by, identifier = keys.get("group_by"), run.preprocessing.get("id")
+    groups, ids = dict[str, int](), dict[str, int]()
+    read = tables.ColumnsToRead(
+        numbers,
+        [] if group_by is None else [(layout.find("group_by", group_by), groups)],
+        missing=keys.get("missing") == "mean",
+        names=(layout.names.index(identifier), ids) if identifier in layout.names else None,
     )
-    places = layout.numbers()
-    by_name = all(column in places for column in columns)
-    if not by_name and (layout.header or len(layout.names) != len(columns)):
-        missing = next((column for column in columns if column not in places), columns[0])
-        raise ConfigError(f"has no column {missing}; columns: {tables.listed(layout.names)}")
-    numbers = [places[column] for column in columns] if by_name else [*range(len(columns))]
-    group_by, groups = keys.get("group_by"), dict[str, int]()
-    grouping = [] if group_by is None else [(layout.find("group_by", group_by), groups)]
-    table = tables.read_table(layout, numbers, grouping, missing=keys.get("missing") == "mean")
+    table = tables.read_table(layout, read)
     values = np.where(np.isnan(table.numbers), fill_values(run.preprocessing).numpy(), table.numbers)
     if group_by is None:
+        named = [*ids, ""]  # the last one is for the code -1
         for row, line in enumerate(table.lines.tolist()):
-            yield _numbers(f"{name}:{line}", values[row], table.faults.get(row, ""))
+            sample = _numbers(layout.place(line, name), values[row].reshape(run.spec.shape), table.faults.get(row, ""))
+            yield sample._replace(id=named[table.names[row]]) if ids else sample
         return
     for text, number in groups.items():
         rows = np.flatnonzero(table.texts[-1] == number)
         steps = values[rows[: keys.get("max_length")]]
         fault = next((table.faults[row] for row in rows.tolist() if row in table.faults), "")
-        yield _numbers(f"{name}: {text}", steps, fault or _wrong_shape(run, steps))
+        yield _numbers(f"{name}: {text}", steps, fault or _wrong_shape(run, steps))._replace(id=text)
+
+
+def _columns_in(layout: Layout, columns: Sequence[str]) -> list[int]:
+    """Return the numbers of the run's columns in a file, by name or, if they have no names, by place."""
+    places = layout.numbers()
+    if all(column in places for column in columns):
+        return [places[column] for column in columns]
+    if layout.header or len(layout.names) != len(columns):
+        missing = next((column for column in columns if column not in places), columns[0])
+        raise ConfigError(f"has no column {missing}; columns: {listed(layout.names)}")
+    return [*range(len(columns))]
 
 
 def _arrays(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
-    return _of_files(named_files(words, array_files.SUFFIXES, "file of arrays"), partial(_arrays_of, run))
+    return _of_files(_array_files(run, words), partial(_arrays_of, run))
+
+
+def _array_files(run: OpenedRun, words: Sequence[str]) -> Iterator[NamedFile]:
+    """Yield the files of arrays that the words name; a folder that training could read counts as one file."""
+    for word in words:
+        if word != STDIN and array_files.is_one(Path(word).expanduser(), run.settings.dataset.get("inputs")):
+            yield NamedFile(word, Path(word).expanduser())
+        else:
+            yield from named_files([word], array_files.SUFFIXES, "file of arrays")
 
 
 def _arrays_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     keys = run.settings.dataset
-    key, values, lengths = array_files.inputs_of_run(
-        file, str(keys.get("inputs", "x")), str(keys.get("lengths")), run.spec
-    )
+    key, values, lengths = array_files.inputs_of_run(file, keys.get("inputs"), keys.get("lengths"), run.spec)
     for row, sample in enumerate(values):
         steps = sample if lengths is None else sample[: lengths[row]]
         fault = _wrong_shape(run, steps)

@@ -1,10 +1,10 @@
-"""Samples of numbers in memory: find the task and the classes, and make a ``Data``."""
+"""Samples of numbers in memory: divide them, fill in missing numbers, and make a ``Data``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError
 from trainer.data.data import Data, Normalise, ReadOptions, make_data
-from trainer.data.readers.files import OwnKeys, Problems, divide, fits, natural_key, need_classes, need_samples
-from trainer.data.readers.tables import to_float
+from trainer.data.readers.candidates import Candidates, Places
+from trainer.data.readers.files import OwnKeys, Problems, divide, fits, need_samples
+from trainer.data.readers.table_layout import listed
+from trainer.data.readers.targets import Targets
 from trainer.data.sources import RaggedSource, TensorSource
+from trainer.data.standardise import standardise
 from trainer.spec import Kind, Task
-
-MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
 
 
 class ArrayKeys(OwnKeys):
@@ -27,173 +28,6 @@ class ArrayKeys(OwnKeys):
 
     task: Literal["auto"] | Task
     normalise_targets: bool
-
-
-class Targets(NamedTuple):
-    """The targets of all samples.
-
-    Args:
-        task: classification, multilabel or regression.
-        names: the names of the classes, labels or values.
-        values: (samples,) int64 classes, or (samples, outputs) float32 labels or values.
-    """
-
-    task: Task
-    names: tuple[str, ...]
-    values: Tensor
-
-
-class Places(Sequence[str]):
-    """The place of each sample, such as ``file:line``, computed only when a message needs it.
-
-    Args:
-        place_of: returns the place of a row.
-        rows: (samples,) int64, the row of each sample.
-    """
-
-    def __init__(self, place_of: Callable[[int], str], rows: NDArray[np.int64]) -> None:
-        self._place_of, self._rows = place_of, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, sample: Any) -> Any:
-        return self._place_of(int(self._rows[sample]))
-
-
-class Candidates:
-    """The samples of all splits, concatenated, with a mask of those that can be used.
-
-    Args:
-        splits: (samples,) the split of each sample, as in ``Item.split``.
-        place_of: returns the place of a sample, for messages.
-        problems: collects the bad samples.
-
-    Attributes:
-        good: (samples,) bool, true for samples that can be used.
-    """
-
-    def __init__(self, splits: NDArray[np.str_], place_of: Callable[[int], str], problems: Problems) -> None:
-        self.splits, self.place_of, self.problems = splits, place_of, problems
-        self.good = np.ones(len(splits), dtype=bool)
-
-    def drop(
-        self,
-        bad: NDArray[np.bool_],
-        reason: str | Callable[[int], str],
-        place_of: Callable[[int], str] | None = None,
-    ) -> None:
-        """Exclude samples, and report each one that was good until now as a problem.
-
-        Args:
-            bad: (samples,) bool, true for the samples to exclude.
-            reason: why the samples are bad, or a function that returns the reason for a sample.
-            place_of: returns the place of what is bad, if this is not the usual place of a sample.
-        """
-        for sample in np.flatnonzero(bad & self.good).tolist():
-            place = (place_of or self.place_of)(sample)
-            self.problems.add(place, reason if isinstance(reason, str) else reason(sample))
-        self.good &= ~bad
-
-    def settle(self) -> None:
-        """Turn the problems found so far into warnings or an error, and check that there are good samples.
-
-        Raises:
-            ConfigError: as ``Problems.settle``, or no sample is left.
-        """
-        self.problems.settle()
-        need_samples(self.problems.dataset, np.flatnonzero(self.good))
-
-    def classes(
-        self,
-        texts: Sequence[str],
-        codes: NDArray[np.int64],
-        options: ReadOptions,
-        place_of: Callable[[int], str] | None = None,
-    ) -> Targets:
-        """Return the class of each good sample as targets; samples of a class that train lacks become bad.
-
-        Args:
-            texts: the different texts that name a class.
-            codes: (samples,) the index in ``texts`` of each sample's class.
-            place_of: returns the place of a sample's target, if this is not the usual place of a sample.
-
-        Raises:
-            ConfigError: train has less than two classes, or there are bad samples and ``on_error`` is stop.
-        """
-        codes = np.where(self.good, codes, -1)
-        names, numbers = self._find_classes(texts, codes, options, place_of or self.place_of)
-        self.problems.settle()
-        self.good &= numbers >= 0
-        return Targets("classification", names, torch.from_numpy(numbers[self.good]))
-
-    def _find_classes(
-        self, texts: Sequence[str], codes: NDArray[np.int64], options: ReadOptions, place_of: Callable[[int], str]
-    ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """Return the classes of train in order, and the class number of each sample, or -1 if train lacks its class.
-
-        If all texts are numbers, classes are ordered by value, and 1 and 1.0 are one class. Otherwise they are in
-        natural order. A finished run keeps its own classes.
-        """
-        used = np.unique(codes[codes >= 0]).tolist()
-        values = {code: to_float(texts[code]) for code in used}
-        if np.isfinite(list(values.values())).all():
-            names = {code: _shown(texts[code], value) for code, value in values.items()}
-            order = sorted(used, key=values.__getitem__)
-        else:
-            names = {code: texts[code] for code in used}
-            order = sorted(used, key=lambda code: natural_key(texts[code]))
-        trained = np.isin(self.splits, ("", "train"))
-        known = {names[code] for code in np.unique(codes[trained & (codes >= 0)]).tolist()}
-        classes = options.classes or tuple(dict.fromkeys(names[code] for code in order if names[code] in known))
-        need_classes(self.problems.dataset, classes)
-        number = {name: number for number, name in enumerate(classes)}
-        table = np.full(len(texts) + 1, -1)  # the last entry is for samples without a text, whose code is -1
-        for code in used:
-            table[code] = number.get(names[code], -1)
-        found = table[codes]
-        strange = (found < 0) & (codes >= 0)
-        for split in np.unique(self.splits[strange]).tolist():
-            for code in np.unique(codes[strange & (self.splits == split)]).tolist():
-                same = np.flatnonzero(strange & (self.splits == split) & (codes == code))
-                count = "1 sample" if len(same) == 1 else f"{len(same)} samples"
-                reason = f"class {names[code]} is in {split} ({count}) but not in train"
-                self.problems.add(place_of(int(same[0])), reason)
-        return classes, found
-
-
-def _shown(text: str, value: float) -> str:
-    """Return a number as the name of a class; a whole number keeps all its digits."""
-    try:
-        return str(int(text))
-    except ValueError:
-        return f"{value:.15g}"
-
-
-def find_task(
-    task: Literal["auto"] | Task, columns: Sequence[str], *, are_classes: bool, are_labels: bool, texts: str
-) -> Task:
-    """Return the task that ``dataset.task`` names or, if it is auto, the task that fits the target columns.
-
-    Args:
-        task: the key ``dataset.task``.
-        columns: the names of the target columns.
-        are_classes: whether a single target column holds classes.
-        are_labels: whether several target columns hold only 0 and 1.
-        texts: the names of target columns that hold texts, for messages; empty if all hold numbers.
-
-    Raises:
-        ConfigError: the columns do not fit the task.
-    """
-    if task == "auto" and len(columns) > 1:
-        task = "multilabel" if are_labels else "regression"
-    elif task == "auto":
-        task = "classification" if are_classes else "regression"
-    if task == "classification" and len(columns) > 1:
-        raise ConfigError(f"dataset.target: must be one column for task=classification, got {', '.join(columns)}")
-    if task != "classification" and texts:
-        raise ConfigError(f"dataset.target: {texts}: holds text, not numbers, which task={task} needs")
-    return task
 
 
 def array_data(
@@ -226,21 +60,35 @@ def array_data(
     fill = _fill(dataset, source, train.positions, columns, options.preprocessing)
     varying = isinstance(source, RaggedSource)
     data = make_data(dataset, kind, _shape(source), targets.names, divided, keys, task=task, varying=varying)
-    spec = data.spec
-    if task == "regression" and keys["normalise_targets"]:
-        exact = train.targets.double()
-        std = exact.std(0, correction=0)
-        mean, scale = exact.mean(0).tolist(), torch.where(std > 0, std, 1.0).tolist()
-        spec = replace(spec, target_mean=tuple(mean), target_std=tuple(scale))
-    return replace(
+    data = replace(
         data,
-        spec=spec,
         normalise=Normalise.measure(train, axis=2 if kind == "sequence" else 1),
         in_memory=fits(keys["in_memory"], source.num_bytes) and keys["in_memory"],
         preprocess={"columns": list(columns), "fill": fill},
         warnings=tuple(samples.problems.warnings),
         places=Places(samples.place_of, np.flatnonzero(samples.good)),
     )
+    return standardise(data, options, normalise=keys["normalise_targets"]) if task == "regression" else data
+
+
+def warn_if_too_close(numbers: NDArray[Any], names: Sequence[str], problems: Problems) -> None:
+    """Warn if the numbers of a column are so large and close to one another that float32 hardly distinguishes them.
+
+    Args:
+        numbers: (…, columns), NaN where a number is missing.
+        names: the names of the columns, for the warning; empty if the columns have none.
+        problems: receives the warning.
+    """
+    rows = numbers.reshape(-1, numbers.shape[-1])
+    least, most = (bound.reduce(rows).astype(np.float64) for bound in (np.fmin, np.fmax))  # both ignore NaN
+    size = np.maximum(np.abs(least), np.abs(most))
+    close = np.isfinite(size) & (most - least < size * 2.0**-14) & ((most > least) | (size >= 2**24))
+    if close.any():
+        columns = listed([names[at] if names else f"column {at + 1}" for at in np.flatnonzero(close).tolist()])
+        problems.warnings.append(
+            f"the numbers of {columns} are large and so close to one another that float32 hardly tells them apart; "
+            "subtract the smallest from them"
+        )
 
 
 def _shape(source: TensorSource | RaggedSource) -> tuple[int, ...]:

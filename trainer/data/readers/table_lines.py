@@ -1,85 +1,190 @@
-"""Read the lines of a table in text, in chunks of bounded length: a file of unknown origin may be a single line."""
+"""Read the lines of a table in text as UTF-8, in blocks of whole rows and of bounded size."""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
-import functools
+import gzip
+import io
+import lzma
 import os
-import stat
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, NamedTuple
 
 from trainer.config import ConfigError
-from trainer.config.untrusted_files import check_file
+from trainer.config.errors import reason_of
+from trainer.config.untrusted_files import check_file, check_unpacked
 
-CHUNK = 8192  # lines that are read at a time
-MAX_ROW, BLOCK = 20_000_000, 32  # longest row in characters; lines that are read before their length is looked at
+BLOCK = 1 << 23  # bytes that are read at a time
+MAX_ROW = 20_000_000  # longest row in bytes: a file of unknown origin may be a single line
 TOO_LONG = f"{MAX_ROW:,} characters; dataset=npz reads rows of any length"
+UNPACK: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+PACKED = (*UNPACK, ".zip")  # endings of files that are unpacked while they are read
+UNPACKING = (OSError, EOFError, ValueError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
+BOM = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
 
 
-def each_line(file: TextIO) -> Iterator[str]:
-    """Return an iterator over the lines of a file; a line is cut off behind ``MAX_ROW`` characters."""
-    found = os.fstat(file.fileno())
-    if stat.S_ISREG(found.st_mode) and found.st_size <= MAX_ROW:
-        return file  # which is faster
-    return iter(functools.partial(file.readline, MAX_ROW + 1), "")
+class Block(NamedTuple):
+    """Consecutive whole rows of a file.
+
+    Args:
+        start: the number of the first line, from 1.
+        content: the lines as UTF-8, each with its line break; bytes outside the encoding of the file stay as they are.
+    """
+
+    start: int
+    content: bytes
+
+    def lines(self) -> list[str]:
+        """Return the lines; bytes outside the encoding are escaped."""
+        text = self.content.decode("utf-8", "surrogateescape")
+        return [line + "\n" for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def check_line_lengths(file: TextIO, number: int, lines: Sequence[str]) -> None:
-    """Raise ConfigError if one of some lines, of which the first has the given number, was cut off."""
-    if len(max(lines, key=len, default="")) > MAX_ROW:
-        number += next(at for at, line in enumerate(lines) if len(line) > MAX_ROW)
-        raise ConfigError(f"dataset.path: {file.name}:{number}: a line of more than {TOO_LONG}")
+def plain_suffix(file: Path) -> str:
+    """Return the suffix of a file in lower case, without that of its packing: ``.csv`` for ``a.csv.gz``."""
+    suffix = file.suffix.lower()
+    return Path(file.stem).suffix.lower() if suffix in PACKED else suffix
 
 
-def chunks(file: TextIO) -> Iterator[list[str]]:
-    """Yield the lines of a file in chunks, without splitting a cell in quotes between two chunks.
+def blocks(file: Path, encoding: str, *, quote: str = '"', size: int | None = None) -> Iterator[Block]:
+    """Yield the lines of a file in blocks, without splitting a cell in quotes between two blocks.
+
+    Line breaks become ``\\n``. If a quote is not closed within ``MAX_ROW`` bytes, the block ends as if there was none.
+
+    Args:
+        file: a text file, which may be packed by gzip, bzip2, xz, or alone in a zip file.
+        encoding: its encoding.
+        quote: the sign around cells that contain line breaks; empty if no cell can.
+        size: bytes that are read at a time; None for ``BLOCK``.
 
     Raises:
-        ConfigError: a line, or a row that goes over several lines, is longer than ``MAX_ROW``.
+        ConfigError: the file cannot be read, or a line is longer than ``MAX_ROW``.
     """
-    found, number = each_line(file), 1
-    while lines := _some(file, found, number):
-        quotes, letters = "".join(lines).count('"'), 0
-        start = number + len(lines) - 1
-        while quotes % 2 and (line := next(found, "")):
-            lines.append(line)
-            quotes += line.count('"')
-            letters += len(line)
-            if letters > MAX_ROW:
-                place = f"{file.name}: a cell in quotes that begins before line {start}"
-                raise ConfigError(f"dataset.path: {place} has more than {TOO_LONG}; is its quote closed?")
-        number += len(lines)
-        yield lines
+    sign, start, waiting = quote.encode(), 1, b""
+    for part in _lines_of(file, encoding, size or BLOCK):
+        rest = part
+        while rest:
+            waiting, rest, whole = _joined(waiting, rest, sign)
+            if whole:
+                yield Block(start, waiting)
+                start += waiting.count(b"\n")
+                waiting = b""
+    if waiting:
+        yield Block(start, waiting)
 
 
-def _some(file: TextIO, found: Iterator[str], number: int) -> list[str]:
-    """Return the next ``CHUNK`` lines, or fewer if they are long; the first has the given number."""
-    lines, letters = list[str](), 0
-    while len(lines) < CHUNK and letters <= MAX_ROW and (block := list(islice(found, BLOCK))):
-        some = sum(map(len, block))
-        if some > MAX_ROW:
-            check_line_lengths(file, number + len(lines), block)
-        lines += block
-        letters += some
-    return lines
+def _joined(waiting: bytes, part: bytes, sign: bytes) -> tuple[bytes, bytes, bool]:
+    """Add lines to those that wait for the end of a quote; return both parts, and whether the first has whole rows."""
+    both = waiting + part
+    if not sign or both.count(sign) % 2 == 0:
+        return both, b"", True
+    if len(waiting) <= MAX_ROW:
+        return both, b"", False
+    return waiting, part, True  # the quote is not closed: whoever parses the rows finds its line
 
 
-@contextlib.contextmanager
-def opened(file: Path, encoding: str) -> Iterator[TextIO]:
-    """Open a file as text; drop the byte order mark of UTF-8, and escape bytes outside the encoding."""
-    name = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
-    if file.is_dir():
-        raise ConfigError(f"dataset.path: {file}: is a folder; must be a file, or {{train: …, test: …}}")
+def _check_lengths(file: Path, start: int, part: bytes) -> None:
+    """Raise ConfigError if one of some lines, of which the first has the given number, is longer than ``MAX_ROW``."""
+    if len(part) <= MAX_ROW:
+        return
+    for number, line in enumerate(part.split(b"\n"), start):
+        if len(line) > MAX_ROW:
+            raise ConfigError(f"dataset.path: {file}:{number}: a line of more than {TOO_LONG}")
+
+
+def _lines_of(file: Path, encoding: str, size: int) -> Iterator[bytes]:
+    """Yield whole lines as UTF-8 with ``\\n`` as line breaks, without the byte order mark.
+
+    Raises:
+        ConfigError: as ``blocks``.
+    """
+    rest, number, only_returns = b"", 1, None
+    for part in _utf8(file, encoding, size):
+        if only_returns is None:
+            only_returns = b"\r" in part and b"\n" not in part
+        found = rest + part
+        if b"\r" in found:
+            found = found.replace(b"\r\n", b"\n")
+            found = found.replace(b"\r", b"\n") if only_returns else found
+        cut = found.rfind(b"\n") + 1
+        if cut == 0 and len(found) > MAX_ROW:
+            raise ConfigError(f"dataset.path: {file}:{number}: a line of more than {TOO_LONG}")
+        if cut:
+            _check_lengths(file, number, found[:cut])
+            number += found.count(b"\n", 0, cut)
+            yield found[:cut]
+        rest = found[cut:]
+    if rest:
+        yield rest.removesuffix(b"\r") + b"\n"
+
+
+def _utf8(file: Path, encoding: str, size: int) -> Iterator[bytes]:
+    """Yield the content of a file as UTF-8, in parts that may end within a line, but not within a character."""
     try:
-        check_file(file)
-        with file.open(encoding=name, errors="surrogateescape", newline="") as lines:
-            yield lines
+        with opened(file) as stored:
+            if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
+                first = stored.read(size).removeprefix(BOM)
+                while first:
+                    yield first
+                    first = stored.read(size)
+                return
+            with io.TextIOWrapper(stored, encoding=encoding, errors="surrogateescape", newline="") as text:
+                while letters := text.read(size):
+                    yield letters.removeprefix("\ufeff").encode("utf-8", "surrogateescape")
     except LookupError as error:
         raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
     except UnicodeError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {reason_of(error)}") from error
+    except UNPACKING as error:
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise ConfigError(f"dataset.path: {file}: cannot be read: {reason}") from error
+
+
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading its unpacked bytes.
+
+    Raises:
+        ConfigError: the file is a folder.
+        Exception: one of ``UNPACKING``, also while it is read, if the file is damaged or made to fill the memory.
+    """
+    if file.is_dir():
+        raise ConfigError(f"dataset.path: {file}: is a folder; must be a file, or {{train: …, test: …}}")
+    packed = check_file(file).st_size
+    suffix = file.suffix.lower()
+    with contextlib.ExitStack() as stack:
+        stream: IO[bytes] = stack.enter_context(UNPACK[suffix](file)) if suffix in UNPACK else file.open("rb")
+        if suffix == ".zip":
+            stream = _only_member(file, stack)
+        if suffix in PACKED:
+            stream = io.BufferedReader(_Unpacked(stream, packed, file))
+        yield stack.enter_context(stream)
+
+
+def _only_member(file: Path, stack: contextlib.ExitStack) -> IO[bytes]:
+    archive = stack.enter_context(zipfile.ZipFile(file))
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+    if len(names) != 1:
+        listed = ", ".join(names[:3]) + ("…" if len(names) > 3 else "")
+        raise ConfigError(f"dataset.path: {file}: holds {len(names)} files ({listed}); unpack it, and name one of them")
+    return archive.open(names[0])
+
+
+class _Unpacked(io.RawIOBase):
+    """A stream of unpacked bytes that ends with an OSError if there are far too many for the size of the file."""
+
+    def __init__(self, stream: IO[bytes], packed: int, file: Path) -> None:
+        self._stream, self._packed, self._file, self._count = stream, packed, file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._stream.read(len(buffer))
+        buffer[: len(found)] = found
+        self._count += len(found)
+        check_unpacked(self._packed, self._count, os.fspath(self._file), "unpack it first if it is meant")
+        return len(found)

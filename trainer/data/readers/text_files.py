@@ -14,7 +14,7 @@ from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import blocks_within_memory, check_file, need_memory
 from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.split_names import listed, split_name, words_to_type
-from trainer.data.readers.tables import ESCAPED
+from trainer.data.readers.table_layout import ESCAPED
 
 DOCUMENT = ".txt"
 MEMORY_OF_TEXTS = 3  # memory that a byte of a file takes while its texts are read

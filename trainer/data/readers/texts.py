@@ -15,7 +15,7 @@ from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.data.readers.files import Item, Problems
-from trainer.data.readers.tables import ESCAPED, ColumnKey, one_character
+from trainer.data.readers.table_layout import ESCAPED, ColumnKey, one_character
 from trainer.data.readers.text_files import (
     DOCUMENT,
     fault_of,

@@ -1,0 +1,205 @@
+"""Numbers as tables hold them: with decimal commas, thousands, percents, currencies, as true and false, as dates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Decimal = Literal[".", ","]
+
+# Cells that mean a missing number, in lower case.
+MISSING = frozenset(
+    ("", "na", "n/a", "nan", "null", "none", "?", "#n/a", "#na", "<na>", "-", "--", ".", "\\n", "#null!", "-nan", "nil")
+)
+YES, NO = ("true", "yes"), ("false", "no")
+CURRENCIES = "$€£¥₹₽₩"
+GROUPS = " \u00a0\u202f'’"  # what may stand between groups of three digits, besides a comma or a point
+PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?i:inf|infinity)"
+DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)?"
+MICROSECONDS_A_DAY = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class NumberForm:
+    """How the numbers of a column are written.
+
+    Args:
+        kind: numbers, ``true`` and ``false`` (or ``yes`` and ``no``), which are 1 and 0, or dates, which are days since
+            1970-01-01.
+        decimal: the sign before the fraction.
+        grouped: whether three digits may be a group; the sign between groups is a comma, a point, a space or ``'``.
+        sign: a percent sign or a currency beside each number, which the number loses; empty without one.
+    """
+
+    kind: Literal["number", "bool", "date"] = "number"
+    decimal: Decimal = "."
+    grouped: bool = False
+    sign: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether numbers are written as Python writes them."""
+        return self == PLAIN_FORM
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression, for Python and RE2, that matches a cell with a number of this form."""
+        if self.kind == "date":
+            return f"^(?:{DATE})$"
+        if self.kind == "bool":
+            return f"^(?i:{'|'.join((*YES, *NO))})$"
+        if self.is_plain:
+            return f"^(?:{PLAIN})$"
+        between, point = re.escape(self._between), re.escape(self.decimal)
+        whole = rf"(?:[0-9]{{1,3}}(?:[{between}][0-9]{{3}})+|[0-9]+)" if self.grouped else "[0-9]+"
+        number = rf"(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
+        if not self.sign:
+            return f"^[+-]?{number}$"
+        sign = f"(?:{re.escape(self.sign)})"
+        if self.sign == "%":
+            return f"^[+-]?{number} ?%$"  # a number without its percent sign may be another share
+        return f"^(?:[+-]?{sign}? ?[+-]?{number}|[+-]?{number} ?{sign})$"
+
+    @property
+    def _between(self) -> str:
+        return (",." if self.decimal == "." else ".,")[0] + GROUPS
+
+    def parse(self, cells: Any) -> NDArray[np.float64]:
+        """Return the numbers of an array of arrow texts, (cells,); NaN for a text that is no number of this form."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        texts = pc.utf8_trim_whitespace(cells)
+        if self.is_plain:
+            try:
+                return _as_numpy(pc.cast(texts, pa.float64()))
+            except pa.ArrowInvalid:
+                pass
+        texts = pc.if_else(pc.match_substring_regex(texts, pattern=self.pattern), texts, None)
+        if self.kind == "bool":
+            lower = pc.utf8_lower(texts)
+            return _as_numpy(pc.cast(pc.if_else(pc.is_null(texts), None, pc.is_in(lower, pa.array(YES))), pa.float64()))
+        if self.kind == "date":
+            try:
+                moments = pc.cast(texts, pa.timestamp("us"))
+            except pa.ArrowInvalid:  # such as the 31st of February
+                return np.array([_day(text) for text in texts.to_pylist()])
+            days = _as_numpy(pc.cast(pc.cast(moments, pa.int64()), pa.float64()))
+            return days / MICROSECONDS_A_DAY
+        if not self.is_plain:
+            strip = f"[{re.escape(self.sign)} {re.escape(self._between if self.grouped else '')}]"
+            texts = pc.replace_substring_regex(texts, pattern=strip, replacement="")
+            texts = pc.replace_substring(texts, pattern=self.decimal, replacement=".")
+        return _as_numpy(pc.cast(texts, pa.float64()))
+
+    def numbers(self, cells: Sequence[str]) -> list[float]:
+        """Return the numbers in some cells; NaN for a cell that holds no number of this form."""
+        if self.is_plain:
+            return [to_float(cell) for cell in cells]
+        import pyarrow as pa
+
+        return [*self.parse(pa.array(cells, pa.string())).tolist()]
+
+    def __str__(self) -> str:
+        """Return how the form differs from that of Python, for messages; empty for a plain number."""
+        if self.kind != "number":
+            return {"bool": "true or false as 1 or 0", "date": "dates as days since 1970-01-01"}[self.kind]
+        comma = "decimal commas" if self.decimal == "," else "thousands in groups" if self.grouped else ""
+        return " and ".join(part for part in (comma, f"a sign {self.sign}" if self.sign else "") if part)
+
+
+PLAIN_FORM = NumberForm()
+_PLAIN = re.compile(PLAIN_FORM.pattern)
+
+
+def to_float(cell: str) -> float:
+    """Return the number in a cell, or NaN. Digits with _ between them, which Python accepts, are no number here."""
+    text = cell.strip()
+    return float(text) if _PLAIN.match(text) else np.nan
+
+
+def _as_numpy(numbers: Any) -> NDArray[np.float64]:
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _day(text: str | None) -> float:
+    try:
+        moment = np.datetime64(text.replace(" ", "T") if text else "NaT", "us")
+    except ValueError:
+        return np.nan
+    return np.nan if np.isnat(moment) else float(moment.astype(np.int64)) / MICROSECONDS_A_DAY
+
+
+# ---- detection
+
+
+class FoundForm(NamedTuple):
+    """The form of a column; None for a column of texts. ``open`` is a cell that can be read in two ways, or empty."""
+
+    form: NumberForm | None
+    open: str = ""
+
+
+def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal | None) -> FoundForm:
+    """Find how most cells of a column write numbers.
+
+    Args:
+        cells: some cells of the column.
+        missing: the cells that mean a missing number, in lower case.
+        decimal: the sign before fractions, or None if the cells decide it.
+    """
+    there = [text for cell in cells if (text := cell.strip()).lower() not in missing]
+    if not there:
+        return FoundForm(PLAIN_FORM)
+    plain = 0.0 if decimal == "," else _share(PLAIN_FORM, there)
+    if plain == 1:
+        return FoundForm(PLAIN_FORM)
+    for form in (NumberForm("bool"), NumberForm("date")):
+        if _share(form, there) > 0.5:
+            return FoundForm(form)
+    sign = next((sign for sign in f"%{CURRENCIES}" if sum(sign in cell for cell in there) * 2 > len(there)), "")
+    found, unclear = decimal, ""
+    if found is None:
+        found, unclear = _find_decimal([cell.replace(sign, "").strip() for cell in there])
+    simple, form = (NumberForm(decimal=found, grouped=grouped, sign=sign) for grouped in (False, True))
+    share = _share(form, there)
+    if share > max(0.5, plain):
+        return FoundForm(simple if _share(simple, there) == share else form, unclear)
+    return FoundForm(PLAIN_FORM if plain > 0.5 else None)
+
+
+def _share(form: NumberForm, cells: Sequence[str]) -> float:
+    """Return the share of cells that are numbers of a form."""
+    if form.is_plain and _are_floats(cells):
+        return 1.0
+    pattern = re.compile(form.pattern)
+    return sum(pattern.match(cell) is not None for cell in cells) / len(cells)
+
+
+def _are_floats(cells: Sequence[str]) -> bool:
+    try:
+        found = np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:
+        return False
+    return not np.isnan(found).any() and not any("_" in cell for cell in cells) and all(map(str.isascii, cells))
+
+
+def _find_decimal(cells: Sequence[str]) -> tuple[Decimal, str]:
+    """Return the sign before fractions, and a cell such as 1,234 that could have either; empty if it is clear."""
+    comma = re.compile(r"[+-]?(?:[0-9]*|[0-9]{1,3}(?:[. \u00a0\u202f'’][0-9]{3})+),(?:[0-9]{0,2}|[0-9]{4,})")
+    both = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+")
+    point = re.compile(
+        r"[+-]?(?:[0-9]*|[0-9]{1,3}(?:[, \u00a0\u202f'’][0-9]{3})+)\.[0-9]*|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}"
+    )
+    several = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}")
+    commas = sum(bool(comma.fullmatch(cell) or both.fullmatch(cell) or several.fullmatch(cell)) for cell in cells)
+    points = sum(bool(point.fullmatch(cell)) for cell in cells)
+    unclear = next((cell for cell in cells if re.fullmatch(r"[+-]?[0-9]{1,3},[0-9]{3}", cell)), "")
+    if commas > points:
+        return ",", ""
+    return ".", "" if points else unclear

@@ -1,0 +1,332 @@
+"""Find out what a data set predicts: classes, labels or values, from the cells of its target columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer.config import ConfigError
+from trainer.data.data import ReadOptions
+from trainer.data.readers.candidates import Candidates
+from trainer.data.readers.files import natural_key, need_classes
+from trainer.data.readers.number_cells import MISSING, PLAIN_FORM, NumberForm, to_float
+from trainer.spec import Task
+
+MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
+SEPARATORS = ("|", ";", ",", " ")  # what may stand between the labels of a sample in one cell, the clearest first
+LEADING_ZERO = re.compile(r"[+-]?0[0-9]")  # of a code such as 01, which is another one than 1
+
+
+class TargetKeys(TypedDict):
+    """The keys that say what is predicted."""
+
+    task: Literal["auto"] | Task
+    normalise_targets: bool
+    label_separator: str | None
+
+
+class Targets(NamedTuple):
+    """The targets of all samples.
+
+    Args:
+        task: classification, multilabel or regression.
+        names: the names of the classes, labels or values.
+        values: (samples,) int64 classes, or (samples, outputs) float32 labels or values.
+    """
+
+    task: Task
+    names: tuple[str, ...]
+    values: Tensor
+
+
+class TargetCells(NamedTuple):
+    """The cells of the target columns of all samples, good and bad.
+
+    Args:
+        names: the names of the columns.
+        texts: the different texts of each column.
+        codes: (columns, samples) int64, the index in ``texts`` of each cell; -1 for a missing cell.
+        forms: how each column writes numbers; None for a column of texts; empty if no column has a form of its own.
+    """
+
+    names: Sequence[str]
+    texts: Sequence[Sequence[str]]
+    codes: NDArray[np.int64]
+    forms: Sequence[NumberForm | None] = ()
+
+    @classmethod
+    def of(cls, names: Sequence[str], cells: Sequence[Sequence[str]]) -> TargetCells:
+        """Return the cells of columns, given one text for each column and sample; a blank text is a missing cell."""
+        texts, codes = list[list[str]](), []
+        for column in cells:
+            known: dict[str, int] = {}
+            found = [known.setdefault(cell.strip(), len(known)) if cell.strip() else -1 for cell in column]
+            codes.append(np.array(found, dtype=np.int64))
+            texts.append(list(known))
+        return cls(names, texts, np.stack(codes))
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the numbers of the cells, (columns, samples); NaN for a cell that is missing or holds no number."""
+        forms = self.forms or [PLAIN_FORM] * len(self.names)
+        tables = [
+            np.array([*(form or PLAIN_FORM).numbers(some), np.nan])  # the last one is for the code -1
+            for form, some in zip(forms, self.texts, strict=True)
+        ]
+        values = np.stack([table[some] for table, some in zip(tables, self.codes, strict=True)])
+        return np.where(np.abs(values) <= np.finfo(np.float32).max, values, np.nan)
+
+    def text(self, column: int, sample: int) -> str:
+        """Return the text of a cell; empty for a missing cell."""
+        code = int(self.codes[column, sample])
+        return self.texts[column][code] if code >= 0 else ""
+
+
+def find_targets(cells: TargetCells, samples: Candidates, keys: TargetKeys, options: ReadOptions) -> Targets:
+    """Find the task, and return the targets of the good samples; samples with bad targets become problems.
+
+    Text or up to ``MAX_CLASSES`` whole numbers are classes. Several columns of 0 and 1, or one column of names between
+    which ``label_separator`` stands, are labels. Other numbers are values. A finished run keeps its task and classes.
+
+    Args:
+        cells: the target columns of all samples.
+        samples: all samples; those with bad targets are dropped, and all problems are settled.
+        keys: the keys that say what is predicted.
+        options: the preprocessing of a finished run.
+
+    Raises:
+        ConfigError: the columns do not fit the task, or can be read in two ways; or as ``Candidates.settle``.
+    """
+    run = options.preprocessing
+    task: Literal["auto"] | Task = keys["task"] if run is None else run["task"]
+    if keys["label_separator"] is not None and task in ("auto", "multilabel"):
+        return _labels_in_cells(cells, keys["label_separator"], samples, options)
+    values = np.where(samples.good, cells.values(), np.nan)
+    there = (cells.codes >= 0) & samples.good
+    mostly = np.isfinite(values).sum(1) * 2 > there.sum(1)
+    task = _find_task(task, cells, values, mostly)
+    if task == "classification":
+        return _classes(cells, values, samples, options)
+    reason = "is neither 0 nor 1" if task == "multilabel" else "is no number"
+    fits = np.isin(values, (0, 1)) if task == "multilabel" else np.isfinite(values)
+    samples.drop(np.logical_not(fits.all(0)), _reason(cells, fits, reason))
+    samples.settle()
+    good = np.ascontiguousarray(values[:, samples.good].T, dtype=np.float32)
+    return Targets(task, tuple(cells.names), torch.from_numpy(good))
+
+
+def _find_task(
+    task: Literal["auto"] | Task, cells: TargetCells, values: NDArray[np.float64], mostly: NDArray[np.bool_]
+) -> Task:
+    """Return the task that the key names or, if it is auto, the task that fits the columns.
+
+    Args:
+        task: the key ``dataset.task``.
+        cells: the target columns.
+        values: the numbers of the cells, as ``TargetCells.values`` returns them.
+        mostly: (columns,) whether most cells of a column are numbers.
+
+    Raises:
+        ConfigError: the columns do not fit the task, or a single column may hold several labels.
+    """
+    seen = np.unique(values[np.isfinite(values)])
+    are_few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
+    if len(cells.names) == 1 and task in ("auto", "multilabel") and not mostly.all():
+        _ask_for_separator(cells, sure=task == "multilabel")
+    return find_task(
+        task,
+        cells.names,
+        are_classes=are_few or not mostly.all(),
+        are_labels=bool(mostly.all() and np.isin(seen, (0, 1)).all()),
+        texts="" if mostly.all() else cells.names[int(np.flatnonzero(~mostly)[0])],
+    )
+
+
+def find_task(
+    task: Literal["auto"] | Task, columns: Sequence[str], *, are_classes: bool, are_labels: bool, texts: str
+) -> Task:
+    """Return the task that ``dataset.task`` names or, if it is auto, the task that fits the target columns.
+
+    Args:
+        task: the key ``dataset.task``.
+        columns: the names of the target columns.
+        are_classes: whether a single target column holds classes.
+        are_labels: whether several target columns hold only 0 and 1.
+        texts: the names of target columns that hold texts, for messages; empty if all hold numbers.
+
+    Raises:
+        ConfigError: the columns do not fit the task.
+    """
+    if task == "auto" and len(columns) > 1:
+        task = "multilabel" if are_labels else "regression"
+    elif task == "auto":
+        task = "classification" if are_classes else "regression"
+    if task == "classification" and len(columns) > 1:
+        raise ConfigError(f"dataset.target: must be one column for task=classification, got {', '.join(columns)}")
+    if task != "classification" and texts:
+        raise ConfigError(f"dataset.target: {texts}: holds text, not numbers, which task={task} needs")
+    return task
+
+
+def _reason(cells: TargetCells, fits: NDArray[np.bool_], what: str) -> Callable[[int], str]:
+    """Return a function that says which cell of a sample does not fit, and why."""
+
+    def reason(sample: int) -> str:
+        column = int(np.flatnonzero(~fits[:, sample])[0])
+        text = cells.text(column, sample)
+        return f"{cells.names[column]}: {f'{text} {what}' if text else 'is empty'}"
+
+    return reason
+
+
+# ---- classes
+
+
+def _classes(cells: TargetCells, values: NDArray[np.float64], samples: Candidates, options: ReadOptions) -> Targets:
+    """Return the class of each good sample; a sample of a class that train lacks is a problem."""
+    texts, codes = cells.texts[0], cells.codes[0]
+    used = np.unique(codes[(codes >= 0) & samples.good]).tolist()
+    all_numbers = all(np.isfinite(to_float(texts[code])) or texts[code].lower() in MISSING for code in used)
+    fits = np.isfinite(values) if all_numbers else cells.codes >= 0  # NA can be the name of a class
+    samples.drop(~fits[0], _reason(cells, fits, "is no class"))
+    names = class_names(texts, [code for code in used if not all_numbers or np.isfinite(to_float(texts[code]))])
+    return classes_of(names, codes, samples, options)
+
+
+def class_names(texts: Sequence[str], used: Sequence[int]) -> dict[int, str]:
+    """Return the name of the class of each text, in the order of the classes.
+
+    If all texts are numbers, classes are ordered by value, and 1 and 1.0 are one class; but if one of them begins with
+    a zero, as the code 01 does, all stay as they are written. Otherwise they are in natural order.
+
+    Args:
+        texts: the different texts of a column.
+        used: the numbers of the texts that name classes.
+    """
+    values = {code: to_float(texts[code]) for code in used}
+    is_code = any(LEADING_ZERO.match(texts[code]) for code in used)
+    if not is_code and np.isfinite(list(values.values())).all():
+        return {code: _shown(texts[code], values[code]) for code in sorted(used, key=values.__getitem__)}
+    return {code: texts[code] for code in sorted(used, key=lambda code: natural_key(texts[code]))}
+
+
+def classes_of(
+    names: Mapping[int, str],
+    codes: NDArray[np.int64],
+    samples: Candidates,
+    options: ReadOptions,
+    place_of: Callable[[int], str] | None = None,
+) -> Targets:
+    """Return the class of each good sample as targets; samples of a class that train lacks become problems.
+
+    Args:
+        names: the name of each class by its code, in the order of the classes, as ``class_names`` returns them.
+        codes: (samples,) int64, the code of each sample's class.
+        samples: all samples; all problems are settled.
+        options: a finished run keeps its own classes.
+        place_of: returns the place of a sample's target, if this is not the usual place of a sample.
+
+    Raises:
+        ConfigError: train has less than two classes, or there are bad samples and ``on_error`` is stop.
+    """
+    problems = samples.problems
+    samples.settle()
+    codes = np.where(samples.good, codes, -1)
+    trained = {names[code] for code in np.unique(codes[samples.in_train]).tolist()}
+    classes = options.classes or tuple(name for name in dict.fromkeys(names.values()) if name in trained)
+    need_classes(problems.dataset, classes)
+    number = {name: number for number, name in enumerate(classes)}
+    table = np.full(max(names, default=-1) + 2, -1)  # the last entry is for samples without a text, whose code is -1
+    for code, name in names.items():
+        table[code] = number.get(name, number.get(_plain(name), -1) if options.classes else -1)
+    found = table[codes]
+    strange = (found < 0) & (codes >= 0)
+    for split in np.unique(samples.splits[strange]).tolist():
+        for code in np.unique(codes[strange & (samples.splits == split)]).tolist():
+            same = np.flatnonzero(strange & (samples.splits == split) & (codes == code))
+            count = "1 sample" if len(same) == 1 else f"{len(same)} samples"
+            where = f"in {split}" if split else "here"
+            reason = f"class {names[code]} is {where} ({count}) but not in train"
+            problems.add((place_of or samples.place_of)(int(same[0])), reason)
+    problems.settle()
+    samples.good &= found >= 0
+    return Targets("classification", classes, torch.from_numpy(found[samples.good]))
+
+
+def _plain(name: str) -> str:
+    """Return the name that a class has if all classes of a run are numbers: 1.0 becomes 1."""
+    value = to_float(name)
+    return _shown(name, value) if np.isfinite(value) else name
+
+
+def _shown(text: str, value: float) -> str:
+    """Return a number as the name of a class; a whole number keeps all its digits."""
+    try:
+        return str(int(text))
+    except ValueError:
+        return f"{value:.15g}"
+
+
+# ---- several labels in one cell
+
+
+def _labels_in_cells(cells: TargetCells, separator: str, samples: Candidates, options: ReadOptions) -> Targets:
+    """Return the labels of the good samples; an empty cell is a sample without a label.
+
+    Raises:
+        ConfigError: there are several target columns, or train has no label.
+    """
+    if len(cells.names) > 1:
+        listed = ", ".join(cells.names)
+        raise ConfigError(f"dataset.label_separator: {separator}: needs one target column, got {listed}")
+    texts, codes = cells.texts[0], cells.codes[0]
+    parts = {code: _parts(text, separator) for code, text in enumerate(texts)} | {-1: []}
+    if options.classes:
+        names = options.classes
+    else:
+        trained = {label for code in np.unique(codes[samples.in_train]).tolist() for label in parts[code]}
+        names = tuple(sorted(trained, key=natural_key))
+    if not names:
+        raise ConfigError(f"dataset.target: {cells.names[0]}: no sample of train has a label")
+    number = {name: at for at, name in enumerate(names)}
+    strange = {code: [name for name in some if name not in number] for code, some in parts.items()}
+    bad = np.isin(codes, [code for code, some in strange.items() if some])
+    samples.drop(bad, lambda sample: f"label {strange[int(codes[sample])][0]} is not in train")
+    samples.settle()
+    table = np.zeros((len(texts) + 1, len(names)), dtype=np.float32)  # the last row is for the code -1
+    for code, some in parts.items():
+        table[code, [number[name] for name in some if name in number]] = 1
+    return Targets("multilabel", names, torch.from_numpy(table[codes[samples.good]]))
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    return [part.strip() for part in text.split(separator) if part.strip()]
+
+
+def _ask_for_separator(cells: TargetCells, *, sure: bool = False) -> None:
+    """Raise ConfigError if the texts of a column look like several labels each, or if ``sure`` says that they are."""
+    texts, name = cells.texts[0], cells.names[0]
+    for separator in SEPARATORS:
+        split = [_parts(text, separator) for text in texts]
+        several = sum(len(parts) > 1 for parts in split)
+        labels = {part for parts in split for part in parts}
+        if several * 2 >= len(texts) and len(labels) * 2 <= len(texts) and len(texts) > 2:
+            raise ConfigError(
+                f"dataset.label_separator: null: {name} has {len(texts):,} different texts, made of {len(labels):,} "
+                f"names with {separator!r} between them; 'dataset.label_separator={_typed(separator)}' reads several "
+                "labels a sample, dataset.task=classification one class for each text"
+            )
+    if sure:
+        raise ConfigError(
+            f"dataset.label_separator: null: what stands between the labels of {name}? for example "
+            "'dataset.label_separator=\";\"'; the cells are such as " + ", ".join(texts[:3])
+        )
+
+
+def _typed(separator: str) -> str:
+    return f'"{separator}"' if separator in ",; " else separator
