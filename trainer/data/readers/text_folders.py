@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,16 +77,16 @@ def _in_files(files: Mapping[str, Path], columns: TextColumns, encoding: str, pr
 def _tab_columns(train: Path, columns: TextColumns, encoding: str) -> TextColumns:
     """Return the columns of text files with tabs, as the file of train says: the label is what repeats."""
     rows = [line.split("\t") for line in lines_of(train, encoding) if line.strip()]
-    columns = columns._replace(delimiter="\t")
-    if len(rows[0]) != 2 or columns.inputs or columns.target is not None:
+    columns = replace(columns, delimiter="\t")
+    if len(rows[0]) != 2 or columns.wanted or columns.target is not None:
         return columns
     header = columns.header
     if header == "auto":
         header = all(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in rows[0])
     first, second = (len({row[at] for row in rows[header:] if len(row) == 2}) for at in (0, 1))
     if first == second:
-        return columns._replace(header=header)
-    return columns._replace(header=header, target=int(second < first), input=int(first < second))
+        return replace(columns, header=header)
+    return replace(columns, header=header, target=int(second < first), input=int(first < second))
 
 
 class _Folder(NamedTuple):
