@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shlex
 from collections import Counter
@@ -279,6 +280,13 @@ def test_folders_of_splits_may_hold_a_table_each(tmp_path: Path) -> None:
     assert read(str(make(tmp_path, {"train/a.csv": table, "test/b.csv": table}))) == [
         *("test/x: good", "test/y: bad", "train/x: good", "train/y: bad")
     ]
+
+
+def test_packed_tables_are_files_of_splits_too(tmp_path: Path) -> None:
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(b"text,label\ngood,x\nbad,y\n"))
+    assert read(str(tmp_path)) == ["train/x: good", "train/y: bad"]
+    make(tmp_path, {"train.csv": "text,label|good,x|bad,y"})
+    assert "train.csv, train.csv.gz may each be train" in refusal(str(tmp_path))
 
 
 def test_the_files_of_a_single_folder_are_classes_and_that_is_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from trainer.config import ConfigError
 from trainer.data.readers.files import Item, Problems, keep_suffixes, natural_key, roots
 from trainer.data.readers.folders import class_folders, folders_in
 from trainer.data.readers.split_names import find_splits, listed, split_name, words_to_type
+from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.text_files import (
     DOCUMENT,
     class_files,
@@ -25,7 +26,7 @@ from trainer.data.readers.text_files import (
     parallel_texts,
     read_text,
 )
-from trainer.data.readers.texts import LABEL_NAMES, SUFFIXES, TEXT_NAMES, TextColumns, table_texts
+from trainer.data.readers.texts import LABEL_NAMES, TABLES, TEXT_NAMES, TextColumns, table_texts
 
 MAX_FILES_OF_SET = 50  # a folder with more files is no data set, whatever the names of its files are
 
@@ -106,10 +107,10 @@ class _Folder(NamedTuple):
 def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
     """Yield the texts of a folder: of pairs of files, of files of splits, of files of classes, or of class folders."""
     dataset, split, root, classes = folder
-    files = [file for file in _files_in(root) if file.suffix.lower() in SUFFIXES]
+    files = [file for file in _files_in(root) if _is_text(file)]
     documents = [file for file in files if file.suffix.lower() == DOCUMENT]
     folders = folders_in(root)
-    tables = {} if split else find_splits((file.stem, file) for file in files)
+    tables = {} if split else find_splits((_stem(file), file) for file in files)
     named = {} if split else find_splits((each.name, each) for each in folders)
     others = [folder for folder in folders if not any(folder in some for some in named.values())]
     if pairs := find_parallel(documents, split):
@@ -143,6 +144,15 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
         raise ConfigError(f"dataset.path: {root}: has no class folders in it and no {DOCUMENT} files{hint}")
 
 
+def _is_text(file: Path) -> bool:
+    return file.suffix.lower() == DOCUMENT or plain_suffix(file) in TABLES
+
+
+def _stem(file: Path) -> str:
+    """Return the name of a file without its suffix, or without both of ``train.csv.gz``."""
+    return file.name[: file.name.lower().rfind(plain_suffix(file))]
+
+
 def _one_of_each(
     root: Path, named: Mapping[str, list[Path]], paths: Sequence[Path], problems: Problems
 ) -> dict[str, Path]:
@@ -169,8 +179,8 @@ def _ask_for_sets(root: Path, folders: Sequence[Path]) -> None:
     """Raise ConfigError if folders hold files of splits, such as train.txt, so that they may be data sets."""
     sets = []
     for folder in folders:
-        files = [file for file in _files_in(folder) if file.suffix.lower() in SUFFIXES]
-        names = [split_name(file.stem) for file in files] if len(files) <= MAX_FILES_OF_SET else []
+        files = [file for file in _files_in(folder) if _is_text(file)]
+        names = [split_name(_stem(file)) for file in files] if len(files) <= MAX_FILES_OF_SET else []
         if any(name and name.split == "train" for name in names):
             sets.append(folder)
     if sets:
@@ -204,7 +214,7 @@ def _holds_documents(folders: Sequence[Path] | None) -> bool:
     """Return whether the first of the folders holds texts or tables itself, maybe at the end of a chain of folders."""
     if not folders:
         return False
-    if any(file.suffix.lower() in SUFFIXES for file in _files_in(folders[0])):
+    if any(_is_text(file) for file in _files_in(folders[0])):
         return not _has_class_folders(folders[0])
     return len(inner := folders_in(folders[0])) == 1 and not _has_class_folders(inner[0]) and _holds_documents(inner)
 
