@@ -92,9 +92,8 @@ class Labelling:
                 )
         return found
 
-    def completed(self, data: Data, targets: Targets, options: ReadOptions, problems: Problems) -> Data:
-        """Return the data with the scale of the values and with the notes about how the files were read."""
+    def completed(self, data: Data, options: ReadOptions, problems: Problems) -> Data:
+        """Return the data with the notes about how the files were read and, for values, with their scale."""
         data = replace(data, notes=(*data.notes, *problems.notes))
-        if targets.task != "regression":
-            return data
-        return standardise(data, options, normalise=self.keys["normalise_targets"])
+        normalise = self.keys["normalise_targets"]
+        return standardise(data, options, normalise=normalise) if data.spec.task == "regression" else data

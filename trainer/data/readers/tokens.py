@@ -18,7 +18,6 @@ from trainer.data.random_numbers import SampleRandom
 from trainer.data.readers.files import Item, OwnKeys, Problems, divide
 from trainer.data.readers.labelling import Labelling
 from trainer.data.readers.subwords import SPACE, Subwords, need_library, split_pieces
-from trainer.data.readers.targets import Targets
 from trainer.data.readers.vocabulary import NAMES, PADDING, UNKNOWN, EncodedTexts, encode
 from trainer.data.readers.words import RULES, count_unspaced, join_words, normalise, split_words
 from trainer.data.sources import Inputs, RaggedSource, Split
@@ -180,7 +179,7 @@ def token_data(
         warnings=tuple(problems.warnings),
         places=[item.place for item in kept],
     )
-    return labelling.completed(data, Targets(task, names, targets), options, problems)
+    return labelling.completed(data, options, problems)
 
 
 def _encode_items(found: Iterable[Item], tokenizer: Tokenizer, *, in_memory: bool) -> tuple[list[Item], EncodedTexts]:
