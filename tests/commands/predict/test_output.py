@@ -70,17 +70,17 @@ def test_a_submission_is_ready_to_hand_in(trained: Path, tmp_path: Path, capsys:
             *([name, row["prediction"]] for name, row in zip(names, rows, strict=True)),
         ]
     assert (
-        refusal("predict", trained, tmp_path / "test.csv", "--submission", "--format", "jsonl")
+        refusal("predict", capsys, trained, tmp_path / "test.csv", "--submission", "--format", "jsonl")
         == "--submission: is written as CSV, got jsonl"
     )
 
 
-def test_a_submission_needs_a_column_that_names_the_rows(tmp_path: Path) -> None:
+def test_a_submission_needs_a_column_that_names_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"{n % 7 / 3},{n % 2}" for n in range(ROWS)]
     (tmp_path / "train.csv").write_text("\n".join(["a,label", *lines]) + "\n")
     words = [f"dataset.path={tmp_path / 'train.csv'}", "model=lstm", "model.hidden=4", "epochs=1", "logger=none"]
     run(compose("dataset=csv", *words, f"run_dir={tmp_path / 'run'}"))
     assert (
-        refusal("predict", tmp_path / "run", tmp_path / "train.csv", "--submission")
+        refusal("predict", capsys, tmp_path / "run", tmp_path / "train.csv", "--submission")
         == "--submission: the run knows no column that names the rows; train with dataset.id=NAME"
     )

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--submission: is written as CSV, got {kind}")
     size = whole_number("--batch-size", arguments.batch_size, 2**31 - 1)
     if output is not None:
-        check_output(output, names)
+        check_output(output, names, submission=arguments.submission)
     found = run_named(arguments.run)
     with loading():
         from trainer.commands.opened_run import notes, open_run

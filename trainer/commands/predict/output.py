@@ -49,9 +49,10 @@ def output_format(typed: str | None, output: Path | None) -> str:
     return typed or by_name or "csv"
 
 
-def check_output(output: Path, names: Sequence[str]) -> None:
+def check_output(output: Path, names: Sequence[str], *, submission: bool) -> None:
     """Raise ConfigError if the output cannot be written, or would replace an input or a file of another origin."""
-    atomic_files.check_ours("--output", output, "input", within=9, what="no output")
+    mark = "" if submission else "input"  # ``check_first_line`` knows the header of a submission
+    atomic_files.check_ours("--output", output, mark, within=9, what="no output")
     if not output.is_file():
         return
     given = [Path(name) for name in names if name != "-"]
