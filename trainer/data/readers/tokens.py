@@ -59,6 +59,9 @@ class Tokenizer:
         max_length: keep at most this many tokens of a text, from its beginning; None keeps all.
         rules: the version of the rules of normalisation and word boundaries.
         subwords: the subwords of the training texts; None until they are learned, and for other kinds of tokens.
+
+    Raises:
+        ConfigError: the library of subwords is missing.
     """
 
     tokens: TokenKind
@@ -66,6 +69,10 @@ class Tokenizer:
     max_length: int | None
     rules: int = RULES
     subwords: Subwords | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens == "subwords":
+            need_library()  # before texts are read
 
     @classmethod
     def from_preprocessing(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
@@ -136,8 +143,6 @@ def token_data(
         tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"], keys["token_rules"])
     else:
         tokenizer = Tokenizer.from_preprocessing(known)
-    if tokenizer.tokens == "subwords":
-        need_library()
     in_memory = keys["in_memory"] is not False
     items, encoded = _encode_items(found, tokenizer, in_memory=in_memory)
     kept, classes, targets = classify(items, options, problems)
