@@ -122,6 +122,8 @@ class Sums:
         }[self.task]
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
+        # subtracted from targets far from 0, or even float64 would lose their variance among the squares
+        self._centre = self._total.new_tensor(spec.target_mean if spec.needs_float64 else (0,))
         self._loss = torch.zeros(2, dtype=torch.float64)  # sum of losses times sizes, sum of sizes
         self._outputs, self._targets, self._losses = RowBuffer(), RowBuffer(), RowBuffer()  # not summed yet
         self._sizes, self._weights = list[int | None](), RowBuffer()  # size None: the next value of _weights
@@ -186,6 +188,7 @@ class Sums:
         else:
             true = targets.to(self._total.dtype)  # in float32, squares of targets far from 0 would lose the variance
             error = scores.to(self._total.dtype) - true
+            true = true - self._centre
             sums = [torch.ones_like(true), true, true**2, error.abs(), error**2]
             self._total += torch.stack([each.sum(0) for each in sums])
 

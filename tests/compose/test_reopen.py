@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from trainer import compose
+from trainer.compose.read_word import text_of
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError
 from trainer.runs import resume
@@ -36,8 +37,8 @@ def test_a_stored_word_does_not_read_the_environment_again(tmp_path: Path) -> No
     words = ["model=cnn", "seed=${oc.env:TRAINER_X}", "run_dir=out/${now:%H}", "epochs=${batch_size}"]
     (folder / "overrides.yaml").write_text(yaml.safe_dump(words))
     with pytest.raises(ConfigError, match="a stored word is not resolved again; if you trust it, type it again"):
-        resume.with_earlier_words([f"resume={folder}"])
-    again = resume.with_earlier_words([f"resume={folder}", "seed=${oc.env:TRAINER_X}"])
+        resume.with_earlier_words([f"resume={folder}"], text_of)
+    again = resume.with_earlier_words([f"resume={folder}", "seed=${oc.env:TRAINER_X}"], text_of)
     assert again[:3] == ["model=cnn", "epochs=${batch_size}", "seed=${oc.env:TRAINER_X}"]
 
 

@@ -23,6 +23,7 @@ from tests.conftest import Result, Train
 from tests.forked import forked
 from tests.shell import TRAIN, summary
 from trainer import compose, run
+from trainer.compose.read_word import text_of
 from trainer.config import ConfigError
 from trainer.processes.signals import TERMINATED, Stopped
 from trainer.runs.checkpoint_file import dump
@@ -427,7 +428,7 @@ def test_from_python_a_run_goes_on_too(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_words_that_name_no_run_stay_as_they_are() -> None:
     for words in (["model=gru"], ["resume=auto", "run_dir=x"], ["resume=null"]):
-        assert with_earlier_words(words) == words
+        assert with_earlier_words(words, text_of) == words
 
 
 @pytest.mark.usefixtures("here")

@@ -25,7 +25,7 @@ from trainer.data import Data, Normalise, ReadOptions, Split
 from trainer.data.audio import make_features
 from trainer.data.data import Features, spec_of
 from trainer.data.loader import Loader, Share, make_loaders
-from trainer.data.preprocess import to_model_inputs
+from trainer.data.preprocess import need_float64, to_model_inputs
 from trainer.data.random_numbers import seed_all
 from trainer.data.sources import Inputs
 from trainer.device._kernels import choose_kernels, choose_precision, choose_tf32
@@ -104,7 +104,9 @@ class OpenedRun:
 
     @torch.inference_mode()
     def scores(self, inputs: RawInputs | tuple[RawInputs, ...]) -> Tensor:
-        """Return (batch, classes or labels) probabilities, or (batch, values), as float32 on the CPU.
+        """Return (batch, classes or labels) probabilities, or (batch, values), on the CPU, as float32.
+
+        Values are float64 if ``spec.needs_float64``.
 
         Args:
             inputs: as in ``read``.
@@ -235,6 +237,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     preprocessing = state["data"]
     try:
         spec = spec_of(preprocessing, settings.dataset["name"])
+        need_float64(spec, device)
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{file}: an earlier version wrote it without {error}; train again") from error
     weights: Any = state.get("ema") if settings.ema is not None else state["model"]

@@ -17,6 +17,7 @@ from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_
 from trainer.data.near_duplicates import MAX_PICTURES, find_near
 from trainer.data.sources import RaggedSource, TensorSource, channel_values
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
+from trainer.data.table_checks import find_order, find_target_columns, repeat_by_chance
 from trainer.spec import Spec
 
 MAX_CHANNELS = 4  # the number of channels whose normalisation is shown
@@ -121,12 +122,14 @@ def survey(data: Data, settings: Settings) -> Survey:
         *(Finding("warning", "bad_sample" if line.startswith(BAD_SAMPLE) else "data", line) for line in data.warnings),
         *(Finding("warning", "bad_sample", line) for scan in scans.values() for line in scan.problems),
         *_not_finite(data, scans),
-        *duplicates.findings(data),
+        *duplicates.findings(data, by_chance=repeat_by_chance(data, duplicates)),
         *find_near(data, {name: (numbers[name], s.thumbnails) for name, s in scans.items()}, duplicates, settings),
         *_missing_classes(data, *data.splits()),
         *_unequal_classes(data, settings),
         *_balanced_twice(data, settings),
         *_constant(data),
+        *find_target_columns(data, settings),
+        *find_order(data, settings),
         *_too_few(data, settings),
     ]
     norm, each = data.normalise, scans.values()
@@ -155,7 +158,9 @@ def at_start(data: Data, settings: Settings) -> list[str]:
     ]
     if _is_in_memory(data):
         hashed = {n: (torch.arange(len(split)), hash_split(split, data.spec)) for n, split in data.splits().items()}
-        findings += Duplicates.find(hashed).leaks(data)
+        duplicates = Duplicates.find(hashed)
+        findings += duplicates.leaks(data, by_chance=repeat_by_chance(data, duplicates))
+        findings += find_order(data, settings)
         if data.features is None:
             findings += _constant(data)
     return [*data.warnings, *(finding.text for finding in findings if finding.level == "warning")]

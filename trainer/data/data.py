@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.data.group_split import choose_groups
+from trainer.data.moments import Moments
 from trainer.data.random_numbers import SampleRandom, seeded
 from trainer.data.sources import Inputs, Split, channel_values
 from trainer.spec import Kind, Spec, Task
@@ -87,8 +88,6 @@ class Normalise:
     ) -> Normalise:
         """Compute the mean and the standard deviation of each channel of a split, without padding.
 
-        Sums over a chunk are float32 for integers, else float64; sums over chunks are float64.
-
         Args:
             split: samples with their channels along ``axis`` of a batch. If steps vary, they are along axis 1, or along
                 axis 2 for spectrograms.
@@ -97,21 +96,14 @@ class Normalise:
             features: compute the statistics of these features instead of the raw samples.
             most: the maximum number of samples to read, spread evenly over the split; None reads all of them.
         """
-        total = squares = torch.zeros(())
-        count = 0
+        moments = Moments()
         measured = split.positions if most is None else split.positions[:: -(-len(split) // most)]
         for positions in measured.split(chunk):
             inputs = split.source.fetch(positions)
             values, *lengths = inputs if features is None else features(inputs)
-            # float32 is faster and precise enough for the pixels of a chunk, but not for values far from 0
-            exact = torch.float64 if values.is_floating_point() else torch.float32
-            flat = channel_values(values.to(exact), lengths, axis)
-            total = total + flat.sum(1).double()
-            squares = squares + flat.square().sum(1).double()
-            count += flat.shape[1]
-        mean = total / count
-        std = (squares / count - mean**2).clamp_min(0).sqrt()
-        return cls(mean.float(), torch.where(std > 0, std, 1.0).float(), axis)
+            moments.add(channel_values(values, lengths, axis))
+        mean, std = (each.float() for each in moments.result())
+        return cls(mean, torch.where(std > 0, std, 1.0), axis)
 
     @classmethod
     def restore(cls, preprocessing: Mapping[str, Any]) -> Normalise | None:
@@ -221,10 +213,11 @@ class Data:
         if self.balanced and spec.task != "classification":
             raise ConfigError(f"dataset.sampler: balanced needs one class for each sample; dataset={name} is {spec}")
         wanted = torch.int64 if spec.task == "classification" else torch.float32
+        allowed_types = (torch.float32, torch.float64) if spec.needs_float64 else (wanted,)
         width = () if spec.task == "classification" else (len(spec.classes),)
         for split, part in self.splits().items():
             targets = part.targets
-            if targets.dtype != wanted or targets.shape[1:] != width:
+            if targets.dtype not in allowed_types or targets.shape[1:] != width:
                 got = f"{targets.dtype} of {tuple(targets.shape)}"
                 size = ", ".join(["samples", *map(str, width)])
                 raise ConfigError(f"dataset={name}: {split} targets must be {wanted} of ({size}), got {got}")

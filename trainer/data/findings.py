@@ -63,7 +63,7 @@ def target_text(spec: Spec, target: Tensor) -> str:
     if spec.task == "multilabel":
         pairs = zip(spec.classes, target.tolist(), strict=True)
         return ", ".join(name for name, is_there in pairs if is_there) or "no label"
-    return ", ".join(f"{value:.4g}" for value in target.tolist())
+    return ", ".join(spec.value_text(at, value) for at, value in enumerate(target.tolist()))
 
 
 def samples_have(count: int, split: str) -> str:

@@ -74,18 +74,10 @@ def test_every_task_loss_and_average_comes_out_again(
     assert {name: found[name] for name in tested} == tested
 
 
-LABELS = [
-    *("model=gru", "model.hidden=8", "dataset=synthetic", "dataset.kind=table", "dataset.shape=[6]", "loss=bce"),
-    *("dataset.task=multilabel", "dataset.classes=3", "dataset.samples=120", "dataset.noise=3", "epochs=1"),
-]
-
-
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def labels(made: Made) -> Path:
     """A run with labels, which tests must not change."""
-    folder = tmp_path_factory.mktemp("labels") / "run"
-    run(compose(*LABELS, f"run_dir={folder}", "logger=none", "device=cpu"))
-    return folder
+    return made.run("gru", "labels")
 
 
 def test_the_thresholds_of_labels_have_the_highest_f1_on_val_and_count_in_every_split(
@@ -141,7 +133,7 @@ def test_an_evaluation_says_above_which_scores_labels_are_predicted(
         assert wanted in said(folder)
 
 
-@pytest.mark.parametrize("damaged", [[0.5], {"no": 0.5}, {"0": "x", "1": 0.5, "2": 0.5}, 0.5])
+@pytest.mark.parametrize("damaged", [[0.5], {"no": 0.5}, {"y 0": "x", "y 1": 0.5, "y 2": 0.5}, 0.5])
 def test_thresholds_that_do_not_fit_the_labels_are_refused(
     labels: Path, tmp_path: Path, damaged: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,23 +167,21 @@ def test_a_run_of_an_earlier_version_predicts_labels_above_a_half(
     ids=["no val", "fixed"],
 )
 def test_a_run_that_chooses_no_thresholds_says_so_and_comes_out_again(
-    tmp_path: Path, words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+    made: Made, words: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    summary = run(compose(*LABELS, *words, f"run_dir={tmp_path / 'run'}", "logger=none", "device=cpu")).summary
+    folder = made.run("gru", "labels", *words)
+    summary = json.loads((folder / "summary.json").read_text())
     assert "thresholds" not in summary
-    assert line in (tmp_path / "run" / "train.log").read_text()
-    found = numbers(capsys, tmp_path / "run")["metrics"]
+    assert line in (folder / "train.log").read_text()
+    found = numbers(capsys, folder)["metrics"]
     assert found["test/f1"] == summary["test/f1"]
 
 
 def test_labels_that_the_mean_leaves_out_are_named(
     labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez(tmp_path / "x.npz", x=np.eye(30, dtype="float32"), y=np.array([[0, 1, 1], [0, 1, 0]] * 15))
-    words = ["dataset=npz", f"dataset.path={tmp_path / 'x.npz'}"]
-    run(compose(*LABELS[:2], *words, "loss=bce", "epochs=1", f"run_dir={tmp_path / 'run'}", "logger=none"))
-    capsys.readouterr()
-    assert main(["evaluate", str(tmp_path / "run"), "--split", "all"]) == 0
+    np.savez(tmp_path / "other.npz", x=np.eye(6, dtype="float32"), y=np.array([[0, 1, 1], [0, 1, 0]] * 3))
+    assert main(["evaluate", str(labels), f"dataset.path={tmp_path / 'other.npz'}"]) == 0
     text = capsys.readouterr().out
     assert "warning  no sample has y 0: left out of the mean auroc and average_precision\n" in text
     assert "warning  every sample has y 1: left out of the mean auroc\n" in text

@@ -248,7 +248,7 @@ def test_values_and_labels_have_a_column_each(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "no.npz").write_text("x")
     files = sorted(tmp_path.glob("[bnw]*.npz"))
     errors = [row["error"] for row in rows(capsys, tmp_path / "v", *files, code=1)]
-    not_one, wide = "no .npz or .npy file, as numpy writes them", "is 4; the run reads 3"
+    not_one, wide = "is no .npz, .npy or .mat file", "is 4; the run reads 3"
     assert errors == ["", "holds a number that is not finite", "", not_one, wide]
 
 

@@ -53,7 +53,12 @@ def refusal(path: Any) -> str:
 def typed(line: str) -> list[Any]:
     """Return the values of the words ``dataset.path=…`` in a message, as a shell and Hydra read them."""
     words = re.findall(r"'dataset\.path=\{[^']*\}'|dataset\.path=[\w./-]+", line)
-    return [OverridesParser.create().parse_overrides(shlex.split(word))[0].value() for word in words]
+    return [value_of(word) for word in words]
+
+
+def value_of(word: str) -> Any:
+    (override,) = OverridesParser.create().parse_overrides(shlex.split(word))
+    return override.value()
 
 
 TWEETS = {
@@ -135,8 +140,8 @@ def test_lines_without_a_label_are_refused_and_a_separator_may_be_named(tmp_path
     root = make(tmp_path, {"train.txt": "good film;x|bad film;y|fine play;x", "test.txt": "weak play;y|dull film;y"})
     line = refusal(str(root))
     assert f"{root}/train.txt: has no label in its lines that can be found" in line
-    assert "dataset.delimiter=';'" in line
-    assert read(str(root), None, ";")[0] == "test/y: dull film"
+    assert line.endswith(" such as 'dataset.delimiter=\";\"'")
+    assert read(str(root), None, value_of(line.partition("such as ")[2]))[0] == "test/y: dull film"
     double = make(tmp_path / "double", {"train.txt": "__label__x __label__y one|__label__x two"})
     assert f"{double}/train.txt:1: 2 labels instead of 1: __label__x __label__y" in refusal(str(double))
 
@@ -151,7 +156,7 @@ def test_two_files_of_one_split_are_refused_by_name(tmp_path: Path) -> None:
     (root / "train.tsv").rename(root / "classes.txt")
     warnings: list[str] = []
     assert read(str(root), warnings) == read(path)
-    assert warnings == [f"{root}: left out, as they are no splits: classes.txt"]
+    assert warnings == [f"{root}: left out, as no split of train, val and test: classes.txt"]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,7 @@ def test_the_archive_of_film_reviews_is_read(tmp_path: Path) -> None:
     assert counts == {"train/pos": 2, "train/neg": 2, "test/pos": 2, "test/neg": 2}
     train = root / "aclImdb" / "train"
     assert warnings == [
-        f"{train}: left out, as samples without a class: unsup",
+        f"{train}: left out, as samples of no class: unsup",
         f"{train}: 1 file stands beside class folders and are left out: urls_pos.txt",
     ]
     given = {split: str(root / "aclImdb" / split) for split in ("train", "test")}
@@ -231,7 +236,7 @@ def test_splits_of_files_of_classes_may_have_any_usual_name(tmp_path: Path) -> N
     warnings: list[str] = []
     wanted = ["test/neg: neg one", "test/pos: pos one", "train/neg: neg one", "train/pos: pos one"]
     assert read(str(root), warnings) == wanted
-    assert warnings == [f"{root}/set: left out, as they are no splits: notes"]
+    assert warnings == [f"{root}/set: left out, as no split of train, val and test: notes"]
 
 
 def test_a_folder_without_texts_says_what_to_name(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def test_subwords_in_a_file_are_those_in_memory(
 ) -> None:
     pytest.importorskip("tokenizers")
     monkeypatch.setattr("trainer.data.readers.vocabulary.CHUNK", 7)  # the file is written in many parts
-    path, keys = write(tmp_path / "d", texts), dict[str, Any](tokens="subwords", max_length=max_length)
+    path: Path = write(tmp_path / "d", texts)
+    keys: dict[str, Any] = {"tokens": "subwords", "max_length": max_length}
     resident, streamed = load_data("text", path, **keys), load_data("text", path, in_memory=False, **keys)
     assert resident.preprocess == streamed.preprocess
     assert resident.fingerprint() == streamed.fingerprint()

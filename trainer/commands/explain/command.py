@@ -156,7 +156,7 @@ def _answer(trained: OpenedRun, attribution: Attribution) -> str:
     """Return the prediction of the run, and the explained class or label if it may be a different one."""
     classes, scores, target = trained.spec.classes, attribution.scores.tolist(), attribution.target
     if trained.spec.task == "regression":
-        return f"{classes[target]} {scores[target]:.4g}"
+        return f"{classes[target]} {trained.spec.value_text(target, scores[target])}"
     said = attribution.predicted
     if trained.spec.task == "multilabel":
         by_name = dict(zip(classes, scores, strict=True))

@@ -152,7 +152,8 @@ def _report(trained: OpenedRun, form: str, path: Path, found: Exported, num_samp
             yield f"{each['name']:<8} {each['dtype']} ({', '.join(map(str, each['shape']))}), {each['meaning']}"
         noun = "values" if spec.task == "regression" else "probabilities"
         classes = ", ".join(spec.classes[:MAX_NAMES]) + ", …" * (len(spec.classes) > MAX_NAMES)
-        yield f"outputs  scores float32 (batch, {len(spec.classes)}): {noun} of {classes}"
+        real = "float64" if spec.needs_float64 else "float32"
+        yield f"outputs  scores {real} (batch, {len(spec.classes)}): {noun} of {classes}"
     if trained.thresholds:
         yield f"labels   predicted above {shown_thresholds(spec.classes, trained.thresholds)}"
     unit = " standard deviations" if spec.task == "regression" and spec.target_std else ""

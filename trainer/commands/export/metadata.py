@@ -22,7 +22,7 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
     spec, inside, outside = trained.spec, _inside(trained), _outside(trained)
     scores = {
         "name": "scores",
-        "dtype": "float32",
+        "dtype": "float64" if spec.needs_float64 else "float32",
         "shape": ["batch", len(spec.classes)],
         "meaning": "values" if spec.task == "regression" else "probabilities",
     }

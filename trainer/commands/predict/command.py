@@ -181,22 +181,24 @@ def _writer(kind: str, file: IO[str], trained: OpenedRun) -> WriteAnswer:
         if scores is None:
             cells = [""] * len(answers)
         else:
-            said = [] if regression else [";".join(trained.predicted(scores)), _rounded(max(scores), spec)]
-            cells = [*said, *(_rounded(score, spec) for score in scores)]
+            said = [] if regression else [";".join(trained.predicted(scores)), f"{max(scores):.6g}"]
+            cells = [*said, *_rounded(scores, spec)]
         rows.writerow([*map(shown, (sample.name, *cells, sample.error))])
 
     return write
 
 
-def _rounded(score: float, spec: Spec) -> str:
-    return f"{score:.9g}" if spec.task == "regression" else f"{score:.6g}"  # nine digits identify a float32
+def _rounded(scores: Sequence[float], spec: Spec) -> list[str]:
+    if spec.task != "regression":
+        return [f"{score:.6g}" for score in scores]
+    return [spec.value_text(at, value, 9) for at, value in enumerate(scores)]  # nine digits identify a float32
 
 
 def _as_dict(sample: InputSample, scores: Sequence[float] | None, trained: OpenedRun) -> dict[str, Any]:
     if scores is None:
         return {"error": sample.error}
     spec = trained.spec
-    rounded = {name: float(_rounded(score, spec)) for name, score in zip(spec.classes, scores, strict=True)}
+    rounded = {name: float(text) for name, text in zip(spec.classes, _rounded(scores, spec), strict=True)}
     if spec.task == "regression":
         return {"values": rounded}
     named = trained.predicted(scores)

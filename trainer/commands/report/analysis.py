@@ -135,6 +135,7 @@ def _describe(measured: Measured, at: int) -> tuple[str, str]:
         answer = [f"{name} {score:.2f}" for name, score, threshold in pairs if score > threshold]
         return ", ".join(truth) or "none", ", ".join(answer) or "none"
     truth, answer = (
-        [f"{name} {float(each):.4g}" for name, each in zip(names, values, strict=True)] for values in (target, scores)
+        [f"{names[at]} {measured.spec.value_text(at, value)}" for at, value in enumerate(values.tolist())]
+        for values in (target, scores)
     )
     return ", ".join(truth), ", ".join(answer)

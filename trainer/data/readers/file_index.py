@@ -69,7 +69,7 @@ class FileIndex:
         found = self.by_name.get(name) or self._by_stem.get(name, [])
         if folder:
             end = f"/{cell}"
-            found = [path for path in found if path.endswith(end) or path.rpartition(".")[0].endswith(end)]
+            found = [path for path in found if f"/{path}".endswith(end) or f"/{path}".rpartition(".")[0].endswith(end)]
         if len(found) == 1:
             return found
         exact = (str(base / cell) for base in self._bases)

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
+from trainer.data.readers import table_formats
 from trainer.data.readers.file_index import FileIndex, NotOneFileError
 from trainer.data.readers.files import Item, Problems, natural_key
 from trainer.data.readers.labelling import Labelling, TableRow
 from trainer.data.readers.split_names import split_name
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_keys_of
+from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.tables import ColumnsToRead, read_layout, read_table
 
 # The usual names of columns, in lower case and without signs between their words.
@@ -31,7 +33,7 @@ ENDINGS = ("", "s", "es", "id", "name", "number")  # of the usual names
 MIN_GROUPS = 3  # groups of a column that is found by its name
 MAX_SHOWN = 3  # values of a column that a question shows
 NO_COLUMN = "none"  # the value of a key that keeps a column from being found by its name
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data")
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", *table_formats.SUFFIXES)
 
 
 class FileTableKeys(TypedDict):
@@ -94,10 +96,15 @@ def _about_labels(file: Path) -> Iterator[None]:
         raise ConfigError(*lines) from error
 
 
-def _layout(file: Path, index: FileIndex) -> Layout:
+def is_table(file: Path) -> bool:
+    """Return whether a path is a file with the ending of a table."""
+    return plain_suffix(file) in TABLE_SUFFIXES and file.is_file()
+
+
+def _layout(file: Path, index: FileIndex, named: Sequence[ColumnKey | None]) -> Layout:
     """Return the layout of a table; a first line that names a file is no header."""
     with _about_labels(file):
-        layout = read_layout(file, table_keys_of({}))
+        layout = read_layout(file, table_keys_of({}), named=named)
         if layout.header and any(name.lower().endswith(index.suffixes) for name in layout.names):
             return read_layout(file, table_keys_of({"header": False}))
         return layout
@@ -108,16 +115,14 @@ class _Cells:
     """The rows of a table, read by columns.
 
     Args:
-        file: the table.
-        names: the names of all its columns.
+        layout: the layout of the table.
         lines: (rows,) the line of each row.
         texts: the different texts of each column that was read, by the number of the column.
         codes: (rows,) for each column that was read, the index in ``texts``; -1 for a missing cell.
         faults: why a row cannot be used, by the number of the row.
     """
 
-    file: Path
-    names: Sequence[str]
+    layout: Layout
     lines: NDArray[np.int64]
     texts: dict[int, list[str]]
     codes: dict[int, NDArray[np.int64]]
@@ -129,7 +134,7 @@ class _Cells:
         return [texts[code] for code in self.codes[number].tolist()]
 
     def place(self, row: int) -> str:
-        return f"{self.file}:{self.lines[row]}"
+        return self.layout.place(int(self.lines[row]))
 
 
 class FileTable:
@@ -152,7 +157,8 @@ class FileTable:
     def __init__(self, file: Path, index: FileIndex, keys: FileTableKeys, noun: str, *, has_val: bool) -> None:
         self.file, self.index, self.keys, self.noun, self.has_val = file, index, keys, noun, has_val
         self.notes: list[str] = []
-        self.layout = _layout(file, index)
+        target = keys["target"] if isinstance(keys["target"], list) else [keys["target"]]
+        self.layout = _layout(file, index, [keys["input"], keys["split"], keys["fold"], keys["group"], *target])
         self.columns = self._find_columns()
         self.cells = self._read()
 
@@ -172,8 +178,9 @@ class FileTable:
         found: dict[str, int | None] = {}
         for key, known in (("split", SPLIT_COLUMNS), ("fold", FOLDS), ("group", GROUPS)):
             column = given[key]
-            if column is None and keys[key] is None:  # type: ignore[literal-required]
-                column = next((at for at, name in enumerate(names) if at not in taken and _usual(name, known)), None)
+            rest = [at for at in range(len(names)) if at not in taken]
+            if column is None and keys[key] is None and (targets or len(rest) > 1):  # type: ignore[literal-required]
+                column = next((at for at in rest if _usual(names[at], known)), None)
             found[key] = column
             taken |= set() if column is None else {column}
         return _Columns(file, targets or self._find_targets(taken), **found)
@@ -197,10 +204,9 @@ class FileTable:
 
     def _find_file(self, taken: Collection[int]) -> int:
         """Return the column whose cells name files; of several, the one with a usual name, or the first."""
-        rows = [row for row in self.layout.first if len(row) == len(self.layout.names)]
         found = []
         for at, name in enumerate(self.layout.names):
-            cells = [row[at].strip() for row in rows]
+            cells = self.layout.cells(at)
             hits = sum(bool(cell) and bool(self.index.matches(cell)) for cell in cells)
             if at not in taken and hits * 2 > len(cells) and len({*cells}) * 2 > len(cells):
                 found.append((not _usual(name, FILES), at))
@@ -234,7 +240,7 @@ class FileTable:
         names, shown = [self.layout.names[at] for at in candidates], []
         binary = True
         for at, name in zip(candidates, names, strict=True):
-            values = [*dict.fromkeys(row[at].strip() for row in self.layout.first if len(row) > at)]
+            values = [*dict.fromkeys(self.layout.cells(at))]
             binary &= {*values} <= {"0", "1", "0.0", "1.0"}
             shown.append(f"{name} ({', '.join(values[:MAX_SHOWN])}{', …' * (len(values) > MAX_SHOWN)})")
         several = f"; 'dataset.target=[{','.join(names)}]' takes all as labels" if binary else ""
@@ -250,12 +256,13 @@ class FileTable:
         numbers = [columns.file, *(at for at in optional if at is not None), *columns.targets]
         known: list[dict[str, int]] = [{} for _ in numbers]
         with _about_labels(self.file):
-            table = read_table(layout, ColumnsToRead((), [*zip(numbers, known, strict=True)], missing=True))
-        empty = {f"{layout.names[at]}: is empty" for at in columns.targets}  # which may mean: no label
-        faults = {row: reason for row, reason in table.faults.items() if reason not in empty}
+            table = read_table(layout, ColumnsToRead((), [*zip(numbers, known, strict=True)], may_be_empty=True))
         texts = {at: list(some) for at, some in zip(numbers, known, strict=True)}
         codes = dict(zip(numbers, table.texts, strict=True))
-        cells = _Cells(self.file, layout.names, table.lines, texts, codes, faults)
+        for at in numbers[: len(numbers) - len(columns.targets)]:  # an empty target may mean: no label
+            for row in np.flatnonzero(codes[at] < 0).tolist():
+                table.faults.setdefault(row, f"{layout.names[at]}: is empty")
+        cells = _Cells(layout, table.lines, texts, codes, table.faults)
         if self.keys["target"] is None:
             self.columns = columns._replace(targets=[self._one_target(cells)])
             others = [layout.names[at] for at in columns.targets if at not in self.columns.targets]
@@ -275,18 +282,19 @@ class FileTable:
 
     # ---- rows
 
-    def items(self, split: str, problems: Problems) -> tuple[list[Item], Labelling]:
+    def items(self, split: str, earlier: Mapping[str, TableRow], problems: Problems) -> tuple[list[Item], Labelling]:
         """Return the files of all good rows in the order of the rows, with their labels and groups.
 
         Args:
             split: the split of all rows; empty if the table may have a column for it.
-            problems: collects the bad rows, and the number of files that no row names.
+            earlier: the rows of other tables by their files, which may not occur again.
+            problems: collects the bad rows.
 
         Raises:
             ConfigError: no row names a file, or the values of the split or fold column are unknown.
         """
         cells, columns = self.cells, self.columns
-        splits = self._splits(problems) if not split else [split] * len(cells.lines)
+        splits = self._splits() if not split else [split] * len(cells.lines)
         targets = [*zip(*(cells.column(at) for at in columns.targets), strict=True)]
         groups = [""] * len(targets) if columns.group is None else cells.column(columns.group)
         items, rows = list[Item](), dict[str, TableRow]()
@@ -300,16 +308,16 @@ class FileTable:
             except NotOneFileError as error:
                 problems.add(cells.place(row), str(error))
                 continue
-            if path in rows:
-                same = "" if rows[path].cells == targets[row] else f" with {', '.join(rows[path].cells)}"
-                problems.add(cells.place(row), f"{cell}: is in line {rows[path].line} already{same}")
+            before = rows.get(path) or earlier.get(path)
+            if before is not None:
+                other = "" if before.cells == targets[row] else f", with {', '.join(before.cells) or 'no label'}"
+                problems.add(cells.place(row), f"{cell}: is in {before.place} already{other}")
                 continue
-            rows[path] = TableRow(self.file, int(cells.lines[row]), targets[row])
+            rows[path] = TableRow(self.layout, int(cells.lines[row]), targets[row])
             grouped[path] = groups[row]
             items.append(Item(splits[row], " ".join(targets[row]), path, Path(path)))
         if not items:
             raise self._no_file(problems)
-        self._count_unnamed(rows, problems)
         labelling = Labelling(names=self.names, rows=rows, groups=self._groups(grouped))
         problems.notes += self.notes
         return items, labelling
@@ -328,18 +336,11 @@ class FileTable:
     def _no_file(self, problems: Problems) -> ConfigError:
         name = self.layout.names[self.columns.file]
         return ConfigError(
-            f"dataset.input: {name}: no row of {self.file} names a {self.noun} below {self.index.root}, such as "
-            f"{problems.found[0] if problems.found else ''}; say dataset.path=FOLDER of the {self.noun}s"
+            f"dataset.input: {name}: no row of {self.file} names one {self.noun} below {self.index.root}, such as "
+            f"{problems.found[0]}; say dataset.path=FOLDER of the {self.noun}s"
         )
 
-    def _count_unnamed(self, rows: Mapping[str, TableRow], problems: Problems) -> None:
-        unnamed = [path for path in self.index.paths() if path not in rows]
-        if unnamed:
-            count, noun = len(unnamed), self.noun
-            are = f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
-            problems.warnings.append(f"{are} in no good row of {self.file} and left out, such as {min(unnamed)}")
-
-    def _splits(self, problems: Problems) -> list[str]:
+    def _splits(self) -> list[str]:
         """Return the split of each row, from the column of splits or of folds; empty without such a column."""
         cells, columns = self.cells, self.columns
         if columns.split is not None:

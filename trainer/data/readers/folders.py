@@ -141,7 +141,7 @@ class _Finder:
                 what = "the same folders as train" if is_alike else "files that may be samples"
                 raise self.question(root, folders, f"beside train, {listed([folder])} holds {what}")
         if others:
-            self.problems.warnings.append(f"{root}: left out, as they are no splits: {listed(others)}")
+            self.problems.warnings.append(f"{root}: left out, as no split of train, val and test: {listed(others)}")
         classes = []
         for folder in (folder for folder in folders if folder in parts):
             at, split = places[folder], parts[folder]
@@ -162,7 +162,7 @@ class _Finder:
         if len(having) != 1 or any(self.holds_sample(folder) for folder in folders if folder not in having):
             return None
         others = [folder for folder in folders if folder not in having]
-        self.problems.warnings.append(f"{root}: left out, as they hold no samples: {listed(others)}")
+        self.problems.warnings.append(f"{root}: left out, as no samples are in there: {listed(others)}")
         return having[0]
 
     def has_train(self, parent: Path) -> bool:
@@ -222,7 +222,9 @@ class _Finder:
             )
         if len(parts) == 1:
             parts |= zip(["test", "val"], reversed(others[:2]), strict=False)
-        if "train" in parts:
+        if sets := [folder for folder in folders if self.has_train(folder)]:
+            splits = f"for one of them type {words_to_type(sets[0])}"
+        elif "train" in parts:
             order = ("train", "val", "test")
             ordered: dict[str, Path] = {split: parts[split] for split in order if split in parts}
             splits = f"for splits type {words_to_type(ordered)}, or name other folders"
@@ -258,7 +260,7 @@ class _Finder:
         unlabelled = [folder for folder in folders if folder.name.lower() in UNLABELLED]
         if unlabelled and len(folders) > len(unlabelled) + 1:
             folders = [folder for folder in folders if folder not in unlabelled]
-            self.problems.warnings.append(f"{parent}: left out, as samples without a class: {listed(unlabelled)}")
+            self.problems.warnings.append(f"{parent}: left out, as samples of no class: {listed(unlabelled)}")
         if beside := self.samples_at(parent):
             files = "1 file stands" if len(beside) == 1 else f"{len(beside)} files stand"
             self.problems.warnings.append(f"{parent}: {files} beside class folders and are left out: {listed(beside)}")
@@ -269,7 +271,8 @@ class _Finder:
         if not (count := self.count(folder)):
             return "it holds no samples"
         held = f"its {count:,} files are in no folder of a class of train"
-        tables = [entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in TABLES]
+        names = [entry.name for entry in os.scandir(folder) if not entry.name.lower().startswith((".", "readme"))]
+        tables = [name for name in names if Path(name).suffix.lower() in TABLES]
         if tables and TABLES.isdisjoint(self.suffixes):
             held += f" ({min(tables)} is not read; move each file into a folder that is called as its class)"
         return held

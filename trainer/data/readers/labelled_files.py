@@ -12,9 +12,9 @@ from trainer.config import ConfigError
 from trainer.data.data import ReadOptions
 from trainer.data.readers.file_index import FileIndex
 from trainer.data.readers.file_names import NamePattern, ask_for_labels
-from trainer.data.readers.file_tables import TABLE_SUFFIXES, FileTable, FileTableKeys, table_named
+from trainer.data.readers.file_tables import FileTable, FileTableKeys, is_table, table_named
 from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, roots
-from trainer.data.readers.folders import class_folders, end_of_chain, folders_in
+from trainer.data.readers.folders import class_folders, folders_in
 from trainer.data.readers.labelling import Labelling
 from trainer.data.readers.split_names import find_splits
 from trainer.data.readers.targets import TargetKeys
@@ -67,7 +67,7 @@ def find_files(
         ConfigError: files, labels or columns are missing, or it is not clear which they are.
     """
     path, labels = keys["path"], keys["labels"]
-    if labels is None and isinstance(path, str) and path.lower().endswith(TABLE_SUFFIXES) and Path(path).is_file():
+    if labels is None and isinstance(path, str) and is_table(Path(path).expanduser()):
         labels, path = path, None  # a table alone names the files around it
     if labels is not None:
         if keys["pattern"] is not None:
@@ -127,16 +127,17 @@ def _files_of_tables(
     if isinstance(path, dict) and path.keys() != tables.keys():
         raise ConfigError("dataset.labels: dataset.path names splits; give a table for each: {train: …, test: …}")
     folders = {} if path is None else roots(problems.dataset, path)
+    files = {split: table_named(place, f"labels.{split}" if split else "labels") for split, place in tables.items()}
     items, joined, used = list[Item](), Labelling(), dict[str, Path]()
-    for split, place in tables.items():
-        file = table_named(place, f"labels.{split}" if split else "labels")
-        root = folders.get(split) or folders.get("") or file.parent
+    indexes = dict[Path, FileIndex]()
+    for split, file in files.items():
+        root = used[split] = folders.get(split) or folders.get("") or file.parent
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be the folder of the {noun}s that {file} names")
-        used[split] = root
-        index = FileIndex(root, suffixes, (file.parent, root.parent))
-        table = FileTable(file, index, keys, noun, has_val=keys["val_fraction"] > 0)
-        found, labelling = table.items(split, problems)
+        if root not in indexes:
+            indexes[root] = FileIndex(root, suffixes, (*(each.parent for each in files.values()), root.parent))
+        table = FileTable(file, indexes[root], keys, noun, has_val=keys["val_fraction"] > 0)
+        found, labelling = table.items(split, joined.rows, problems)
         if joined.names and joined.names != labelling.names:
             names = (", ".join(each.names) for each in (labelling, joined))
             raise ConfigError(f"dataset.target: {file}: has the target {next(names)}, but train has {next(names)}")
@@ -145,6 +146,10 @@ def _files_of_tables(
             names=labelling.names, rows={**joined.rows, **labelling.rows}, groups={**joined.groups, **labelling.groups}
         )
     problems.notes[:] = dict.fromkeys(problems.notes)
+    unnamed = [path for index in indexes.values() for path in index.paths() if path not in joined.rows]
+    if unnamed:
+        are = f"1 {noun} is" if len(unnamed) == 1 else f"{len(unnamed):,} {noun}s are"
+        problems.warnings.append(f"{are} in no good row of dataset.labels and left out, such as {min(unnamed)}")
     return FoundFiles(items, joined, used)
 
 
@@ -165,8 +170,19 @@ def _files_by_pattern(
     if len(items) < len(found):
         problems.warnings.append(f"{len(found) - len(items):,} files are no {noun} by name and left out")
     fields = pattern.read([item.content.name for item in items], options.classes)
+    fitting = {item.split for item, field in zip(items, fields, strict=True) if field is not None}
+    unlabelled = (
+        {item.split for item in items} - {"", "train"} - fitting if fitting and isinstance(keys["path"], str) else set()
+    )
+    for split in sorted(unlabelled):
+        count = sum(item.split == split for item in items)
+        problems.warnings.append(
+            f"{split}: left out, as none of its {count:,} {noun}s fits dataset.pattern; it is cut from train"
+        )
     good, groups = list[Item](), dict[str, str]()
     for item, field in zip(items, fields, strict=True):
+        if item.split in unlabelled:
+            continue
         if field is None:
             problems.add(item.place, f"does not fit dataset.pattern={pattern.text}")
             continue
@@ -180,19 +196,22 @@ def _split_folders(dataset: str, path: PathKey | None) -> Iterator[tuple[Path, s
     for split, root in roots(dataset, path).items():
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder")
-        named = find_splits((folder.name, folder) for folder in folders_in(end_of_chain(root)))
-        parts = [(folder, part) for part, folders in named.items() for folder in folders]
-        yield from parts if not split and "train" in named else [(root, split)]
+        named = {} if split else find_splits((folder.name, folder) for folder in folders_in(root))
+        if "train" in named:
+            yield from ((folder, part) for part, some in named.items() for folder in some)
+        else:
+            yield root, split
 
 
 def _ask_if_flat(keys: FileKeys, suffixes: Collection[str], noun: str, problems: Problems) -> None:
     """Raise ConfigError if a folder has files of the right endings and no folders, in which they would be classes."""
-    for folder, _ in _split_folders(problems.dataset, keys["path"]):
-        if folders_in(folder):
+    for folder, split in _split_folders(problems.dataset, keys["path"]):
+        if folders_in(folder) or split not in ("", "train"):
             continue
         names = [file.name for file in files_below(folder) if file.suffix.lower() in suffixes]
         if names:
-            raise ask_for_labels(folder, names, noun)
+            near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
+            raise ask_for_labels(folder, names, noun, near[0] if len(near) == 1 else "TABLE.csv")
 
 
 def _grouped(

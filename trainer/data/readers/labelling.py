@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from trainer.data.data import Data, ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Item, Problems, classify
+from trainer.data.readers.table_layout import Layout
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 
 CLASSES = TargetKeys(task="classification", normalise_targets=True, label_separator=None)
@@ -23,18 +23,18 @@ class TableRow(NamedTuple):
     """The row of a table that names a file.
 
     Args:
-        table: the table.
+        table: the layout of the table.
         line: the number of its line.
         cells: the texts of the target columns; empty where one is missing.
     """
 
-    table: Path
+    table: Layout
     line: int
     cells: tuple[str, ...]
 
     @property
     def place(self) -> str:
-        return f"{self.table}:{self.line}"
+        return self.table.place(self.line)
 
 
 @dataclass

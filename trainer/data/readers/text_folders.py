@@ -145,7 +145,7 @@ def _one_of_each(
             word = words_to_type(chosen)
             raise ConfigError(f"dataset.path: {root}: {listed(some)} may each be {split}; name one of them: {word}")
     if others := [path for path in paths if path not in chosen.values()]:
-        problems.warnings.append(f"{root}: left out, as they are no splits: {listed(others)}")
+        problems.warnings.append(f"{root}: left out, as no split of train, val and test: {listed(others)}")
     return chosen
 
 

@@ -216,8 +216,10 @@ def _among(encoded: EncodedTexts, positions: Tensor) -> Tensor:
 
 
 def _with_source(splits: tuple[Split, Split | None, Split], source: RaggedSource) -> tuple[Split, Split | None, Split]:
-    train, val, test = splits
-    return Split(source, train.positions), val and Split(source, val.positions), Split(source, test.positions)
+    train, val, test = (None if split is None else Split(source, split.positions) for split in splits)
+    assert train is not None
+    assert test is not None
+    return train, val, test
 
 
 def _warn_of_unspaced(tokens: list[str], counts: list[int], problems: Problems) -> None:
