@@ -60,6 +60,9 @@ class Tokenizer:
         max_length: keep at most this many tokens of a text, from its beginning; None keeps all.
         rules: the version of the rules of normalisation and word boundaries.
         subwords: the subwords of the training texts; None until they are learned, and for other kinds of tokens.
+
+    Raises:
+        ConfigError: the library of subwords is missing.
     """
 
     tokens: TokenKind
@@ -67,6 +70,10 @@ class Tokenizer:
     max_length: int | None
     rules: int = RULES
     subwords: Subwords | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens == "subwords":
+            need_library()  # before texts are read
 
     @classmethod
     def from_preprocessing(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
@@ -144,8 +151,6 @@ def token_data(
         tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"], keys["token_rules"])
     else:
         tokenizer = Tokenizer.from_preprocessing(known)
-    if tokenizer.tokens == "subwords":
-        need_library()
     in_memory = keys["in_memory"] is not False
     items, encoded = _encode_items(found, tokenizer, in_memory=in_memory)
     labelling = labelling or Labelling()
@@ -222,8 +227,10 @@ def _among(encoded: EncodedTexts, positions: Tensor) -> Tensor:
 
 
 def _with_source(splits: tuple[Split, Split | None, Split], source: RaggedSource) -> tuple[Split, Split | None, Split]:
-    train, val, test = splits
-    return Split(source, train.positions), val and Split(source, val.positions), Split(source, test.positions)
+    train, val, test = (None if split is None else Split(source, split.positions) for split in splits)
+    assert train is not None
+    assert test is not None
+    return train, val, test
 
 
 def _warn_of_unspaced(tokens: list[str], counts: list[int], problems: Problems) -> None:
