@@ -102,7 +102,7 @@ def _load(store: Store, file: Path, key: str, name: str) -> Array:
     except TooLargeError as error:
         raise ConfigError(f"dataset.{key}: {file}: {error}") from error
     except WrongFormError as error:
-        raise ConfigError(f"dataset.{key}: {name} of {file} {error}") from error
+        raise ConfigError(f"dataset.{key}: {name} of {file}: {error}") from error
     except ValueError as error:
         raise ConfigError(
             f"dataset.{key}: {name} of {file} cannot be read: it holds Python objects, or is damaged"
