@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from trainer.config import ConfigError, RunError
+from trainer.data.readers.array_forms import open_store
 from trainer.data.readers.array_names import find_arrays, parse, usual
 from trainer.data.readers.array_stores import (
     UNREADABLE,
@@ -17,7 +18,6 @@ from trainer.data.readers.array_stores import (
     Store,
     TooLargeError,
     WrongFormError,
-    open_store,
 )
 from trainer.data.readers.table_layout import listed
 from trainer.spec import Kind, Spec
