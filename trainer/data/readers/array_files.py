@@ -217,8 +217,9 @@ def _inputs_name(names: list[str], inputs: str | None, lengths: str | None) -> s
     if inputs is None and not found and len(targets) == 1 and len(bases) == 2:
         found = [base for base in bases if base not in targets]
     if len(found) != 1:
-        wanted = f"has no array {inputs}" if inputs is not None and not found else "which array holds the samples?"
-        raise RunError(f"{wanted}; arrays: {listed(names)}")
+        is_missing = inputs is not None and not found
+        wanted = f"has no array {inputs};" if is_missing else "dataset.inputs: which array holds the samples?"
+        raise RunError(f"{wanted} arrays: {listed(names)}")
     of_splits = {parse(name).split: name for name in names if parse(name).base == found[0]}
     chosen = [found[0]] if found[0] in names else [of_splits[split] for split in ("test",) if split in of_splits]
     if not chosen and len(of_splits) == 1:
