@@ -7,14 +7,16 @@ import gc
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import Train
 from tests.helpers import looked_into
 from trainer import memory
-from trainer.memory import keep_freed_memory
+from trainer.memory import LatestLoss, RowBuffer, keep_freed_memory
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
@@ -107,3 +109,31 @@ def test_what_was_frozen_is_collected_at_the_end_only_if_triton_is_loaded(
         assert (gc.get_freeze_count() == 0) is loaded
     finally:
         gc.unfreeze()
+
+
+def test_the_latest_loss_is_read_where_the_host_has_it() -> None:
+    losses = RowBuffer()
+    on_cpu, elsewhere = LatestLoss(torch.device("cpu")), LatestLoss(torch.device("meta"))
+    assert on_cpu.read(losses) is None
+    losses.append(torch.tensor([2.0, 3.0]))
+    assert on_cpu.read(losses) == 3.0
+    losses.pop_all()
+    assert on_cpu.read(losses) == 3.0  # a point of the curve has taken the losses
+    assert elsewhere.read(losses) is None
+    elsewhere.value = 1.5  # the mean of this point
+    assert elsewhere.read(losses) == 1.5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_not_waited_for_until_its_loss_has_arrived() -> None:
+    device, losses = torch.device("cuda"), RowBuffer()
+    latest = LatestLoss(device)
+    losses.append(torch.tensor([2.0], device=device))
+    torch.cuda._sleep(2_000_000_000)
+    began = time.perf_counter()
+    assert latest.read(losses) is None
+    assert latest.read(losses) is None
+    assert time.perf_counter() - began < 0.5
+    torch.cuda.synchronize()
+    assert latest.read(losses) == 2.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +14,16 @@ import trainer.data.torchvision_import  # noqa: F401  torchmetrics imports torch
 from tests.helpers import table_spec
 from trainer import metrics
 from trainer.config import ConfigError
-from trainer.metrics import DEFAULTS, METRICS, LatestLoss, Metric, RowBuffer, Sums, choose_metrics
+from trainer.metrics import (
+    DEFAULTS,
+    METRICS,
+    Metric,
+    Sums,
+    choose_metrics,
+    choose_thresholds,
+    fixed_thresholds,
+    shown_thresholds,
+)
 from trainer.spec import Spec, Task
 
 # isort: split
@@ -293,29 +302,79 @@ def test_every_unknown_metric_gets_a_line() -> None:
     assert [line.split(": ")[1] for line in refused.value.problems] == ["nonsense", "gibberish"]
 
 
-def test_the_latest_loss_is_read_where_the_host_has_it() -> None:
-    losses = RowBuffer()
-    on_cpu, elsewhere = LatestLoss(CPU), LatestLoss(torch.device("meta"))
-    assert on_cpu.read(losses) is None
-    losses.append(torch.tensor([2.0, 3.0]))
-    assert on_cpu.read(losses) == 3.0
-    losses.pop_all()
-    assert on_cpu.read(losses) == 3.0  # a point of the curve has taken the losses
-    assert elsewhere.read(losses) is None
-    elsewhere.value = 1.5  # the mean of this point
-    assert elsewhere.read(losses) == 1.5
+def chosen(scores: list[float], true: list[int]) -> float:
+    """The threshold of a single label."""
+    (threshold,) = choose_thresholds(torch.tensor([scores, [*map(float, true)]]).T)
+    return threshold
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_is_not_waited_for_until_its_loss_has_arrived() -> None:
-    device, losses = torch.device("cuda"), RowBuffer()
-    latest = LatestLoss(device)
-    losses.append(torch.tensor([2.0], device=device))
-    torch.cuda._sleep(2_000_000_000)
-    began = time.perf_counter()
-    assert latest.read(losses) is None
-    assert latest.read(losses) is None
-    assert time.perf_counter() - began < 0.5
-    torch.cuda.synchronize()
-    assert latest.read(losses) == 2.0
+@pytest.mark.parametrize("digits", [1, 2, 6])
+def test_no_threshold_has_a_higher_f1_than_the_chosen_one(digits: int) -> None:
+    scores, targets = draw("multilabel", 60)
+    scores = scores.double().round(decimals=digits).float()  # with few digits, many scores are equal
+    for column, true, threshold in zip(
+        scores.T, targets.T, choose_thresholds(torch.cat([scores, targets], 1)), strict=True
+    ):
+        ends = [0.0, *column.unique().tolist()]
+        middles = [(low + high) / 2 for low, high in itertools.pairwise(ends)]
+        assert threshold in torch.tensor(middles).tolist()
+        f1 = [float(oracle.classification.binary_f1_score(column, true.long(), each)) for each in [threshold, *middles]]
+        assert f1[0] == max(f1)
+        equal = [abs(each - 0.5) for each, value in zip(middles, f1[1:], strict=True) if value == f1[0]]
+        assert abs(threshold - 0.5) == pytest.approx(min(equal), abs=1e-7)
+
+
+def test_a_threshold_lies_in_the_middle_between_the_scores_that_it_separates() -> None:
+    assert chosen([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]) == pytest.approx(0.25)
+    assert chosen([0.2, 0.4], [1, 1]) == pytest.approx(0.1)  # every sample has the label: half the lowest score
+    assert chosen([0.2, 0.4, 0.8], [1, 0, 0]) == pytest.approx(0.1)
+    assert chosen([0.1, 0.9, 0.3, 0.7], [0, 1, 1, 0]) == pytest.approx(0.2)  # the f1 of 0.2 is 4/5, of 0.8 2/3
+    assert chosen([0.3, 0.7, 0.7], [1, 1, 0]) == pytest.approx(0.15)  # equal scores are on the same side
+
+
+def test_of_thresholds_with_the_same_f1_the_nearest_to_a_half_is_chosen() -> None:
+    # above the first score 2 * 1 / (1 + 2), above the second last 2 * 2 / (4 + 2)
+    assert chosen([0.98, 0.6, 0.58, 0.56, 0.02], [1, 0, 0, 1, 0]) == pytest.approx(0.29)  # and not 0.79
+    assert chosen([0.6, 0.5, 0.48, 0.1, 0.02], [1, 0, 0, 1, 0]) == pytest.approx(0.55)  # and not 0.06
+
+
+def test_a_label_that_no_sample_has_keeps_a_half_and_so_does_one_of_scores_of_0() -> None:
+    assert chosen([0.1, 0.9], [0, 0]) == 0.5
+    assert chosen([0.0, 0.0], [1, 0]) == 0.5
+
+
+def test_a_threshold_separates_scores_that_are_neighbours_in_float32() -> None:
+    low = torch.tensor(0.3)
+    high = torch.nextafter(low, torch.tensor(1.0))
+    threshold = chosen([float(low), float(high)], [0, 1])
+    assert float(low) <= threshold < float(high)
+
+
+def test_sums_keep_scores_and_count_above_thresholds() -> None:
+    scores, targets = draw("multilabel", 50)
+    thresholds = [0.2, 0.4, 0.6, 0.8]
+    sums = Sums(make_spec("multilabel"), CPU, as_they_are, thresholds, keeps_scores=True)
+    assert sums.kept.shape == (0, 2 * WIDTH)
+    for some, true in zip(scores.split(20), targets.split(20), strict=True):
+        sums.update(torch.zeros(()), len(true), some, true)
+        assert sums.kept[-1].tolist() == [*some[-1].tolist(), *true[-1].tolist()]
+    assert torch.equal(sums.kept, torch.cat([scores, targets], 1))
+    predicted, true = scores > torch.tensor(thresholds), targets > 0.5
+    assert sums.total[0].tolist() == (predicted & true).sum(0).tolist()
+    assert sums.total.sum(0).tolist() == [50] * WIDTH
+
+
+def test_thresholds_are_for_labels_alone() -> None:
+    labels, classes = make_spec("multilabel"), make_spec("classification")
+    assert fixed_thresholds("auto", labels) == (0.5,) * WIDTH
+    assert fixed_thresholds(0.4, labels) == pytest.approx((0.4,) * WIDTH)
+    assert fixed_thresholds("auto", classes) == fixed_thresholds(0.5, classes) == ()
+    with pytest.raises(ConfigError, match=r"thresholds: needs labels; .*; leave thresholds out"):
+        fixed_thresholds(0.4, classes)
+
+
+def test_a_line_shows_a_few_thresholds_and_how_many_more_there_are() -> None:
+    assert shown_thresholds(["a", "b"], [0.5, 0.5]) == "0.5"
+    assert shown_thresholds(["a", "b"], [0.5, 0.25]) == "a 0.5000, b 0.2500"
+    many = shown_thresholds([*map(str, range(20))], [each / 20 for each in range(20)])
+    assert many.endswith("7 0.3500 and 12 more")

@@ -21,7 +21,7 @@ from trainer.device._placement import Placement
 from trainer.engine import Parts
 from trainer.loss import LOSSES
 from trainer.memory import collect_garbage, keep_freed_memory
-from trainer.metrics import choose_metrics, choose_monitor
+from trainer.metrics import choose_metrics, choose_monitor, fixed_thresholds
 from trainer.model import MODELS
 from trainer.model._batch_norm import check_variance
 from trainer.model._sequence import check_forward
@@ -50,6 +50,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
             load_metrics([*(settings.metrics or ()), settings.monitor or ""])
             metrics = choose_metrics(settings.metrics, data.spec)
             monitor = choose_monitor(settings.monitor, metrics, data.spec)
+            thresholds = fixed_thresholds(settings.thresholds, data.spec)
         model, loss, spec = build_model(settings.model, settings.loss, data.spec)
     if problems:
         raise ConfigError(*problems)
@@ -85,6 +86,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
         total_steps=total_steps,
         metrics=metrics,
         monitor=monitor,
+        thresholds=thresholds,
         fingerprint=data.fingerprint(),
     )
 

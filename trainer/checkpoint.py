@@ -152,7 +152,7 @@ class Checkpoints:
         if not any((self._folder / name).is_file() for name in names):
             return None
         try:
-            return self._first_complete(names)
+            return _first_complete(self._folder, names)
         except DamagedError as error:
             raise ConfigError(*(f"resume: {line}" for line in error.args)) from error
 
@@ -161,26 +161,18 @@ class Checkpoints:
         return [_ranked_name(each[-1]) for each in self.ranking] if self._keep > 1 else []
 
     def best(self) -> FoundCheckpoint:
-        """Return the best complete checkpoint, or the newest one if all of the best are damaged.
+        """Return the best complete checkpoint, or the newest one if all of the best are damaged; warn of damaged ones.
 
         Raises:
             RunError: every checkpoint is damaged, or one is unreadable or holds more than plain types and tensors.
         """
         try:
-            return self._first_complete([BEST, *self._kept(), LAST, PREVIOUS])
+            found = _first_complete(self._folder, [BEST, *self._kept(), LAST, PREVIOUS])
         except (ConfigError, DamagedError) as error:
             raise RunError("; ".join(error.args)) from error
-
-    def _first_complete(self, names: Iterable[str]) -> FoundCheckpoint:
-        """Return the first complete checkpoint of ``names``; raise DamagedError, one line for each file, if none is."""
-        damaged: list[str] = []
-        for name in names:
-            path = self._folder / name
-            try:
-                return FoundCheckpoint(name, read(path), damaged)
-            except DamagedError as error:
-                damaged.append(f"{path} cannot be used: {error}")
-        raise DamagedError(*damaged)
+        for line in found.damaged:
+            log.warning("warning  %s", line)
+        return found
 
     def restore_files(self, found: FoundCheckpoint, best_step: int | None) -> None:
         """Put the folder of checkpoints back into the state that it had just after ``found`` was saved.
@@ -323,6 +315,18 @@ class RandomStates:
         random.setstate((version, tuple(python), gauss_next))
         name, keys, position, has_gauss, gauss = state["numpy"]
         np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+
+
+def _first_complete(folder: Path, names: Iterable[str]) -> FoundCheckpoint:
+    """Return the first complete checkpoint of ``names``; raise DamagedError, one line for each file, if none is."""
+    damaged: list[str] = []
+    for name in names:
+        path = folder / name
+        try:
+            return FoundCheckpoint(name, read(path), damaged)
+        except DamagedError as error:
+            damaged.append(f"{path} cannot be used: {error}")
+    raise DamagedError(*damaged)
 
 
 def _ranked(folder: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from trainer.data.loader import Batch, Loader, Loaders
 from trainer.device._placement import Placement, for_kernels
 from trainer.logger import Logger
 from trainer.loss import Loss
-from trainer.metrics import Metric, Monitor, Sums
+from trainer.metrics import Metric, Monitor, Sums, choose_thresholds
 from trainer.processes.group import Group
 from trainer.processes.signals import Interrupts, Stopped
 from trainer.recorder import Recorder, Skipper, Window
@@ -48,6 +48,7 @@ class Parts:
     total_steps: int  # optimizer steps of the whole run
     metrics: dict[str, Metric]  # by name, measured on every split
     monitor: Monitor
+    thresholds: tuple[float, ...]  # the score above which each label is predicted; empty without labels
     fingerprint: dict[str, Any]  # of the data, to detect changed data when a run resumes
 
 
@@ -77,7 +78,7 @@ class Engine:
         self.parts, self.settings, self.group, self.interrupts = parts, settings, group, interrupts
         self.spec, self.loaders, self.model, self.loss = parts.spec, parts.loaders, parts.model, parts.loss
         self.optimizer, self.scheduler, self.total_steps = parts.optimizer, parts.scheduler, parts.total_steps
-        self.metrics, self.monitor = parts.metrics, parts.monitor
+        self.metrics, self.monitor, self.thresholds = parts.metrics, parts.monitor, parts.thresholds
         self.placement, self.device = parts.placement, parts.placement.device
         self.checkpoints = checkpoints or NoCheckpoints()
         self.recorder = _make_recorder(parts, settings, group, loggers or {}, started)
@@ -257,10 +258,10 @@ class Engine:
         """The model to evaluate: the one with averaged weights if ``ema`` is set, else the trained one."""
         return self.model if self.ema is None else self.ema.model
 
-    def evaluate(self, loader: Loader) -> Sums:
-        """Evaluate a split and return its sums over all processes; every sample counts once."""
+    def evaluate(self, loader: Loader, thresholds: Sequence[float] = (), *, keeps_scores: bool = False) -> Sums:
+        """Evaluate a split and return its ``Sums`` over all processes; every sample counts once."""
         model = self.evaluated
-        sums = Sums(self.spec, self.device, self.loss.scores)
+        sums = Sums(self.spec, self.device, self.loss.scores, thresholds, keeps_scores=keeps_scores)
         self.group.broadcast_buffers(model)
         model.eval()
         self.group.reset_pace()
@@ -276,11 +277,14 @@ class Engine:
         return sums
 
     def test(self, weights: dict[str, Any] | None) -> Sums:
-        """Evaluate the test split with the weights that rank 0 passes; other ranks pass None."""
+        """Choose thresholds on val and evaluate test, with the weights that rank 0 passes; other ranks pass None."""
         state = self.group.broadcast(weights)
         assert state is not None
         self.placement.gathered(self.evaluated).load_state_dict(state)
-        return self.evaluate(self.loaders.test)
+        if self.thresholds and self.settings.thresholds == "auto" and self.loaders.val is not None:
+            kept = self.evaluate(self.loaders.val, keeps_scores=True).kept
+            self.thresholds = choose_thresholds(self.group.gather_rows(kept))
+        return self.evaluate(self.loaders.test, self.thresholds)
 
     def end_epoch(self) -> None:
         """Evaluate, rank the evaluation, log and save. A resumed run repeats an evaluation that was interrupted."""

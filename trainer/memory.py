@@ -1,4 +1,4 @@
-"""Memory: what is free, the allocator of the C library, Python's garbage collector, and copies from a GPU."""
+"""Memory: what is free, the allocator of the C library, the garbage collector, buffers of rows, copies from a GPU."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h; the trim threshold -1 means never
@@ -141,3 +142,75 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     for device in {each.device for each in tensors if each.is_cuda}:
         torch.cuda.current_stream(device).synchronize()
     return on_host
+
+
+class RowBuffer:
+    """A growing buffer of rows that is reused, because many small tensors would fragment the heap."""
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, which: slice) -> Tensor:
+        import torch  # not while a command only answers
+
+        return torch.empty(0) if self._memory is None else self._memory[: self._count][which]
+
+    def drop(self, start: int) -> None:
+        """Drop the rows from ``start`` on."""
+        self._count = min(self._count, start)
+
+    def append(self, rows: Tensor) -> None:
+        """Append rows, (n, …), of the same dtype and width as the rows before."""
+        count = self._count + rows.shape[0]
+        if self._memory is None or count > self._memory.shape[0]:
+            before, self._memory = self._memory, rows.new_empty(2 * count, *rows.shape[1:])
+            if before is not None:
+                self._memory[: self._count] = before[: self._count]
+        assert rows.dtype == self._memory.dtype
+        self._memory[self._count : count] = rows
+        self._count = count
+
+    def pop_all(self) -> Tensor:
+        """Empty the buffer and return its rows, which are valid until the next ``append``."""
+        rows = self[:]
+        self.drop(0)
+        return rows
+
+
+class LatestLoss:
+    """Reads the loss of a recent step without waiting for the device, for the progress bar.
+
+    A GPU copies a loss to the host while it computes. ``read`` returns the last copy that has arrived, and starts the
+    next one. On a device of another kind, which would have to be waited for, it returns ``value`` as it is.
+
+    Args:
+        device: the device of the losses.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._kind = device.type
+        self.value: float | None = None  # the newest loss that is known on the host
+        self._copy: Tensor | None = None  # of a loss, in page-locked memory; None before the first
+        self._arrived: Any = None  # the event after this copy
+
+    def read(self, losses: RowBuffer) -> float | None:
+        """Return the newest of the losses that is known on the host, or None."""
+        latest = losses[-1:]
+        if self._kind == "cpu":
+            self.value = float(latest) if len(latest) else self.value
+        elif self._kind == "cuda" and (self._arrived is None or self._arrived.query()):
+            if self._copy is not None:
+                self.value = float(self._copy)
+            if len(latest):
+                import torch
+
+                if self._copy is None:
+                    self._copy = torch.empty_like(latest, device="cpu", pin_memory=True)
+                self._copy.copy_(latest, non_blocking=True)
+                self._arrived = torch.cuda.Event()
+                self._arrived.record()
+        return self.value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.config.registry import identity
-from trainer.memory import to_host
+from trainer.memory import RowBuffer, to_host
 from trainer.spec import Spec, Task
 
 
@@ -83,76 +83,9 @@ class Monitor:
         return (-math.inf if math.isnan(value) else value, -values["loss"])
 
 
+THRESHOLD = 0.5  # a label is predicted where its score is above, unless a run has chosen its own threshold
+MAX_SHOWN = 8  # labels whose thresholds a line shows
 MAX_WAITING = 2**17  # buffered output values, or losses, before they are summed
-
-
-class RowBuffer:
-    """A growing buffer of rows that is reused, because many small tensors would fragment the heap."""
-
-    def __init__(self) -> None:
-        self._memory: Tensor | None = None
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, which: slice) -> Tensor:
-        return torch.empty(0) if self._memory is None else self._memory[: self._count][which]
-
-    def drop(self, start: int) -> None:
-        """Drop the rows from ``start`` on."""
-        self._count = min(self._count, start)
-
-    def append(self, rows: Tensor) -> None:
-        """Append rows, (n, …), of the same dtype and width as the rows before."""
-        count = self._count + rows.shape[0]
-        if self._memory is None or count > self._memory.shape[0]:
-            before, self._memory = self._memory, rows.new_empty(2 * count, *rows.shape[1:])
-            if before is not None:
-                self._memory[: self._count] = before[: self._count]
-        assert rows.dtype == self._memory.dtype
-        self._memory[self._count : count] = rows
-        self._count = count
-
-    def pop_all(self) -> Tensor:
-        """Empty the buffer and return its rows, which are valid until the next ``append``."""
-        rows = self[:]
-        self.drop(0)
-        return rows
-
-
-class LatestLoss:
-    """Reads the loss of a recent step without waiting for the device, for the progress bar.
-
-    A GPU copies a loss to the host while it computes. ``read`` returns the last copy that has arrived, and starts the
-    next one. On a device of another kind, which would have to be waited for, it returns ``value`` as it is.
-
-    Args:
-        device: the device of the losses.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._kind = device.type
-        self.value: float | None = None  # the newest loss that is known on the host
-        self._copy: Tensor | None = None  # of a loss, in page-locked memory; None before the first
-        self._arrived: Any = None  # the event after this copy
-
-    def read(self, losses: RowBuffer) -> float | None:
-        """Return the newest of the losses that is known on the host, or None."""
-        latest = losses[-1:]
-        if self._kind == "cpu":
-            self.value = float(latest) if len(latest) else self.value
-        elif self._kind == "cuda" and (self._arrived is None or self._arrived.query()):
-            if self._copy is not None:
-                self.value = float(self._copy)
-            if len(latest):
-                self._copy = (
-                    torch.empty_like(latest, device="cpu", pin_memory=True) if self._copy is None else self._copy
-                )
-                self._copy.copy_(latest, non_blocking=True)
-                self._arrived = torch.cuda.Event()
-                self._arrived.record()
-        return self.value
 
 
 class Sums:
@@ -166,10 +99,22 @@ class Sums:
         spec: the task and the number of classes, labels or values.
         device: the device that holds the sums over samples; the sums of losses are on the CPU.
         scores: maps a model's outputs (batch, outputs) to the scores (batch, width) that the metrics compare.
+        thresholds: the score above which each label is predicted, (labels,); empty for 0.5.
+        keeps_scores: whether ``kept`` keeps the scores of labels, to choose thresholds.
     """
 
-    def __init__(self, spec: Spec, device: torch.device, scores: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        device: torch.device,
+        scores: Callable[[Tensor], Tensor],
+        thresholds: Sequence[float] = (),
+        *,
+        keeps_scores: bool = False,
+    ) -> None:
         self.task, self.width, self._scores = spec.task, len(spec.classes), scores
+        self._thresholds = torch.tensor([*thresholds] or THRESHOLD, device=device)
+        self._kept = RowBuffer() if keeps_scores else None
         shape = {
             "classification": (self.width, self.width),  # [true class, predicted class]
             "multilabel": (4, self.width),  # true positives, false positives, false negatives, true negatives
@@ -177,6 +122,8 @@ class Sums:
         }[self.task]
         real = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self._total = torch.zeros(shape, dtype=real if self.task == "regression" else torch.int64, device=device)
+        # subtracted from targets far from 0, or even float64 would lose their variance among the squares
+        self._centre = self._total.new_tensor(spec.target_mean if spec.needs_float64 else (0,))
         self._loss = torch.zeros(2, dtype=torch.float64)  # sum of losses times sizes, sum of sizes
         self._outputs, self._targets, self._losses = RowBuffer(), RowBuffer(), RowBuffer()  # not summed yet
         self._sizes, self._weights = list[int | None](), RowBuffer()  # size None: the next value of _weights
@@ -210,6 +157,13 @@ class Sums:
         return self._total
 
     @property
+    def kept(self) -> Tensor:
+        """The scores of the labels, and their targets of 0 and 1 beside them: (samples, 2 * labels)."""
+        assert self._kept is not None
+        self._sum_answers()
+        return self._kept[:].reshape(-1, 2 * self.width)
+
+    @property
     def loss(self) -> Tensor:
         """The sum of losses times sizes, and the sum of sizes, (2,) on the CPU; reading it waits for the device."""
         self.settle()
@@ -226,12 +180,15 @@ class Sums:
             cells = targets * self.width + scores.argmax(1)
             self._total.view(-1).index_add_(0, cells, torch.ones_like(cells))
         elif self.task == "multilabel":
-            guessed, true = scores > 0.5, targets > 0.5
+            guessed, true = scores > self._thresholds, targets > 0.5
+            if self._kept is not None:
+                self._kept.append(torch.cat([scores, true.to(scores.dtype)], dim=1))
             quarters = [guessed & true, guessed & ~true, ~guessed & true, ~guessed & ~true]
             self._total += torch.stack([quarter.sum(0) for quarter in quarters])
         else:
             true = targets.to(self._total.dtype)  # in float32, squares of targets far from 0 would lose the variance
             error = scores.to(self._total.dtype) - true
+            true = true - self._centre
             sums = [torch.ones_like(true), true, true**2, error.abs(), error**2]
             self._total += torch.stack([each.sum(0) for each in sums])
 
@@ -309,6 +266,50 @@ def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) 
         hint = did_you_mean(name, known) or ";"
         raise ConfigError(f"monitor: {name}: no metric yields it{hint} metrics: {', '.join(known)}")
     return Monitor(name.removeprefix("val/"), known[name])
+
+
+def fixed_thresholds(value: float | Literal["auto"], spec: Spec) -> tuple[float, ...]:
+    """Return the thresholds of the labels that the key ``thresholds`` sets, 0.5 for auto; empty without labels.
+
+    Raises:
+        ConfigError: a threshold is set for data without labels.
+    """
+    if spec.task == "multilabel":
+        return tuple(torch.full((len(spec.classes),), THRESHOLD if value == "auto" else value).tolist())
+    if value not in ("auto", THRESHOLD):  # a run of an earlier version has 0.5, whatever its task is
+        raise ConfigError(f"thresholds: needs labels; dataset={spec.dataset} is {spec}; leave thresholds out")
+    return ()
+
+
+def shown_thresholds(names: Sequence[str], thresholds: Sequence[float]) -> str:
+    """Return the threshold of each label as text, of the first ``MAX_SHOWN``; a single one if all are equal."""
+    if len({*thresholds}) == 1 < len(thresholds):
+        return f"{thresholds[0]:.4g}"
+    shown = [f"{name} {value:.4f}" for name, value in zip(names, thresholds, strict=True)]
+    return ", ".join(shown[:MAX_SHOWN]) + (f" and {len(shown) - MAX_SHOWN:,} more" if len(shown) > MAX_SHOWN else "")
+
+
+def choose_thresholds(rows: Tensor) -> tuple[float, ...]:
+    """Return the threshold of each label above which it is predicted with the highest F1.
+
+    A threshold is the mean of two neighbouring scores, or half the lowest score. Of several with the same F1 it is the
+    one nearest to 0.5. A label without a true sample has 0.5. The rows are those of ``Sums.kept``, on the CPU.
+    """
+    scores, targets = (each.unbind(1) for each in rows.chunk(2, dim=1))
+    return tuple(map(_choose_threshold, scores, targets))
+
+
+def _choose_threshold(scores: Tensor, true: Tensor) -> float:
+    higher, group, count = scores.unique(return_inverse=True, return_counts=True)
+    positive = torch.zeros(len(higher), dtype=torch.float64).index_add_(0, group, true.double())
+    lower = torch.cat([higher.new_zeros(1), higher[:-1]])  # the score below each; probabilities begin at 0
+    middle = ((lower.double() + higher.double()) / 2).to(scores.dtype)
+    middle = torch.where(middle < higher, middle, lower)  # as it has been rounded
+    right, predicted = (each.flip(0).cumsum(0).flip(0) for each in (positive, count))
+    f1 = torch.where(lower < higher, 2 * right / (predicted + positive.sum()), 0.0)
+    if not f1.any():
+        return THRESHOLD
+    return float(middle[torch.where(f1 == f1.max(), (middle - THRESHOLD).abs(), torch.inf).argmin()])
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

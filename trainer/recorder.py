@@ -19,7 +19,8 @@ from trainer.config.errors import reason_of
 from trainer.config.progress_bar import ProgressBar, TimeLeft
 from trainer.data.loader import Batch, Loader
 from trainer.logger import Logger
-from trainer.metrics import LatestLoss, Metric, RowBuffer, Sums
+from trainer.memory import LatestLoss, RowBuffer
+from trainer.metrics import Metric, Sums
 from trainer.processes.group import Group
 
 try:

@@ -15,17 +15,18 @@ import torch
 
 from trainer.checkpoint import FoundCheckpoint
 from trainer.config import GROUPS, ConfigError, Job, RunError, Settings, errors
+from trainer.config.messages import quoted
 from trainer.config.registry import registry
 from trainer.config.settings import key_of
 from trainer.config.terminal import escaped
 from trainer.data import checks
 from trainer.engine import Engine
 from trainer.logger import Logger
+from trainer.metrics import THRESHOLD, Sums, shown_thresholds
 from trainer.processes.world import World, last_failure
-from trainer.runs.directory import CONFIG, ENVIRONMENT, LOG, SUMMARY, RunDirectory, read_json, write_json
+from trainer.runs.directory import CONFIG, ENVIRONMENT, LOG, SUMMARY, THRESHOLDS, RunDirectory, read_json, write_json
 from trainer.runs.environment import environment
 from trainer.runs.read import flatten
-from trainer.runs.resume import quoted
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 
 log = logging.getLogger("trainer")
@@ -189,7 +190,7 @@ def conclude(
     directory: RunDirectory,
     loggers: Iterable[Logger],
     tested_step: int,
-    results: Mapping[str, float],
+    sums: Sums,
 ) -> dict[str, Any]:
     """Write the summary of a finished run to summary.json, the loggers and the log, and return it.
 
@@ -198,10 +199,12 @@ def conclude(
         job: the job of the run.
         directory: the run directory, whose ``so_far`` is the summary without the test results.
         tested_step: the optimizer step of the tested weights.
-        results: the test loss and metrics.
+        sums: the sums of the test split.
     """
+    results, chosen = sums.compute(engine.metrics), _chosen_thresholds(engine)
     tested = {f"test/{name}": value for name, value in results.items()}
-    summary = {"state": "finished", **directory.so_far, "tested_step": tested_step, **tested}
+    kept = {THRESHOLDS: chosen} if chosen else {}
+    summary = {"state": "finished", **directory.so_far, "tested_step": tested_step, **tested, **kept}
     write_json(directory.path / SUMMARY, summary)
     best, last = engine.progress.best, engine.progress.last
     final = {
@@ -211,7 +214,11 @@ def conclude(
         if "/" in name
     }
     for logger in loggers:
+        if engine.spec.task == "classification":
+            logger.log_confusion(sums.total.cpu(), engine.spec.classes)
         logger.finish(_hyperparameters(job.settings, job.varied), {**final, **tested})
+    if engine.thresholds:
+        log.info("labels   %s", _describe_thresholds(engine, chosen))
     metrics = "  ".join(f"{name} {value:.4f}" for name, value in results.items())
     whose = f"epoch {best['epoch']}" if tested_step == best["step"] else f"step {tested_step}"
     log.info("test     %s  (weights of %s)", metrics, whose)
@@ -223,6 +230,22 @@ def conclude(
         log.info("next     tensorboard --logdir %s", shlex.quote(str(directory.path)))
     log.info("next     trainer report %s", shlex.quote(str(directory.path)))
     return summary
+
+
+def _chosen_thresholds(engine: Engine) -> dict[str, float]:
+    """Return the thresholds by label that were chosen on val; empty if none were."""
+    if not engine.thresholds or engine.settings.thresholds != "auto" or engine.loaders.val is None:
+        return {}
+    return dict(zip(engine.spec.classes, engine.thresholds, strict=True))
+
+
+def _describe_thresholds(engine: Engine, chosen: Mapping[str, float]) -> str:
+    """Return in one line above which scores the labels are predicted, and why."""
+    shown = shown_thresholds(engine.spec.classes, engine.thresholds)
+    if chosen:
+        return f"predicted above {shown}: the highest f1 on val (in the epochs: above {THRESHOLD})"
+    why = ": there is no val to choose thresholds on" if engine.settings.thresholds == "auto" else ""
+    return f"predicted above {shown}{why}"
 
 
 def _hyperparameters(settings: Settings, varied: Sequence[str]) -> dict[str, bool | float | str]:

@@ -18,6 +18,7 @@ from trainer.compose import plugins
 from trainer.config import ConfigError, Job, NotFiniteError, RunError, Settings, errors
 from trainer.data.data_workers import watched_workers
 from trainer.engine import Engine
+from trainer.metrics import Sums
 from trainer.nonfinite import explained
 from trainer.prepare import Prepared, prepared
 from trainer.processes.launch import launch, needs_launch
@@ -57,8 +58,8 @@ def run(job: Job | Settings) -> Result:
             _start_or_resume(engine, ready)
             with _profiled(engine, ready.directory.path):
                 engine.fit()
-            tested_step, results = _test(engine, ready)
-        summary = conclude(engine, ready.job, ready.directory, ready.loggers.values(), tested_step, results)
+            tested_step, sums = _test(engine, ready)
+        summary = conclude(engine, ready.job, ready.directory, ready.loggers.values(), tested_step, sums)
         return Result({**summary, "run_dir": ready.job.settings.run_dir}, engine.evaluated.eval())
 
 
@@ -116,20 +117,17 @@ def _profiled(engine: Engine, run_dir: Path) -> Iterator[None]:
         yield
 
 
-def _test(engine: Engine, ready: Prepared) -> tuple[int, dict[str, float]]:
+def _test(engine: Engine, ready: Prepared) -> tuple[int, Sums]:
     """Evaluate the test split with the best weights, and write these weights to ``best.safetensors``.
 
     Returns:
-        the optimizer step of the weights, and the test loss and metrics.
+        the optimizer step of the weights, and the sums of the test split.
 
     Raises:
         RunError: the test loss is NaN or infinite.
     """
     found = ready.checkpoints.best()
-    step = found.state["step"]
-    for line in found.damaged:
-        log.warning("warning  %s", line)
-    weights = found.state["ema"] if engine.ema is not None else found.state["model"]
+    step, weights = found.state["step"], found.state["model" if engine.ema is None else "ema"]
     if step == engine.progress.best["step"]:
         ready.checkpoints.save_weights(weights)
     else:
@@ -139,10 +137,7 @@ def _test(engine: Engine, ready: Prepared) -> tuple[int, dict[str, float]]:
     if not math.isfinite(results["loss"]):
         raise RunError(f"the test loss is {results['loss']} with the weights of step {step}")
     engine.recorder.log_test(results, engine.progress.step)
-    if engine.spec.task == "classification":
-        for logger in ready.loggers.values():
-            logger.log_confusion(sums.total.cpu(), engine.spec.classes)
-    return step, results
+    return step, sums
 
 
 def _best_model(settings: Settings, summary: Mapping[str, Any]) -> nn.Module:

@@ -9,6 +9,10 @@ from typing import Literal
 Kind = Literal["image", "spectrogram", "sequence", "tokens", "table"]
 Task = Literal["classification", "multilabel", "regression"]
 
+FAR = 2**10  # the ratio of mean to deviation beyond which the rounding of float32 shows in the targets of a regression
+TINY = 2.0**-100  # deviations below it come near the smallest numbers of float32
+MAX_DIGITS = 17  # significant digits that identify a float64
+
 MAX_EVALUATED = 128  # samples in an evaluation batch; larger batches are hardly faster
 MAX_TIMES = 8  # largest ratio to the training batch size; an evaluation stores no activations, so memory suffices
 MAX_VALUES = 2**20  # input values in an evaluation batch
@@ -47,6 +51,29 @@ class Spec:
     varying: bool = False
     num_outputs: int = 0
     sigmoid: bool = False
+
+    @property
+    def needs_float64(self) -> bool:
+        """Whether targets are so far from zero, or so close to one another, that they stay float64 until standardised.
+
+        The differences of Unix times within a minute, for example, are lost in float32.
+        """
+        return any(self.is_far(at) for at in range(len(self.target_mean)))
+
+    def is_far(self, at: int) -> bool:
+        """Whether value ``at`` needs float64; only for standardised targets."""
+        mean, std = abs(self.target_mean[at]), self.target_std[at]
+        return mean > FAR * std or std < TINY
+
+    def value_text(self, at: int, value: float, digits: int = 4) -> str:
+        """Return value ``at`` of a sample with so many significant digits, or more where targets are far from zero.
+
+        For Unix times with a deviation of 25, the digits count from the tens.
+        """
+        if self.target_mean and self.is_far(at) and self.target_mean[at]:
+            ratio = abs(self.target_mean[at]) / self.target_std[at]
+            digits += max(0, math.ceil(math.log10(ratio)))
+        return f"{value:.{min(digits, MAX_DIGITS)}g}"
 
     @property
     def step_axis(self) -> int:

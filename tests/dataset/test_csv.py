@@ -478,3 +478,69 @@ def test_every_model_trains_on_every_task(
     result = train("dataset=csv", *words, *extra, "logger=none")
     assert result.code == 0, result.err
     assert np.isfinite(result.summary["test/loss"])
+
+
+def test_a_constant_column_cannot_destroy_the_answers(tmp_path: Path) -> None:
+    rows = [[14.62, 1 / 3, 0.7, n * 0.37 % 1, n % 2] for n in range(2000)]
+    data = load(table(tmp_path / "a.csv", rows, "a,b,c,d,label"))
+    assert data.normalise is not None
+    assert data.normalise.std[:3].tolist() == [1, 1, 1]
+    train = np.array([row[3] for row in rows], np.float32)[data.train.positions].astype(np.float64)
+    assert data.normalise.std[3].item() == pytest.approx(train.std(), rel=1e-6)
+
+
+def test_an_open_quote_in_the_middle_costs_its_line_alone(tmp_path: Path) -> None:
+    rows = [f'{n},"note {n}",{n % 2}' for n in range(301)]
+    rows[150] = '150,"open,0'
+    file = write(tmp_path / "a.csv", "\n".join(["x,note,label", *rows]) + "\n")
+    data = load(file, ignore=["note"], on_error="skip", features=["x"])
+    assert data.warnings == (f"1 bad sample left out: {file}:152: a quote is not closed",)
+    assert len(data.train.source.targets) == 300
+
+
+def test_codes_with_leading_zeros_stay_as_they_are_and_1_and_1_0_are_one_class(tmp_path: Path) -> None:
+    cells = ["01", "1", "10", "1.0"]
+    data = load(table(tmp_path / "a.csv", [[n, n * n, cells[n % 4]] for n in range(40)], "a,b,label"))
+    assert data.spec.classes == ("01", "1", "1.0", "10")
+    numbers = load(table(tmp_path / "b.csv", [[n, n * n, cells[1 + n % 3]] for n in range(39)], "a,b,label"))
+    assert numbers.spec.classes == ("1", "10")
+
+
+def test_cells_that_mean_missing_can_be_named(tmp_path: Path) -> None:
+    rows = [[["-999", "#N/A", r"\N", "-", "?", "."][n % 6] if n % 2 else n, n % 2] for n in range(60)]
+    file = table(tmp_path / "a.csv", rows, "a,label")
+    data = load(file, missing="mean", missing_values=[-999], features=["a"])
+    inputs, _ = everything(data)
+    assert inputs[0].item() == 0
+    assert len({inputs[n].item() for n in range(1, 60, 2)}) == 1
+    kind = table(tmp_path / "b.csv", [[n * n % 7, ["red", "blue", "unknown"][n % 3]] for n in range(60)], "a,label")
+    assert load(kind, missing_values=["unknown"], on_error="skip").spec.classes == ("blue", "red")
+
+
+@pytest.mark.parametrize(("shape", "kind"), [([1, 4, 4], "image"), ([8, 2], "sequence"), ([16], "table")])
+def test_features_become_samples_of_a_shape(tmp_path: Path, shape: list[int], kind: str) -> None:
+    rows = [[n % 3, *(2 * n * pixel % 251 for pixel in range(16))] for n in range(30)]
+    file = table(tmp_path / "a.csv", rows, "label," + ",".join(f"pixel{pixel}" for pixel in range(16)))
+    data = load(file, shape=shape)
+    assert (data.spec.kind, data.spec.shape) == (kind, tuple(shape))
+    assert everything(data)[0][5].flatten().tolist() == rows[5][1:]
+    assert "has 9 numbers, but there are 16 features" in refusal(file, shape=[9])
+
+
+def test_several_labels_may_stand_in_one_cell(tmp_path: Path) -> None:
+    cells = ["red|round", "red", "", "blue|flat", "blue|round", "red|flat"]
+    file = table(tmp_path / "a.csv", [[n, n * n, cells[n % 6]] for n in range(60)], "a,b,labels")
+    data = load(file, label_separator="|", features=["a", "b"])
+    assert (data.spec.task, data.spec.classes) == ("multilabel", ("blue", "flat", "red", "round"))
+    assert everything(data)[1][:3].tolist() == [[0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_labels_in_one_cell_are_asked_about(tmp_path: Path) -> None:
+    parts = ["red", "round", "big", "old", "wet"]
+    cells = [";".join(sorted({parts[n % 5], parts[n // 5 % 5], parts[n // 7 % 5]})) for n in range(75)]
+    rows = "".join(f"{n * n},{n % 9 + 0.5},{cell}\n" for n, cell in enumerate(cells))
+    file = write(tmp_path / "a.csv", "a,b,labels\n" + rows.replace(";", "|"))
+    line = refusal(file)
+    assert "'dataset.label_separator=|' reads several labels a sample" in line
+    assert load(file, label_separator="|").spec.task == "multilabel"
+    assert load(file, task="classification").spec.task == "classification"

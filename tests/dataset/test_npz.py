@@ -6,6 +6,7 @@ import functools
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -76,7 +77,16 @@ def test_axes_and_type_say_what_a_sample_is(
         (CLASSES, {"task": "regression"}, "regression", ("y",), [[0], [1], [2]]),
         (np.eye(3)[CLASSES], {"task": "multilabel"}, "multilabel", ("y 0", "y 1", "y 2"), np.eye(3).tolist()),
         (np.array([[1, 1], [0, 1], [0, 0]])[CLASSES], {}, "multilabel", ("y 0", "y 1"), [[1, 1], [0, 1], [0, 0]]),
-        (np.array([[1, 5], [0, 1], [0, 0]])[CLASSES], {}, "regression", ("y 0", "y 1"), [[1, 5], [0, 1], [0, 0]]),
+        (np.array([[1, 5], [0, 1], [0, 0.0]])[CLASSES], {}, "regression", ("y 0", "y 1"), [[1, 5], [0, 1], [0, 0]]),
+        (
+            np.array([[1, 5], [0, 1], [0, 0]])[CLASSES],
+            {"task": "regression"},
+            "regression",
+            ("y 0", "y 1"),
+            [[1, 5], [0, 1], [0, 0]],
+        ),
+        (np.arange(40) * 2**40, {"task": "regression"}, "regression", ("y",), [[0], [2**40], [2**41]]),
+        (PIXELS[:, 0] % 2, {"task": "multilabel"}, "multilabel", tuple(f"y {at}" for at in range(5)), ANY),
     ],
     ids=str,
 )
@@ -223,7 +233,46 @@ SHAPES = (
         (
             {"x": NUMBERS, "y": NUMBERS},
             {},
-            "dataset.targets: must be (samples,) or (samples, outputs), got shape (40, 5, 2)",
+            "dataset.targets: must be (samples,) or (samples, outputs), got shape (40, 5, 2); one for each step or "
+            "pixel of a sample is not supported",
+        ),
+        (
+            {"x": PIXELS, "y": PIXELS % 3},
+            {},
+            "dataset.targets: must be (samples,) or (samples, outputs), got shape (40, 6, 5); one for each step or "
+            "pixel of a sample is not supported",
+        ),
+        *(
+            (
+                {"x": inputs, "y": steps},
+                {},
+                f"dataset.targets: shape {steps.shape} with inputs of shape {inputs.shape} looks like a class for each "
+                f"of the {steps.shape[1]} {noun} of a sample, which is not supported{more}",
+            )
+            for inputs, steps, noun, more in (
+                (NUMBERS, PIXELS[:, 0] % 3, "steps", ""),
+                (NUMBERS, (PIXELS[:, 0] % 3).astype(float), "steps", ""),
+                (
+                    NUMBERS,
+                    PIXELS[:, 0] % 2,
+                    "steps",
+                    "; dataset.task=multilabel if they are 5 labels of the whole sample",
+                ),
+                (PIXELS, PIXELS.reshape(40, 30) % 3, "pixels", ""),
+            )
+        ),
+        (
+            {"x": NUMBERS[:, 0], "y": PIXELS[:, 0] % 7},
+            {},
+            "dataset.task: auto: cannot be told: each sample has 5 whole numbers as targets, shape (40, 5); "
+            "dataset.task=regression if they are amounts; several classes of a sample are labels, which are columns of "
+            "0 and 1",
+        ),
+        (
+            {"x": NUMBERS, "y": np.arange(40) // 2 * 2 + np.arange(40) % 3},
+            {},
+            "dataset.task: auto: cannot be told: the 40 samples have 34 different whole numbers as targets; "
+            "dataset.task=regression if they are amounts, dataset.task=classification if each names a class",
         ),
         (
             {"x": NUMBERS, "y": NUMBERS[:, 0]},
@@ -260,13 +309,19 @@ def test_python_objects_are_never_read(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_archives_are_one_line(tmp_path: Path) -> None:
-    must = "must be an .npz file, as numpy.savez writes it"
+    must = "must be a file or folder of arrays: is damaged"
     text = tmp_path / "a.npz"
     text.write_text("x,y\n1,2\n")
-    assert refusal(text) == f"dataset.path: {text}: {must}"
-    assert refusal(tmp_path) == f"dataset.path: {tmp_path}: {must}"
+    assert refusal(text) == f"dataset.path: {text}: is no .npz, .npy or .mat file"
+    assert refusal(tmp_path) == (
+        f"dataset.path: {tmp_path}: holds no arrays: .npy files such as X_train.npy and y_train.npy, or another "
+        "known form"
+    )
     np.save(tmp_path / "b.npy", NUMBERS)
-    assert refusal(tmp_path / "b.npy") == f"dataset.path: {tmp_path / 'b.npy'}: holds a single array; {must}"
+    assert refusal(tmp_path / "b.npy") == f"dataset.path: {tmp_path / 'b.npy'}: holds a single array; " + (
+        "the samples and their targets are two: a folder with X_train.npy and y_train.npy, or an .npz file, as "
+        "numpy.savez writes it"
+    )
     whole = save(tmp_path / "c.npz", x=NUMBERS, y=CLASSES).read_bytes()
     cut = tmp_path / "d.npz"
     cut.write_bytes(whole[: len(whole) // 2])
@@ -292,7 +347,7 @@ def test_in_memory_and_streamed_give_the_same_batches(tmp_path: Path, lengths: s
 @pytest.mark.parametrize(
     ("words", "loss"),
     [
-        (["dataset.inputs=pixels"], "cross_entropy"),
+        (["dataset.inputs=pixels", "dataset.targets=y"], "cross_entropy"),
         (["dataset.inputs=numbers", "dataset.targets=labels", "dataset.lengths=n"], "bce"),
         (["dataset.inputs=numbers", "dataset.targets=values"], "mse"),
     ],

@@ -25,16 +25,16 @@ from trainer.data import Data, Normalise, ReadOptions, Split
 from trainer.data.audio import make_features
 from trainer.data.data import Features, spec_of
 from trainer.data.loader import Loader, Share, make_loaders
-from trainer.data.preprocess import to_model_inputs
+from trainer.data.preprocess import need_float64, to_model_inputs
 from trainer.data.random_numbers import seed_all
 from trainer.data.sources import Inputs
 from trainer.device._kernels import choose_kernels, choose_precision, choose_tf32
 from trainer.engine import DTYPES
 from trainer.loss import Loss
-from trainer.metrics import Sums
+from trainer.metrics import Sums, fixed_thresholds, shown_thresholds
 from trainer.runs.checkpoint_file import DamagedError, read
-from trainer.runs.directory import CHECKPOINTS
-from trainer.runs.read import FINISHED, Run, run_named
+from trainer.runs.directory import CHECKPOINTS, SUMMARY, THRESHOLDS
+from trainer.runs.read import FINISHED, Run, as_number, run_named
 from trainer.runs.resume import naming_moved_data
 from trainer.spec import Spec, evaluation_batch_size
 
@@ -59,6 +59,8 @@ class OpenedRun:
         device: the device of the model.
         precision: fp32, tf32, bf16 or fp16.
         converted: whether an earlier version wrote the weights in another form, which changes the rounding.
+        thresholds: the score above which each label is predicted, as float32 numbers; empty without labels.
+        thresholds_chosen: whether the thresholds are those that the run has chosen on val.
     """
 
     run: Run
@@ -76,6 +78,8 @@ class OpenedRun:
     device: torch.device
     precision: str
     converted: bool
+    thresholds: tuple[float, ...] = ()
+    thresholds_chosen: bool = False
 
     def read(self, inputs: RawInputs | tuple[RawInputs, ...]) -> Inputs:
         """Convert a batch of raw samples, on any device, into model inputs on ``device``.
@@ -100,7 +104,9 @@ class OpenedRun:
 
     @torch.inference_mode()
     def scores(self, inputs: RawInputs | tuple[RawInputs, ...]) -> Tensor:
-        """Return (batch, classes or labels) probabilities, or (batch, values), as float32 on the CPU.
+        """Return (batch, classes or labels) probabilities, or (batch, values), on the CPU, as float32.
+
+        Values are float64 if ``spec.needs_float64``.
 
         Args:
             inputs: as in ``read``.
@@ -109,6 +115,14 @@ class OpenedRun:
             ValueError: as in ``read``.
         """
         return self.loss.scores(self.outputs(self.read(inputs))).cpu()
+
+    def predicted(self, scores: Sequence[float]) -> list[str]:
+        """Return the name of the class with the highest score, or of every label whose score is above its threshold."""
+        names = self.spec.classes
+        if self.spec.task == "multilabel":
+            pairs = zip(names, scores, self.thresholds, strict=True)
+            return [name for name, score, threshold in pairs if score > threshold]
+        return [names[max(range(len(scores)), key=scores.__getitem__)]]
 
     def data(self, *, skip_bad: bool = False) -> Data:
         """Build the data set in ``settings`` with the run's preprocessing (classes, vocabulary, normalisation).
@@ -228,6 +242,7 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     preprocessing = state["data"]
     try:
         spec = spec_of(preprocessing, settings.dataset["name"])
+        need_float64(spec, device)
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{file}: an earlier version wrote it without {error}; train again") from error
     weights: Any = state.get("ema") if settings.ema is not None else state["model"]
@@ -241,6 +256,8 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         raise ConfigError(f"{file}: does not fit the model of {run.path}: {reason_of(error)[:300]}") from error
     normalise, features = Normalise.restore(preprocessing), preprocessing.get("features")
     last = state.get("progress", {}).get("last", {})
+    fixed = fixed_thresholds(settings.thresholds, spec)
+    chosen = _chosen_thresholds(run, settings, spec) if _fit_thresholds(run, state["step"]) else ()
     return OpenedRun(
         run=run,
         settings=settings,
@@ -257,7 +274,29 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
         device=device,
         precision=precision,
         converted="upgrade" in state,
+        thresholds=chosen or fixed,
+        thresholds_chosen=bool(chosen),
     )
+
+
+def _chosen_thresholds(run: Run, settings: Settings, spec: Spec) -> tuple[float, ...]:
+    """Return the thresholds that the run has chosen for its labels; empty if it has none, or if others are asked for.
+
+    Raises:
+        ConfigError: summary.json has thresholds that do not fit the labels.
+    """
+    found = run.summary.get(THRESHOLDS)
+    if found is None or spec.task != "multilabel" or settings.thresholds != "auto":
+        return ()
+    values = [found.get(name) for name in spec.classes] if isinstance(found, Mapping) else []
+    if not values or any(as_number(value) is None for value in values):
+        raise ConfigError(f"{run.path / SUMMARY}: {THRESHOLDS}: must hold a number for each label of the run")
+    return tuple(torch.tensor(values, dtype=torch.float32).tolist())
+
+
+def _fit_thresholds(run: Run, step: int) -> bool:
+    """Return whether the thresholds in summary.json, if there are any, were chosen with the weights of ``step``."""
+    return run.summary.get("tested_step") == step
 
 
 def _check_fit(settings: Settings, spec: Spec, weights: Mapping[str, Tensor]) -> None:
@@ -310,8 +349,11 @@ def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
 
 
 def notes(trained: OpenedRun) -> Iterator[str]:
-    """Yield a warning line if the run did not finish."""
+    """Yield a warning line if the run did not finish, and if its thresholds are for other weights."""
     run = trained.run
     if run.state != FINISHED:
         ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""
         yield f"{run.path}: the run has not finished ({run.state}{ended}); these are its weights of step {trained.step}"
+    if trained.thresholds and run.summary.get(THRESHOLDS) and not _fit_thresholds(run, trained.step):
+        tested, shown = run.summary.get("tested_step"), shown_thresholds(trained.spec.classes, trained.thresholds)
+        yield f"{run.path}: the thresholds are for the weights of step {tested}; labels are predicted above {shown}"

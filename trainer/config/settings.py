@@ -66,8 +66,8 @@ class Settings:
     scheduler: Component
     device: Component
     logger: dict[str, Component]
-    # The keys in OF_SWEEPS.
-    sweep_dir: str = ""
+    thresholds: Literal["auto"] | OpenUnitInterval = 0.5  # the value of a run of an earlier version
+    sweep_dir: str = ""  # the keys in OF_SWEEPS: this one and the next
     sweep: SweepKeys = dataclasses.field(
         default_factory=lambda: SweepKeys(parallel=1, devices_per_job=None, on_error="continue")
     )

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
+from trainer.data.group_split import choose_groups
+from trainer.data.moments import Moments
 from trainer.data.random_numbers import SampleRandom, seeded
 from trainer.data.sources import Inputs, Split, channel_values
 from trainer.spec import Kind, Spec, Task
@@ -23,6 +25,7 @@ class LoadKeys(TypedDict):
     """The keys that every data set has."""
 
     val_fraction: Fraction
+    val_seed: NonNegativeInt | None
     sampler: Literal["shuffle", "balanced"]
     in_memory: bool | Literal["auto"]
     workers: NonNegativeInt
@@ -85,8 +88,6 @@ class Normalise:
     ) -> Normalise:
         """Compute the mean and the standard deviation of each channel of a split, without padding.
 
-        Sums over a chunk are float32 for integers, else float64; sums over chunks are float64.
-
         Args:
             split: samples with their channels along ``axis`` of a batch. If steps vary, they are along axis 1, or along
                 axis 2 for spectrograms.
@@ -95,21 +96,14 @@ class Normalise:
             features: compute the statistics of these features instead of the raw samples.
             most: the maximum number of samples to read, spread evenly over the split; None reads all of them.
         """
-        total = squares = torch.zeros(())
-        count = 0
+        moments = Moments()
         measured = split.positions if most is None else split.positions[:: -(-len(split) // most)]
         for positions in measured.split(chunk):
             inputs = split.source.fetch(positions)
             values, *lengths = inputs if features is None else features(inputs)
-            # float32 is faster and precise enough for the pixels of a chunk, but not for values far from 0
-            exact = torch.float64 if values.is_floating_point() else torch.float32
-            flat = channel_values(values.to(exact), lengths, axis)
-            total = total + flat.sum(1).double()
-            squares = squares + flat.square().sum(1).double()
-            count += flat.shape[1]
-        mean = total / count
-        std = (squares / count - mean**2).clamp_min(0).sqrt()
-        return cls(mean.float(), torch.where(std > 0, std, 1.0).float(), axis)
+            moments.add(channel_values(values, lengths, axis))
+        mean, std = (each.float() for each in moments.result())
+        return cls(mean, torch.where(std > 0, std, 1.0), axis)
 
     @classmethod
     def restore(cls, preprocessing: Mapping[str, Any]) -> Normalise | None:
@@ -219,10 +213,11 @@ class Data:
         if self.balanced and spec.task != "classification":
             raise ConfigError(f"dataset.sampler: balanced needs one class for each sample; dataset={name} is {spec}")
         wanted = torch.int64 if spec.task == "classification" else torch.float32
+        allowed_types = (torch.float32, torch.float64) if spec.needs_float64 else (wanted,)
         width = () if spec.task == "classification" else (len(spec.classes),)
         for split, part in self.splits().items():
             targets = part.targets
-            if targets.dtype != wanted or targets.shape[1:] != width:
+            if targets.dtype not in allowed_types or targets.shape[1:] != width:
                 got = f"{targets.dtype} of {tuple(targets.shape)}"
                 size = ", ".join(["samples", *map(str, width)])
                 raise ConfigError(f"dataset={name}: {split} targets must be {wanted} of ({size}), got {got}")
@@ -309,11 +304,31 @@ def generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
 
 
-def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tuple[Split, Split | None]:
+def seed_of_val(seed: int, keys: LoadKeys) -> int:
+    """Return the seed of the val split: ``dataset.val_seed`` or, if it is None, the seed of the run."""
+    return seed if keys["val_seed"] is None else keys["val_seed"]
+
+
+def split_off(
+    split: Split,
+    fraction: float,
+    seed: int,
+    key: str = "val",
+    groups: Sequence[str] | None = None,
+    leave: int = 1,
+) -> tuple[Split, Split | None]:
     """Divide a split at random into two parts, with ``fraction`` of the samples in the second part.
 
     Classes have the same proportions in both parts. A class with a single sample stays in the first part, unless every
-    class has a single sample.
+    class has a single sample. With groups, all of this holds as nearly as whole groups allow.
+
+    Args:
+        split: the split.
+        fraction: the share of the second part.
+        seed: the seed of the random choice.
+        key: the name of the second part.
+        groups: the group of each sample of the split; all samples of a group get into the same part.
+        leave: the number of groups that the first part keeps at least.
 
     Returns:
         both parts, in the order of the split; the second part is None for a fraction of 0.
@@ -323,8 +338,17 @@ def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tup
     """
     if fraction == 0:
         return split, None
-    draw = torch.rand(len(split), generator=generator(seed, key))
     targets = split.targets if split.targets.ndim == 1 else torch.zeros(len(split), dtype=torch.int64)
+    if groups is not None:
+        names = sorted({*groups})
+        if len(names) <= leave:
+            some = f"{len(names)} group{'s' * (len(names) > 1)} ({', '.join(names)})"
+            without = "" if key == "test" and leave == 1 else "; dataset.val_fraction=0 trains without val"
+            splits = f"train and {key}" if leave == 1 else f"train, val and {key}"
+            raise ConfigError(f"dataset.group: {some} cannot be divided into {splits}{without}")
+        taken = torch.from_numpy(choose_groups(groups, targets.numpy(), fraction, seed, key, leave))
+        return split.take((~taken).nonzero().squeeze(1)), split.take(taken.nonzero().squeeze(1))
+    draw = torch.rand(len(split), generator=generator(seed, key))
     taken = torch.zeros(len(split), dtype=torch.bool)
     seen = quota = 0  # rounding running totals gives the right sum and puts each class within one sample of its share
     labels, counts = targets.unique(return_counts=True)

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from trainer.data.data import Data
+from trainer.data.readers.tokens import join_tokens
 from trainer.data.sources import Inputs, unpadded
 from trainer.spec import Spec
 
@@ -48,10 +49,9 @@ def as_text(data: Data, inputs: Inputs) -> list[str]:
         data: the data set, which has the vocabulary.
         inputs: tokens (batch, steps) and, if steps vary, lengths (batch,).
     """
-    vocabulary = data.preprocess.get("vocabulary")
-    between = "" if data.preprocess.get("tokens") == "characters" else " "
+    vocabulary, kind = data.preprocess.get("vocabulary"), data.preprocess.get("tokens")
     return [
-        between.join(str(token) if vocabulary is None else vocabulary[token] for token in row.tolist())
+        join_tokens((str(token) if vocabulary is None else vocabulary[token] for token in row.tolist()), kind)
         for row in unpadded(inputs)
     ]
 
@@ -63,7 +63,7 @@ def target_text(spec: Spec, target: Tensor) -> str:
     if spec.task == "multilabel":
         pairs = zip(spec.classes, target.tolist(), strict=True)
         return ", ".join(name for name, is_there in pairs if is_there) or "no label"
-    return ", ".join(f"{value:.4g}" for value in target.tolist())
+    return ", ".join(spec.value_text(at, value) for at, value in enumerate(target.tolist()))
 
 
 def samples_have(count: int, split: str) -> str:

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.config import ConfigError
 from trainer.data.data import Data, Normalise
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.sources import Inputs, keep, valid_steps
+from trainer.spec import Spec
 
 
 def to_model_inputs(
@@ -35,6 +37,15 @@ def to_model_inputs(
     return values, *lengths
 
 
+def need_float64(spec: Spec, device: torch.device) -> None:
+    """Raise ConfigError if the targets of a regression need float64, which the device does not have."""
+    if spec.needs_float64 and device.type == "mps":
+        raise ConfigError(
+            f"device: mps has no float64, which the targets of dataset={spec.dataset} need: they are far from zero and "
+            "close to one another; subtract a constant from them, or use device=cpu"
+        )
+
+
 class Preprocess:
     """Convert the raw batches of a split to model inputs; batches of train are also augmented and mixed.
 
@@ -52,6 +63,7 @@ class Preprocess:
         self._augment_features = None if seed is None else data.augment_features
         self._mix = None if seed is None else data.mix
         self._spec, self._among, self._seed = data.spec, among, seed
+        need_float64(data.spec, device)
 
     def partners(self, keys: Tensor, epoch: int) -> Tensor | None:
         """Return, for each sample, the position of the sample to mix into it, (batch,); None without mixing."""

@@ -25,7 +25,7 @@ class Source(Protocol):
 
     @property
     def targets(self) -> Tensor:
-        """(samples,) int64 classes, or (samples, outputs) float32 labels or values."""
+        """(samples,) int64 classes, or (samples, outputs) float32 labels or values; see ``Spec.needs_float64``."""
 
     def fetch(self, positions: Tensor) -> Inputs:
         """Return the raw inputs at ``positions`` (int64) as a batch: (inputs,), or (inputs, lengths)."""

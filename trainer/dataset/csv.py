@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
@@ -21,12 +21,16 @@ from trainer.data.readers.arrays import ArrayKeys, array_data
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.columns import ChosenColumns, choose_columns, is_index, left_out_note
 from trainer.data.readers.files import Problems, roots
-from trainer.data.readers.number_cells import Decimal, NumberForm
+from trainer.data.readers.number_cells import NumberForm
 from trainer.data.readers.table_layout import ColumnKey, Layout, TableKeys, listed, saved_forms, with_saved_forms
 from trainer.data.readers.tables import ColumnsToRead, ParsedTable, join_tables, read_layout, read_table
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 from trainer.dataset import DATASETS
 from trainer.spec import Kind
+
+
+class CsvKeys(ArrayKeys, TableKeys, TargetKeys):
+    """The keys of a table that say how it is read, what is predicted, and how samples are loaded."""
 
 
 @DATASETS.register
@@ -35,20 +39,14 @@ def csv(
     options: ReadOptions,
     *,
     target: ColumnKey | list[ColumnKey] | None,
-    label_separator: str | None,
     features: list[ColumnKey] | None,
     ignore: list[ColumnKey],
     id: ColumnKey | None,
     group_by: ColumnKey | None,
     shape: Annotated[list[PositiveInt], Meta(min_length=1, max_length=3)] | None,
-    header: bool | Literal["auto"],
-    delimiter: str | None,
-    decimal: Decimal | None,
-    missing_values: list[str | int | float],
-    encoding: str,
     max_length: PositiveInt | None,
     missing: Literal["bad", "mean"],
-    **keys: Unpack[ArrayKeys],
+    **keys: Unpack[CsvKeys],
 ) -> Data:
     """Read a table. With ``group_by``, all rows with the same value in that column are one sample, a sequence.
 
@@ -59,34 +57,30 @@ def csv(
         raise ConfigError(f"dataset.max_length: only samples of dataset.group_by have a length, got {max_length}")
     problems = Problems("csv", keys["on_error"], options.report_all)
     files, run = roots("csv", keys["path"]), options.preprocessing
-    table_keys = TableKeys(
-        header=header, delimiter=delimiter, decimal=decimal, missing_values=missing_values, encoding=encoding
-    )
     named = [*(target if isinstance(target, list) else [target]), *(features or []), *ignore, id, group_by]
-    layouts = {split: read_layout(file, table_keys, named=named) for split, file in files.items()}
+    layouts = {split: read_layout(file, keys, named=named) for split, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
     if run is not None:  # read the columns of the run, whose positions may differ in this file
         features, ignore = run["columns"], []
         target = target if target is not None else run.get("target")
         first = with_saved_forms(first, [first.find("features", each) for each in run["columns"]], run.get("forms"))
         layouts = {split: first if layout.file == first.file else layout for split, layout in layouts.items()}
-    chosen = choose_columns(first, target, features, ignore, {"id": id, "group_by": group_by})
+    shape = shape or (None if first.shape is None else [*first.shape])
+    num_features = None if shape is None else math.prod(shape)
+    chosen = choose_columns(first, target, features, ignore, {"id": id, "group_by": group_by}, num_features)
     group = None if group_by is None else first.find("group_by", group_by)
-    may_be_empty = label_separator is not None
+    may_be_empty = keys["label_separator"] is not None
     rows = _read(layouts, first, chosen, group, missing=missing == "mean", may_be_empty=may_be_empty)
     rows, chosen = _without_identifiers(rows, first, chosen)
     names = [first.names[column] for column in chosen.targets]
     samples = _find_samples(rows, names, problems)
     forms = [first.forms[column] for column in chosen.targets]
     cells = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
-    target_keys = TargetKeys(
-        task=keys["task"], normalise_targets=keys["normalise_targets"], label_separator=label_separator
-    )
-    targets = find_targets(cells, samples, target_keys, options)
+    targets = find_targets(cells, samples, keys, options)
     columns = [first.names[column] for column in chosen.features]
     _warn_if_too_close(rows.table.numbers, columns, problems)
-    kind, source = _source(rows, samples, targets, shape or first.shape, max_length, options)
-    data = array_data(seed, kind, source, samples, targets, options, columns=columns, **keys)
+    kind, source = _source(rows, samples, targets, shape, max_length, options)
+    data = array_data(seed, kind, source, samples, targets, options, columns=columns, **cast(ArrayKeys, keys))
     ids = [first.find("id", id)] if id is not None else [each for each in chosen.ids if each not in first.unnamed]
     found = {
         "target": names,

@@ -19,7 +19,7 @@ from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.audio import AudioAugmentKeys
 from trainer.data.augment_images import AugmentKeys
 from trainer.data.readers import hub
-from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Item, OwnKeys, Problems, need_samples
 from trainer.data.readers.hub import NAME, HubColumns
@@ -100,11 +100,11 @@ class _HubSet:
         target = self.columns.targets[0]
         return np.array([label for part in self.parts.values() for label in hub.labels(part, target)], dtype=np.str_)
 
-    def table(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return columns of numbers of all splits, (rows, columns), NaN where a number is missing."""
+    def table(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Return columns of numbers of all splits, (rows, columns); NaN where one is missing or beyond float32."""
         columns = [[value for part in self.parts.values() for value in part[name][:]] for name in names]
-        with np.errstate(over="ignore"):
-            return np.array(columns, dtype=np.float64).T.astype(np.float32, order="C")
+        values = np.ascontiguousarray(np.array(columns, dtype=np.float64).T)
+        return np.where(np.abs(values) <= np.finfo(np.float32).max, values, np.nan)
 
 
 def _check_keys(found: _HubSet, keys: EveryKeys) -> None:
@@ -258,7 +258,10 @@ def _numbers(seed: int, found: _HubSet, options: ReadOptions, keys: ArrayKeys) -
         names = class_names(texts.tolist(), np.unique(codes[samples.good]).tolist())
         targets = classes_of(names, codes, samples, options)
     else:
-        targets = Targets(task, tuple(columns.targets), torch.from_numpy(answers[samples.good]))
+        good = answers[samples.good]
+        targets = Targets(
+            task, tuple(columns.targets), torch.from_numpy(good.astype(np.float32) if task == "multilabel" else good)
+        )
     kept = torch.from_numpy(values[np.repeat(samples.good, lengths)])
     kind, source = _source(kept, torch.from_numpy(lengths[samples.good]), targets, found)
     inputs = columns.inputs if columns.holds == "numbers" else ()
@@ -269,7 +272,8 @@ def _inputs(found: _HubSet, samples: Candidates) -> tuple[NDArray[np.float32], N
     """Return the numbers, (steps of all rows, width), and the steps of each row; drop rows with NaN or infinity."""
     names = found.columns.inputs
     if found.columns.holds == "numbers":
-        values = found.table(names)
+        values = found.table(names).astype(np.float32)
+        warn_if_too_close(values, names, found.problems)
         for at, name in enumerate(names):
             samples.drop(~np.isfinite(values[:, at]), f"{name}: is no finite number")
         return values, np.ones(len(values), dtype=np.int64)

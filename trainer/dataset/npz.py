@@ -1,7 +1,9 @@
-"""The user's own arrays in NumPy's .npz files: tables, sequences or images."""
+"""The user's own arrays, such as NumPy's .npz and .npy files: tables, sequences or images."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -13,13 +15,17 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
-from trainer.data.readers.array_files import Array, SplitArrays, raw_samples, read_npz
-from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.array_files import SplitArrays, raw_samples, read_arrays
+from trainer.data.readers.array_names import parse
+from trainer.data.readers.array_stores import Array
+from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Problems, need_samples, roots
-from trainer.data.readers.targets import Targets, class_names, classes_of
+from trainer.data.readers.targets import MAX_CLASSES, Targets, class_names, classes_of
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
+
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @DATASETS.register
@@ -27,8 +33,8 @@ def npz(
     seed: int,
     options: ReadOptions,
     *,
-    inputs: str,
-    targets: str,
+    inputs: str | None,
+    targets: str | None,
     lengths: str | None,
     kind: Literal["auto", "table", "sequence", "image"],
     channels: Literal["auto", "first", "last"],
@@ -40,7 +46,7 @@ def npz(
         ConfigError: an array is missing, arrays do not fit each other, or samples are bad.
     """
     names = {"inputs": inputs, "targets": targets, "lengths": lengths}
-    parts = [part for split, file in roots("npz", keys["path"]).items() for part in read_npz(split, file, names)]
+    parts = [part for split, file in roots("npz", keys["path"]).items() for part in read_arrays(split, file, names)]
     arrays = _JoinedArrays(parts, Problems("npz", keys["on_error"], options.report_all))
     samples = arrays.samples
     need_samples("npz", samples.splits)
@@ -48,6 +54,8 @@ def npz(
     values = raw_samples(found, channels, arrays.inputs)
     steps = _find_lengths(values, arrays)
     _drop_bad_inputs(values, steps, samples)
+    if found != "image" and steps is None and len(values):  # the padding of sequences may hold anything
+        warn_if_too_close(values, (), samples.problems)
     task = keys["task"] if options.preprocessing is None else options.preprocessing["task"]
     task, answers = _find_targets(task, arrays)
     samples.settle()
@@ -56,10 +64,16 @@ def npz(
         of_codes = class_names([str(each) for each in unique.tolist()], np.unique(codes[samples.good]).tolist())
         chosen = classes_of(of_codes, codes, samples, options, partial(arrays.place, "targets"))
     else:
-        labels = (targets,) if answers.shape[1] == 1 else tuple(f"{targets} {at}" for at in range(answers.shape[1]))
-        chosen = Targets(task, labels, torch.from_numpy(answers[samples.good]))
+        chosen = Targets(
+            task,
+            _names_of_targets(targets or arrays.target_name, answers.shape[1], options),
+            torch.from_numpy(answers[samples.good]),
+        )
     source = _source(values, steps, samples.good, chosen.values)
-    return array_data(seed, found, source, samples, chosen, options, **keys)
+    data = array_data(seed, found, source, samples, chosen, options, **keys)
+    if inputs is not None and targets is not None:
+        return data
+    return replace(data, notes=(f"samples {parts[0].names['inputs']}, targets {parts[0].names['targets']}",))
 
 
 class _JoinedArrays:
@@ -75,6 +89,7 @@ class _JoinedArrays:
         self.inputs = _join([part.arrays["inputs"] for part in parts])
         self.targets = _join([part.arrays["targets"] for part in parts])
         self.lengths = _join([part.arrays["lengths"] for part in parts]) if "lengths" in parts[0].arrays else None
+        self.target_name = parse(parts[0].names["targets"]).base
         sizes = [len(part.arrays["inputs"]) for part in parts]
         self._parts = {part.split: part for part in parts}
         self._rows = np.concatenate([np.arange(size) for size in sizes])
@@ -84,6 +99,13 @@ class _JoinedArrays:
         """Return the place of the input, target or length of a sample, such as ``file: x[17]``."""
         part = self._parts[self.samples.splits[sample]]
         return f"{part.file}: {part.names[key]}[{self._rows[sample]}]"
+
+
+def _names_of_targets(base: str, count: int, options: ReadOptions) -> tuple[str, ...]:
+    """Return the names of labels or values: those of the finished run, if it has as many, or numbers after a name."""
+    if len(options.classes) == count:
+        return options.classes
+    return (base,) if count == 1 else tuple(f"{base} {at}" for at in range(count))
 
 
 def _check(part: SplitArrays, first: SplitArrays) -> None:
@@ -168,7 +190,7 @@ def _drop_bad_inputs(values: Array, lengths: NDArray[np.int64] | None, samples: 
 def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[Task, Array]:
     """Return the task and the targets of all samples, and drop the samples with bad targets.
 
-    The targets are (samples,) texts or numbers that name a class, or (samples, outputs) float32 labels or values.
+    The targets are (samples,) texts or numbers that name a class, (samples, outputs) float32 labels, or float64 values.
 
     Raises:
         ConfigError: the targets do not fit the task.
@@ -177,8 +199,9 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
     if targets.ndim > 2 or 0 in targets.shape[1:]:
+        one = "; one for each step or pixel of a sample is not supported" if targets.ndim > 2 else ""
         raise ConfigError(
-            f"dataset.targets: must be (samples,) or (samples, outputs), got shape {arrays.targets.shape}"
+            f"dataset.targets: must be (samples,) or (samples, outputs), got shape {arrays.targets.shape}{one}"
         )
     if targets.dtype.kind == "S":
         targets = np.char.decode(targets, "latin-1")
@@ -186,10 +209,7 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     binary = not texts and bool(np.isin(targets, (0, 1)).all())
     one_hot = binary and targets.ndim == 2 and bool((targets.sum(1) == 1).all())
     if task == "auto":
-        if targets.ndim == 1:
-            task = "regression" if targets.dtype.kind == "f" else "classification"
-        else:
-            task = "classification" if one_hot else "multilabel" if binary else "regression"
+        task = _task_of(targets, arrays, binary=binary, one_hot=one_hot)
     if task == "classification" and targets.ndim == 2:
         if not one_hot:
             raise ConfigError(
@@ -200,17 +220,62 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     if texts and task != "classification":
         raise ConfigError(f"dataset.targets: hold texts, not numbers, which task={task} needs")
     if task != "classification":
-        with np.errstate(over="ignore"):
-            targets = targets.reshape(len(targets), -1).astype(np.float32)
+        targets = targets.reshape(len(targets), -1).astype(np.float64)
     fine, reason = np.ones(len(targets), dtype=bool), "is no finite number"
     if task == "multilabel":
         fine, reason = np.isin(targets, (0, 1)), "is neither 0 nor 1"
     elif targets.dtype.kind == "f":
-        fine = np.isfinite(targets)
+        fine = np.abs(targets) <= MAX_FLOAT32  # False for NaN
     elif texts:
         fine, reason = np.char.str_len(np.char.strip(targets)) > 0, "is empty"
     arrays.samples.drop(~np.all(fine.reshape(len(targets), -1), axis=1), reason, partial(arrays.place, "targets"))
-    return task, targets
+    return task, targets.astype(np.float32) if task == "multilabel" else targets
+
+
+def _task_of(targets: Array, arrays: _JoinedArrays, *, binary: bool, one_hot: bool) -> Task:
+    """Return the task that fits targets (samples,) or (samples, outputs).
+
+    Args:
+        targets: numbers or texts.
+        arrays: the arrays, whose inputs say how many steps or pixels a sample has.
+        binary: whether all targets are 0 or 1.
+        one_hot: whether each row of targets is 0 with a single 1.
+
+    Raises:
+        ConfigError: the targets can be read in two ways, or are one for each step or pixel.
+    """
+    whole, shape = targets.dtype.kind in "biu", arrays.inputs.shape
+    if targets.ndim == 1:
+        if targets.dtype.kind == "f":
+            return "regression"
+        different = len(np.unique(targets))
+        if whole and different > MAX_CLASSES and 2 * different > len(targets):
+            raise ConfigError(
+                f"dataset.task: auto: cannot be told: the {len(targets)} samples have {different} different whole "
+                "numbers as targets; dataset.task=regression if they are amounts, dataset.task=classification if each "
+                "names a class"
+            )
+        return "classification"
+    if one_hot:
+        return "classification"
+    outputs = targets.shape[1]
+    places = {"steps": shape[1] if len(shape) > 1 else 0, "pixels": math.prod(shape[1:]) if len(shape) > 2 else 0}
+    noun = next((noun for noun, count in places.items() if count == outputs and len(shape) > 2), None)
+    few = np.unique(targets) if targets.dtype.kind == "f" else np.zeros(0)
+    are_classes = whole or (len(few) <= MAX_CLASSES and bool((few == np.floor(few)).all()))  # class numbers as floats
+    if noun is not None and are_classes:
+        labels = f"; dataset.task=multilabel if they are {outputs} labels of the whole sample" if binary else ""
+        raise ConfigError(
+            f"dataset.targets: shape {targets.shape} with inputs of shape {shape} looks like a class for each of the "
+            f"{outputs} {noun} of a sample, which is not supported{labels}"
+        )
+    if binary or not whole:
+        return "multilabel" if binary else "regression"
+    raise ConfigError(
+        f"dataset.task: auto: cannot be told: each sample has {outputs} whole numbers as targets, shape "
+        f"{targets.shape}; dataset.task=regression if they are amounts; several classes of a sample are labels, which "
+        "are columns of 0 and 1"
+    )
 
 
 def _source(

@@ -9,7 +9,8 @@ from typing_extensions import Unpack
 from trainer.data import Data, ReadOptions
 from trainer.data.readers.files import Problems
 from trainer.data.readers.table_layout import ColumnKey
-from trainer.data.readers.texts import TextColumns, find_texts
+from trainer.data.readers.text_folders import find_texts
+from trainer.data.readers.texts import TextColumns
 from trainer.data.readers.tokens import TextKeys, token_data
 from trainer.dataset import DATASETS
 

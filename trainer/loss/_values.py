@@ -16,7 +16,7 @@ class ValueLoss(nn.Module):
 
     Outputs are (batch, values). Targets are values (batch, values) or class numbers (batch,), which are converted to
     one-hot values. If the spec has the mean and standard deviation of the targets, outputs and loss are in standardised
-    units. Targets and scores are always in the units of the data.
+    units. Targets and scores are always in the units of the data, as float64 if ``spec.needs_float64``, else float32.
 
     Args:
         spec: any data; classes and labels are treated as values.
@@ -31,13 +31,14 @@ class ValueLoss(nn.Module):
         super().__init__()
         self.num_outputs = len(spec.classes)
         self.function = function
-        self.register_buffer("mean", torch.tensor(spec.target_mean or 0.0), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.target_std or 1.0), persistent=False)
+        real = torch.float64 if spec.needs_float64 else torch.float32
+        self.register_buffer("mean", torch.tensor(spec.target_mean or 0.0, dtype=real), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.target_std or 1.0, dtype=real), persistent=False)
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if targets.ndim == 1:
             targets = F.one_hot(targets, self.num_outputs)
-        return self.function(outputs, (targets.float() - self.mean) / self.std)
+        return self.function(outputs, ((targets.to(self.mean.dtype) - self.mean) / self.std).float())
 
     def size(self, targets: Tensor) -> Tensor | int:
         """Return the number of samples."""

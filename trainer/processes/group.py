@@ -44,6 +44,18 @@ class Group:
         dist.all_gather(everyone, mine)
         return [each.tolist() for each in everyone]
 
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Return the rows, (n, …), of every process, by rank, on the CPU; each process may have another number."""
+        mine = rows.cpu()
+        if self.size == 1:
+            return mine
+        counts = [int(count) for (count,) in self.gather(len(mine))]
+        padded = mine.new_zeros(max(counts), *mine.shape[1:])
+        padded[: len(mine)] = mine
+        everyone = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(everyone, padded)
+        return torch.cat([each[:count] for each, count in zip(everyone, counts, strict=True)])
+
     def add(self, sums: Sums) -> None:
         """Replace the sums of each process by the total over all processes, in place."""
         if self.size > 1:

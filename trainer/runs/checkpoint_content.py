@@ -16,6 +16,7 @@ from trainer.config import NonNegativeInt, PositiveInt
 from trainer.config.errors import printable
 from trainer.spec import Kind, Task
 
+MAX_SUBWORD = 100  # letters
 Text = Annotated[str, Meta(max_length=10_000)]
 
 
@@ -33,7 +34,7 @@ class _Features(_AnyFeatures, total=False):
 
 
 class _Form(TypedDict):
-    """A ``trainer.data.readers.number_cells.NumberForm``."""
+    """How a column writes numbers: the arguments of ``trainer.data.readers.number_cells.NumberForm``."""
 
     kind: Literal["number", "bool", "date"]
     decimal: Literal[".", ","]
@@ -63,7 +64,9 @@ class _Data(TypedDict, total=False):
     normalise: _Normalise | None
     top: Annotated[float, Meta(gt=0)]
     vocabulary: list[str]
-    tokens: Literal["words", "characters"]
+    tokens: Literal["words", "characters", "subwords"]
+    token_rules: Literal[1, 2]
+    merges: list[Annotated[list[NonNegativeInt], Meta(min_length=2, max_length=2)]]
     lowercase: bool
     max_length: PositiveInt | None
     sample_rate: PositiveInt
@@ -117,4 +120,18 @@ def fault(state: Mapping[Any, Any]) -> str:
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$.")
         return printable(f"{place.rstrip('`') or 'content'}: {reason}".replace("`", ""))
+    return _fault_of_subwords(state.get("data", {}))
+
+
+def _fault_of_subwords(data: Mapping[str, Any]) -> str:
+    """Return why the library of the subwords could not put them together; empty if it can."""
+    if "merges" not in data:
+        return ""
+    names: list[str] = data.get("vocabulary", [])
+    known = set(names)
+    if len(known) < max(len(names), 2) or max(map(len, names)) > MAX_SUBWORD:
+        return f"data.vocabulary: must have different subwords of at most {MAX_SUBWORD} letters"
+    for pair in data["merges"]:
+        if max(pair) >= len(names) or "".join(names[number] for number in pair) not in known:
+            return f"data.merges: {pair}: is no subword of the vocabulary"
     return ""

@@ -25,6 +25,7 @@ log = logging.getLogger("trainer")
 
 LOG, CONFIG, OVERRIDES = "train.log", "config.yaml", "overrides.yaml"
 ENVIRONMENT, SUMMARY, METRICS = "environment.json", "summary.json", "metrics.jsonl"
+THRESHOLDS = "thresholds"  # the entry of summary.json with the threshold of each label
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 # The files that a run can leave behind if it is killed before it has written its config.
 BEGUN = {LOCK, LOG, OVERRIDES, f".{OVERRIDES}.tmp", f".{CONFIG}.tmp"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +18,9 @@ from tests.helpers import cells, refusal
 from tests.made import KINDS, MODELS, Made, pictures, table, texts
 from trainer import compose, run
 from trainer.__main__ import main
+from trainer.commands.evaluate.scores import average_precision
 from trainer.commands.opened_run import answers, load
+from trainer.metrics import choose_thresholds
 
 refused = functools.partial(refusal, "evaluate")
 
@@ -68,6 +72,119 @@ def test_every_task_loss_and_average_comes_out_again(
     found = numbers(capsys, tmp_path / "run")["metrics"]
     tested = {name: value for name, value in summary.items() if name.startswith("test/")}
     assert {name: found[name] for name in tested} == tested
+
+
+@pytest.fixture
+def labels(made: Made) -> Path:
+    """A run with labels, which tests must not change."""
+    return made.run("gru", "labels")
+
+
+def test_the_thresholds_of_labels_have_the_highest_f1_on_val_and_count_in_every_split(
+    labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thresholds = torch.tensor([*json.loads((labels / "summary.json").read_text())["thresholds"].values()])
+    trained = load(str(labels))
+    assert trained.thresholds == tuple(thresholds.tolist())
+    data = trained.data()
+    for split in ("val", "test"):
+        given, _ = answers(trained, data, data.splits()[split])
+        scores, true = trained.loss.scores(given.outputs), given.targets > 0.5
+        if split == "val":
+            assert choose_thresholds(torch.cat([scores, given.targets], 1)) == pytest.approx(trained.thresholds)
+        found = numbers(capsys, labels, "--split", split)
+        predicted = scores > thresholds
+        assert found["metrics"][f"{split}/accuracy"] == float((predicted == true).double().mean())
+        both = (predicted & true).sum(0) * 2 / (predicted.sum(0) + true.sum(0))
+        assert [each["f1"] for each in found["classes"]] == pytest.approx(both.tolist())
+        assert [each["threshold"] for each in found["classes"]] == thresholds.tolist()
+        precisions = average_precision(scores, given.targets)
+        assert [each["average_precision"] for each in found["classes"]] == precisions.tolist()
+        assert found["metrics"][f"{split}/average_precision"] == pytest.approx(float(precisions.mean()))
+    fixed = numbers(capsys, labels, "thresholds=0.5")
+    assert fixed["metrics"]["test/accuracy"] == float(((scores > 0.5) == true).double().mean())
+    assert {each["threshold"] for each in fixed["classes"]} == {0.5}
+
+
+def test_an_evaluation_says_above_which_scores_labels_are_predicted(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: object) -> str:
+        assert main(["evaluate", *map(str, words)]) == 0
+        return capsys.readouterr().out
+
+    text, first = said(labels), json.loads((labels / "summary.json").read_text())["thresholds"]
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in first.items())
+    assert f"labels   predicted above {shown}: the highest f1 on val\n" in text
+    assert "equal    to the last digit" in text
+    text = said(labels, "thresholds=0.5")
+    assert "labels   predicted above 0.5\n" in text
+    assert "differs" not in text
+    assert "the mean of the thresholds of the runs" in said(labels, shutil.copytree(labels, tmp_path / "copy"))
+    summary = json.loads((labels / "summary.json").read_text())
+    for number, (changes, wanted) in enumerate(
+        [
+            ({"tested_step": 1}, "the thresholds are for the weights of step 1; labels are predicted above 0.5"),
+            ({"thresholds": None}, "predicted above 0.5: the run has chosen no thresholds on val"),
+        ]
+    ):
+        folder = shutil.copytree(labels, tmp_path / str(number))
+        (folder / "summary.json").write_text(json.dumps(summary | changes))
+        assert wanted in said(folder)
+
+
+@pytest.mark.parametrize("damaged", [[0.5], {"no": 0.5}, {"y 0": "x", "y 1": 0.5, "y 2": 0.5}, 0.5])
+def test_thresholds_that_do_not_fit_the_labels_are_refused(
+    labels: Path, tmp_path: Path, damaged: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = json.loads((labels / "summary.json").read_text())
+    shutil.copytree(labels, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({**summary, "thresholds": damaged}))
+    wanted = "summary.json: thresholds: must hold a number for each label of the run"
+    assert wanted in refused(capsys, tmp_path / "run")
+
+
+def test_a_run_of_an_earlier_version_predicts_labels_above_a_half(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(labels, tmp_path / "run")
+    config, summary = (folder / "config.yaml").read_text(), json.loads((folder / "summary.json").read_text())
+    (folder / "config.yaml").write_text(re.sub("^thresholds: .*\n", "", config, flags=re.MULTILINE))
+    del summary["thresholds"]
+    found = numbers(capsys, labels, "thresholds=0.5")["metrics"]
+    (folder / "summary.json").write_text(json.dumps({**summary, **found}))
+    assert numbers(capsys, folder)["metrics"] == found
+    assert main(["evaluate", str(folder)]) == 0
+    assert "equal    to the last digit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["dataset.val_fraction=0"], "labels   predicted above 0.5: there is no val to choose thresholds on\n"),
+        (["thresholds=0.25"], "labels   predicted above 0.25\n"),
+    ],
+    ids=["no val", "fixed"],
+)
+def test_a_run_that_chooses_no_thresholds_says_so_and_comes_out_again(
+    made: Made, words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.run("gru", "labels", *words)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert "thresholds" not in summary
+    assert line in (folder / "train.log").read_text()
+    found = numbers(capsys, folder)["metrics"]
+    assert found["test/f1"] == summary["test/f1"]
+
+
+def test_labels_that_the_mean_leaves_out_are_named(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "other.npz", x=np.eye(6, dtype="float32"), y=np.array([[0, 1, 1], [0, 1, 0]] * 3))
+    assert main(["evaluate", str(labels), f"dataset.path={tmp_path / 'other.npz'}"]) == 0
+    text = capsys.readouterr().out
+    assert "warning  no sample has y 0: left out of the mean auroc and average_precision\n" in text
+    assert "warning  every sample has y 1: left out of the mean auroc\n" in text
 
 
 def test_other_data_are_read_with_the_classes_and_words_of_the_run(

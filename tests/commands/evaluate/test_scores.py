@@ -1,4 +1,4 @@
-"""Metrics of all answers at once, against torchmetrics."""
+"""Metrics of all answers at once, against torchmetrics and scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import trainer.data.torchvision_import  # noqa: F401  torchmetrics imports torchvision
 from trainer.commands.evaluate.scores import (
     auroc,
+    average_precision,
     calibration,
     calibration_error,
     check_names,
@@ -50,6 +51,31 @@ def test_of_two_classes_the_area_is_that_of_the_second() -> None:
     assert compute_metric("auroc", scores, targets) == pytest.approx(
         float(functional.binary_auroc(scores[:, 1].double(), targets)), abs=1e-6
     )
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_average_precision_is_that_of_scikit_learn(classes: int, ties: bool) -> None:
+    oracle = pytest.importorskip("sklearn.metrics").average_precision_score
+    scores, targets = answers(500, classes, ties=ties)
+    labels = torch.eye(classes)[targets]
+    expected = oracle(labels.numpy(), scores.numpy(), average=None)
+    assert average_precision(scores, targets).tolist() == pytest.approx(expected.tolist(), abs=1e-14)
+    assert average_precision(scores, labels).tolist() == pytest.approx(expected.tolist(), abs=1e-14)
+    wanted = expected[1] if classes == 2 else expected.mean()
+    assert compute_metric("average_precision", scores, targets) == pytest.approx(wanted, abs=1e-14)
+    assert compute_metric("average_precision", scores, labels) == pytest.approx(expected.mean(), abs=1e-14)
+    assert per_class(labels.T @ labels, scores, targets).average_precision.tolist() == pytest.approx(expected.tolist())
+
+
+def test_a_label_without_a_sample_has_no_average_precision_and_one_that_all_have_has_1() -> None:
+    scores, labels = torch.rand(30, 3), torch.zeros(30, 3)
+    labels[:, 1] = 1
+    labels[0, 2], scores[0, 2] = 1, -1  # the only sample of the label has the lowest score
+    found = average_precision(scores, labels)
+    assert found.isnan().tolist() == [True, False, False]
+    assert found[1:].tolist() == [1, pytest.approx(1 / 30)]
+    assert compute_metric("average_precision", scores, labels) == pytest.approx((1 + 1 / 30) / 2)
 
 
 def test_the_calibration_error_is_that_of_torchmetrics() -> None:

@@ -234,9 +234,13 @@ def test_values_and_labels_have_a_column_each(tmp_path: Path, capsys: pytest.Cap
     assert values[7]["input"] == f"{tmp_path / 'values.npz'}: x[7]"
     assert 90 < float(values[0]["y 0"]) < 110
     labels = rows(capsys, tmp_path / "l", tmp_path / "labels.npz")
-    for row in labels:
-        said = [name for name in ("y 0", "y 1") if float(row[f"p_{name}"]) > 0.5]
-        assert row["prediction"] == ";".join(said)
+    thresholds = json.loads((tmp_path / "l" / "summary.json").read_text())["thresholds"]
+    fixed = rows(capsys, tmp_path / "l", tmp_path / "labels.npz", "thresholds=0.5")
+    assert fixed != labels
+    for row, plain in zip(labels, fixed, strict=True):
+        for found, bounds in ((row, thresholds), (plain, dict.fromkeys(thresholds, 0.5))):
+            said = [name for name, bound in bounds.items() if float(found[f"p_{name}"]) > bound]
+            assert found["prediction"] == ";".join(said)
     bad = x[:3].copy()
     bad[1, 2] = np.nan
     np.savez(tmp_path / "bad.npz", x=bad)
@@ -244,7 +248,7 @@ def test_values_and_labels_have_a_column_each(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "no.npz").write_text("x")
     files = sorted(tmp_path.glob("[bnw]*.npz"))
     errors = [row["error"] for row in rows(capsys, tmp_path / "v", *files, code=1)]
-    not_one, wide = "no .npz or .npy file, as numpy writes them", "is 4; the run reads 3"
+    not_one, wide = "is no .npz, .npy or .mat file", "is 4; the run reads 3"
     assert errors == ["", "holds a number that is not finite", "", not_one, wide]
 
 

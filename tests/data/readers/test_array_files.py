@@ -45,7 +45,7 @@ def test_an_only_array_may_have_any_name_and_others_are_refused(tmp_path: Path) 
     for file, reason in {
         "two.npz": "has no array x; arrays: a, b",
         "texts.npz": "x must hold numbers, got <U1",
-        "no.npz": r"no \.npz or \.npy file, as numpy writes them",
+        "no.npz": r"is no \.npz, \.npy or \.mat file",
     }.items():
         with pytest.raises(RunError, match=f"^{reason}$"):
             inputs_of_run(tmp_path / file, "x", "n", spec)

@@ -20,7 +20,9 @@ from trainer.data.readers import pictures, table_lines
 from trainer.data.readers.array_files import inputs_of_run
 from trainer.data.readers.files import Problems, files_below, natural_key
 from trainer.data.readers.pictures import Form
-from trainer.data.readers.texts import TextColumns, find_texts, read_text
+from trainer.data.readers.text_files import read_text
+from trainer.data.readers.text_folders import find_texts
+from trainer.data.readers.texts import TextColumns
 from trainer.runs.read import run_folders
 
 
@@ -103,7 +105,7 @@ def test_a_second_array_of_the_same_name_is_refused(tmp_path: Path) -> None:
             warnings.simplefilter("ignore")  # zipfile warns of the second name
             for name in names:
                 archive.writestr(name, header((1, 4)) + bytes(16))
-        with pytest.raises(RunError, match=r"no \.npz or \.npy file"):
+        with pytest.raises(RunError, match=r"no file of arrays"):
             inputs_of_run(tmp_path / "x.npz", "x", "None", image_spec(1, 2, 2))
 
 

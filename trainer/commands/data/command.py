@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,8 +97,9 @@ def _describe(data: Data, found: Survey) -> Iterator[str]:
         yield f"tokens   {spec.vocabulary:,} in the vocabulary" + (f"; unknown: {unknown}" if unknown else "")
     if spec.task == "regression":
         for at, value in enumerate(spec.classes):
+            text = functools.partial(spec.value_text, at)
             rows = [
-                [name, *(f"{number:.4g}" for number in (each.least, each.mean, each.deviation, each.most))]
+                [name, text(each.least), text(each.mean), f"{each.deviation:.4g}", text(each.most)]
                 for name, part in parts.items()
                 for each in part.targets[at : at + 1]
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -61,8 +62,9 @@ def _list_numbers(survey: Survey) -> Iterator[list[str]]:
             yield [title, *(f"{getattr(each, attribute):,}" for each in lengths)]
     for at, value in enumerate(survey.spec.classes if survey.spec.task == "regression" else ()):
         targets = [part.targets[at] for part in parts]
-        yield [f"{value}: mean", *(f"{each.mean:.4g}" for each in targets)]
-        yield [f"{value}: range", *(f"{each.least:.4g} to {each.most:.4g}" for each in targets)]
+        text = functools.partial(survey.spec.value_text, at)
+        yield [f"{value}: mean", *(text(each.mean) for each in targets)]
+        yield [f"{value}: range", *(f"{text(each.least)} to {text(each.most)}" for each in targets)]
 
 
 def _count_classes(survey: Survey) -> Iterator[tuple[str, list[str], str]]:

@@ -23,7 +23,8 @@ MAX_PAIRS = 5  # maximum number of pairs of classes in the line about mistakes
 EPILOG = """\
 A RUN is a run directory, a folder of runs such as a sweep's, or last. Several runs are measured as an ensemble, by the
 mean of their probabilities. A WORD is an override that still applies after training: dataset.path=… (where the data is
-now, or other data), dataset=…, device=cpu, batch_size=…, limit_batches=…, precision=…, plugins=[…].
+now, or other data), dataset=…, device=cpu, batch_size=…, limit_batches=…, precision=…, thresholds=…, plugins=[…].
+Labels are predicted above the thresholds that the run has chosen on val; thresholds=0.5 measures above 0.5.
 examples:
   trainer evaluate last
   trainer evaluate last --split val --metrics accuracy,top3,auroc,ece
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     describe(parser, "Measure a run on any split of its data, or on other data, with its own preprocessing.", EPILOG)
     parser.add_argument("words", nargs="*", metavar="RUN|WORD", help="one or more runs, and overrides")
     parser.add_argument("--split", help="train, val, test or all (test for the run's own data, all for other data)")
-    parser.add_argument("--metrics", metavar="NAME,NAME", help="compute only these metrics; also topK, auroc and ece")
+    parser.add_argument(
+        "--metrics", metavar="NAME,NAME", help="compute only these; also topK, auroc, average_precision, ece"
+    )
     add_checkpoint(parser)
     parser.add_argument("--json", action="store_true", help="print all numbers with all digits as JSON")
 
@@ -86,6 +89,9 @@ def _lines(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
     if measured.num_left_out:
         limit = f"limit_batches={models[0].settings.limit_batches} of the run leaves out"
         lines.append(f"warning  {limit} {measured.num_left_out:,} samples; limit_batches=null evaluates all")
+    lines += [f"warning  {line}" for line in measured.notes()]
+    if measured.thresholds:
+        lines.append(f"labels   {_thresholds(models, measured)}")
     ensemble = f"{len(models)} runs as one: " if len(models) > 1 else ""
     values = [f"{name} {value:.4f}" for name, value in measured.values.items()]
     lines.append(f"{measured.split:<8} {ensemble}{'  '.join(values)}")
@@ -95,6 +101,16 @@ def _lines(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
     if measured.spec.task == "classification":
         lines += ["", *_confusion(measured)]
     return lines
+
+
+def _thresholds(models: Sequence[OpenedRun], measured: Measured) -> str:
+    from trainer.metrics import shown_thresholds
+
+    shown = f"predicted above {shown_thresholds(measured.spec.classes, measured.thresholds)}"
+    if not any(model.thresholds_chosen for model in models):
+        none = any(model.settings.thresholds == "auto" for model in models)
+        return shown + ": the run has chosen no thresholds on val" * none
+    return f"{shown}: the {'highest f1 on val' if len(models) == 1 else 'mean of the thresholds of the runs'}"
 
 
 def _compare_with_summary(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
@@ -116,8 +132,7 @@ def _classes(measured: Measured) -> list[str]:
         worst = sorted(range(len(rows)), key=lambda at: (math.isnan(f1[at]), f1[at]))[:MAX_ROWS]
         more = [f"… and {len(rows) - MAX_ROWS} more with a better f1"]
         rows = [rows[at] for at in worst]
-    noun = "class" if measured.spec.task == "classification" else "label"
-    return [*fitted([noun, "precision", "recall", "f1", "auroc", "samples"], rows, [0], elastic={0: 12}), *more]
+    return [*fitted(measured.class_head, rows, [0], elastic={0: 12}), *more]
 
 
 def _confusion(measured: Measured) -> list[str]:

@@ -12,14 +12,23 @@ import torch
 from torch import Tensor
 
 from trainer.commands.evaluate.own_samples import count_in_own_path
-from trainer.commands.evaluate.scores import PerClass, check_names, compute_metric, default_names, per_class
+from trainer.commands.evaluate.scores import (
+    OF_CLASSES,
+    PerClass,
+    check_names,
+    compute_metric,
+    default_names,
+    per_class,
+)
 from trainer.commands.opened_run import Answers, OpenedRun, answers
 from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.data.sources import Inputs
-from trainer.metrics import METRICS, Sums, choose_metrics
+from trainer.metrics import METRICS, THRESHOLD, Sums, choose_metrics
 from trainer.spec import Spec
+
+MAX_NAMES = 5  # maximum number of classes or labels in a line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Measured:
     scores: Tensor  # (samples, classes or labels) probabilities, or (samples, values) for regression
     targets: Tensor  # (samples,) class indices, (samples, labels) of 0 and 1, or (samples, values)
     sums: Tensor  # the total of ``trainer.metrics.Sums``, for example the (classes, classes) confusion matrix
+    thresholds: tuple[float, ...]  # the score above which each label is predicted; empty without labels
     values: dict[str, float]  # the loss and the metrics by name
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,6 +63,8 @@ class Measured:
                 {"name": name, **dict(zip(PerClass._fields, row, strict=True))}
                 for name, row in zip(self.spec.classes, rows, strict=True)
             ]
+        for each, threshold in zip(found["classes"], self.thresholds, strict=True) if self.thresholds else ():
+            each["threshold"] = threshold
         if self.spec.task == "classification":
             found["confusion"] = self.sums.tolist()
         return found
@@ -68,16 +80,42 @@ class Measured:
 
     @functools.cached_property
     def by_class(self) -> PerClass:
-        """Precision, recall, F1, AUROC and the number of samples of each class or label."""
+        """Precision, recall, F1, AUROC, average precision and the number of samples of each class or label."""
         return per_class(self.sums, self.scores, self.targets)
 
     def class_rows(self) -> list[list[str]]:
-        """Return a row of a table for each class or label: its name and the values of ``by_class``; NaN is empty."""
+        """Return a row of a table for each class or label, with the cells of ``class_head``; NaN is empty."""
         *metrics, samples = (each.tolist() for each in self.by_class)
-        return [
+        rows = [
             [name, *("" if math.isnan(value) else f"{value:.4f}" for value in values), f"{count:,}"]
             for name, count, *values in zip(self.spec.classes, samples, *metrics, strict=True)
         ]
+        thresholds = [[f"{value:.4f}"] for value in self.thresholds] or [[]] * len(rows)
+        return [[*row, *more] for row, more in zip(rows, thresholds, strict=True)]
+
+    @property
+    def class_head(self) -> list[str]:
+        """The names of the columns of ``class_rows``."""
+        noun = "class" if self.spec.task == "classification" else "label"
+        return [noun, "precision", "recall", "f1", "auroc", "ap", "samples", *["threshold"] * bool(self.thresholds)]
+
+    def notes(self) -> list[str]:
+        """Return a line for the classes or labels that the mean of a metric leaves out, as it is not defined."""
+        names = [name for name in OF_CLASSES if name in self.values]
+        if not names or (self.spec.task == "classification" and len(self.spec.classes) == 2):
+            return []
+        samples, lines = self.by_class.samples, []
+        for rule, which in (("no", samples == 0), ("every", samples == len(self.targets))):
+            left_out = [
+                name for name, is_left_out in zip(self.spec.classes, which.tolist(), strict=True) if is_left_out
+            ]
+            metrics = names if rule == "no" else [name for name in names if name == "auroc"]
+            if left_out and metrics:
+                more = f" and {len(left_out) - MAX_NAMES:,} more" if len(left_out) > MAX_NAMES else ""
+                shown = f"{', '.join(left_out[:MAX_NAMES])}{more}"
+                where = "" if self.split == "all" else f" of {self.split}"
+                lines.append(f"{rule} sample{where} has {shown}: left out of the mean {' and '.join(metrics)}")
+        return lines
 
     def confused(self, most: int) -> list[tuple[str, str, int]]:
         """Return (true class, predicted class, number of samples) for the pairs that are confused most often."""
@@ -125,7 +163,8 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     one = len(models) == 1
     scores = [model.loss.scores(each.outputs.to(model.device)).cpu() for model, each in zip(models, parts, strict=True)]
     probabilities, targets = scores[0] if one else torch.stack(scores).mean(0), parts[0].targets
-    sums = _sums(data.spec, probabilities, targets)
+    thresholds = first.thresholds if one else tuple(torch.tensor([each.thresholds for each in models]).mean(0).tolist())
+    sums = _sums(data.spec, probabilities, targets, thresholds)
     values = _values(first, sums, probabilities, targets, metrics)
     values = {"loss": loss if one else _loss(first, probabilities, targets), **values}
     return Measured(
@@ -138,6 +177,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         scores=probabilities,
         targets=targets,
         sums=sums.total,
+        thresholds=thresholds,
         values=values,
     )
 
@@ -166,8 +206,8 @@ def _part(data: Data, name: str) -> Split:
     return Split(data.test.source, torch.cat([split.positions for split in splits.values()]).unique())
 
 
-def _sums(spec: Spec, probabilities: Tensor, targets: Tensor) -> Sums:
-    sums = Sums(spec, torch.device("cpu"), lambda scores: scores)
+def _sums(spec: Spec, probabilities: Tensor, targets: Tensor, thresholds: Sequence[float]) -> Sums:
+    sums = Sums(spec, torch.device("cpu"), lambda scores: scores, thresholds)
     for some, true in zip(probabilities.split(1024), targets.split(1024), strict=True):
         sums.update(torch.zeros(()), len(true), some, true)
     return sums
@@ -206,13 +246,12 @@ def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
 def differences(measured: Measured, model: OpenedRun) -> Mapping[str, tuple[float, float]] | None:
     """Return the test metrics that differ from summary.json: (value in summary.json, value measured now) by name.
 
-    Return None if the values need not be equal: for other data, another split, weights of another step, or weights of
-    an earlier version that were converted, which changes the rounding.
+    Return None if the values need not be equal: for other data, another split, other thresholds, weights of another
+    step, or weights of an earlier version that were converted, which changes the rounding.
     """
-    summary = model.run.summary
-    if not (
-        measured.split == "test" and measured.own and summary.get("tested_step") == model.step and not model.converted
-    ):
+    summary, thresholds = model.run.summary, model.run.config.get("thresholds", THRESHOLD)
+    same_data, same_step = measured.split == "test" and measured.own, summary.get("tested_step") == model.step
+    if not (same_data and same_step and thresholds == model.settings.thresholds and not model.converted):
         return None
     found = {f"test/{name}": value for name, value in measured.values.items()}
     return {name: (summary[name], found[name]) for name in found if name in summary and summary[name] != found[name]}

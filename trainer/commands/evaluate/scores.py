@@ -1,9 +1,9 @@
-"""Metrics that need the scores of all samples at once: AUROC, expected calibration error and top-k accuracy."""
+"""Metrics that need the scores of all samples at once: AUROC, average precision, calibration error, top-k accuracy."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ def default_names(spec: Spec) -> list[str]:
     if spec.task == "regression":
         return []
     top = [f"top{k}" for k in DEFAULT_TOP if k < len(spec.classes)] if spec.task == "classification" else []
-    return ["auroc", "ece", *top]
+    return ["auroc", "average_precision", "ece", *top]
 
 
 def has_metric(name: str, spec: Spec) -> bool:
@@ -55,16 +55,16 @@ def _why_unknown(name: str, spec: Spec) -> str:
 def compute_metric(name: str, scores: Tensor, targets: Tensor) -> float:
     """Compute a metric, given its name.
 
-    The AUROC of two classes is that of the second class. The AUROC of more classes, or of labels, is the mean over all
-    classes or labels whose AUROC is defined, see ``auroc``.
+    The AUROC and the average precision of two classes are those of the second class. Those of more classes, or of
+    labels, are the mean over all classes or labels for which they are defined, see ``auroc`` and ``average_precision``.
 
     Args:
-        name: auroc, ece, or topK.
+        name: auroc, average_precision, ece, or topK.
         scores: (samples, classes or labels) probabilities.
         targets: (samples,) classes, or (samples, labels) of 0 and 1.
     """
-    if name == "auroc":
-        found = auroc(scores, targets)
+    if name in OF_CLASSES:
+        found = OF_CLASSES[name](scores, targets)
         if targets.ndim == 1 and scores.shape[1] == 2:
             return float(found[1])
         return float(found[~found.isnan()].mean()) if not found.isnan().all() else float("nan")
@@ -82,7 +82,8 @@ def calibration(scores: Tensor, targets: Tensor) -> Tensor:
     """Return the data of a reliability diagram: (``BINS``, 3) float64: count, mean confidence and accuracy of each bin.
 
     The confidence is the probability of the predicted class. In a multilabel task, each label counts as a separate
-    prediction. The bins have equal width. For an empty bin, mean confidence and accuracy are 0.
+    prediction, with or without the label, whichever is more probable: the thresholds of the run do not count. The bins
+    have equal width. For an empty bin, mean confidence and accuracy are 0.
 
     Args:
         scores: (samples, classes or labels) probabilities.
@@ -111,6 +112,18 @@ def calibration_error(scores: Tensor, targets: Tensor) -> float:
     return float((count * (sure - right).abs()).sum() / count.sum())
 
 
+def _ranked(scores: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, for each class against the rest or for each label, how many samples have each different score.
+
+    Yields:
+        the number of samples of the class, and of all samples, by ascending score: (different scores,) float64 each.
+    """
+    truth = F.one_hot(targets, scores.shape[1]) if targets.ndim == 1 else targets > 0.5
+    for column, true in zip(scores.unbind(1), truth.unbind(1), strict=True):
+        _, group, count = column.unique(return_inverse=True, return_counts=True)
+        yield torch.zeros(len(count), dtype=torch.float64).index_add_(0, group, true.double()), count.double()
+
+
 def auroc(scores: Tensor, targets: Tensor) -> Tensor:
     """Return the area under the ROC curve of each class against the rest, or of each label: (classes,) float64.
 
@@ -118,30 +131,44 @@ def auroc(scores: Tensor, targets: Tensor) -> Tensor:
     tie counts half (Hanley and McNeil 1982). It is computed from the sum of ranks (Mann and Whitney 1947). It is NaN
     if no sample, or every sample, belongs to the class.
     """
-    truth = F.one_hot(targets, scores.shape[1]) if targets.ndim == 1 else (targets > 0.5).long()
     found = []
-    for column, true in zip(scores.unbind(1), truth.unbind(1), strict=True):
-        _, group, count = column.unique(return_inverse=True, return_counts=True)
-        ends = count.cumsum(0).double()
-        rank = ends - (count.double() - 1) / 2  # equal scores have the mean of their ranks; ranks start at 1
-        positive = true.sum().double()
-        negative = len(true) - positive
-        ranks = (rank[group] * true).sum()
-        found.append((ranks - positive * (positive + 1) / 2) / (positive * negative))
+    for true, count in _ranked(scores, targets):
+        rank = count.cumsum(0) - (count - 1) / 2  # equal scores have the mean of their ranks; ranks start at 1
+        positive = true.sum()
+        negative = count.sum() - positive
+        found.append(((rank * true).sum() - positive * (positive + 1) / 2) / (positive * negative))
     return torch.stack(found)
+
+
+def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return the average precision of each class against the rest, or of each label: (classes,) float64.
+
+    It is the mean, over the samples of the class, of the precision among all samples whose score is at least as high,
+    as in scikit-learn's ``average_precision_score``: the precision-recall curve is not interpolated, and equal scores
+    are one point of it. It is NaN if no sample belongs to the class. The mean over the labels is the mAP.
+    """
+    found = []
+    for true, count in _ranked(scores, targets):
+        above = torch.stack([true, count]).flip(1).cumsum(1)  # of the samples with each score or a higher one
+        found.append((true.flip(0) * above[0] / above[1]).sum() / true.sum())
+    return torch.stack(found)
+
+
+OF_CLASSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"auroc": auroc, "average_precision": average_precision}
 
 
 class PerClass(NamedTuple):
     """Metrics of each class or label: tensors (classes,) of float64; ``samples`` is int64.
 
-    Recall and AUROC are NaN for a class without samples, and F1 if this class was never predicted either. The
-    precision of a class that was never predicted is 0, as in ``trainer.metrics``.
+    Recall, AUROC and average precision are NaN for a class without samples, and F1 if this class was never predicted
+    either. The precision of a class that was never predicted is 0, as in ``trainer.metrics``.
     """
 
     precision: Tensor
     recall: Tensor
     f1: Tensor
     auroc: Tensor
+    average_precision: Tensor
     samples: Tensor
 
 
@@ -163,4 +190,5 @@ def per_class(sums: Tensor, scores: Tensor, targets: Tensor) -> PerClass:
     recall = torch.where(there > 0, right / there, torch.nan)
     both = predicted + there
     f1 = torch.where(both > 0, 2 * right / both, torch.nan)
-    return PerClass(precision, recall, f1, auroc(scores, targets), there.long())
+    areas = auroc(scores, targets), average_precision(scores, targets)
+    return PerClass(precision, recall, f1, *areas, there.long())

@@ -156,11 +156,11 @@ def _answer(trained: OpenedRun, attribution: Attribution) -> str:
     """Return the prediction of the run, and the explained class or label if it may be a different one."""
     classes, scores, target = trained.spec.classes, attribution.scores.tolist(), attribution.target
     if trained.spec.task == "regression":
-        return f"{classes[target]} {scores[target]:.4g}"
+        return f"{classes[target]} {trained.spec.value_text(target, scores[target])}"
     said = attribution.predicted
     if trained.spec.task == "multilabel":
-        above = [f"{name} {score:.2f}" for name, score in zip(classes, scores, strict=True) if score > 0.5]
-        answer = ", ".join(above) or "no label"
+        by_name = dict(zip(classes, scores, strict=True))
+        answer = ", ".join(f"{name} {by_name[name]:.2f}" for name in trained.predicted(scores)) or "no label"
     else:
         answer = f"{classes[said]} {scores[said]:.2f}"
     other = trained.spec.task == "multilabel" or said != target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,9 @@ from trainer.commands.opened_run import OpenedRun
 from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture, to_image
 from trainer.commands.pages.render import draw
 from trainer.commands.pages.samples import MAX_LINES, SMALL, ValueRange, find_value_range
-from trainer.data.readers.tokens import UNKNOWN
+from trainer.data.readers.subwords import SPACE
+from trainer.data.readers.tokens import Tokenizer, join_tokens
+from trainer.data.readers.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs
 
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # from the palette of Okabe and Ito (2008), for colour-blind readers
@@ -172,23 +175,24 @@ def _locate(text: str | None, words: Sequence[str], learned: Mapping[str, Any]) 
 
     Returns:
         for each token, a pair of the text before it and the token itself, both as written; and the text after the last
-        token. If the text is not available or does not contain the tokens, the text before each token is a space, or
-        an empty string for tokens that are characters.
+        token. If the text is not available or does not contain the tokens, the text is that of ``join_tokens``.
     """
-    between = "" if learned.get("tokens") == "characters" else " "
-    joined = [(between * (number > 0), word) for number, word in enumerate(words)]
     if text is None:
-        return joined, ""
-    lower = text.lower() if learned.get("lowercase") else text
-    text = text if len(text) == len(lower) else lower  # a few letters become two letters in lower case
+        written = searched = join_tokens(words, learned.get("tokens"))
+    else:
+        tokenizer = Tokenizer.from_preprocessing(learned)
+        written, searched = replace(tokenizer, lowercase=False).normalise(text), tokenizer.normalise(text)
+        written = written if len(written) == len(searched) else searched  # a few letters are fewer in lower case
     pieces, end = [], 0
     for word in words:
-        start = lower.find(word, end)
+        shown = word.replace(SPACE, " ").strip() if learned.get("tokens") == "subwords" else word
+        start = searched.find(shown, end)
         if start < 0:
-            return joined, ""
-        pieces.append((text[end:start], text[start : start + len(word)]))
-        end = start + len(word)
-    return pieces, text[end:]
+            assert text is not None, "a joined text holds its tokens"
+            return _locate(None, words, learned)
+        pieces.append((written[end:start], written[start : start + len(shown)]))
+        end = start + len(shown)
+    return pieces, written[end:]
 
 
 # ---- numbers

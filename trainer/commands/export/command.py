@@ -31,10 +31,11 @@ EPILOG = """\
 A RUN is a run directory, or last. The formats are onnx (for onnxruntime and other programs), torch (a .pt2 file for
 torch.export.load) and safetensors (the weights, and a .json file that describes them). A file of the first two takes
 raw samples (pixels, numbers, waves or token numbers) and returns probabilities or values: the file does all numerical
-preprocessing, and its metadata hold the class names, the vocabulary and the rest. Batches may have any size, and
-samples any length if lengths varied in training. Before a file is kept, its runtime computes the scores of samples of
-the test split, which must be those of the model.
-A WORD is an override that still applies after training: dataset.path=… (if the data have moved), plugins=[…].
+preprocessing, and its metadata hold the class names, the thresholds of labels, the vocabulary and the rest. Batches may
+have any size, and samples any length if lengths varied in training. Before a file is kept, its runtime computes the
+scores of samples of the test split, which must be those of the model.
+A WORD is an override that still applies after training: dataset.path=… (if the data have moved), thresholds=0.5,
+plugins=[…].
 examples:
   trainer export last
   trainer export outputs/2026-11-25/04-46-47-cnn-digits --format onnx,torch,safetensors
@@ -155,6 +156,7 @@ def _folder(path: Path) -> Iterator[None]:
 
 def _report(trained: OpenedRun, form: str, path: Path, found: Exported, num_samples: int) -> Iterator[str]:
     from trainer.commands.export.metadata import describe_inputs
+    from trainer.metrics import shown_thresholds
 
     spec = trained.spec
     opset = "" if found.opset is None else f", opset {found.opset}"
@@ -164,6 +166,9 @@ def _report(trained: OpenedRun, form: str, path: Path, found: Exported, num_samp
             yield f"{each['name']:<8} {each['dtype']} ({', '.join(map(str, each['shape']))}), {each['meaning']}"
         noun = "values" if spec.task == "regression" else "probabilities"
         classes = ", ".join(spec.classes[:MAX_NAMES]) + ", …" * (len(spec.classes) > MAX_NAMES)
-        yield f"outputs  scores float32 (batch, {len(spec.classes)}): {noun} of {classes}"
+        real = "float64" if spec.needs_float64 else "float32"
+        yield f"outputs  scores {real} (batch, {len(spec.classes)}): {noun} of {classes}"
+    if trained.thresholds:
+        yield f"labels   predicted above {shown_thresholds(spec.classes, trained.thresholds)}"
     unit = " standard deviations" if spec.task == "regression" and spec.target_std else ""
     yield f"checked  {num_samples:,} samples in {found.runtime}: largest difference {found.difference:.1e}{unit}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from trainer import __version__
 from trainer.commands.opened_run import OpenedRun
+from trainer.data.readers.subwords import SPACE
+from trainer.data.readers.words import FIRST_WORDS
 from trainer.runs.read import for_json
 
 MARK = "trainer-cli export 1"  # in every exported file; only files with this mark are overwritten
@@ -19,7 +22,7 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
     spec, inside, outside = trained.spec, _inside(trained), _outside(trained)
     scores = {
         "name": "scores",
-        "dtype": "float32",
+        "dtype": "float64" if spec.needs_float64 else "float32",
         "shape": ["batch", len(spec.classes)],
         "meaning": "values" if spec.task == "regression" else "probabilities",
     }
@@ -31,6 +34,7 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         "classes": list(spec.classes),
         "inputs": describe_inputs(trained),
         "outputs": [scores],
+        **({"thresholds": list(trained.thresholds)} if trained.thresholds else {}),
         "inside": inside,
         "outside": outside,
         "preprocessing": dict(trained.preprocessing),
@@ -93,12 +97,32 @@ def _outside(trained: OpenedRun) -> list[str]:
     """Return the preprocessing steps that the user of the file must apply to the inputs."""
     spec = trained.spec
     if spec.kind == "tokens":
-        return ["cut the text into tokens, and take the number of each in the vocabulary, 1 if a token is not there"]
+        return _outside_text(trained.preprocessing)
     if trained.features is not None:
         return ["the mean of all channels, resampled to the sample rate"]
     if spec.kind == "image":
         return [f"pictures of {spec.shape[1]}×{spec.shape[2]} pixels and {spec.shape[0]} channels"]
     return ["a number for each missing one: fill"] if trained.preprocessing.get("fill") else []
+
+
+def _outside_text(preprocessing: Mapping[str, Any]) -> list[str]:
+    """Return the steps from a text to token numbers."""
+    number = "take the number of each token in the vocabulary, 1 if a token is not there"
+    kind, rules = preprocessing.get("tokens"), preprocessing.get("token_rules", 1)
+    if kind is None:
+        return ["the numbers of the tokens"]
+    steps = [] if rules == 1 else ["normalise the text to NFC"]
+    if preprocessing["lowercase"]:
+        steps.append("convert it to lower case" + ("" if rules == 1 else ", İ to i, and normalise it again"))
+    cut = {
+        "characters": "cut the text into characters",
+        "words": f"cut the text into words and signs with the pattern {FIRST_WORDS.pattern}"
+        if rules == 1
+        else "cut the text at the word boundaries of Unicode Standard Annex #29, without spaces",
+        "subwords": f"put {SPACE} before every word between spaces; cut out punctuation marks and <, each with the "
+        f"{SPACE} before it; merge the letters of each piece by merges, the first pair first (byte-pair encoding)",
+    }[kind]
+    return [*steps, cut, number]
 
 
 def as_strings(about: dict[str, Any]) -> dict[str, str]:

@@ -41,7 +41,8 @@ A folder stands for the files in it; - stands for standard input: a text on each
 line. Each line of a text file is a text, or the whole file is one, as in training.
 A WORD is an override that still applies after training: device=cpu, precision=…, dataset.input=…, plugins=[…].
 The columns are input, prediction, probability, p_<class> for each class, and error. For labels the prediction is all
-labels above 0.5; for values each value has a column.
+labels above their thresholds, which the run has chosen on val (thresholds=0.5: above 0.5); for values each value has a
+column.
 examples:
   trainer predict last photos/ -o predictions.csv
   trainer predict outputs/2026-11-25/04-46-47-cnn-digits a.png b.png --format jsonl
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = size or trained.batch_size
     started = time.perf_counter()
     with contextlib.nullcontext(sys.stdout) if output is None else _replacing(output) as file:
-        write = _writer(kind, file, trained.spec)
+        write = _writer(kind, file, trained)
         good, bad = _predict(trained, names, size, write, shows_bar=output is not None)
     seconds = time.perf_counter() - started
     if output is not None:
@@ -162,15 +163,15 @@ def _predict(
     return counts[0], counts[1]
 
 
-def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
+def _writer(kind: str, file: IO[str], trained: OpenedRun) -> WriteAnswer:
     """Return a function that writes one sample with its scores, which are None for a bad sample."""
     if kind == "jsonl":
 
         def write_json(sample: InputSample, scores: Sequence[float] | None) -> None:
-            file.write(as_json({"input": sample.name, **_as_dict(sample, scores, spec)}) + "\n")
+            file.write(as_json({"input": sample.name, **_as_dict(sample, scores, trained)}) + "\n")
 
         return write_json
-    rows = csv.writer(file, lineterminator="\n")
+    rows, spec = csv.writer(file, lineterminator="\n"), trained.spec
     shown: Callable[[str], str] = printable if file.isatty() else str  # names may contain control characters
     regression = spec.task == "regression"
     answers = spec.classes if regression else ("prediction", "probability", *(f"p_{name}" for name in spec.classes))
@@ -180,31 +181,27 @@ def _writer(kind: str, file: IO[str], spec: Spec) -> WriteAnswer:
         if scores is None:
             cells = [""] * len(answers)
         else:
-            said = [] if regression else [";".join(_answer(scores, spec)), _rounded(max(scores), spec)]
-            cells = [*said, *(_rounded(score, spec) for score in scores)]
+            said = [] if regression else [";".join(trained.predicted(scores)), f"{max(scores):.6g}"]
+            cells = [*said, *_rounded(scores, spec)]
         rows.writerow([*map(shown, (sample.name, *cells, sample.error))])
 
     return write
 
 
-def _answer(scores: Sequence[float], spec: Spec) -> list[str]:
-    """Return the name of the class with the highest score, or of every label with a score above 0.5."""
-    if spec.task == "multilabel":
-        return [name for name, score in zip(spec.classes, scores, strict=True) if score > 0.5]
-    return [spec.classes[max(range(len(scores)), key=scores.__getitem__)]]
+def _rounded(scores: Sequence[float], spec: Spec) -> list[str]:
+    if spec.task != "regression":
+        return [f"{score:.6g}" for score in scores]
+    return [spec.value_text(at, value, 9) for at, value in enumerate(scores)]  # nine digits identify a float32
 
 
-def _rounded(score: float, spec: Spec) -> str:
-    return f"{score:.9g}" if spec.task == "regression" else f"{score:.6g}"  # nine digits identify a float32
-
-
-def _as_dict(sample: InputSample, scores: Sequence[float] | None, spec: Spec) -> dict[str, Any]:
+def _as_dict(sample: InputSample, scores: Sequence[float] | None, trained: OpenedRun) -> dict[str, Any]:
     if scores is None:
         return {"error": sample.error}
-    rounded = {name: float(_rounded(score, spec)) for name, score in zip(spec.classes, scores, strict=True)}
+    spec = trained.spec
+    rounded = {name: float(text) for name, text in zip(spec.classes, _rounded(scores, spec), strict=True)}
     if spec.task == "regression":
         return {"values": rounded}
-    named = _answer(scores, spec)
+    named = trained.predicted(scores)
     if spec.task == "multilabel":
         return {"prediction": named, "probabilities": rounded}
     return {"prediction": named[0], "probability": rounded[named[0]], "probabilities": rounded}

@@ -32,6 +32,7 @@ from trainer.data.readers import array_files, pictures, sounds, table_formats, t
 from trainer.data.readers.arrays import fill_values
 from trainer.data.readers.table_layout import Layout, listed, table_keys_of, with_saved_forms
 from trainer.data.readers.table_lines import PACKED
+from trainer.data.readers.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, collate
 
 Item = TypeVar("Item")
@@ -198,7 +199,7 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     numbers = {token: number for number, token in enumerate(run.preprocessing["vocabulary"])}
 
     def encode(text: str) -> Inputs:
-        found = [numbers.get(token, tokens.UNKNOWN) for token in tokenizer(text)]
+        found = [numbers.get(token, UNKNOWN) for token in tokenizer(text)]
         return (torch.tensor(found, dtype=torch.int32),)
 
     def unread(place: str, text: str, error: str) -> _Unread:
@@ -279,14 +280,21 @@ def _columns_in(layout: Layout, columns: Sequence[str]) -> list[int]:
 
 
 def _arrays(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
-    return _of_files(named_files(words, array_files.SUFFIXES, "file of arrays"), partial(_arrays_of, run))
+    return _of_files(_array_files(run, words), partial(_arrays_of, run))
+
+
+def _array_files(run: OpenedRun, words: Sequence[str]) -> Iterator[NamedFile]:
+    """Yield the files of arrays that the words name; a folder that training could read counts as one file."""
+    for word in words:
+        if word != STDIN and array_files.is_one(Path(word).expanduser(), run.settings.dataset.get("inputs")):
+            yield NamedFile(word, Path(word).expanduser())
+        else:
+            yield from named_files([word], array_files.SUFFIXES, "file of arrays")
 
 
 def _arrays_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     keys = run.settings.dataset
-    key, values, lengths = array_files.inputs_of_run(
-        file, str(keys.get("inputs", "x")), str(keys.get("lengths")), run.spec
-    )
+    key, values, lengths = array_files.inputs_of_run(file, keys.get("inputs"), keys.get("lengths"), run.spec)
     for row, sample in enumerate(values):
         steps = sample if lengths is None else sample[: lengths[row]]
         fault = _wrong_shape(run, steps)

@@ -60,6 +60,7 @@ def analyse(
         lines.append(
             "the data have changed since the training, so the run may have been trained on some of these samples"
         )
+    lines += measured.notes()
     order, num_wrong = _find_worst(measured, max_mistakes)
     explanations = list["Markup"]()
     if explains and len(order):
@@ -93,7 +94,7 @@ def _find_worst(measured: Measured, count: int) -> tuple[Tensor, int | None]:
         wrong = scores.argmax(1) != targets
         probability = scores.gather(1, targets[:, None])[:, 0]
     else:
-        wrong = ((scores > 0.5) != (targets > 0.5)).any(1)
+        wrong = ((scores > torch.tensor(measured.thresholds)) != (targets > 0.5)).any(1)
         probability = torch.where(targets > 0.5, scores, 1 - scores).amin(1)
     order = torch.where(wrong, probability, torch.inf).argsort(stable=True)
     num_wrong = int(wrong.sum())
@@ -132,9 +133,11 @@ def _describe(measured: Measured, at: int) -> tuple[str, str]:
         return f"{names[own]} ({float(scores[own]):.2f})", f"{names[best]} ({float(scores[best]):.2f})"
     if measured.spec.task == "multilabel":
         truth = [name for name, value in zip(names, target, strict=True) if value > 0.5]
-        answer = [f"{name} {float(value):.2f}" for name, value in zip(names, scores, strict=True) if value > 0.5]
+        pairs = zip(names, scores.tolist(), measured.thresholds, strict=True)
+        answer = [f"{name} {score:.2f}" for name, score, threshold in pairs if score > threshold]
         return ", ".join(truth) or "none", ", ".join(answer) or "none"
     truth, answer = (
-        [f"{name} {float(each):.4g}" for name, each in zip(names, values, strict=True)] for values in (target, scores)
+        [f"{names[at]} {measured.spec.value_text(at, value)}" for at, value in enumerate(values.tolist())]
+        for values in (target, scores)
     )
     return ", ".join(truth), ", ".join(answer)

@@ -21,6 +21,7 @@ from trainer.runs.read import Run, as_number, flatten, read_config, values_of
 MAX_CLASSES = 30  # of a confusion matrix; for more classes the page lists the pairs that are confused most often
 MAX_PAIRS = 20
 MAX_DIFF = 20_000  # characters of the git diff that the page shows
+HEADS = {"f1": "F1", "auroc": "AUROC", "ap": "average precision"}  # of the columns of the table of classes
 SIZE = (5.6, 3.0)  # width and height of a plot in inches
 
 
@@ -84,6 +85,7 @@ def _collect_scores(measured: Measured) -> dict[str, Any]:
     is_classification, is_long = measured.spec.task == "classification", len(names) > MAX_CLASSES
     return {
         "noun": "class" if is_classification else "label",
+        "head": [HEADS.get(name, name) for name in measured.class_head],
         "rows": measured.class_rows(),
         "is_long": is_long,
         "confusion": [*zip(names, measured.sums.tolist(), strict=True)] if is_classification and not is_long else [],

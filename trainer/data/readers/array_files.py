@@ -1,40 +1,37 @@
-"""Arrays in NumPy's .npz and .npy files: reading them by name, checking their dtypes, and arranging their axes."""
+"""Arrays of the user's own files as samples: read them by name, check their dtypes, and arrange their axes."""
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.config import ConfigError, RunError
-from trainer.config.messages import did_you_mean
-from trainer.config.untrusted_files import check_file, check_unpacked, need_memory
-from trainer.data.readers.files import SPLITS
+from trainer.data.readers.array_names import find_arrays, parse, usual
+from trainer.data.readers.array_stores import (
+    UNREADABLE,
+    Array,
+    NpyFiles,
+    Store,
+    TooLargeError,
+    WrongFormError,
+    open_store,
+)
 from trainer.data.readers.table_layout import listed
 from trainer.spec import Kind, Spec
 
-Array = NDArray[Any]
-SUFFIXES = (".npz", ".npy")
-MAX_HEADER = 10_000  # largest header of an array in bytes, as in numpy
-NPY = b"\x93NUMPY"  # the first bytes of an .npy file
+SUFFIXES = (".npz", ".npy", ".mat")
 MAX_CHANNELS = 4  # of a picture; an axis of at most this length is taken for the channels
-UNREADABLE = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
 
 class SplitArrays(NamedTuple):
-    """The arrays of one split in a file.
+    """The arrays of one split in a file or a folder.
 
     Args:
         split: train, val or test; empty if the file has no splits.
-        file: the file.
+        file: the file or folder.
         names: the name in the file of each array; the keys are inputs, targets and lengths.
         arrays: the arrays, with the same keys.
     """
@@ -49,141 +46,63 @@ class SplitArrays(NamedTuple):
         return f"{self.names[key]} of {self.file}"
 
 
-def read_npz(split: str, file: Path, names: dict[str, str | None]) -> Iterator[SplitArrays]:
-    """Yield the arrays of a split.
-
-    If ``split`` is empty, yield the arrays whose names have no split, such as ``x``; if there are none, yield the
-    arrays of every split in the file, such as ``x_train`` and ``x_test``.
+def read_arrays(split: str, file: Path, wanted: dict[str, str | None]) -> Iterator[SplitArrays]:
+    """Yield the arrays of a split; if ``split`` is empty, of every split that the names of the arrays mean.
 
     Args:
         split: train, val, test or empty.
-        file: an .npz file.
-        names: the values of ``dataset.inputs``, ``targets`` and ``lengths``, by key; None for an array not to read.
+        file: a file or a folder, as ``open_store`` reads them.
+        wanted: the values of ``dataset.inputs``, ``targets`` and ``lengths``, by key, as for ``find_arrays``.
 
     Raises:
-        ConfigError: the file is not an .npz file, or an array is missing or does not hold numbers or texts.
+        ConfigError: the file cannot be read, or an array is missing or does not hold numbers or texts.
     """
     try:
-        archive = open_arrays(file)
+        store = open_store(file)
+    except WrongFormError as error:
+        raise ConfigError(f"dataset.path: {file}: {error}") from error
     except UNREADABLE as error:
-        raise ConfigError(f"dataset.path: {file}: must be an .npz file, as numpy.savez writes it") from error
-    if archive is None:
-        raise ConfigError(f"dataset.path: {file}: holds a single array; must be an .npz file, as numpy.savez writes it")
-    with archive:
-        base = names["inputs"]
-        assert base is not None
-        there = {part for part in SPLITS.values() if _name_in(archive.files, base, part) is not None}
-        for part in [split] if split or base in archive.files or not there else sorted(there):
-            found: dict[str, str] = {}
-            for key, wanted in names.items():
-                if wanted is None:
-                    continue
-                name = _name_in(archive.files, wanted, part)
-                if name is None:
-                    hint = did_you_mean(wanted, archive.files) or ";"
-                    shown = f"{wanted}_{part}" if part else wanted
-                    raise ConfigError(
-                        f"dataset.{key}: {wanted}: {file} has no array {shown}{hint} arrays: {listed(archive.files)}"
-                    )
-                found[key] = name
-            arrays = {key: _load(archive, file, key, name) for key, name in found.items()}
-            yield SplitArrays(part, file, found, arrays)
+        reason = getattr(error, "strerror", None) or "is damaged"
+        raise ConfigError(f"dataset.path: {file}: must be a file or folder of arrays: {reason}") from error
+    if isinstance(store, NpyFiles) and len(store.names) == 1:
+        raise ConfigError(
+            f"dataset.path: {file}: holds a single array; the samples and their targets are two: a folder with "
+            "X_train.npy and y_train.npy, or an .npz file, as numpy.savez writes it"
+        )
+    for part, names in find_arrays(store, str(file), split, wanted).items():
+        arrays = {key: _load(store, file, key, name) for key, name in names.items()}
+        yield SplitArrays(part, file, names, _samples_first(file, names, arrays))
 
 
-class TooLargeError(ValueError):
-    """An array needs more memory than is free, or its file was made to fill the memory."""
-
-
-def open_arrays(file: Path) -> Any:
-    """Return the open .npz file, or None for an .npy file; nothing but the list of the arrays is read.
+def _samples_first(file: Path, names: dict[str, str], arrays: dict[str, Array]) -> dict[str, Array]:
+    """Return the arrays with the samples along their first axis; in MATLAB's files they may be along the last one.
 
     Raises:
-        OSError, ValueError, EOFError, zipfile.BadZipFile: the file cannot be read, or has another format.
+        ConfigError: the inputs have as many entries along their first axis as along their last one.
     """
-    check_file(file)
-    with file.open("rb") as opened:
-        start = opened.read(len(NPY))
-    if start == NPY:
-        return None
-    if not start.startswith(b"PK"):  # numpy would take the file for a pickle
-        raise ValueError("no file of arrays")
-    archive = np.load(file, allow_pickle=False)
-    names = [each.filename.removesuffix(".npy") for each in archive.zip.infolist()]
-    if len({*names}) < len(names):  # which of them numpy reads need not be the one that was checked
-        archive.close()
-        raise ValueError("two arrays have one name")
-    return archive
+    inputs, targets = arrays["inputs"], arrays["targets"]
+    if file.suffix.lower() != ".mat":
+        return arrays
+    if targets.ndim == 2 and targets.shape[0] == 1:
+        targets = targets.T
+    if inputs.ndim > 1 and inputs.shape[-1] == len(targets):
+        if len(inputs) == len(targets):
+            raise ConfigError(
+                f"dataset.inputs: {names['inputs']} of {file} has shape {inputs.shape}, so that the samples may be "
+                "along its first or its last axis; store another number of samples"
+            )
+        inputs = np.moveaxis(inputs, -1, 0)
+    flat = {key: array.reshape(-1) for key, array in arrays.items() if key == "lengths"}
+    return {"inputs": inputs, "targets": targets, **flat}
 
 
-def read_array(archive: Any, name: str) -> Array:
-    """Return an array of an .npz file.
-
-    Raises:
-        TooLargeError: the array needs more memory than is free, or unpacks to many times its size.
-        Exception: as ``np.load``, for a damaged array.
-    """
-    member = next(each for each in archive.zip.infolist() if each.filename in (name, f"{name}.npy"))
-    with _too_large(name):
-        check_unpacked(member.compress_size, member.file_size, name, "if it is meant, save it with numpy.savez")
-    with archive.zip.open(member) as opened:
-        num_bytes = _num_bytes(opened, f"{name} of {archive.zip.filename}", member.file_size)
-    with _too_large(name):
-        need_memory(num_bytes, name)
-    array: Array = archive[name]
-    return array
-
-
-def read_single(file: Path) -> Array:
-    """Return the array of an .npy file; raises the errors of ``read_array``."""
-    with file.open("rb") as opened:
-        num_bytes = _num_bytes(opened, file.name, file.stat().st_size)
-    with _too_large(file.name):
-        need_memory(num_bytes, file)
-    array: Array = np.load(file, allow_pickle=False)
-    return array
-
-
-def _num_bytes(opened: Any, place: str, most: int) -> int:
-    """Return the size of an array according to its header, in bytes, and of a copy of its numbers as float32.
-
-    Raises:
-        ValueError: the header is damaged, names more bytes than the file has, or the array holds Python objects.
-    """
-    version = np.lib.format.read_magic(opened)
-    length = opened.read(2 if version == (1, 0) else 4)
-    if int.from_bytes(length, "little") > MAX_HEADER:  # numpy reads all of it before it refuses it
-        raise ValueError(f"{place}: its header does not fit its size")
-    opened.seek(-len(length), os.SEEK_CUR)
-    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in header:
-        return 2 * most  # version 3 is for names of fields, which no array of numbers has
-    shape, _, dtype = header[version](opened)
-    count = math.prod(shape)
-    if dtype.hasobject or count * dtype.itemsize > most or min(shape, default=0) < 0:
-        raise ValueError(f"{place}: its header does not fit its size")
-    return count * dtype.itemsize + (0 if dtype in (np.float32, np.uint8) else 4 * count)
-
-
-@contextlib.contextmanager
-def _too_large(name: str) -> Iterator[None]:
+def _load(store: Store, file: Path, key: str, name: str) -> Array:
     try:
-        yield
-    except OSError as error:
-        raise TooLargeError(f"{name} {error.strerror}") from error
-
-
-def _name_in(held: Sequence[str], base: str, split: str) -> str | None:
-    """Return the name in a file of an array of a split: ``x_train``, ``train_x`` or ``x``; None if none exists."""
-    words = [word for word, part in SPLITS.items() if part == split]
-    names = [name for word in words for name in (f"{base}_{word}", f"{word}_{base}")]
-    return next((name for name in [*names, base] if name in held), None)
-
-
-def _load(archive: Any, file: Path, key: str, name: str) -> Array:
-    try:
-        array = read_array(archive, name)
+        array = store.read(name)
     except TooLargeError as error:
         raise ConfigError(f"dataset.{key}: {file}: {error}") from error
+    except WrongFormError as error:
+        raise ConfigError(f"dataset.{key}: {name} of {file} {error}") from error
     except ValueError as error:
         raise ConfigError(
             f"dataset.{key}: {name} of {file} cannot be read: it holds Python objects, or is damaged"
@@ -192,6 +111,13 @@ def _load(archive: Any, file: Path, key: str, name: str) -> Array:
         raise ConfigError(f"dataset.{key}: {name} of {file} cannot be read: {error}") from error
     if array.dtype.kind == "U" and _has_no_character(array):
         raise ConfigError(f"dataset.{key}: {name} of {file} holds texts that are no Unicode")
+    if (
+        store.has_whole_floats
+        and key != "inputs"
+        and array.dtype.kind == "f"
+        and bool((array == np.floor(array)).all())
+    ):
+        array = array.astype(np.int64)
     allowed = {"inputs": "biuf", "targets": "biufUS", "lengths": "iu"}[key]
     if array.dtype.kind not in allowed:
         what = {"inputs": "numbers", "targets": "numbers or texts", "lengths": "whole numbers"}[key]
@@ -226,31 +152,28 @@ def raw_samples(kind: Kind, channels: Literal["auto", "first", "last"], inputs: 
     return np.ascontiguousarray(_raw_type(kind, inputs))
 
 
-def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[str, Array, Array | None]:
+def inputs_of_run(file: Path, inputs: str | None, lengths: str | None, spec: Spec) -> tuple[str, Array, Array | None]:
     """Read the inputs for a finished run; return the name of their array, the raw samples, and their lengths if any.
 
     Args:
-        file: an .npz or .npy file.
-        inputs: the name of the inputs in the training data; if the file holds a single array, it may have any name.
-        lengths: the name of the lengths in the training data.
+        file: a file or a folder, as ``open_store`` reads them.
+        inputs: the name of the inputs in the training data, or None for a usual name; if the file holds a single array,
+            it may have any name.
+        lengths: the name of the lengths in the training data, or None.
         spec: the spec of the run.
 
     Raises:
-        RunError: the file is not an array file, or the array is missing or does not hold numbers.
+        RunError: the file holds no arrays, or the array is missing or does not hold numbers.
     """
-    what = "no .npz or .npy file, as numpy writes them"
+    what = "no file of arrays: .npz, .npy or .mat"
     try:
-        archive = open_arrays(file)
+        store = open_store(file)
         what = "an array cannot be read: it holds Python objects, or is damaged"
-        names = [file.stem] if archive is None else archive.files
-        name = next((name for name in (inputs, f"{inputs}_test") if name in names), None)
-        if name is None and len(names) == 1:
-            name = names[0]
-        if name is None:
-            raise RunError(f"has no array {inputs}; arrays: {listed(names)}")
-        values = read_single(file) if archive is None else read_array(archive, name)
-        steps = None if archive is None or lengths not in names else read_array(archive, lengths)
-    except TooLargeError as error:
+        name = _inputs_name(store.names, inputs, lengths)
+        values = store.read(name)
+        own = None if lengths is None else next((n for n in store.names if n.lower() == lengths.lower()), None)
+        steps = None if own is None else store.read(own)
+    except (TooLargeError, WrongFormError) as error:
         raise RunError(str(error)) from error
     except UNREADABLE as error:
         raise RunError(getattr(error, "strerror", None) or what) from error
@@ -258,6 +181,8 @@ def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[st
         raise RunError(f"{name} must hold numbers, got {values.dtype}")
     if values.ndim == 0:
         raise RunError(f"{name} must hold samples along its first axis, got a single number")
+    if store.has_whole_floats:
+        values, steps = _first_as_in(values, spec), None if steps is None else steps.reshape(-1).astype(np.int64)
     if steps is not None and (steps.dtype.kind not in "iu" or steps.shape != values.shape[:1]):
         wanted = f"{len(values)} whole numbers"
         raise RunError(f"{lengths} must hold {wanted}, got {steps.dtype} of shape {steps.shape}")
@@ -266,6 +191,48 @@ def inputs_of_run(file: Path, inputs: str, lengths: str, spec: Spec) -> tuple[st
     if spec.kind == "image" and values.shape[1:] != spec.shape and values.ndim == 4:
         values = np.moveaxis(values, 3, 1)
     return name, _raw_type(spec.kind, values), steps
+
+
+def is_one(path: Path, inputs: str | None) -> bool:
+    """Return whether a path is a folder whose files are arrays of one data set, one of them the inputs."""
+    try:
+        return path.is_dir() and bool(_inputs_name(open_store(path).names, inputs, None))
+    except (RunError, *UNREADABLE):
+        return False
+
+
+def _inputs_name(names: list[str], inputs: str | None, lengths: str | None) -> str:
+    """Return the name of the array of the inputs: of the whole file, of test, or of the only split.
+
+    Raises:
+        RunError: no array or several may be the inputs.
+    """
+    if len(names) == 1:
+        return names[0]
+    bases = list(dict.fromkeys(parse(name).base for name in names if name != lengths))
+    same = [base for base in (*names, *bases) if inputs is not None and base.lower() == inputs.lower()]
+    found = list(dict.fromkeys(same if inputs is not None else usual(bases, "inputs")))
+    found = [inputs] if inputs in found else found
+    targets = usual(bases, "targets")
+    if inputs is None and not found and len(targets) == 1 and len(bases) == 2:
+        found = [base for base in bases if base not in targets]
+    if len(found) != 1:
+        wanted = f"has no array {inputs}" if inputs is not None and not found else "which array holds the samples?"
+        raise RunError(f"{wanted}; arrays: {listed(names)}")
+    of_splits = {parse(name).split: name for name in names if parse(name).base == found[0]}
+    chosen = [found[0]] if found[0] in names else [of_splits[split] for split in ("test",) if split in of_splits]
+    if not chosen and len(of_splits) == 1:
+        chosen = [*of_splits.values()]
+    if not chosen:
+        raise RunError(f"has no array {found[0]}; arrays: {listed(names)}")
+    return chosen[0]
+
+
+def _first_as_in(values: Array, spec: Spec) -> Array:
+    """Return MATLAB's values with the samples along the first axis, where the shape of the run's samples says so."""
+    sizes, given = sorted(spec.shape), values.shape
+    fits_first, fits_last = (sorted(each) == sizes or sorted((*each, 1)) == sizes for each in (given[1:], given[:-1]))
+    return np.moveaxis(values, -1, 0) if fits_last and not fits_first else values
 
 
 def _raw_type(kind: Kind, values: Array) -> Array:

@@ -8,15 +8,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError
 from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.readers.candidates import Candidates, Places
-from trainer.data.readers.files import OwnKeys, divide, fits, need_samples
+from trainer.data.readers.files import OwnKeys, Problems, divide, fits, need_samples
+from trainer.data.readers.table_layout import listed
 from trainer.data.readers.targets import Targets
 from trainer.data.sources import RaggedSource, TensorSource
+from trainer.data.standardise import standardise
 from trainer.spec import Kind, Task
 
 
@@ -57,21 +60,35 @@ def array_data(
     fill = _fill(dataset, source, train.positions, columns, options.preprocessing)
     varying = isinstance(source, RaggedSource)
     data = make_data(dataset, kind, _shape(source), targets.names, divided, keys, task=task, varying=varying)
-    spec = data.spec
-    if task == "regression" and keys["normalise_targets"]:
-        exact = train.targets.double()
-        std = exact.std(0, correction=0)
-        mean, scale = exact.mean(0).tolist(), torch.where(std > 0, std, 1.0).tolist()
-        spec = replace(spec, target_mean=tuple(mean), target_std=tuple(scale))
-    return replace(
+    data = replace(
         data,
-        spec=spec,
         normalise=Normalise.measure(train, axis=2 if kind == "sequence" else 1),
         in_memory=fits(keys["in_memory"], source.num_bytes) and keys["in_memory"],
         preprocess={"columns": list(columns), "fill": fill},
         warnings=tuple(samples.problems.warnings),
         places=Places(samples.place_of, np.flatnonzero(samples.good)),
     )
+    return standardise(data, options, normalise=keys["normalise_targets"]) if task == "regression" else data
+
+
+def warn_if_too_close(numbers: NDArray[Any], names: Sequence[str], problems: Problems) -> None:
+    """Warn if the numbers of a column are so large and close to one another that float32 hardly distinguishes them.
+
+    Args:
+        numbers: (…, columns), NaN where a number is missing.
+        names: the names of the columns, for the warning; empty if the columns have none.
+        problems: receives the warning.
+    """
+    rows = numbers.reshape(-1, numbers.shape[-1])
+    least, most = (bound.reduce(rows).astype(np.float64) for bound in (np.fmin, np.fmax))  # both ignore NaN
+    size = np.maximum(np.abs(least), np.abs(most))
+    close = np.isfinite(size) & (most - least < size * 2.0**-14) & ((most > least) | (size >= 2**24))
+    if close.any():
+        columns = listed([names[at] if names else f"column {at + 1}" for at in np.flatnonzero(close).tolist()])
+        problems.warnings.append(
+            f"the numbers of {columns} are large and so close to one another that float32 hardly tells them apart; "
+            "subtract the smallest from them"
+        )
 
 
 def _shape(source: TensorSource | RaggedSource) -> tuple[int, ...]:

@@ -82,6 +82,7 @@ def choose_columns(
     features: list[ColumnKey] | None,
     ignore: Sequence[ColumnKey],
     others: dict[str, ColumnKey | None],
+    num_features: int | None = None,
 ) -> ChosenColumns:
     """Return the columns to read.
 
@@ -91,6 +92,7 @@ def choose_columns(
         features: the key ``dataset.features``; None for all columns that nothing else names, except identifiers.
         ignore: the key ``dataset.ignore``.
         others: the keys that name columns with another role, and their values.
+        num_features: how many features there must be; None if any number will do.
 
     Raises:
         ConfigError: a column does not exist or has two roles, the target is unclear, a feature holds text, or no
@@ -116,6 +118,7 @@ def choose_columns(
     ids, maybe_ids = list[int](), list[int]()
     if features is None:
         named = [column for column in range(len(names)) if column not in {*targets, *ignored, *roles.values()}]
+    if features is None and len(named) != num_features:
         ids = [column for column in named if _names_rows(layout, column)]
         named = [column for column in named if column not in ids]
         maybe_ids = [column for column in named if _may_be_index(layout, column)]

@@ -19,7 +19,7 @@ from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.config.errors import collected
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import check_named
-from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, split_off
+from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, seed_of_val, split_off
 from trainer.data.sources import Inputs, Source, Split, collate
 from trainer.memory import free_memory
 
@@ -65,6 +65,7 @@ class Problems:
         report_all: as in ``ReadOptions``.
         found: the bad samples since the last call of ``settle``, one line each.
         warnings: lines for the user, which become ``Data.warnings``.
+        notes: phrases about how the data were read, which become ``Data.notes``.
     """
 
     dataset: str
@@ -72,6 +73,7 @@ class Problems:
     report_all: bool = False
     found: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, place: object, reason: str) -> None:
         """Record a sample that cannot be used."""
@@ -125,48 +127,6 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
     if missing:
         raise ConfigError(*missing)
     return found
-
-
-def class_folders(dataset: str, path: str | dict[Any, str] | None, problems: Problems) -> Iterator[Item]:
-    """Yield every file in the class folders of each split in natural order, without hidden files.
-
-    The class folders may be in a folder for each split, such as train and test.
-
-    Raises:
-        ConfigError: as ``roots``; or a path is not a folder, has no class folders, or has a folder train beside folders
-            that are not splits.
-    """
-    for given, root in roots(dataset, path).items():
-        if not root.is_dir():
-            raise ConfigError(f"dataset.path: {root}: must be a folder of class folders")
-        folders = folders_in(root)
-        parts = {folder: SPLITS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLITS}
-        if not given and "train" in parts.values():
-            strange = [folder.name for folder in folders if folder not in parts]
-            if strange:
-                raise ConfigError(
-                    f"dataset.path: {root}: holds train and, beside it, {', '.join(strange[:3])}; give each split: "
-                    "dataset.path={train: …, test: …}"
-                )
-        else:
-            parts = {root: given}
-        for parent, split in parts.items():
-            classes = folders_in(parent)
-            if not classes:
-                raise ConfigError(f"dataset.path: {parent}: has no class folders in it")
-            for folder in classes:
-                files = [*files_below(folder)]
-                if not files:
-                    problems.add(folder, "a class without a file")
-                yield from (Item(split, folder.name, os.fspath(file), file) for file in files)
-
-
-def folders_in(parent: Path) -> list[Path]:
-    """Return the subfolders of a folder in natural order, without hidden ones."""
-    return sorted(
-        (Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")),
-        key=lambda folder: natural_key(folder.name),
-    )
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -269,7 +229,13 @@ def need_classes(dataset: str, classes: Sequence[str]) -> None:
 
 
 def divide(
-    dataset: str, seed: int, source: Source, names: Sequence[str], options: ReadOptions, keys: OwnKeys
+    dataset: str,
+    seed: int,
+    source: Source,
+    names: Sequence[str],
+    options: ReadOptions,
+    keys: OwnKeys,
+    groups: Sequence[str] | None = None,
 ) -> tuple[Split, Split | None, Split]:
     """Return train, val and test. A split that the data do not have is cut off from train.
 
@@ -278,10 +244,15 @@ def divide(
     Args:
         source: all samples.
         names: the split of each sample, as in ``Item.split``.
+        groups: the group of each sample; a cut keeps the samples of a group together.
 
     Raises:
-        ConfigError: a split would have no samples.
+        ConfigError: a split would have no samples, or there are too few groups.
     """
+
+    def groups_of(split: Split) -> list[str] | None:
+        return None if groups is None else [groups[position] for position in split.positions.tolist()]
+
     given = {name: torch.tensor([at for at, each in enumerate(names) if each == name]) for name in {*names}}
     if "" in given:
         given = {"train": given.pop("")}
@@ -291,11 +262,13 @@ def divide(
     train, val, test = parts["train"], parts.get("val"), parts.get("test")
     try:
         if test is None:
-            train, test = split_off(train, keys["test_fraction"], keys["test_seed"], key="test")
+            leave = 2 if val is None and keys["val_fraction"] > 0 else 1
+            fraction, test_seed = keys["test_fraction"], keys["test_seed"]
+            train, test = split_off(train, fraction, test_seed, "test", groups_of(train), leave)
         if test is None:
             raise ConfigError("dataset.test_fraction: must be greater than 0, as there is no test split, got 0")
         if val is None:
-            train, val = split_off(train, keys["val_fraction"], seed)
+            train, val = split_off(train, keys["val_fraction"], seed_of_val(seed, keys), "val", groups_of(train))
     except ConfigError:
         if options.preprocessing is None:
             raise

@@ -43,6 +43,8 @@ def read_layout(file: Path, keys: TableKeys) -> Layout:
     else:
         objects = _json_lines(file, keys["encoding"]) if suffix in JSON_LINES else _json_rows(file, keys["encoding"])
         rows, lines, faults = _as_rows(objects, has_lines=suffix in JSON_LINES)
+    if faults and not rows.num_columns:
+        raise ConfigError(f"dataset.path: {file}: {faults[0]}")
     if not rows.num_rows:
         raise ConfigError(f"dataset.path: {file}: has no rows")
     nested = [name for name, kind in zip(rows.schema.names, rows.schema.types, strict=True) if not _is_plain(kind)]

@@ -176,7 +176,7 @@ def text_layout(
         is_tabbed = plain_suffix(file) in (".tsv", ".tab") and any("\t" in line for line in some[skip:])
         delimiter = "\t" if is_tabbed else find_delimiter(some[skip:])
     delimiter = one_character(delimiter)
-    quote = '"' if quotes_in_tabs or delimiter != "\t" else ""
+    quote = _quote(some[skip:], delimiter) if quotes_in_tabs or delimiter != "\t" else ""
     rows = [row.cells for row in split_rows(some[skip:], delimiter, quote) if not row.fault]
     if not rows:
         raise ConfigError(f"dataset.path: {file}: has no rows")
@@ -190,6 +190,15 @@ def text_layout(
     layout = Layout(file, keys["encoding"], delimiter, found.header, names, unnamed, skip, quote, first, [])
     first += _rows_below(layout)
     return with_forms(layout, keys, notes=(found.note,) if found.note else ())
+
+
+def _quote(lines: Sequence[str], delimiter: str) -> str:
+    """Return the sign around cells: ``'`` if nearly all cells that have one begin and end with it, else ``"``."""
+    if any('"' in line for line in lines):
+        return '"'
+    cells = [cell.strip() for row in split_rows(lines[:100], delimiter, "") for cell in row.cells if "'" in cell]
+    closed = sum(len(cell) > 1 and cell[0] == cell[-1] == "'" for cell in cells)
+    return "'" if closed >= 5 and closed >= 0.95 * len(cells) else '"'
 
 
 def _header(

@@ -1,8 +1,7 @@
-"""Texts in files: in the columns of a table, the lines of ``<class>.txt``, or the files of class folders."""
+"""Texts in the columns of tables, and texts without labels for a finished run."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -15,20 +14,22 @@ from typing import Any, Literal, NamedTuple
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
-from trainer.config.untrusted_files import blocks_within_memory, check_file, need_memory
-from trainer.data.readers.files import SPLITS, Item, Problems, class_folders, folders_in, natural_key, roots
+from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.table_layout import ESCAPED, ColumnKey, one_character
+from trainer.data.readers.text_files import (
+    DOCUMENT,
+    fault_of,
+    is_good,
+    read_text,
+)
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 SURROGATE = re.compile("[\ud800-\udfff]")
 JSON_LINES = (".jsonl", ".ndjson")
-DOCUMENT = ".txt"
 SUFFIXES = (DOCUMENT, *DELIMITERS, *JSON_LINES)
 # The usual names of columns. Where no key names a column, the first of these names that a table has is used.
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
 LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
-ABOUT = ("readme", "license", "licence", "changelog", "notes", "about")  # names of files that are not classes
-MEMORY_OF_TEXTS = 3  # memory that a byte of a file takes while its texts are read
 LOOKED_AT = 100  # rows from which the columns of texts and labels are detected
 
 
@@ -53,67 +54,12 @@ class TextColumns(NamedTuple):
 # ---- labelled texts, for a data set
 
 
-def find_texts(dataset: str, path: Any, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
-    """Yield every labelled text of the files and folders that ``dataset.path`` names.
+def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
+    """Yield every labelled text of a table or a file of JSON lines.
 
     Raises:
-        ConfigError: a path or a column is missing, or a path has no texts in a known format.
+        ConfigError: the file has no known format, or a column is missing.
     """
-    try:
-        codecs.lookup(encoding)
-    except LookupError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
-    for split, root in roots(dataset, path).items():
-        if root.is_file():
-            yield from _table(split, root, columns, encoding, problems)
-            continue
-        tables = {
-            SPLITS[file.stem.lower()]: file
-            for file in _files_in(root)
-            if file.suffix.lower() in (*DELIMITERS, *JSON_LINES) and file.stem.lower() in SPLITS
-        }
-        if not split and "train" in tables:
-            for part, file in tables.items():
-                yield from _table(part, file, columns, encoding, problems)
-            continue
-        parts = {SPLITS[folder.name.lower()]: folder for folder in folders_in(root) if folder.name.lower() in SPLITS}
-        if split or "train" not in parts:
-            parts = {split: root}
-        for part, folder in parts.items():
-            yield from _folder(dataset, part, folder, encoding, problems)
-
-
-def _files_in(folder: Path) -> list[Path]:
-    files = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    return sorted(files, key=lambda file: natural_key(file.name))
-
-
-def _folder(dataset: str, split: str, folder: Path, encoding: str, problems: Problems) -> Iterator[Item]:
-    """Yield the texts of a folder: of its class folders if they hold texts, else of its files ``<class>.txt``."""
-    files = [file for file in _files_in(folder) if file.suffix == DOCUMENT]
-    classes = [file for file in files if file.stem.lower() not in ABOUT]
-    has_documents = any(True for each in folders_in(folder) for _ in each.glob(f"*{DOCUMENT}"))
-    ignored = files if has_documents else [file for file in files if file not in classes]
-    if ignored:
-        why = "stand beside class folders" if has_documents else "say something about the data by their names"
-        names = ", ".join(file.name for file in ignored[:3])
-        problems.warnings.append(f"{folder}: {len(ignored)} files {why} and are left out: {names}")
-    if has_documents or not classes:
-        for item in class_folders(dataset, {"train": str(folder)}, problems):
-            if _is_good(text := read_text(item.content, encoding), item.place, encoding, problems):
-                yield item._replace(split=split, content=text)
-        return
-    for file in classes:
-        lines = [(number, line) for number, line in enumerate(read_text(file, encoding).split("\n"), 1) if line.strip()]
-        if not lines:
-            problems.add(file, "a class without a line")
-        for number, line in lines:
-            place = f"{file}:{number}"
-            if _is_good(text := line.strip(), place, encoding, problems):
-                yield Item(split, file.stem, place, text)
-
-
-def _table(split: str, file: Path, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
     if not columns.has_table(file):
         raise ConfigError(
             f"dataset.path: {file}: must end in {', '.join([*DELIMITERS, *JSON_LINES])}, or be a folder of <class>.txt "
@@ -121,7 +67,7 @@ def _table(split: str, file: Path, columns: TextColumns, encoding: str, problems
         )
     labelled = _labelled_objects if file.suffix.lower() in JSON_LINES else _labelled_rows
     for place, text, label in labelled(file, columns, encoding, problems):
-        if _is_good(text, place, encoding, problems):
+        if is_good(text, place, encoding, problems):
             if label.strip():
                 yield Item(split, label.strip(), place, text)
             else:
@@ -253,11 +199,11 @@ def texts_without_labels(
     if "\0" in content:
         yield name, "", "is no text"
     elif whole:
-        yield name, content.strip(), _fault(content, encoding)
+        yield name, content.strip(), fault_of(content, encoding)
     else:
         for number, line in enumerate(content.split("\n"), 1):
             if line.strip():
-                yield f"{name}:{number}", line.strip(), _fault(line, encoding)
+                yield f"{name}:{number}", line.strip(), fault_of(line, encoding)
 
 
 def _rows_without_labels(file: Path, columns: TextColumns, encoding: str) -> Iterator[tuple[str, str, str]]:
@@ -352,49 +298,3 @@ def _as_text(value: Any) -> str:
 
 def _has_usual_name(cells: Sequence[str]) -> bool:
     return any(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in cells)
-
-
-def read_text(file: Path, encoding: str) -> str:
-    """Return the text of a file; escape bytes outside the encoding, so that a message can name their line.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    try:
-        need_memory(MEMORY_OF_TEXTS * check_file(file).st_size, file)
-        with file.open("rb") as opened:
-            stored = b"".join(blocks_within_memory(opened, file, MEMORY_OF_TEXTS))
-    except OSError as error:
-        raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
-    try:
-        content = stored.decode(encoding, errors="surrogateescape")
-    except UnicodeError:  # some encodings, such as utf-16, do not support surrogateescape
-        content = _decoded_roughly(stored, encoding, file)
-    except LookupError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
-    return content.removeprefix("\ufeff")
-
-
-def _decoded_roughly(stored: bytes, encoding: str, file: Path) -> str:
-    try:
-        return stored.decode(encoding, errors="replace")
-    except UnicodeError as error:  # idna and undefined replace nothing
-        raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {reason_of(error)}") from error
-
-
-def _fault(text: str, encoding: str) -> str:
-    """Return why a text cannot be used; empty for a good text."""
-    wrong = ESCAPED.search(text)
-    if wrong is None:
-        return "" if text.strip() else "no text"
-    line = text.count("\n", 0, wrong.start())
-    where = f" in line {line + 1} of it" if line else ""
-    hint = "; dataset.encoding=latin-1 or cp1252 may be right" if encoding.lower() in ("utf-8", "utf8") else ""
-    return f"byte 0x{ord(wrong[0]) - 0xDC00:02x} is no {encoding}{where}{hint}"
-
-
-def _is_good(text: str, place: str, encoding: str, problems: Problems) -> bool:
-    fault = _fault(text, encoding)
-    if fault:
-        problems.add(place, fault)
-    return not fault

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import tempfile
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
@@ -20,20 +16,22 @@ from trainer.config import PositiveInt, UnitInterval
 from trainer.data.data import Data, ReadOptions, make_data
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.readers.files import Item, OwnKeys, Problems, classify, divide
-from trainer.data.sources import Inputs, RaggedSource
+from trainer.data.readers.subwords import SPACE, Subwords, need_library, split_pieces
+from trainer.data.readers.vocabulary import NAMES, PADDING, UNKNOWN, EncodedTexts, encode
+from trainer.data.readers.words import RULES, count_unspaced, join_words, normalise, split_words
+from trainer.data.sources import Inputs, RaggedSource, Split
 
-PADDING, UNKNOWN = 0, 1
-NAMES = ("<padding>", "<unknown>")
-WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+TokenKind = Literal["words", "characters", "subwords"]
 MAX_UNKNOWN = 0.3  # largest share of unknown tokens in train that causes no warning
-CHUNK = 1 << 20  # tokens that are written to disk, or renumbered, at a time
+MAX_UNSPACED = 0.3  # largest share of words in scripts without spaces in train that causes no warning
 
 
 class TokenKeys(TypedDict):
     """The keys that determine how texts are split into tokens and how the vocabulary is chosen."""
 
-    tokens: Literal["words", "characters"]
+    tokens: TokenKind
     lowercase: bool
+    token_rules: Literal[1, 2]
     vocabulary: PositiveInt
     min_count: PositiveInt
     max_length: PositiveInt | None
@@ -53,17 +51,21 @@ class TextKeys(OwnKeys, TokenKeys):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Splits a text into words and punctuation marks, or into characters.
+    """Splits a text into words and punctuation marks, into characters, or into subwords.
 
     Args:
         tokens: the kind of tokens; words include punctuation marks.
         lowercase: convert the text to lower case first.
         max_length: keep at most this many tokens of a text, from its beginning; None keeps all.
+        rules: the version of the rules of normalisation and word boundaries.
+        subwords: the subwords of the training texts; None until they are learned, and for other kinds of tokens.
     """
 
-    tokens: Literal["words", "characters"]
+    tokens: TokenKind
     lowercase: bool
     max_length: int | None
+    rules: int = RULES
+    subwords: Subwords | None = None
 
     @classmethod
     def from_preprocessing(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
@@ -71,64 +73,51 @@ class Tokenizer:
 
         If the run has no ``max_length``, texts are cut off at the length of the longest text in its data set.
         """
-        longest = preprocessing["shape"][0]
-        return cls(preprocessing["tokens"], preprocessing["lowercase"], preprocessing["max_length"] or longest)
+        kind, vocabulary = preprocessing["tokens"], preprocessing["vocabulary"]
+        return cls(
+            kind,
+            preprocessing["lowercase"],
+            preprocessing["max_length"] or preprocessing["shape"][0],
+            preprocessing.get("token_rules", 1),
+            Subwords(vocabulary, preprocessing["merges"]) if kind == "subwords" else None,
+        )
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return what ``from_preprocessing`` needs, except the vocabulary and the shape, as plain types."""
+        merges = {} if self.subwords is None else {"merges": self.subwords.merges}
+        about = {"tokens": self.tokens, "lowercase": self.lowercase, "max_length": self.max_length}
+        return {**about, "token_rules": self.rules, **merges}
+
+    def normalise(self, text: str) -> str:
+        """Return the text in which the tokens are found."""
+        return normalise(text, lowercase=self.lowercase, rules=self.rules)
+
+    def split(self, text: str) -> list[str]:
+        """Return at least one and at most ``max_length`` words, characters or pieces, which become subwords later.
+
+        A text without any has one, a space.
+        """
+        text = self.normalise(text)
+        if self.tokens == "words":
+            found = split_words(text, self.rules)
+        else:
+            found = list(text) if self.tokens == "characters" else split_pieces(text)
+        return found[: self.max_length] or [" "]
 
     def __call__(self, text: str) -> list[str]:
         """Return at least one and at most ``max_length`` tokens; a text without tokens has one token, a space."""
-        text = text.lower() if self.lowercase else text
-        found = list(text) if self.tokens == "characters" else WORDS.findall(text)
-        return found[: self.max_length] or [" "]
+        found = self.split(text)
+        return found if self.subwords is None else self.subwords.split(found)[: self.max_length]
 
 
-@dataclass(frozen=True)
-class EncodedTexts:
-    """Texts as token numbers. Until ``renumber`` is called, tokens are numbered in the order of their first occurrence.
-
-    Args:
-        numbers: (tokens of all texts,) int32.
-        lengths: (texts,) int64, each at least 1.
-        tokens: the token of each number, before ``renumber``.
-    """
-
-    numbers: np.ndarray
-    lengths: Tensor
-    tokens: list[str]
-
-    def take(self, which: list[int]) -> EncodedTexts:
-        """Return the texts at the positions ``which``, which must be in ascending order."""
-        kept = np.zeros(len(self.lengths), dtype=bool)
-        kept[which] = True
-        return EncodedTexts(self.numbers[np.repeat(kept, self.lengths.numpy())], self.lengths[which], self.tokens)
-
-    def choose_vocabulary(self, train: Tensor, *, most: int, min_count: int) -> tuple[list[str], float]:
-        """Choose the most frequent tokens of the training texts as the vocabulary, and renumber the texts in place.
-
-        Args:
-            train: (texts,) bool, true for the training texts.
-            most: the maximum size of the vocabulary, without padding and the unknown token.
-            min_count: tokens that occur less often become unknown, so that the unknown token occurs in training.
-
-        Returns:
-            The vocabulary, which is the token of each number (0 is padding, 1 the unknown token), and the share of
-            unknown tokens in the training texts.
-        """
-        seen = np.repeat(train.numpy(), self.lengths.numpy())
-        counts = np.bincount(self.numbers[seen], minlength=len(self.tokens))
-        frequent = np.flatnonzero(counts >= min_count).tolist()
-        known = sorted(frequent, key=lambda number: (-counts[number], self.tokens[number]))[:most]
-        unknown = 1 - float(counts[known].sum() / counts.sum())
-        vocabulary = [*NAMES, *(self.tokens[number] for number in known)]
-        self.renumber(vocabulary)
-        return vocabulary, unknown
-
-    def renumber(self, vocabulary: list[str]) -> None:
-        """Replace the token numbers, in place, by those of a vocabulary; tokens that are not in it become unknown."""
-        numbers = {token: number for number, token in enumerate(vocabulary) if number >= len(NAMES)}
-        table = np.array([numbers.get(token, UNKNOWN) for token in self.tokens], dtype=np.int32)
-        for start in range(0, len(self.numbers), CHUNK):  # in chunks, as the numbers may be a memory map
-            part = self.numbers[start : start + CHUNK]
-            part[:] = table[part]
+def join_tokens(tokens: Iterable[str], kind: TokenKind | None) -> str:
+    """Return tokens as a text to read; ``kind`` is None if the tokens are numbers."""
+    if kind == "words":
+        return join_words(tokens)
+    if kind is None:
+        return " ".join(tokens)
+    joined = "".join(tokens)
+    return joined.replace(SPACE, " ").strip() if kind == "subwords" else joined
 
 
 def token_data(
@@ -144,9 +133,11 @@ def token_data(
     """
     dataset, known = problems.dataset, options.preprocessing
     if known is None:
-        tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"])
+        tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"], keys["token_rules"])
     else:
         tokenizer = Tokenizer.from_preprocessing(known)
+    if tokenizer.tokens == "subwords":
+        need_library()
     in_memory = keys["in_memory"] is not False
     items, encoded = _encode_items(found, tokenizer, in_memory=in_memory)
     kept, classes, targets = classify(items, options, problems)
@@ -155,10 +146,16 @@ def token_data(
     source = RaggedSource(torch.from_numpy(encoded.numbers), encoded.lengths, targets)
     splits = divide(dataset, seed, source, [item.split for item in kept], options, keys)
     if known is None:
-        vocabulary = _choose_vocabulary(encoded, splits[0].positions, problems, keys)
+        vocabulary, tokenizer = _learn(encoded, splits[0].positions, tokenizer, problems, keys)
     else:
         vocabulary = known["vocabulary"]
+    if tokenizer.subwords is None:
         encoded.renumber(vocabulary)
+    else:
+        encoded = encoded.expand(tokenizer.subwords.numbers(encoded.tokens), tokenizer.max_length)
+        splits = _with_source(splits, RaggedSource(torch.from_numpy(encoded.numbers), encoded.lengths, targets))
+    if known is None:
+        _warn_of_unknown(encoded, splits[0].positions, problems, keys)
     shape, drop = (int(encoded.lengths.max()),), keys["augment"]["drop"]
     return dataclasses.replace(
         make_data(dataset, "tokens", shape, classes, splits, keys, vocabulary=len(vocabulary), varying=True),
@@ -166,7 +163,7 @@ def token_data(
         in_memory=keys["in_memory"],
         preprocess={
             "vocabulary": vocabulary,
-            **dataclasses.asdict(tokenizer),
+            **tokenizer.preprocessing(),
             "unit": "file" if Path(kept[0].place).is_file() else "line",  # a place is a file, or a line of a file
         },
         warnings=tuple(problems.warnings),
@@ -183,47 +180,62 @@ def _encode_items(found: Iterable[Item], tokenizer: Tokenizer, *, in_memory: boo
             items.append(item._replace(content=len(items)))
             yield item.content
 
-    encoded = encode(texts(), tokenizer, in_memory=in_memory)
+    encoded = encode(texts(), tokenizer.split, in_memory=in_memory)
     return items, encoded
 
 
-def _choose_vocabulary(encoded: EncodedTexts, train: Tensor, problems: Problems, keys: TextKeys) -> list[str]:
-    """Choose the vocabulary of the training texts, and warn if too many of their tokens are unknown."""
-    counted = torch.zeros(len(encoded.lengths), dtype=torch.bool).index_fill_(0, train, True)
-    vocabulary, unknown = encoded.choose_vocabulary(counted, most=keys["vocabulary"], min_count=keys["min_count"])
+def _learn(
+    encoded: EncodedTexts, train: Tensor, tokenizer: Tokenizer, problems: Problems, keys: TextKeys
+) -> tuple[list[str], Tokenizer]:
+    """Choose the vocabulary of the training texts: their most frequent tokens, or the subwords of their pieces.
+
+    Returns:
+        the vocabulary, which is the token of each number, and the tokenizer with the subwords, if there are any.
+    """
+    counts = encoded.count(_among(encoded, train))
+    seen = counts.nonzero()[0].tolist()
+    tokens, often = [encoded.tokens[number] for number in seen], counts[seen].tolist()
+    most, min_count = keys["vocabulary"], keys["min_count"]
+    if tokenizer.tokens == "subwords":
+        subwords = Subwords.learn(tokens, often, most=most, min_count=min_count)
+        return subwords.vocabulary, dataclasses.replace(tokenizer, subwords=subwords)
+    if tokenizer.tokens == "words":
+        _warn_of_unspaced(tokens, often, problems)
+    frequent = [(-count, token) for token, count in zip(tokens, often, strict=True) if count >= min_count]
+    return [*NAMES, *(token for _, token in sorted(frequent)[:most])], tokenizer
+
+
+def _among(encoded: EncodedTexts, positions: Tensor) -> Tensor:
+    """Return which texts are at the positions, (texts,) bool."""
+    return torch.zeros(len(encoded.lengths), dtype=torch.bool).index_fill_(0, positions, True)
+
+
+def _with_source(splits: tuple[Split, Split | None, Split], source: RaggedSource) -> tuple[Split, Split | None, Split]:
+    train, val, test = splits
+    return Split(source, train.positions), val and Split(source, val.positions), Split(source, test.positions)
+
+
+def _warn_of_unspaced(tokens: list[str], counts: list[int], problems: Problems) -> None:
+    """Warn if many words of train are in scripts that put no spaces between words."""
+    found = count_unspaced(tokens, counts)
+    share = sum(found.values()) / sum(counts)
+    if share > MAX_UNSPACED:
+        problems.warnings.append(
+            f"{100 * share:.0f} % of the words of train are single letters or syllables of a script without spaces "
+            f"({', '.join(found)}); dataset.tokens=subwords or dataset.tokens=characters may be right"
+        )
+
+
+def _warn_of_unknown(encoded: EncodedTexts, train: Tensor, problems: Problems, keys: TextKeys) -> None:
+    """Warn if many tokens of train are unknown."""
+    counts = encoded.count(_among(encoded, train))
+    unknown = float(counts[UNKNOWN] / counts.sum()) if len(counts) > UNKNOWN else 0.0
     if unknown > MAX_UNKNOWN:
+        others = " or ".join(f"dataset.tokens={kind}" for kind in ("subwords", "characters") if kind != keys["tokens"])
         problems.warnings.append(
             f"{100 * unknown:.0f} % of the tokens of train are unknown, seen less than {keys['min_count']} times "
-            "or too many; dataset.tokens=characters, dataset.min_count or dataset.vocabulary may be right"
+            f"or too many; {others}, dataset.min_count or dataset.vocabulary may be right"
         )
-    return vocabulary
-
-
-def encode(texts: Iterable[str], tokenize: Callable[[str], list[str]], *, in_memory: bool) -> EncodedTexts:
-    """Number the tokens of all texts, reading each text once.
-
-    Args:
-        texts: the texts, of which only the token numbers are kept.
-        tokenize: splits a text into at least one token.
-        in_memory: hold the numbers in memory; otherwise in an unnamed temporary file, as a memory map.
-    """
-    known: dict[str, int] = {}
-    lengths, numbers = array("q"), array("i")
-    with tempfile.TemporaryFile() as file:
-        for text in texts:
-            found = tokenize(text)
-            numbers.extend(known.setdefault(token, len(known)) for token in found)
-            lengths.append(len(found))
-            if not in_memory and len(numbers) >= CHUNK:
-                numbers.tofile(file)
-                numbers = array("i")
-        if in_memory:
-            joined = np.frombuffer(numbers, dtype=np.int32).copy()
-        else:
-            numbers.tofile(file)
-            file.flush()
-            joined = np.memmap(file, dtype=np.int32, mode="r+") if file.tell() else np.zeros(0, np.int32)
-    return EncodedTexts(joined, torch.tensor(lengths, dtype=torch.int64), list(known))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,128 @@
+"""The target and the identifiers of tables are found, or asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import load_data, refused
+from trainer.data import Data
+
+ROWS = 60
+
+
+def load(path: object, **keys: Any) -> Data:
+    return load_data("csv", path, **keys)
+
+
+def table(path: Path, header: str, columns: Sequence[Sequence[Any]]) -> Path:
+    lines = [",".join(map(str, row)) for row in zip(*columns, strict=True)]
+    path.write_text("\n".join([header, *lines] if header else lines) + "\n")
+    return path
+
+
+def measured(seed: int) -> list[float]:
+    draw = random.Random(seed)
+    return [round(draw.gauss(0, 1), 3) for _ in range(ROWS)]
+
+
+CLASSES = [n // 20 for n in range(ROWS)]  # in the order of the classes
+NAMES = [f"class {number}" for number in CLASSES]
+SHUFFLED = random.Random(0).sample(range(ROWS), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("Id", range(1, ROWS + 1)),
+        ("", range(ROWS)),
+        ("", SHUFFLED),
+        ("Unnamed: 0", SHUFFLED),
+        ("PassengerId", [892 + 2 * n for n in range(ROWS)]),
+        ("sample", SHUFFLED),
+        ("customer", [f"name {n}" for n in range(ROWS)]),
+    ],
+)
+def test_an_identifier_is_left_out_and_named(tmp_path: Path, name: str, cells: Sequence[Any]) -> None:
+    file = table(tmp_path / "a.csv", f"{name},a,b,species", [cells, measured(1), measured(2), NAMES])
+    data = load(file)
+    shown = name or "0"
+    assert data.preprocess["columns"] == ["a", "b"]
+    assert f"left out {shown} (an identifier; dataset.features takes columns in)" in data.notes
+    assert data.preprocess["id"] == (name or None)
+
+
+def test_dataset_features_takes_an_identifier_in(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", "Id,a,species", [range(ROWS), measured(1), NAMES])
+    assert load(file, features=["Id", "a"]).preprocess["columns"] == ["Id", "a"]
+    assert load(file, ignore=["a"]).preprocess["columns"] == ["Id"]  # nothing else is left
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("year", range(1950, 1950 + ROWS)),
+        ("time", range(ROWS)),
+        ("size", [3 * n + 7 for n in range(ROWS)]),
+        ("count", [n % 30 for n in range(ROWS)]),
+        ("price", [n + 0.5 for n in range(ROWS)]),
+    ],
+)
+def test_other_columns_of_numbers_are_features(tmp_path: Path, name: str, cells: Sequence[Any]) -> None:
+    file = table(tmp_path / "a.csv", f"{name},a,species", [cells, measured(1), NAMES])
+    assert load(file).preprocess["columns"] == [name, "a"]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "target"),
+    [
+        ("a,b,species", [measured(1), measured(2), NAMES], "species (found by its name)"),
+        ("label,p1,p2", [CLASSES, measured(1), measured(2)], "label (found by its name)"),
+        ("a,target,b", [measured(1), CLASSES, measured(2)], "target (found by its name)"),
+        ("a,b,kind", [measured(1), measured(2), CLASSES], "kind (the last column)"),
+        ("kind,a,b", [CLASSES, measured(1), measured(2)], "kind (the first column)"),
+        ("", [CLASSES, measured(1), measured(2)], "0 (the first column)"),
+        ("", [measured(1), CLASSES, CLASSES[::-1]], "2 (the last column)"),
+        ("a,b,c", [measured(1), measured(2), measured(3)], "c (the last column)"),
+        ("a,code,price", [measured(1), CLASSES, measured(2)], "price (found by its name)"),
+        ("x,y", [measured(1), measured(2)], "y (found by its name)"),
+    ],
+)
+def test_the_target_is_found_by_its_name_or_place(
+    tmp_path: Path, header: str, columns: list[Sequence[Any]], target: str
+) -> None:
+    assert load(table(tmp_path / "a.csv", header, columns)).notes[0] == f"target {target}"
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "candidates", "example"),
+    [
+        ("x,y,z", [measured(1), measured(2), CLASSES], None, None),
+        ("code,a,kind", [CLASSES, measured(1), CLASSES], "code (0), kind (0)", "kind"),
+        (
+            "a,flag,kind",
+            [measured(1), [n % 2 for n in range(ROWS)], CLASSES],
+            f"a ({measured(1)[0]}), flag (0), kind (0)",
+            "kind",
+        ),
+        ("label,a,class", [CLASSES, measured(1), CLASSES], "label (0), class (0)", "class"),
+        ("", [CLASSES, measured(1), CLASSES], "0 (0), 2 (0)", "2"),
+    ],
+)
+def test_an_unclear_target_is_a_question_whose_answer_works(
+    tmp_path: Path, header: str, columns: list[Sequence[Any]], candidates: str | None, example: str | None
+) -> None:
+    file = table(tmp_path / "a.csv", header, columns)
+    if candidates is None:
+        assert load(file).notes[0] == "target z (the last column)"
+        return
+    line = refused(load, file)
+    assert line == (
+        f"dataset.target: null: which column of {file} is to be predicted? {candidates}; "
+        f"such as 'dataset.target={example}'"
+    )
+    assert load(file, target=example).preprocess["target"] == [example]

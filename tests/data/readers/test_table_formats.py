@@ -1,0 +1,153 @@
+"""Tables in every format give the same samples, and bad rows of each are named."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import feather, parquet
+
+from tests.helpers import everything, load_data, refused
+from trainer.data import Data
+
+HEADER = "a,b,kind"
+ROWS: list[tuple[float, int, str]] = [(n / 4, n * n, "xyz"[n % 3]) for n in range(60)]
+CSV = "\n".join([HEADER, *(",".join(map(str, row)) for row in ROWS)]) + "\n"
+RECORDS = [dict(zip(HEADER.split(","), row, strict=True)) for row in ROWS]
+ARFF = (
+    "% a comment\n@relation r\n@attribute a numeric\n@attribute 'b' integer\n@attribute kind {x,y,z}\n@data\n"
+    + CSV.partition("\n")[2]
+)
+
+
+def load(path: object, **keys: Any) -> Data:
+    return load_data("csv", path, **keys)
+
+
+def arrow() -> Any:
+    return pa.Table.from_pylist(RECORDS)
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", CSV)
+
+
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    "a.csv": lambda path: path.write_text(CSV),
+    "a.tsv": lambda path: path.write_text(CSV.replace(",", "\t")),
+    "a.txt": lambda path: path.write_text(CSV.replace(",", "   ")),
+    "b.csv": lambda path: path.write_text("sep=;\n" + CSV.replace(",", ";").replace(".", ",")),
+    "c.csv": lambda path: path.write_text("# made by a device\n#\n" + CSV),
+    "d.csv": lambda path: path.write_text("# " + CSV),
+    "e.csv": lambda path: path.write_text(CSV.replace("\n", "\r")),
+    "f.csv": lambda path: path.write_bytes(CSV.encode("utf-8-sig").replace(b"\n", b"\r\n")),
+    "a.csv.gz": lambda path: path.write_bytes(gzip.compress(CSV.encode())),
+    "a.csv.bz2": lambda path: path.write_bytes(bz2.compress(CSV.encode())),
+    "a.csv.xz": lambda path: path.write_bytes(lzma.compress(CSV.encode())),
+    "a.csv.zip": zipped,
+    "a.parquet": lambda path: parquet.write_table(arrow(), path),
+    "b.parquet": lambda path: parquet.write_table(
+        arrow().set_column(2, "kind", arrow()["kind"].dictionary_encode()), path
+    ),
+    "a.feather": lambda path: feather.write_feather(arrow(), path),
+    "a.json": lambda path: path.write_text(json.dumps(RECORDS)),
+    "b.json": lambda path: path.write_text(json.dumps({name: [row[name] for row in RECORDS] for name in RECORDS[0]})),
+    "c.json": lambda path: path.write_text(
+        json.dumps({name: {str(n): row[name] for n, row in enumerate(RECORDS)} for name in RECORDS[0]})
+    ),
+    "a.jsonl": lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in RECORDS)),
+    "a.arff": lambda path: path.write_text(ARFF),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_samples(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name)
+    data = load(tmp_path / name, target="kind")
+    inputs, targets = everything(data)
+    assert data.preprocess["columns"] == ["a", "b"]
+    assert data.spec.classes == ("x", "y", "z")
+    assert inputs.tolist() == [[a, b] for a, b, _ in ROWS]
+    assert targets.tolist() == [n % 3 for n in range(60)]
+
+
+def test_an_index_that_pandas_keeps_in_parquet_is_no_column(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(RECORDS, index=[f"row {n}" for n in range(60)])
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert load(tmp_path / "a.parquet", target="kind").preprocess["columns"] == ["a", "b"]
+
+
+def test_types_that_are_no_text_become_numbers(tmp_path: Path) -> None:
+    days = pa.array([n * 86_400_000_000 for n in range(60)], pa.timestamp("us"))
+    flags = pa.array([n % 4 == 0 for n in range(60)])
+    parquet.write_table(arrow().append_column("day", days).append_column("flag", flags), tmp_path / "a.parquet")
+    inputs, _ = everything(load(tmp_path / "a.parquet", target="kind", features=["day", "flag"]))
+    assert inputs.tolist() == [[n, n % 4 == 0] for n in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        (
+            "a.jsonl",
+            "".join(f"{json.dumps(row)}\n" for row in RECORDS) + '\n{"a": "oops", "b": 1, "kind": "x"}\n',
+            ":62",
+        ),
+        ("a.json", json.dumps([*RECORDS, {"a": "oops", "b": 1, "kind": "x"}]), " row 61"),
+        ("a.arff", ARFF + "oops,1,x\n", ":67"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, name: str, content: str, place: str) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    assert refused(load, file, target="kind").startswith(
+        f"dataset=csv: 1 bad sample: {file}{place}: a: oops is no number"
+    )
+    assert len(everything(load(file, target="kind", on_error="skip"))[1]) == 60
+
+
+SERIES = "#comment\n@problemName p\n@timeStamps false\n@univariate {}\n@classLabel true a b\n@data\n"
+
+
+def test_the_series_of_ucr_are_sequences(tmp_path: Path) -> None:
+    lines = [f"{n},{n + 1},{n + 2}:{-n},{-n - 1},{-n - 2}:{'ab'[n % 2]}" for n in range(20)]
+    (tmp_path / "a.ts").write_text(SERIES.format("false") + "\n".join(lines) + "\n")
+    data = load(tmp_path / "a.ts")
+    assert (data.spec.kind, data.spec.shape, data.spec.classes) == ("sequence", (3, 2), ("a", "b"))
+    assert everything(data)[0][4].tolist() == [[4, -4], [5, -5], [6, -6]]
+    (tmp_path / "b.ts").write_text(SERIES.format("true") + "1,2:a\n1,2,3:b\n")
+    assert "series of different lengths" in refused(load, tmp_path / "b.ts")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.parquet", b"PAR1 torn", "cannot be read"),
+        ("a.feather", b"torn", "cannot be read"),
+        ("a.json", b'{"a": 1}\n{"a": 2}\n', "a file with an object on each line ends in .jsonl"),
+        ("a.json", b"[1, 2]", "must be an object with keys, got int"),
+        ("a.arff", b"@relation r\n", "has no line @data"),
+        ("a.csv.gz", b"torn", "cannot be read"),
+        ("a.csv.zip", b"torn", "cannot be read"),
+        ("a.csv.gz", gzip.compress(b"a,b\n", mtime=0)[:-5], "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert reason in refused(load, tmp_path / name)
+
+
+def test_a_packed_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.config.untrusted_files.FREELY_UNPACKED", 1 << 16)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"0,1\n" * 1_000_000))
+    assert "more than 200 times its size" in refused(load, tmp_path / "a.csv.gz")
