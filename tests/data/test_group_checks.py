@@ -1,4 +1,4 @@
-"""Groups that stand in several splits, whether they are declared or only suggested by the names of the files."""
+"""Names of files that suggest groups in several splits, and names that do not."""
 
 from __future__ import annotations
 
@@ -16,38 +16,20 @@ from trainer.data.checks import survey
 from trainer.data.findings import Finding
 
 
-def with_group() -> Settings:
-    """Settings of a data set with the key ``group``, which is not set."""
+def with_group(group: str | None) -> Settings:
+    """Settings of a data set with the key ``group``."""
     plain = settings()
-    return dataclasses.replace(plain, dataset={**plain.dataset, "group": None})
+    return dataclasses.replace(plain, dataset={**plain.dataset, "group": group})
 
 
-def found_in(places: Sequence[str], targets: Sequence[int], *, groups: Any = None) -> list[Finding]:
+def found_in(places: Sequence[str], targets: Sequence[int], *, group: str | None = None) -> list[Finding]:
     """The findings about groups of samples at these places, of which every fourth is of test."""
     count = len(places)
     values = torch.rand(count, 3, generator=torch.Generator().manual_seed(0))
     source = TensorSource((values,), torch.tensor(targets))
     train, test = ([at for at in range(count) if (at % 4 == 3) == is_test] for is_test in (False, True))
     data = data_of(source, train=train, test=test, classes=max(targets) + 1, places=places)
-    if groups is not None:
-        object.__setattr__(data, "groups", groups)
-    return [each for each in survey(data, with_group()).findings if each.check in ("group", "group_leak")]
-
-
-def test_groups_in_several_splits_are_a_warning_with_their_names() -> None:
-    names = ["ann"] * 4 + ["bob"] * 3 + ["cy"] + ["dee"] * 4  # bob is of train and cy of test alone
-    (finding,) = found_in([f"{at}.wav" for at in range(12)], [0, 1] * 6, groups=names)
-    assert (finding.level, finding.check, finding.text) == (
-        "warning",
-        "group_leak",
-        "2 groups of 4 have samples in several splits, so the metrics are too good for new groups; put each into one "
-        "split: ann (train 3, test 1), dee (train 3, test 1)",
-    )
-    numbers = torch.tensor([0] * 4 + [1] * 3 + [2] + [3] * 3 + [4])
-    (finding,) = found_in([f"{at}.wav" for at in range(12)], [0, 1] * 6, groups=numbers)
-    assert finding.text.endswith("1 group of 5 has samples in several splits, so the metrics are too good for new "
-                                 "groups; put each into one split: 0 (train 3, test 1)")  # fmt: skip
-    assert found_in([f"{at}.wav" for at in range(12)], [0, 1] * 6, groups=[*range(12)]) == []
+    return [each for each in survey(data, with_group(group)).findings if each.check == "group"]
 
 
 def test_names_that_begin_alike_in_several_splits_are_a_note() -> None:
@@ -58,10 +40,12 @@ def test_names_that_begin_alike_in_several_splits_are_a_note() -> None:
     assert (finding.level, finding.check) == ("note", "group")
     assert finding.text == (
         "the names of files in different splits begin alike (patient0, patient1, patient10 and 17 more); if these are "
-        "of one patient, speaker or scene, dataset.group keeps them in one split"
+        "of one patient, speaker or scene, dataset.group keeps them together when splits are cut"
     )
     spoken = [f"{digit}_{speaker}_{take}.wav" for digit in range(3) for speaker in "abcdef" for take in range(5)]
-    (finding,) = found_in(spoken, [int(name[0]) for name in spoken])
+    digits = [int(name[0]) for name in spoken]
+    assert found_in(spoken, digits, group="*_{group}_*") == []
+    (finding,) = found_in(spoken, digits)
     assert finding.text.startswith("the names of files in different splits begin alike (0_a, 0_b, 0_c and 15 more)")
 
 

@@ -14,7 +14,7 @@ from trainer.config import Settings
 from trainer.data.data import BAD_SAMPLE, Data, class_counts
 from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
-from trainer.data.group_checks import find_group_leaks
+from trainer.data.group_checks import find_groups
 from trainer.data.near_duplicates import MAX_PICTURES, find_near
 from trainer.data.sources import RaggedSource, TensorSource, channel_values
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
@@ -132,7 +132,7 @@ def survey(data: Data, settings: Settings) -> Survey:
         *_unequal_classes(data, settings),
         *_balanced_twice(data, settings),
         *_constant(data),
-        *find_group_leaks(data, settings),
+        *find_groups(data, settings),
         *find_target_columns(data, settings),
         *find_order(data, settings),
         *_too_few(data, settings),

@@ -1,13 +1,11 @@
-"""Checks of groups, such as the samples of one patient or speaker, that stand in several splits."""
+"""Find files of one group, such as a patient or a speaker, in several splits by their names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import PurePath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.config import Settings
 from trainer.data.data import Data
@@ -20,42 +18,16 @@ MIN_SHARE = 0.9  # share of the files whose beginning other files have too
 MAX_SIZE = 0.2  # share of the files with one beginning at most
 
 
-def find_group_leaks(data: Data, settings: Settings) -> list[Finding]:
-    """Find groups that stand in several splits; without groups, find names of files that look like those of groups."""
-    given: Sequence[object] | None = getattr(data, "groups", None)
-    if given is not None:
-        names, groups = np.unique(np.asarray(given), return_inverse=True)
-        return _leaks(data, [str(name) for name in names.tolist()], groups)
-    sources = {id(split.source) for split in data.splits().values()}
-    if "group" not in settings.dataset or settings.dataset.get("group") or len(sources) > 1 or data.places is None:
-        return []
-    return _named_alike(data)
-
-
-def _leaks(data: Data, names: Sequence[str], groups: NDArray[np.int64]) -> list[Finding]:
-    sizes = {
-        name: np.bincount(groups[split.positions.numpy()], minlength=len(names))
-        for name, split in data.splits().items()
-    }
-    parted = np.flatnonzero(sum((counts > 0).astype(int) for counts in sizes.values()) > 1)
-    if not len(parted):
-        return []
-    named = []
-    for at in parted[:MAX_NAMED].tolist():
-        where = ", ".join(f"{split} {counts[at]:,}" for split, counts in sizes.items() if counts[at])
-        named.append(f"{names[at]} ({where})")
-    one = len(parted) == 1
-    what = f"1 group of {len(names):,} has" if one else f"{len(parted):,} groups of {len(names):,} have"
-    text = f"{what} samples in several splits, so the metrics are too good for new groups; put each into one split"
-    return [Finding("warning", "group_leak", f"{text}: {listed(named, len(parted))}")]
-
-
-def _named_alike(data: Data) -> list[Finding]:
+def find_groups(data: Data, settings: Settings) -> list[Finding]:
     """Find files whose names have the same beginning and end in a number, such as patient12_slice3.png, in two splits.
 
     Such names are no evidence if a class has few beginnings, if many files have one of their own, or if many share one.
+    If ``dataset.group`` is set, or the data set has no such key, nothing is looked for.
     """
-    assert data.places is not None
+    sources = {id(split.source) for split in data.splits().values()}
+    is_open = "group" in settings.dataset and settings.dataset["group"] is None
+    if not is_open or len(sources) > 1 or data.places is None or any("group" in note for note in data.notes):
+        return []
     positions = np.concatenate([split.positions.numpy() for split in data.splits().values()])
     stems = [PurePath(place).stem for place in data.places]
     matches = [NUMBERED.fullmatch(stems[position]) for position in positions.tolist()]
@@ -79,4 +51,4 @@ def _named_alike(data: Data) -> list[Finding]:
         return []
     some = listed([str(name) for name in names[parted[:MAX_NAMED]]], len(parted))
     text = f"the names of files in different splits begin alike ({some}); if these are of one patient, speaker or scene"
-    return [Finding("note", "group", f"{text}, dataset.group keeps them in one split")]
+    return [Finding("note", "group", f"{text}, dataset.group keeps them together when splits are cut")]
