@@ -47,12 +47,14 @@ class Item(NamedTuple):
         label: the name of the class.
         place: the file, ``file:line`` or row that holds the sample, for messages.
         content: the sample itself, such as a text, or what a reader needs to read the sample, such as a path.
+        cells: the target columns of a row of a table; empty for other samples.
     """
 
     split: str
     label: str
     place: str
     content: Any
+    cells: tuple[str, ...] = ()
 
 
 @dataclass

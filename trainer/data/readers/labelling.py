@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from trainer.data.data import Data, ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Item, Problems, classify
 from trainer.data.readers.table_layout import Layout
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
+from trainer.data.standardise import standardise
 
 CLASSES = TargetKeys(task="classification", normalise_targets=True, label_separator=None)
 MAX_NAMED = 3  # groups that a warning names
@@ -44,14 +44,14 @@ class Labelling:
     Args:
         keys: the keys that say what is predicted.
         names: the names of the target columns; empty if the labels of the items are names of folders or files.
-        rows: the row of each file, by the place of its item; empty without a table.
+        rows: the row of each file, by the place of its item; empty where the items hold their cells themselves.
         groups: the group of each file, by the place of its item; empty without groups.
     """
 
     keys: TargetKeys = field(default_factory=CLASSES.copy)
     names: tuple[str, ...] = ()
     rows: Mapping[str, TableRow] = field(default_factory=dict)
-    groups: Mapping[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
     def targets(self, items: Sequence[Item], options: ReadOptions, problems: Problems) -> tuple[list[Item], Targets]:
         """Return the items with good targets, and their targets.
@@ -65,8 +65,8 @@ class Labelling:
             kept, classes, numbers = classify(items, options, problems)
             return kept, Targets("classification", classes, numbers)
         if self.names:
-            rows = [self.rows[item.place] for item in items]
-            cells, places = [row.cells for row in rows], [row.place for row in rows]
+            cells = [item.cells or self.rows[item.place].cells for item in items]
+            places = [item.place if item.cells else self.rows[item.place].place for item in items]
         else:
             cells, places = [(item.label,) for item in items], [item.place for item in items]
         samples = Candidates(np.array([item.split for item in items]), places.__getitem__, problems)
@@ -92,13 +92,8 @@ class Labelling:
                 )
         return found
 
-    def completed(self, data: Data, targets: Targets, problems: Problems) -> Data:
-        """Return the data with the scale of the values and with the notes about how the files were read."""
+    def completed(self, data: Data, options: ReadOptions, problems: Problems) -> Data:
+        """Return the data with the notes about how the files were read and, for values, with their scale."""
         data = replace(data, notes=(*data.notes, *problems.notes))
-        if targets.task != "regression" or not self.keys["normalise_targets"]:
-            return data
-        exact = data.train.targets.double()
-        std = exact.std(0, correction=0)
-        scale = torch.where(std > 0, std, 1.0)
-        spec = replace(data.spec, target_mean=tuple(exact.mean(0).tolist()), target_std=tuple(scale.tolist()))
-        return replace(data, spec=spec)
+        normalise = self.keys["normalise_targets"]
+        return standardise(data, options, normalise=normalise) if data.spec.task == "regression" else data
