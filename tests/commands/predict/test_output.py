@@ -71,7 +71,7 @@ def test_a_submission_is_ready_to_hand_in(trained: Path, tmp_path: Path, capsys:
         ]
     assert (
         refusal("predict", capsys, trained, tmp_path / "test.csv", "--submission", "--format", "jsonl")
-        == "--submission: is written as CSV, got jsonl"
+        == "trainer: error: --submission: is written as CSV, got jsonl\n"
     )
 
 
@@ -82,5 +82,5 @@ def test_a_submission_needs_a_column_that_names_the_rows(tmp_path: Path, capsys:
     run(compose("dataset=csv", *words, f"run_dir={tmp_path / 'run'}"))
     assert (
         refusal("predict", capsys, tmp_path / "run", tmp_path / "train.csv", "--submission")
-        == "--submission: the run knows no column that names the rows; train with dataset.id=NAME"
+        == "trainer: error: --submission: the run knows no column that names the rows; train with dataset.id=NAME\n"
     )
