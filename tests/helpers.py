@@ -23,7 +23,7 @@ from trainer.spec import Kind, Spec, Task
 CONFIGS = Path(configs.__file__).parent
 
 
-def defaults(group: str, name: str, **changes: Any) -> dict[str, Any]:
+def defaults(group: str, /, name: str, **changes: Any) -> dict[str, Any]:
     """Return the keys of a component from its YAML, with some of them changed."""
     assert group in GROUPS
     keys = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{name}.yaml"))

@@ -437,6 +437,15 @@ def test_pictures_stay_beside_their_classes_where_a_class_is_lost(tmp_path: Path
     assert data.test.targets.tolist() == [0, 0, 1, 1]
 
 
+def test_train_among_other_classes_is_a_vehicle_and_alone_a_folder_without_labels(tmp_path: Path) -> None:
+    write(tmp_path, {"bus": 5, "car": 5, "train": 5})
+    data = build(tmp_path)
+    assert data.spec.classes == ("bus", "car", "train")
+    assert "train is taken for a class" in data.warnings[0]
+    write(tmp_path / "flat", {"train": 2, "test": 2})
+    assert f"{tmp_path}/flat/train: has pictures but no class folders" in refusal(tmp_path / "flat")
+
+
 def test_the_answer_to_a_question_trains_as_it_is_typed(tmp_path: Path, train: Train) -> None:
     for name, count in (("group one", 9), ("group two", 6)):
         write(tmp_path / "photos (1)" / name, {"a": count, "b": count})

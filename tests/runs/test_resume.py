@@ -234,8 +234,12 @@ def test_changed_data_is_refused(again: Again, tmp_path: Path) -> None:
     change_checkpoint(tmp_path / "here", lambda state: state["fingerprint"].update(sha256="0" * 64))
     result = again("resume=here", "max_steps=2")
     assert (result.code, result.err) == (
-        2, "train: error: dataset: the samples are not those that the run here was started with\n",
+        2, "train: error: dataset: the samples are not those that the run here was started with: as many samples, but "
+        "other ones, other targets or another order\n",
     )  # fmt: skip
+    change_checkpoint(tmp_path / "here", lambda state: state["fingerprint"].update(train=40))
+    (line,) = again("resume=here", "max_steps=2").err.splitlines()
+    assert line.endswith("was started with: train 40 → 54")
 
 
 @pytest.mark.usefixtures("here")
@@ -447,7 +451,7 @@ def test_data_that_a_relative_path_no_longer_finds_have_their_remedy(tmp_path: P
         ("elsewhere", "; if they have moved, dataset.path=… says where they are"),
         ({"train": "my data"}, "; if they have moved, dataset.path=… says where they are"),
     ):
-        with pytest.raises(ConfigError) as refused, naming_moved_data(tmp_path / "run", path):
+        with pytest.raises(ConfigError) as refused, naming_moved_data(tmp_path / "run", {"path": path}):
             raise ConfigError("dataset.path: x: no such file or folder", "seed: y")
         assert refused.value.problems == (f"dataset.path: x: no such file or folder{remedy}", "seed: y")
 

@@ -302,7 +302,7 @@ def test_files_beside_the_splits_are_a_question_for_a_pattern(tmp_path: Path) ->
     for folder in ("train", "test", "extra"):
         pictures(tmp_path / folder, [f"{WANTED[number]}.{number}.png" for number in range(20)])
     line = refusal(tmp_path, pattern="{label}.#.*")
-    assert f"has test, train and, beside them, extra; for splits type 'dataset.path={{" in line
+    assert "has test, train and, beside them, extra; for splits type 'dataset.path={" in line
     assert f"one set of all files, 'dataset.path={{train: {tmp_path}}}'" in line
     both = build({"train": tmp_path / "train", "test": tmp_path / "test"}, pattern="{label}.#.*")
     assert (len(both.train) + len(both.val or ()), len(both.test)) == (20, 20)

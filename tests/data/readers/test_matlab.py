@@ -114,7 +114,7 @@ def test_a_size_that_the_file_does_not_have_takes_no_memory(tmp_path: Path, monk
     monkeypatch.setattr(untrusted_files, "FREELY_UNPACKED", 1 << 20)
     packed = zlib.compress(matrix("z", (1 << 18, 1), bytes(1 << 21)), 9)
     bomb = mat(tmp_path / "b.mat", struct.pack("<II", 15, len(packed)) + packed)
-    with pytest.raises(TooLargeError, match="unpacks from .*; if it is meant, save it with -v6"):
+    with pytest.raises(TooLargeError, match=r"unpacks from .*; if it is meant, save it with -v6"):
         MatFile(bomb).read("z")
     small = zlib.compress(matrix("z", (1, 1), bytes(1 << 26)), 9)  # its shape hides its size
     with pytest.raises(ValueError, match="does not fit"):

@@ -15,7 +15,7 @@ from trainer.data.readers.file_index import FileIndex
 from trainer.data.readers.file_names import Fields, NamePattern, ask_for_labels
 from trainer.data.readers.file_tables import FileTable, FileTableKeys, is_table, table_named
 from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, roots
-from trainer.data.readers.folders import class_folders, folders_in
+from trainer.data.readers.folders import NoClassFoldersError, class_folders, folders_in
 from trainer.data.readers.labelling import Labelling
 from trainer.data.readers.split_names import find_splits, listed, words_to_type
 from trainer.data.readers.targets import TargetKeys
@@ -81,9 +81,7 @@ def find_files(
         if keys["pattern"] is not None:
             items, labelling = _files_by_pattern(keys, suffixes, noun, options, problems)
         else:
-            _ask_if_flat(keys, suffixes, noun, problems)
-            found = class_folders(problems.dataset, path, problems, suffixes)
-            items, labelling = keep_suffixes(found, suffixes, noun, problems), Labelling()
+            items, labelling = _files_of_classes(path, suffixes, noun, problems), Labelling()
     group = keys["group"]
     if isinstance(group, str) and "{group}" in group:
         items, labelling = _grouped(items, labelling, NamePattern("group", group), problems)
@@ -232,17 +230,21 @@ def _holds(place: Path, suffixes: Collection[str]) -> bool:
     return any(file.suffix.lower() in suffixes for file in files)
 
 
-def _ask_if_flat(keys: FileKeys, suffixes: Collection[str], noun: str, problems: Problems) -> None:
-    """Raise ConfigError if a folder has files of the right endings and no folders, in which they would be classes."""
-    for split, root in roots(problems.dataset, keys["path"]).items():
-        folders = folders_in(root) if root.is_dir() else []
-        named = {} if split else find_splits((folder.name, folder) for folder in folders)
-        are_splits = "train" in named and len(folders) == sum(map(len, named.values()))
-        for folder in [root] if root.is_dir() and not folders else named["train"] if are_splits else []:
-            names = [file.name for file in files_below(folder) if file.suffix.lower() in suffixes]
-            if names and not folders_in(folder):
-                near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
-                raise ask_for_labels(folder, names, noun, near[0] if len(near) == 1 else "TABLE.csv")
+def _files_of_classes(path: PathKey | None, suffixes: Collection[str], noun: str, problems: Problems) -> list[Item]:
+    """Return the files in class folders.
+
+    Raises:
+        ConfigError: as ``class_folders``; the error about files without class folders says where labels may come from.
+    """
+    try:
+        return keep_suffixes(class_folders(problems.dataset, path, problems, suffixes), suffixes, noun, problems)
+    except NoClassFoldersError as error:
+        folder = error.folder
+        names = [file.name for file in files_below(folder) if file.suffix.lower() in suffixes]
+        near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
+        if not names:
+            raise
+        raise ask_for_labels(folder, names, noun, near[0] if len(near) == 1 else "TABLE.csv") from error
 
 
 def _grouped(

@@ -10,13 +10,12 @@ import numpy as np
 
 from trainer.data.data import Data, ReadOptions
 from trainer.data.readers.candidates import Candidates
-from trainer.data.readers.files import Item, Problems, classify
+from trainer.data.readers.files import Item, Problems, classify, warn_of_leaks
 from trainer.data.readers.table_layout import Layout
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 from trainer.data.standardise import standardise
 
 CLASSES = TargetKeys(task="classification", normalise_targets=True, label_separator=None)
-MAX_NAMED = 3  # groups that a warning names
 
 
 class TableRow(NamedTuple):
@@ -44,14 +43,14 @@ class Labelling:
     Args:
         keys: the keys that say what is predicted.
         names: the names of the target columns; empty if the labels of the items are names of folders or files.
-        rows: the row of each file, by the place of its item; empty without a table.
+        rows: the row of each file, by the place of its item; empty where the items hold their cells themselves.
         groups: the group of each file, by the place of its item; empty without groups.
     """
 
     keys: TargetKeys = field(default_factory=CLASSES.copy)
     names: tuple[str, ...] = ()
     rows: Mapping[str, TableRow] = field(default_factory=dict)
-    groups: Mapping[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
     def targets(self, items: Sequence[Item], options: ReadOptions, problems: Problems) -> tuple[list[Item], Targets]:
         """Return the items with good targets, and their targets.
@@ -65,8 +64,8 @@ class Labelling:
             kept, classes, numbers = classify(items, options, problems)
             return kept, Targets("classification", classes, numbers)
         if self.names:
-            rows = [self.rows[item.place] for item in items]
-            cells, places = [row.cells for row in rows], [row.place for row in rows]
+            cells = [item.cells or self.rows[item.place].cells for item in items]
+            places = [item.place if item.cells else self.rows[item.place].place for item in items]
         else:
             cells, places = [(item.label,) for item in items], [item.place for item in items]
         samples = Candidates(np.array([item.split for item in items]), places.__getitem__, problems)
@@ -79,17 +78,7 @@ class Labelling:
         if not self.groups:
             return None
         found = [self.groups[item.place] for item in items]
-        within: dict[str, set[str]] = {}
-        for item, group in zip(items, found, strict=True):
-            within.setdefault(item.split, set()).add(group)
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            shared = sorted(within.get(one, set()) & within.get(other, set()))
-            if shared:
-                named = ", ".join(shared[:MAX_NAMED]) + ", …" * (len(shared) > MAX_NAMED)
-                groups = "group is" if len(shared) == 1 else "groups are"
-                problems.warnings.append(
-                    f"{len(shared):,} {groups} in {one} and in {other} ({named}), so the {other} metrics are too good"
-                )
+        warn_of_leaks([item.split for item in items], found, problems)
         return found
 
     def completed(self, data: Data, options: ReadOptions, problems: Problems) -> Data:
