@@ -44,7 +44,7 @@ class FileIndex:
                         yield entry.name, entry.path
 
     def paths(self) -> Iterator[str]:
-        """Yield every file."""
+        """Yield the path of every file."""
         for some in self.by_name.values():
             yield from some
 

@@ -1,13 +1,11 @@
-"""Tables that name files: find the columns of the file, its labels, split, fold and group, and read the rows."""
+"""Tables that name files: read the file, the labels, the split and the group of each row."""
 
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.data.readers import table_formats
+from trainer.data.readers.file_columns import NO_COLUMN, ColumnFinder, FileTableKeys
 from trainer.data.readers.file_index import FileIndex, NotOneFileError
 from trainer.data.readers.files import Item, Problems, natural_key
 from trainer.data.readers.labelling import Labelling, TableRow
@@ -23,49 +22,14 @@ from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_k
 from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.tables import ColumnsToRead, read_layout, read_table
 
-# The usual names of columns, in lower case and without signs between their words.
-FILES = ("file", "path", "filepath", "imagepath", "image", "img", "picture", "audio", "wav", "recording", "id")
-SPLIT_COLUMNS = ("split", "subset", "partition", "set")
-FOLDS = ("fold", "kfold", "cvfold")
-GROUPS = ("group", "speaker", "patient", "subject", "participant", "person", "lesion")
-TARGETS = ("label", "class", "category", "target", "y", "species", "breed", "tag", "diagnosis", "dx", "emotion")
-ENDINGS = ("", "s", "es", "id", "name", "number")  # of the usual names
 MIN_GROUPS = 3  # groups of a column that is found by its name
-MAX_SHOWN = 3  # values of a column that a question shows
-NO_COLUMN = "none"  # the value of a key that keeps a column from being found by its name
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", *table_formats.SUFFIXES)
-
-
-class FileTableKeys(TypedDict):
-    """The keys of a table that names files."""
-
-    labels: str | dict[Literal["train", "val", "test"], str] | None
-    input: ColumnKey | None
-    target: ColumnKey | list[ColumnKey] | None
-    split: ColumnKey | None
-    fold: ColumnKey | None
-    group: ColumnKey | None
-
-
-class _Columns(NamedTuple):
-    """The numbers of the columns of a table; several targets may be candidates of which one is taken."""
-
-    file: int
-    targets: list[int]
-    split: int | None
-    fold: int | None
-    group: int | None
 
 
 def _split_of(text: str) -> str:
     """Return the split that a cell names; empty if it names none."""
     found = split_name(text)
     return "" if found is None or found.rest else found.split
-
-
-def _usual(name: str, known: Collection[str]) -> bool:
-    plain = re.sub(r"[\W_]", "", name).lower()
-    return any(plain == word + ending for word in known for ending in ENDINGS)
 
 
 def table_named(place: str, key: str) -> Path:
@@ -159,95 +123,14 @@ class FileTable:
         self.notes: list[str] = []
         target = keys["target"] if isinstance(keys["target"], list) else [keys["target"]]
         self.layout = _layout(file, index, [keys["input"], keys["split"], keys["fold"], keys["group"], *target])
-        self.columns = self._find_columns()
+        self._finder = ColumnFinder(self.layout, index, keys, noun)
+        self.columns = self._finder.find()
         self.cells = self._read()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the target columns."""
         return tuple(self.layout.names[column] for column in self.columns.targets)
-
-    def _find_columns(self) -> _Columns:
-        keys, names, taken = self.keys, self.layout.names, set[int]()
-        targets = self._given_targets()
-        taken |= {*targets}
-        given = {key: self._given(key) for key in ("input", "split", "fold", "group")}
-        taken |= {column for column in given.values() if column is not None}
-        file = given["input"] if given["input"] is not None else self._find_file(taken)
-        taken.add(file)
-        found: dict[str, int | None] = {}
-        for key, known in (("split", SPLIT_COLUMNS), ("fold", FOLDS), ("group", GROUPS)):
-            column = given[key]
-            rest = [at for at in range(len(names)) if at not in taken]
-            if column is None and keys[key] is None and (targets or len(rest) > 1):  # type: ignore[literal-required]
-                column = next((at for at in rest if _usual(names[at], known)), None)
-            found[key] = column
-            taken |= set() if column is None else {column}
-        return _Columns(file, targets or self._find_targets(taken), **found)
-
-    def _given(self, key: str) -> int | None:
-        value = self.keys[key]  # type: ignore[literal-required]
-        if value is None or (value == NO_COLUMN and NO_COLUMN not in self.layout.names):
-            return None
-        if key == "group" and "{group}" in str(value):  # a pattern for the names of the files
-            return None
-        return self._named(key, value)
-
-    def _named(self, key: str, column: ColumnKey) -> int:
-        return self.layout.find(key, column)
-
-    def _given_targets(self) -> list[int]:
-        target = self.keys["target"]
-        if target is None:
-            return []
-        return [self._named("target", column) for column in (target if isinstance(target, list) else [target])]
-
-    def _find_file(self, taken: Collection[int]) -> int:
-        """Return the column whose cells name files; of several, the one with a usual name, or the first."""
-        found = []
-        for at, name in enumerate(self.layout.names):
-            cells = self.layout.cells(at)
-            hits = sum(bool(cell) and bool(self.index.matches(cell)) for cell in cells)
-            if at not in taken and hits * 2 > len(cells) and len({*cells}) * 2 > len(cells):
-                found.append((not _usual(name, FILES), at))
-        if found:
-            return min(found)[1]
-        usual = [at for at, name in enumerate(self.layout.names) if at not in taken and _usual(name, FILES)]
-        if not usual:
-            raise ConfigError(
-                f"dataset.input: null: no column of {self.file} names {self.noun}s below {self.index.root}; columns: "
-                f"{listed(self.layout.names)}; say dataset.input=COLUMN, or dataset.path=FOLDER of the {self.noun}s"
-            )
-        return usual[0]
-
-    def _find_targets(self, taken: Collection[int]) -> list[int]:
-        """Return the column with the labels, or several candidates with usual names.
-
-        Raises:
-            ConfigError: no column is left, or it is not clear which one has the labels.
-        """
-        rest = [at for at in range(len(self.layout.names)) if at not in taken]
-        named = [at for at in rest if _usual(self.layout.names[at], TARGETS)]
-        if not rest:
-            raise ConfigError(
-                f"dataset.target: null: {self.file} has no column with labels; columns: {listed(self.layout.names)}"
-            )
-        if len(rest) > 1 and not named:
-            raise self._question(rest)
-        return named or rest
-
-    def _question(self, candidates: Sequence[int]) -> ConfigError:
-        names, shown = [self.layout.names[at] for at in candidates], []
-        binary = True
-        for at, name in zip(candidates, names, strict=True):
-            values = [*dict.fromkeys(self.layout.cells(at))]
-            binary &= {*values} <= {"0", "1", "0.0", "1.0"}
-            shown.append(f"{name} ({', '.join(values[:MAX_SHOWN])}{', …' * (len(values) > MAX_SHOWN)})")
-        several = f"; 'dataset.target=[{','.join(names)}]' takes all as labels" if binary else ""
-        return ConfigError(
-            f"dataset.target: null: which column of {self.file} is predicted? {listed(shown)}; such as "
-            f"dataset.target={names[0]}{several}"
-        )
 
     def _read(self) -> _Cells:
         """Read the columns, and choose one of several candidates for the target."""
@@ -277,7 +160,7 @@ class FileTable:
         for other in candidates[1:]:
             pairs = len(np.unique(np.stack([first, cells.codes[other]]), axis=1).T)
             if not pairs == len(np.unique(first)) == len(np.unique(cells.codes[other])):
-                raise self._question(candidates)
+                raise self._finder.question(candidates)
         return min(candidates, key=lambda at: not self.layout.holds_text(at))
 
     # ---- rows

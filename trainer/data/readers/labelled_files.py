@@ -11,9 +11,10 @@ from typing import Literal, NamedTuple, cast
 
 from trainer.config import ConfigError
 from trainer.data.data import ReadOptions
+from trainer.data.readers.file_columns import FileTableKeys
 from trainer.data.readers.file_index import FileIndex
 from trainer.data.readers.file_names import Fields, NamePattern, ask_for_labels
-from trainer.data.readers.file_tables import FileTable, FileTableKeys, is_table, table_named
+from trainer.data.readers.file_tables import FileTable, is_table, table_named
 from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, roots
 from trainer.data.readers.folders import NoClassFoldersError, class_folders, folders_in
 from trainer.data.readers.labelling import Labelling

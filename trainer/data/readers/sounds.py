@@ -90,16 +90,13 @@ def sound_data(
     if not files:
         labelling.targets(files, options, problems)  # raises ConfigError with the reasons
     rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(files, headers)
-    if rate > MAX_RATE:
-        raise ConfigError(f"dataset.sample_rate: null: the files have {rate:,} samples a second; say how many to keep")
     features, augment_waves, augment_features = _features(rate, keys)
     most = None if keys["max_seconds"] is None else max(1, round(keys["max_seconds"] * rate))
     fine = any(header.fine for header in headers) if known is None else known["fine"]
     in_memory = fits(keys["in_memory"], _num_bytes(headers, rate, most, fine=fine))
     readable = _read(files, _Waves.of(files, opener, rate, most, fine), problems, keep=in_memory)
     sounds, targets = labelling.targets(readable, options, problems)
-    trained = (sound.content.length for sound in sounds if sound.split in ("", "train"))
-    longest = max(trained) if known is None else known["max_samples"]
+    longest = _longest(sounds) if known is None else known["max_samples"]
     _warn_of_cut(sounds, longest, rate, problems)
     source: Source
     if in_memory:
@@ -171,11 +168,18 @@ def _read_headers(files: Sequence[Item], opener: Opener, problems: Problems) -> 
 
 
 def _usual_rate(files: Sequence[Item], headers: Sequence[Header]) -> int:
-    """Return the most frequent sample rate of train; of equally frequent ones, the highest."""
+    """Return the most frequent sample rate of train; of equally frequent ones, the highest.
+
+    Raises:
+        ConfigError: it is higher than ``MAX_RATE``.
+    """
     pairs = zip(files, headers, strict=True)
     train = [header for file, header in pairs if file.split in ("", "train")] or headers
     counts = Counter(header.rate for header in train)
-    return max(counts, key=lambda rate: (counts[rate], rate))
+    found = max(counts, key=lambda rate: (counts[rate], rate))
+    if found > MAX_RATE:
+        raise ConfigError(f"dataset.sample_rate: null: the files have {found:,} samples a second; say how many to keep")
+    return found
 
 
 def _features(rate: int, keys: SoundKeys) -> tuple[LogMel | RawSteps, AugmentWaves | None, AugmentBands | None]:
@@ -217,6 +221,12 @@ def _read(files: Sequence[Item], waves: _Waves, problems: Problems, *, keep: boo
 
     sounds = read_all(sound, waves.places, problems)
     return [file._replace(content=found) for file, found in zip(files, sounds, strict=True) if found is not None]
+
+
+def _longest(sounds: Sequence[Item]) -> int:
+    """Return the number of samples of the longest sound of train."""
+    longest: int = max(sound.content.length for sound in sounds if sound.split in ("", "train"))
+    return longest
 
 
 def _warn_of_cut(sounds: Sequence[Item], longest: int, rate: int, problems: Problems) -> None:

@@ -1,0 +1,148 @@
+"""Find the columns of a table that names files: the file, its labels, its split, its fold and its group."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple, TypedDict
+
+from trainer.config import ConfigError
+from trainer.data.readers.file_index import FileIndex
+from trainer.data.readers.table_layout import ColumnKey, Layout, listed
+
+# The usual names of columns, in lower case and without signs between their words.
+FILES = ("file", "path", "filepath", "imagepath", "image", "img", "picture", "audio", "wav", "recording", "id")
+SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+FOLDS = ("fold", "kfold", "cvfold")
+GROUPS = ("group", "speaker", "patient", "subject", "participant", "person", "lesion")
+TARGETS = ("label", "class", "category", "target", "y", "species", "breed", "tag", "diagnosis", "dx", "emotion")
+ENDINGS = ("", "s", "es", "id", "name", "number")  # of the usual names
+MAX_SHOWN = 3  # values of a column that a question shows
+NO_COLUMN = "none"  # the value of a key that keeps a column from being found by its name
+
+
+class FileTableKeys(TypedDict):
+    """The keys of a table that names files."""
+
+    labels: str | dict[Literal["train", "val", "test"], str] | None
+    input: ColumnKey | None
+    target: ColumnKey | list[ColumnKey] | None
+    split: ColumnKey | None
+    fold: ColumnKey | None
+    group: ColumnKey | None
+
+
+class FileColumns(NamedTuple):
+    """The numbers of the columns of a table; several targets may be candidates of which one is taken."""
+
+    file: int
+    targets: list[int]
+    split: int | None
+    fold: int | None
+    group: int | None
+
+
+def _usual(name: str, known: Collection[str]) -> bool:
+    plain = re.sub(r"[\W_]", "", name).lower()
+    return any(plain == word + ending for word in known for ending in ENDINGS)
+
+
+class ColumnFinder:
+    """Finds the columns that the keys name or, where a key is None, those with usual names or cells.
+
+    Args:
+        layout: the layout of the table.
+        index: the files that the table names.
+        keys: the keys that name columns.
+        noun: what a file holds, for messages.
+    """
+
+    def __init__(self, layout: Layout, index: FileIndex, keys: FileTableKeys, noun: str) -> None:
+        self.layout, self.index, self.keys, self.noun = layout, index, keys, noun
+
+    def find(self) -> FileColumns:
+        """Return the columns.
+
+        Raises:
+            ConfigError: a column does not exist, or it is not clear which one it is.
+        """
+        keys, names, taken = self.keys, self.layout.names, set[int]()
+        targets = self._given_targets()
+        taken |= {*targets}
+        given = {key: self._given(key) for key in ("input", "split", "fold", "group")}
+        taken |= {column for column in given.values() if column is not None}
+        file = given["input"] if given["input"] is not None else self._find_file(taken)
+        taken.add(file)
+        found: dict[str, int | None] = {}
+        for key, known in (("split", SPLIT_COLUMNS), ("fold", FOLDS), ("group", GROUPS)):
+            column = given[key]
+            rest = [at for at in range(len(names)) if at not in taken]
+            if column is None and keys[key] is None and (targets or len(rest) > 1):  # type: ignore[literal-required]
+                column = next((at for at in rest if _usual(names[at], known)), None)
+            found[key] = column
+            taken |= set() if column is None else {column}
+        return FileColumns(file, targets or self._find_targets(taken), **found)
+
+    def _given(self, key: str) -> int | None:
+        value = self.keys[key]  # type: ignore[literal-required]
+        if value is None or (value == NO_COLUMN and NO_COLUMN not in self.layout.names):
+            return None
+        if key == "group" and "{group}" in str(value):  # a pattern for the names of the files
+            return None
+        return self.layout.find(key, value)
+
+    def _given_targets(self) -> list[int]:
+        target = self.keys["target"]
+        if target is None:
+            return []
+        return [self.layout.find("target", column) for column in (target if isinstance(target, list) else [target])]
+
+    def _find_file(self, taken: Collection[int]) -> int:
+        """Return the column whose cells name files; of several, the one with a usual name, or the first."""
+        found = []
+        for at, name in enumerate(self.layout.names):
+            cells = self.layout.cells(at)
+            hits = sum(bool(cell) and bool(self.index.matches(cell)) for cell in cells)
+            if at not in taken and hits * 2 > len(cells) and len({*cells}) * 2 > len(cells):
+                found.append((not _usual(name, FILES), at))
+        if found:
+            return min(found)[1]
+        usual = [at for at, name in enumerate(self.layout.names) if at not in taken and _usual(name, FILES)]
+        if not usual:
+            raise ConfigError(
+                f"dataset.input: null: no column of {self.layout.file} names {self.noun}s below {self.index.root}; "
+                f"columns: {listed(self.layout.names)}; say dataset.input=COLUMN, or dataset.path=FOLDER of the "
+                f"{self.noun}s"
+            )
+        return usual[0]
+
+    def _find_targets(self, taken: Collection[int]) -> list[int]:
+        """Return the column with the labels, or several candidates with usual names.
+
+        Raises:
+            ConfigError: no column is left, or it is not clear which one has the labels.
+        """
+        rest = [at for at in range(len(self.layout.names)) if at not in taken]
+        named = [at for at in rest if _usual(self.layout.names[at], TARGETS)]
+        if not rest:
+            columns = listed(self.layout.names)
+            raise ConfigError(f"dataset.target: null: {self.layout.file} has no column with labels; columns: {columns}")
+        if len(rest) > 1 and not named:
+            raise self.question(rest)
+        return named or rest
+
+    def question(self, candidates: Sequence[int]) -> ConfigError:
+        """Return the error that asks which of some columns is the target."""
+        names, shown = [self.layout.names[at] for at in candidates], []
+        binary = True
+        for at, name in zip(candidates, names, strict=True):
+            values = [*dict.fromkeys(self.layout.cells(at))]
+            binary &= {*values} <= {"0", "1", "0.0", "1.0"}
+            shown.append(f"{name} ({', '.join(values[:MAX_SHOWN])}{', …' * (len(values) > MAX_SHOWN)})")
+        several = f"; 'dataset.target=[{','.join(names)}]' takes all as labels" if binary else ""
+        word = shlex.quote(f"dataset.target={names[0]}")
+        return ConfigError(
+            f"dataset.target: null: which column of {self.layout.file} is predicted? {listed(shown)}; such as "
+            f"{word}{several}"
+        )
