@@ -18,6 +18,7 @@ FOLDS = ("fold", "kfold", "cvfold")
 GROUPS = ("group", "speaker", "patient", "subject", "participant", "person", "lesion")
 TARGETS = ("label", "class", "category", "target", "y", "species", "breed", "tag", "diagnosis", "dx", "emotion")
 ENDINGS = ("", "s", "es", "id", "name", "number")  # of the usual names
+LOOKED_AT = 100  # cells of each column that are looked for among the files
 MAX_SHOWN = 3  # values of a column that a question shows
 NO_COLUMN = "none"  # the value of a key that keeps a column from being found by its name
 
@@ -102,7 +103,7 @@ class ColumnFinder:
         """Return the column whose cells name files; of several, the one with a usual name, or the first."""
         found = []
         for at, name in enumerate(self.layout.names):
-            cells = self.layout.cells(at)
+            cells = self.layout.cells(at)[:LOOKED_AT]
             hits = sum(bool(cell) and bool(self.index.matches(cell)) for cell in cells)
             if at not in taken and hits * 2 > len(cells) and len({*cells}) * 2 > len(cells):
                 found.append((not _usual(name, FILES), at))

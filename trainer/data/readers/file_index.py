@@ -72,6 +72,8 @@ class FileIndex:
             found = [path for path in found if f"/{path}".endswith(end) or f"/{path}".rpartition(".")[0].endswith(end)]
         if len(found) == 1:
             return found
+        if not cell:
+            return []
         exact = (str(base / cell) for base in self._bases)
         return next(([path] for path in exact if path in found or (not found and Path(path).is_file())), found)
 
