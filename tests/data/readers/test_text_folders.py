@@ -287,7 +287,11 @@ def test_every_split_has_the_columns_of_train(tmp_path: Path) -> None:
     root = make(tmp_path, {"train.tsv": "sentence\tlabel|good\t1|bad\t0", "dev.tsv": "label\tsentence|1\tfine"})
     assert read(str(root)) == ["train/0: bad", "train/1: good", "val/1: fine"]
     make(tmp_path, {"test.tsv": "index\tsentence|0\tfine"})
-    assert re.match(r"dataset\.target: label: .*/test\.tsv", refusal(str(root)))
+    warnings: list[str] = []
+    assert read(str(root), warnings) == ["train/0: bad", "train/1: good", "val/1: fine"]
+    assert warnings == [f"{root}/test.tsv: left out, as it has no column label; test is cut from train"]
+    given = {"train": str(root / "train.tsv"), "test": str(root / "test.tsv")}
+    assert re.match(r"dataset\.target: label: .*/test\.tsv", refusal(given))
     bare = make(
         tmp_path / "bare", {"train.csv": "so good,x|so bad,y|oh,x|so so,y", "test.csv": "a,very_long|b,very_long"}
     )

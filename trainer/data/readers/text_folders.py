@@ -91,6 +91,26 @@ def _columns_of_train(files: Mapping[str, Path], columns: TextColumns, encoding:
     return replace(columns, input=columns.wanted or inputs, target=columns.targets or targets)
 
 
+def _labelled(files: Mapping[str, Path], columns: TextColumns, encoding: str, problems: Problems) -> dict[str, Path]:
+    """Return the files without the tables of val and test that lack a target of train; a warning names these."""
+    targets = [name for name in _columns_of_train(files, columns, encoding).targets if isinstance(name, str)]
+    kept = {}
+    for split, file in files.items():
+        lacking = []
+        if (
+            split != "train"
+            and targets
+            and columns.has_table(file)
+            and (layout := columns.layout(file, encoding)).header
+        ):
+            lacking = [name for name in targets if name not in layout.names]
+        if lacking:
+            problems.warnings.append(f"{file}: left out, as it has no column {lacking[0]}; {split} is cut from train")
+        else:
+            kept[split] = file
+    return kept
+
+
 def _tab_columns(train: Path, columns: TextColumns, encoding: str) -> TextColumns:
     """Return the columns of text files with tabs, as the file of train says: the label is what repeats."""
     rows = [line.split("\t") for line in lines_of(train, encoding) if line.strip()]
@@ -135,7 +155,8 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
         both = {
             part: some + [each for each in named.get(part, ()) if _has_documents(each)] for part, some in tables.items()
         }
-        yield from _in_files(_one_of_each(root, both, files, problems), columns, encoding, problems)
+        chosen = _labelled(_one_of_each(root, both, files, problems), columns, encoding, problems)
+        yield from _in_files(chosen, columns, encoding, problems)
     elif split and len(files) == 1 and not documents:
         yield from _in_files({split: files[0]}, columns, encoding, problems)
     elif _holds_documents(named.get("train")) and not any(map(_has_documents, others)):
