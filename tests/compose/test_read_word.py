@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainer.compose.overrides import variants
-from trainer.compose.read_word import in_grammar, read, text_of
+from trainer.compose.read_word import chosen_by, flaw_of, in_grammar, read, text_of
 from trainer.config.messages import quoted
 
 HOME = str(Path.home())
@@ -131,3 +131,13 @@ def test_the_home_directory_is_put_in_for_its_sign() -> None:
     assert value_of("dataset.path={train: ~/a, test: ~/b}") == {"train": f"{HOME}/a", "test": f"{HOME}/b"}
     assert value_of("dataset.path='~/a'") == "~/a"
     assert value_of("dataset.delimiter=~") == "~"
+
+
+def test_a_value_that_is_nested_too_deeply_and_a_path_that_is_no_utf_8_have_no_traceback() -> None:
+    assert flaw_of(f"run_dir={'[' * 900}\xe9{']' * 900}") == "nested too deeply"
+    for word in ("metrics=\udce9", "optimizer.lr=\udce9 (1)", "plugins=\udce9 (1)"):
+        assert value_of(word) == word.partition("=")[2]
+
+
+def test_the_components_that_a_command_chooses_are_known_from_its_words() -> None:
+    assert chosen_by(["dataset=csv", "dataset.path=x", "epochs=3"]) == {"dataset": "csv"}

@@ -234,8 +234,12 @@ def test_changed_data_is_refused(again: Again, tmp_path: Path) -> None:
     change_checkpoint(tmp_path / "here", lambda state: state["fingerprint"].update(sha256="0" * 64))
     result = again("resume=here", "max_steps=2")
     assert (result.code, result.err) == (
-        2, "train: error: dataset: the samples are not those that the run here was started with\n",
+        2, "train: error: dataset: the samples are not those that the run here was started with: as many samples, but "
+        "other ones, other targets or another order\n",
     )  # fmt: skip
+    change_checkpoint(tmp_path / "here", lambda state: state["fingerprint"].update(train=40))
+    (line,) = again("resume=here", "max_steps=2").err.splitlines()
+    assert line.endswith("was started with: train 40 → 54")
 
 
 @pytest.mark.usefixtures("here")

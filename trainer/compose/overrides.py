@@ -9,7 +9,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -30,9 +30,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trainer.compose.read_word import flaw_of, read
+from trainer.compose.read_word import chosen_by, flaw_of, read
 from trainer.config import GROUPS, ConfigError, Settings, yaml_file
-from trainer.config.key_types import key_types, takes
+from trainer.config.key_types import NONE_CHOSEN, key_types, takes
 from trainer.config.messages import as_word, describe
 from trainer.config.registry import LoadError, registries
 from trainer.config.settings import key_of
@@ -53,14 +53,16 @@ TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
 
 def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> Iterator[Override]:
     """Yield the words that are valid overrides; add one line to ``problems`` for each mistake in the other words."""
-    rest = list(words)
+    rest, chosen = list(words), chosen_by(words)
     while rest:
         word = rest.pop(0)
         reasons = _refusals(word)
         if reasons:
             key = key_of(word)
             problems += [f"{key}: {reason} ({TYPED})" for reason in reasons]
-        elif not (override := _parsed(word, loader)) or (override.key_or_group not in GROUPS and _goes_on(rest)):
+        elif not (override := _parsed(word, loader, chosen)) or (
+            override.key_or_group not in GROUPS and _goes_on(rest)
+        ):
             problems.append(_unreadable(word, rest, loader))
         elif _has_function(override.value()):
             key, _, value = word.partition("=")
@@ -95,8 +97,8 @@ def _too_long(word: str) -> str:
     return f"{signs:,} commas, colons and brackets, and at most {MAX_SIGNS:,} are read" if signs > MAX_SIGNS else ""
 
 
-def _parsed(word: str, loader: ConfigLoader) -> Override | None:
-    return None if _too_long(word) else read(word, loader)
+def _parsed(word: str, loader: ConfigLoader, chosen: Mapping[str, str] = NONE_CHOSEN) -> Override | None:
+    return None if _too_long(word) else read(word, loader, chosen)
 
 
 def _has_function(value: Any, *, is_part: bool = False) -> bool:
@@ -134,6 +136,7 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
     components = registries().get(of_group)
     is_key = components is not None and any(leaf in components.keys(name) for name in components.names())
     flaw = flaw_of(word)
+    may_be_text = takes(key, value) or next(key_types(key), None) is None
     advices = (
         (group is not None, f"did you mean {group}={word}?"),
         (is_key, f"write {word}=VALUE; train --help explains the key"),
@@ -141,7 +144,7 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
         (key != key.strip() or not key, "write key=value, without a space"),
         (not KEY.fullmatch(key), "a key has letters from a to z, digits, _ and dots"),
         (value.startswith("log("), f"write {key}=tag(log,{value.removeprefix('log(')}"),
-        (flaw != "", f"{flaw}; for one text write {as_word(key, value)}" if takes(key, value) else flaw),
+        (flaw != "", f"{flaw}; for one text write {as_word(key, value)}" if may_be_text else flaw),
         (True, _what_is_allowed(key.lstrip("+~"))),
     )
     advice = next(advice for applies, advice in advices if applies)

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -19,8 +19,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, Sweep, ValueType
 from hydra.errors import HydraException
 
+from trainer.config import GROUPS
 from trainer.config.check import fits
-from trainer.config.key_types import key_types, parts_of
+from trainer.config.key_types import NONE_CHOSEN, key_types, parts_of
 
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 QUOTED = re.compile(r"""\s*("(\\.|[^"\\])*"|'(\\.|[^'\\])*')\s*""", re.DOTALL)
@@ -32,19 +33,31 @@ class UnreadableError(Exception):
     """A value has no reading; the message says what the value lacks, and is empty if that is not known."""
 
 
-def read(word: str, loader: ConfigLoader | None) -> Override | None:
-    """Return the override that a word stands for, or None if the word has no reading; ``flaw_of`` says why."""
+def chosen_by(words: Iterable[str]) -> dict[str, str]:
+    """Return the component that words such as ``dataset=csv`` choose in each group."""
+    typed = [word.partition("=") for word in words]
+    return {group: name for group, _, name in typed if group in GROUPS}
+
+
+def read(word: str, loader: ConfigLoader | None, chosen: Mapping[str, str] = NONE_CHOSEN) -> Override | None:
+    """Return the override that a word stands for, or None if the word has no reading; ``flaw_of`` says why.
+
+    Args:
+        word: the word.
+        loader: loads the options that a glob stands for.
+        chosen: the components that the command chooses, if known: they say which type a key has.
+    """
     found = _by_hydra(word, loader)
     prefix, equals, typed = word.partition("=")
     frame = found or (_by_hydra(f"{prefix}=x", loader) if equals else None)
     if frame is None or (found is not None and (found.is_delete() or found.value() == typed)):
         return found
     key = frame.key_or_group
-    if found is not None and _is_meant(found, typed, key):
+    if found is not None and _is_meant(found, typed, key_types(key, chosen)):
         return found
     try:
-        value = _Value(key).read(typed, must_suit=found is not None)
-    except UnreadableError:
+        value = _Value(key_types(key, chosen)).read(typed, must_suit=found is not None)
+    except (UnreadableError, RecursionError):
         return found
     several = isinstance(value, ChoiceSweep)
     kind = ValueType.SIMPLE_CHOICE_SWEEP if several else ValueType.ELEMENT
@@ -55,9 +68,11 @@ def flaw_of(word: str) -> str:
     """Return what a value without a reading lacks; empty if that is not known."""
     prefix, _, typed = word.partition("=")
     try:
-        _Value(prefix.lstrip("+~")).read(typed)
+        _Value(key_types(prefix.lstrip("+~"))).read(typed)
     except UnreadableError as flaw:
         return str(flaw)
+    except RecursionError:
+        return "nested too deeply"
     return ""
 
 
@@ -91,14 +106,14 @@ def _by_hydra(word: str, loader: ConfigLoader | None) -> Override | None:
     return override if override.key_or_group else None
 
 
-def _is_meant(override: Override, typed: str, key: str) -> bool:
+def _is_meant(override: Override, typed: str, types: Iterable[Any]) -> bool:
     """Return whether Hydra's reading of a value fits the type of the key; True if the type is unknown.
 
     A text that lost its blanks (``a.csv ``), or was taken for a call (``str (1)``), is not what was meant.
     """
     value = override.value()
     kinds = list[Any]()
-    for kind in key_types(key):
+    for kind in types:
         kinds.append(kind)
         if isinstance(value, ChoiceSweep):
             plain = [Override._convert_value(each) for each in value.list]
@@ -117,8 +132,8 @@ def _is_meant(override: Override, typed: str, key: str) -> bool:
 class _Value:
     """Reads a value that Hydra's grammar does not read, by the types of its key."""
 
-    def __init__(self, key: str) -> None:
-        self._kinds = [*key_types(key)]
+    def __init__(self, kinds: Iterable[Any]) -> None:
+        self._kinds = [*kinds]
         parts = {typing.get_origin(part) or part for kind in self._kinds for part in parts_of(kind)}
         self._takes_only_text = str in parts and not parts & {list, dict, Any}
 

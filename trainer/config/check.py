@@ -25,6 +25,8 @@ from trainer.config.types import MAX_INT
 from trainer.config.unknown_keys import help_command, hint_of, unknown_key
 
 MISSING = "???"  # OmegaConf's marker for a mandatory value that has not been set
+# What msgspec raises for a value that does not suit a type; UnicodeEncodeError for a path with bytes that are no UTF-8.
+NO_MATCH = (msgspec.ValidationError, RecursionError, UnicodeEncodeError)
 MAX_MISSING = 3  # more missing keys of a component are reported in one line
 
 
@@ -76,7 +78,7 @@ def fits(kind: Any, value: Any) -> bool:
     """Return whether msgspec can convert a value to a type."""
     try:
         msgspec.convert(value, kind)
-    except (msgspec.ValidationError, RecursionError):
+    except NO_MATCH:
         return False
     return True
 
@@ -170,7 +172,7 @@ class _Checker:
         """Check one value; return the converted value, or None if the value is wrong."""
         try:
             converted = msgspec.convert(value, kind)
-        except (msgspec.ValidationError, RecursionError):
+        except NO_MATCH:
             in_list = f"; did you mean {as_word(key, [str(value)])}?" if fits(kind, [value]) else ""
             too_large = isinstance(value, int) and value > MAX_INT
             self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, in_list)

@@ -1,11 +1,11 @@
-"""Find the types that a dotted key may have, without knowing which components a command chooses. No torch, no Hydra."""
+"""Find the types that a dotted key may have before a config is composed. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
 import contextlib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import Parameter
 from typing import Annotated, Any
 
@@ -14,19 +14,23 @@ from trainer.config.registry import LoadError, registries
 from trainer.config.settings import Settings
 from trainer.config.signature import keys_in
 
+NONE_CHOSEN: Mapping[str, str] = types.MappingProxyType({})
 
-def key_types(key: str) -> Iterator[Any]:
+
+def key_types(key: str, chosen: Mapping[str, str] = NONE_CHOSEN) -> Iterator[Any]:
     """Yield the type of a key in each component that has the key; nothing if the key, or its type, is unknown.
 
     Args:
         key: a dotted key, such as ``dataset.path``, ``checkpoint.keep``, ``logger.csv.file`` or ``metrics.0``.
+        chosen: the component that a command chooses in a group, such as ``csv`` in ``dataset``. Only its type is
+            yielded if it is known to have the key.
     """
     first, *names = key.split(".")
-    logger = names.pop(0) if first == "logger" and names else ""
+    name = names.pop(0) if first == "logger" and names else chosen.get(first)
     is_group = first in registries()
     if is_group and not names:
         return
-    for keys in _keys_of(first, logger) if is_group else [keys_in(Settings)]:
+    for keys in _keys_of(first, name, names[:1]) if is_group else [keys_in(Settings)]:
         found: list[Any] = [keys]
         for name in names if is_group else [first, *names]:
             found = [below for each in found for below in _below(each, name)]
@@ -47,13 +51,19 @@ def parts_of(kind: Any) -> list[Any]:
     return [kind]
 
 
-def _keys_of(group: str, logger: str) -> Iterator[Mapping[str, Parameter]]:
-    """Yield the keys of every component of a group; of the group ``logger``, those of the one logger."""
+def _keys_of(group: str, chosen: str | None, names: Sequence[str]) -> Iterator[Mapping[str, Parameter]]:
+    """Yield the keys of the chosen component if it has those in ``names``, else of all; of loggers, of one only."""
     components = registries()[group]
-    for name in components.names():
-        if group != "logger" or name == logger:
-            with contextlib.suppress(LoadError):  # a broken plugin, which is reported elsewhere
-                yield components.keys(name)
+    is_known = chosen is not None and chosen in components.names()
+    for name in [chosen] if is_known and chosen is not None else []:
+        with contextlib.suppress(LoadError):  # a broken plugin, which is reported elsewhere
+            keys = components.keys(name)
+            if {*names} <= {*keys}:
+                yield keys
+                return
+    for name in components.names() if group != "logger" else []:
+        with contextlib.suppress(LoadError):
+            yield components.keys(name)
 
 
 def _below(kind: Any, name: str) -> Iterator[Any]:

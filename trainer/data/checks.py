@@ -14,6 +14,7 @@ from trainer.config import Settings
 from trainer.data.data import BAD_SAMPLE, Data, class_counts
 from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
+from trainer.data.group_checks import find_groups
 from trainer.data.near_duplicates import MAX_PICTURES, find_near
 from trainer.data.sources import RaggedSource, TensorSource, channel_values
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
@@ -37,6 +38,7 @@ class Survey:
         dtype, shape: the dtype and the shape of a raw sample; if steps vary, the shape has the largest number of steps.
         least, most: the minimum and the maximum of all raw values.
         mean, deviation: the mean and the standard deviation of the normalisation for each channel; empty without one.
+        notes: short phrases about how the data were read, such as the target that was found.
         in_memory: whether the samples are kept in memory instead of being streamed.
         num_bytes: the size of all raw samples in bytes, without padding.
         findings: the warnings, followed by the notes.
@@ -50,6 +52,7 @@ class Survey:
     most: float
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    notes: tuple[str, ...]
     in_memory: bool
     num_bytes: int
     findings: tuple[Finding, ...]
@@ -101,6 +104,7 @@ class Survey:
             "imbalance": self.imbalance,
             "raw": raw,
             "normalise": normalise,
+            "notes": self.notes,
             "in_memory": self.in_memory,
             "findings": plain["findings"],
             "warnings": self.num_warnings,
@@ -128,6 +132,7 @@ def survey(data: Data, settings: Settings) -> Survey:
         *_unequal_classes(data, settings),
         *_balanced_twice(data, settings),
         *_constant(data),
+        *find_groups(data, settings),
         *find_target_columns(data, settings),
         *find_order(data, settings),
         *_too_few(data, settings),
@@ -142,6 +147,7 @@ def survey(data: Data, settings: Settings) -> Survey:
         most=max(scan.most for scan in each),
         mean=() if norm is None else tuple(norm.mean.tolist()),
         deviation=() if norm is None else tuple(norm.std.tolist()),
+        notes=data.notes,
         in_memory=_is_in_memory(data),
         num_bytes=sum(scan.num_bytes for scan in each),
         findings=tuple(sorted(findings, key=lambda finding: finding.level != "warning")),

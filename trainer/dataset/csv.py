@@ -17,13 +17,13 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
-from trainer.data.readers.arrays import ArrayKeys, array_data
+from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.columns import ChosenColumns, choose_columns, is_index, left_out_note
 from trainer.data.readers.files import Problems, roots
 from trainer.data.readers.number_cells import NumberForm
-from trainer.data.readers.table_layout import ColumnKey, Layout, TableKeys, listed, saved_forms, with_saved_forms
-from trainer.data.readers.tables import ColumnsToRead, ParsedTable, join_tables, read_layout, read_table
+from trainer.data.readers.table_layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
+from trainer.data.readers.tables import ColumnsToRead, ParsedTable, is_missing, join_tables, read_layout, read_table
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 from trainer.dataset import DATASETS
 from trainer.spec import Kind
@@ -42,6 +42,7 @@ def csv(
     features: list[ColumnKey] | None,
     ignore: list[ColumnKey],
     id: ColumnKey | None,
+    group: ColumnKey | None,
     group_by: ColumnKey | None,
     shape: Annotated[list[PositiveInt], Meta(min_length=1, max_length=3)] | None,
     max_length: PositiveInt | None,
@@ -57,7 +58,7 @@ def csv(
         raise ConfigError(f"dataset.max_length: only samples of dataset.group_by have a length, got {max_length}")
     problems = Problems("csv", keys["on_error"], options.report_all)
     files, run = roots("csv", keys["path"]), options.preprocessing
-    named = [*(target if isinstance(target, list) else [target]), *(features or []), *ignore, id, group_by]
+    named = [*(target if isinstance(target, list) else [target]), *(features or []), *ignore, id, group, group_by]
     layouts = {split: read_layout(file, keys, named=named) for split, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
     if run is not None:  # read the columns of the run, whose positions may differ in this file
@@ -67,18 +68,22 @@ def csv(
         layouts = {split: first if layout.file == first.file else layout for split, layout in layouts.items()}
     shape = shape or (None if first.shape is None else [*first.shape])
     num_features = None if shape is None else math.prod(shape)
-    chosen = choose_columns(first, target, features, ignore, {"id": id, "group_by": group_by}, num_features)
-    group = None if group_by is None else first.find("group_by", group_by)
+    others = {"id": id, "group": group, "group_by": group_by}
+    chosen = choose_columns(first, target, features, ignore, others, num_features)
+    steps = None if group_by is None else first.find("group_by", group_by)
+    together = None if group is None else first.find("group", group)
     may_be_empty = keys["label_separator"] is not None
-    rows = _read(layouts, first, chosen, group, missing=missing == "mean", may_be_empty=may_be_empty)
+    rows = _read(layouts, first, chosen, steps, together, missing=missing == "mean", may_be_empty=may_be_empty)
     rows, chosen = _without_identifiers(rows, first, chosen)
     names = [first.names[column] for column in chosen.targets]
+    if missing == "bad" and any(map(is_missing, rows.table.faults.values())):
+        problems.hint = "dataset.missing=mean fills empty cells of numbers"
     samples = _find_samples(rows, names, problems)
     forms = [first.forms[column] for column in chosen.targets]
     cells = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
     targets = find_targets(cells, samples, keys, options)
     columns = [first.names[column] for column in chosen.features]
-    _warn_if_too_close(rows.table.numbers, columns, problems)
+    warn_if_too_close(rows.table.numbers, columns, problems)
     kind, source = _source(rows, samples, targets, shape, max_length, options)
     data = array_data(seed, kind, source, samples, targets, options, columns=columns, **cast(ArrayKeys, keys))
     ids = [first.find("id", id)] if id is not None else [each for each in chosen.ids if each not in first.unnamed]
@@ -132,6 +137,7 @@ class _CsvRows:
         splits: (rows,) the split of each row.
         groups: (rows,) int64, the number of the group of each row; -1 if the group is unknown.
         texts: the different texts of each target column.
+        together: the different texts of the column that ``dataset.group`` names; None without one.
         is_grouped: whether a sample is a sequence of rows.
     """
 
@@ -140,6 +146,7 @@ class _CsvRows:
     splits: NDArray[np.str_]
     groups: NDArray[np.int64]
     texts: list[list[str]]
+    together: list[str] | None
     is_grouped: bool
 
     @property
@@ -169,21 +176,23 @@ def _read(
     first: Layout,
     columns: ChosenColumns,
     group: int | None,
+    together: int | None,
     *,
     missing: bool,
     may_be_empty: bool,
 ) -> _CsvRows:
-    known: list[dict[str, int]] = [{} for _ in columns.targets]
+    shared = [*columns.targets, *([] if together is None else [together])]
+    known: list[dict[str, int]] = [{} for _ in shared]
     features = [column for column in columns.features if column not in columns.maybe_ids]
     tables, groups = [], []
     num_groups = 0
     for layout in layouts.values():
         own: dict[str, int] = {}  # equal values of group_by in two files are two samples
-        targets = list(zip(_as_in(first, layout, columns.targets), known, strict=True))
+        texts = list(zip(_as_in(first, layout, shared), known, strict=True))
         grouping = [] if group is None else [(_as_in(first, layout, [group])[0], own)]
         read = ColumnsToRead(
             numbers=_as_in(first, layout, features),
-            texts=[*targets, *grouping],
+            texts=[*texts, *grouping],
             missing=missing,
             exact=_as_in(first, layout, columns.maybe_ids),
             may_be_empty=may_be_empty,
@@ -195,8 +204,10 @@ def _read(
         tables.append(table)
         num_groups += len(own) if grouping else count
     splits = np.repeat([*layouts], [len(table.lines) for table in tables])
-    texts = [list(each) for each in known]
-    return _CsvRows(layouts, join_tables(tables), splits, np.concatenate(groups), texts, group is not None)
+    codes = [list(each) for each in known]
+    kept_together = None if together is None else codes.pop()
+    table = join_tables(tables)
+    return _CsvRows(layouts, table, splits, np.concatenate(groups), codes, kept_together, group is not None)
 
 
 def _forms_in(first: Layout, layout: Layout) -> list[NumberForm | None]:
@@ -265,20 +276,10 @@ def _find_samples(rows: _CsvRows, names: Sequence[str], problems: Problems) -> C
             problems.add(rows.place(row), reason)
         if group >= 0:
             samples.good[group] = False
+    if rows.together is not None:
+        names = [*rows.together, ""]  # the last one is for the code -1, of bad samples
+        samples.groups = [names[code] for code in rows.table.texts[len(rows.texts), leading].tolist()]
     return samples
-
-
-def _warn_if_too_close(numbers: NDArray[np.float32], names: Sequence[str], problems: Problems) -> None:
-    """Warn if the numbers of a column are so large and close to one another that float32 hardly distinguishes them."""
-    least, most = (bound.reduce(numbers).astype(np.float64) for bound in (np.fmin, np.fmax))  # both ignore NaN
-    size = np.maximum(np.abs(least), np.abs(most))
-    close = np.isfinite(size) & (most - least < size * 2.0**-14) & ((most > least) | (size >= 2**24))
-    if close.any():
-        columns = listed([name for name, bad in zip(names, close, strict=True) if bad])
-        problems.warnings.append(
-            f"the numbers of {columns} are large and so close to one another that float32 hardly tells them apart; "
-            "subtract the smallest from them"
-        )
 
 
 def _sequences(

@@ -73,7 +73,8 @@ def npz(
     data = array_data(seed, found, source, samples, chosen, options, **keys)
     if inputs is not None and targets is not None:
         return data
-    return replace(data, notes=(f"samples {parts[0].names['inputs']}, targets {parts[0].names['targets']}",))
+    read = next(part.names for part in parts if part.split in ("", "train"))
+    return replace(data, notes=(f"samples {read['inputs']}, targets {read['targets']}",))
 
 
 class _JoinedArrays:

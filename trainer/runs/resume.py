@@ -253,7 +253,8 @@ def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerp
     """
     folder = Path(settings.run_dir)
     if state.get("fingerprint") != fingerprint:
-        raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with")
+        changed = _what_changed(state.get("fingerprint") or {}, fingerprint)
+        raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with: {changed}")
     step, progress = state.get("step"), state.get("progress", {})
     if step is None or "total_steps" not in state or progress.get("batch") not in range(num_batches + 1):
         raise ConfigError(f"resume: {folder / CHECKPOINTS / name} is no checkpoint of this version")
@@ -261,6 +262,17 @@ def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerp
     for key, (count, limit) in made.items():
         if limit is not None and count is not None and count > limit:
             raise ConfigError(f"{key}: the run {folder} has made {count} and cannot become {limit}; start another run")
+
+
+def _what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the numbers of samples by which two fingerprints of data differ, or what else differs."""
+    splits = dict.fromkeys([*now, *before])
+    counts = [
+        f"{name} {before.get(name, 0)} → {now.get(name, 0)}"
+        for name in splits
+        if name != "sha256" and before.get(name, 0) != now.get(name, 0)
+    ]
+    return ", ".join(counts) or "as many samples, but other ones, other targets or another order"
 
 
 def check_links(folder: Path) -> None:

@@ -235,6 +235,24 @@ def test_data_that_have_moved_are_told_where_and_are_known_again(
     assert "equal    to the last digit" in capsys.readouterr().out
 
 
+def test_samples_in_the_own_folder_may_have_been_trained_on_although_one_is_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(compose(*pictures(Path("here"), 60), "model.channels=[8]", f"run_dir={tmp_path / 'run'}", "epochs=1"))
+    first = next(path for path in sorted(Path("here").rglob("*.png")))
+    first.with_name("new.png").write_bytes(first.read_bytes())
+    copy = shutil.copytree("here", "elsewhere")
+    for path, count in ((Path("here"), 61), (tmp_path / "here", 61), (copy, 0)):
+        assert main(["evaluate", "run", f"dataset.path={path}"]) == 0
+        out = capsys.readouterr().out
+        assert "; all 61; other data than that of the run\n" in out
+        line = f"{count} of 61 samples are in the run's own data path and may have been trained on"
+        assert (line in out) == (count > 0)
+        assert ("may have been trained on" in out) == (count > 0)
+    assert numbers(capsys, "run", "dataset.path=here")["samples_in_own_path"] == 61
+
+
 def test_several_runs_answer_with_the_mean_of_their_probabilities(
     made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:

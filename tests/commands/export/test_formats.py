@@ -118,6 +118,21 @@ def test_values_are_compared_in_their_standard_deviations(tmp_path: Path, capfd:
     assert out.endswith(" standard deviations\n")
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_values_far_from_zero_are_float64(suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    draw = np.random.default_rng(0).normal(size=(80, 3)).astype("float32")
+    np.savez(tmp_path / "a.npz", x=draw, y=1.7e9 + draw[:, 0].astype(float) * 25)
+    data = ["dataset=npz", f"dataset.path={tmp_path / 'a.npz'}", "loss=mse"]
+    run(compose("model=gru", "model.hidden=8", *data, *SMALL, f"run_dir={tmp_path / 'run'}"))
+    file = tmp_path / f"model{suffix}"
+    code, out, err = told(capfd, "export", str(tmp_path / "run"), "-o", str(file))
+    assert (code, err) == (0, "")
+    assert "outputs  scores float64 (batch, 1): values of y\n" in out
+    scores = answer(file, torch.from_numpy(draw))
+    assert scores.dtype == torch.float64
+    torch.testing.assert_close(scores, load(str(tmp_path / "run")).scores(draw), atol=1e-3, rtol=0)
+
+
 def test_a_loop_over_steps_is_free_of_what_was_exported_before(made: Made, tmp_path: Path) -> None:
     checked(made.run("gru", "image"), tmp_path / "images.pt2")  # of exactly 8 steps
     trained, _ = checked(made.run("gru", "text"), tmp_path / "texts.pt2")

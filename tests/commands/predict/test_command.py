@@ -130,7 +130,7 @@ def test_texts_stand_in_columns_and_json_too(made: Made, tmp_path: Path, capsys:
     (tmp_path / "odd.csv").write_text("id,words\n7,dull\n")
     table = rows(capsys, folder, tmp_path / "some.csv", code=1)
     assert [row["input"].rpartition(":")[2] for row in table] == ["2", "3", "4"]
-    assert table[2]["error"] == "1 columns instead of 2"
+    assert table[2]["error"] == "1 column instead of 2"
     lines = rows(capsys, folder, tmp_path / "some.jsonl", code=1)
     assert lines[0]["p_bad"] == table[1]["p_bad"]
     assert [row["error"][:12] for row in lines[1:]] == ["no text", "must be an o", "no JSON: Exp"]
@@ -250,6 +250,40 @@ def test_values_and_labels_have_a_column_each(tmp_path: Path, capsys: pytest.Cap
     errors = [row["error"] for row in rows(capsys, tmp_path / "v", *files, code=1)]
     not_one, wide = "is no .npz, .npy or .mat file", "is 4; the run reads 3"
     assert errors == ["", "holds a number that is not finite", "", not_one, wide]
+
+
+def test_unix_times_in_a_folder_of_arrays_keep_their_seconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = np.random.default_rng(0).normal(size=(200, 2)).astype("float32")
+    times = 1.7e9 + draw[:, 0].astype(float) * 25
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    for split, part in {"train": slice(0, 150), "test": slice(150, 200)}.items():
+        np.save(folder / f"X_{split}.npy", draw[part])
+        np.save(folder / f"y_{split}.npy", times[part])
+    words = [
+        "model=gru",
+        "model.hidden=8",
+        "loss=mse",
+        "epochs=15",
+        "batch_size=16",
+        "optimizer.lr=0.01",
+        "logger=none",
+    ]
+    run(compose(*words, "dataset=npz", f"dataset.path={folder}", f"run_dir={tmp_path / 'run'}"))
+    said = rows(capsys, tmp_path / "run", folder)
+    assert [row["input"] for row in said[:2]] == [f"{folder}: X_test[0]", f"{folder}: X_test[1]"]
+    error = np.array([float(row["y"]) for row in said]) - times[150:]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0.1 < summary["test/mae"] < 15
+    assert summary["test/mae"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
+    assert summary["test/r2"] == pytest.approx(1 - (error**2).sum() / (times[150:].var() * 50), rel=1e-5)
+    trained = load(str(tmp_path / "run"))
+    assert trained.data().fingerprint() == trained.fingerprint
+    assert trained.scores(draw[150:]).dtype == torch.float64
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert "equal    to the last digit with summary.json" in capsys.readouterr().out
 
 
 def test_a_whole_file_is_a_text_where_it_was_one_in_training(

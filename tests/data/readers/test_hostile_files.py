@@ -66,6 +66,16 @@ def test_a_named_pipe_is_no_data(kind: str, tmp_path: Path) -> None:
         load_data(kind, tmp_path / "data.csv")
 
 
+@pytest.mark.parametrize("name", ["X_train.npy", "train/X_train.txt", "data_batch_1", "X_train.mat"])
+def test_a_named_pipe_is_no_array_of_a_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    os.mkfifo(tmp_path / name)
+    np.save(tmp_path / "y_train.npy", np.arange(40) % 2)
+    (tmp_path / "train" / "y_train.txt").write_text("1\n2\n")
+    with pytest.raises(ConfigError, match=r"is a named pipe, not a file|which array of|holds a single array"):
+        load_data("npz", tmp_path)
+
+
 @pytest.mark.parametrize(("kind", "suffix"), [("image_folder", ".png"), ("audio_folder", ".wav"), ("text", ".txt")])
 def test_a_named_pipe_in_a_class_folder_is_a_bad_sample(kind: str, suffix: str, tmp_path: Path) -> None:
     for name in ("a", "b"):

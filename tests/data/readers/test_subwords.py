@@ -9,6 +9,7 @@ import pytest
 
 from trainer.config import ConfigError
 from trainer.data.readers.subwords import MAX_LETTERS, Subwords, split_pieces
+from trainer.data.readers.tokens import Tokenizer
 
 pytest.importorskip("tokenizers")
 TEXTS = ["low low low low low lower lower", "newest newest newest newest newest newest", "widest widest widest, ☃"]
@@ -65,4 +66,4 @@ def test_a_text_cannot_name_padding() -> None:
 def test_without_the_library_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ConfigError, match=r"^dataset.tokens: subwords needs tokenizers: pip install '.*\[subwords\]'$"):
-        learn()
+        Tokenizer("subwords", lowercase=True, max_length=None)

@@ -85,6 +85,15 @@ def test_the_pattern_for_ascii_finds_the_same_words() -> None:
         assert split_words(text) == _unicode_words()(text)
 
 
+def test_the_frequent_case_of_the_pattern_holds_only_letters_that_join() -> None:
+    for number in (*range(0xC0, 0x250), *range(0x410, 0x450), 0x401, 0x451):
+        letter = chr(number)
+        joined = [f"{letter}.{letter}"] if number not in (0xD7, 0xF7) else [letter, ".", letter]
+        assert split_words(f"{letter}.{letter} {letter}{letter}! {letter}") == [
+            *joined, *([letter * 2] if len(joined) == 1 else [letter] * 2), "!", letter
+        ]  # fmt: skip
+
+
 def test_a_text_of_flags_or_marks_may_be_long() -> None:
     """Minutes would be the time of a search that looks back to the beginning of the flags at each of them."""
     assert len(split_words("é" + "🇩" * 50_000)) == 1 + 25_000

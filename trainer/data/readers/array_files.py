@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from trainer.config import ConfigError, RunError
+from trainer.data.readers.array_forms import open_store
 from trainer.data.readers.array_names import find_arrays, parse, usual
 from trainer.data.readers.array_stores import (
     UNREADABLE,
@@ -17,7 +18,6 @@ from trainer.data.readers.array_stores import (
     Store,
     TooLargeError,
     WrongFormError,
-    open_store,
 )
 from trainer.data.readers.table_layout import listed
 from trainer.spec import Kind, Spec
@@ -102,7 +102,7 @@ def _load(store: Store, file: Path, key: str, name: str) -> Array:
     except TooLargeError as error:
         raise ConfigError(f"dataset.{key}: {file}: {error}") from error
     except WrongFormError as error:
-        raise ConfigError(f"dataset.{key}: {name} of {file} {error}") from error
+        raise ConfigError(f"dataset.{key}: {name} of {file}: {error}") from error
     except ValueError as error:
         raise ConfigError(
             f"dataset.{key}: {name} of {file} cannot be read: it holds Python objects, or is damaged"
@@ -217,8 +217,9 @@ def _inputs_name(names: list[str], inputs: str | None, lengths: str | None) -> s
     if inputs is None and not found and len(targets) == 1 and len(bases) == 2:
         found = [base for base in bases if base not in targets]
     if len(found) != 1:
-        wanted = f"has no array {inputs}" if inputs is not None and not found else "which array holds the samples?"
-        raise RunError(f"{wanted}; arrays: {listed(names)}")
+        is_missing = inputs is not None and not found
+        wanted = f"has no array {inputs};" if is_missing else "dataset.inputs: which array holds the samples?"
+        raise RunError(f"{wanted} arrays: {listed(names)}")
     of_splits = {parse(name).split: name for name in names if parse(name).base == found[0]}
     chosen = [found[0]] if found[0] in names else [of_splits[split] for split in ("test",) if split in of_splits]
     if not chosen and len(of_splits) == 1:

@@ -10,7 +10,7 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.data.readers.array_stores import UNREADABLE, Store
 from trainer.data.readers.files import SPLITS
-from trainer.data.readers.table_layout import listed
+from trainer.data.readers.table_layout import MAX_LISTED, listed
 
 # The usual names, in lower case and without the name of a split.
 USUAL = {
@@ -143,9 +143,9 @@ def _are_many(bases: Sequence[str]) -> bool:
 def described(store: Store) -> str:
     """Return the names of the arrays with their shapes and dtypes, for a question."""
     texts = []
-    for name in store.names:
+    for name in store.names[:MAX_LISTED]:
         try:
             texts.append(f"{name} {store.header(name)}")
         except UNREADABLE:
             texts.append(f"{name} (cannot be read)")
-    return listed(texts)
+    return listed([*texts, *store.names[MAX_LISTED:]])

@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from trainer.config import ConfigError
 from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.readers.candidates import Candidates, Places
-from trainer.data.readers.files import OwnKeys, Problems, divide, fits, need_samples
+from trainer.data.readers.files import OwnKeys, Problems, divide, fits, need_samples, warn_of_leaks
 from trainer.data.readers.table_layout import listed
 from trainer.data.readers.targets import Targets
 from trainer.data.sources import RaggedSource, TensorSource
@@ -55,7 +55,11 @@ def array_data(
     """
     dataset, splits = samples.problems.dataset, samples.splits[samples.good].tolist()
     need_samples(dataset, splits)
-    divided = divide(dataset, seed, source, splits, options, keys)
+    groups = None
+    if samples.groups is not None:
+        groups = [samples.groups[at] for at in np.flatnonzero(samples.good).tolist()]
+        warn_of_leaks(splits, groups, samples.problems)
+    divided = divide(dataset, seed, source, splits, options, keys, groups)
     train, task = divided[0], targets.task
     fill = _fill(dataset, source, train.positions, columns, options.preprocessing)
     varying = isinstance(source, RaggedSource)

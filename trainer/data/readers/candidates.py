@@ -39,11 +39,13 @@ class Candidates:
 
     Attributes:
         good: (samples,) bool, true for samples that can be used.
+        groups: the group of each sample, of which all samples get into one split; None without groups.
     """
 
     def __init__(self, splits: NDArray[np.str_], place_of: Callable[[int], str], problems: Problems) -> None:
         self.splits, self.place_of, self.problems = splits, place_of, problems
         self.good = np.ones(len(splits), dtype=bool)
+        self.groups: Sequence[str] | None = None
 
     @property
     def in_train(self) -> NDArray[np.bool_]:

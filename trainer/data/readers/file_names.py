@@ -83,16 +83,16 @@ class NamePattern:
         if classes and "label" in self.fields:
             known = [sum(each is not None and each.label in classes for each in some) for some in (short, long)]
             return long if known[1] > known[0] else short
-        if not self._repeats(long):
+        if not self._repeats(names, long):
             return short
-        if not self._repeats(short):
+        if not self._repeats(names, short):
             return long
         both = [some[differing[0]] for some in (short, long)]
         raise _AmbiguousError(names[differing[0]], *(self._shown(each) for each in both))
 
-    def _repeats(self, some: Sequence[Fields | None]) -> bool:
-        """Return whether the values of each field occur at least twice on average."""
-        found = [each for each in some if each is not None]
+    def _repeats(self, names: Sequence[str], some: Sequence[Fields | None]) -> bool:
+        """Return whether the values of each field occur at least twice on average, in names that differ."""
+        found = [each for each in dict(zip(names, some, strict=True)).values() if each is not None]
         return all(len({getattr(each, name) for each in found}) * 2 <= len(found) for name in self.fields)
 
     def _shown(self, fields: Fields | None) -> str:

@@ -23,6 +23,7 @@ from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, seed_of_val, sp
 from trainer.data.sources import Inputs, Source, Split, collate
 from trainer.memory import free_memory
 
+MAX_GROUPS = 3  # maximum number of groups that a warning lists
 MAX_NAMED = 5  # maximum number of bad samples that a message lists
 MEMORY_SHARE = 0.25  # share of the free memory that the samples of all processes on a machine may take together
 # The names that a folder, a file, or a split in a file may have, and the split that each name means.
@@ -68,6 +69,7 @@ class Problems:
         found: the bad samples since the last call of ``settle``, one line each.
         warnings: lines for the user, which become ``Data.warnings``.
         notes: phrases about how the data were read, which become ``Data.notes``.
+        hint: what else the user may do about bad samples than leave them out; empty if nothing.
     """
 
     dataset: str
@@ -76,6 +78,7 @@ class Problems:
     found: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    hint: str = ""
 
     def add(self, place: object, reason: str) -> None:
         """Record a sample that cannot be used."""
@@ -95,9 +98,8 @@ class Problems:
             named = "; ".join(found[:MAX_NAMED]) + f" … and {count - MAX_NAMED} more" * (count > MAX_NAMED)
             samples, them = ("1 bad sample", "it") if count == 1 else (f"{count} bad samples", "them")
             if self.on_error == "stop":
-                raise ConfigError(
-                    f"dataset={self.dataset}: {samples}: {named} (dataset.on_error=skip leaves {them} out)"
-                )
+                advice = f"dataset.on_error=skip leaves {them} out{self.hint and '; '}{self.hint}"
+                raise ConfigError(f"dataset={self.dataset}: {samples}: {named} ({advice})")
             self.warnings.append(f"{samples} left out: {named}")
 
 
@@ -277,6 +279,27 @@ def divide(
         # too few samples to cut; a finished run may still be evaluated on them, on its own test split if there is one
         return train, val, parts["train"] if test is None else test
     return train, val, test
+
+
+def warn_of_leaks(splits: Sequence[str], groups: Sequence[str], problems: Problems) -> None:
+    """Warn about groups that two given splits share.
+
+    Args:
+        splits: the split of each sample, as in ``Item.split``.
+        groups: the group of each sample.
+        problems: receives the warnings.
+    """
+    within: dict[str, set[str]] = {}
+    for split, group in zip(splits, groups, strict=True):
+        within.setdefault(split, set()).add(group)
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        shared = sorted(within.get(one, set()) & within.get(other, set()))
+        if shared:
+            named = ", ".join(shared[:MAX_GROUPS]) + ", …" * (len(shared) > MAX_GROUPS)
+            are = "group is" if len(shared) == 1 else "groups are"
+            problems.warnings.append(
+                f"{len(shared):,} {are} in {one} and in {other} ({named}), so the {other} metrics are too good"
+            )
 
 
 # ---- reading samples

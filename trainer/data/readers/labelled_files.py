@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -11,15 +12,16 @@ from typing import Literal, NamedTuple, cast
 from trainer.config import ConfigError
 from trainer.data.data import ReadOptions
 from trainer.data.readers.file_index import FileIndex
-from trainer.data.readers.file_names import NamePattern, ask_for_labels
+from trainer.data.readers.file_names import Fields, NamePattern, ask_for_labels
 from trainer.data.readers.file_tables import FileTable, FileTableKeys, is_table, table_named
 from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, roots
 from trainer.data.readers.folders import NoClassFoldersError, class_folders, folders_in
 from trainer.data.readers.labelling import Labelling
-from trainer.data.readers.split_names import find_splits
+from trainer.data.readers.split_names import find_splits, listed, words_to_type
 from trainer.data.readers.targets import TargetKeys
 
 PathKey = str | dict[Literal["train", "val", "test"], str]
+BY_NAMES = "groups by the names of the files"
 ONLY_OF_TABLES = ("input", "target", "split", "fold")  # keys that name a column of ``dataset.labels``
 
 
@@ -159,46 +161,73 @@ def _files_by_pattern(
 ) -> tuple[list[Item], Labelling]:
     """Return the files with the labels, and perhaps the groups, that a pattern reads in their names."""
     pattern = NamePattern("pattern", str(keys["pattern"]))
-    found = [
-        Item(split, "", os.fspath(file), file)
-        for folder, split in _split_folders(problems.dataset, keys["path"])
-        for file in files_below(folder)
-    ]
-    items = [item for item in found if item.content.suffix.lower() in suffixes]
-    if len(items) < len(found):
-        problems.warnings.append(f"{len(found) - len(items):,} files are no {noun} by name and left out")
+    items, num_others = list[Item](), 0
+    for folder, split in _split_folders(keys["path"], suffixes, problems):
+        for file in files_below(folder):
+            if file.suffix.lower() in suffixes:
+                items.append(Item(split, "", os.fspath(file), file))
+            else:
+                num_others += 1
+    if num_others:
+        problems.warnings.append(f"{num_others:,} files are no {noun} by name and left out")
     fields = pattern.read([item.content.name for item in items], options.classes)
-    fitting = {item.split for item, field in zip(items, fields, strict=True) if field is not None}
-    unlabelled = (
-        {item.split for item in items} - {"", "train"} - fitting if fitting and isinstance(keys["path"], str) else set()
-    )
-    for split in sorted(unlabelled):
-        count = sum(item.split == split for item in items)
-        problems.warnings.append(
-            f"{split}: left out, as none of its {count:,} {noun}s fits dataset.pattern; it is cut from train"
-        )
+    if isinstance(keys["path"], str):
+        unlabelled = _splits_without(fields, items, noun, problems)
+        fields = [field for item, field in zip(items, fields, strict=True) if item.split not in unlabelled]
+        items = [item for item in items if item.split not in unlabelled]
     good, groups = list[Item](), dict[str, str]()
     for item, field in zip(items, fields, strict=True):
-        if item.split in unlabelled:
-            continue
         if field is None:
             problems.add(item.place, f"does not fit dataset.pattern={pattern.text}")
             continue
         good.append(item._replace(label=field.label))
         groups[item.place] = field.group
-    return good, Labelling(groups=groups if "group" in pattern.fields else {})
+    if "group" not in pattern.fields:
+        return good, Labelling()
+    problems.notes.append(BY_NAMES)
+    return good, Labelling(groups=groups)
 
 
-def _split_folders(dataset: str, path: PathKey | None) -> Iterator[tuple[Path, str]]:
-    """Yield each folder of files and its split: train, val and test below ``dataset.path``, or the folder itself."""
-    for split, root in roots(dataset, path).items():
+def _splits_without(fields: Sequence[Fields | None], items: Sequence[Item], noun: str, problems: Problems) -> set[str]:
+    """Return val and test if a pattern fits none of their names, such as the unlabelled files of a competition."""
+    labelled = {item.split for item, field in zip(items, fields, strict=True) if field is not None}
+    counts = Counter(item.split for item in items if labelled and item.split not in {"", "train", *labelled})
+    for split, count in counts.items():
+        none = f"none of its {count:,} {noun}s fits dataset.pattern"
+        problems.warnings.append(f"{split}: left out, as {none}; it is cut from train")
+    return {*counts}
+
+
+def _split_folders(path: PathKey | None, suffixes: Collection[str], problems: Problems) -> Iterator[tuple[Path, str]]:
+    """Yield each folder of files and its split: train, val and test below ``dataset.path``, or the folder itself.
+
+    Raises:
+        ConfigError: a path is not a folder, or there are files beside train, val and test.
+    """
+    for split, root in roots(problems.dataset, path).items():
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder")
-        named = {} if split else find_splits((folder.name, folder) for folder in folders_in(root))
-        if "train" in named:
-            yield from ((folder, part) for part, some in named.items() for folder in some)
-        else:
+        folders = [] if split else folders_in(root)
+        named = find_splits((folder.name, folder) for folder in folders)
+        if "train" not in named:
             yield root, split
+            continue
+        parts = {part: some[0] for part, some in named.items()}
+        others = [each for each in root.iterdir() if each not in parts.values() and _holds(each, suffixes)]
+        if others:
+            raise ConfigError(
+                f"dataset.path: {root}: has {listed(parts.values())} and, beside them, {listed(sorted(others))}; for "
+                f"splits type {words_to_type(parts)}; for one set of all files, {words_to_type({'train': root})}"
+            )
+        yield from ((folder, part) for part, folder in parts.items())
+
+
+def _holds(place: Path, suffixes: Collection[str]) -> bool:
+    """Return whether a file has one of the endings, or a folder holds such a file."""
+    if place.name.startswith("."):
+        return False
+    files: Iterable[Path] = files_below(place) if place.is_dir() else [place]
+    return any(file.suffix.lower() in suffixes for file in files)
 
 
 def _files_of_classes(path: PathKey | None, suffixes: Collection[str], noun: str, problems: Problems) -> list[Item]:
@@ -230,4 +259,5 @@ def _grouped(
             continue
         good.append(item)
         groups[item.place] = field.group
+    problems.notes.append(BY_NAMES)
     return good, replace(labelling, groups=groups)

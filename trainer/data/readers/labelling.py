@@ -10,13 +10,12 @@ import numpy as np
 
 from trainer.data.data import Data, ReadOptions
 from trainer.data.readers.candidates import Candidates
-from trainer.data.readers.files import Item, Problems, classify
+from trainer.data.readers.files import Item, Problems, classify, warn_of_leaks
 from trainer.data.readers.table_layout import Layout
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 from trainer.data.standardise import standardise
 
 CLASSES = TargetKeys(task="classification", normalise_targets=True, label_separator=None)
-MAX_NAMED = 3  # groups that a warning names
 
 
 class TableRow(NamedTuple):
@@ -79,22 +78,11 @@ class Labelling:
         if not self.groups:
             return None
         found = [self.groups[item.place] for item in items]
-        within: dict[str, set[str]] = {}
-        for item, group in zip(items, found, strict=True):
-            within.setdefault(item.split, set()).add(group)
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            shared = sorted(within.get(one, set()) & within.get(other, set()))
-            if shared:
-                named = ", ".join(shared[:MAX_NAMED]) + ", …" * (len(shared) > MAX_NAMED)
-                groups = "group is" if len(shared) == 1 else "groups are"
-                problems.warnings.append(
-                    f"{len(shared):,} {groups} in {one} and in {other} ({named}), so the {other} metrics are too good"
-                )
+        warn_of_leaks([item.split for item in items], found, problems)
         return found
 
-    def completed(self, data: Data, targets: Targets, options: ReadOptions, problems: Problems) -> Data:
-        """Return the data with the scale of the values and with the notes about how the files were read."""
+    def completed(self, data: Data, options: ReadOptions, problems: Problems) -> Data:
+        """Return the data with the notes about how the files were read and, for values, with their scale."""
         data = replace(data, notes=(*data.notes, *problems.notes))
-        if targets.task != "regression":
-            return data
-        return standardise(data, options, normalise=self.keys["normalise_targets"])
+        normalise = self.keys["normalise_targets"]
+        return standardise(data, options, normalise=normalise) if data.spec.task == "regression" else data

@@ -47,6 +47,7 @@ class NumberTexts:
     def header(self, name: str) -> Header:
         """Return the header, for which the first line is enough, except for the number of lines."""
         files = self._files[name]
+        check_file(files[0])
         with files[0].open("rb") as opened:
             width = len(opened.readline(1 << 20).split())
             rows = 1 + sum(block.count(b"\n") for block in iter(lambda: opened.read(1 << 20), b""))

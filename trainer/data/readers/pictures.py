@@ -338,7 +338,7 @@ def picture_data(
         warnings=(*problems.warnings, *resized),
         places=read.places,
     )
-    return labelling.completed(data, targets, options, problems)
+    return labelling.completed(data, options, problems)
 
 
 def _reader(

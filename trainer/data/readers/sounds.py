@@ -123,7 +123,7 @@ def sound_data(
         warnings=tuple(problems.warnings),
         places=[sound.place for sound in sounds],
     )
-    return labelling.completed(data, targets, options, problems)
+    return labelling.completed(data, options, problems)
 
 
 def need_libraries(dataset: str) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.data.readers import table_formats
-from trainer.data.readers.number_cells import PLAIN_FORM, NumberForm
+from trainer.data.readers.number_cells import MISSING, PLAIN_FORM, NumberForm
 from trainer.data.readers.table_layout import ESCAPED, ColumnKey, Layout, TableKeys, text_layout
 from trainer.data.readers.table_lines import Block, blocks, plain_suffix
 from trainer.data.readers.table_rows import split_rows
@@ -297,6 +297,12 @@ def _fault_of_text(layout: Layout, text: str) -> str:
         return EMPTY
     escaped = ESCAPE.search(text)
     return "" if escaped is None else f"byte 0x{escaped[1]} is no text"
+
+
+def is_missing(reason: str) -> bool:
+    """Return whether the reason for a bad row is a missing number, which ``ColumnsToRead.missing`` accepts."""
+    cell = reason.rpartition(": ")[2]
+    return cell == EMPTY or cell.removesuffix(" is no number").lower() in MISSING
 
 
 def _fault_of_number(layout: Layout, column: int, cell: Any, *, missing: bool) -> str | None:

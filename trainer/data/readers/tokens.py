@@ -18,7 +18,6 @@ from trainer.data.random_numbers import SampleRandom
 from trainer.data.readers.files import Item, OwnKeys, Problems, divide
 from trainer.data.readers.labelling import Labelling
 from trainer.data.readers.subwords import SPACE, Subwords, need_library, split_pieces
-from trainer.data.readers.targets import Targets
 from trainer.data.readers.vocabulary import NAMES, PADDING, UNKNOWN, EncodedTexts, encode
 from trainer.data.readers.words import RULES, count_unspaced, join_words, normalise, split_words
 from trainer.data.sources import Inputs, RaggedSource, Split
@@ -61,6 +60,9 @@ class Tokenizer:
         max_length: keep at most this many tokens of a text, from its beginning; None keeps all.
         rules: the version of the rules of normalisation and word boundaries.
         subwords: the subwords of the training texts; None until they are learned, and for other kinds of tokens.
+
+    Raises:
+        ConfigError: the library of subwords is missing.
     """
 
     tokens: TokenKind
@@ -68,6 +70,10 @@ class Tokenizer:
     max_length: int | None
     rules: int = RULES
     subwords: Subwords | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens == "subwords":
+            need_library()  # before texts are read
 
     @classmethod
     def from_preprocessing(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
@@ -145,8 +151,6 @@ def token_data(
         tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"], keys["token_rules"])
     else:
         tokenizer = Tokenizer.from_preprocessing(known)
-    if tokenizer.tokens == "subwords":
-        need_library()
     in_memory = keys["in_memory"] is not False
     items, encoded = _encode_items(found, tokenizer, in_memory=in_memory)
     labelling = labelling or Labelling()
@@ -180,7 +184,7 @@ def token_data(
         warnings=tuple(problems.warnings),
         places=[item.place for item in kept],
     )
-    return labelling.completed(data, Targets(task, names, targets), options, problems)
+    return labelling.completed(data, options, problems)
 
 
 def _encode_items(found: Iterable[Item], tokenizer: Tokenizer, *, in_memory: bool) -> tuple[list[Item], EncodedTexts]:
@@ -223,8 +227,10 @@ def _among(encoded: EncodedTexts, positions: Tensor) -> Tensor:
 
 
 def _with_source(splits: tuple[Split, Split | None, Split], source: RaggedSource) -> tuple[Split, Split | None, Split]:
-    train, val, test = splits
-    return Split(source, train.positions), val and Split(source, val.positions), Split(source, test.positions)
+    train, val, test = (None if split is None else Split(source, split.positions) for split in splits)
+    assert train is not None
+    assert test is not None
+    return train, val, test
 
 
 def _warn_of_unspaced(tokens: list[str], counts: list[int], problems: Problems) -> None:
