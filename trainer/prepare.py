@@ -71,7 +71,7 @@ def prepared(job: Job) -> Iterator[Prepared]:
         notes = resume.check_changes(settings)
         resume.check_links(directory.path)
         resumes = settings.resume is not None and (directory.path / CONFIG).exists()
-        moved = resume.naming_moved_data(directory.path, settings.dataset.get("path"))
+        moved = resume.naming_moved_data(directory.path, settings.dataset)
         with moved if resumes else contextlib.nullcontext():
             parts = assemble(settings)
         stack.callback(parts.loaders.close)

@@ -451,7 +451,7 @@ def test_data_that_a_relative_path_no_longer_finds_have_their_remedy(tmp_path: P
         ("elsewhere", "; if they have moved, dataset.path=… says where they are"),
         ({"train": "my data"}, "; if they have moved, dataset.path=… says where they are"),
     ):
-        with pytest.raises(ConfigError) as refused, naming_moved_data(tmp_path / "run", path):
+        with pytest.raises(ConfigError) as refused, naming_moved_data(tmp_path / "run", {"path": path}):
             raise ConfigError("dataset.path: x: no such file or folder", "seed: y")
         assert refused.value.problems == (f"dataset.path: x: no such file or folder{remedy}", "seed: y")
 

@@ -138,7 +138,7 @@ class OpenedRun:
         if skip_bad and "on_error" in keys:
             keys = {**keys, "on_error": "skip"}
         try:
-            with naming_moved_data(self.run.path, self.settings.dataset.get("path")):
+            with naming_moved_data(self.run.path, self.settings.dataset):
                 found = build_data(keys, self.settings.seed, ReadOptions(self.preprocessing))
         except KeyError as error:
             raise ConfigError(f"{self.checkpoint}: an earlier version wrote it without {error}") from error

@@ -26,7 +26,7 @@ from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_ru
 MAY_CHANGE = (
     *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "run_dir", "resume"),
     *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory", "thresholds"),
-    *("dataset.root", "dataset.path", "dataset.workers", "dataset.in_memory"),
+    *("dataset.root", "dataset.path", "dataset.labels", "dataset.workers", "dataset.in_memory"),
     *("device.processes", "device.timeout", "device.max_restarts"),  # resume_notes reports a new number of processes
 )
 # Keys that change the kernels or the order of summation: the training is the same except for rounding errors.
@@ -219,21 +219,27 @@ def check_changes(settings: Settings) -> list[str]:
 
 
 @contextlib.contextmanager
-def naming_moved_data(folder: Path, path: Any) -> Iterator[None]:
+def naming_moved_data(folder: Path, dataset: Mapping[str, Any]) -> Iterator[None]:
     """Within this context, a ConfigError about a missing file of the data set names the override that finds the file.
 
     Args:
         folder: the directory of the run that the data set belongs to.
-        path: the run's ``dataset.path``; if it is relative, the working directory of the command may have changed.
+        dataset: the keys of the data set; if a path is relative, the working directory may have changed.
     """
     try:
         yield
     except ConfigError as error:
-        remedy, before = "; if they have moved, dataset.path=… says where they are", read_json(folder / ENVIRONMENT)
-        there = Path(str(before.get("directory"))) / (path if isinstance(path, str) else "")
-        if isinstance(path, str) and not Path(path).is_absolute() and there.is_absolute() and there.exists():
-            remedy = f"; the run was started in another folder: {as_word('dataset.path', str(there))}"
-        lines = (f"{line}{remedy * (': no such file' in line)}" for line in error.problems)
+        started = Path(str(read_json(folder / ENVIRONMENT).get("directory")))
+
+        def remedy(line: str) -> str:
+            key = "labels" if line.startswith("dataset.labels") else "path"
+            path = dataset.get(key)
+            there = started / (path if isinstance(path, str) else "")
+            if isinstance(path, str) and not Path(path).is_absolute() and there.is_absolute() and there.exists():
+                return f"; the run was started in another folder: {as_word(f'dataset.{key}', str(there))}"
+            return f"; if they have moved, dataset.{key}=… says where they are"
+
+        lines = (f"{line}{remedy(line) * (': no such file' in line)}" for line in error.problems)
         raise ConfigError(*lines) from error
 
 

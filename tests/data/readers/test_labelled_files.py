@@ -412,6 +412,11 @@ def test_a_run_on_a_table_is_resumed_evaluated_and_used(
     assert (code, out.count("\n")) == (0, 2)
     code, out, _ = told(capfd, "data", *SMALL, *words, "--no-page")
     assert "verdict" in out and code in (0, 1)
+    moved = Path(labels).rename(tmp_path / "moved.csv")
+    code, _, err = told(capfd, "evaluate", str(tmp_path / "run"))
+    assert (code, "; if they have moved, dataset.labels=… says where they are" in err) == (2, True)
+    assert told(capfd, "evaluate", str(tmp_path / "run"), f"dataset.labels={moved}")[0] == 0
+    assert train(f"resume={tmp_path / 'run'}", f"dataset.labels={moved}", "epochs=3").code == 0
 
 
 def test_balanced_sampling_of_labels_is_refused(train: Train, tmp_path: Path) -> None:
