@@ -229,6 +229,7 @@ class CifarFolder:
 
     def __init__(self, folder: Path, files: dict[str, list[Path]]) -> None:
         self._folder, self._files = folder, files
+        self._parts: dict[str, list[dict[str, Any]]] = {}  # of each split that has been read
         self.names = [f"{key}_{split}" for split in files for key in "xy"]
 
     def header(self, name: str) -> Header:
@@ -237,7 +238,9 @@ class CifarFolder:
 
     def read(self, name: str) -> Array:
         key, split = name.split("_")
-        parts = [read_plain(file) for file in self._files[split]]
+        if split not in self._parts:
+            self._parts[split] = [read_plain(file) for file in self._files[split]]
+        parts = self._parts[split]
         if key == "x":
             return np.concatenate([_pictures(part, file) for part, file in zip(parts, self._files[split], strict=True)])
         numbers = np.concatenate([_labels(part, file) for part, file in zip(parts, self._files[split], strict=True)])
