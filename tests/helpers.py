@@ -23,7 +23,7 @@ from trainer.spec import Kind, Spec, Task
 CONFIGS = Path(configs.__file__).parent
 
 
-def defaults(group: str, name: str, **changes: Any) -> dict[str, Any]:
+def defaults(group: str, /, name: str, **changes: Any) -> dict[str, Any]:
     """Return the keys of a component from its YAML, with some of them changed."""
     assert group in GROUPS
     keys = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{name}.yaml"))
@@ -161,7 +161,9 @@ def cells(rows: Sequence[str], columns: Sequence[str]) -> list[Any]:
 def load_data(name: str, path: object, seed: int = 0, **keys: Any) -> Data:
     """Return a checked data set of own files; ``path`` is the key ``dataset.path``, with paths of any type."""
     place = {split: str(each) for split, each in path.items()} if isinstance(path, dict) else str(path)
-    data: Data = DATASETS.build(defaults("dataset", name, path=place, **keys), seed, options=ReadOptions())
+    known = defaults("dataset", name, path=place)
+    assert keys.keys() <= known.keys(), f"dataset={name} has no {keys.keys() - known.keys()}"
+    data: Data = DATASETS.build({**known, **keys}, seed, options=ReadOptions())
     data.check()
     return data
 

@@ -79,6 +79,15 @@ def table(file: Path, count: int = 120, *, steps: bool = False) -> list[str]:
     return ["dataset=csv", f"dataset.path={file}", "dataset.target=kind", *extra]
 
 
+def several_labels(file: Path, count: int = 300) -> list[str]:
+    """Write rows of six numbers with three labels, the last of them rare; return the words for the data set."""
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(count, 6)).astype("float32")
+    labels = rows[:, :3] + draw.normal(size=(count, 3)) > [0, 0.5, 1.2]
+    np.savez(file, x=rows, y=labels.astype("int64"))
+    return ["dataset=npz", f"dataset.path={file}", "dataset.val_fraction=0.3", "loss=bce", "optimizer.lr=0.03"]
+
+
 class Made:
     """Data and runs in one folder; each is made when a test first asks for it."""
 
@@ -93,6 +102,7 @@ class Made:
             "text": lambda: texts(self.folder / "texts"),
             "audio": lambda: sounds(self.folder / "sounds"),
             "table": lambda: table(self.folder / "table.csv"),
+            "labels": lambda: several_labels(self.folder / "labels.npz"),
             "sequence": lambda: table(self.folder / "walks.csv", steps=True),
         }
         return tuple(make[kind]())

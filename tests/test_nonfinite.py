@@ -102,6 +102,7 @@ class Fragile(nn.Module):
 '''
 PLAIN: dict[str, Any] = {
     "val_fraction": 0.15,
+    "val_seed": None,
     "sampler": "shuffle",
     "in_memory": True,
     "workers": 0,

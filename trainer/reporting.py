@@ -15,6 +15,7 @@ import torch
 
 from trainer.checkpoint import FoundCheckpoint
 from trainer.config import GROUPS, ConfigError, Job, RunError, Settings, errors
+from trainer.config.messages import quoted
 from trainer.config.registry import registry
 from trainer.config.settings import key_of
 from trainer.config.terminal import escaped
@@ -26,7 +27,6 @@ from trainer.processes.world import World, last_failure
 from trainer.runs.directory import CONFIG, ENVIRONMENT, LOG, SUMMARY, THRESHOLDS, RunDirectory, read_json, write_json
 from trainer.runs.environment import environment
 from trainer.runs.read import flatten
-from trainer.runs.resume import quoted
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
 
 log = logging.getLogger("trainer")

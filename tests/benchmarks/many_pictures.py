@@ -1,4 +1,4 @@
-"""What a folder of many pictures costs before the first step: seconds and memory, in memory and streamed.
+"""What many pictures cost before the first step, by class folders and by a table: seconds and memory.
 
     python -m tests.benchmarks.many_pictures 200000
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ COMMAND = ("-m", "cli", "max_steps=1", "limit_batches=1", "logger=none", "device
 
 
 def make(folder: Path, count: int) -> None:
-    """Files of random pixels in class folders, every second one a JPEG."""
+    """Files of random pixels in class folders, every second one a JPEG, and a table that names them."""
     random, contents = np.random.default_rng(0), []
     for number in range(DIFFERENT):
         file, form = io.BytesIO(), ("png", "jpeg")[number % 2]
@@ -34,9 +35,17 @@ def make(folder: Path, count: int) -> None:
         contents.append((file.getvalue(), form))
     for label in range(CLASSES):
         (folder / f"class{label}").mkdir(parents=True)
+    rows = ["filename,label"]
     for number in range(count):
         content, form = contents[number % DIFFERENT]
         (folder / f"class{number % CLASSES}" / f"{number}.{form}").write_bytes(content)
+        rows.append(f"{number}.{form},class{number % CLASSES}")
+    table(folder).write_text("\n".join(rows))
+
+
+def table(folder: Path) -> Path:
+    """The table that names the pictures of a folder."""
+    return folder.with_suffix(".csv")
 
 
 def cost(*words: str) -> Run:
@@ -58,19 +67,20 @@ def main() -> None:
         cost("dataset=digits", runs)  # reads what is on the disk for the first time
         base = cost("dataset=digits", runs)
         print(f"{'digits':<28}{base.seconds:7.1f} s  {base.mebibytes:7.0f} MiB")
-        few = dict[str, Run]()
+        few = dict[tuple[str, str], Run]()
         for number, name in ((count // 4, "quarter"), (count, "all")):
             make(folder / name, number)
-            for in_memory in ("true", "false", "auto"):
+            labels = {"folders": "null", "table": str(table(folder / name))}
+            for by, in_memory in itertools.product(labels, ("true", "false", "auto")):
                 words = ("dataset=image_folder", f"dataset.path={folder / name}", f"dataset.in_memory={in_memory}")
-                now = cost(*words, runs)
-                line = f"{number:>9,}  in_memory={in_memory:<7}{now.seconds:7.1f} s  {now.mebibytes:7.0f} MiB"
+                now = cost(*words, f"dataset.labels={labels[by]}", runs)
+                line = f"{number:>9,}  {by:<8} in_memory={in_memory:<7}{now.seconds:7.1f} s  {now.mebibytes:7.0f} MiB"
                 if name == "quarter":
-                    few[in_memory] = now
+                    few[by, in_memory] = now
                 else:
-                    more = number - count // 4
-                    microseconds = (now.seconds - few[in_memory].seconds) / more * 1e6
-                    kibibytes = (now.mebibytes - few[in_memory].mebibytes) / more * 2**10
+                    more, less = number - count // 4, few[by, in_memory]
+                    microseconds = (now.seconds - less.seconds) / more * 1e6
+                    kibibytes = (now.mebibytes - less.mebibytes) / more * 2**10
                     line += f"  {microseconds:6.0f} µs and {kibibytes:5.2f} KiB a picture more"
                 print(line, flush=True)
 

@@ -57,3 +57,16 @@ def test_the_runs_of_a_sweep_keep_the_word_that_names_their_plugins(tmp_path: Pa
     words = [f"plugins=[{plugin}]", "model=kept_words", "model.width=1,2"]
     jobs = check_words(Composer(), words, multirun=True).all_jobs()
     assert [job.words for job in jobs] == [(*words[:2], f"model.width={width}") for width in (1, 2)]
+
+
+@pytest.mark.usefixtures("forgets")
+def test_the_types_of_a_plugin_s_keys_are_known_to_the_words_of_its_command(tmp_path: Path) -> None:
+    plugin = tmp_path / "typed_words (1).py"
+    plugin.write_text(
+        "from torch import nn\nfrom trainer.model import MODELS\nfrom trainer.spec import Spec\n\n\n"
+        '@MODELS.register\nclass TypedWords(nn.Module):\n    """A model."""\n\n'
+        "    def __init__(self, spec: Spec, *, label: str, many: list[str]) -> None:\n        super().__init__()\n"
+    )
+    words = [f"plugins=[{plugin}]", "model=typed_words", "model.label=2024", "model.many=[\xe9 (1),3]"]
+    (job,) = check_words(Composer(), words).jobs
+    assert job.settings.model == {"name": "typed_words", "label": "2024", "many": ["\xe9 (1)", "3"]}

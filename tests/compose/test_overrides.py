@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 
 from trainer.compose.check_command import check_words
 from trainer.compose.composer import Composer
-from trainer.compose.overrides import MAX_LETTERS, MAX_SIGNS, RangeValues, num_values, parse, variants
+from trainer.compose.overrides import MAX_LETTERS, MAX_SIGNS, RangeValues, num_values, parse
 from trainer.compose.safety import is_data
 from trainer.config import ConfigError
 
@@ -94,23 +95,49 @@ def test_a_file_sets_only_whole_keys_of_hydra() -> None:
     assert not is_data("hydra.modes")
 
 
+def unreadable(*words: str) -> str:
+    problems: list[str] = []
+    assert not [*parse(words, Composer().loader, problems)]
+    (line,) = problems
+    return line
+
+
+def test_a_text_that_the_shell_has_split_is_put_together() -> None:
+    assert unreadable("dataset.path=Mes", "donn\xe9es") == (
+        "dataset.path=Mes donn\xe9es: cannot be read; write 'dataset.path=Mes donn\xe9es'"
+    )
+    assert unreadable("dataset.ignore=[Gr\xf6\xdfe,", "Poids]").endswith("write 'dataset.ignore=[Gr\xf6\xdfe, Poids]'")
+
+
 @pytest.mark.parametrize(
-    ("typed", "values"),
+    ("word", "flaw"),
     [
-        ("dataset.path=p\xe9", ["p\xe9"]),
-        ("dataset.path=a b/\udce9.csv", ["a b/\udce9.csv"]),
-        ("dataset.path='p\xe9'", ["p\xe9"]),
-        ("dataset.path=\xe9,x", ["\xe9", "x"]),
-        ('dataset.path=["\xe9"]', [["\xe9"]]),
+        ("dataset.path={train: Donn\xe9es", "a bracket is not closed"),
+        ("dataset.path=\xe9,", "a comma is left over at its end"),
+        ("dataset.path=a,,\xe9", "a value between two commas is missing"),
+        ("dataset.path='tis", "a quote is not closed"),
     ],
 )
-def test_letters_beyond_ascii_need_no_second_quotes(typed: str, values: list[Any]) -> None:
-    override = parsed(typed)
-    assert [each.value() for each in variants(override)] == values
+def test_a_value_that_can_be_read_in_two_ways_is_asked_about_and_the_advice_works(word: str, flaw: str) -> None:
+    line = unreadable(word)
+    assert line.startswith(f"{word}: cannot be read; {flaw}; for one text write ")
+    (advised,) = shlex.split(line.partition("for one text write ")[2])
+    assert parsed(advised).value() == word.partition("=")[2]
 
 
-@pytest.mark.parametrize("value", ["[\xe9]", "\xe9,"])
-def test_letters_in_an_unclear_value_do(value: str) -> None:
-    problems: list[str] = []
-    assert not [*parse([f"dataset.path={value}"], Composer().loader, problems)]
-    assert len(problems) == 1
+def test_several_values_without_a_sweep_may_be_one_text_and_the_advice_works() -> None:
+    for value in ("a,b.csv", "\xe9 (1), b.csv"):
+        (line,) = problems_of("dataset=csv", f"dataset.path={value}", multirun=False)
+        (advised,) = shlex.split(line.partition("for one text write ")[2])
+        assert parsed(advised).value() == value
+    (line,) = problems_of("optimizer.lr=1,2", multirun=False)
+    assert line == "optimizer.lr=1,2: several values need --multirun"
+
+
+@pytest.mark.parametrize("word", ["gr\xf6\xdfe=3", "dataset.gr\xf6\xdfe=3"])
+def test_a_key_has_ascii_letters(word: str) -> None:
+    assert unreadable(word).endswith("a key has letters from a to z, digits, _ and dots")
+
+
+def test_an_interpolation_without_an_end_is_refused() -> None:
+    assert unreadable("run_dir=${") == "run_dir: an interpolation is written ${key} (from the command line)"

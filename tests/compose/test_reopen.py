@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from trainer import compose
+from trainer.compose.read_word import text_of
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError
 from trainer.runs import resume
@@ -36,6 +37,25 @@ def test_a_stored_word_does_not_read_the_environment_again(tmp_path: Path) -> No
     words = ["model=cnn", "seed=${oc.env:TRAINER_X}", "run_dir=out/${now:%H}", "epochs=${batch_size}"]
     (folder / "overrides.yaml").write_text(yaml.safe_dump(words))
     with pytest.raises(ConfigError, match="a stored word is not resolved again; if you trust it, type it again"):
-        resume.with_earlier_words([f"resume={folder}"])
-    again = resume.with_earlier_words([f"resume={folder}", "seed=${oc.env:TRAINER_X}"])
+        resume.with_earlier_words([f"resume={folder}"], text_of)
+    again = resume.with_earlier_words([f"resume={folder}", "seed=${oc.env:TRAINER_X}"], text_of)
     assert again[:3] == ["model=cnn", "epochs=${batch_size}", "seed=${oc.env:TRAINER_X}"]
+
+
+def test_keys_that_the_version_of_a_run_did_not_have_are_at_their_defaults(tmp_path: Path) -> None:
+    now = compose("model=cnn", "dataset=digits").settings.to_dict()
+    del now["dataset"]["val_seed"], now["dataset"]["augment"]["cutmix"], now["checkpoint"]["async"], now["patience"]
+    now["dataset"]["val_fraction"] = 0.3
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(now))
+    settings = settings_for_use(tmp_path, ("dataset.workers=2",))
+    assert (settings.dataset["val_seed"], settings.dataset["augment"]["cutmix"]) == (None, 0.0)
+    assert (settings.checkpoint["async"], settings.patience) == (False, None)
+    assert (settings.dataset["val_fraction"], settings.dataset["workers"]) == (0.3, 2)
+
+
+def test_a_misspelt_key_of_a_stored_config_is_refused(tmp_path: Path) -> None:
+    now = compose("model=cnn", "dataset=digits").settings.to_dict()
+    now["dataset"]["val_sed"] = now["dataset"].pop("val_seed")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(now))
+    with pytest.raises(ConfigError, match=r"dataset\.val_sed: no such key"):
+        settings_for_use(tmp_path, ())

@@ -8,7 +8,8 @@ import pytest
 from msgspec import Meta
 
 from trainer.config import Betas, PositiveFloat, PositiveInt
-from trainer.config.messages import choices, describe, shown_value, unknown_key, unknown_option
+from trainer.config.messages import choices, describe, shown_value, unknown_option
+from trainer.config.unknown_keys import unknown_key
 
 
 @pytest.mark.parametrize(

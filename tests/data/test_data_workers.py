@@ -42,7 +42,7 @@ PARENT = os.getpid()
 @DATASETS.register
 def failing(seed: int, *, how: str) -> Data:
     """Digits whose data workers fail."""
-    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=2, augment=OFF)
+    data = digits(seed, val_fraction=0.15, val_seed=None, sampler="shuffle", in_memory=False, workers=2, augment=OFF)
     whole, bad = data.train.source, int(data.train.positions[5])
 
     class Source:
@@ -108,7 +108,7 @@ ADVICE = {
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="data workers use other memory")
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC])
 def test_a_batch_that_cannot_be_handed_over_ends_the_run_with_the_reason(code: int) -> None:
-    data = digits(0, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=1, augment=OFF)
+    data = digits(0, val_fraction=0.15, val_seed=None, sampler="shuffle", in_memory=False, workers=1, augment=OFF)
     whole, test_process = data.train.source, os.getpid()
 
     class Source:

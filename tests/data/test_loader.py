@@ -23,19 +23,21 @@ EVERYTHING: AugmentKeys = {**AUGMENT, "erase": 0.3, "color": 0.2, "policy": "ran
 
 
 def made(kind: Any, shape: list[int], **keys: Any) -> Data:
-    small = {"classes": 3, "samples": 101, "test_samples": 17, "vocabulary": 20, "val_fraction": 0.2}
+    small = {"classes": 3, "samples": 101, "test_samples": 17, "vocabulary": 20, "val_fraction": 0.2, "val_seed": None}
     data: Data = DATASETS.build(defaults("dataset", "synthetic", kind=kind, shape=shape, **small, **keys), 0)
     return data
 
 
 def mixed_images() -> Data:
-    data = digits(0, val_fraction=0.15, sampler="balanced", in_memory=True, workers=0, augment=EVERYTHING)
+    data = digits(
+        0, val_fraction=0.15, val_seed=None, sampler="balanced", in_memory=True, workers=0, augment=EVERYTHING
+    )
     return dataclasses.replace(data, train=data.train.take(torch.arange(210)))
 
 
 DATA: dict[str, Callable[[], Data]] = {
     "augmented images": lambda: digits(
-        0, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=AUGMENT
+        0, val_fraction=0.15, val_seed=None, sampler="shuffle", in_memory=True, workers=0, augment=AUGMENT
     ),
     "mixed images": mixed_images,
     "images": lambda: made("image", [3, 9, 7]),

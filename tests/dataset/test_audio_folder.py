@@ -304,3 +304,28 @@ def test_a_recipe_reaches_its_accuracy(train: Train, spoken_digits: Path, recipe
     result = train(f"experiment=spoken_digits_{recipe}", f"dataset.path={spoken_digits}", "logger=none")
     assert result.code == 0, result.err
     assert result.summary["test/accuracy"] >= floor - 0.01  # of one seed; the floor is of the mean of three
+
+
+def test_a_table_names_the_classes_labels_or_values_of_sounds(tmp_path: Path) -> None:
+    rows = ["filename,fold,target,category,esc10,src_file,take,loudness"]
+    for at in range(20):
+        name = f"{at % 5 + 1}-{1000 + at}-A-{at % 2}.wav"
+        tone(tmp_path / "audio" / name, 300 + 1000 * (at % 2), 400 + at)
+        rows.append(f"{name},{at % 5 + 1},{at % 2},{('dog', 'crow')[at % 2]},{at % 3 == 0},{1000 + at},A,{at / 4}")
+    (tmp_path / "esc50.csv").write_text("\n".join(rows))
+    labels: dict[str, Any] = {"labels": str(tmp_path / "esc50.csv")}
+    data = make(tmp_path / "audio", **labels)
+    assert (data.spec.classes, [len(part) for part in data.splits().values()]) == (("crow", "dog"), [12, 4, 4])
+    assert data.notes == ("target category (target says the same)", "test is fold 5, val fold 4")
+    assert data.places is not None
+    assert {Path(data.places[at]).name[0] for at in data.test.positions.tolist()} == {"5"}
+    for at in data.train.positions.tolist():
+        number = int(Path(data.places[at]).name.split("-")[1])
+        assert data.spec.classes[int(data.train.source.targets[at])] == ("dog", "crow")[number % 2]
+    values = make(tmp_path / "audio", **labels, target="loudness", in_memory=False)
+    assert (values.spec.task, values.spec.classes) == ("regression", ("loudness",))
+    assert sorted(values.train.source.targets[:, 0].tolist()) == [at / 4 for at in range(20)]
+    by_name = make(tmp_path / "audio", pattern="#-{group}-A-{label}.wav")
+    assert (by_name.spec.classes, len(by_name.train)) == (("0", "1"), 16)
+    flat = refusal(tmp_path / "audio")
+    assert "has sounds but no class folders" in flat and "labels=" in flat

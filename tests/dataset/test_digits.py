@@ -12,7 +12,7 @@ from trainer.dataset.digits import FILE, digits
 
 
 def load(seed: int) -> Data:
-    return digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=True, workers=0, augment=OFF)
+    return digits(seed, val_fraction=0.15, val_seed=None, sampler="shuffle", in_memory=True, workers=0, augment=OFF)
 
 
 def test_the_file_names_its_source_and_licence() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import shlex
 import struct
 import zlib
 from pathlib import Path
@@ -434,3 +435,21 @@ def test_pictures_stay_beside_their_classes_where_a_class_is_lost(tmp_path: Path
     assert data.spec.classes == ("a", "c")
     assert data.test.head(4)[:, 0, 0, 0].tolist() == [0, 1, 20, 21]
     assert data.test.targets.tolist() == [0, 0, 1, 1]
+
+
+def test_train_among_other_classes_is_a_vehicle_and_alone_a_folder_without_labels(tmp_path: Path) -> None:
+    write(tmp_path, {"bus": 5, "car": 5, "train": 5})
+    data = build(tmp_path)
+    assert data.spec.classes == ("bus", "car", "train")
+    assert "train is taken for a class" in data.warnings[0]
+    write(tmp_path / "flat", {"train": 2, "test": 2})
+    assert f"{tmp_path}/flat/train: has pictures but no class folders" in refusal(tmp_path / "flat")
+
+
+def test_the_answer_to_a_question_trains_as_it_is_typed(tmp_path: Path, train: Train) -> None:
+    for name, count in (("group one", 9), ("group two", 6)):
+        write(tmp_path / "photos (1)" / name, {"a": count, "b": count})
+    answer = refusal(tmp_path / "photos (1)").partition("for splits type ")[2].partition(", or name other")[0]
+    result = train("dataset=image_folder", "model.channels=[2]", "epochs=1", "logger=none", *shlex.split(answer))
+    assert result.code == 0, result.err
+    assert "2 classes; train 16, val 2, test 12" in result.err + result.out

@@ -14,7 +14,15 @@ SHAPES = {"image": [2, 6, 5], "sequence": [7, 3], "tokens": [9], "table": [4]}
 
 
 def make(seed: int = 0, **keys: Any) -> Data:
-    small = {"kind": "table", "shape": [4], "classes": 3, "samples": 50, "test_samples": 10, "val_fraction": 0.2}
+    small = {
+        "kind": "table",
+        "shape": [4],
+        "classes": 3,
+        "samples": 50,
+        "test_samples": 10,
+        "val_fraction": 0.2,
+        "val_seed": None,
+    }
     data: Data = DATASETS.build(defaults("dataset", "synthetic", **{**small, "vocabulary": 30, **keys}), seed)
     return data
 

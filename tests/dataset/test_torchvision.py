@@ -18,7 +18,14 @@ from trainer.data.augment_images import OFF
 from trainer.data.torchvision_import import torchvision
 from trainer.dataset import DATASETS
 
-KEYS: dict[str, Any] = {"val_fraction": 0.1, "sampler": "shuffle", "in_memory": True, "workers": 0, "augment": OFF}
+KEYS: dict[str, Any] = {
+    "val_fraction": 0.1,
+    "val_seed": None,
+    "sampler": "shuffle",
+    "in_memory": True,
+    "workers": 0,
+    "augment": OFF,
+}
 
 
 def build(name: str, root: Path) -> Data:

@@ -47,7 +47,7 @@ def wait(phase, seconds=100.0):
 def slow(seed: int) -> Data:
     """Digits that take their time."""
     wait("start")
-    data = digits(seed, val_fraction=0.15, sampler="shuffle", in_memory=False, workers=0, augment=OFF)
+    data = digits(seed, val_fraction=0.15, val_seed=None, sampler="shuffle", in_memory=False, workers=0, augment=OFF)
     whole = data.train.source
 
     class Source:

@@ -292,7 +292,8 @@ def test_what_fails_while_data_load_fails_everywhere(folder: Path) -> None:
         "from trainer.dataset import DATASETS\nfrom trainer.dataset.digits import digits\n\n\n"
         '@DATASETS.register\ndef picky(seed: int) -> Data:\n    """Digits for the first process."""\n'
         '    if os.environ["RANK"] != "0":\n        raise ConfigError("dataset.root: nothing there")\n'
-        "    return digits(seed, val_fraction=0.15, sampler='shuffle', in_memory=True, workers=0, augment=OFF)\n"
+        "    return digits(seed, val_fraction=0.15, val_seed=None, sampler='shuffle', in_memory=True, workers=0,\n"
+        "                  augment=OFF)\n"
     )
     code, out, errors = run([*TRAIN, f"plugins=[{plugin}]", "dataset=picky", *DDP], folder)
     assert (code, out) == (2, "")

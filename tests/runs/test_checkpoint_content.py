@@ -10,12 +10,15 @@ from trainer.runs.checkpoint_content import fault
 
 DATA = {"kind": "image", "shape": [1, 8, 8], "classes": ["a"], "normalise": {"mean": [0], "std": [1.5], "axis": 1}}
 
+WORDS = ["<padding>", "<unknown>", "a", "b", "ab"]
+
 
 @pytest.mark.parametrize(
     "state",
     [
         {},
         {"model": {3: object()}, 5: None, "step": 0, "total_steps": 7, "progress": {"batch": 0, "best": {}}},
+        {"data": {"vocabulary": WORDS, "merges": [[2, 3]], "token_rules": 2}},
         {"data": {**DATA, "num_tokens": None, "features": None, "of_a_plugin": object()}},
         {"progress": {"last": {"step": 3, "epoch": None, "val/loss": 0.5}}, "fingerprint": {"train": 3, "sha256": "a"}},
     ],
@@ -41,6 +44,14 @@ def test_a_missing_or_unknown_value_is_no_fault(state: dict[Any, Any]) -> None:
             {"data": {"features": {"name": "logmel", "sample_rate": 8000, "hop": 80, "window": 10**9, "bands": 40}}},
             "data.features.window: Expected int <= 524288",
         ),
+        ({"data": {**DATA, "token_rules": 3}}, "data.token_rules: Invalid enum value 3"),
+        ({"data": {"vocabulary": WORDS, "merges": [[2, 3, 4]]}}, "data.merges[0]: Expected array of length <= 2"),
+        ({"data": {"vocabulary": WORDS, "merges": [[2, -1]]}}, "data.merges[0][1]: Expected int >= 0"),
+        ({"data": {"vocabulary": WORDS, "merges": [[2, 9]]}}, "data.merges: [2, 9]: is no subword of the vocabulary"),
+        ({"data": {"vocabulary": WORDS, "merges": [[3, 2]]}}, "data.merges: [3, 2]: is no subword of the vocabulary"),
+        ({"data": {"vocabulary": [*WORDS, "a"], "merges": []}}, "data.vocabulary: must have different subwords"),
+        ({"data": {"vocabulary": [*WORDS, "x" * 101], "merges": []}}, "data.vocabulary: must have different subwords"),
+        ({"data": {"merges": []}}, "data.vocabulary: must have different subwords"),
     ],
 )
 def test_a_value_of_a_wrong_type_or_size_is_named(state: dict[Any, Any], said: str) -> None:

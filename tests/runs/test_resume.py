@@ -23,6 +23,7 @@ from tests.conftest import Result, Train
 from tests.forked import forked
 from tests.shell import TRAIN, summary
 from trainer import compose, run
+from trainer.compose.read_word import text_of
 from trainer.config import ConfigError
 from trainer.processes.signals import TERMINATED, Stopped
 from trainer.runs.checkpoint_file import dump
@@ -233,8 +234,12 @@ def test_changed_data_is_refused(again: Again, tmp_path: Path) -> None:
     change_checkpoint(tmp_path / "here", lambda state: state["fingerprint"].update(sha256="0" * 64))
     result = again("resume=here", "max_steps=2")
     assert (result.code, result.err) == (
-        2, "train: error: dataset: the samples are not those that the run here was started with\n",
+        2, "train: error: dataset: the samples are not those that the run here was started with: as many samples, but "
+        "other ones, other targets or another order\n",
     )  # fmt: skip
+    change_checkpoint(tmp_path / "here", lambda state: state["fingerprint"].update(train=40))
+    (line,) = again("resume=here", "max_steps=2").err.splitlines()
+    assert line.endswith("was started with: train 40 → 54")
 
 
 @pytest.mark.usefixtures("here")
@@ -427,7 +432,7 @@ def test_from_python_a_run_goes_on_too(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_words_that_name_no_run_stay_as_they_are() -> None:
     for words in (["model=gru"], ["resume=auto", "run_dir=x"], ["resume=null"]):
-        assert with_earlier_words(words) == words
+        assert with_earlier_words(words, text_of) == words
 
 
 @pytest.mark.usefixtures("here")
@@ -486,3 +491,22 @@ def test_a_named_pipe_is_named_and_not_called_missing(train: Train, tmp_path: Pa
         result = train(word)
         assert (result.code, result.err.count("\n")) == (2, 1)
         assert f"{file}: is a named pipe, not a file" in result.err
+
+
+def test_texts_of_an_earlier_version_are_read_as_it_read_them(again: Again, tmp_path: Path) -> None:
+    lines = ["दिन İyi 1990's film", "दो bad film"]
+    (tmp_path / "d").mkdir()
+    for label, line in zip(("pos", "neg"), lines, strict=True):
+        (tmp_path / "d" / f"{label}.txt").write_text(f"{line}\n" * 20, encoding="utf-8")
+    words = ["dataset=text", "dataset.path=d", "model=cnn", "run_dir=run", *SMALL[:1], "logger=none", "device=cpu"]
+    assert again(*words, "dataset.token_rules=1", "epochs=1").code == 0
+    for name in ("config.yaml", "overrides.yaml"):  # an earlier version did not know the key
+        file = tmp_path / "run" / name
+        kept = [line for line in file.read_text().splitlines() if "token_rules" not in line]
+        file.write_text("\n".join(kept) + "\n")
+    result = again("resume=run", "epochs=2")
+    assert (result.code, result.err) == (0, "")
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["dataset"]["token_rules"] == 1
+    refused = again(*words, "resume=auto", "epochs=3")
+    assert refused.code == 2
+    assert "dataset.token_rules: is 1 in the run run and cannot become 2" in refused.err

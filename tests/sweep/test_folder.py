@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from trainer import compose
+from trainer.compose.read_word import text_of
 from trainer.compose.safety import is_data
 from trainer.config import ConfigError, Job
 from trainer.runs import resume
@@ -125,12 +126,12 @@ def test_the_words_of_a_sweep_come_before_those_typed_now(tmp_path: Path, monkey
     (tmp_path / "s").mkdir()
     words = ["seed=0,1", "epochs=3", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4"]
     (tmp_path / "s" / "overrides.yaml").write_text(json.dumps(words))
-    assert with_earlier_sweep_words(["sweep=s", "epochs=4"], is_data) == [
+    assert with_earlier_sweep_words(["sweep=s", "epochs=4"], text_of, is_data) == [
         "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "epochs=4", "sweep_dir=s",
     ]  # fmt: skip
     (tmp_path / "s" / "overrides.yaml").write_text('["seed=0,1", "plugins=[mine.py]"]')
     with pytest.raises(ConfigError, match="if you trust them, name them again"):
-        with_earlier_sweep_words(["sweep=s"], is_data)
+        with_earlier_sweep_words(["sweep=s"], text_of, is_data)
 
 
 def test_a_sweep_goes_on_in_its_own_folder_whatever_stands_in_it(
@@ -140,7 +141,7 @@ def test_a_sweep_goes_on_in_its_own_folder_whatever_stands_in_it(
     (tmp_path / "jörg").mkdir()
     words = ["hydra.sweep.dir=elsewhere", "sweep_dir=elsewhere", "hydra.mode=RUN", "seed=0,1"]
     (tmp_path / "jörg" / "overrides.yaml").write_text(json.dumps(words))
-    assert with_earlier_sweep_words(["sweep=jörg"], is_data) == ["seed=0,1", 'sweep_dir="jörg"']
+    assert with_earlier_sweep_words(["sweep=jörg"], text_of, is_data) == ["seed=0,1", 'sweep_dir="jörg"']
     (tmp_path / "jörg" / "logs").symlink_to(tmp_path)
     with pytest.raises(ConfigError, match="a link out of the folder; a sweep writes only inside"):
         names(tmp_path / "jörg", ["seed=0"])
@@ -161,6 +162,6 @@ def test_what_could_lead_elsewhere_is_typed_again_and_not_taken_from_a_folder(
     (tmp_path / "s" / "overrides.yaml").write_text(json.dumps(["seed=0,1", word]))
     assert resume.read_overrides(tmp_path / "s") == ["seed=0,1", word]
     with pytest.raises(ConfigError, match="if you trust it, type that again") as caught:
-        with_earlier_sweep_words(["sweep=s"], is_data)
+        with_earlier_sweep_words(["sweep=s"], text_of, is_data)
     assert word in str(caught.value)
-    assert with_earlier_sweep_words(["sweep=s", word], is_data) == ["seed=0,1", word, "sweep_dir=s"]
+    assert with_earlier_sweep_words(["sweep=s", word], text_of, is_data) == ["seed=0,1", word, "sweep_dir=s"]

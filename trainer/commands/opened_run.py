@@ -124,17 +124,22 @@ class OpenedRun:
             return [name for name, score, threshold in pairs if score > threshold]
         return [names[max(range(len(scores)), key=scores.__getitem__)]]
 
-    def data(self) -> Data:
+    def data(self, *, skip_bad: bool = False) -> Data:
         """Build the data set in ``settings`` with the run's preprocessing (classes, vocabulary, normalisation).
+
+        ``skip_bad`` leaves out samples that cannot be read, whatever ``dataset.on_error`` says.
 
         Raises:
             ConfigError: the data set does not exist, or it does not fit the run.
         """
         seed_all(self.settings.seed)
-        name = self.settings.dataset["name"]
+        keys = self.settings.dataset
+        name = keys["name"]
+        if skip_bad and "on_error" in keys:
+            keys = {**keys, "on_error": "skip"}
         try:
             with naming_moved_data(self.run.path, self.settings.dataset.get("path")):
-                found = build_data(self.settings.dataset, self.settings.seed, ReadOptions(self.preprocessing))
+                found = build_data(keys, self.settings.seed, ReadOptions(self.preprocessing))
         except KeyError as error:
             raise ConfigError(f"{self.checkpoint}: an earlier version wrote it without {error}") from error
         if found.spec.kind != self.spec.kind or found.spec.task != self.spec.task:

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from trainer.compose import plugins
 from trainer.compose.composer import GRID, Composer, FileError, FilesRead
 from trainer.compose.overrides import TYPED, jobs, lay, parse, sweep_words, too_many_runs, variants
+from trainer.compose.read_word import chosen_by, read, text_of
 from trainer.compose.resolve import is_new_each_time, resolve_job, resolve_value
 from trainer.compose.safety import hydra_keys_in_files, is_data, plain_config, set_hydra_key, too_large
 from trainer.compose.wrong_words import add_folders, declare_plugins, without_wrong_options
@@ -79,10 +80,10 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
         ConfigError: the run or the sweep does not exist.
     """
     if resumes_a_sweep(words):
-        return resume.with_earlier_sweep_words(words, is_data)
+        return resume.with_earlier_sweep_words(words, text_of, is_data)
     if not any(word.lstrip("+").startswith("resume=") for word in words):
         return list(words)
-    return resume.with_earlier_words(words, multirun=multirun)
+    return resume.with_earlier_words(words, text_of, multirun=multirun)
 
 
 def resumes_a_sweep(words: Sequence[str]) -> bool:
@@ -120,6 +121,10 @@ class CommandCheck:
         overrides = add_folders(composer, parse(words, composer.loader, problems), problems)
         num_problems = len(problems)
         self._plugins, rest = declare_plugins(composer, overrides, problems, load=self._trains)
+        if self._plugins:  # the types of their keys are known only now
+            chosen = chosen_by(words)
+            again = {id(each): read(str(each.input_line), composer.loader, chosen) or each for each in overrides}
+            overrides, rest = ([again[id(each)] for each in some] for some in (overrides, rest))
         found, wrong_options = list[Job](), list[str]()
         is_sweep, swept = multirun, list[Override]()
         kept = without_wrong_options(composer, rest, wrong_options, multirun=multirun)

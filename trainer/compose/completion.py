@@ -27,7 +27,7 @@ from trainer.runs import atomic_files
 
 COMMANDS = ("train", "trainer")
 SHELLS = ("bash", "zsh", "fish")
-PATHS = ("plugins", "run_dir", "dataset.root", "dataset.path")
+PATHS = ("plugins", "run_dir", "resume", "dataset.root", "dataset.path", "dataset.labels")
 
 
 def answer(parser: argparse.ArgumentParser) -> None:

@@ -29,6 +29,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.compose.overrides import lay, parse, variants
+from trainer.compose.read_word import in_grammar
 from trainer.compose.safety import check_folder, compose_error, plain_config
 from trainer.config import GROUPS, ConfigError, yaml_file
 from trainer.config.messages import did_you_mean, how_to_install, unknown_option
@@ -169,7 +170,7 @@ class Composer:
         _, files = self.compose_files(self.choices(overrides))
         found = list[str]()
         for each in overrides:
-            word = str(each.input_line)
+            word = in_grammar(each)
             if not self.is_group(each):
                 known_to_hydra = word[0] in "+~" or each.is_hydra_override() or has_key(files.plain, each.key_or_group)
                 found.append(word if known_to_hydra else f"++{word}")
@@ -194,7 +195,7 @@ class Composer:
     def choices(self, overrides: Iterable[Override]) -> list[str]:
         """Return the words that choose options or add folders; for a sweep over options, choose the first option."""
         chosen = [variants(each)[0] for each in overrides if self.is_group(each) or each.key_or_group == SEARCHPATH]
-        return [str(each.input_line) for each in chosen if each.value() is not None]
+        return [in_grammar(each) for each in chosen if each.value() is not None]
 
     def options(self, group: str) -> list[str]:
         """Return the options of a group, including those in the user's folders."""

@@ -16,7 +16,7 @@ from trainer.compose.check_command import Checked, check_words, resumes_a_sweep,
 from trainer.compose.composer import GRID, SEARCH, Composer
 from trainer.config import ConfigError, Settings
 from trainer.config.errors import collected
-from trainer.config.messages import KEY_SYNONYMS, nearest
+from trainer.config.messages import nearest
 from trainer.config.registry import registry
 from trainer.config.settings import OF_SWEEPS, key_of
 from trainer.config.signature import keys_in
@@ -174,7 +174,7 @@ def _keys() -> dict[str, str]:
         for name in registry(group).names()
         for key in registry(group).keys(name)
     }
-    return {**below, **{key: key for key in keys_in(Settings)}, "gpu": KEY_SYNONYMS["gpu"]}
+    return {**below, **{key: key for key in keys_in(Settings)}, "gpu": "device=cuda"}
 
 
 def _error(message: str) -> NoReturn:

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import re
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Sweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    RangeSweep,
+    Sweep,
+    Transformer,
+    ValueType,
+)
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from trainer.compose.read_word import chosen_by, flaw_of, read
 from trainer.config import GROUPS, ConfigError, Settings, yaml_file
-from trainer.config.messages import unknown_key
+from trainer.config.key_types import NONE_CHOSEN, key_types, takes
+from trainer.config.messages import as_word, describe
 from trainer.config.registry import LoadError, registries
 from trainer.config.settings import key_of
 from trainer.config.signature import keys_in
+from trainer.config.unknown_keys import help_command, unknown_key
 
 TYPED = "from the command line"
 MAX_JOBS = 256  # largest sweep of which every job is checked; in a larger sweep, every value is checked once
@@ -32,20 +47,22 @@ MAX_SHOWN = 80  # characters of a word in the message that it has too many value
 # Largest size of a word. Hydra's parser takes 3 s for 2,000 of these signs, and four times as long for twice as many.
 MAX_LETTERS, MAX_SIGNS = 100_000, 2_000
 SIGNS = re.compile(r"[\[\]{}(),:]")
-QUOTED = re.compile(r"[\[\]{}()'\"\\:$=]|,,|^,|,$|^\s|\s$")  # in a value that is more than a plain text, or unclear
+KEY = re.compile(r"[+~]{0,2}[\w./@$-]+", re.ASCII)
 TARGET = re.compile(r"(?<!\w)_target_(?!\w)")
 
 
 def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> Iterator[Override]:
     """Yield the words that are valid overrides; add one line to ``problems`` for each mistake in the other words."""
-    rest = list(words)
+    rest, chosen = list(words), chosen_by(words)
     while rest:
-        word = _with_quotes(rest.pop(0))
+        word = rest.pop(0)
         reasons = _refusals(word)
         if reasons:
             key = key_of(word)
             problems += [f"{key}: {reason} ({TYPED})" for reason in reasons]
-        elif not (override := _parsed(word, loader)) or (override.key_or_group not in GROUPS and _goes_on(rest)):
+        elif not (override := _parsed(word, loader, chosen)) or (
+            override.key_or_group not in GROUPS and _goes_on(rest)
+        ):
             problems.append(_unreadable(word, rest, loader))
         elif _has_function(override.value()):
             key, _, value = word.partition("=")
@@ -54,19 +71,22 @@ def parse(words: Sequence[str], loader: ConfigLoader, problems: list[str]) -> It
             yield override
 
 
-def _with_quotes(word: str) -> str:
-    """Return a word whose values are in quotes if they have letters that Hydra only reads in quotes, such as é."""
-    key, _, value = word.partition("=")
-    if value.isascii() or not key.isascii() or QUOTED.search(value):
-        return word
-    return f"{key}=" + ",".join(f'"{each}"' for each in value.split(","))
-
-
 def _refusals(word: str) -> list[str]:
     """Return why a word is not parsed; an empty list if it may be."""
     if too_long := _too_long(word):
         return [f"the word has {too_long}; a long value is written in a YAML file, for --config-dir"]
-    return ["names code, and a config is data"] if TARGET.search(word) else yaml_file.refusals(word)
+    if TARGET.search(word):
+        return ["names code, and a config is data"]
+    return yaml_file.refusals(word) or ["an interpolation is written ${key}"] * (not _can_interpolate(word))
+
+
+def _can_interpolate(word: str) -> bool:
+    """Return whether OmegaConf can read the interpolations of a word, of which ``${`` alone is none."""
+    try:
+        OmegaConf.create([word] if "${" in word else [])
+    except OmegaConfBaseException:
+        return False
+    return True
 
 
 def _too_long(word: str) -> str:
@@ -77,14 +97,8 @@ def _too_long(word: str) -> str:
     return f"{signs:,} commas, colons and brackets, and at most {MAX_SIGNS:,} are read" if signs > MAX_SIGNS else ""
 
 
-def _parsed(word: str, loader: ConfigLoader) -> Override | None:
-    if _too_long(word):
-        return None
-    try:
-        (override,) = OverridesParser.create(loader).parse_overrides([word])
-    except (HydraException, ValueError, RecursionError):
-        return None
-    return override if override.key_or_group else None
+def _parsed(word: str, loader: ConfigLoader, chosen: Mapping[str, str] = NONE_CHOSEN) -> Override | None:
+    return None if _too_long(word) else read(word, loader, chosen)
 
 
 def _has_function(value: Any, *, is_part: bool = False) -> bool:
@@ -115,29 +129,32 @@ def _unreadable(word: str, rest: list[str], loader: ConfigLoader) -> str:
         mended = re.sub(r"^([\w.]+)\s*[=:\s]\s*", r"\1=", joined)
         if re.search(r"=.", mended) and not re.search(r"\s[\w.]+=", mended) and _parsed(mended, loader):
             del rest[:count]
-            quoted = f"'{mended}'" if " " in mended else mended
-            return f"{joined}: cannot be read; write {quoted}"
+            return f"{joined}: cannot be read; write {shlex.quote(mended)}"
     key, equals, value = word.partition("=")
     group = next((group for group in GROUPS if word in registries()[group].names()), None)
     of_group, _, leaf = word.partition(".")
     components = registries().get(of_group)
     is_key = components is not None and any(leaf in components.keys(name) for name in components.names())
-    at_home = re.sub(r"(^|[\[,])~", r"\1$HOME", value)
-    open_bracket = any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()"))
+    flaw = flaw_of(word)
+    may_be_text = takes(key, value) or next(key_types(key), None) is None
     advices = (
         (group is not None, f"did you mean {group}={word}?"),
         (is_key, f"write {word}=VALUE; train --help explains the key"),
         (not equals, "write key=value; a value with a space needs quotes: 'key=a b'"),
         (key != key.strip() or not key, "write key=value, without a space"),
+        (not KEY.fullmatch(key), "a key has letters from a to z, digits, _ and dots"),
         (value.startswith("log("), f"write {key}=tag(log,{value.removeprefix('log(')}"),
-        (at_home != value, f"write {key}={at_home}"),
-        (value.endswith(","), "a comma is left over at its end"),
-        (open_bracket, "a bracket is not closed"),
-        (value.count("'") % 2 or value.count('"') % 2, "a quote is not closed"),
-        (True, f"quote the value twice where it is a text: '{key}=\"{value}\"'"),
+        (flaw != "", f"{flaw}; for one text write {as_word(key, value)}" if may_be_text else flaw),
+        (True, _what_is_allowed(key.lstrip("+~"))),
     )
     advice = next(advice for applies, advice in advices if applies)
     return f"{word}: cannot be read; {advice}"
+
+
+def _what_is_allowed(key: str) -> str:
+    """Describe the values of a key of known type; of any other key, how a list and a mapping are written."""
+    kind = next(key_types(key), None)
+    return "a list is written [a,b], a mapping {a: b}" if kind is None else f"must be {describe(kind)}"
 
 
 def jobs(overrides: Sequence[Override]) -> Iterator[list[Override]]:
@@ -172,17 +189,23 @@ def variants(override: Override) -> list[Override]:
     if not override.is_sweep_override():
         return [override]
     value = override.value()
+    found: list[Any]
     if isinstance(value, IntervalSweep):
-        texts = [str(value.start), str(value.end)]
+        found = [value.start, value.end]
     elif isinstance(value, RangeSweep):
         numbers = RangeValues(value)
         places = [*range(min(len(numbers), MAX_VALUES - 1)), *[len(numbers) - 1] * (len(numbers) >= MAX_VALUES)]
-        texts = [str(numbers[place]) for place in places]
+        found = [numbers[place] for place in places]
     else:
-        texts = list(override.sweep_string_iterator())
-        texts = [*texts[: MAX_VALUES - 1], *texts[MAX_VALUES - 1 :][-1:]]
+        found = list(override.sweep_iterator())
+        found = [*found[: MAX_VALUES - 1], *found[MAX_VALUES - 1 :][-1:]]
     prefix = str(override.input_line).partition("=")[0]
-    return list(OverridesParser.create(override.config_loader).parse_overrides([f"{prefix}={text}" for text in texts]))
+    return [
+        dataclasses.replace(
+            override, _value=each, value_type=ValueType.ELEMENT, input_line=f"{prefix}={Transformer.str(each)}"
+        )
+        for each in found
+    ]
 
 
 class RangeValues(Sequence[float]):
@@ -256,10 +279,15 @@ def needs_multirun(override: Override, group: bool) -> str:
     word = str(override.input_line)
     if isinstance(override.value(), IntervalSweep):
         return f"{word}: is searched with --multirun hydra/sweeper=optuna"
-    key, _, value = word.partition("=")
-    listed = getattr(override.value(), "simple_form", False) and (not group or key == "logger")
-    as_list = f"; for a list write {key}=[{value}]" if listed else ""
-    return f"{word}: several values need --multirun{as_list}"
+    key, _, typed = word.partition("=")
+    advice = ""
+    if getattr(override.value(), "simple_form", False):
+        values = [each.value() for each in variants(override)]
+        if key == "logger" or (not group and takes(key, values)):
+            advice += f"; for a list write {shlex.quote(f'{key}=[{typed}]')}"
+        if takes(key, typed) and typed[:1] not in ("'", '"'):
+            advice += f"; for one text write {as_word(key, typed)}"
+    return f"{word}: several values need --multirun{advice}"
 
 
 @contextlib.contextmanager
@@ -295,7 +323,7 @@ def lay(plain: dict[str, Any], override: Override, problems: list[str]) -> None:
         if leaf in node:
             del node[leaf]
         else:
-            problems.append(unknown_key(key, node, TYPED))
+            problems.append(unknown_key(key, node, TYPED, command=help_command(key, plain)))
     elif override.is_add() and leaf in node and not isinstance(value, dict | list):
         problems.append(f"+{key}: is there already; write {str(override.input_line).lstrip('+')}")
     elif isinstance(value, dict) and isinstance(node.get(leaf), dict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from trainer.compose.check_command import check_words
 from trainer.compose.composer import Composer
 from trainer.compose.overrides import single_values
 from trainer.compose.resolve import resolve_settings
-from trainer.config import ConfigError, Settings
+from trainer.config import GROUPS, ConfigError, Settings, yaml_file
+from trainer.config.registry import registry
 from trainer.config.settings import key_of
 from trainer.runs import resume
 from trainer.runs.directory import CONFIG
@@ -49,6 +50,28 @@ def settings_of_run(folder: Path, words: Sequence[str], allowed: Sequence[str]) 
     return resolve_settings(_with_words(folder, words, allowed), lambda key: str(folder / CONFIG), is_stored=True)
 
 
+def _with_newer_keys(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a run with the keys that a later version has added, at the defaults of their YAML."""
+    known = yaml_file.load(yaml_file.config_dir() / "train.yaml")
+    plain = _filled({key: known[key] for key in known.keys() - {*GROUPS, "defaults", "hydra"}}, stored)
+    for group in (group for group in GROUPS if group != "logger"):
+        name = plain.get(group, {}).get("name")
+        file = yaml_file.config_dir() / group / f"{name}.yaml"
+        if name in registry(group).names() and name not in registry(group).own() and file.is_file():
+            plain[group] = _filled(yaml_file.load(file), plain[group])
+    return plain
+
+
+def _filled(defaults: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``stored`` with the keys that it lacks, also below its keys, from ``defaults``."""
+    new = {key: value for key, value in defaults.items() if key not in stored and "${" not in str(value)}
+    filled = {**stored, **new}
+    for key in defaults.keys() & stored.keys():
+        if isinstance(defaults[key], Mapping) and isinstance(stored[key], Mapping):
+            filled[key] = _filled(defaults[key], stored[key])
+    return filled
+
+
 def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
     """Return the config of a run as plain containers, with the overrides ``words`` applied, and import plugins.
 
@@ -61,7 +84,7 @@ def _with_words(folder: Path, words: Sequence[str], allowed: Sequence[str]) -> d
         raise ConfigError(
             *(f"{word}: would be another run; only these words may follow RUN: {keys}" for word in foreign)
         )
-    plain = resume.load_config(folder / CONFIG)
+    plain = _with_newer_keys(resume.load_config(folder / CONFIG))
     typed = {key_of(word) for word in words}
     needed = [str(name) for name in plain.get("plugins") or []]
     if needed and "plugins" not in typed and not {*needed} <= {*plugins.from_environment()}:

@@ -22,9 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from trainer.compose.overrides import TYPED
 from trainer.config import ConfigError, PositiveInt
 from trainer.config.check import fits
-from trainer.config.messages import describe, did_you_mean, from_where, unknown_key
+from trainer.config.messages import describe, did_you_mean, from_where
 from trainer.config.search_keys import SearchKeys
 from trainer.config.signature import keys_in
+from trainer.config.unknown_keys import unknown_key
 from trainer.config.yaml_file import config_dir
 
 MAX_CHARACTERS = 10_000  # largest length of a value after its interpolations are expanded

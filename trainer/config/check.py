@@ -12,20 +12,21 @@ import msgspec
 
 from trainer.config.errors import ConfigError
 from trainer.config.messages import (
-    KEY_SYNONYMS,
+    as_word,
     describe,
     from_where,
-    nearest,
     shown_value,
-    unknown_key,
     unknown_option,
 )
-from trainer.config.registry import LoadError, Registry, registry
+from trainer.config.registry import LoadError, registry
 from trainer.config.settings import GROUPS, Settings
 from trainer.config.signature import keys_in
 from trainer.config.types import MAX_INT
+from trainer.config.unknown_keys import help_command, hint_of, unknown_key
 
 MISSING = "???"  # OmegaConf's marker for a mandatory value that has not been set
+# What msgspec raises for a value that does not suit a type; UnicodeEncodeError for a path with bytes that are no UTF-8.
+NO_MATCH = (msgspec.ValidationError, RecursionError, UnicodeEncodeError)
 MAX_MISSING = 3  # more missing keys of a component are reported in one line
 
 
@@ -44,7 +45,7 @@ def check(
     """
     checker = _Checker(origin)
     values = checker.keys(config, keys_in(Settings), "")
-    of_components = _Checker(origin)
+    of_components = _Checker(origin, whole=config)
     for group in GROUPS:
         if isinstance(values.get(group), dict):
             values[group] = of_components.group(group, values[group])
@@ -77,7 +78,7 @@ def fits(kind: Any, value: Any) -> bool:
     """Return whether msgspec can convert a value to a type."""
     try:
         msgspec.convert(value, kind)
-    except (msgspec.ValidationError, RecursionError):
+    except NO_MATCH:
         return False
     return True
 
@@ -88,6 +89,7 @@ class _Checker:
 
     origin: Callable[[str], str]  # returns where the value of a dotted key comes from
     problems: list[str] = field(default_factory=list)
+    whole: Mapping[str, Any] = field(default_factory=dict)  # the whole config, of which a part is checked
 
     def refuse(self, key: str, wanted: str, value: Any, hint: str = "") -> None:
         """Add the problem ``key: must be wanted, got value (origin)``."""
@@ -142,7 +144,10 @@ class _Checker:
         for key in [*config, *(key for key in parameters if key not in config)]:
             full = f"{path}.{key}" if path else str(key)
             if key not in parameters:
-                self.problems.append(unknown_key(full, parameters, self.origin(full), _hint(full, config)))
+                hint = hint_of(full, config, self.whole or config)
+                self.problems.append(
+                    unknown_key(full, parameters, self.origin(full), hint, help_command(full, self.whole))
+                )
                 continue
             kind, default = parameters[key].annotation, parameters[key].default
             value = config.get(key, MISSING)
@@ -167,41 +172,11 @@ class _Checker:
         """Check one value; return the converted value, or None if the value is wrong."""
         try:
             converted = msgspec.convert(value, kind)
-        except (msgspec.ValidationError, RecursionError):
-            in_list = f"; did you mean {key}=[{value}]?" if fits(kind, [value]) else ""
+        except NO_MATCH:
+            in_list = f"; did you mean {as_word(key, [str(value)])}?" if fits(kind, [value]) else ""
             too_large = isinstance(value, int) and value > MAX_INT
             self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, in_list)
             return None
         if msgspec.to_builtins(converted) != converted or isinstance(converted, enum.Enum):
             self.problems.append(f"{key}: a config cannot store {describe(kind)}; use str")
         return converted
-
-
-def _hint(full: str, config: Mapping[Any, Any]) -> str | None:
-    """Suggest a synonym of an unknown key, the group that has it (``lr``) or the options that do (``dataset.root``)."""
-    parent, _, leaf = full.rpartition(".")
-    known = KEY_SYNONYMS.get(leaf, "")
-    if known and (not parent or known.startswith(f"{parent}.")) and known != full:
-        return f"; did you mean {known}?"
-    if not parent:
-        below = [name for name in GROUPS if isinstance(config.get(name), Mapping) and leaf in config[name]]
-        return f"; did you mean {below[0]}.{leaf}?" if below else None
-    if parent not in GROUPS:
-        return None
-    components = registry(parent)
-    if leaf in components.names():  # model.cnn=gru
-        chosen = config[leaf] if config[leaf] in components.names() else leaf
-        return f"; did you mean {parent}={chosen}?"
-    if nearest(leaf, (str(key) for key in config if key != leaf)):
-        return None
-    having = [name for name in components.names() if name != config.get("name") and _has(components, name, leaf)]
-    return (
-        f"; {', '.join(f'{parent}={name}' for name in having)} ha{'ve' if having[1:] else 's'} it;" if having else None
-    )
-
-
-def _has(components: Registry, name: str, key: str) -> bool:
-    try:
-        return key in components.keys(name)
-    except LoadError:
-        return False

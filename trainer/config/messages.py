@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -21,29 +23,7 @@ _FAMILIES = (
     *("regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit", "wide_resnet"),
 )
 
-# What other programs call a key (KEY_SYNONYMS) or an option of a group (OPTION_SYNONYMS) -> its name in this program.
-KEY_SYNONYMS = {
-    **dict.fromkeys(("net", "network"), "model"),
-    "arch": "model.arch",
-    "data": "dataset",
-    "workers": "dataset.workers",
-    "opt": "optimizer",
-    "learning_rate": "optimizer.lr",
-    "wd": "optimizer.weight_decay",
-    "momentum": "optimizer.momentum",
-    "gpu": "device=cuda",
-    "gpus": "device=ddp",
-    **dict.fromkeys(("num_gpus", "nproc", "nproc_per_node", "world_size", "num_processes"), "device.processes"),
-    "bs": "batch_size",
-    "num_epochs": "epochs",
-    "steps": "max_steps",
-    **dict.fromkeys(("timeout", "time_limit"), "max_time"),
-    "amp": "precision",
-    "early_stopping": "patience",
-    "grad_clip": "clip_norm",
-    "output_dir": "run_dir",
-    **dict.fromkeys(("resume_from", "resume_from_checkpoint", "ckpt_path"), "resume"),
-}
+# What other programs call an option of a group -> its name in this program.
 OPTION_SYNONYMS = {
     "model": {"rnn": "gru", "conv": "cnn"},
     "dataset": {
@@ -85,21 +65,6 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{near}?" if near else ""
 
 
-def unknown_key(key: str, known: Iterable[str], origin: str = "", hint: str | None = None) -> str:
-    """Return the message for a key that does not exist.
-
-    Args:
-        key: the dotted key.
-        known: the existing keys with the same parent.
-        origin: where the key was set: a file and line, or the command line.
-        hint: a suggestion that replaces the most similar key of ``known``.
-    """
-    parent, _, leaf = key.rpartition(".")
-    known = [str(name) for name in known if name not in ("name", "hydra")]
-    near = hint or did_you_mean(leaf, known, f"{parent}." if parent else "")
-    return f"{key}: no such key{from_where(origin)}{near or ';'} keys: {', '.join(known) or 'none'}"
-
-
 def unknown_option(group: str, name: str, options: Iterable[str], origin: str = "") -> str:
     """Return the message for an option that a group does not have."""
     options = list(options)
@@ -124,6 +89,20 @@ def shown_value(value: Any) -> str:
     """Return a value as text of at most 100 characters; None, True and False are null, true and false as in YAML."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def quoted(text: str) -> str:
+    """Return a text as a value in Hydra's override grammar, in quotes if necessary."""
+    if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) and text.lower() != "null":
+        return text
+    escaped = re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
+    return f'"{escaped}"'
+
+
+def as_word(key: str, value: str | Sequence[str]) -> str:
+    """Return ``key=value`` as it is typed in a shell, in the quotes that the shell and Hydra's grammar need."""
+    text = quoted(value) if isinstance(value, str) else f"[{','.join(map(quoted, value))}]"
+    return shlex.quote(f"{key}={text}")
 
 
 _NAMES = {

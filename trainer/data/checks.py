@@ -14,9 +14,11 @@ from trainer.config import Settings
 from trainer.data.data import BAD_SAMPLE, Data, class_counts
 from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
+from trainer.data.group_checks import find_groups
 from trainer.data.near_duplicates import MAX_PICTURES, find_near
 from trainer.data.sources import RaggedSource, TensorSource, channel_values
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
+from trainer.data.table_checks import find_order, find_target_columns, repeat_by_chance
 from trainer.spec import Spec
 
 MAX_CHANNELS = 4  # the number of channels whose normalisation is shown
@@ -36,6 +38,7 @@ class Survey:
         dtype, shape: the dtype and the shape of a raw sample; if steps vary, the shape has the largest number of steps.
         least, most: the minimum and the maximum of all raw values.
         mean, deviation: the mean and the standard deviation of the normalisation for each channel; empty without one.
+        notes: short phrases about how the data were read, such as the target that was found.
         in_memory: whether the samples are kept in memory instead of being streamed.
         num_bytes: the size of all raw samples in bytes, without padding.
         findings: the warnings, followed by the notes.
@@ -49,6 +52,7 @@ class Survey:
     most: float
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    notes: tuple[str, ...]
     in_memory: bool
     num_bytes: int
     findings: tuple[Finding, ...]
@@ -100,6 +104,7 @@ class Survey:
             "imbalance": self.imbalance,
             "raw": raw,
             "normalise": normalise,
+            "notes": self.notes,
             "in_memory": self.in_memory,
             "findings": plain["findings"],
             "warnings": self.num_warnings,
@@ -121,12 +126,15 @@ def survey(data: Data, settings: Settings) -> Survey:
         *(Finding("warning", "bad_sample" if line.startswith(BAD_SAMPLE) else "data", line) for line in data.warnings),
         *(Finding("warning", "bad_sample", line) for scan in scans.values() for line in scan.problems),
         *_not_finite(data, scans),
-        *duplicates.findings(data),
+        *duplicates.findings(data, by_chance=repeat_by_chance(data, duplicates)),
         *find_near(data, {name: (numbers[name], s.thumbnails) for name, s in scans.items()}, duplicates, settings),
         *_missing_classes(data, *data.splits()),
         *_unequal_classes(data, settings),
         *_balanced_twice(data, settings),
         *_constant(data),
+        *find_groups(data, settings),
+        *find_target_columns(data, settings),
+        *find_order(data, settings),
         *_too_few(data, settings),
     ]
     norm, each = data.normalise, scans.values()
@@ -139,6 +147,7 @@ def survey(data: Data, settings: Settings) -> Survey:
         most=max(scan.most for scan in each),
         mean=() if norm is None else tuple(norm.mean.tolist()),
         deviation=() if norm is None else tuple(norm.std.tolist()),
+        notes=data.notes,
         in_memory=_is_in_memory(data),
         num_bytes=sum(scan.num_bytes for scan in each),
         findings=tuple(sorted(findings, key=lambda finding: finding.level != "warning")),
@@ -155,7 +164,9 @@ def at_start(data: Data, settings: Settings) -> list[str]:
     ]
     if _is_in_memory(data):
         hashed = {n: (torch.arange(len(split)), hash_split(split, data.spec)) for n, split in data.splits().items()}
-        findings += Duplicates.find(hashed).leaks(data)
+        duplicates = Duplicates.find(hashed)
+        findings += duplicates.leaks(data, by_chance=repeat_by_chance(data, duplicates))
+        findings += find_order(data, settings)
         if data.features is None:
             findings += _constant(data)
     return [*data.warnings, *(finding.text for finding in findings if finding.level == "warning")]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
+from trainer.data.group_split import choose_groups
 from trainer.data.moments import Moments
 from trainer.data.random_numbers import SampleRandom, seeded
 from trainer.data.sources import Inputs, Split, channel_values
@@ -24,6 +25,7 @@ class LoadKeys(TypedDict):
     """The keys that every data set has."""
 
     val_fraction: Fraction
+    val_seed: NonNegativeInt | None
     sampler: Literal["shuffle", "balanced"]
     in_memory: bool | Literal["auto"]
     workers: NonNegativeInt
@@ -302,11 +304,31 @@ def generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
 
 
-def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tuple[Split, Split | None]:
+def seed_of_val(seed: int, keys: LoadKeys) -> int:
+    """Return the seed of the val split: ``dataset.val_seed`` or, if it is None, the seed of the run."""
+    return seed if keys["val_seed"] is None else keys["val_seed"]
+
+
+def split_off(
+    split: Split,
+    fraction: float,
+    seed: int,
+    key: str = "val",
+    groups: Sequence[str] | None = None,
+    leave: int = 1,
+) -> tuple[Split, Split | None]:
     """Divide a split at random into two parts, with ``fraction`` of the samples in the second part.
 
     Classes have the same proportions in both parts. A class with a single sample stays in the first part, unless every
-    class has a single sample.
+    class has a single sample. With groups, all of this holds as nearly as whole groups allow.
+
+    Args:
+        split: the split.
+        fraction: the share of the second part.
+        seed: the seed of the random choice.
+        key: the name of the second part.
+        groups: the group of each sample of the split; all samples of a group get into the same part.
+        leave: the number of groups that the first part keeps at least.
 
     Returns:
         both parts, in the order of the split; the second part is None for a fraction of 0.
@@ -316,8 +338,17 @@ def split_off(split: Split, fraction: float, seed: int, key: str = "val") -> tup
     """
     if fraction == 0:
         return split, None
-    draw = torch.rand(len(split), generator=generator(seed, key))
     targets = split.targets if split.targets.ndim == 1 else torch.zeros(len(split), dtype=torch.int64)
+    if groups is not None:
+        names = sorted({*groups})
+        if len(names) <= leave:
+            some = f"{len(names)} group{'s' * (len(names) > 1)} ({', '.join(names)})"
+            without = "" if key == "test" and leave == 1 else "; dataset.val_fraction=0 trains without val"
+            splits = f"train and {key}" if leave == 1 else f"train, val and {key}"
+            raise ConfigError(f"dataset.group: {some} cannot be divided into {splits}{without}")
+        taken = torch.from_numpy(choose_groups(groups, targets.numpy(), fraction, seed, key, leave))
+        return split.take((~taken).nonzero().squeeze(1)), split.take(taken.nonzero().squeeze(1))
+    draw = torch.rand(len(split), generator=generator(seed, key))
     taken = torch.zeros(len(split), dtype=torch.bool)
     seen = quota = 0  # rounding running totals gives the right sum and puts each class within one sample of its share
     labels, counts = targets.unique(return_counts=True)

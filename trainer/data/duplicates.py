@@ -21,6 +21,7 @@ from trainer.spec import Spec
 CHUNK = 256  # samples that are read at a time
 WORD = 8  # the size in bytes of the words that are hashed
 NO_SAMPLE = torch.iinfo(torch.int64).max
+CHANCE = ", by chance, as the columns have few different values"
 LEAKS = (("train", "val"), ("train", "test"), ("val", "test"))  # the pairs of splits that must not share samples
 
 
@@ -97,6 +98,12 @@ class Duplicates:
         order = order[torch.from_numpy(counts[content] > 1)[order]]
         return cls(tuple(hashed), split[order], number[order], group[order])
 
+    @property
+    def num_pairs(self) -> int:
+        """The number of pairs of samples with the same content."""
+        counts = self.group.unique(return_counts=True)[1]
+        return int((counts * (counts - 1) // 2).sum())
+
     def pairs(self, one: str, other: str) -> list[tuple[int, int]]:
         """Return pairs (number in ``one``, number in ``other``) of samples with the same content.
 
@@ -110,9 +117,12 @@ class Duplicates:
         found = first < (number if one == other else NO_SAMPLE)
         return list(zip(first[found].tolist(), number[found].tolist(), strict=True))
 
-    def findings(self, data: Data) -> list[Finding]:
-        """Return the findings about leaks, contradictions, and samples that are repeated within a split."""
-        found = [*self.leaks(data), *self.contradictions(data)]
+    def findings(self, data: Data, *, by_chance: bool = False) -> list[Finding]:
+        """Return the findings about leaks, contradictions, and samples that are repeated within a split.
+
+        ``by_chance`` says that equal samples are to be expected, so that nothing is to be done about them.
+        """
+        found = [*self.leaks(data, by_chance=by_chance), *self.contradictions(data, by_chance=by_chance)]
         for name, split in data.splits().items():
             pairs = self.pairs(name, name)
             if pairs:
@@ -121,8 +131,8 @@ class Duplicates:
                 found.append(Finding("note", "repeated", f"{text}: {list_pairs(data, name, name, pairs)}"))
         return found
 
-    def leaks(self, data: Data) -> list[Finding]:
-        """Return a finding for each pair of splits that share samples: train and val, train and test, val and test."""
+    def leaks(self, data: Data, *, by_chance: bool = False) -> list[Finding]:
+        """Return a finding for each pair of splits that share samples; ``by_chance`` makes it a note."""
         found = []
         for one, other in LEAKS:
             if one not in self.names or other not in self.names:
@@ -131,15 +141,17 @@ class Duplicates:
             if not pairs:
                 continue
             share = f"{100 * len(pairs) / len(data.splits()[other]):.1f} %"
-            text = (
-                f"{samples_have(len(pairs), other)} the same content as one of {one} ({share}), so {harm(one, other)}; "
-                f"remove them from {one}: {list_pairs(data, one, other, pairs)}"
-            )
-            found.append(Finding("warning", "leak", text))
+            text = f"{samples_have(len(pairs), other)} the same content as one of {one} ({share})"
+            advice = CHANCE if by_chance else f", so {harm(one, other)}; remove them from {one}"
+            text = f"{text}{advice}: {list_pairs(data, one, other, pairs)}"
+            found.append(Finding("note" if by_chance else "warning", "leak", text))
         return found
 
-    def contradictions(self, data: Data) -> list[Finding]:
-        """Return a finding if equal samples have different targets: a note for regression, else a warning."""
+    def contradictions(self, data: Data, *, by_chance: bool = False) -> list[Finding]:
+        """Return a finding if equal samples have different targets.
+
+        It is a note for regression and with ``by_chance``, else a warning.
+        """
         if not len(self.group):
             return []
         splits = list(data.splits().values())
@@ -162,8 +174,8 @@ class Duplicates:
         count = len(others)
         noun = {"classification": "classes", "multilabel": "labels", "regression": "values"}[data.spec.task]
         text = f"{'1 content occurs' if count == 1 else f'{count:,} contents occur'} with different {noun}"
-        if data.spec.task == "regression":
-            return [Finding("note", "contradiction", f"{text}: {listed(named, count)}")]
+        if data.spec.task == "regression" or by_chance:
+            return [Finding("note", "contradiction", f"{text}{CHANCE * by_chance}: {listed(named, count)}")]
         return [Finding("warning", "contradiction", f"{text}, of which at most one is right: {listed(named, count)}")]
 
 

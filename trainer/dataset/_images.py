@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 from trainer.config import RunError
 from trainer.data import Data, Normalise, Split, TensorSource, split_off
 from trainer.data.augment_images import Augment, AugmentKeys
-from trainer.data.data import LoadKeys, check_classes, make_data
+from trainer.data.data import LoadKeys, check_classes, make_data, seed_of_val
 from trainer.data.image_ops import TOP
 from trainer.data.mixup import MixImages
 
@@ -44,7 +44,7 @@ def image_data(
     """
     for split, part in (("train", train), ("test", test)):
         check_classes(name, split, part.targets, len(classes))
-    train, val = split_off(train, keys["val_fraction"], seed)
+    train, val = split_off(train, keys["val_fraction"], seed_of_val(seed, keys))
     shape = tuple(train.head(1).shape[1:])
     return replace(
         make_data(name, "image", shape, classes, (train, val, test), keys),

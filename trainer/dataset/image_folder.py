@@ -1,43 +1,46 @@
-"""The user's own pictures, in one folder for each class."""
+"""The user's own pictures, in one folder for each class, or with labels in their names or in a table."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from typing import cast
 
 from typing_extensions import Unpack
 
 from trainer.config.untrusted_files import check_file
 from trainer.data import Data, ReadOptions
-from trainer.data.readers.files import Item, Problems, keep_suffixes, roots
-from trainer.data.readers.folders import class_folders
+from trainer.data.readers.files import Item, Problems
+from trainer.data.readers.labelled_files import FileKeys, LabelKeys, find_files
 from trainer.data.readers.pictures import SUFFIXES, PictureKeys, picture_data
 from trainer.dataset import DATASETS
 
 NAME = "image_folder"
 
 
+class ImageFolderKeys(PictureKeys, LabelKeys):
+    """The keys of pictures in files."""
+
+
 @DATASETS.register
-def image_folder(seed: int, options: ReadOptions, **keys: Unpack[PictureKeys]) -> Data:
-    """Read every picture in the class folders under ``dataset.path``, or in its folders train, val and test.
+def image_folder(seed: int, options: ReadOptions, **keys: Unpack[ImageFolderKeys]) -> Data:
+    """Read every picture that has a label: in class folders under ``dataset.path``, in its name, or in a table.
 
     The fingerprint covers the names of the files and their sizes in bytes, as reading all pictures would take too long.
 
     Raises:
-        ConfigError: there are no class folders or too few samples, or there are bad samples and ``on_error`` is stop.
+        ConfigError: as ``find_files`` and ``picture_data``.
     """
     problems = Problems(NAME, keys["on_error"], options.report_all)
-    files = class_folders(NAME, keys["path"], problems, SUFFIXES)
-    pictures = keep_suffixes(files, SUFFIXES, "picture", problems)
-    parents = {split: f"{root}{os.sep}" for split, root in roots(NAME, keys["path"]).items()}
+    found = find_files(cast(FileKeys, keys), SUFFIXES, "picture", options, problems)
     return picture_data(
         seed,
-        list(_with_bytes(pictures, problems)),
+        list(_with_bytes(found.items, problems)),
         lambda items, places: places.__getitem__,
-        lambda item: f"{item.place.removeprefix(parents.get(item.split) or parents[''])} {item.content}",
+        lambda item: f"{found.name(item)} {item.content}",
         options,
         problems,
-        **keys,
+        found.labelling,
+        **cast(PictureKeys, keys),
     )
 
 

@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, NonNegativeFloat, PositiveInt
 from trainer.data import Data, RaggedSource, Split, TensorSource, split_off
-from trainer.data.data import LoadKeys, generator, make_data
+from trainer.data.data import LoadKeys, generator, make_data, seed_of_val
 from trainer.data.sources import valid_steps
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
@@ -55,7 +55,7 @@ def synthetic(
         inputs = _numbers(targets, shape, classes, noise, maker)
     source = TensorSource((inputs,), targets) if min_steps is None else _cut(inputs, targets, min_steps, maker)
     everything = Split.all(source)
-    train, val = split_off(everything.take(torch.arange(samples)), keys["val_fraction"], seed)
+    train, val = split_off(everything.take(torch.arange(samples)), keys["val_fraction"], seed_of_val(seed, keys))
     test = everything.take(torch.arange(samples, total))
     data = make_data(
         "synthetic",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import GROUPS, ConfigError, Settings, yaml_file
-from trainer.config.messages import did_you_mean, from_where
+from trainer.config.messages import as_word, did_you_mean, from_where, quoted
 from trainer.config.settings import key_of
 from trainer.config.untrusted_files import check_named
 from trainer.runs.directory import CHECKPOINTS, CONFIG, ENVIRONMENT, OVERRIDES, read_json
@@ -43,6 +43,7 @@ REASONS = {
 }
 # Keys that earlier versions did not have: a key that their configs have beside it, and the value that they worked with.
 ADDED = {"dataset.token_rules": ("tokens", 1)}
+ReadText = Callable[[str], str | None]
 WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=.*)?", flags=re.DOTALL)  # without a package (@), which could hide a key
 RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:NAME}, but not ${batch_size}
 # Keys of stored overrides that a resumed run does not repeat, such as run_dir; only the command line may name plugins.
@@ -51,16 +52,19 @@ SWEEPS = OUTPUTS / "sweeps"
 SET_ANEW = {"hydra.mode", "hydra.sweep.dir", "sweep_dir"}  # stored keys that a resumed sweep does not repeat
 
 
-def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[str]:
+def with_earlier_words(words: Sequence[str], read: ReadText, *, multirun: bool = False) -> list[str]:
     """Prepend the stored overrides of the run that ``resume=last`` or ``resume=RUN`` names.
 
-    Return ``words`` unchanged if they name no run.
+    Args:
+        words: the overrides typed now; they are returned unchanged if they name no run.
+        read: returns the value of a word, or None if the value is no single text.
+        multirun: whether the command is a sweep.
 
     Raises:
         ConfigError: the run does not exist, or the command cannot resume it.
     """
-    wanted = _typed_value("resume", words)
-    if not wanted or wanted in ("auto", "null") or ("," in wanted and not Path(wanted).is_dir()):
+    wanted = _typed_value("resume", words, read)
+    if not wanted or wanted == "auto":
         return list(words)
     if multirun:
         raise ConfigError(f"resume: {wanted}: a sweep goes on with sweep=last, sweep=FOLDER or the same sweep_dir")
@@ -84,11 +88,12 @@ def with_earlier_words(words: Sequence[str], *, multirun: bool = False) -> list[
     return [*earlier, *now, f"run_dir={path}", f"resume={path}"]
 
 
-def with_earlier_sweep_words(words: Sequence[str], is_data: Callable[[str], bool]) -> list[str]:
+def with_earlier_sweep_words(words: Sequence[str], read: ReadText, is_data: Callable[[str], bool]) -> list[str]:
     """Prepend the stored overrides of the sweep that ``sweep=last`` or ``sweep=FOLDER`` names.
 
     Args:
         words: the overrides typed now.
+        read: as in ``with_earlier_words``.
         is_data: returns whether a key under ``hydra`` is only data, so that a folder of unknown origin may set it.
 
     Raises:
@@ -96,7 +101,7 @@ def with_earlier_sweep_words(words: Sequence[str], is_data: Callable[[str], bool
     """
     if any(word.partition("=")[0] in ("sweep_dir", "hydra.sweep.dir") for word in words):
         raise ConfigError("sweep_dir: a sweep goes on in its own folder; leave sweep_dir out, or sweep=")
-    folder = _find_sweep(_typed_value("sweep", words) or "")
+    folder = _find_sweep(_typed_value("sweep", words, read) or "")
     earlier = _earlier_words(folder, {key_of(word) for word in words}, SET_ANEW)
     stored = {key_of(word): word for word in earlier}
     if "plugins" in stored:
@@ -111,10 +116,11 @@ def with_earlier_sweep_words(words: Sequence[str], is_data: Callable[[str], bool
     return [*earlier, *now, f"sweep_dir={quoted(str(folder))}"]
 
 
-def _typed_value(key: str, words: Iterable[str]) -> str | None:
-    """Return the last value that ``words`` give a key, without quotes, or None."""
-    values = [word.partition("=")[2].strip("'\"") for word in words if key_of(word) == key]
-    return values[-1] if values else None
+def _typed_value(key: str, words: Iterable[str], read: ReadText) -> str | None:
+    """Return the last value that ``words`` give a key, or None; the name of a folder may have commas."""
+    typed = [word for word in words if key_of(word) == key]
+    folder = typed[-1].partition("=")[2] if typed else ""
+    return folder if "," in folder and Path(folder).is_dir() else read(typed[-1]) if typed else None
 
 
 def _earlier_words(folder: Path, typed: Collection[str], left_out: set[str]) -> list[str]:
@@ -226,7 +232,7 @@ def naming_moved_data(folder: Path, path: Any) -> Iterator[None]:
         remedy, before = "; if they have moved, dataset.path=… says where they are", read_json(folder / ENVIRONMENT)
         there = Path(str(before.get("directory"))) / (path if isinstance(path, str) else "")
         if isinstance(path, str) and not Path(path).is_absolute() and there.is_absolute() and there.exists():
-            remedy = f"; the run was started in another folder: {shlex.quote(f'dataset.path={quoted(str(there))}')}"
+            remedy = f"; the run was started in another folder: {as_word('dataset.path', str(there))}"
         lines = (f"{line}{remedy * (': no such file' in line)}" for line in error.problems)
         raise ConfigError(*lines) from error
 
@@ -247,7 +253,8 @@ def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerp
     """
     folder = Path(settings.run_dir)
     if state.get("fingerprint") != fingerprint:
-        raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with")
+        changed = _what_changed(state.get("fingerprint") or {}, fingerprint)
+        raise ConfigError(f"dataset: the samples are not those that the run {folder} was started with: {changed}")
     step, progress = state.get("step"), state.get("progress", {})
     if step is None or "total_steps" not in state or progress.get("batch") not in range(num_batches + 1):
         raise ConfigError(f"resume: {folder / CHECKPOINTS / name} is no checkpoint of this version")
@@ -255,6 +262,17 @@ def check_state(settings: Settings, name: str, state: Mapping[str, Any], fingerp
     for key, (count, limit) in made.items():
         if limit is not None and count is not None and count > limit:
             raise ConfigError(f"{key}: the run {folder} has made {count} and cannot become {limit}; start another run")
+
+
+def _what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the numbers of samples by which two fingerprints of data differ, or what else differs."""
+    splits = dict.fromkeys([*now, *before])
+    counts = [
+        f"{name} {before.get(name, 0)} → {now.get(name, 0)}"
+        for name in splits
+        if name != "sha256" and before.get(name, 0) != now.get(name, 0)
+    ]
+    return ", ".join(counts) or "as many samples, but other ones, other targets or another order"
 
 
 def check_links(folder: Path) -> None:
@@ -324,11 +342,3 @@ def load_config(path: Path) -> dict[str, Any]:
         if beside in config.get(group, {}):
             config[group].setdefault(leaf, value)
     return config
-
-
-def quoted(path: str) -> str:
-    """Return a path as a value in Hydra's override grammar, quoted if necessary."""
-    if re.fullmatch(r"[\w./:+-]+", path, re.ASCII):
-        return path
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

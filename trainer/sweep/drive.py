@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from trainer.commands.text_table import figure, shortened
 from trainer.config import ConfigError, Job, Settings
 from trainer.config.errors import one_line, printable
+from trainer.config.messages import as_word
 from trainer.config.progress_bar import ProgressBar
 from trainer.config.terminal import fitting
 from trainer.processes.signals import CLOCK, REASONS
@@ -36,7 +37,6 @@ from trainer.runs.read import (
     read_run,
     trained_words,
 )
-from trainer.runs.resume import quoted
 from trainer.sweep.table import MIN_LETTERS, SweepRow, SweepTable, as_text, write_csv
 
 REFUSED, WAITING = "refused", "waiting"
@@ -387,4 +387,4 @@ def conclude(table: SweepTable, lines: Sequence[str] = (), total: int = 0) -> No
         write_line(f"next     tensorboard --logdir {shlex.quote(str(table.folder))}")
     ended = sum(row.state in (FINISHED, PRUNED) or row.value is not None for row in table.rows)  # or out of max_time
     if ended + table.count(FAILED) + table.count(REFUSED) < max(total, len(table.rows)):
-        write_line(f"next     train {shlex.quote(f'sweep={quoted(str(table.folder))}')}")
+        write_line(f"next     train {as_word('sweep', str(table.folder))}")

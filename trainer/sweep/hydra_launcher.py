@@ -16,11 +16,11 @@ from hydra.types import HydraContext, RunMode
 
 from trainer.commands.exit_code import report
 from trainer.compose.check_command import Checked
+from trainer.config.messages import quoted
 from trainer.config.settings import key_of
 from trainer.processes.signals import Stopped
 from trainer.processes.world import job_to_plain
 from trainer.runs.read import FINISHED, is_run, read_run
-from trainer.runs.resume import quoted
 from trainer.sweep.drive import REFUSED, Executor, Outcome, SweepJob
 from trainer.worker import job_with_plugins, train_job
 
@@ -39,7 +39,8 @@ class HydraLauncher(Executor):
         self._jobs: list[SweepJob] = []
         self._folder = folder
         composer = checked.check.composer
-        hydra = [word for word in checked.words if key_of(word).startswith(("hydra.", "hydra/"))]
+        typed = [word for word in checked.words if key_of(word).startswith(("hydra.", "hydra/"))]
+        hydra = composer.for_hydra(typed)
         words = [*dict.fromkeys([*composer.choices(checked.overrides), *hydra])]
         self._loader = ConfigLoaderImpl(composer.search_path)
         self._config = self._loader.load_configuration(

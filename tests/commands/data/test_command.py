@@ -77,6 +77,19 @@ def test_every_bad_file_is_listed_whatever_on_error_says(look: Look, pictures: P
         assert out.splitlines()[-1] == "verdict  9 warnings, 1 note; bad samples: 7"
 
 
+def test_how_the_data_were_read_is_told_in_all_forms(look: Look, tmp_path: Path) -> None:
+    rows = [f"{number * 7 % 30},{number % 3},{'ab'[number % 2]}" for number in range(60)]
+    (tmp_path / "table.csv").write_text("\n".join(["age,size,kind", *rows]) + "\n")
+    words = ["dataset=csv", "dataset.path=table.csv"]
+    _, out, err = look(*words)
+    assert err == ""
+    note = "target kind"
+    assert note in out.splitlines()[0]
+    assert note in (tmp_path / "data.html").read_text(encoding="utf-8")
+    (told_,) = [each for each in json.loads(look(*words, "--json")[1])["notes"] if note in each]
+    assert told_ in out.splitlines()[0]
+
+
 def test_json_holds_the_same_and_nothing_else(look: Look, tmp_path: Path) -> None:
     code, out, _ = look("--json", "dataset=synthetic", "dataset.samples=30", "dataset.kind=table", "dataset.shape=[3]")
     found = json.loads(out)

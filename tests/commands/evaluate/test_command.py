@@ -74,18 +74,10 @@ def test_every_task_loss_and_average_comes_out_again(
     assert {name: found[name] for name in tested} == tested
 
 
-LABELS = [
-    *("model=gru", "model.hidden=8", "dataset=synthetic", "dataset.kind=table", "dataset.shape=[6]", "loss=bce"),
-    *("dataset.task=multilabel", "dataset.classes=3", "dataset.samples=120", "dataset.noise=3", "epochs=1"),
-]
-
-
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def labels(made: Made) -> Path:
     """A run with labels, which tests must not change."""
-    folder = tmp_path_factory.mktemp("labels") / "run"
-    run(compose(*LABELS, f"run_dir={folder}", "logger=none", "device=cpu"))
-    return folder
+    return made.run("gru", "labels")
 
 
 def test_the_thresholds_of_labels_have_the_highest_f1_on_val_and_count_in_every_split(
@@ -141,7 +133,7 @@ def test_an_evaluation_says_above_which_scores_labels_are_predicted(
         assert wanted in said(folder)
 
 
-@pytest.mark.parametrize("damaged", [[0.5], {"no": 0.5}, {"0": "x", "1": 0.5, "2": 0.5}, 0.5])
+@pytest.mark.parametrize("damaged", [[0.5], {"no": 0.5}, {"y 0": "x", "y 1": 0.5, "y 2": 0.5}, 0.5])
 def test_thresholds_that_do_not_fit_the_labels_are_refused(
     labels: Path, tmp_path: Path, damaged: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,23 +167,21 @@ def test_a_run_of_an_earlier_version_predicts_labels_above_a_half(
     ids=["no val", "fixed"],
 )
 def test_a_run_that_chooses_no_thresholds_says_so_and_comes_out_again(
-    tmp_path: Path, words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+    made: Made, words: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    summary = run(compose(*LABELS, *words, f"run_dir={tmp_path / 'run'}", "logger=none", "device=cpu")).summary
+    folder = made.run("gru", "labels", *words)
+    summary = json.loads((folder / "summary.json").read_text())
     assert "thresholds" not in summary
-    assert line in (tmp_path / "run" / "train.log").read_text()
-    found = numbers(capsys, tmp_path / "run")["metrics"]
+    assert line in (folder / "train.log").read_text()
+    found = numbers(capsys, folder)["metrics"]
     assert found["test/f1"] == summary["test/f1"]
 
 
 def test_labels_that_the_mean_leaves_out_are_named(
     labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez(tmp_path / "x.npz", x=np.eye(30, dtype="float32"), y=np.array([[0, 1, 1], [0, 1, 0]] * 15))
-    words = ["dataset=npz", f"dataset.path={tmp_path / 'x.npz'}"]
-    run(compose(*LABELS[:2], *words, "loss=bce", "epochs=1", f"run_dir={tmp_path / 'run'}", "logger=none"))
-    capsys.readouterr()
-    assert main(["evaluate", str(tmp_path / "run"), "--split", "all"]) == 0
+    np.savez(tmp_path / "other.npz", x=np.eye(6, dtype="float32"), y=np.array([[0, 1, 1], [0, 1, 0]] * 3))
+    assert main(["evaluate", str(labels), f"dataset.path={tmp_path / 'other.npz'}"]) == 0
     text = capsys.readouterr().out
     assert "warning  no sample has y 0: left out of the mean auroc and average_precision\n" in text
     assert "warning  every sample has y 1: left out of the mean auroc\n" in text
@@ -243,6 +233,24 @@ def test_data_that_have_moved_are_told_where_and_are_known_again(
     assert "dataset.path=… says where they are" in line
     assert main(["evaluate", str(tmp_path / "run"), f"dataset.path={tmp_path / 'there'}"]) == 0
     assert "equal    to the last digit" in capsys.readouterr().out
+
+
+def test_samples_in_the_own_folder_may_have_been_trained_on_although_one_is_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(compose(*pictures(Path("here"), 60), "model.channels=[8]", f"run_dir={tmp_path / 'run'}", "epochs=1"))
+    first = next(path for path in sorted(Path("here").rglob("*.png")))
+    first.with_name("new.png").write_bytes(first.read_bytes())
+    copy = shutil.copytree("here", "elsewhere")
+    for path, count in ((Path("here"), 61), (tmp_path / "here", 61), (copy, 0)):
+        assert main(["evaluate", "run", f"dataset.path={path}"]) == 0
+        out = capsys.readouterr().out
+        assert "; all 61; other data than that of the run\n" in out
+        line = f"{count} of 61 samples are in the run's own data path and may have been trained on"
+        assert (line in out) == (count > 0)
+        assert ("may have been trained on" in out) == (count > 0)
+    assert numbers(capsys, "run", "dataset.path=here")["samples_in_own_path"] == 61
 
 
 def test_several_runs_answer_with_the_mean_of_their_probabilities(

@@ -18,6 +18,7 @@ from tests.made import KINDS, Made
 from trainer import compose, run
 from trainer.__main__ import main
 from trainer.commands.explain.heatmaps import AGAINST, FOR
+from trainer.commands.opened_run import load
 
 pytest.importorskip("captum")
 
@@ -80,6 +81,21 @@ def test_the_page_marks_the_words_of_the_text_itself(
     (cut,) = [attrs for attrs in found.named("span") if attrs.get("class") == "cut"]
     assert cut["title"] == "the model does not read this"
     assert not found.named("script")
+
+
+def test_labels_are_named_above_their_thresholds(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.run("gru", "labels")
+    np.savez(tmp_path / "two.npz", x=np.eye(6, dtype="float32")[:2] * 3)
+    trained = load(str(folder))
+    scores = trained.scores(np.eye(6, dtype="float32")[:2] * 3).tolist()
+    for words in ((), ("thresholds=0.5",)):
+        lines = explained(capsys, folder, tmp_path / "two.npz", *words, "-o", tmp_path / "page.html", "--steps", 8)
+        for line, row in zip(lines, scores, strict=True):
+            thresholds = (0.5,) * 3 if words else trained.thresholds
+            named = [f"y {at} {row[at]:.2f}" for at in range(3) if row[at] > thresholds[at]]
+            assert f": {', '.join(named) or 'no label'}; explained: " in line
 
 
 def test_another_class_turns_the_colors(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,3 +180,15 @@ def test_mistakes_are_one_line(
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     assert "pip install 'trainer-cli[explain]'" in refused(capsys, folder, file)
     assert not (tmp_path / "explain.html").exists()
+
+
+def test_subwords_are_named_on_the_line_and_stand_in_the_text_on_the_page(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tokenizers")
+    folder = made.run("cnn", "text", "dataset.tokens=subwords", "dataset.vocabulary=40")
+    (tmp_path / "text.txt").write_text("A  charming film, ☃\n", encoding="utf-8")
+    page = tmp_path / "page.html"
+    (line,) = explained(capsys, folder, tmp_path / "text.txt", "-o", page)
+    assert "▁" in line
+    assert "A  charming film, ☃" in Page(page.read_text(encoding="utf-8")).text

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from tests.commands.export.test_formats import answer
 from tests.helpers import told
-from tests.made import KINDS, MODELS, Made
+from tests.made import KINDS, MODELS, Made, pictures
 from trainer import compose, run
 from trainer.__main__ import main
 from trainer.commands.export.formats import to_file_inputs
@@ -53,6 +53,19 @@ def exported(run_dir: Path, file: Path, *words: str) -> Path:
         pytest.skip("torch before 2.13 exports no length that varies through a pooling")
     assert code == 0
     return file
+
+
+def test_a_picture_that_can_no_longer_be_read_does_not_stop_an_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = pictures(tmp_path / "here", 20)
+    run(compose(*words, "model.channels=[8]", f"run_dir={tmp_path / 'run'}", "max_steps=1", "logger=none"))
+    damaged = next(path for path in sorted((tmp_path / "here").rglob("*.png")))
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    assert main(["export", str(tmp_path / "run"), "--format", "safetensors"]) == 0
+    out = capsys.readouterr().out
+    assert f"warning  1 bad sample left out: {damaged}: cannot be read" in out
+    assert "checked  2 samples in" in out
 
 
 def samples(trained: OpenedRun) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from tests.conftest import REPOSITORY
 from tests.made import Made
 from trainer.commands.export.formats import check_batches, export
-from trainer.commands.export.metadata import MARK
+from trainer.commands.export.metadata import MARK, as_strings, metadata
 from trainer.commands.opened_run import OpenedRun, load
 
 pytestmark = pytest.mark.slow
@@ -42,6 +43,12 @@ def test_a_text_file_knows_its_vocabulary_and_nothing_of_this_machine(made: Made
     assert about["outputs"][0]["meaning"] == "probabilities"
     assert about["preprocessing"]["vocabulary"][:2] == ["<padding>", "<unknown>"]
     assert (about["preprocessing"]["tokens"], about["preprocessing"]["lowercase"]) == ("words", True)
+    assert about["outside"] == [
+        "normalise the text to NFC",
+        "convert it to lower case, İ to i, and normalise it again",
+        "cut the text at the word boundaries of Unicode Standard Annex #29, without spaces",
+        "take the number of each token in the vocabulary, 1 if a token is not there",
+    ]
     assert (about["run"], about["step"], about["dataset"]) == (folder.name, trained.step, "text")
     content = (tmp_path / "model.pt2").read_bytes()
     assert str(REPOSITORY).encode() not in content
@@ -63,3 +70,15 @@ def test_an_onnx_file_is_one_file_of_ours_that_names_no_file_of_this_machine(mad
     content = (tmp_path / "model.onnx").read_bytes()
     assert str(REPOSITORY).encode() not in content
     assert str(made.folder).encode() not in content
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "safetensors"])
+def test_a_file_of_labels_knows_their_thresholds(made: Made, tmp_path: Path, form: str) -> None:
+    trained = exported(made.run("gru", "labels"), tmp_path / "model", form)
+    about = as_strings(metadata(trained, form))
+    assert json.loads(about["thresholds"]) == list(trained.thresholds)
+    assert any(threshold != 0.5 for threshold in trained.thresholds)
+    if form == "safetensors":
+        with safe_open(tmp_path / "model", "pt") as file:
+            assert file.metadata()["thresholds"] == about["thresholds"]
+    assert "thresholds" not in metadata(load(str(made.run("gru", "table"))), form)

@@ -130,7 +130,7 @@ def test_texts_stand_in_columns_and_json_too(made: Made, tmp_path: Path, capsys:
     (tmp_path / "odd.csv").write_text("id,words\n7,dull\n")
     table = rows(capsys, folder, tmp_path / "some.csv", code=1)
     assert [row["input"].rpartition(":")[2] for row in table] == ["2", "3", "4"]
-    assert table[2]["error"] == "1 columns instead of 2"
+    assert table[2]["error"] == "1 column instead of 2"
     lines = rows(capsys, folder, tmp_path / "some.jsonl", code=1)
     assert lines[0]["p_bad"] == table[1]["p_bad"]
     assert [row["error"][:12] for row in lines[1:]] == ["no text", "must be an o", "no JSON: Exp"]

@@ -14,7 +14,7 @@ from tests.html_page import Page
 from tests.made import KINDS, Made
 from trainer import compose, run
 from trainer.__main__ import main
-from trainer.commands.opened_run import load
+from trainer.commands.opened_run import answers, load
 
 
 def report(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[str, str]:
@@ -92,6 +92,23 @@ def test_values_have_their_largest_errors(tmp_path: Path, capsys: pytest.Capture
     page, _ = report(capsys, tmp_path / "run", "--mistakes", 4)
     assert page.count('<div class="card">') == 4
     assert "<h2>Confusion" not in page
+
+
+def test_labels_are_mistaken_where_they_are_on_the_wrong_side_of_their_thresholds(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = load(str(made.run("gru", "labels")))
+    given, _ = answers(trained, data := trained.data(), data.test)
+    scores = trained.loss.scores(given.outputs)
+    above, above_half = (
+        int(((scores > threshold) != (given.targets > 0.5)).any(1).sum())
+        for threshold in (torch.tensor(trained.thresholds), 0.5)
+    )
+    page, _ = report(capsys, trained.run.path, "-o", tmp_path / "page.html", "--no-explanations", "--mistakes", 1)
+    assert above != above_half
+    assert f"Worst mistakes, 1 of {above}<" in page
+    assert "<th>average precision</th>" in page
+    assert "<th>threshold</th>" in page
 
 
 def test_another_file_is_not_replaced(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,7 +108,7 @@ def test_what_lies_beside_splits_is_left_out_and_said(tmp_path: Path) -> None:
     root = make(tmp_path, *made, "__MACOSX/train/a", ".git/x", "tiny/train/a", "tiny/test/a", "test-several*3")
     warnings: list[str] = []
     assert find(str(root), warnings) == {"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2}
-    assert warnings == [f"{root}: left out, as they are no splits: models, notes, pred and 2 more"]
+    assert warnings == [f"{root}: left out, as no split of train, val and test: models, notes, pred and 2 more"]
 
 
 def test_classes_may_hold_the_splits(tmp_path: Path) -> None:
@@ -171,6 +171,11 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], str, list[dict[str, int]]]] = {
     ),
     "test is flat": (("cat", "dog", "test*3"), "test may be a split by its name, or a class", [{"cat": 2, "test": 3}]),
     "segments": (("seg_train", "seg_pred", "x"), "seg_train may be a split", [{"seg_train": 2, "seg_pred": 2}]),
+    "two sets": (
+        tuple(f"{name}/{split}/{label}" for name in ("x", "y") for split in ("train", "test") for label in ("a", "b")),
+        "x, y hold the same folders (test, train)",
+        [{"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2}, {"x": 8, "y": 8}],
+    ),
     "masks": (("train", "masks", "images"), "train may be a split", [{"train": 2, "masks": 2}]),
     "pairs": (("train_cat", "train_dog"), "train_cat, train_dog may be splits", [{"train_cat": 2, "train_dog": 2}]),
 }
@@ -190,7 +195,9 @@ def test_what_can_be_read_in_two_ways_is_asked_and_both_answers_work(tmp_path: P
     warnings: list[str] = []
     found = find(paths[-1], warnings)
     assert found.items() >= {f"train/{label}": count for label, count in wanted[-1].items()}.items()
-    assert any("taken for classes: " in line for line in warnings) == (case not in ("unnamed splits", "odd letters"))
+    assert any("taken for classes: " in line for line in warnings) == (
+        case not in ("unnamed splits", "odd letters", "two sets")
+    )
 
 
 @pytest.mark.parametrize("name", ["train", "training"])
@@ -224,6 +231,24 @@ def test_a_split_without_classes_is_left_out_and_said(tmp_path: Path, made: tupl
     assert find({"train": given["train"]}) == {"train/cat": 2, "train/dog": 2}
 
 
+def test_pictures_that_a_table_names_are_read_once_they_lie_in_class_folders(tmp_path: Path) -> None:
+    """The layout is that of Tiny ImageNet."""
+    root = make(tmp_path, "train/n1/images", "train/n2/images", "val/images", "test/images", "val/val_annotations.txt")
+    warnings: list[str] = []
+    assert find(str(root), warnings) == {"train/n1": 2, "train/n2": 2}
+    how = "val_annotations.txt is not read; move each file into a folder that is called as its class"
+    assert [line.rpartition("left out, as ")[2] for line in warnings] == [
+        "its 2 files are in no folder of a class of train; test is cut from train",
+        f"its 2 files are in no folder of a class of train ({how}); val is cut from train",
+    ]
+    (root / "val" / "n1").mkdir()
+    (root / "val" / "n2").mkdir()
+    (root / "val" / "images" / "0.png").rename(root / "val" / "n1" / "0.png")
+    (root / "val" / "images" / "1.png").rename(root / "val" / "n2" / "1.png")
+    (root / "val" / "images").rmdir()
+    assert find(str(root), []) == {"train/n1": 2, "train/n2": 2, "val/n1": 1, "val/n2": 1}
+
+
 def test_a_split_may_lack_a_class(tmp_path: Path) -> None:
     assert find(str(make(tmp_path, "train/a", "train/b", "test/b"))) == {"train/a": 2, "train/b": 2, "test/b": 2}
 
@@ -233,7 +258,7 @@ def test_files_without_a_class_folder_are_counted(tmp_path: Path) -> None:
     root = make(tmp_path, "train/a", "train/b", "train/unsup*9", "train/x.png", "train/y.PNG", "train/readme.txt")
     assert find(str(root), warnings) == {"train/a": 2, "train/b": 2}
     assert warnings == [
-        f"{root / 'train'}: left out, as samples without a class: unsup",
+        f"{root / 'train'}: left out, as samples of no class: unsup",
         f"{root / 'train'}: 2 files stand beside class folders and are left out: x.png, y.PNG",
     ]
     assert "train: has no class folders in it" in refusal(str(make(tmp_path / "flat", "train", "test", "about/x.txt")))

@@ -200,7 +200,7 @@ def test_half_a_character_in_a_json_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": "\\ud800", "label": "b"}\n')
     columns = TextColumns(None, None, "auto", None)
     assert [item.content for item in find_texts("text", str(tmp_path / "x.jsonl"), columns, "utf-8", problems)] == ["a"]
-    assert "x.jsonl:2: holds a lone surrogate" in str(problems.found)
+    assert "x.jsonl:2: text: holds a lone surrogate" in str(problems.found)
 
 
 def test_a_picture_has_a_largest_size_in_bytes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shlex
 from collections import Counter
@@ -53,7 +54,12 @@ def refusal(path: Any) -> str:
 def typed(line: str) -> list[Any]:
     """Return the values of the words ``dataset.path=…`` in a message, as a shell and Hydra read them."""
     words = re.findall(r"'dataset\.path=\{[^']*\}'|dataset\.path=[\w./-]+", line)
-    return [OverridesParser.create().parse_overrides(shlex.split(word))[0].value() for word in words]
+    return [value_of(word) for word in words]
+
+
+def value_of(word: str) -> Any:
+    (override,) = OverridesParser.create().parse_overrides(shlex.split(word))
+    return override.value()
 
 
 TWEETS = {
@@ -135,8 +141,8 @@ def test_lines_without_a_label_are_refused_and_a_separator_may_be_named(tmp_path
     root = make(tmp_path, {"train.txt": "good film;x|bad film;y|fine play;x", "test.txt": "weak play;y|dull film;y"})
     line = refusal(str(root))
     assert f"{root}/train.txt: has no label in its lines that can be found" in line
-    assert "dataset.delimiter=';'" in line
-    assert read(str(root), None, ";")[0] == "test/y: dull film"
+    assert line.endswith(" such as 'dataset.delimiter=\";\"'")
+    assert read(str(root), None, value_of(line.partition("such as ")[2]))[0] == "test/y: dull film"
     double = make(tmp_path / "double", {"train.txt": "__label__x __label__y one|__label__x two"})
     assert f"{double}/train.txt:1: 2 labels instead of 1: __label__x __label__y" in refusal(str(double))
 
@@ -151,7 +157,7 @@ def test_two_files_of_one_split_are_refused_by_name(tmp_path: Path) -> None:
     (root / "train.tsv").rename(root / "classes.txt")
     warnings: list[str] = []
     assert read(str(root), warnings) == read(path)
-    assert warnings == [f"{root}: left out, as they are no splits: classes.txt"]
+    assert warnings == [f"{root}: left out, as no split of train, val and test: classes.txt"]
 
 
 @pytest.mark.parametrize(
@@ -210,8 +216,8 @@ def test_the_archive_of_film_reviews_is_read(tmp_path: Path) -> None:
     assert counts == {"train/pos": 2, "train/neg": 2, "test/pos": 2, "test/neg": 2}
     train = root / "aclImdb" / "train"
     assert warnings == [
-        f"{train}: left out, as samples without a class: unsup",
-        f"{train}: 1 file stands beside class folders and are left out: urls_pos.txt",
+        f"{train}: left out, as samples of no class: unsup",
+        f"{train}: 1 file stands beside class folders and is left out: urls_pos.txt",
     ]
     given = {split: str(root / "aclImdb" / split) for split in ("train", "test")}
     assert Counter(f"{each.split}/{each.label}" for each in items(given, [])) == counts
@@ -231,7 +237,7 @@ def test_splits_of_files_of_classes_may_have_any_usual_name(tmp_path: Path) -> N
     warnings: list[str] = []
     wanted = ["test/neg: neg one", "test/pos: pos one", "train/neg: neg one", "train/pos: pos one"]
     assert read(str(root), warnings) == wanted
-    assert warnings == [f"{root}/set: left out, as they are no splits: notes"]
+    assert warnings == [f"{root}/set: left out, as no split of train, val and test: notes"]
 
 
 def test_a_folder_without_texts_says_what_to_name(tmp_path: Path) -> None:
@@ -247,3 +253,44 @@ def test_documents_may_have_no_suffix(tmp_path: Path) -> None:
     warnings: list[str] = []
     assert len(items(str(make(root, {"sci.space/3.txt": "text", "rec.autos/3.txt": "text"})), warnings)) == 2
     assert warnings == [f"4 files are no text by name and left out, such as {root}/rec.autos/1"]
+
+
+def test_folders_of_data_sets_are_a_question(tmp_path: Path) -> None:
+    root = make(tmp_path, {f"{name}/{file}": each for name in ("first", "second") for file, each in TWEETS.items()})
+    line = refusal(str(root))
+    assert f"{root}: first, second hold files of splits by their names; " in line
+    one, classes = typed(line)
+    assert read(one) == TWEETS_READ
+    assert Counter(each.label for each in items(classes)) == {"first": 7, "second": 7}
+
+
+def test_a_file_and_a_folder_of_one_split_are_refused_by_name(tmp_path: Path) -> None:
+    table = "text,label|good,x|bad,y"
+    root = make(tmp_path, {"train.csv": table, "train/x/1.txt": "text", "train/y/1.txt": "text"})
+    line = refusal(str(root))
+    assert f"{root}: train.csv, train may each be train; name one of them: " in line
+    assert read(typed(line)[0]) == ["train/x: good", "train/y: bad"]
+    root = make(tmp_path / "names", {f"{split}_{name}.txt": "x" for split in ("train", "test") for name in ("a", "b")})
+    assert "may each be test; " in refusal(str(root))
+    assert refusal(str(root)).endswith("rename the file, such as train/pos.txt")
+
+
+def test_folders_of_splits_may_hold_a_table_each(tmp_path: Path) -> None:
+    table = "text,label|good,x|bad,y"
+    assert read(str(make(tmp_path, {"train/a.csv": table, "test/b.csv": table}))) == [
+        *("test/x: good", "test/y: bad", "train/x: good", "train/y: bad")
+    ]
+
+
+def test_packed_tables_are_files_of_splits_too(tmp_path: Path) -> None:
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(b"text,label\ngood,x\nbad,y\n"))
+    assert read(str(tmp_path)) == ["train/x: good", "train/y: bad"]
+    make(tmp_path, {"train.csv": "text,label|good,x|bad,y"})
+    assert "train.csv, train.csv.gz may each be train" in refusal(str(tmp_path))
+
+
+def test_the_files_of_a_single_folder_are_classes_and_that_is_said(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    root = make(tmp_path, {"films/pos.txt": "good", "films/neg.txt": "bad"})
+    assert read(str(root), warnings) == ["/neg: bad", "/pos: good"]
+    assert warnings == [f"{root}/films: each file is taken for a class with a text a line"]

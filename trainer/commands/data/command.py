@@ -84,7 +84,7 @@ def _describe(data: Data, found: Survey) -> Iterator[str]:
     spec, parts = found.spec, found.parts
     sizes = ", ".join(f"{name} {part.samples:,}" for name, part in parts.items())
     held = "in memory" if found.in_memory else f"streamed by {data.workers or 'no'} workers"
-    yield f"data     {spec.dataset}: {spec}; {sizes}"
+    yield f"data     {spec.dataset}: {spec}; {'; '.join([sizes, *found.notes])}"
     yield f"raw      {found.raw}; {held}, {found.num_bytes / 2**20:,.1f} MiB"
     if found.mean:
         yield f"scaled   by {found.scaled}"

@@ -16,6 +16,7 @@ from trainer.data.checks import Survey
 from trainer.data.findings import target_text
 from trainer.data.preprocess import Preprocess
 from trainer.data.sources import Inputs
+from trainer.data.statistics import readable_batches
 
 MAX_CLASSES = 20  # maximum number of classes with samples on the page
 PER_CLASS = 6  # number of samples of each class
@@ -80,12 +81,17 @@ def _choose(data: Data) -> Iterator[tuple[str, Split]]:
     If the task is not classification, yield once, with an empty name and samples evenly spaced over the whole split.
     """
     if data.spec.task != "classification":
-        yield "", data.train.take(_spread(torch.arange(len(data.train)), MAX_SAMPLES))
+        yield "", _readable(data.train.take(_spread(torch.arange(len(data.train)), MAX_SAMPLES)))
         return
     for number, name in enumerate(data.spec.classes[:MAX_CLASSES]):
         members = (data.train.targets == number).nonzero().flatten()
         if len(members):
-            yield name, data.train.take(_spread(members, PER_CLASS))
+            yield name, _readable(data.train.take(_spread(members, PER_CLASS)))
+
+
+def _readable(split: Split) -> Split:
+    """Return the samples that can be read; the findings name the others."""
+    return split.take(torch.cat([torch.arange(0), *(numbers for numbers, _ in readable_batches(split, []))]))
 
 
 def _spread(numbers: Tensor, most: int) -> Tensor:

@@ -79,9 +79,13 @@ def _lines(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
         epoch = "" if model.epoch is None else f", epoch {model.epoch}"
         lines.append(f"run      {model.run.path}  (weights of step {model.step}{epoch})")
         lines += [f"warning  {line}" for line in notes(model)]
-    own = "" if measured.own else "; not the data that the run was trained on"
+    own = "" if measured.own else "; other data than that of the run"
     lines.append(f"data     {measured.data.spec}; {measured.split} {len(measured.targets):,}{own}")
     lines += [f"warning  {line}" for line in measured.data.warnings]
+    if measured.num_in_own_path:
+        among = f"{measured.num_in_own_path:,} of {len(measured.targets):,} samples"
+        advice = "put new samples into a folder or file of their own"
+        lines.append(f"warning  {among} are in the run's own data path and may have been trained on; {advice}")
     if measured.num_left_out:
         limit = f"limit_batches={models[0].settings.limit_batches} of the run leaves out"
         lines.append(f"warning  {limit} {measured.num_left_out:,} samples; limit_batches=null evaluates all")

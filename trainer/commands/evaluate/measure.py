@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.commands.evaluate.own_samples import count_in_own_path
 from trainer.commands.evaluate.scores import (
     OF_CLASSES,
     PerClass,
@@ -36,6 +37,7 @@ class Measured:
 
     split: str  # train, val, test or all
     own: bool  # whether the data set equals the one with which the run was trained
+    num_in_own_path: int  # of other data, the samples that are in the files or folders of the run's own data
     spec: Spec  # the spec of the data set
     data: Data  # the data set of the first run
     positions: Tensor  # (samples,) int64, the positions of the samples in the source of the split
@@ -52,6 +54,7 @@ class Measured:
             "split": self.split,
             "samples": len(self.targets),
             "own_data": self.own,
+            "samples_in_own_path": self.num_in_own_path,
             "metrics": {f"{self.split}/{name}": value for name, value in self.values.items()},
         }
         if self.spec.task != "regression":
@@ -129,7 +132,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     Args:
         models: the runs, which have the same task and classes.
         split: train, val, test or all. None selects test for the data set with which the run was trained, and all for
-            another data set, none of whose samples were used in training.
+            another data set, which may yet have samples of training.
         metrics: the names of the metrics; None selects those of the run and the default ones of ``evaluate.scores``.
 
     Raises:
@@ -167,6 +170,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     return Measured(
         split=name,
         own=own,
+        num_in_own_path=0 if own else count_in_own_path(first, data, parts[0].positions),
         spec=data.spec,
         data=data,
         positions=parts[0].positions,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainer.commands._arguments import add_checkpoint, describe, parted, tolerance_of
 from trainer.commands.text_table import print_lines
-from trainer.config import ConfigError
+from trainer.config import ConfigError, RunError
 from trainer.config.messages import did_you_mean
 from trainer.config.terminal import loading
 from trainer.runs.read import run_named
@@ -21,6 +21,7 @@ from trainer.runs.read import run_named
 if TYPE_CHECKING:
     from trainer.commands.export.formats import Exported
     from trainer.commands.opened_run import OpenedRun
+    from trainer.data.sources import Inputs
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 MAX_NAMES = 5  # maximum number of class names in the report
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     print_lines(
         [f"run      {found.path}  (weights of step {trained.step})", *(f"warning  {each}" for each in warnings)]
     )
-    batches = formats.check_batches(trained.data())
+    batches = _check_batches(trained)
     with _folder(folder) if output is None else contextlib.nullcontext():
         for form, path in paths.items():
             formats.check_place(path, form)
@@ -127,6 +128,19 @@ def _formats(typed: str | None, output: Path | None) -> list[str]:
     if by_name not in (None, forms[0]):
         raise ConfigError(f"--output: {output}: ends as {by_name} does, but --format is {forms[0]}")
     return forms
+
+
+def _check_batches(trained: OpenedRun) -> list[Inputs]:
+    """Return samples with which a file is checked. Bad samples are left out with a warning, as a file needs none."""
+    from trainer.commands.export.formats import check_batches
+
+    try:
+        return check_batches(trained.data())
+    except (ConfigError, RunError):  # such as a picture that cannot be read
+        data = trained.data(skip_bad=True)
+        batches = check_batches(data)
+        print_lines(f"warning  {line}" for line in data.warnings)
+        return batches
 
 
 @contextlib.contextmanager

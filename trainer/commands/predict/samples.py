@@ -5,6 +5,7 @@ A few threads read ahead of the model. A sample that cannot be read is still ret
 
 from __future__ import annotations
 
+import csv
 import itertools
 import os
 import sys
@@ -193,8 +194,14 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     keys = run.settings.dataset
     encoding, whole = str(keys.get("encoding", "utf-8")), run.preprocessing.get("unit") == "file"
     columns = texts.TextColumns(
-        keys.get("input"), keys.get("target"), keys.get("header", "auto"), keys.get("delimiter")
+        keys.get("input"),
+        keys.get("target"),
+        keys.get("header", "auto"),
+        keys.get("delimiter"),
+        keys.get("missing_values", []),
+        inputs=run.preprocessing.get("input") or [],
     )
+    identifier = run.preprocessing.get("id")
     tokenizer = tokens.Tokenizer.from_preprocessing(run.preprocessing)
     numbers = {token: number for number, token in enumerate(run.preprocessing["vocabulary"])}
 
@@ -202,18 +209,27 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
         found = [numbers.get(token, UNKNOWN) for token in tokenizer(text)]
         return (torch.tensor(found, dtype=torch.int32),)
 
-    def unread(place: str, text: str, error: str) -> _Unread:
+    def unread(place: str, text: str, error: str = "", id: str = "") -> _Unread:
         reason = error or ("" if text.strip() else "no text")
-        return _Unread(place, None if reason else partial(encode, text), reason, text or None)
+        return _Unread(place, None if reason else partial(encode, text), reason, text or None, id)
 
     def of_file(name: str, file: Path) -> Iterator[_Unread]:
-        return itertools.starmap(unread, texts.texts_without_labels(file, name, columns, encoding, whole=whole))
+        found = texts.texts_without_labels(file, name, columns, encoding, whole=whole, id=identifier)
+        return itertools.starmap(unread, found)
 
     for word in words:
-        if word == STDIN:
-            yield from (unread(str(number), line, "") for number, line in stdin_lines())
-        else:
+        if word != STDIN:
             yield from _of_files(named_files([word], texts.SUFFIXES, "text"), of_file)
+            continue
+        lines = stdin_lines()
+        number, first = next(lines, (1, ""))
+        if first and {*columns.inputs} & {cell.strip() for cell in next(csv.reader([first]))}:  # the header of a table
+            with tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8") as stored:
+                stored.writelines(f"{line}\n" for line in (first, *(line for _, line in lines)))
+                stored.flush()
+                yield from of_file(STDIN, Path(stored.name))
+        else:
+            yield from (unread(str(at), line) for at, line in ((number, first), *lines) if line)
 
 
 # ---- numbers

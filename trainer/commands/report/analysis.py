@@ -57,7 +57,9 @@ def analyse(
         lines += (f"the mistakes are not shown: {each}" for each in _problems(error))
         return Analysis(trained, notes=lines)
     if not measured.own:
-        lines.append("the samples are not those that the run was trained with")
+        lines.append(
+            "the data have changed since the training, so the run may have been trained on some of these samples"
+        )
     lines += measured.notes()
     order, num_wrong = _find_worst(measured, max_mistakes)
     explanations = list["Markup"]()

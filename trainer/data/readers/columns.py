@@ -119,7 +119,7 @@ def choose_columns(
     if features is None:
         named = [column for column in range(len(names)) if column not in {*targets, *ignored, *roles.values()}]
     if features is None and len(named) != num_features:
-        ids = [column for column in named if _names_rows(layout, column)]
+        ids = [column for column in named if names_rows(layout, column)]
         named = [column for column in named if column not in ids]
         maybe_ids = [column for column in named if _may_be_index(layout, column)]
         maybe_ids = [] if maybe_ids == named else maybe_ids
@@ -171,12 +171,12 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
     """
     if not columns:
         raise ConfigError(f"dataset.target: no column is left to predict; columns: {listed(layout.names)}")
-    by_name = [column for column in columns if layout.header and _is_target_name(layout, column)]
+    by_name = [column for column in columns if layout.header and is_target_name(layout, column)]
     if len(by_name) == 1:
         return by_name[0], "found by its name"
     if by_name:
         raise _question(layout, by_name)
-    inner = [column for column in columns if not _has_id_name(layout, column) and column not in layout.unnamed]
+    inner = [column for column in columns if not has_id_name(layout, column) and column not in layout.unnamed]
     first, last = (inner or columns)[0], (inner or columns)[-1]
     classes = [column for column in columns if may_be_classes(layout, column)]
     generic = not layout.header or all(GENERIC.fullmatch(layout.names[column]) for column in columns[1:-1] or columns)
@@ -226,7 +226,8 @@ def _words(name: str) -> list[str]:
     return [word.lower() for word in ITEM.findall(name)]
 
 
-def _is_target_name(layout: Layout, column: int) -> bool:
+def is_target_name(layout: Layout, column: int) -> bool:
+    """Return whether the name of a column says that it is to be predicted."""
     words = _words(layout.names[column])
     name = "".join(words)
     if name == "y":  # among x and z it is a coordinate
@@ -243,14 +244,15 @@ def _is_target_name(layout: Layout, column: int) -> bool:
 # ---- identifiers
 
 
-def _has_id_name(layout: Layout, column: int) -> bool:
+def has_id_name(layout: Layout, column: int) -> bool:
+    """Return whether the name of a column says that it names the rows."""
     words = _words(layout.names[column]) if layout.header else []
     return bool(words) and (
         words[-1] in ID_NAMES or (words[0] == "unnamed" and len(words) <= 2) or words == ["customer", "number"]
     )
 
 
-def _names_rows(layout: Layout, column: int) -> bool:
+def names_rows(layout: Layout, column: int) -> bool:
     """Return whether the texts of a column differ in nearly all rows, so that they name the rows."""
     cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
     return layout.holds_text(column) and len(cells) >= 10 and len({*cells}) >= NEARLY_ALL * len(cells)
@@ -261,7 +263,7 @@ def _may_be_index(layout: Layout, column: int) -> bool:
     cells = [cell for cell in layout.cells(column) if cell]
     if not all(re.fullmatch(r"\+?[0-9]+(?:\.0*)?", cell) for cell in cells) or len({*cells}) < len(cells):
         return False
-    likely = column in layout.unnamed or _has_id_name(layout, column)
+    likely = column in layout.unnamed or has_id_name(layout, column)
     words = _words(layout.names[column]) if layout.header else []
     return len(cells) >= (3 if column in layout.unnamed else 10 if likely else MIN_ROWS) and (
         likely or not {*words} & TIME_NAMES
@@ -281,7 +283,7 @@ def is_index(layout: Layout, column: int, values: NDArray[np.float64]) -> bool:
     if not np.isfinite(values).all() or len(np.unique(values)) < len(values):
         return False
     least, span = values.min(), values.max() - values.min() + 1
-    if _has_id_name(layout, column):
+    if has_id_name(layout, column):
         return True
     if column in layout.unnamed:
         return bool(span <= 2 * len(values))

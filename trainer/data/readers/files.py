@@ -19,7 +19,7 @@ from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.config.errors import collected
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import check_named
-from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, split_off
+from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, seed_of_val, split_off
 from trainer.data.sources import Inputs, Source, Split, collate
 from trainer.memory import free_memory
 
@@ -47,12 +47,14 @@ class Item(NamedTuple):
         label: the name of the class.
         place: the file, ``file:line`` or row that holds the sample, for messages.
         content: the sample itself, such as a text, or what a reader needs to read the sample, such as a path.
+        cells: the target columns of a row of a table; empty for other samples.
     """
 
     split: str
     label: str
     place: str
     content: Any
+    cells: tuple[str, ...] = ()
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Problems:
         report_all: as in ``ReadOptions``.
         found: the bad samples since the last call of ``settle``, one line each.
         warnings: lines for the user, which become ``Data.warnings``.
+        notes: phrases about how the data were read, which become ``Data.notes``.
     """
 
     dataset: str
@@ -72,6 +75,7 @@ class Problems:
     report_all: bool = False
     found: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, place: object, reason: str) -> None:
         """Record a sample that cannot be used."""
@@ -227,7 +231,13 @@ def need_classes(dataset: str, classes: Sequence[str]) -> None:
 
 
 def divide(
-    dataset: str, seed: int, source: Source, names: Sequence[str], options: ReadOptions, keys: OwnKeys
+    dataset: str,
+    seed: int,
+    source: Source,
+    names: Sequence[str],
+    options: ReadOptions,
+    keys: OwnKeys,
+    groups: Sequence[str] | None = None,
 ) -> tuple[Split, Split | None, Split]:
     """Return train, val and test. A split that the data do not have is cut off from train.
 
@@ -236,10 +246,15 @@ def divide(
     Args:
         source: all samples.
         names: the split of each sample, as in ``Item.split``.
+        groups: the group of each sample; a cut keeps the samples of a group together.
 
     Raises:
-        ConfigError: a split would have no samples.
+        ConfigError: a split would have no samples, or there are too few groups.
     """
+
+    def groups_of(split: Split) -> list[str] | None:
+        return None if groups is None else [groups[position] for position in split.positions.tolist()]
+
     given = {name: torch.tensor([at for at, each in enumerate(names) if each == name]) for name in {*names}}
     if "" in given:
         given = {"train": given.pop("")}
@@ -249,11 +264,13 @@ def divide(
     train, val, test = parts["train"], parts.get("val"), parts.get("test")
     try:
         if test is None:
-            train, test = split_off(train, keys["test_fraction"], keys["test_seed"], key="test")
+            leave = 2 if val is None and keys["val_fraction"] > 0 else 1
+            fraction, test_seed = keys["test_fraction"], keys["test_seed"]
+            train, test = split_off(train, fraction, test_seed, "test", groups_of(train), leave)
         if test is None:
             raise ConfigError("dataset.test_fraction: must be greater than 0, as there is no test split, got 0")
         if val is None:
-            train, val = split_off(train, keys["val_fraction"], seed)
+            train, val = split_off(train, keys["val_fraction"], seed_of_val(seed, keys), "val", groups_of(train))
     except ConfigError:
         if options.preprocessing is None:
             raise

@@ -20,6 +20,14 @@ UNLABELLED = {"unsup", "unsupervised", "unlabeled", "unlabelled"}  # names of fo
 TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".xlsx", ".parquet"}
 
 
+class NoClassFoldersError(ConfigError):
+    """``folder`` has no class folders in it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"dataset.path: {folder}: has no class folders in it")
+        self.folder = folder
+
+
 class ClassFolder(NamedTuple):
     """A folder with the samples of one class in one split; ``split`` is empty if the data have no splits."""
 
@@ -40,7 +48,8 @@ def class_folders(
         suffixes: the suffixes of the files that are samples, in lower case; empty if all files are.
 
     Raises:
-        ConfigError: as ``roots``; a path is not a folder or has no class folders, or folders may be splits or classes.
+        NoClassFoldersError: a folder has no class folders.
+        ConfigError: as ``roots``; a path is not a folder, or folders may be splits or classes.
     """
     found = roots(dataset, path)
     for root in found.values():
@@ -114,7 +123,7 @@ class _Finder:
             return self.unsplit(only)
         split = [folder for some in named.values() for folder in some]
         if named.get("train") and not any(self.holds_sample(folder) for folder in folders if folder not in split):
-            raise ConfigError(f"dataset.path: {named['train'][0]}: has no class folders in it")
+            raise NoClassFoldersError(named["train"][0])
         if above := self.above_splits(folders):
             return above
         self.ask_for_splits(root, folders)
@@ -141,7 +150,7 @@ class _Finder:
                 what = "the same folders as train" if is_alike else "files that may be samples"
                 raise self.question(root, folders, f"beside train, {listed([folder])} holds {what}")
         if others:
-            self.problems.warnings.append(f"{root}: left out, as they are no splits: {listed(others)}")
+            self.problems.warnings.append(f"{root}: left out, as no split of train, val and test: {listed(others)}")
         classes = []
         for folder in (folder for folder in folders if folder in parts):
             at, split = places[folder], parts[folder]
@@ -162,7 +171,7 @@ class _Finder:
         if len(having) != 1 or any(self.holds_sample(folder) for folder in folders if folder not in having):
             return None
         others = [folder for folder in folders if folder not in having]
-        self.problems.warnings.append(f"{root}: left out, as they hold no samples: {listed(others)}")
+        self.problems.warnings.append(f"{root}: left out, as no samples are in there: {listed(others)}")
         return having[0]
 
     def has_train(self, parent: Path) -> bool:
@@ -222,7 +231,9 @@ class _Finder:
             )
         if len(parts) == 1:
             parts |= zip(["test", "val"], reversed(others[:2]), strict=False)
-        if "train" in parts:
+        if sets := [folder for folder in folders if self.has_train(folder)]:
+            splits = f"for one of them type {words_to_type(sets[0])}"
+        elif "train" in parts:
             order = ("train", "val", "test")
             ordered: dict[str, Path] = {split: parts[split] for split in order if split in parts}
             splits = f"for splits type {words_to_type(ordered)}, or name other folders"
@@ -250,18 +261,20 @@ class _Finder:
         """Return the folders in a folder as classes.
 
         Raises:
-            ConfigError: there are none.
+            NoClassFoldersError: there are none.
         """
         folders = self.folders(parent)
         if not folders:
-            raise ConfigError(f"dataset.path: {parent}: has no class folders in it")
+            raise NoClassFoldersError(parent)
         unlabelled = [folder for folder in folders if folder.name.lower() in UNLABELLED]
         if unlabelled and len(folders) > len(unlabelled) + 1:
             folders = [folder for folder in folders if folder not in unlabelled]
-            self.problems.warnings.append(f"{parent}: left out, as samples without a class: {listed(unlabelled)}")
+            self.problems.warnings.append(f"{parent}: left out, as samples of no class: {listed(unlabelled)}")
         if beside := self.samples_at(parent):
-            files = "1 file stands" if len(beside) == 1 else f"{len(beside)} files stand"
-            self.problems.warnings.append(f"{parent}: {files} beside class folders and are left out: {listed(beside)}")
+            count = len(beside)
+            stand, are = ("1 file stands", "is") if count == 1 else (f"{count} files stand", "are")
+            warning = f"{parent}: {stand} beside class folders and {are} left out: {listed(beside)}"
+            self.problems.warnings.append(warning)
         return [ClassFolder(split, folder.name, folder) for folder in folders]
 
     def unlabelled(self, folder: Path) -> str:
@@ -269,7 +282,8 @@ class _Finder:
         if not (count := self.count(folder)):
             return "it holds no samples"
         held = f"its {count:,} files are in no folder of a class of train"
-        tables = [entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in TABLES]
+        names = [entry.name for entry in os.scandir(folder) if not entry.name.lower().startswith((".", "readme"))]
+        tables = [name for name in names if Path(name).suffix.lower() in TABLES]
         if tables and TABLES.isdisjoint(self.suffixes):
             held += f" ({min(tables)} is not read; move each file into a folder that is called as its class)"
         return held

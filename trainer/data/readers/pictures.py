@@ -34,13 +34,13 @@ from trainer.data.readers.files import (
     Item,
     OwnKeys,
     Problems,
-    classify,
     divide,
     fingerprint_of_names,
     fits,
     map_in_threads,
     read_all,
 )
+from trainer.data.readers.labelling import Labelling
 from trainer.data.sources import Split, TensorSource
 
 # Pillow supports more formats, but starts other programs to read some of them.
@@ -295,6 +295,7 @@ def picture_data(
     name: Callable[[Item], str],
     options: ReadOptions,
     problems: Problems,
+    labelling: Labelling | None = None,
     **keys: Unpack[PictureKeys],
 ) -> Data:
     """Make a ``Data`` of labelled pictures, which are held in memory or read each time a batch needs them.
@@ -303,12 +304,13 @@ def picture_data(
         items: the pictures.
         opener: takes items and their places, and returns a picklable function that opens the picture at a position.
         name: returns a text that identifies a picture in the fingerprint without reading the picture.
+        labelling: the labels and groups of the pictures; None if the labels of the items are the names of classes.
 
     Raises:
         ConfigError: a split has no samples, or there are bad samples and ``on_error`` is stop.
     """
-    dataset = problems.dataset
-    items, classes, targets = classify(items, options, problems)
+    dataset, labelling = problems.dataset, labelling or Labelling()
+    items, targets = labelling.targets(items, options, problems)
     read, resized = _reader(items, opener, options, problems, keys)
     images = None
     if fits(keys["in_memory"], len(items) * math.prod(read.form)):
@@ -318,14 +320,15 @@ def picture_data(
         if len(good) < len(items):
             problems.settle()
             position_of = {items[position].place: position for position in good}
-            items, classes, targets = classify([items[position] for position in good], options, problems)
+            items, targets = labelling.targets([items[position] for position in good], options, problems)
             images = None if images is None else images[[position_of[item.place] for item in items]]
             places = Names(item.place for item in items)
             read = PictureReader(opener(items, places), places, read.form)
-    source = FileSource(read, targets) if images is None else TensorSource((images,), targets)
-    splits = divide(dataset, seed, source, [item.split for item in items], options, keys)
-    return replace(
-        make_data(dataset, "image", tuple(read.form), classes, splits, keys),
+    source = FileSource(read, targets.values) if images is None else TensorSource((images,), targets.values)
+    groups = labelling.groups_of(items, problems)
+    splits = divide(dataset, seed, source, [item.split for item in items], options, keys, groups)
+    data = replace(
+        make_data(dataset, "image", tuple(read.form), targets.names, splits, keys, task=targets.task),
         normalise=_measure(splits[0], problems),
         augment=Augment.from_keys(keys["augment"]),
         mix=MixImages.from_keys(keys["augment"], read.form.height, read.form.width),
@@ -335,6 +338,7 @@ def picture_data(
         warnings=(*problems.warnings, *resized),
         places=read.places,
     )
+    return labelling.completed(data, options, problems)
 
 
 def _reader(

@@ -33,7 +33,8 @@ from trainer.data.audio import (
     read_wave,
 )
 from trainer.data.data import Data, Normalise, ReadOptions, make_data
-from trainer.data.readers.files import FileSource, Item, OwnKeys, Problems, classify, divide, fits, read_all
+from trainer.data.readers.files import FileSource, Item, OwnKeys, Problems, divide, fits, read_all
+from trainer.data.readers.labelling import Labelling
 from trainer.data.sources import RaggedSource, Source, Split
 from trainer.spec import Kind
 
@@ -66,6 +67,7 @@ def sound_data(
     opener: Opener,
     options: ReadOptions,
     problems: Problems,
+    labelling: Labelling | None = None,
     **keys: Unpack[SoundKeys],
 ) -> Data:
     """Make a ``Data`` of labelled sounds. Their channels are averaged, and all are resampled to one sample rate.
@@ -76,16 +78,17 @@ def sound_data(
     Args:
         files: the sounds.
         opener: takes some of the sounds, and returns a picklable function that opens the sound at a position.
+        labelling: the labels and groups of the sounds; None if the labels of the items are the names of classes.
 
     Raises:
         ConfigError: a library is missing, there are less than two classes, keys do not fit the sounds or each other,
             or there are bad samples and ``on_error`` is stop.
     """
-    dataset, known = problems.dataset, options.preprocessing
+    dataset, known, labelling = problems.dataset, options.preprocessing, labelling or Labelling()
     need_libraries(dataset)
     files, headers = _read_headers(files, opener, problems)
     if not files:
-        classify(files, options, problems)  # raises ConfigError with the reasons
+        labelling.targets(files, options, problems)  # raises ConfigError with the reasons
     rate = known["sample_rate"] if known is not None else keys["sample_rate"] or _usual_rate(files, headers)
     if rate > MAX_RATE:
         raise ConfigError(f"dataset.sample_rate: null: the files have {rate:,} samples a second; say how many to keep")
@@ -94,21 +97,22 @@ def sound_data(
     fine = any(header.fine for header in headers) if known is None else known["fine"]
     in_memory = fits(keys["in_memory"], _num_bytes(headers, rate, most, fine=fine))
     readable = _read(files, _Waves.of(files, opener, rate, most, fine), problems, keep=in_memory)
-    sounds, classes, targets = classify(readable, options, problems)
+    sounds, targets = labelling.targets(readable, options, problems)
     trained = (sound.content.length for sound in sounds if sound.split in ("", "train"))
     longest = max(trained) if known is None else known["max_samples"]
     _warn_of_cut(sounds, longest, rate, problems)
     source: Source
     if in_memory:
-        source = RaggedSource.join([sound.content.wave[:longest] for sound in sounds], targets)
+        source = RaggedSource.join([sound.content.wave[:longest] for sound in sounds], targets.values)
     else:
         lengths = torch.tensor([sound.content.length for sound in sounds]).clamp_max(longest)
         good = [sound.content.file for sound in sounds]
-        source = FileSource(_Waves.of(good, opener, rate, longest, fine), targets, lengths)
-    splits = divide(dataset, seed, source, [sound.split for sound in sounds], options, keys)
+        source = FileSource(_Waves.of(good, opener, rate, longest, fine), targets.values, lengths)
+    groups = labelling.groups_of(sounds, problems)
+    splits = divide(dataset, seed, source, [sound.split for sound in sounds], options, keys, groups)
     kind, shape = _kind_and_shape(features, longest)
-    return replace(
-        make_data(dataset, kind, shape, classes, splits, keys, varying=True),
+    data = replace(
+        make_data(dataset, kind, shape, targets.names, splits, keys, task=targets.task, varying=True),
         normalise=_normalise(splits[0], longest, features),
         augment=augment_waves,
         features=features,
@@ -119,6 +123,7 @@ def sound_data(
         warnings=tuple(problems.warnings),
         places=[sound.place for sound in sounds],
     )
+    return labelling.completed(data, options, problems)
 
 
 def need_libraries(dataset: str) -> None:

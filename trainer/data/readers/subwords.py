@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from trainer.data.readers.vocabulary import NAMES, UNKNOWN
 
 SPACE = "▁"  # stands for the space before a word, as in SentencePiece
 MAX_LETTERS = 16  # of a subword, so that a sentence that occurs many times does not become one
+MAX_KEPT = 1 << 16  # pieces whose subwords are remembered
 TOGETHER = 10_000  # occurrences of a piece that are given to the library as one text
 
 
@@ -123,5 +124,14 @@ class Subwords:
 
     def split(self, pieces: Sequence[str]) -> list[str]:
         """Return the subwords of all pieces, and unknown letters as they are."""
-        found = self._tokenizer.encode_batch(list(pieces), add_special_tokens=False)
-        return [piece[start:end] for piece, each in zip(pieces, found, strict=True) for start, end in each.offsets]
+        return list(itertools.chain.from_iterable(map(self._split_piece, pieces)))
+
+    @functools.cached_property
+    def _split_piece(self) -> Callable[[str], list[str]]:
+        encode = self._tokenizer.encode
+
+        @functools.lru_cache(MAX_KEPT)
+        def split(piece: str) -> list[str]:
+            return [piece[start:end] for start, end in encode(piece, add_special_tokens=False).offsets]
+
+        return split

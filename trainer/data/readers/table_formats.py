@@ -183,12 +183,10 @@ def _as_rows(objects: Iterator[tuple[int, Any, str]], *, has_lines: bool) -> tup
     columns = {}
     for name in names:
         cells = [_cell(row.get(name)) for row in rows]
-        for at, (cell, row) in enumerate(zip(cells, rows, strict=True)):
+        for at, cell in enumerate(cells):
             if cell is not None and SURROGATE.search(cell):
                 faults.setdefault(at, f"{name}: holds a lone surrogate, such as \\ud800, which is half of a character")
                 cells[at] = None
-            elif name not in row:
-                faults.setdefault(at, f"no {name}; keys: {', '.join(row)}")
         columns[name] = pa.array(cells, pa.string())
     return pa.table(columns), np.array(numbers, dtype=np.int64) if has_lines else None, faults
 

@@ -37,7 +37,7 @@ class Targets(NamedTuple):
     Args:
         task: classification, multilabel or regression.
         names: the names of the classes, labels or values.
-        values: (samples,) int64 classes, or (samples, outputs) float32 labels or values.
+        values: (samples,) int64 classes, (samples, outputs) float32 labels, or (samples, outputs) float64 values.
     """
 
     task: Task
@@ -116,7 +116,8 @@ def find_targets(cells: TargetCells, samples: Candidates, keys: TargetKeys, opti
     fits = np.isin(values, (0, 1)) if task == "multilabel" else np.isfinite(values)
     samples.drop(np.logical_not(fits.all(0)), _reason(cells, fits, reason))
     samples.settle()
-    good = np.ascontiguousarray(values[:, samples.good].T, dtype=np.float32)
+    exact = np.float64 if task == "regression" else np.float32  # values stay exact until their mean is taken off
+    good = np.ascontiguousarray(values[:, samples.good].T, dtype=exact)
     return Targets(task, tuple(cells.names), torch.from_numpy(good))
 
 

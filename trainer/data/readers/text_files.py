@@ -151,7 +151,7 @@ def form_of(file: Path, encoding: str, problems: Problems) -> Form:
         return "word"
     raise ConfigError(
         f"dataset.path: {file}: has no label in its lines that can be found: a line may be '{MARK}x text', 'x text' or "
-        "x, a tab and the text; for another separator type it, such as dataset.delimiter=';'"
+        "x, a tab and the text; for another separator type it, such as 'dataset.delimiter=\";\"'"
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.config import ConfigError
 from trainer.data.readers.files import Item, Problems, keep_suffixes, natural_key, roots
 from trainer.data.readers.folders import class_folders, folders_in
-from trainer.data.readers.split_names import find_splits, listed, words_to_type
+from trainer.data.readers.split_names import find_splits, listed, split_name, words_to_type
+from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.text_files import (
     DOCUMENT,
     class_files,
@@ -24,7 +26,9 @@ from trainer.data.readers.text_files import (
     parallel_texts,
     read_text,
 )
-from trainer.data.readers.texts import LABEL_NAMES, SUFFIXES, TEXT_NAMES, TextColumns, table_texts
+from trainer.data.readers.texts import LABEL_NAMES, TABLES, TEXT_NAMES, TextColumns, table_texts
+
+MAX_FILES_OF_SET = 50  # a folder with more files is no data set, whatever the names of its files are
 
 
 def find_texts(dataset: str, path: Any, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
@@ -74,16 +78,16 @@ def _in_files(files: Mapping[str, Path], columns: TextColumns, encoding: str, pr
 def _tab_columns(train: Path, columns: TextColumns, encoding: str) -> TextColumns:
     """Return the columns of text files with tabs, as the file of train says: the label is what repeats."""
     rows = [line.split("\t") for line in lines_of(train, encoding) if line.strip()]
-    columns = columns._replace(delimiter="\t")
-    if len(rows[0]) != 2 or columns.inputs or columns.target is not None:
+    columns = replace(columns, delimiter="\t")
+    if len(rows[0]) != 2 or columns.wanted or columns.target is not None:
         return columns
     header = columns.header
     if header == "auto":
         header = all(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in rows[0])
     first, second = (len({row[at] for row in rows[header:] if len(row) == 2}) for at in (0, 1))
     if first == second:
-        return columns._replace(header=header)
-    return columns._replace(header=header, target=int(second < first), input=int(first < second))
+        return replace(columns, header=header)
+    return replace(columns, header=header, target=int(second < first), input=int(first < second))
 
 
 class _Folder(NamedTuple):
@@ -103,16 +107,21 @@ class _Folder(NamedTuple):
 def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
     """Yield the texts of a folder: of pairs of files, of files of splits, of files of classes, or of class folders."""
     dataset, split, root, classes = folder
-    files = [file for file in _files_in(root) if file.suffix.lower() in SUFFIXES]
+    files = [file for file in _files_in(root) if _is_text(file)]
     documents = [file for file in files if file.suffix.lower() == DOCUMENT]
     folders = folders_in(root)
-    tables = {} if split else find_splits((file.stem, file) for file in files)
+    tables = {} if split else find_splits((_stem(file), file) for file in files)
     named = {} if split else find_splits((each.name, each) for each in folders)
     others = [folder for folder in folders if not any(folder in some for some in named.values())]
     if pairs := find_parallel(documents, split):
         yield from parallel_texts(pairs, documents, encoding, problems)
     elif "train" in tables:
-        yield from _in_files(_one_of_each(root, tables, files, problems), columns, encoding, problems)
+        both = {
+            part: some + [each for each in named.get(part, ()) if _has_documents(each)] for part, some in tables.items()
+        }
+        yield from _in_files(_one_of_each(root, both, files, problems), columns, encoding, problems)
+    elif split and len(files) == 1 and not documents:
+        yield from _in_files({split: files[0]}, columns, encoding, problems)
     elif _holds_documents(named.get("train")) and not any(map(_has_documents, others)):
         parts = _one_of_each(root, named, [*folders, *files], problems)
         for part, each in parts.items():
@@ -120,8 +129,12 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
     elif all(is_about(file.stem) for file in files) and len(folders) == 1 and "train" not in named:
         yield from _in_folder(folder._replace(root=folders[0]), columns, encoding, problems)
     elif documents and not _has_class_folders(root):
+        if classes is not None and root not in classes.values():
+            problems.warnings.append(f"{root}: each file is taken for a class with a text a line")
         yield from class_files(split, root, documents, classes, encoding, problems)
     elif folders:
+        if not split:
+            _ask_for_sets(root, folders)
         path = {"train": str(root)} if split else str(root)  # the folder of a split alone is like that of train
         suffixes = [DOCUMENT] if _has_class_folders(root) else []
         for item in _class_folders(dataset, path, suffixes, encoding, problems):
@@ -129,6 +142,15 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
     else:
         hint = f"; a table is named itself, such as {words_to_type(files[0])}" if files else ""
         raise ConfigError(f"dataset.path: {root}: has no class folders in it and no {DOCUMENT} files{hint}")
+
+
+def _is_text(file: Path) -> bool:
+    return file.suffix.lower() == DOCUMENT or plain_suffix(file) in TABLES
+
+
+def _stem(file: Path) -> str:
+    """Return the name of a file without its suffix, or without both of ``train.csv.gz``."""
+    return file.name[: file.name.lower().rfind(plain_suffix(file))]
 
 
 def _one_of_each(
@@ -143,10 +165,30 @@ def _one_of_each(
     for split, some in named.items():
         if len(some) > 1:
             word = words_to_type(chosen)
-            raise ConfigError(f"dataset.path: {root}: {listed(some)} may each be {split}; name one of them: {word}")
+            hint = "; if a name is a split and a class, rename the file, such as train/pos.txt"
+            raise ConfigError(
+                f"dataset.path: {root}: {listed(some)} may each be {split}; name one of them: {word}"
+                + hint * all(path.suffix.lower() == DOCUMENT for path in some)
+            )
     if others := [path for path in paths if path not in chosen.values()]:
-        problems.warnings.append(f"{root}: left out, as they are no splits: {listed(others)}")
+        problems.warnings.append(f"{root}: left out, as no split of train, val and test: {listed(others)}")
     return chosen
+
+
+def _ask_for_sets(root: Path, folders: Sequence[Path]) -> None:
+    """Raise ConfigError if folders hold files of splits, such as train.txt, so that they may be data sets."""
+    sets = []
+    for folder in folders:
+        files = [file for file in _files_in(folder) if _is_text(file)]
+        names = [split_name(_stem(file)) for file in files] if len(files) <= MAX_FILES_OF_SET else []
+        if any(name and name.split == "train" for name in names):
+            sets.append(folder)
+    if sets:
+        one, each = words_to_type(sets[0]), words_to_type({"train": root})
+        raise ConfigError(
+            f"dataset.path: {root}: {listed(sets)} hold files of splits by their names; for one of them as data type "
+            f"{one}; if each folder is a class with a text a file, type {each}"
+        )
 
 
 def _class_folders(
@@ -169,10 +211,10 @@ def _has_documents(folder: Path) -> bool:
 
 
 def _holds_documents(folders: Sequence[Path] | None) -> bool:
-    """Return whether the first of the folders holds documents itself, maybe at the end of a chain of single folders."""
+    """Return whether the first of the folders holds texts or tables itself, maybe at the end of a chain of folders."""
     if not folders:
         return False
-    if any(file.suffix.lower() == DOCUMENT for file in _files_in(folders[0])):
+    if any(_is_text(file) for file in _files_in(folders[0])):
         return not _has_class_folders(folders[0])
     return len(inner := folders_in(folders[0])) == 1 and not _has_class_folders(inner[0]) and _holds_documents(inner)
 

@@ -2,299 +2,295 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from trainer.config import ConfigError
-from trainer.config.errors import reason_of
-from trainer.config.messages import did_you_mean
+from trainer.config.untrusted_files import check_file, need_memory
+from trainer.data.readers import table_formats
+from trainer.data.readers.columns import has_id_name, is_target_name, may_be_classes, names_rows
 from trainer.data.readers.files import Item, Problems
-from trainer.data.readers.table_layout import ESCAPED, ColumnKey, one_character
-from trainer.data.readers.text_files import (
-    DOCUMENT,
-    fault_of,
-    is_good,
-    read_text,
-)
+from trainer.data.readers.labelling import Labelling
+from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_keys_of
+from trainer.data.readers.table_lines import plain_suffix
+from trainer.data.readers.tables import EMPTY, ColumnsToRead, read_layout, read_table
+from trainer.data.readers.text_files import DOCUMENT, fault_of, read_text
 
-DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-SURROGATE = re.compile("[\ud800-\udfff]")
-JSON_LINES = (".jsonl", ".ndjson")
-SUFFIXES = (DOCUMENT, *DELIMITERS, *JSON_LINES)
+DELIMITED = (".csv", ".tsv", ".tab")
+TABLES = (*DELIMITED, *table_formats.SUFFIXES)
+SUFFIXES = (DOCUMENT, *TABLES)
 # The usual names of columns. Where no key names a column, the first of these names that a table has is used.
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
 LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
-LOOKED_AT = 100  # rows from which the columns of texts and labels are detected
+MEMORY = 3  # memory that a byte of a file takes while its texts are read
+MIN_RATIO = 3  # a column of texts has cells so many times as long as any other column, unless its name says so
+MOSTLY = 0.9  # share of empty cells from which a column is left out
 
 
-class TextColumns(NamedTuple):
-    """The columns of a table, as ``dataset.input``, ``target``, ``header`` and ``delimiter`` describe them."""
+@dataclass
+class TextColumns:
+    """The columns of tables, as the keys of ``dataset`` describe them, and what was found in the tables.
 
-    input: ColumnKey | list[ColumnKey] | None
-    target: ColumnKey | None
-    header: bool | Literal["auto"]
-    delimiter: str | None
+    Args:
+        input, target, header, delimiter, missing_values, group: the keys.
+        labelling: gets the names of the target columns, and the groups.
+        inputs: the names of the columns of the texts that were read, for a finished run.
+    """
+
+    input: ColumnKey | list[ColumnKey] | None = None
+    target: ColumnKey | list[ColumnKey] | None = None
+    header: bool | Literal["auto"] = "auto"
+    delimiter: str | None = None
+    missing_values: list[str | int | float] = field(default_factory=list)
+    group: ColumnKey | None = None
+    labelling: Labelling = field(default_factory=Labelling)
+    inputs: list[str] = field(default_factory=list)
 
     @property
-    def inputs(self) -> list[ColumnKey]:
+    def wanted(self) -> list[ColumnKey]:
         """The columns that ``dataset.input`` names."""
         return [self.input] if isinstance(self.input, str | int) else self.input or []
 
+    @property
+    def targets(self) -> list[ColumnKey]:
+        """The columns that ``dataset.target`` names."""
+        return [self.target] if isinstance(self.target, str | int) else self.target or []
+
     def has_table(self, file: Path) -> bool:
         """Return whether a file is read as a table; if ``dataset.delimiter`` is set, every file is."""
-        return file.suffix.lower() in (*DELIMITERS, *JSON_LINES) or self.delimiter is not None
+        return plain_suffix(file) in TABLES or self.delimiter is not None
+
+    def layout(self, file: Path, encoding: str) -> Layout:
+        """Return the layout of a table. In tab-separated values, quotes are ordinary characters (IANA).
+
+        Raises:
+            ConfigError: as ``read_layout``, or the file needs more memory than is free.
+        """
+        try:
+            need_memory(MEMORY * check_file(file).st_size, file)
+        except OSError as error:
+            raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
+        named = [*self.wanted, *self.targets, self.group, *self.inputs]
+        keys = table_keys_of({"header": self.header, "delimiter": self.delimiter, "encoding": encoding})
+        keys["missing_values"] = self.missing_values
+        found = read_layout(file, keys, quotes_in_tabs=False, named=named)
+        if found.delimiter == " " and self.delimiter is None:  # the words of a text are no columns
+            keys["delimiter"] = ","
+            found = read_layout(file, keys, quotes_in_tabs=False, named=named)
+        return found
 
 
 # ---- labelled texts, for a data set
 
 
 def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
-    """Yield every labelled text of a table or a file of JSON lines.
+    """Yield every labelled text of a table.
 
     Raises:
-        ConfigError: the file has no known format, or a column is missing.
+        ConfigError: the file has no known format, or a column is missing or unclear.
     """
     if not columns.has_table(file):
         raise ConfigError(
-            f"dataset.path: {file}: must end in {', '.join([*DELIMITERS, *JSON_LINES])}, or be a folder of <class>.txt "
+            f"dataset.path: {file}: must end in {', '.join(TABLES)}, or be a folder of <class>.txt "
             "with a text a line, or of class folders with a text a file; dataset.delimiter reads any file as a table"
         )
-    labelled = _labelled_objects if file.suffix.lower() in JSON_LINES else _labelled_rows
-    for place, text, label in labelled(file, columns, encoding, problems):
-        if is_good(text, place, encoding, problems):
-            if label.strip():
-                yield Item(split, label.strip(), place, text)
-            else:
-                problems.add(place, "no label")
-
-
-def _labelled_objects(
-    file: Path, columns: TextColumns, encoding: str, problems: Problems
-) -> Iterator[tuple[str, str, str]]:
-    """Yield the place, the text and the label of each line of a JSON lines file."""
-    rows: list[tuple[str, dict[str, str]]] = []
-    for place, row, fault in _json_objects(file, encoding):
+    layout = columns.layout(file, encoding)
+    found = find_text_columns(layout, columns)
+    labelling = columns.labelling
+    names = tuple(layout.names[column] for column in found.targets)
+    if labelling.names and len(labelling.names) != len(names):
+        raise ConfigError(f"dataset.target: {file}: has {listed(names)}, but train has {listed(labelling.names)}")
+    labelling.names = labelling.names or names
+    columns.inputs[:] = columns.inputs or [layout.names[column] for column in found.inputs]
+    problems.notes[:] = dict.fromkeys([*problems.notes, *found.notes, *layout.notes])
+    group = [] if columns.group is None else [layout.find("group", columns.group)]
+    chosen = [*found.inputs, *found.targets, *group]
+    known: list[dict[str, int]] = [{} for _ in chosen]
+    table = read_table(layout, ColumnsToRead((), [*zip(chosen, known, strict=True)], may_be_empty=True))
+    texts = [[*each, ""] for each in known]  # the last one is for the code -1
+    first_target, several = len(found.inputs), labelling.keys["label_separator"] is not None
+    for row, (line, codes) in enumerate(zip(table.lines.tolist(), table.texts.T.tolist(), strict=True)):
+        place = layout.place(line)
+        cells = [texts[at][code] for at, code in enumerate(codes)]
+        text = " ".join(cell for cell in cells[:first_target] if cell)
+        targets = tuple(cells[first_target : first_target + len(names)])
+        fault = table.faults.get(row, "") or ("" if text else "no text")
+        if not fault and not several and not all(targets):
+            fault = "no label" if len(names) == 1 else f"{names[targets.index('')]}: {EMPTY}"
         if fault:
-            problems.add(place, fault)
-        else:
-            rows.append((place, row))
-    if not rows:
-        return
-    names = list(dict.fromkeys(name for _, row in rows[:LOOKED_AT] for name in row))
-    texts, target = _choose(file, columns, names, [[*row.values()] for _, row in rows[:LOOKED_AT]], named=True)
-    for place, row in rows:
-        missing = [name for name in (*texts, target) if name not in row]
-        if missing:
-            problems.add(place, f"no {missing[0]}; keys: {', '.join(row)}")
-        else:
-            yield place, " ".join(row[name] for name in texts), row[target]
+            problems.add(place, _with_hint(fault, encoding))
+            continue
+        if group:
+            labelling.groups[place] = cells[-1]
+        yield Item(split, targets[0], place, text, targets)
 
 
-def _labelled_rows(
-    file: Path, columns: TextColumns, encoding: str, problems: Problems
-) -> Iterator[tuple[str, str, str]]:
-    """Yield the place, the text and the label of each row of a table."""
-    rows = _csv_rows(file, columns, encoding)
-    if not rows:
-        return
-    first = rows[0].cells
-    header = columns.header
-    if header == "auto":
-        header = _has_usual_name(first) or any(isinstance(key, str) for key in (*columns.inputs, columns.target))
-    names = [cell.strip() for cell in first] if header else [str(number) for number in range(len(first))]
-    rows = rows[header:]
-    texts, target = _choose(file, columns, names, [row.cells for row in rows[:LOOKED_AT]], named=header)
-    chosen, label = [names.index(name) for name in texts], names.index(target)
-    if columns.header == "auto" and not header and _is_header(first, [row.cells for row in rows[1:]], label):
-        rows = rows[1:]
-    for row in rows:
-        place, cells = f"{file}:{row.first_line}", row.cells
-        if len(cells) != len(names):
-            count = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
-            problems.add(place, f"{count} instead of {len(names)}")
-        else:
-            yield place, " ".join(cells[at] for at in chosen), cells[label]
+def _with_hint(fault: str, encoding: str) -> str:
+    is_byte = re.search(r"byte 0x\w\w is no text$", fault)
+    return f"{fault}; dataset.encoding=latin-1 or cp1252 may be right" if is_byte and encoding == "utf-8" else fault
 
 
-def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], label: int) -> bool:
-    """Return whether the first line is a header: no other line has its label, while the other labels repeat."""
-    labels = [cells[label] for cells in rows if len(cells) == len(first)]
-    return first[label] not in labels and len({*labels}) * 2 <= len(labels)
+class FoundColumns(NamedTuple):
+    """The columns of the texts and of the targets, by their numbers from 0, and phrases that say which they are."""
+
+    inputs: list[int]
+    targets: list[int]
+    notes: tuple[str, ...]
 
 
-def _choose(
-    file: Path, columns: TextColumns, names: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool
-) -> tuple[list[str], str]:
-    """Return the names of the text columns and of the label column; guess the columns that no key names.
+def find_text_columns(layout: Layout, columns: TextColumns) -> FoundColumns:
+    """Return the columns of the texts and of the targets; find those that no key names.
 
     Raises:
-        ConfigError: a column does not exist, or cannot be guessed.
+        ConfigError: a column does not exist, or it is unclear which one is meant.
     """
-
-    def find(key: str, wanted: ColumnKey) -> str:
-        if isinstance(wanted, int):
-            if 0 <= wanted < len(names):
-                return names[wanted]
-            raise ConfigError(f"dataset.{key}: {wanted}: {file} has the columns 0 to {len(names) - 1}")
-        if not named:
-            raise ConfigError(f"dataset.{key}: {wanted}: with dataset.header=false a column is a number, from 0")
-        if wanted not in names:
-            hint = did_you_mean(wanted, names) or ";"
-            raise ConfigError(f"dataset.{key}: {wanted}: {file} has no such column{hint} columns: {', '.join(names)}")
-        return wanted
-
-    texts = [find("input", each) for each in columns.inputs]
-    target = None if columns.target is None else find("target", columns.target)
-    by_name = {name.lower(): name for name in reversed(names) if named}
-    if target is None:
-        target = next((by_name[name] for name in LABEL_NAMES if name in by_name and by_name[name] not in texts), None)
-    if not texts:
-        texts = [by_name[name] for name in TEXT_NAMES if name in by_name and by_name[name] != target][:1]
-    others = [name for name in names if name != target and name not in texts]
-    if not texts and target is None and len(names) == 2:  # the column with the longer cells holds the texts
-        length = [sum(len(row[at]) for row in rows if len(row) == 2) for at in (0, 1)]
-        texts = [names[length.index(max(length))]]
-        others = [name for name in names if name not in texts]
-    if not texts and len(others) == 1:
-        texts = others
-    elif target is None and len(others) == 1:
-        target = others[0]
-    if texts and target is not None:
-        return texts, target
-    key, what = ("target", "label") if texts else ("input", "text")
-    hint = "; is the sign between them another one? dataset.delimiter=';'" if len(names) == 1 else ""
+    inputs = [layout.find("input", each) for each in columns.wanted]
+    targets = [layout.find("target", each) for each in columns.targets]
+    group = [] if columns.group is None else [layout.find("group", columns.group)]
+    empty = [column for column in range(len(layout.names)) if _is_mostly_empty(layout, column)]
+    free = [column for column in range(len(layout.names)) if column not in {*inputs, *targets, *group, *empty}]
+    by_name = {layout.names[column].lower(): column for column in reversed(free) if layout.header}
+    if not targets:
+        named = next((by_name[name] for name in LABEL_NAMES if name in by_name), None)
+        named = next((at for at in free if is_target_name(layout, at)), None) if named is None else named
+        targets = [] if named is None else [named]
+    if not inputs:
+        inputs = _find_input(layout, [column for column in free if column not in targets], by_name)
+    if not inputs and len(targets) == 1 and not columns.targets:  # the label may be called like a text
+        inputs = [column for column in free if column not in targets]
+    if not targets:
+        targets = _find_target(layout, [column for column in free if column not in inputs])
+    if inputs and targets:
+        left = [layout.names[each] for each in empty if each not in {*inputs, *targets}]
+        notes = (
+            f"texts {listed([layout.names[at] for at in inputs])}",
+            f"target {listed([layout.names[at] for at in targets])}",
+        )
+        return FoundColumns(inputs, targets, (*notes, f"left out {listed(left)} (mostly empty)") if left else notes)
+    key, what = ("target", "label") if inputs else ("input", "text")
+    hint = "; is the sign between them another one? dataset.delimiter=';'" if len(layout.names) == 1 else ""
     raise ConfigError(
-        f"dataset.{key}: null: which column of {file} holds the {what}? columns: {', '.join(names)}{hint}"
+        f"dataset.{key}: null: which column of {layout.file} holds the {what}? columns: {layout.samples()}{hint}"
     )
+
+
+def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) -> list[int]:
+    """Return the column of the texts: the one with a usual name, or the only one with long cells; empty if unclear."""
+    usual = next((by_name[name] for name in TEXT_NAMES if by_name.get(name) in free), None)
+    if usual is None and layout.header:
+        words = [(at, re.findall(r"[a-z]+", layout.names[at].lower())) for at in free if layout.holds_text(at)]
+        named = [at for at, name in words if {*name} & {*TEXT_NAMES}]
+        usual = named[0] if len(named) == 1 else None
+    if usual is not None:
+        return [usual]
+    if len(free) == 1:
+        return list(free)
+    lengths = sorted(((_mean_length(layout, at), at) for at in free), reverse=True)
+    if lengths and (len(lengths) == 1 or lengths[0][0] >= MIN_RATIO * lengths[1][0] or len(layout.names) == 2):
+        return [lengths[0][1]]
+    return []
+
+
+def _find_target(layout: Layout, free: Sequence[int]) -> list[int]:
+    """Return the column of the labels, or all columns if they hold 0 and 1 alone; empty if unclear."""
+    if len(free) == 1:
+        return list(free)
+    free = [at for at in free if not (has_id_name(layout, at) or names_rows(layout, at))]
+    if len(free) == 1:
+        return list(free)
+    if len(free) > 1 and all({*layout.cells(at)} <= {"0", "1", "0.0", "1.0"} for at in free):
+        return list(free)
+    classes = [at for at in free if may_be_classes(layout, at)]
+    return classes if len(classes) == 1 else []
+
+
+def _mean_length(layout: Layout, column: int) -> float:
+    cells = layout.cells(column)
+    return sum(map(len, cells)) / max(1, len(cells))
+
+
+def _is_mostly_empty(layout: Layout, column: int) -> bool:
+    cells = layout.cells(column)
+    return len(cells) >= 10 and sum(not cell for cell in cells) >= MOSTLY * len(cells)
 
 
 # ---- texts without labels, for a finished run
 
 
+class UnlabelledText(NamedTuple):
+    """A text without a label; ``error`` says why it cannot be used, and is empty for a good text."""
+
+    place: str
+    text: str
+    error: str = ""
+    id: str = ""
+
+
 def texts_without_labels(
-    file: Path, name: str, columns: TextColumns, encoding: str, *, whole: bool
-) -> Iterator[tuple[str, str, str]]:
-    """Yield the place of each text in a file, the text, and the reason why it cannot be used; empty for a good text.
+    file: Path, name: str, columns: TextColumns, encoding: str, *, whole: bool, id: str | None = None
+) -> Iterator[UnlabelledText]:
+    """Yield the texts of a file.
 
     Args:
-        file: a table, a file of JSON lines, or a text file.
+        file: a table, or a text file.
         name: the file as the user named it.
         columns: the columns of the training data.
         encoding: the encoding of the file.
         whole: read a text file as one text; otherwise each of its lines is a text.
+        id: the column that names the rows of a table; None without one.
 
     Raises:
         ConfigError: the file cannot be read.
     """
     if columns.has_table(file):
-        yield from _rows_without_labels(file, columns, encoding)
+        yield from _rows_without_labels(file, name, columns, encoding, id)
         return
     content = read_text(file, encoding)
     if "\0" in content:
-        yield name, "", "is no text"
+        yield UnlabelledText(name, "", "is no text")
     elif whole:
-        yield name, content.strip(), fault_of(content, encoding)
+        yield UnlabelledText(name, content.strip(), fault_of(content, encoding))
     else:
         for number, line in enumerate(content.split("\n"), 1):
             if line.strip():
-                yield f"{name}:{number}", line.strip(), fault_of(line, encoding)
+                yield UnlabelledText(f"{name}:{number}", line.strip(), fault_of(line, encoding))
 
 
-def _rows_without_labels(file: Path, columns: TextColumns, encoding: str) -> Iterator[tuple[str, str, str]]:
-    if file.suffix.lower() in JSON_LINES:
-        rows = list(_json_objects(file, encoding))
-    else:
-        table = _csv_rows(file, columns, encoding)
-        names = [cell.strip() for cell in table[0].cells] if table else []
-        header = columns.header
-        if header == "auto":  # unlike in training, a column that a key names may be missing
-            header = _has_usual_name(names) or any(key in names for key in (*columns.inputs, columns.target))
-        if not header:
-            names = [str(number) for number in range(len(names))]
-        rows = []
-        for row in table[header:]:
-            count = len(row.cells)
-            fault = "" if count == len(names) else f"{count} columns instead of {len(names)}"
-            rows.append((f"{file}:{row.last_line}", dict(zip(names, row.cells, strict=False)), fault))
-    names = [*dict.fromkeys(name for _, cells, _ in rows for name in cells)]
-    chosen = _known_columns(columns, names) or (names if len(names) == 1 else [])
-    if rows and not chosen:
-        yield str(file), "", f"which column holds the text? dataset.input=NAME says so; columns: {', '.join(names)}"
+def _rows_without_labels(
+    file: Path, name: str, columns: TextColumns, encoding: str, id: str | None
+) -> Iterator[UnlabelledText]:
+    layout = columns.layout(file, encoding)
+    inputs = _known_inputs(layout, columns)
+    if not inputs:
+        listing = listed(layout.names)
+        yield UnlabelledText(name, "", f"which column holds the text? dataset.input=NAME says so; columns: {listing}")
         return
-    for place, cells, fault in rows:
-        missing = [name for name in chosen if name not in cells]
-        reason = fault or (f"no {missing[0]}" if missing else "")
-        yield place, "" if reason else " ".join(cells[name] for name in chosen), reason
+    known: list[dict[str, int]] = [{} for _ in inputs]
+    ids: dict[str, int] = {}
+    names = (layout.names.index(id), ids) if id in layout.names and layout.header else None
+    read = ColumnsToRead((), [*zip(inputs, known, strict=True)], may_be_empty=True, names=names)
+    table = read_table(layout, read)
+    texts, named = [[*each, ""] for each in known], [*ids, ""]
+    for row, (line, codes) in enumerate(zip(table.lines.tolist(), table.texts.T.tolist(), strict=True)):
+        fault = table.faults.get(row, "")
+        text = "" if fault else " ".join(cell for at, code in enumerate(codes) if (cell := texts[at][code]))
+        yield UnlabelledText(layout.place(line, name), text, _with_hint(fault, encoding), named[table.names[row]])
 
 
-def _known_columns(columns: TextColumns, names: Sequence[str]) -> list[str]:
-    """Return the text columns that ``dataset.input`` names, or else the one with a usual name; empty if not found."""
-    if columns.inputs:
-        found = [names[key] if isinstance(key, int) and 0 <= key < len(names) else key for key in columns.inputs]
-        return [str(name) for name in found] if all(name in names for name in found) else []
-    lower = {name.lower(): name for name in reversed(names)}
-    return [lower[name] for name in TEXT_NAMES if name in lower][:1]
-
-
-# ---- files
-
-
-class _CsvRow(NamedTuple):
-    """A row of a table; it may span several lines, as a cell in quotes may."""
-
-    first_line: int
-    last_line: int
-    cells: list[str]
-
-
-def _csv_rows(file: Path, columns: TextColumns, encoding: str) -> list[_CsvRow]:
-    """Return the rows of a CSV or TSV file, without blank rows."""
-    delimiter = one_character(columns.delimiter or DELIMITERS[file.suffix.lower()])
-    csv.field_size_limit(sys.maxsize)
-    # Quotes are ordinary characters in tab-separated values (IANA text/tab-separated-values).
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(read_text(file, encoding), newline=""), delimiter=delimiter, quoting=quoting)
-    rows = []
-    line = 1
-    try:
-        for cells in reader:
-            if cells:
-                rows.append(_CsvRow(line, reader.line_num, cells))
-            line = reader.line_num + 1
-    except csv.Error as error:  # a null byte, before Python 3.11
-        raise ConfigError(f"dataset.path: {file}:{line}: cannot be read: {error}") from error
-    return rows
-
-
-def _json_objects(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Yield the place of each line of a JSON lines file, its values as texts, and why it is bad, if it is."""
-    for number, line in enumerate(read_text(file, encoding).split("\n"), 1):
-        if not line.strip():
-            continue
-        place = f"{file}:{number}"
-        try:
-            row = json.loads(line)
-            cells = {name: _as_text(value) for name, value in row.items()} if isinstance(row, dict) else None
-        except (ValueError, RecursionError) as error:
-            yield place, {}, f"no JSON: {reason_of(error)}"
-            continue
-        if cells is not None and SURROGATE.search("".join(cells.values())) and not ESCAPED.search(line):
-            yield place, {}, "holds a lone surrogate, such as \\ud800, which is half of a character"
-        elif cells is not None:
-            yield place, cells, ""
-        else:
-            yield place, {}, f"must be an object with keys, got {type(row).__name__}"
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
-
-
-def _has_usual_name(cells: Sequence[str]) -> bool:
-    return any(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in cells)
+def _known_inputs(layout: Layout, columns: TextColumns) -> list[int]:
+    """Return the columns of the texts: those of the run, of ``dataset.input``, or of a usual name; empty if unknown."""
+    if columns.inputs and all(each in layout.names for each in columns.inputs):
+        return [layout.names.index(each) for each in columns.inputs]
+    if columns.wanted:
+        places = [layout.names.index(str(each)) if str(each) in layout.names else each for each in columns.wanted]
+        return (
+            [at for at in places if isinstance(at, int) and at < len(layout.names)]
+            if all(isinstance(at, int) and at < len(layout.names) for at in places)
+            else []
+        )
+    by_name = {name.lower(): at for at, name in reversed([*enumerate(layout.names)])}
+    found = [by_name[name] for name in TEXT_NAMES if name in by_name][:1]
+    return found or ([0] if len(layout.names) == 1 else [])

@@ -15,7 +15,8 @@ from typing_extensions import Unpack
 from trainer.config import PositiveInt, UnitInterval
 from trainer.data.data import Data, ReadOptions, make_data
 from trainer.data.random_numbers import SampleRandom
-from trainer.data.readers.files import Item, OwnKeys, Problems, classify, divide
+from trainer.data.readers.files import Item, OwnKeys, Problems, divide
+from trainer.data.readers.labelling import Labelling
 from trainer.data.readers.subwords import SPACE, Subwords, need_library, split_pieces
 from trainer.data.readers.vocabulary import NAMES, PADDING, UNKNOWN, EncodedTexts, encode
 from trainer.data.readers.words import RULES, count_unspaced, join_words, normalise, split_words
@@ -59,6 +60,9 @@ class Tokenizer:
         max_length: keep at most this many tokens of a text, from its beginning; None keeps all.
         rules: the version of the rules of normalisation and word boundaries.
         subwords: the subwords of the training texts; None until they are learned, and for other kinds of tokens.
+
+    Raises:
+        ConfigError: the library of subwords is missing.
     """
 
     tokens: TokenKind
@@ -66,6 +70,10 @@ class Tokenizer:
     max_length: int | None
     rules: int = RULES
     subwords: Subwords | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens == "subwords":
+            need_library()  # before texts are read
 
     @classmethod
     def from_preprocessing(cls, preprocessing: Mapping[str, Any]) -> Tokenizer:
@@ -121,12 +129,19 @@ def join_tokens(tokens: Iterable[str], kind: TokenKind | None) -> str:
 
 
 def token_data(
-    seed: int, found: Iterable[Item], options: ReadOptions, problems: Problems, **keys: Unpack[TextKeys]
+    seed: int,
+    found: Iterable[Item],
+    options: ReadOptions,
+    problems: Problems,
+    labelling: Labelling | None = None,
+    **keys: Unpack[TextKeys],
 ) -> Data:
     """Make a ``Data`` of labelled texts.
 
     Args:
         found: items with a text as content; they are iterated over once, and the texts are not kept.
+        labelling: what the texts are labelled with, which is complete once all items were iterated over; None for the
+            names of classes.
 
     Raises:
         ConfigError: as ``classify``, or a split would have no samples.
@@ -136,15 +151,15 @@ def token_data(
         tokenizer = Tokenizer(keys["tokens"], keys["lowercase"], keys["max_length"], keys["token_rules"])
     else:
         tokenizer = Tokenizer.from_preprocessing(known)
-    if tokenizer.tokens == "subwords":
-        need_library()
     in_memory = keys["in_memory"] is not False
     items, encoded = _encode_items(found, tokenizer, in_memory=in_memory)
-    kept, classes, targets = classify(items, options, problems)
+    labelling = labelling or Labelling()
+    kept, (task, names, targets) = labelling.targets(items, options, problems)
     if len(kept) < len(items):
         encoded = encoded.take([item.content for item in kept])
     source = RaggedSource(torch.from_numpy(encoded.numbers), encoded.lengths, targets)
-    splits = divide(dataset, seed, source, [item.split for item in kept], options, keys)
+    groups = labelling.groups_of(kept, problems)
+    splits = divide(dataset, seed, source, [item.split for item in kept], options, keys, groups)
     if known is None:
         vocabulary, tokenizer = _learn(encoded, splits[0].positions, tokenizer, problems, keys)
     else:
@@ -157,8 +172,8 @@ def token_data(
     if known is None:
         _warn_of_unknown(encoded, splits[0].positions, problems, keys)
     shape, drop = (int(encoded.lengths.max()),), keys["augment"]["drop"]
-    return dataclasses.replace(
-        make_data(dataset, "tokens", shape, classes, splits, keys, vocabulary=len(vocabulary), varying=True),
+    data = dataclasses.replace(
+        make_data(dataset, "tokens", shape, names, splits, keys, task=task, vocabulary=len(vocabulary), varying=True),
         augment=TokenDropout(drop) if drop > 0 else None,
         in_memory=keys["in_memory"],
         preprocess={
@@ -169,6 +184,7 @@ def token_data(
         warnings=tuple(problems.warnings),
         places=[item.place for item in kept],
     )
+    return labelling.completed(data, options, problems)
 
 
 def _encode_items(found: Iterable[Item], tokenizer: Tokenizer, *, in_memory: bool) -> tuple[list[Item], EncodedTexts]:
@@ -211,8 +227,10 @@ def _among(encoded: EncodedTexts, positions: Tensor) -> Tensor:
 
 
 def _with_source(splits: tuple[Split, Split | None, Split], source: RaggedSource) -> tuple[Split, Split | None, Split]:
-    train, val, test = splits
-    return Split(source, train.positions), val and Split(source, val.positions), Split(source, test.positions)
+    train, val, test = (None if split is None else Split(source, split.positions) for split in splits)
+    assert train is not None
+    assert test is not None
+    return train, val, test
 
 
 def _warn_of_unspaced(tokens: list[str], counts: list[int], problems: Problems) -> None:

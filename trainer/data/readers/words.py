@@ -74,7 +74,7 @@ def _unicode_words() -> Callable[[str], list[str]]:
     )
     flag, other = rf"(?:[🇦-🇿][{extend}]*+){{1,2}}", rf"[^\s{extend}][{extend}]*+"  # WB15, WB16; WB999
     emoji = rf"(?:(?<=\u200d)\p{{Extended_Pictographic}}[{extend}]*+)*+"  # WB3c
-    simple = r"[a-zA-Z0-9]++(?=\s|\Z)"  # the frequent case first
+    simple = r"[a-zA-Z0-9À-ÖØ-öø-ɏА-яЁё]++(?=[.,;:!?]?+(?:\s|\Z))"  # first, as it is frequent and needs no rules
     find: Callable[[str], list[str]] = regex.compile(rf"(?V1){simple}|(?:{word}|{flag}|{other}){emoji}").findall
     return find
 

@@ -1,0 +1,86 @@
+"""What ``trainer predict`` writes about a table whose rows have names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import refusal
+from trainer import compose, run
+from trainer.__main__ import main
+
+ROWS = 60
+
+
+def write(path: Path, *, labelled: bool) -> list[str]:
+    """Write a table in the order of its identifiers, or a table without labels in another order; return these."""
+    draw = random.Random(labelled)
+    names = [f"{900 + n}" for n in range(ROWS)]
+    if not labelled:
+        draw.shuffle(names)
+    header = "PassengerId,a,b" + ",Survived" * labelled
+    lines = [
+        f"{name},{draw.gauss(n % 2 * 4, 1):.3f},{draw.random():.3f}{f',{n % 2}' * labelled}"
+        for n, name in enumerate(names)
+    ]
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return names
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    write(tmp_path / "train.csv", labelled=True)
+    words = [f"dataset.path={tmp_path / 'train.csv'}", "model=lstm", "model.hidden=8", "epochs=2", "logger=none"]
+    run(compose("dataset=csv", *words, f"run_dir={tmp_path / 'run'}"))
+    return tmp_path / "run"
+
+
+def predicted(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
+    capsys.readouterr()
+    assert main(["predict", *map(str, words)]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def test_the_name_of_a_row_is_kept_in_the_answer(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = write(tmp_path / "test.csv", labelled=False)
+    rows = list(csv.DictReader(io.StringIO(predicted(capsys, trained, tmp_path / "test.csv"))))
+    assert [row["PassengerId"] for row in rows] == names
+    assert [row["input"] for row in rows] == [f"{tmp_path / 'test.csv'}:{n}" for n in range(2, ROWS + 2)]
+    lines = predicted(capsys, trained, tmp_path / "test.csv", "--format", "jsonl").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == names
+    assert [json.loads(line)["prediction"] for line in lines] == [row["prediction"] for row in rows]
+
+
+def test_a_submission_is_ready_to_hand_in(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = write(tmp_path / "test.csv", labelled=False)
+    rows = list(csv.DictReader(io.StringIO(predicted(capsys, trained, tmp_path / "test.csv"))))
+    for _ in range(2):  # the second time, the command replaces its own output
+        predicted(capsys, trained, tmp_path / "test.csv", "-o", tmp_path / "submission.csv", "--submission")
+        found = list(csv.reader(io.StringIO((tmp_path / "submission.csv").read_text())))
+        assert found == [
+            ["PassengerId", "Survived"],
+            *([name, row["prediction"]] for name, row in zip(names, rows, strict=True)),
+        ]
+    assert (
+        refusal("predict", capsys, trained, tmp_path / "test.csv", "--submission", "--format", "jsonl")
+        == "--submission: is written as CSV, got jsonl"
+    )
+
+
+def test_a_submission_needs_a_column_that_names_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"{n % 7 / 3},{n % 2}" for n in range(ROWS)]
+    (tmp_path / "train.csv").write_text("\n".join(["a,label", *lines]) + "\n")
+    words = [f"dataset.path={tmp_path / 'train.csv'}", "model=lstm", "model.hidden=4", "epochs=1", "logger=none"]
+    run(compose("dataset=csv", *words, f"run_dir={tmp_path / 'run'}"))
+    assert (
+        refusal("predict", capsys, tmp_path / "run", tmp_path / "train.csv", "--submission")
+        == "--submission: the run knows no column that names the rows; train with dataset.id=NAME"
+    )
