@@ -175,9 +175,8 @@ def find_text_columns(layout: Layout, columns: TextColumns) -> FoundColumns:
     likely = others[-1] if inputs else max(others, key=lambda column: _mean_length(layout, column))
     example = f"; such as 'dataset.{key}={layout.names[likely]}'" if len(layout.names) > 1 else ""
     hint = "; is the sign between them another one? dataset.delimiter=';'" if len(layout.names) == 1 else ""
-    raise ConfigError(
-        f"dataset.{key}: null: which column of {layout.file} holds the {what}? columns: {layout.samples()}{example}{hint}"
-    )
+    asked = f"which column of {layout.file} holds the {what}? columns: {layout.samples()}{example}{hint}"
+    raise ConfigError(f"dataset.{key}: null: {asked}")
 
 
 def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) -> list[int]:
