@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from trainer.config import ConfigError
 from trainer.data.readers.files import Item, Problems, keep_suffixes, natural_key, roots
-from trainer.data.readers.folders import class_folders, folders_in
+from trainer.data.readers.folder_tree import folders_in
+from trainer.data.readers.folders import class_folders
 from trainer.data.readers.split_names import find_splits, listed, split_name, words_to_type
 from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.text_files import (

@@ -174,7 +174,7 @@ def find_text_columns(layout: Layout, columns: TextColumns) -> FoundColumns:
     others = [column for column in free if column not in {*inputs, *targets}] or free
     likely = others[-1] if inputs else max(others, key=lambda column: _mean_length(layout, column))
     example = f"; such as 'dataset.{key}={layout.names[likely]}'" if len(layout.names) > 1 else ""
-    hint = "; is the sign between them another one? dataset.delimiter=';'" if len(layout.names) == 1 else ""
+    hint = "; is the sign between them another one? 'dataset.delimiter=\";\"'" if len(layout.names) == 1 else ""
     asked = f"which column of {layout.file} holds the {what}? columns: {layout.samples()}{example}{hint}"
     raise ConfigError(f"dataset.{key}: null: {asked}")
 
