@@ -389,7 +389,7 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
             "a,b,c",
             {},
             "dataset.features: the column holds text, not numbers: a ({}); leave it out: 'dataset.ignore=[a]', "
-            "or predict it: 'dataset.target=a'",
+            "or predict it: dataset.target=a",
         ),
         (
             ROWS,
