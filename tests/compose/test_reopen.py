@@ -46,8 +46,10 @@ def test_keys_that_the_version_of_a_run_did_not_have_are_at_their_defaults(tmp_p
     now = compose("model=cnn", "dataset=digits").settings.to_dict()
     del now["dataset"]["val_seed"], now["dataset"]["augment"]["cutmix"], now["checkpoint"]["async"], now["patience"]
     now["dataset"]["val_fraction"] = 0.3
+    assert now.pop("thresholds") == "auto"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(now))
     settings = settings_for_use(tmp_path, ("dataset.workers=2",))
+    assert settings.thresholds == 0.5  # above which an earlier version predicted every label
     assert (settings.dataset["val_seed"], settings.dataset["augment"]["cutmix"]) == (None, 0.0)
     assert (settings.checkpoint["async"], settings.patience) == (False, None)
     assert (settings.dataset["val_fraction"], settings.dataset["workers"]) == (0.3, 2)

@@ -119,7 +119,7 @@ def test_a_column_that_counts_the_rows_is_left_out_and_said(tmp_path: Path) -> N
         (["-1", "1"], {}, "classification", ("-1", "1")),
         (["class10", "class9"], {}, "classification", ("class9", "class10")),
         (["0.5", "1"], {}, "regression", ("z",)),
-        ([str(n) for n in range(21)], {}, "regression", ("z",)),
+        ([str(3 * n) for n in range(21)], {}, "regression", ("z",)),
         ([str(n) for n in range(21)], {"task": "classification"}, "classification", tuple(map(str, range(21)))),
         (["0", "1"], {"task": "regression"}, "regression", ("z",)),
         (["0", "1"], {"task": "multilabel"}, "multilabel", ("z",)),
@@ -177,7 +177,8 @@ def test_every_bad_row_is_named_with_its_line_and_reason(
     file = tmp_path / "a.csv"
     file.write_bytes(BAD)
     named = "; ".join(f"{file}:{reason}" for reason in REASONS)
-    assert refusal(file) == f"dataset=csv: 10 bad samples: {named} (dataset.on_error=skip leaves them out)"
+    advice = "dataset.on_error=skip leaves them out; dataset.missing=mean fills empty cells of numbers"
+    assert refusal(file) == f"dataset=csv: 10 bad samples: {named} ({advice})"
     data = load(file, on_error="skip", test_fraction=0.5, val_fraction=0)
     assert data.warnings == (f"10 bad samples left out: {named}",)
     inputs, targets = everything(data)
@@ -389,7 +390,7 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
             "a,b,c",
             {},
             "dataset.features: the column holds text, not numbers: a ({}); leave it out: 'dataset.ignore=[a]', "
-            "or predict it: 'dataset.target=a'",
+            "or predict it: dataset.target=a",
         ),
         (
             ROWS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,13 @@ def settings_of_run(folder: Path, words: Sequence[str], allowed: Sequence[str]) 
 
 
 def _with_newer_keys(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return the config of a run with the keys that a later version has added, at the defaults of their YAML."""
+    """Return the config of a run with the keys that a later version has added, at the defaults of their YAML.
+
+    A key whose default in ``Settings`` is what earlier versions did keeps that default.
+    """
     known = yaml_file.load(yaml_file.config_dir() / "train.yaml")
-    plain = _filled({key: known[key] for key in known.keys() - {*GROUPS, "defaults", "hydra"}}, stored)
+    kept = {each.name for each in dataclasses.fields(Settings) if each.default is not dataclasses.MISSING}
+    plain = _filled({key: known[key] for key in known.keys() - {*GROUPS, "defaults", "hydra", *kept}}, stored)
     for group in (group for group in GROUPS if group != "logger"):
         name = plain.get(group, {}).get("name")
         file = yaml_file.config_dir() / group / f"{name}.yaml"

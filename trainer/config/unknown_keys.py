@@ -13,6 +13,7 @@ from trainer.config.signature import keys_in
 
 MAX_KEYS = 10  # the largest number of keys that a message lists in full; of more keys it lists the nearest
 MAX_NEAREST = 5
+ALMOST = 0.85  # the ratio of difflib from which a key is a misspelling rather than the name of another program
 
 # What other programs call a key -> its name in this program, or its names, of which the chosen components have one.
 KEY_SYNONYMS: dict[str, str | tuple[str, ...]] = {
@@ -114,6 +115,8 @@ def hint_of(full: str, config: Mapping[Any, Any], whole: Mapping[str, Any]) -> s
         whole: the whole config.
     """
     parent, _, leaf = full.rpartition(".")
+    if parent in GROUPS and difflib.get_close_matches(leaf, _chosen_keys(parent, whole), n=1, cutoff=ALMOST):
+        return None
     if known := _synonym(parent, leaf, whole):
         return f"; did you mean {known}?"
     if not parent:

@@ -31,7 +31,7 @@ class BinaryLoss(nn.Module):
         super().__init__()
         if spec.task == "regression":
             raise ConfigError(
-                f"loss={name}: needs classes or labels; dataset={spec.dataset} is {spec}; use mse, l1 or huber"
+                f"loss={name}: needs classes or labels; dataset={spec.dataset} is {spec}; use loss=mse, l1 or huber"
             )
         if spec.task == "classification" and len(spec.classes) != 2:
             raise ConfigError(

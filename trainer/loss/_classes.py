@@ -36,7 +36,7 @@ class ClassLoss(nn.Module):
     def __init__(self, spec: Spec, name: str, weight: ClassWeights) -> None:
         super().__init__()
         if spec.task != "classification":
-            use = "bce" if spec.task == "multilabel" else "mse, l1 or huber"
+            use = "loss=bce" if spec.task == "multilabel" else "loss=mse, l1 or huber"
             raise ConfigError(
                 f"loss={name}: needs one class for each sample; dataset={spec.dataset} is {spec}; use {use}"
             )

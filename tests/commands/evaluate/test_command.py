@@ -133,6 +133,15 @@ def test_an_evaluation_says_above_which_scores_labels_are_predicted(
         assert wanted in said(folder)
 
 
+@pytest.mark.slow
+def test_two_processes_choose_the_thresholds_of_one(labels: Path, made: Made) -> None:
+    words = [*made.words("labels"), "model=gru", "model.hidden=16", "epochs=2", "batch_size=32", "logger=none"]
+    folder = made.folder / "by-two"
+    assert run(compose(*words, f"run_dir={folder}", "device=ddp", "device.processes=2")).summary["state"] == "finished"
+    one, two = (json.loads((each / "summary.json").read_text())["thresholds"] for each in (labels, folder))
+    assert two == pytest.approx(one, rel=1e-4)
+
+
 @pytest.mark.parametrize("damaged", [[0.5], {"no": 0.5}, {"y 0": "x", "y 1": 0.5, "y 2": 0.5}, 0.5])
 def test_thresholds_that_do_not_fit_the_labels_are_refused(
     labels: Path, tmp_path: Path, damaged: Any, capsys: pytest.CaptureFixture[str]

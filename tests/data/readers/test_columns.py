@@ -123,6 +123,6 @@ def test_an_unclear_target_is_a_question_whose_answer_works(
     line = refused(load, file)
     assert line == (
         f"dataset.target: null: which column of {file} is to be predicted? {candidates}; "
-        f"such as 'dataset.target={example}'"
+        f"such as dataset.target={example}"
     )
     assert load(file, target=example).preprocess["target"] == [example]

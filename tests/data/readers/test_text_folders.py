@@ -282,6 +282,22 @@ def test_folders_of_splits_may_hold_a_table_each(tmp_path: Path) -> None:
     ]
 
 
+def test_every_split_has_the_columns_of_train(tmp_path: Path) -> None:
+    """Without them, the numbers of the rows of test would be its labels, as in the files of SST-2."""
+    root = make(tmp_path, {"train.tsv": "sentence\tlabel|good\t1|bad\t0", "dev.tsv": "label\tsentence|1\tfine"})
+    assert read(str(root)) == ["train/0: bad", "train/1: good", "val/1: fine"]
+    make(tmp_path, {"test.tsv": "index\tsentence|0\tfine"})
+    warnings: list[str] = []
+    assert read(str(root), warnings) == ["train/0: bad", "train/1: good", "val/1: fine"]
+    assert warnings == [f"{root}/test.tsv: left out, as it has no column label; test is cut from train"]
+    given = {"train": str(root / "train.tsv"), "test": str(root / "test.tsv")}
+    assert re.match(r"dataset\.target: label: .*/test\.tsv", refusal(given))
+    bare = make(
+        tmp_path / "bare", {"train.csv": "so good,x|so bad,y|oh,x|so so,y", "test.csv": "a,very_long|b,very_long"}
+    )
+    assert read(str(bare))[:2] == ["test/very_long: a", "test/very_long: b"]
+
+
 def test_packed_tables_are_files_of_splits_too(tmp_path: Path) -> None:
     (tmp_path / "train.csv.gz").write_bytes(gzip.compress(b"text,label\ngood,x\nbad,y\n"))
     assert read(str(tmp_path)) == ["train/x: good", "train/y: bad"]

@@ -1,13 +1,12 @@
 """Read the pickles of CIFAR-10, CIFAR-100 and the small ImageNet, in part or whole, without running what they hold.
 
-A pickle is a program. It gets no function to call but those with which numpy builds an array, and instead of these it
-gets classes that keep the bytes.
+A pickle is a program. Its instructions are followed here as far as they build plain values and arrays of numpy; nothing
+that it names is imported or called.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
+import copy
 import pickletools
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.config.errors import one_line
 from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.readers.array_stores import Array, Header, WrongFormError, too_large
 from trainer.data.readers.files import natural_key
@@ -28,33 +28,51 @@ FILES = {
 }
 LABELS, NAMES = ("labels", "fine_labels"), ("label_names", "fine_label_names")
 META = ("batches.meta", "meta")
-MEMORY = 4  # memory that a byte of a pickle takes when it is read, with the joined arrays
-MAX_MEMO = 1 << 20  # largest number of a stored value, as Python reserves memory for all smaller ones
-MAX_TUPLES = 24  # an array has at most eight; tuples of one another would make a key whose hash takes for ever
+MEMORY = 5  # memory that a byte of a pickle takes when it is read, with the joined arrays
+MAX_LETTERS = 200  # of the reason why a pickle is refused
+CONSTANTS: dict[str, Any] = {
+    "EMPTY_DICT": {},
+    "EMPTY_LIST": [],
+    "EMPTY_TUPLE": (),
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+}
+IGNORED = {"PROTO", "FRAME"}
+# The instructions whose argument is the value.
+LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"}
+LITERALS |= {"SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES"}
+LITERALS |= {"SHORT_BINBYTES", "BINBYTES8"}
 
 
-class _PickledDtype:
+class _Name:
+    """A function or class that a pickle names, which is never looked up."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class _Dtype:
     """The dtype of a pickled array, such as u1."""
 
-    def __init__(self, text: object = "", *_: object) -> None:
-        self.text = text.decode("latin-1") if isinstance(text, bytes) else str(text)
-
-    def __setstate__(self, state: object) -> None:
-        pass  # byte order and alignment, which bytes do not have
+    def __init__(self, text: object) -> None:
+        self.text = text
 
 
-class _PickledArray:
+class _Array:
     """The shape and the bytes of a pickled array."""
 
     shape: tuple[int, ...] = ()
-    dtype, order, content = "", "", b""
+    dtype: object = ""
+    content, is_fortran = b"", False
 
-    def __setstate__(self, state: Any) -> None:
+    def fill(self, state: Any) -> None:
         _, shape, dtype, is_fortran, content = state
-        if not isinstance(dtype, _PickledDtype) or not isinstance(content, bytes):
-            raise pickle.UnpicklingError("holds an array of objects")
-        self.shape, self.content = tuple(map(int, shape)), content
-        self.dtype, self.order = dtype.text, "F" if is_fortran else "C"
+        content = content.encode("latin-1") if isinstance(content, str) else content  # bytes of Python 2
+        if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
+            raise ValueError("holds an array of objects")
+        self.shape, self.dtype, self.content = tuple(map(int, shape)), dtype.text, content
+        self.is_fortran = bool(is_fortran)
 
     def pixels(self) -> Array:
         """Return the bytes as uint8.
@@ -64,52 +82,117 @@ class _PickledArray:
         """
         if self.dtype not in ("u1", "|u1"):
             raise ValueError(f"an array of {self.dtype}, not of bytes")
-        return np.frombuffer(self.content, np.uint8).reshape(self.shape, order="F" if self.order == "F" else "C")
+        return np.frombuffer(self.content, np.uint8).reshape(self.shape, order="F" if self.is_fortran else "C")
 
 
-class _Reconstruct:
-    """What numpy calls to make an array, which gets its content later."""
+class _Machine:
+    """Follow those instructions of a pickle that build dicts, lists, tuples, texts, bytes, numbers and arrays.
 
-    def __new__(cls, *_: object) -> _PickledArray:  # type: ignore[misc]
-        return _PickledArray()
+    Nothing that a pickle names is imported or called.
+    """
 
-    def __setstate__(self, state: object) -> None:
-        pass  # so that no instruction can set attributes of the class
+    MARK = object()
+
+    def __init__(self) -> None:
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+
+    def run(self, content: bytes) -> Any:
+        """Return the value of a pickle.
+
+        Raises:
+            ValueError, IndexError, …: it is damaged, or has an instruction of another kind.
+        """
+        for operation, argument, _ in pickletools.genops(content):  # it refuses lengths beyond the end
+            name = operation.name
+            if name in IGNORED:
+                continue
+            if name in CONSTANTS:
+                self._stack.append(copy.copy(CONSTANTS[name]))
+            elif name in LITERALS:
+                self._stack.append(argument)
+            elif "PUT" in name or name == "MEMOIZE":
+                self._memo[len(self._memo) if argument is None else int(argument)] = self._stack[-1]
+            elif "GET" in name:
+                self._stack.append(self._memo[int(argument or 0)])
+            elif name == "STOP":
+                return self._stack.pop()
+            else:
+                self._do(name, argument)
+        raise ValueError("has no end")
+
+    def _do(self, name: str, argument: Any) -> None:
+        stack = self._stack
+        if name == "MARK":
+            stack.append(self.MARK)
+        elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
+            stack.append(tuple(self._popped() if name == "TUPLE" else self._last(int(name[-1]))))
+        elif name in ("LIST", "DICT"):
+            some = self._popped()
+            stack.append(some if name == "LIST" else _pairs(some))
+        elif name in ("APPEND", "APPENDS"):
+            some = self._popped() if name == "APPENDS" else [stack.pop()]
+            _of(list, stack[-1]).extend(some)
+        elif name in ("SETITEM", "SETITEMS"):
+            some = self._popped() if name == "SETITEMS" else self._last(2)
+            _of(dict, stack[-1]).update(_pairs(some))
+        elif name == "GLOBAL":
+            stack.append(_Name(argument.replace(" ", ".")))
+        elif name == "STACK_GLOBAL":
+            stack.append(_Name(".".join(map(str, self._last(2)))))
+        elif name == "REDUCE":
+            called, given = self._last(2)
+            stack.append(_built(called, given))
+        elif name == "BUILD":
+            state = stack.pop()
+            if isinstance(stack[-1], _Array):
+                stack[-1].fill(state)
+            elif not isinstance(stack[-1], _Dtype):  # of a dtype, it is the order of bytes
+                raise ValueError("sets attributes")
+        else:
+            raise ValueError(f"has the instruction {name}")
+
+    def _last(self, count: int) -> list[Any]:
+        if len(self._stack) < count:
+            raise ValueError("takes more values than there are")
+        some = self._stack[-count:]
+        del self._stack[-count:]
+        return some
+
+    def _popped(self) -> list[Any]:
+        """Take the values down to the last mark from the stack, and return them."""
+        some: list[Any] = []
+        while (value := self._stack.pop()) is not self.MARK:
+            some.append(value)
+        return some[::-1]
 
 
-class _Encode:
-    """Return the bytes that Python 2 wrote as a text."""
-
-    def __new__(cls, text: str, encoding: str = "latin-1") -> bytes:  # type: ignore[misc]
-        if encoding not in ("latin1", "latin-1", b"latin1"):
-            raise pickle.UnpicklingError("bytes of an unknown encoding")
-        return text.encode("latin-1")
-
-    def __setstate__(self, state: object) -> None:
-        pass
+def _of(kind: type[Any], value: Any) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"takes {type(value).__name__} for {kind.__name__}")
+    return value
 
 
-# What a pickle of arrays of bytes calls, and what it gets instead.
-KNOWN = {
-    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,
-    ("numpy", "ndarray"): _PickledArray,
-    ("numpy", "dtype"): _PickledDtype,
-    ("_codecs", "encode"): _Encode,
-}
+def _pairs(some: list[Any]) -> dict[str, Any]:
+    """Return a dict of keys and values that take turns; a key is a text, whose hash takes no time."""
+    names = [key.decode("latin-1") if isinstance(key, bytes) else _of(str, key) for key in some[::2]]
+    return dict(zip(names, some[1::2], strict=True))
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Build dicts, lists, texts, bytes, numbers, and arrays of bytes; anything else is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in KNOWN:
-            raise pickle.UnpicklingError(f"calls {module}.{name}")
-        return KNOWN[module, name]
+def _built(called: object, given: Any) -> Any:
+    """Return what a call would return, for the three calls that build an array."""
+    name = called.name if isinstance(called, _Name) else type(called).__name__
+    if name in ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"):
+        return _Array()
+    if name == "numpy.dtype":
+        return _Dtype(given[0])
+    if name == "_codecs.encode":  # bytes as Python 2 can read them
+        return str(given[0]).encode("latin-1")
+    raise ValueError(f"calls {name}")
 
 
 def read_plain(file: Path) -> dict[str, Any]:
-    """Return the dict of a pickle, whose keys become texts.
+    """Return the dict of a pickle.
 
     Raises:
         TooLargeError: it needs more memory than is free.
@@ -117,21 +200,11 @@ def read_plain(file: Path) -> dict[str, Any]:
     """
     with too_large(file.name):
         need_memory(MEMORY * check_file(file).st_size, file)
-    content = file.read_bytes()
     try:
-        tuples = 0
-        for operation, argument, _ in pickletools.genops(content):  # also refuses lengths beyond the end
-            tuples += operation.name.startswith("TUPLE")
-            if tuples > MAX_TUPLES:
-                raise pickle.UnpicklingError("has too many tuples")
-            if "PUT" in operation.name and int(argument or 0) > MAX_MEMO:
-                raise pickle.UnpicklingError("stores too many values")
-        found = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+        return dict(_of(dict, _Machine().run(file.read_bytes())))
     except Exception as error:  # a wrong pickle may raise any exception
-        raise WrongFormError(f"{file.name}: is no pickle of CIFAR's form: {error}") from error
-    if not isinstance(found, dict):
-        raise WrongFormError(f"{file.name}: is no pickle of CIFAR's form")
-    return {key.decode("latin-1") if isinstance(key, bytes) else str(key): value for key, value in found.items()}
+        reason = one_line(error, MAX_LETTERS).removeprefix("ValueError: ")
+        raise WrongFormError(f"{file.name}: is no pickle of CIFAR's form: {reason}") from error
 
 
 def open_folder(folder: Path) -> CifarFolder | None:
@@ -156,6 +229,7 @@ class CifarFolder:
 
     def __init__(self, folder: Path, files: dict[str, list[Path]]) -> None:
         self._folder, self._files = folder, files
+        self._parts: dict[str, list[dict[str, Any]]] = {}  # of each split that has been read
         self.names = [f"{key}_{split}" for split in files for key in "xy"]
 
     def header(self, name: str) -> Header:
@@ -164,7 +238,9 @@ class CifarFolder:
 
     def read(self, name: str) -> Array:
         key, split = name.split("_")
-        parts = [read_plain(file) for file in self._files[split]]
+        if split not in self._parts:
+            self._parts[split] = [read_plain(file) for file in self._files[split]]
+        parts = self._parts[split]
         if key == "x":
             return np.concatenate([_pictures(part, file) for part, file in zip(parts, self._files[split], strict=True)])
         numbers = np.concatenate([_labels(part, file) for part, file in zip(parts, self._files[split], strict=True)])
@@ -186,7 +262,7 @@ class CifarFolder:
 def _pictures(part: dict[str, Any], file: Path) -> Array:
     """Return the pictures of a batch, (samples, 3, size, size) uint8."""
     data = part.get("data")
-    if not isinstance(data, _PickledArray) or len(data.shape) != 2:
+    if not isinstance(data, _Array) or len(data.shape) != 2:
         raise WrongFormError(f"{file.name}: holds no pictures")
     size = round((data.shape[1] / 3) ** 0.5)
     if 3 * size * size != data.shape[1]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import ConfigError
+from trainer.config.messages import as_word
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed
 
 # Names of columns that say what is to be predicted, and of columns that may be it.
@@ -142,8 +143,10 @@ def _check_features(
     texts = [layout.names[column] for column in named if layout.holds_text(column)]
     if texts:
         them, it = ("columns hold", "them") if len(texts) > 1 else ("column holds", "it")
-        out = f"'dataset.ignore=[{','.join([*map(str, ignore), *texts])}]'" if may_ignore else "dataset.features"
-        predict = f", or predict it: 'dataset.target={texts[0]}'" if target_is_open and len(texts) == 1 else ""
+        out = as_word("dataset.ignore", [*map(str, ignore), *texts]) if may_ignore else "dataset.features"
+        predict = (
+            f", or predict it: {as_word('dataset.target', texts[0])}" if target_is_open and len(texts) == 1 else ""
+        )
         raise ConfigError(
             f"dataset.features: the {them} text, not numbers: {listed(texts)} ({layout.file}); leave {it} out"
             f"{':' if may_ignore else ' of'} {out}{predict}"
@@ -204,7 +207,7 @@ def _question(layout: Layout, columns: Collection[int]) -> ConfigError:
     some = sorted({*columns})
     row = layout.first[0] if layout.first else [""] * len(layout.names)
     shown = listed([f"{layout.names[column]} ({row[column].strip()[:24] or 'empty'})" for column in some])
-    example = f"'dataset.target={layout.names[some[-1]]}'"
+    example = as_word("dataset.target", layout.names[some[-1]])
     return ConfigError(
         f"dataset.target: null: which column of {layout.file} is to be predicted? {shown}; such as {example}"
     )

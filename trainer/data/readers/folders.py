@@ -6,16 +6,14 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.config import ConfigError
 from trainer.data.readers.files import Item, Problems, files_below, natural_key, roots
+from trainer.data.readers.folder_tree import FolderTree, end_of_chain
 from trainer.data.readers.split_names import find_splits, is_usual, listed, split_name, words_to_type
 
-# Folders that an operating system or a program makes.
-JUNK = {"__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 UNLABELLED = {"unsup", "unsupervised", "unlabeled", "unlabelled"}  # names of folders that hold samples of no class
 TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".xlsx", ".parquet"}
 
@@ -64,39 +62,8 @@ def class_folders(
         yield from (Item(split, label, os.fspath(file), file) for file in files)
 
 
-def end_of_chain(folder: Path) -> Path:
-    """Return the first folder below that has several subfolders, if a chain of single folders leads to it.
-
-    Returns ``folder`` itself if there is no such chain.
-    """
-    at = folder
-    while len(inner := folders_in(at)) == 1:
-        at = inner[0]
-    return at if inner else folder
-
-
-def folders_in(parent: Path) -> list[Path]:
-    """Return the subfolders of a folder in natural order; leave out hidden ones, junk, and links to a folder above."""
-    found = [
-        Path(entry.path)
-        for entry in os.scandir(parent)
-        if not entry.name.startswith(".") and entry.name.lower() not in JUNK and entry.is_dir() and not _is_loop(entry)
-    ]
-    return sorted(found, key=lambda folder: natural_key(folder.name))
-
-
-def _is_loop(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve())
-
-
-@dataclass
-class _Finder:
-    """Finds class folders; ``suffixes`` as in ``class_folders``."""
-
-    problems: Problems
-    suffixes: tuple[str, ...]
-    known: dict[Path, list[Path]] = field(default_factory=dict)
-    filled: dict[Path, set[str]] = field(default_factory=dict)
+class _Finder(FolderTree):
+    """Finds class folders in the folders of a tree."""
 
     def given(self, found: Mapping[str, Path]) -> list[ClassFolder]:
         """Return the class folders of the splits that the user names; every folder in them is a class."""
@@ -287,39 +254,6 @@ class _Finder:
         if tables and TABLES.isdisjoint(self.suffixes):
             held += f" ({min(tables)} is not read; move each file into a folder that is called as its class)"
         return held
-
-    def folders(self, parent: Path) -> list[Path]:
-        """Return ``folders_in(parent)``, read once."""
-        if parent not in self.known:
-            self.known[parent] = folders_in(parent)
-            for entry in os.scandir(parent):
-                if entry.is_symlink() and not Path(entry.path).exists() and not Path(entry.path).suffix:
-                    self.problems.add(entry.path, "is a link to nothing")
-                elif entry.is_symlink() and entry.is_dir() and _is_loop(entry):
-                    self.problems.add(entry.path, "is a link to a folder above it")
-        return self.known[parent]
-
-    def names_in(self, parent: Path) -> set[str]:
-        """Return the names of the folders in a folder that hold samples."""
-        if parent not in self.filled:
-            self.filled[parent] = {folder.name for folder in self.folders(parent) if self.holds_sample(folder)}
-        return self.filled[parent]
-
-    def samples_at(self, parent: Path) -> list[Path]:
-        """Return the samples directly in a folder, in natural order; none if every file may be a sample."""
-        if not self.suffixes:
-            return []
-        found = [Path(entry.path) for entry in os.scandir(parent) if self.is_sample(entry.name) and entry.is_file()]
-        return sorted(found, key=lambda file: natural_key(file.name))
-
-    def holds_sample(self, folder: Path) -> bool:
-        return any(self.is_sample(name) for _, _, names in os.walk(folder) for name in names)
-
-    def count(self, folder: Path) -> int:
-        return sum(self.is_sample(name) for _, _, names in os.walk(folder) for name in names)
-
-    def is_sample(self, name: str) -> bool:
-        return not name.startswith(".") and (not self.suffixes or name.lower().endswith(self.suffixes))
 
 
 def _checked(classes: Sequence[ClassFolder], problems: Problems) -> Iterator[ClassFolder]:

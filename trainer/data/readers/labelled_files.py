@@ -16,7 +16,8 @@ from trainer.data.readers.file_index import FileIndex
 from trainer.data.readers.file_names import Fields, NamePattern, ask_for_labels
 from trainer.data.readers.file_tables import FileTable, is_table, table_named
 from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, roots
-from trainer.data.readers.folders import NoClassFoldersError, class_folders, folders_in
+from trainer.data.readers.folder_tree import folders_in
+from trainer.data.readers.folders import NoClassFoldersError, class_folders
 from trainer.data.readers.labelling import Labelling
 from trainer.data.readers.split_names import find_splits, listed, words_to_type
 from trainer.data.readers.targets import TargetKeys

@@ -139,6 +139,11 @@ def _find_task(
     are_few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
     if len(cells.names) == 1 and task in ("auto", "multilabel") and not mostly.all():
         _ask_for_separator(cells, sure=task == "multilabel")
+    if len(cells.names) == 1 and task == "auto" and not are_few and _may_be_codes(seen, values):
+        raise ConfigError(
+            f"dataset.task: auto: are the {len(seen):,} whole numbers of {cells.names[0]}, {seen[0]:.0f} to "
+            f"{seen[-1]:.0f}, classes or values? dataset.task=classification or dataset.task=regression says so"
+        )
     return find_task(
         task,
         cells.names,
@@ -146,6 +151,12 @@ def _find_task(
         are_labels=bool(mostly.all() and np.isin(seen, (0, 1)).all()),
         texts="" if mostly.all() else cells.names[int(np.flatnonzero(~mostly)[0])],
     )
+
+
+def _may_be_codes(seen: NDArray[np.float64], values: NDArray[np.float64]) -> bool:
+    """Return whether numbers run from 0 or 1 with few gaps and repeat, as the numbers of classes do."""
+    whole = len(seen) > 0 and bool((seen == np.floor(seen)).all())
+    return whole and seen[0] in (0, 1) and seen[-1] < 1.5 * len(seen) and 5 * len(seen) <= np.isfinite(values).sum()
 
 
 def find_task(

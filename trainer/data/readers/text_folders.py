@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from trainer.config import ConfigError
 from trainer.data.readers.files import Item, Problems, keep_suffixes, natural_key, roots
-from trainer.data.readers.folders import class_folders, folders_in
+from trainer.data.readers.folder_tree import folders_in
+from trainer.data.readers.folders import class_folders
 from trainer.data.readers.split_names import find_splits, listed, split_name, words_to_type
 from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.text_files import (
@@ -26,7 +27,7 @@ from trainer.data.readers.text_files import (
     parallel_texts,
     read_text,
 )
-from trainer.data.readers.texts import LABEL_NAMES, TABLES, TEXT_NAMES, TextColumns, table_texts
+from trainer.data.readers.texts import LABEL_NAMES, TABLES, TEXT_NAMES, TextColumns, find_text_columns, table_texts
 
 MAX_FILES_OF_SET = 50  # a folder with more files is no data set, whatever the names of its files are
 
@@ -62,9 +63,10 @@ def _in_files(files: Mapping[str, Path], columns: TextColumns, encoding: str, pr
     The text files of all splits have the form of the first, which is train.
     """
     form = None
+    known = _columns_of_train(files, columns, encoding)
     for split, file in files.items():
         if columns.has_table(file) or file.suffix.lower() != DOCUMENT:
-            yield from table_texts(split, file, columns, encoding, problems)
+            yield from table_texts(split, file, known, encoding, problems)
             continue
         train = files.get("train", file)
         form = form or form_of(train, encoding, problems)
@@ -73,6 +75,41 @@ def _in_files(files: Mapping[str, Path], columns: TextColumns, encoding: str, pr
             yield from table_texts(split, file, keyed, encoding, problems)
         else:
             yield from labelled_lines(split, file, form, encoding, problems)
+
+
+def _columns_of_train(files: Mapping[str, Path], columns: TextColumns, encoding: str) -> TextColumns:
+    """Return the columns of the table of train, which those of the other splits must have too."""
+    train = files.get("train")
+    if len(files) < 2 or train is None or not columns.has_table(train):
+        return columns
+    layout = columns.layout(train, encoding)
+    if not layout.names:
+        return columns
+    found = find_text_columns(layout, columns)
+    inputs, targets = (
+        [layout.names[at] if layout.header else at for at in each] for each in (found.inputs, found.targets)
+    )
+    return replace(columns, input=columns.wanted or inputs, target=columns.targets or targets)
+
+
+def _labelled(files: Mapping[str, Path], columns: TextColumns, encoding: str, problems: Problems) -> dict[str, Path]:
+    """Return the files without the tables of val and test that lack a target of train; a warning names these."""
+    targets = [name for name in _columns_of_train(files, columns, encoding).targets if isinstance(name, str)]
+    kept = {}
+    for split, file in files.items():
+        lacking = []
+        if (
+            split != "train"
+            and targets
+            and columns.has_table(file)
+            and (layout := columns.layout(file, encoding)).header
+        ):
+            lacking = [name for name in targets if name not in layout.names]
+        if lacking:
+            problems.warnings.append(f"{file}: left out, as it has no column {lacking[0]}; {split} is cut from train")
+        else:
+            kept[split] = file
+    return kept
 
 
 def _tab_columns(train: Path, columns: TextColumns, encoding: str) -> TextColumns:
@@ -119,7 +156,8 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
         both = {
             part: some + [each for each in named.get(part, ()) if _has_documents(each)] for part, some in tables.items()
         }
-        yield from _in_files(_one_of_each(root, both, files, problems), columns, encoding, problems)
+        chosen = _labelled(_one_of_each(root, both, files, problems), columns, encoding, problems)
+        yield from _in_files(chosen, columns, encoding, problems)
     elif split and len(files) == 1 and not documents:
         yield from _in_files({split: files[0]}, columns, encoding, problems)
     elif _holds_documents(named.get("train")) and not any(map(_has_documents, others)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from trainer.config import ConfigError
+from trainer.config.messages import as_word
 from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.readers import table_formats
 from trainer.data.readers.columns import has_id_name, is_target_name, may_be_classes, names_rows
@@ -171,10 +172,12 @@ def find_text_columns(layout: Layout, columns: TextColumns) -> FoundColumns:
         )
         return FoundColumns(inputs, targets, (*notes, f"left out {listed(left)} (mostly empty)") if left else notes)
     key, what = ("target", "label") if inputs else ("input", "text")
-    hint = "; is the sign between them another one? dataset.delimiter=';'" if len(layout.names) == 1 else ""
-    raise ConfigError(
-        f"dataset.{key}: null: which column of {layout.file} holds the {what}? columns: {layout.samples()}{hint}"
-    )
+    others = [column for column in free if column not in {*inputs, *targets}] or free
+    likely = others[-1] if inputs else max(others, key=lambda column: _mean_length(layout, column))
+    example = f"; such as {as_word(f'dataset.{key}', layout.names[likely])}" if len(layout.names) > 1 else ""
+    hint = "; is the sign between them another one? 'dataset.delimiter=\";\"'" if len(layout.names) == 1 else ""
+    asked = f"which column of {layout.file} holds the {what}? columns: {layout.samples()}{example}{hint}"
+    raise ConfigError(f"dataset.{key}: null: {asked}")
 
 
 def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) -> list[int]:
