@@ -19,11 +19,15 @@ STDIN = "-"
 
 
 class NamedFile(NamedTuple):
-    """A file and its name in the output; if ``file`` is None, ``error`` says why."""
+    """A file and its name in the output; if ``file`` is None, ``error`` says why.
+
+    ``id`` is the cell of a table that names the file; empty for another file.
+    """
 
     name: str
     file: Path | None
     error: str = ""
+    id: str = ""
 
 
 def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Iterator[NamedFile]:

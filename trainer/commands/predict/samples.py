@@ -23,6 +23,7 @@ from torch import Tensor
 
 from trainer.commands.opened_run import OpenedRun
 from trainer.commands.predict.named_files import STDIN, NamedFile, named_files, stdin_lines
+from trainer.commands.predict.tables_of_files import files_of_table
 from trainer.config import ConfigError, RunError
 from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import blocks_within_memory
@@ -31,6 +32,7 @@ from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
 from trainer.data.readers import array_files, pictures, sounds, table_formats, tables, texts, tokens
 from trainer.data.readers.arrays import fill_values
+from trainer.data.readers.file_tables import is_table
 from trainer.data.readers.table_layout import Layout, listed, table_keys_of, with_saved_forms
 from trainer.data.readers.table_lines import PACKED
 from trainer.data.readers.vocabulary import UNKNOWN
@@ -156,9 +158,10 @@ def _reader_of(run: OpenedRun) -> Callable[[OpenedRun, Sequence[str]], Iterator[
 
 def _of_files(files: Iterable[NamedFile], samples_of: Callable[[str, Path], Iterable[_Unread]]) -> Iterator[_Unread]:
     """Yield the samples of every file, given its name and path; a file that cannot be read is a bad sample."""
-    for name, file, error in files:
+    for name, file, error, id in files:
         try:
-            yield from [_Unread(name, None, error)] if file is None else samples_of(name, file)
+            found = [_Unread(name, None, error)] if file is None else samples_of(name, file)
+            yield from (each._replace(id=id) for each in found) if id else found
         except (ConfigError, RunError) as wrong:
             yield _Unread(name, None, str(wrong).replace(f"dataset.path: {file}: ", "").replace(str(file), name))
 
@@ -174,7 +177,7 @@ def _pictures(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
         reader = pictures.PictureReader((os.fspath(file),).__getitem__, [name], form)
         return [_Unread(name, lambda: (reader(0) if brightness == 1 else reader(0) * brightness,))]
 
-    return _of_files(named_files(words, pictures.SUFFIXES, "picture"), picture)
+    return _of_files(_files_or_tables(run, words, pictures.SUFFIXES, "picture"), picture)
 
 
 def _sounds(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
@@ -184,7 +187,16 @@ def _sounds(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     def sound(name: str, file: Path) -> list[_Unread]:
         return [_Unread(name, lambda: (read_wave(file, rate, longest, fine=fine),))]
 
-    return _of_files(named_files(words, SOUND_SUFFIXES, "sound"), sound)
+    return _of_files(_files_or_tables(run, words, SOUND_SUFFIXES, "sound"), sound)
+
+
+def _files_or_tables(run: OpenedRun, words: Sequence[str], suffixes: Sequence[str], noun: str) -> Iterator[NamedFile]:
+    """Yield the files that the words name themselves, and those that the rows of a table name."""
+    for word in words:
+        if is_table(Path(word)):
+            yield from files_of_table(Path(word), run.settings.dataset, suffixes, noun)
+        else:
+            yield from named_files([word], suffixes, noun)
 
 
 # ---- texts

@@ -73,7 +73,7 @@ class ColumnFinder:
         taken |= {*targets}
         given = {key: self._given(key) for key in ("input", "split", "fold", "group")}
         taken |= {column for column in given.values() if column is not None}
-        file = given["input"] if given["input"] is not None else self._find_file(taken)
+        file = given["input"] if given["input"] is not None else self.find_file(taken)
         taken.add(file)
         found: dict[str, int | None] = {}
         for key, known in (("split", SPLIT_COLUMNS), ("fold", FOLDS), ("group", GROUPS)):
@@ -99,7 +99,7 @@ class ColumnFinder:
             return []
         return [self.layout.find("target", column) for column in (target if isinstance(target, list) else [target])]
 
-    def _find_file(self, taken: Collection[int]) -> int:
+    def find_file(self, taken: Collection[int] = ()) -> int:
         """Return the column whose cells name files; of several, the one with a usual name, or the first."""
         found = []
         for at, name in enumerate(self.layout.names):

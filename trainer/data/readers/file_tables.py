@@ -201,7 +201,12 @@ class FileTable:
             items.append(Item(splits[row], " ".join(targets[row]), path, Path(path)))
         if not items:
             raise self._no_file(problems)
-        labelling = Labelling(names=self.names, rows=rows, groups=self._groups(grouped))
+        labelling = Labelling(
+            names=self.names,
+            rows=rows,
+            groups=self._groups(grouped),
+            file_column=self.layout.names[self.columns.file],
+        )
         problems.notes += self.notes
         return items, labelling
 

@@ -145,7 +145,10 @@ def _files_of_tables(
             raise ConfigError(f"dataset.target: {file}: has the target {next(names)}, but train has {next(names)}")
         items += found
         joined = Labelling(
-            names=labelling.names, rows={**joined.rows, **labelling.rows}, groups={**joined.groups, **labelling.groups}
+            names=labelling.names,
+            rows={**joined.rows, **labelling.rows},
+            groups={**joined.groups, **labelling.groups},
+            file_column=labelling.file_column,
         )
     problems.notes[:] = dict.fromkeys(problems.notes)
     unnamed = [path for index in indexes.values() for path in index.paths() if path not in joined.rows]

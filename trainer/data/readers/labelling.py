@@ -45,12 +45,14 @@ class Labelling:
         names: the names of the target columns; empty if the labels of the items are names of folders or files.
         rows: the row of each file, by the place of its item; empty where the items hold their cells themselves.
         groups: the group of each file, by the place of its item; empty without groups.
+        file_column: the name of the column that names the files; None without a table.
     """
 
     keys: TargetKeys = field(default_factory=CLASSES.copy)
     names: tuple[str, ...] = ()
     rows: Mapping[str, TableRow] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    file_column: str | None = None
 
     def targets(self, items: Sequence[Item], options: ReadOptions, problems: Problems) -> tuple[list[Item], Targets]:
         """Return the items with good targets, and their targets.
@@ -84,5 +86,7 @@ class Labelling:
     def completed(self, data: Data, options: ReadOptions, problems: Problems) -> Data:
         """Return the data with the notes about how the files were read and, for values, with their scale."""
         data = replace(data, notes=(*data.notes, *problems.notes))
+        if self.names and self.rows:  # a table names the files, and a submission names them in the same way
+            data = replace(data, preprocess={**data.preprocess, "target": [*self.names], "id": self.file_column})
         normalise = self.keys["normalise_targets"]
         return standardise(data, options, normalise=normalise) if data.spec.task == "regression" else data
