@@ -113,5 +113,5 @@ def test_misfit_is_refused_with_loss_and_dataset(name: str, data: str) -> None:
         build(name, SPECS[data])
     message = str(refused.value)
     assert f"loss={name}:" in message and f"dataset={SPECS[data].dataset}" in message
-    advice = message.rpartition("use ")[2].replace(" or ", ", ").split(", ")
+    advice = message.rpartition("use loss=")[2].replace(" or ", ", ").split(", ")
     assert advice and all(data in FITS[other] for other in advice)  # what it says to use instead does fit
