@@ -36,7 +36,7 @@ class BinaryLoss(nn.Module):
         if spec.task == "classification" and len(spec.classes) != 2:
             raise ConfigError(
                 f"loss={name}: needs two classes or several labels; dataset={spec.dataset} has {len(spec.classes)} "
-                "classes; use cross_entropy or focal"
+                "classes; use loss=cross_entropy or focal"
             )
         self.spec, self.function, self.sigmoid = spec, function, sigmoid
         self.num_outputs = len(spec.classes) if spec.task == "multilabel" else 1
