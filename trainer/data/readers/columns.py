@@ -195,7 +195,7 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
     if usual:
         if usual == [last] or (usual == [first] and last not in classes):
             return usual[0], "found by its name"
-        raise _question(layout, [*usual, *classes, last])
+        raise _question(layout, [*usual, *classes, last], usual[-1])
     if first in classes and last in classes and first != last:
         raise _question(layout, [first, last] if generic else [*classes, first, last])
     if generic or not classes or {*classes} <= {first, last}:
@@ -203,11 +203,11 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
     raise _question(layout, [*classes, first, last])
 
 
-def _question(layout: Layout, columns: Collection[int]) -> ConfigError:
+def _question(layout: Layout, columns: Collection[int], likely: int | None = None) -> ConfigError:
     some = sorted({*columns})
     row = layout.first[0] if layout.first else [""] * len(layout.names)
     shown = listed([f"{layout.names[column]} ({row[column].strip()[:24] or 'empty'})" for column in some])
-    example = as_word("dataset.target", layout.names[some[-1]])
+    example = as_word("dataset.target", layout.names[some[-1] if likely is None else likely])
     return ConfigError(
         f"dataset.target: null: which column of {layout.file} is to be predicted? {shown}; such as {example}"
     )

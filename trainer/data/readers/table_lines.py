@@ -32,10 +32,19 @@ class Block(NamedTuple):
     Args:
         start: the number of the first line, from 1.
         content: the lines as UTF-8, each with its line break; bytes outside the encoding of the file stay as they are.
+        num_lines: the number of lines.
     """
 
     start: int
     content: bytes
+    num_lines: int
+
+    def without_first(self, skip: int) -> Block:
+        """Return the block without its first lines."""
+        content, skipped = self.content, min(skip, self.num_lines)
+        for _ in range(skipped):
+            content = content[content.index(b"\n") + 1 :]
+        return Block(self.start + skipped, content, self.num_lines - skipped)
 
     def lines(self) -> list[str]:
         """Return the lines; bytes outside the encoding are escaped."""
@@ -63,27 +72,18 @@ def blocks(file: Path, encoding: str, *, quote: str = '"', size: int | None = No
     Raises:
         ConfigError: the file cannot be read, or a line is longer than ``MAX_ROW``.
     """
-    sign, start, waiting = quote.encode(), 1, b""
+    sign, waiting = quote.encode(), Block(1, b"", 0)
     for part in _lines_of(file, encoding, size or BLOCK):
-        rest = part
-        while rest:
-            waiting, rest, whole = _joined(waiting, rest, sign)
-            if whole:
-                yield Block(start, waiting)
-                start += waiting.count(b"\n")
-                waiting = b""
-    if waiting:
-        yield Block(start, waiting)
-
-
-def _joined(waiting: bytes, part: bytes, sign: bytes) -> tuple[bytes, bytes, bool]:
-    """Add lines to those that wait for the end of a quote; return both parts, and whether the first has whole rows."""
-    both = waiting + part
-    if not sign or both.count(sign) % 2 == 0:
-        return both, b"", True
-    if len(waiting) <= MAX_ROW:
-        return both, b"", False
-    return waiting, part, True  # the quote is not closed: whoever parses the rows finds its line
+        is_open = bool(sign) and (waiting.content.count(sign) + part.content.count(sign)) % 2 == 1
+        if is_open and len(waiting.content) > MAX_ROW:  # the quote is not closed: who parses the rows finds its line
+            yield waiting
+            waiting, is_open = Block(part.start, b"", 0), bool(part.content.count(sign) % 2)
+        waiting = Block(waiting.start, waiting.content + part.content, waiting.num_lines + part.num_lines)
+        if not is_open:
+            yield waiting
+            waiting = Block(part.start + part.num_lines, b"", 0)
+    if waiting.content:
+        yield waiting
 
 
 def _check_lengths(file: Path, start: int, part: bytes) -> None:
@@ -95,7 +95,7 @@ def _check_lengths(file: Path, start: int, part: bytes) -> None:
             raise ConfigError(f"dataset.path: {file}:{number}: a line of more than {TOO_LONG}")
 
 
-def _lines_of(file: Path, encoding: str, size: int) -> Iterator[bytes]:
+def _lines_of(file: Path, encoding: str, size: int) -> Iterator[Block]:
     """Yield whole lines as UTF-8 with ``\\n`` as line breaks, without the byte order mark.
 
     Raises:
@@ -114,11 +114,12 @@ def _lines_of(file: Path, encoding: str, size: int) -> Iterator[bytes]:
             raise ConfigError(f"dataset.path: {file}:{number}: a line of more than {TOO_LONG}")
         if cut:
             _check_lengths(file, number, found[:cut])
-            number += found.count(b"\n", 0, cut)
-            yield found[:cut]
+            count = found.count(b"\n", 0, cut)
+            yield Block(number, found[:cut], count)
+            number += count
         rest = found[cut:]
     if rest:
-        yield rest.removesuffix(b"\r") + b"\n"
+        yield Block(number, rest.removesuffix(b"\r") + b"\n", 1)
 
 
 def _utf8(file: Path, encoding: str, size: int) -> Iterator[bytes]:

@@ -118,22 +118,19 @@ def join_tables(parts: Sequence[ParsedTable]) -> ParsedTable:
 
 
 def _parts_of_lines(layout: Layout, columns: ColumnsToRead) -> Iterator[ParsedTable]:
-    skip = layout.skip
     for block in blocks(layout.file, layout.encoding, quote=layout.quote):
-        content = block.content
-        for _ in range(min(skip, content.count(b"\n"))):
-            content = content[content.index(b"\n") + 1 :]
-            skip -= 1
-        start = block.start + block.content.count(b"\n") - content.count(b"\n")
-        yield _read_block(layout, Block(start, content), columns)
+        skip = max(0, layout.skip + 1 - block.start)
+        yield _read_block(layout, block.without_first(skip) if skip else block, columns)
 
 
 def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedTable:
     """Read lines with arrow's parser or, if one is blank, bad, or goes on behind a line break, one by one."""
-    rows = _split_fast(layout, block, columns.all())
-    if rows is not None:
-        lines = np.arange(block.start, block.start + rows.num_rows)
-        return _parse(layout, rows, lines, columns, {})
+    for plain in ({*columns.numbers} - {column for column, _ in columns.texts}, set[int]()):
+        rows = _split_fast(layout, block, columns.all(), plain)
+        if rows is not None:
+            table = _parse(layout, rows, np.arange(block.start, block.start + rows.num_rows), columns, {})
+            if not plain or np.isfinite(table.numbers).all():  # a message shows a number as it is written
+                return table
     alone: set[int] = set()
     while True:
         table, several = _read_exactly(layout, block, columns, alone)
@@ -144,13 +141,15 @@ def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedT
         alone |= bad
 
 
-def _split_fast(layout: Layout, block: Block, columns: Sequence[int]) -> Any:
-    """Return the columns of some lines as an arrow table of texts; None if not every line is a whole row."""
+def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set[int]) -> Any:
+    """Return the columns of some lines as an arrow table of texts; None if not every line is a whole row.
+
+    The columns ``plain`` are numbers, if they have the plain form; None if a cell of them holds no number.
+    """
     import pyarrow as pa
     from pyarrow import csv
 
-    count = block.content.count(b"\n")
-    if not count or layout.delimiter == " " or b"\r" in block.content:
+    if not block.num_lines or layout.delimiter == " " or b"\r" in block.content:
         return None
     names = [str(number) for number in range(len(layout.names))]
     try:
@@ -163,14 +162,16 @@ def _split_fast(layout: Layout, block: Block, columns: Sequence[int]) -> Any:
                 newlines_in_values=bool(layout.quote) and layout.quote.encode() in block.content,
             ),
             convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
+                column_types=dict.fromkeys(names, pa.string())
+                | {names[column]: pa.float64() for column in plain if layout.forms[column] == PLAIN_FORM},
+                null_values=[],
                 include_columns=[names[column] for column in columns] or names[:1],
                 strings_can_be_null=False,
             ),
         )
     except pa.ArrowInvalid:
         return None
-    return found if found.num_rows == count else None
+    return found if found.num_rows == block.num_lines else None
 
 
 def _read_exactly(
