@@ -225,7 +225,9 @@ def test_a_missing_number_may_become_the_mean_of_train(tmp_path: Path) -> None:
 
 def test_a_column_without_a_number_in_train_has_no_mean(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", [[n, "", n % 2] for n in range(20)], "x,y,z")
-    assert refusal(file, missing="mean") == "dataset=csv: no sample of train has a number in y"
+    message = refusal(file, missing="mean", features=["x", "y"])
+    assert message == "dataset=csv: no sample of train has a number in y"
+    assert "left out y (empty)" in load(file).notes
 
 
 def test_columns_are_normalised_by_those_of_train(tmp_path: Path) -> None:
@@ -431,14 +433,14 @@ def test_what_does_not_fit_is_one_line(
 
 def test_files_that_are_no_tables_are_one_line(tmp_path: Path) -> None:
     assert refusal(write(tmp_path / "a.csv", "")) == f"dataset.path: {tmp_path / 'a.csv'}: has no rows"
-    assert "is a folder; must be a file" in refusal(tmp_path)
+    assert "is a folder with a.csv; name one of them" in refusal(tmp_path)
     picture = tmp_path / "b.csv"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     assert refusal(picture) == f"dataset.path: {picture}: is no text in utf-8; must be a table"
     write(tmp_path / "c.csv", "größe,z\n" + "1,a\n2,b\n" * 9, "latin-1")
     assert refusal(tmp_path / "c.csv").startswith("dataset.encoding: utf-8: does not fit the column gr\\xf6\\xdfe of ")
     narrow = table(tmp_path / "d.csv", [[1, "a"]], "x,kind")
-    assert refusal({"train": str(table(tmp_path / "e.csv")), "test": str(narrow)}) == (
+    assert refusal({"train": str(table(tmp_path / "e.csv")), "test": str(narrow)}, target="kind") == (
         f"dataset.path: {narrow}: has no column y, as {tmp_path / 'e.csv'} has"
     )
     bare = table(tmp_path / "f.csv", [[1, "a"]], "")
@@ -542,6 +544,63 @@ def test_labels_in_one_cell_are_asked_about(tmp_path: Path) -> None:
     rows = "".join(f"{n * n},{n % 9 + 0.5},{cell}\n" for n, cell in enumerate(cells))
     file = write(tmp_path / "a.csv", "a,b,labels\n" + rows.replace(";", "|"))
     line = refusal(file)
-    assert "'dataset.label_separator=|' reads several labels a sample" in line
+    assert """'dataset.label_separator="|"' reads several labels a sample""" in line
     assert load(file, label_separator="|").spec.task == "multilabel"
     assert load(file, task="classification").spec.task == "classification"
+
+
+def test_the_tables_of_a_folder_are_those_of_splits_and_one_without_the_target_is_left_out(tmp_path: Path) -> None:
+    rows = [[n * n % 31, n % 7 / 3, n % 4] for n in range(80)]
+    table(tmp_path / "train.csv", rows, "a,b,grade")
+    table(tmp_path / "test.csv", [row[:2] for row in rows], "a,b")
+    data = load(tmp_path)
+    assert data.notes[0] == "target grade"
+    left_out = f"{tmp_path / 'test.csv'}: left out, as it has no column grade; test is cut from train"
+    assert data.warnings == (f"{left_out}; trainer predict reads it",)
+    assert sum(map(len, data.splits().values())) == 80
+
+
+def test_a_given_split_does_not_vanish_with_its_bad_samples(tmp_path: Path) -> None:
+    files = {split: tmp_path / f"{split}.csv" for split in ("train", "test")}
+    table(files["train"], [[n % 7, n % 5, ["<=50K", ">50K"][n % 2]] for n in range(40)], "a,b,label")
+    table(files["test"], [[n % 7, n % 5, ["<=50K.", ">50K."][n % 2]] for n in range(40)], "a,b,label")
+    assert "class <=50K. is in test (20 samples) but not in train; train has <=50K" in refusal(files)
+    assert refusal(files, on_error="skip") == "dataset=csv: no good sample is left of test"
+
+
+def test_true_and_false_are_two_classes_however_they_are_written(tmp_path: Path) -> None:
+    cells = ["True", "true", "False", "FALSE"]
+    data = load(table(tmp_path / "a.csv", [[n * n, n % 7 / 3, cells[n % 4]] for n in range(40)], "a,b,late"))
+    assert data.spec.classes == ("False", "True")
+
+
+def test_a_class_that_may_mean_a_missing_one_is_said(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", [[n * n, n % 7 / 3, ["red", "blue", "?"][n % 3]] for n in range(60)], "a,b,label")
+    (warning,) = load(file).warnings
+    assert warning == "? is a class of label; if it means a missing one, 'dataset.missing_values=[\"?\"]'"
+    assert load(file, missing_values=["?"], on_error="skip").spec.classes == ("blue", "red")
+
+
+@pytest.mark.parametrize("cell", ["-999", "-999.0"])
+def test_a_number_that_means_missing_is_one_however_it_is_written(tmp_path: Path, cell: str) -> None:
+    file = table(tmp_path / "a.csv", [[cell if n % 9 == 0 else n * n, n % 2] for n in range(60)], "a,label")
+    for value in (-999, -999.0, "-999"):
+        inputs, _ = everything(load(file, missing="mean", missing_values=[value], features=["a"]))
+        assert inputs.min().item() >= 0
+
+
+def test_notes_above_a_table_are_no_header(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n * 7 % 5 + 0.5},{'ab'[n % 2]}\n" for n in range(60))
+    for notes in ("A report\n\n", "A report,,\nof 2024,,\n"):
+        data = load(write(tmp_path / "a.csv", f"{notes}Nr,size,kind\n{rows}"))
+        assert data.preprocess["columns"] == ["size"]
+        assert data.spec.classes == ("a", "b")
+        assert len(data.train.source.targets) == 60
+
+
+def test_comments_between_the_rows_and_a_comma_at_the_end_are_nothing(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 7 + 0.5},{n * 7 % 5 + 0.5},{'ab'[n % 2]}\n" for n in range(60))
+    data = load(write(tmp_path / "a.csv", f"# made, by, hand\nlow,high,kind\n{rows}# the end\n"))
+    assert (data.preprocess["columns"], len(data.train.source.targets)) == (["low", "high"], 60)
+    data = load(write(tmp_path / "b.csv", f"low,high,kind\n{rows}".replace("\n", ",\n")), target="kind")
+    assert (data.preprocess["columns"], len(data.train.source.targets)) == (["low", "high"], 60)

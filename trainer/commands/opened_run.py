@@ -116,6 +116,12 @@ class OpenedRun:
         """
         return self.loss.scores(self.outputs(self.read(inputs))).cpu()
 
+    @property
+    def identifier(self) -> str | None:
+        """The column that names the rows: the key ``dataset.id``, or the one that training found; None without one."""
+        typed = self.settings.dataset.get("id")
+        return self.preprocessing.get("id") if typed is None else str(typed)
+
     def predicted(self, scores: Sequence[float]) -> list[str]:
         """Return the name of the class with the highest score, or of every label whose score is above its threshold."""
         names = self.spec.classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, cast
 
@@ -17,11 +17,13 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
+from trainer.data.readers.array_files import MAX_CHANNELS
 from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.columns import ChosenColumns, choose_columns, is_index, left_out_note
 from trainer.data.readers.files import Problems, roots
 from trainer.data.readers.number_cells import NumberForm
+from trainer.data.readers.table_files import labelled_tables, table_files
 from trainer.data.readers.table_layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
 from trainer.data.readers.tables import ColumnsToRead, ParsedTable, is_missing, join_tables, read_layout, read_table
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
@@ -57,7 +59,7 @@ def csv(
     if max_length is not None and group_by is None:
         raise ConfigError(f"dataset.max_length: only samples of dataset.group_by have a length, got {max_length}")
     problems = Problems("csv", keys["on_error"], options.report_all)
-    files, run = roots("csv", keys["path"]), options.preprocessing
+    files, run = table_files(roots("csv", keys["path"])), options.preprocessing
     named = [*(target if isinstance(target, list) else [target]), *(features or []), *ignore, id, group, group_by]
     layouts = {split: read_layout(file, keys, named=named) for split, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
@@ -68,6 +70,7 @@ def csv(
         layouts = {split: first if layout.file == first.file else layout for split, layout in layouts.items()}
     shape = shape or (None if first.shape is None else [*first.shape])
     num_features = None if shape is None else math.prod(shape)
+    layouts, target = labelled_tables(layouts, first, target, problems)
     others = {"id": id, "group": group, "group_by": group_by}
     chosen = choose_columns(first, target, features, ignore, others, num_features)
     steps = None if group_by is None else first.find("group_by", group_by)
@@ -76,8 +79,7 @@ def csv(
     rows = _read(layouts, first, chosen, steps, together, missing=missing == "mean", may_be_empty=may_be_empty)
     rows, chosen = _without_identifiers(rows, first, chosen)
     names = [first.names[column] for column in chosen.targets]
-    if missing == "bad" and any(map(is_missing, rows.table.faults.values())):
-        problems.hint = "dataset.missing=mean fills empty cells of numbers"
+    problems.hint = _hint(rows.table.faults.values(), missing, keys["encoding"])
     samples = _find_samples(rows, names, problems)
     forms = [first.forms[column] for column in chosen.targets]
     cells = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
@@ -93,6 +95,16 @@ def csv(
         "forms": saved_forms(first, chosen.features),
     }
     return replace(data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *first.notes))
+
+
+def _hint(faults: Iterable[str], missing: Literal["bad", "mean"], encoding: str) -> str:
+    """Return what else than leaving rows out helps with bad rows; empty if nothing does."""
+    faults = list(faults)
+    if missing == "bad" and any(map(is_missing, faults)):
+        return "dataset.missing=mean fills empty cells of numbers"
+    if encoding == "utf-8" and any(fault.endswith("is no text") for fault in faults):
+        return "dataset.encoding=latin-1 or cp1252 may be right"
+    return ""
 
 
 def _source(
@@ -124,7 +136,10 @@ def _source(
     if values.isnan().any():
         raise ConfigError("dataset.missing: mean: fills the columns of a table, and not with dataset.shape")
     kinds: dict[int, Kind] = {1: "table", 2: "sequence", 3: "image"}
-    return kinds[len(shape)], TensorSource((values.view(len(values), *shape),), targets.values)
+    values = values.view(len(values), *shape)
+    if len(shape) == 3 and shape[2] <= MAX_CHANNELS < shape[0]:  # the channels are last
+        values = values.permute(0, 3, 1, 2).contiguous()
+    return kinds[len(shape)], TensorSource((values,), targets.values)
 
 
 @dataclass
@@ -238,9 +253,10 @@ def _without_identifiers(rows: _CsvRows, first: Layout, columns: ChosenColumns) 
                 numbers = np.insert(numbers, min(at, numbers.shape[1]), values.astype(np.float32), axis=1)
             for row in np.flatnonzero(~np.isfinite(values)).tolist():
                 table.faults.setdefault(row, f"{first.names[column]}: is no number")
-    notes = (*columns.notes[:1], left_out_note(first, [*columns.ids, *ids])) if ids else columns.notes
+    others = [note for note in columns.notes[1:] if not columns.ids or note != left_out_note(first, columns.ids)]
+    notes = (columns.notes[0], left_out_note(first, [*ids, *columns.ids]), *others) if ids else columns.notes
     rows = replace(rows, table=replace(table, numbers=numbers))
-    return rows, replace(columns, features=features, ids=[*columns.ids, *ids], notes=notes)
+    return rows, replace(columns, features=features, ids=[*ids, *columns.ids], notes=notes)
 
 
 def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:

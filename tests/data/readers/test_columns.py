@@ -84,7 +84,8 @@ def test_other_columns_of_numbers_are_features(tmp_path: Path, name: str, cells:
         ("label,p1,p2", [CLASSES, measured(1), measured(2)], "label (found by its name)"),
         ("a,target,b", [measured(1), CLASSES, measured(2)], "target (found by its name)"),
         ("a,b,kind", [measured(1), measured(2), CLASSES], "kind (the last column)"),
-        ("kind,a,b", [CLASSES, measured(1), measured(2)], "kind (the first column)"),
+        ("kind,x1,x2,x3", [CLASSES, measured(1), measured(2), measured(3)], "kind (found by its name)"),
+        ("x1,x2,yield", [CLASSES, measured(1), measured(2)], "yield (found by its name)"),
         ("", [CLASSES, measured(1), measured(2)], "0 (the first column)"),
         ("", [measured(1), CLASSES, CLASSES[::-1]], "2 (the last column)"),
         ("a,b,c", [measured(1), measured(2), measured(3)], "c (the last column)"),
@@ -102,6 +103,8 @@ def test_the_target_is_found_by_its_name_or_place(
     ("header", "columns", "candidates", "example"),
     [
         ("x,y,z", [measured(1), measured(2), CLASSES], None, None),
+        ("kind,a,b", [CLASSES, measured(1), measured(2)], f"kind (0), b ({measured(2)[0]})", "b"),
+        ("y1,y2,a", [measured(1), measured(2), CLASSES], f"y1 ({measured(1)[0]}), y2 ({measured(2)[0]})", "y2"),
         ("code,a,kind", [CLASSES, measured(1), CLASSES], "code (0), kind (0)", "kind"),
         (
             "a,flag,kind",
@@ -126,3 +129,55 @@ def test_an_unclear_target_is_a_question_whose_answer_works(
         f"such as dataset.target={example}"
     )
     assert load(file, target=example).preprocess["target"] == [example]
+
+
+def test_several_columns_of_0_and_1_at_the_end_are_offered_as_labels(tmp_path: Path) -> None:
+    columns: list[Sequence[Any]] = [measured(1), [n % 2 for n in range(ROWS)], [n // 3 % 2 for n in range(ROWS)]]
+    assert "or 'dataset.target=[toxic,rude]' for labels" in refused(
+        load, table(tmp_path / "a.csv", "a,toxic,rude", columns)
+    )
+
+
+@pytest.mark.parametrize("name", ["patient_id", "subject", "customer_id", "speakerId"])
+def test_a_column_that_names_what_several_rows_are_about_is_left_out_and_proposed_as_group(
+    tmp_path: Path, name: str
+) -> None:
+    columns: list[Sequence[Any]] = [[n // 3 for n in range(ROWS)], measured(1), NAMES]
+    data = load(table(tmp_path / "a.csv", f"{name},a,species", columns))
+    assert data.preprocess["columns"] == ["a"]
+    assert any(f"dataset.group={name} keeps these in one split" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("name", ["heat_index", "body mass index", "pct_no"])
+def test_a_measurement_with_a_name_that_ends_like_an_identifier_is_a_feature(tmp_path: Path, name: str) -> None:
+    cells = random.Random(1).sample(range(500, 5000), ROWS)
+    assert load(table(tmp_path / "a.csv", f"{name},a,species", [cells, measured(1), NAMES])).preprocess["columns"] == [
+        name,
+        "a",
+    ]
+
+
+@pytest.mark.parametrize("cells", [SHUFFLED[:30] * 2, [7 * n for n in range(ROWS)]])
+def test_an_index_without_a_name_may_have_gaps_and_repeat(tmp_path: Path, cells: list[int]) -> None:
+    assert load(table(tmp_path / "a.csv", ",a,species", [cells, measured(1), NAMES])).preprocess["columns"] == ["a"]
+
+
+def test_an_identifier_may_repeat_once_or_be_missing_once(tmp_path: Path) -> None:
+    for cells in ([*range(ROWS - 1), 3], ["", *range(1, ROWS)]):
+        assert load(table(tmp_path / "a.csv", "Id,a,species", [cells, measured(1), NAMES])).preprocess["columns"] == [
+            "a"
+        ]
+
+
+def test_the_columns_that_pandas_writes_without_names_are_read_beside_its_index(tmp_path: Path) -> None:
+    columns: list[Sequence[Any]] = [range(ROWS), measured(1), measured(2), NAMES]
+    data = load(table(tmp_path / "a.csv", ",0,1,2", columns), target="2")
+    assert data.preprocess["columns"] == ["0", "1"]
+    assert len(data.train.source.targets) == ROWS
+
+
+def test_texts_that_measure_something_are_no_identifiers(tmp_path: Path) -> None:
+    file = table(
+        tmp_path / "a.csv", "weight,a,species", [[f"{70 + n / 7:.2f} kg" for n in range(ROWS)], measured(1), NAMES]
+    )
+    assert "the column holds text, not numbers: weight" in refused(load, file)

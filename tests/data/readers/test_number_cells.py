@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.helpers import everything, load_data
 from trainer.data.readers.number_cells import MISSING, Decimal, FoundForm, NumberForm, find_form, to_float
 
 
@@ -26,6 +28,10 @@ def found(cells: list[str], decimal: Decimal | None = None) -> FoundForm:
         (["45%", "3.5 %"], [45, 3.5]),
         (["$5", "$1,200.50", "-$3"], [5, 1200.5, -3]),
         (["5 €", "7,25 €"], [5, 7.25]),
+        (["3,4\u00a0%", "12\u202f%"], [3.4, 12]),
+        (["(1,250.00)", "935.02", "(12.50)"], [-1250, 935.02, -12.5]),
+        (["0,107", "0,350"], [0.107, 0.35]),
+        (["2020-08-16T00:00:00Z"], [18490]),
         (["True", "FALSE", "true"], [1, 0, 1]),
         (["1970-01-02", "1969-12-31", "1970-01-01 12:00"], [1, -1, 0.5]),
     ],
@@ -42,6 +48,13 @@ def test_numbers_are_read_as_people_write_them(cells: list[str], numbers: list[f
 def test_what_is_no_number_is_none(cell: str) -> None:
     assert math.isnan(to_float(cell))
     assert np.isnan(NumberForm().parse(pa.array(["1", cell]))).tolist() == [False, True]
+
+
+def test_a_column_of_decimal_commas_decides_how_points_are_read(tmp_path: Path) -> None:
+    lines = [f"{n % 9},{n % 7}5;{['950', '1.234', '12.345'][n % 3]};{'ab'[n % 2]}" for n in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["x;y;kind", *lines]) + "\n")
+    inputs, _ = everything(load_data("csv", tmp_path / "a.csv"))
+    assert inputs[:3, 1].tolist() == [950, 1234, 12345]
 
 
 def test_texts_have_no_form() -> None:

@@ -58,12 +58,20 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "b.parquet": lambda path: parquet.write_table(
         arrow().set_column(2, "kind", arrow()["kind"].dictionary_encode()), path
     ),
+    "c.parquet": lambda path: parquet.write_table(
+        arrow().set_column(2, "kind", arrow()["kind"].cast("large_string")), path
+    ),
     "a.feather": lambda path: feather.write_feather(arrow(), path),
     "a.json": lambda path: path.write_text(json.dumps(RECORDS)),
     "b.json": lambda path: path.write_text(json.dumps({name: [row[name] for row in RECORDS] for name in RECORDS[0]})),
     "c.json": lambda path: path.write_text(
         json.dumps({name: {str(n): row[name] for n, row in enumerate(RECORDS)} for name in RECORDS[0]})
     ),
+    "d.json": lambda path: path.write_text(json.dumps({f"row {n}": row for n, row in enumerate(RECORDS)})),
+    "e.json": lambda path: path.write_text(
+        json.dumps({"columns": [*RECORDS[0]], "index": [*range(60)], "data": [[*row.values()] for row in RECORDS]})
+    ),
+    "f.json": lambda path: path.write_text(json.dumps({"count": 60, "data": RECORDS})),
     "a.jsonl": lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in RECORDS)),
     "a.arff": lambda path: path.write_text(ARFF),
 }
@@ -88,11 +96,15 @@ def test_an_index_that_pandas_keeps_in_parquet_is_no_column(tmp_path: Path) -> N
 
 
 def test_types_that_are_no_text_become_numbers(tmp_path: Path) -> None:
-    days = pa.array([n * 86_400_000_000 for n in range(60)], pa.timestamp("us"))
-    flags = pa.array([n % 4 == 0 for n in range(60)])
-    parquet.write_table(arrow().append_column("day", days).append_column("flag", flags), tmp_path / "a.parquet")
-    inputs, _ = everything(load(tmp_path / "a.parquet", target="kind", features=["day", "flag"]))
-    assert inputs.tolist() == [[n, n % 4 == 0] for n in range(60)]
+    nanoseconds = [n * 86_400_000_000_000 for n in range(60)]
+    table = arrow().append_column("flag", pa.array([n % 4 == 0 for n in range(60)]))
+    kinds = {"moment": pa.timestamp("ns"), "there": pa.timestamp("ns", "Europe/Zurich"), "length": pa.duration("ns")}
+    for name, kind in kinds.items():
+        table = table.append_column(name, pa.array(nanoseconds, kind))
+    table = table.append_column("cost", pa.array([f"{n},5 €" for n in range(60)], pa.large_string()))
+    parquet.write_table(table, tmp_path / "a.parquet")
+    inputs, _ = everything(load(tmp_path / "a.parquet", target="kind", features=["flag", *kinds, "cost"]))
+    assert inputs.tolist() == [[n % 4 == 0, n, n, n, n + 0.5] for n in range(60)]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.data.readers.table_header import find_header
+from trainer.data.readers.table_header import find_header, num_titles
 
 SPECTRA = [[f"0.{n}", f"0.{n + 1}", f"0.{n + 3}", f"0.{n % 7}", "ab"[n % 2]] for n in range(20)]
 NUMBERS = [[f"{n * 7 % 5}.25", f"{n * 3 % 11}.5", f"{n % 13}.75", f"{n * 5 % 17}.5"] for n in range(20)]
@@ -24,6 +24,13 @@ TEXTS = [[f"a film that is number {n} of all, and not bad.", "yn"[n % 2]] for n 
         ("text,label", TEXTS),
         ("v1,v2,,", [["ham", f"text {n}", "", ""] for n in range(20)]),
         ("Class Index,Title", [[str(n % 4), f"A title, {n}"] for n in range(20)]),
+        (
+            "country,1990,1995,2000,region",
+            [[f"land {n}", f"{n}.5", f"{n}.25", f"{n}.75", "NS"[n % 2]] for n in range(20)],
+        ),
+        ("401.32,405.11,412.9,430.07,species", SPECTRA),
+        ("400,410,species", [row[2:] for row in SPECTRA]),
+        (["id,Do you smoke?,GDP per capita in dollars of the year", "PPP"][0], [["1", "0", "2.5"]] * 9),
         ("colour,shape", [["red", "round"], ["blue", "flat"]] * 5),
     ],
 )
@@ -53,3 +60,10 @@ def test_an_open_decision_is_said() -> None:
     note = find_header([["400", "410", "420", "430", "species"], *SPECTRA]).note
     assert note == "line 1 is read as the names of the columns (dataset.header=false: as a sample)"
     assert not find_header([["a", "b", "c", "d"], *NUMBERS]).note
+
+
+def test_lines_above_a_table_are_titles() -> None:
+    table = [["a", "b", "kind"], *([str(n), "2", "x"] for n in range(20))]
+    assert num_titles([["A report"], ["of 2024", "", ""], *table]) == 2
+    assert num_titles(table) == 0
+    assert num_titles([["a title"], ["text", "label"], ["one", "x"]]) == 0

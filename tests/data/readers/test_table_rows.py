@@ -18,6 +18,8 @@ def test_an_open_quote_loses_one_line_wherever_the_next_quote_is() -> None:
         (1, [], UNCLOSED),
         *[(n, [str(n), "abcd"[n - 1]], "") for n in (2, 3, 4)],
     ]
+    assert rows('1,a\n2,"open\n') == [(1, ["1", "a"], ""), (2, [], UNCLOSED)]
+    assert rows('1,5" pipe\n2,b\n') == [(1, ["1", '5" pipe'], ""), (2, ["2", "b"], "")]
     assert rows('1,a\n2,"open\n3,c\n') == [(1, ["1", "a"], ""), (2, [], UNCLOSED), (3, ["3", "c"], "")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def header_of(trained: OpenedRun, *, submission: bool) -> list[str]:
     Raises:
         ConfigError: a submission needs a column that names the rows, and the run knows none.
     """
-    spec, identifier = trained.spec, trained.preprocessing.get("id")
+    spec, identifier = trained.spec, trained.identifier
     if submission:
         if identifier is None:
             raise ConfigError("--submission: the run knows no column that names the rows; train with dataset.id=NAME")
@@ -111,7 +112,7 @@ def writer(kind: str, file: IO[str], trained: OpenedRun, head: Sequence[str], *,
         head: the names of the columns, as ``header_of`` returns them.
         submission: write the identifiers and the answers alone: the class, 0 and 1 for each label, or the values.
     """
-    has_id = trained.preprocessing.get("id") is not None
+    has_id = trained.identifier is not None
     if kind == "jsonl":
 
         def write_json(sample: InputSample, scores: Sequence[float] | None) -> None:
@@ -126,6 +127,8 @@ def writer(kind: str, file: IO[str], trained: OpenedRun, head: Sequence[str], *,
 
     def write(sample: InputSample, scores: Sequence[float] | None) -> None:
         names = [sample.id] if has_id else []
+        if scores is None and submission:
+            print(printable(f"trainer: {sample.name}: {sample.error}"), file=sys.stderr)
         if scores is None:
             cells = [""] * (len(head) - len(names) - 2 * (not submission))
         elif submission:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.commands.opened_run import OpenedRun
@@ -213,7 +214,7 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
         keys.get("missing_values", []),
         inputs=run.preprocessing.get("input") or [],
     )
-    identifier = run.preprocessing.get("id")
+    identifier = run.identifier
     tokenizer = tokens.Tokenizer.from_preprocessing(run.preprocessing)
     numbers = {token: number for number, token in enumerate(run.preprocessing["vocabulary"])}
 
@@ -273,7 +274,7 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     layout = tables.read_layout(file, table_keys_of(keys), named=columns)
     numbers = _columns_in(layout, columns)
     layout = with_saved_forms(layout, numbers, run.preprocessing.get("forms"))
-    group_by, identifier = keys.get("group_by"), run.preprocessing.get("id")
+    group_by, identifier = keys.get("group_by"), run.identifier
     groups, ids = dict[str, int](), dict[str, int]()
     read = tables.ColumnsToRead(
         numbers,
@@ -282,11 +283,13 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
         names=(layout.names.index(identifier), ids) if identifier in layout.names else None,
     )
     table = tables.read_table(layout, read)
-    values = np.where(np.isnan(table.numbers), fill_values(run.preprocessing).numpy(), table.numbers)
+    values, fill = table.numbers, fill_values(run.preprocessing).numpy()
+    if fill.shape == values.shape[1:]:  # samples that are made of a row have means of their channels
+        values = np.where(np.isnan(values), fill, values)
     if group_by is None:
         named = [*ids, ""]  # the last one is for the code -1
         for row, line in enumerate(table.lines.tolist()):
-            sample = _numbers(layout.place(line, name), values[row].reshape(run.spec.shape), table.faults.get(row, ""))
+            sample = _numbers(layout.place(line, name), _shaped(run, values[row]), table.faults.get(row, ""))
             yield sample._replace(id=named[table.names[row]]) if ids else sample
         return
     for text, number in groups.items():
@@ -294,6 +297,13 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
         steps = values[rows[: keys.get("max_length")]]
         fault = next((table.faults[row] for row in rows.tolist() if row in table.faults), "")
         yield _numbers(f"{name}: {text}", steps, fault or _wrong_shape(run, steps))._replace(id=text)
+
+
+def _shaped(run: OpenedRun, row: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a row in the shape of a sample, as ``dataset.shape`` says."""
+    shape = run.settings.dataset.get("shape") or run.spec.shape
+    sample = row.reshape(shape)
+    return sample if sample.shape == run.spec.shape else np.moveaxis(sample, -1, 0)
 
 
 def _columns_in(layout: Layout, columns: Sequence[str]) -> list[int]:

@@ -54,6 +54,8 @@ def array_data(
         ConfigError: a split has no samples, or a column has no number in train.
     """
     dataset, splits = samples.problems.dataset, samples.splits[samples.good].tolist()
+    if gone := {*samples.splits.tolist()} - {*splits}:
+        raise ConfigError(f"dataset={dataset}: no good sample is left of {', '.join(sorted(gone))}")
     need_samples(dataset, splits)
     groups = None
     if samples.groups is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,24 +28,15 @@ VALUE_NAMES = frozenset(
         "output",
     )
 )
+# Names of columns that name their row, or the person or thing that several rows are about.
+ID_WORDS = frozenset(("id", "ids", "identifier", "uid", "uuid", "guid", "pid", "objid", "mrn", "sku", "rowid", "phone"))
 ID_NAMES = frozenset(
+    ("index", "idx", "key", "no", "nr", "row", "rows", "rownum", "rownames", "serial", "record", "number", "line")
+)
+ENTITIES = frozenset(
     (
-        *(
-            "id",
-            "ids",
-            "index",
-            "idx",
-            "identifier",
-            "uid",
-            "uuid",
-            "guid",
-            "key",
-            "rownum",
-            "rownames",
-            "row",
-            "rowid",
-        ),
-        *("no", "nr", "serial"),
+        *("account", "customer", "user", "patient", "subject", "person", "participant", "speaker", "author", "session"),
+        *("invoice", "order", "ticket", "employee", "student", "client", "member", "sample", "case", "visitor"),
     )
 )
 TIME_NAMES = frozenset(
@@ -54,8 +45,10 @@ TIME_NAMES = frozenset(
 ITEM = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")  # a word of a name such as passengerId or PASSENGER_ID
 GENERIC = re.compile(r"[A-Za-z_ ]{0,9}[0-9]+(?:x[0-9]+)?|Unnamed: [0-9]+")  # names that say nothing: x1, V14, 3x4
 MAX_CLASSES, MAX_TEXTS = 20, 100  # different whole numbers, and texts, of a column that can hold classes
+MAX_FORMS = 5  # columns of which a note says how their numbers are read
 MIN_ROWS = 20  # rows of the smallest table in which a column may be an identifier by its numbers alone
-NEARLY_ALL = 0.98  # share of different cells from which a text names its row
+NEARLY_ALL = 0.98  # share of different cells from which a column names its rows
+MEASURED = re.compile(r"[-+(]?[0-9$€£¥]")  # the beginning of a text that measures something, such as 73.66 kg
 
 
 @dataclass(frozen=True)
@@ -119,14 +112,35 @@ def choose_columns(
     ids, maybe_ids = list[int](), list[int]()
     if features is None:
         named = [column for column in range(len(names)) if column not in {*targets, *ignored, *roles.values()}]
+    groups, empty = list[int](), list[int]()
     if features is None and len(named) != num_features:
-        ids = [column for column in named if names_rows(layout, column)]
-        named = [column for column in named if column not in ids]
+        empty = [column for column in named if _is_empty(layout, column)]
+        groups = [column for column in named if names_groups(layout, column)]
+        ids = [column for column in named if names_rows(layout, column) and column not in groups]
+        named = [column for column in named if column not in {*ids, *groups, *empty}]
         maybe_ids = [column for column in named if _may_be_index(layout, column)]
         maybe_ids = [] if maybe_ids == named else maybe_ids
     _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
-    left_out = (left_out_note(layout, ids),) if ids else ()
-    return ChosenColumns(targets, named, maybe_ids, ids, (note, *left_out))
+    layout.check_decimals([*named, *targets])
+    return ChosenColumns(targets, named, maybe_ids, ids, (note, *_notes(layout, named, ids, groups, empty)))
+
+
+def _notes(
+    layout: Layout, features: Sequence[int], ids: Sequence[int], groups: Sequence[int], empty: Sequence[int]
+) -> Iterator[str]:
+    """Yield phrases about the columns that are left out, and about numbers in a form of their own."""
+    if ids:
+        yield left_out_note(layout, ids)
+    yield from (f"left out {layout.names[at]} (empty)" for at in empty)
+    for at in groups:
+        word = as_word("dataset.group", layout.names[at])
+        yield f"left out {layout.names[at]} (names what several rows are about; {word} keeps these in one split)"
+    forms = [(layout.names[at], layout.forms[at]) for at in features]
+    yield from [f"{name} is read with {form}" for name, form in forms if form is not None and str(form)][:MAX_FORMS]
+
+
+def _is_empty(layout: Layout, column: int) -> bool:
+    return bool(layout.first) and all(cell.lower() in layout.missing for cell in layout.cells(column))
 
 
 def left_out_note(layout: Layout, ids: Sequence[int]) -> str:
@@ -189,15 +203,25 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
         if not generic and _words(layout.names[column])[-1:] in ([name] for name in VALUE_NAMES)
     ]
     texts = [column for column in classes if layout.holds_text(column)]
-    if not generic and len(texts) == 1 and texts[0] in (first, last):
+    if layout.header and len(texts) == 1 and texts[0] in (first, last):
         classes = texts  # a text cannot be a feature
     is_first = first in classes and last not in classes
+    numbered = [column for column in columns if layout.header and re.fullmatch(r"[Yy]_?[0-9]+", layout.names[column])]
+    if len(numbered) > 1:
+        raise _question(layout, numbered)
+    named = [column for column in (first, last) if not GENERIC.fullmatch(layout.names[column])]
+    if layout.header and generic and len(named) == 1 and len(columns) > 2:
+        return named[0], "found by its name"
+    if is_first and layout.header and not generic:
+        raise _question(layout, [*classes, first, last])
     if usual:
         if usual == [last] or (usual == [first] and last not in classes):
             return usual[0], "found by its name"
         raise _question(layout, [*usual, *classes, last], usual[-1])
     if first in classes and last in classes and first != last:
         raise _question(layout, [first, last] if generic else [*classes, first, last])
+    if is_first and {*classes} != {first}:
+        raise _question(layout, [*classes, first, last])
     if generic or not classes or {*classes} <= {first, last}:
         return (first, "the first column") if is_first else (last, "the last column")
     raise _question(layout, [*classes, first, last])
@@ -207,7 +231,13 @@ def _question(layout: Layout, columns: Collection[int], likely: int | None = Non
     some = sorted({*columns})
     row = layout.first[0] if layout.first else [""] * len(layout.names)
     shown = listed([f"{layout.names[column]} ({row[column].strip()[:24] or 'empty'})" for column in some])
-    example = as_word("dataset.target", layout.names[some[-1] if likely is None else likely])
+    texts = [column for column in some if layout.holds_text(column)]
+    best = likely if likely is not None else (texts or some)[-1]
+    example = as_word("dataset.target", layout.names[best])
+    flags = [column for column in some if {*layout.cells(column)} == {"0", "1"}]
+    if len(flags) > 1 and flags == [*range(flags[0], len(layout.names))]:
+        several = as_word("dataset.target", [layout.names[column] for column in flags])
+        example += f", or {several} for labels"
     return ConfigError(
         f"dataset.target: null: which column of {layout.file} is to be predicted? {shown}; such as {example}"
     )
@@ -222,7 +252,8 @@ def may_be_classes(layout: Layout, column: int) -> bool:
     form = layout.forms[column]
     if form is None or form.kind == "bool":
         return True
-    return len(different) <= MAX_CLASSES and all(re.fullmatch(r"[+-]?[0-9]+(?:\.0*)?", cell) for cell in different)
+    numbers = form.numbers([*different])
+    return len(different) <= MAX_CLASSES and all(number.is_integer() for number in numbers)
 
 
 def _words(name: str) -> list[str]:
@@ -250,44 +281,77 @@ def is_target_name(layout: Layout, column: int) -> bool:
 def has_id_name(layout: Layout, column: int) -> bool:
     """Return whether the name of a column says that it names the rows."""
     words = _words(layout.names[column]) if layout.header else []
-    return bool(words) and (
-        words[-1] in ID_NAMES or (words[0] == "unnamed" and len(words) <= 2) or words == ["customer", "number"]
+    if not words:
+        return False
+    last, rest = words[-1], words[:-1]
+    joined = re.fullmatch(rf"(?:{'|'.join(ENTITIES)}|row|obj)s?(?:id|no|nr|number)", "".join(words))
+    is_numbered = last in ("number", "no", "nr", "code", "index") and bool(
+        {*rest} & (ENTITIES | {"row", "id", "serial"})
+    )
+    return bool(
+        last in ID_WORDS
+        or joined
+        or is_numbered
+        or (words[0] in ID_WORDS and len(words) == 2)
+        or (len(words) == 1 and last in ID_NAMES | ENTITIES)
+        or (words[0] == "unnamed" and len(words) <= 2)
     )
 
 
 def names_rows(layout: Layout, column: int) -> bool:
-    """Return whether the texts of a column differ in nearly all rows, so that they name the rows."""
+    """Return whether the texts of a column differ in nearly all rows, so that they name the rows.
+
+    Texts that begin with a digit, such as 73.66 kg and 13.01.1986, measure something, unless the name says otherwise.
+    """
     cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
-    return layout.holds_text(column) and len(cells) >= 10 and len({*cells}) >= NEARLY_ALL * len(cells)
+    if not layout.holds_text(column) or len(cells) < 10 or len({*cells}) < NEARLY_ALL * len(cells):
+        return False
+    return has_id_name(layout, column) or sum(bool(MEASURED.match(cell)) for cell in cells) * 2 <= len(cells)
+
+
+def names_groups(layout: Layout, column: int) -> bool:
+    """Return whether the cells of a column name persons or things that several rows are about, such as patients."""
+    words = _words(layout.names[column]) if layout.header else []
+    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    different = len({*cells})
+    is_named = bool(words) and (
+        words[-1] in ID_WORDS or (len(words) == 1 and words[0] in ENTITIES) or has_id_name(layout, column)
+    )
+    whole = layout.holds_text(column) or all(re.fullmatch(r"\+?[0-9]+(?:\.0*)?", cell) for cell in cells)
+    return is_named and whole and len(cells) >= 10 and different >= 3 and different * 1.5 <= len(cells)
 
 
 def _may_be_index(layout: Layout, column: int) -> bool:
-    """Return whether the first cells of a column are whole numbers, all of them different."""
-    cells = [cell for cell in layout.cells(column) if cell]
-    if not all(re.fullmatch(r"\+?[0-9]+(?:\.0*)?", cell) for cell in cells) or len({*cells}) < len(cells):
+    """Return whether the first cells of a column are whole numbers, nearly all of them different."""
+    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    if not cells or not all(re.fullmatch(r"\+?[0-9]+(?:\.0*)?", cell) for cell in cells):
         return False
-    likely = column in layout.unnamed or has_id_name(layout, column)
+    if column in layout.unnamed and column == 0:  # an index, which a sample of rows or a joined table may repeat
+        return len(cells) >= 3
+    if len({*cells}) < NEARLY_ALL * len(cells):
+        return False
+    likely = has_id_name(layout, column)
     words = _words(layout.names[column]) if layout.header else []
-    return len(cells) >= (3 if column in layout.unnamed else 10 if likely else MIN_ROWS) and (
-        likely or not {*words} & TIME_NAMES
-    )
+    return len(cells) >= (10 if likely else MIN_ROWS) and (likely or not {*words} & TIME_NAMES)
 
 
 def is_index(layout: Layout, column: int, values: NDArray[np.float64]) -> bool:
     """Return whether a column that ``ChosenColumns.maybe_ids`` names is an identifier.
 
-    Its numbers are all different, and its name says so, or they run from 0 or 1 with hardly a gap.
+    It is the first column, and the header has no name for it. Or nearly all of its numbers are different, and its name
+    says so, or they run from 0 or 1 with hardly a gap.
 
     Args:
         layout: the layout of the table.
         column: the number of the column.
-        values: (rows,) its numbers.
+        values: (rows,) its numbers; NaN where one is missing.
     """
-    if not np.isfinite(values).all() or len(np.unique(values)) < len(values):
-        return False
-    least, span = values.min(), values.max() - values.min() + 1
-    if has_id_name(layout, column):
+    if column in layout.unnamed and column == 0:
         return True
-    if column in layout.unnamed:
-        return bool(span <= 2 * len(values))
-    return bool(least in (0, 1) and span <= 1.05 * len(values) and (layout.header or column == 0))
+    there = values[np.isfinite(values)]
+    if len(there) < NEARLY_ALL * len(values) or len(np.unique(there)) < NEARLY_ALL * len(there):
+        return False
+    least, span = there.min(), there.max() - there.min() + 1
+    if has_id_name(layout, column) or (column in layout.unnamed and span <= 2 * len(there)):
+        return True
+    return bool(least in (0, 1) and span <= 1.05 * len(there) and (layout.header or column == 0))

@@ -18,9 +18,11 @@ MISSING = frozenset(
 )
 YES, NO = ("true", "yes"), ("false", "no")
 CURRENCIES = "$€£¥₹₽₩"
+BLANKS = " \u00a0\u202f"
+BLANK = "[ \u00a0\u202f]?"  # between a number and its sign
 GROUPS = " \u00a0\u202f'’"  # what may stand between groups of three digits, besides a comma or a point
 PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?i:inf|infinity)"
-DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)?"
+DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?Z?)?"
 MICROSECONDS_A_DAY = 86_400_000_000
 
 
@@ -56,14 +58,15 @@ class NumberForm:
         if self.is_plain:
             return f"^(?:{PLAIN})$"
         between, point = re.escape(self._between), re.escape(self.decimal)
-        whole = rf"(?:[0-9]{{1,3}}(?:[{between}][0-9]{{3}})+|[0-9]+)" if self.grouped else "[0-9]+"
+        whole = rf"(?:[1-9][0-9]{{0,2}}(?:[{between}][0-9]{{3}})+|[0-9]+)" if self.grouped else "[0-9]+"
         number = rf"(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
-        if not self.sign:
-            return f"^[+-]?{number}$"
-        sign = f"(?:{re.escape(self.sign)})"
         if self.sign == "%":
-            return f"^[+-]?{number} ?%$"  # a number without its percent sign may be another share
-        return f"^(?:[+-]?{sign}? ?[+-]?{number}|[+-]?{number} ?{sign})$"
+            return f"^[+-]?{number}{BLANK}%$"  # a number without its percent sign may be another share
+        sign = f"(?:{re.escape(self.sign)})" if self.sign else ""
+        before = f"{sign}?{BLANK}" if sign else ""
+        behind = f"|[+-]?{number}{BLANK}{sign}" if sign else ""
+        # accountants write negative numbers in brackets
+        return rf"^(?:[+-]?{before}[+-]?{number}{behind}|\({before}{number}\))$"
 
     @property
     def _between(self) -> str:
@@ -85,6 +88,7 @@ class NumberForm:
             lower = pc.utf8_lower(texts)
             return _as_numpy(pc.cast(pc.if_else(pc.is_null(texts), None, pc.is_in(lower, pa.array(YES))), pa.float64()))
         if self.kind == "date":
+            texts = pc.utf8_rtrim(texts, characters="Z")
             try:
                 moments = pc.cast(texts, pa.timestamp("us"))
             except pa.ArrowInvalid:  # such as the 31st of February
@@ -92,7 +96,8 @@ class NumberForm:
             days = _as_numpy(pc.cast(pc.cast(moments, pa.int64()), pa.float64()))
             return days / MICROSECONDS_A_DAY
         if not self.is_plain:
-            strip = f"[{re.escape(self.sign)} {re.escape(self._between if self.grouped else '')}]"
+            texts = pc.replace_substring_regex(texts, pattern=r"^\((.*)\)$", replacement=r"-\1")
+            strip = f"[{re.escape(self.sign + BLANKS + (self._between if self.grouped else ''))}]"
             texts = pc.replace_substring_regex(texts, pattern=strip, replacement="")
             texts = pc.replace_substring(texts, pattern=self.decimal, replacement=".")
         return _as_numpy(pc.cast(texts, pa.float64()))
@@ -145,6 +150,10 @@ class FoundForm(NamedTuple):
     open: str = ""
 
 
+MOSTLY = 0.8  # share of numbers from which a column with MIN_CELLS cells holds numbers
+MIN_CELLS = 20
+
+
 def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal | None) -> FoundForm:
     """Find how most cells of a column write numbers.
 
@@ -156,11 +165,12 @@ def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal |
     there = [text for cell in cells if (text := cell.strip()).lower() not in missing]
     if not there:
         return FoundForm(PLAIN_FORM)
+    least = MOSTLY if len(there) >= MIN_CELLS else 0.5
     plain = 0.0 if decimal == "," else _share(PLAIN_FORM, there)
     if plain == 1:
         return FoundForm(PLAIN_FORM)
     for form in (NumberForm("bool"), NumberForm("date")):
-        if _share(form, there) > 0.5:
+        if _share(form, there) > least:
             return FoundForm(form)
     sign = next((sign for sign in f"%{CURRENCIES}" if sum(sign in cell for cell in there) * 2 > len(there)), "")
     found, unclear = decimal, ""
@@ -168,9 +178,11 @@ def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal |
         found, unclear = _find_decimal([cell.replace(sign, "").strip() for cell in there])
     simple, form = (NumberForm(decimal=found, grouped=grouped, sign=sign) for grouped in (False, True))
     share = _share(form, there)
-    if share > max(0.5, plain):
-        return FoundForm(simple if _share(simple, there) == share else form, unclear)
-    return FoundForm(PLAIN_FORM if plain > 0.5 else None)
+    if share > max(least, plain):
+        # further cells may have groups where the fraction is clear, or a currency stands beside the numbers
+        is_simple = found == "." and not sign and _share(simple, there) == share
+        return FoundForm(simple if is_simple else form, unclear)
+    return FoundForm(PLAIN_FORM if plain > least else None)
 
 
 def _share(form: NumberForm, cells: Sequence[str]) -> float:
@@ -191,7 +203,9 @@ def _are_floats(cells: Sequence[str]) -> bool:
 
 def _find_decimal(cells: Sequence[str]) -> tuple[Decimal, str]:
     """Return the sign before fractions, and a cell such as 1,234 that could have either; empty if it is clear."""
-    comma = re.compile(r"[+-]?(?:[0-9]*|[0-9]{1,3}(?:[. \u00a0\u202f'’][0-9]{3})+),(?:[0-9]{0,2}|[0-9]{4,})")
+    comma = re.compile(
+        r"[+-]?(?:[0-9]*|[0-9]{1,3}(?:[. \u00a0\u202f'’][0-9]{3})+),(?:[0-9]{0,2}|[0-9]{4,})|[+-]?0[0-9]*,[0-9]+"
+    )
     both = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+")
     point = re.compile(
         r"[+-]?(?:[0-9]*|[0-9]{1,3}(?:[, \u00a0\u202f'’][0-9]{3})+)\.[0-9]*|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}"
@@ -199,7 +213,7 @@ def _find_decimal(cells: Sequence[str]) -> tuple[Decimal, str]:
     several = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}")
     commas = sum(bool(comma.fullmatch(cell) or both.fullmatch(cell) or several.fullmatch(cell)) for cell in cells)
     points = sum(bool(point.fullmatch(cell)) for cell in cells)
-    unclear = next((cell for cell in cells if re.fullmatch(r"[+-]?[0-9]{1,3},[0-9]{3}", cell)), "")
+    unclear = next((cell for cell in cells if re.fullmatch(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}", cell)), "")
     if commas > points:
         return ",", ""
     return ".", "" if points else unclear

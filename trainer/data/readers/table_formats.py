@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import check_file, need_memory
+from trainer.data.readers.number_cells import PLAIN_FORM
 from trainer.data.readers.table_layout import LOOKED_AT, Layout, TableKeys, with_forms
 from trainer.data.readers.table_lines import blocks, plain_suffix
 
@@ -52,8 +53,21 @@ def read_layout(file: Path, keys: TableKeys) -> Layout:
         raise ConfigError(f"dataset.path: {file}: {nested[0]} holds lists or objects, and a cell is one value")
     names = list(rows.schema.names)
     layout = Layout(file, keys["encoding"], ",", True, names, frozenset(), 0, "", _some(rows), [])
-    layout = layout._replace(rows=rows, lines=lines, faults=faults, shape=shape)
-    return with_forms(layout, keys)
+    layout = with_forms(layout._replace(rows=rows, lines=lines, faults=faults, shape=shape), keys)
+    kinds = zip(rows.schema.types, layout.forms, strict=True)
+    return layout._replace(forms=[form if _is_text(kind) else PLAIN_FORM for kind, form in kinds])
+
+
+def is_text(cells: Any) -> bool:
+    """Return whether an arrow array holds texts, in whatever form."""
+    return _is_text(cells.type)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner))
 
 
 def texts_of(cells: Any) -> Any:
@@ -69,9 +83,11 @@ def numbers_of(cells: Any) -> NDArray[np.float64]:
     """Return an arrow array of numbers, truth values or dates as numbers; NaN where a value is missing."""
     import pyarrow as pa
 
-    kind = cells.type
+    kind = cells.dictionary_decode().type if pa.types.is_dictionary(cells.type) else cells.type
     if pa.types.is_temporal(kind):
-        days = cells.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64(), safe=False)
+        moment = pa.duration("us") if pa.types.is_duration(kind) else pa.timestamp("us", getattr(kind, "tz", None))
+        moment = pa.time64("us") if pa.types.is_time(kind) else moment
+        days = cells.cast(moment, safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)
         return np.asarray(days.to_numpy(zero_copy_only=False), dtype=np.float64) / 86_400_000_000
     return np.asarray(cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
 
@@ -130,17 +146,33 @@ def _json_rows(file: Path, encoding: str) -> Iterator[tuple[int, Any, str]]:
     except (ValueError, RecursionError) as error:
         hint = "; a file with an object on each line ends in .jsonl" if "Extra data" in str(error) else ""
         raise ConfigError(f"dataset.path: {file}: no JSON: {reason_of(error)}{hint}") from error
-    if isinstance(found, dict) and len(found) == 1 and isinstance(next(iter(found.values())), list):
-        only = next(iter(found.values()))
-        found = only if only and all(isinstance(each, dict) for each in only) else found
-    if isinstance(found, dict) and found:
-        columns = {name: [*each.values()] if isinstance(each, dict) else each for name, each in found.items()}
-        if all(isinstance(each, list) for each in columns.values()) and len({*map(len, columns.values())}) == 1:
-            found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    if not isinstance(found, list):
+    rows = _rows_in(found) if isinstance(found, dict) else found
+    if not isinstance(rows, list):
         raise ConfigError(f"dataset.path: {file}: must be a list of objects, each of which is a row")
-    for number, row in enumerate(found, 1):
+    if rows and all(isinstance(row, list) for row in rows):
+        rows = [{str(number): cell for number, cell in enumerate(row)} for row in rows]
+    for number, row in enumerate(rows, 1):
         yield number, row, "" if isinstance(row, dict) else f"must be an object with keys, got {type(row).__name__}"
+
+
+def _rows_in(found: dict[str, Any]) -> list[Any] | None:
+    """Return the rows of an object as pandas writes tables, in any of its orientations; None if it is no table."""
+    if isinstance(found.get("columns"), list) and isinstance(found.get("data"), list):
+        names = [str(name) for name in found["columns"]]
+        return [dict(zip(names, row, strict=False)) if isinstance(row, list) else row for row in found["data"]]
+    lists = [each for each in found.values() if isinstance(each, list) and each]
+    of_objects = [each for each in lists if all(isinstance(row, dict) for row in each)]
+    if len(of_objects) == 1:
+        return of_objects[0]
+    if len(lists) == len(found) and len({*map(len, lists)}) == 1:
+        return [dict(zip(found, row, strict=True)) for row in zip(*lists, strict=True)]
+    parts = [each for each in found.values() if isinstance(each, dict)]
+    if not parts or len(parts) < len(found):
+        return None
+    inner = dict.fromkeys(key for part in parts for key in part)
+    if all(map(str.isdecimal, inner)) and not all(map(str.isdecimal, found)):  # a column is an object of rows
+        return [{name: found[name].get(key) for name in found} for key in inner]
+    return parts  # a row is an object of columns
 
 
 def _json_lines(file: Path, encoding: str) -> Iterator[tuple[int, Any, str]]:
@@ -222,11 +254,14 @@ def _arff_layout(file: Path, keys: TableKeys) -> Layout:
     names = [match[1].strip("'\"") for match in found]
     if any(line.lstrip().startswith("{") for line in some):
         raise ConfigError(f"dataset.path: {file}: is a sparse ARFF file, and its rows must have all columns")
+    delimiter = "\t" if any("\t" in line for line in some) and not any("," in line for line in some) else ","
     quote = "'" if sum(line.count("'") for line in some) > sum(line.count('"') for line in some) else '"'
-    first = [row.cells for row in split_rows(some, ",", quote) if len(row.cells) == len(names)]
+    first = [row.cells for row in split_rows(some, delimiter, quote) if len(row.cells) == len(names)]
     if not first:
         raise ConfigError(f"dataset.path: {file}: has no row with its {len(names)} columns")
-    return with_forms(Layout(file, keys["encoding"], ",", True, names, frozenset(), skip, quote, first, []), keys)
+    return with_forms(
+        Layout(file, keys["encoding"], delimiter, True, names, frozenset(), skip, quote, first, [], comment="%"), keys
+    )
 
 
 def _series(file: Path, encoding: str) -> tuple[Any, Any, tuple[int, int]]:

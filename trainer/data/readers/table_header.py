@@ -36,7 +36,8 @@ def find_header(rows: Sequence[Sequence[str]]) -> Header:
     are_numbers = [_is_number(cell) for cell in first]
     are_texts = [not number and cell.lower() not in MISSING for cell, number in zip(first, are_numbers, strict=True)]
     above_numbers = any(text and _are_numbers(column) for text, column in zip(are_texts, columns, strict=True))
-    if above_numbers and all(_is_name(cell) for cell, text in zip(first, are_texts, strict=True) if text):
+    are_names = all(_is_name(cell) for cell, text in zip(first, are_texts, strict=True) if text)
+    if above_numbers and (are_names or not any(are_numbers)):
         return Header(True)
     if not any(are_numbers):
         is_repeated = any(cell and cell in column for cell, column in zip(first, columns, strict=True))
@@ -60,9 +61,13 @@ def _of_numbers(
     if whole and numbers == [*range(len(numbers))] and (len(numbers) >= MIN_STEPS or _has_fractions(below)):
         return Header(True, "" if _has_fractions(below) or "" in first else open_note)
     labels = [column for column, text in zip(columns, are_texts, strict=True) if text]
-    repeats = all(len({*column}) * 2 <= len(column) for column in labels)
-    runs = len(numbers) >= MIN_STEPS and _is_even(numbers) and repeats and not _are_even(below)
-    if runs and (labels or _is_outside(numbers, below) or (whole and _has_fractions(below))):
+    repeats = any(len({*column}) * 2 <= len(column) for column in labels)
+    unlike = _is_outside(numbers, below) or (whole and _has_fractions(below))
+    if labels:
+        runs = repeats and len(numbers) > 1 and _rises(numbers) and (unlike or _is_even(numbers))
+    else:
+        runs = len(numbers) >= MIN_STEPS and _is_even(numbers) and unlike
+    if runs and not _are_even(below):
         return Header(True, open_note)
     return Header(False)
 
@@ -90,6 +95,12 @@ def _has_fractions(columns: Sequence[Sequence[str]]) -> bool:
     return any("." in cell for column in columns for cell in column)
 
 
+def _rises(numbers: Sequence[float]) -> bool:
+    """Return whether each number is larger than the one before it, or each is smaller."""
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
+    return all(step > 0 for step in steps) or all(step < 0 for step in steps)
+
+
 def _is_even(numbers: Sequence[float]) -> bool:
     """Return whether numbers rise or fall by equal steps, nearly, as rounded wavelengths do."""
     steps = [after - before for before, after in itertools.pairwise(numbers)]
@@ -113,3 +124,15 @@ def _is_outside(numbers: Sequence[float], columns: Sequence[Sequence[str]]) -> b
         values = [float(cell) for cell in column if _is_number(cell)]
         count += bool(values) and not min(values) <= number <= max(values)
     return count * 2 > len(numbers)
+
+
+def num_titles(rows: Sequence[Sequence[str]]) -> int:
+    """Return the number of rows above the table, which are titles or notes: they have one cell, or one that is filled.
+
+    Most of the rows below must be filled, and have at least three cells.
+    """
+    filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
+    usual = max({*map(len, rows)}, key=[*map(len, rows)].count, default=1)
+    if usual < 3 or sum(count > 1 for count in filled) * 2 <= len(filled):
+        return 0
+    return next((number for number, count in enumerate(filled) if count > 1), 0)

@@ -7,15 +7,15 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from trainer.config import ConfigError
-from trainer.config.messages import did_you_mean
-from trainer.data.readers.number_cells import MISSING, PLAIN_FORM, Decimal, NumberForm, find_form
-from trainer.data.readers.table_header import Header, find_header
+from trainer.config.messages import as_word, did_you_mean
+from trainer.data.readers.number_cells import MISSING, PLAIN_FORM, Decimal, FoundForm, NumberForm, find_form
+from trainer.data.readers.table_header import Header, find_header, num_titles
 from trainer.data.readers.table_lines import PACKED, blocks, plain_suffix
 from trainer.data.readers.table_rows import split_rows
 
@@ -28,7 +28,10 @@ MAX_LISTED = 30  # maximum number of columns that a message lists
 ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, escaped by errors="surrogateescape"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # the byte order marks of UTF-16
 COMMENTS = ("#", "%", "//")  # the beginnings of comments above a table
-SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # the first line that a spreadsheet program writes for itself
+POINT = re.compile(
+    r"[+-]?(?:0[0-9]*\.[0-9]+|[0-9]*\.(?:[0-9]{0,2}|[0-9]{4,})(?:[eE][+-]?[0-9]+)?)"
+)  # not a group of digits
+SEPARATOR = re.compile(r"\"?sep=(.)\"?", re.IGNORECASE)  # the first line that a spreadsheet program writes for itself
 
 
 class TableKeys(TypedDict):
@@ -66,6 +69,8 @@ class Layout(NamedTuple):
         missing: the cells that mean a missing number, in lower case.
         blank: the cells of ``dataset.missing_values``, in lower case, which mean a missing cell in a text column too.
         notes: short phrases about what was detected and could be read in another way.
+        unclear: by the number of a column, a cell whose comma may stand before a fraction or between groups of digits.
+        comment: the beginning of lines between the rows that are comments; empty if no line is.
         rows: the rows of a file that is no text, as an arrow table of texts and numbers; else None.
         lines: of such a file, the number of the line of each row, if it has lines; else None.
         faults: of such a file, why a row cannot be used, by its number from 0.
@@ -85,6 +90,8 @@ class Layout(NamedTuple):
     missing: frozenset[str] = MISSING
     blank: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    unclear: Mapping[int, str] = MappingProxyType({})
+    comment: str = ""
     rows: Any = None
     lines: Any = None
     faults: Mapping[int, str] = MappingProxyType({})
@@ -113,6 +120,15 @@ class Layout(NamedTuple):
         raise ConfigError(
             f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed(self.names)}"
         )
+
+    def check_decimals(self, columns: Iterable[int]) -> None:
+        """Raise ConfigError if the numbers of one of some columns can be read in two ways."""
+        for column in columns:
+            if cell := self.unclear.get(column):
+                both = f"{cell.replace(',', '')} or {cell.replace(',', '.')}"
+                question = f"is {cell} in {self.names[column]} of {self.file} {both}?"
+                words = f"{as_word('dataset.decimal', '.')} or {as_word('dataset.decimal', ',')} says so"
+                raise ConfigError(f"dataset.decimal: null: {question} {words}")
 
     def holds_text(self, column: int) -> bool:
         """Return whether most cells of a column, apart from missing ones, are not numbers."""
@@ -170,16 +186,23 @@ def text_layout(
     some = _first_lines(file, keys["encoding"])
     skip = _num_comments(some)
     delimiter = keys["delimiter"]
-    if delimiter is None and skip and (separator := SEPARATOR.fullmatch(some[0].strip())):
+    if delimiter is None and skip and (separator := SEPARATOR.fullmatch(some[0].rstrip("\r\n"))):
         delimiter = separator[1]
     if delimiter is None:
         is_tabbed = plain_suffix(file) in (".tsv", ".tab") and any("\t" in line for line in some[skip:])
         delimiter = "\t" if is_tabbed else find_delimiter(some[skip:])
     delimiter = one_character(delimiter)
     quote = _quote(some[skip:], delimiter) if quotes_in_tabs or delimiter != "\t" else ""
-    rows = [row.cells for row in split_rows(some[skip:], delimiter, quote) if not row.fault]
+    comment = next((sign for sign in COMMENTS if skip and some[skip - 1].strip().startswith(sign)), "")
+    numbered = [row for row in split_rows(some[skip:], delimiter, quote, start=skip + 1) if not row.fault]
+    titles = num_titles([row.cells for row in numbered]) if keys["header"] == "auto" else 0
+    rows = [row.cells for row in numbered[titles:]]
     if not rows:
         raise ConfigError(f"dataset.path: {file}: has no rows")
+    notes = []
+    if titles:
+        skip = numbered[titles].first_line - 1
+        notes.append(f"left out the lines above line {skip + 1}")
     found, above = _header(rows, some[:skip], keys["header"], delimiter, quote, named)
     if above is not None:  # the comment above the rows is one of them, or names the columns
         rows.insert(0, above)
@@ -189,7 +212,7 @@ def text_layout(
     skip += found.header
     layout = Layout(file, keys["encoding"], delimiter, found.header, names, unnamed, skip, quote, first, [])
     first += _rows_below(layout)
-    return with_forms(layout, keys, notes=(found.note,) if found.note else ())
+    return with_forms(layout._replace(comment=comment), keys, notes=(*notes, *([found.note] if found.note else [])))
 
 
 def _quote(lines: Sequence[str], delimiter: str) -> str:
@@ -216,6 +239,11 @@ def _header(
     if header != "auto":
         return Header(header), None
     wanted = {key for key in named if isinstance(key, str)}
+    below = find_header(rows)
+    if wanted & {cell.strip() for cell in rows[0]}:
+        return Header(True), None
+    if below.header and not below.note:
+        return below, None
     for marked in comments[-1:]:
         for line in (marked, marked.lstrip("".join(COMMENTS))):
             above = next((row.cells for row in split_rows([line], delimiter, quote)), [])
@@ -223,30 +251,34 @@ def _header(
                 names = [cell.lstrip("# ") for cell in above]
                 found = find_header([names, *rows])
                 return found, names if found.header else above
-    if wanted & {cell.strip() for cell in rows[0]}:
-        return Header(True), None
-    return find_header(rows), None
+    return below, None
 
 
 def with_forms(layout: Layout, keys: TableKeys, notes: tuple[str, ...] = ()) -> Layout:
     """Return a layout with the forms of its columns, as ``layout.first`` shows them.
 
-    Raises:
-        ConfigError: the numbers of a column can be read in two ways.
+    If the numbers of one column have decimal commas for sure, those of others that are open have them too.
     """
     blank = frozenset(str(cell).strip().lower() for cell in keys["missing_values"])
     missing, decimal = MISSING | blank, keys["decimal"]
     found = [find_form(layout.cells(column), missing, decimal) for column in range(len(layout.names))]
+    has_commas = any(form is not None and form.decimal == "," and not unclear for form, unclear in found)
     plain = [column for column, (form, _) in enumerate(found) if form == PLAIN_FORM]
-    is_clear = any("." in cell for column in plain for cell in layout.cells(column)) or layout.delimiter == ","
-    for name, (_, unclear) in zip(layout.names, found, strict=True):
-        if unclear and not is_clear:
-            both = f"{unclear.replace(',', '')} or {unclear.replace(',', '.')}"
-            words = "dataset.decimal=. or 'dataset.decimal=\",\"'"
-            raise ConfigError(f"dataset.decimal: null: is {unclear} in {name} of {layout.file} {both}? {words} says so")
+    has_points = any(POINT.fullmatch(cell) for column in plain for cell in layout.cells(column))
+    for column, (form, unclear) in enumerate(found):
+        is_open = form == PLAIN_FORM and any("." in cell for cell in layout.cells(column))
+        if has_commas and not has_points and decimal is None and (unclear or is_open):
+            found[column] = find_form(layout.cells(column), missing, ",")
+        elif has_points or layout.delimiter == ",":
+            found[column] = FoundForm(form)
     forms = [form for form, _ in found]
-    said = [f"{name} is read with {form}" for name, form in zip(layout.names, forms, strict=True) if form and str(form)]
-    return layout._replace(forms=forms, missing=missing, blank=blank, notes=(*notes, *said[:3]))
+    return layout._replace(
+        forms=forms,
+        missing=missing,
+        blank=blank,
+        notes=notes,
+        unclear={column: unclear for column, (_, unclear) in enumerate(found) if unclear},
+    )
 
 
 def saved_forms(layout: Layout, columns: Sequence[int]) -> list[dict[str, Any] | None]:
@@ -280,11 +312,10 @@ def _first_lines(file: Path, encoding: str) -> list[str]:
         if len(found) > LOOKED_AT:
             break
     if any("\0" in line for line in found):
-        utf16 = (
-            "; dataset.encoding=utf-16 may be right"
-            if "".join(found[:1]).encode("utf-8", "surrogateescape")[:2] in UTF16
-            else ""
-        )
+        start = "".join(found[:1]).encode("utf-8", "surrogateescape")
+        half = next((name for name, at in (("utf-16-le", 1), ("utf-16-be", 0)) if {*start[at:40:2]} == {0}), "")
+        utf16 = "utf-16" if start[:2] in UTF16 else half
+        utf16 = f"; dataset.encoding={utf16} may be right" if utf16 else ""
         raise ConfigError(f"dataset.path: {file}: is no text in {encoding}{utf16}; must be a table")
     return found
 
@@ -307,18 +338,27 @@ def _num_comments(lines: Sequence[str]) -> int:
     """Return the number of lines above the table: blank ones, comments, and the line ``sep=;``."""
     for number, line in enumerate(lines):
         text = line.strip()
-        if text and not text.startswith(COMMENTS) and not (number == 0 and SEPARATOR.fullmatch(text)):
+        is_separator = number == 0 and SEPARATOR.fullmatch(line.rstrip("\r\n"))
+        if text and not text.startswith(COMMENTS) and not is_separator:
             return number
     return 0
 
 
+def _is_usual(width: int, widths: Sequence[int]) -> bool:
+    return widths.count(width) * 2 > len(widths)
+
+
 def find_delimiter(lines: Sequence[str]) -> str:
     """Return the first delimiter that splits most lines into equally many columns; a comma if there is one column."""
-    for delimiter in DELIMITERS:
-        widths = [len(row.cells) for row in split_rows(lines[:100], delimiter, '"')]
-        if widths and widths[0] > 1 and widths.count(widths[0]) * 2 > len(widths):
-            return delimiter
-    return ","
+    widths = {sign: [len(row.cells) for row in split_rows(lines[:100], sign, '"')] for sign in DELIMITERS}
+    # the first row is like most others, unless it is a title above the table
+    usual = {sign: some[0] for sign, some in widths.items() if some and some[0] > 1 and _is_usual(some[0], some)}
+    if not usual:
+        modes = {sign: max({*some}, key=some.count, default=1) for sign, some in widths.items()}
+        usual = {sign: width for sign, width in modes.items() if width > 2 and _is_usual(width, widths[sign])}
+    first = next(iter(usual), ",")
+    is_aligned = usual.get(" ", 0) >= 2 * usual.get(first, 1) and any("  " in line.strip() for line in lines[:100])
+    return " " if is_aligned else first
 
 
 def _names(file: Path, first: Sequence[str], encoding: str, *, header: bool) -> tuple[list[str], frozenset[int]]:
@@ -331,7 +371,9 @@ def _names(file: Path, first: Sequence[str], encoding: str, *, header: bool) -> 
     if not header:
         return names, frozenset()
     unnamed = frozenset(number for number, cell in enumerate(first) if not cell.strip())
-    names = [cell.strip() or number for cell, number in zip(first, names, strict=True)]
+    given = {cell.strip() for cell in first}
+    numbers = [f"Unnamed: {number}" if number in given else number for number in names]  # as pandas calls them
+    names = [cell.strip() or number for cell, number in zip(first, numbers, strict=True)]
     wrong = next((name for name in names if ESCAPED.search(name)), None)
     if wrong is not None:
         shown = wrong.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -49,9 +49,9 @@ def split_rows(
         try:
             for cells in reader:
                 line, at = start + at, begin + reader.line_num
-                if at - (line - start) > 1 and (
-                    line in alone or not _is_whole(lines[line - start : at], delimiter, quote)
-                ):
+                own = lines[line - start : at]
+                is_doubtful = len(own) > 1 or (bool(quote) and own[0].count(quote) % 2 == 1)
+                if is_doubtful and ((len(own) > 1 and line in alone) or not _is_whole(own, delimiter, quote)):
                     yield Row(line, line, [], UNCLOSED)
                     at = line - start + 1
                     break
@@ -65,8 +65,8 @@ def split_rows(
 
 
 def _reader(lines: Iterable[str], delimiter: str, quote: str, *, strict: bool) -> Any:
-    if delimiter == " ":  # any number of spaces separates two columns
-        lines = (line.strip() for line in lines)
+    if delimiter == " ":  # any number of spaces or tabs separates two columns
+        lines = (" ".join(line.expandtabs(1).split(" ")).strip() for line in lines)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     return csv.reader(
         lines,

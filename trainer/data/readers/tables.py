@@ -125,6 +125,9 @@ def _parts_of_lines(layout: Layout, columns: ColumnsToRead) -> Iterator[ParsedTa
 
 def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedTable:
     """Read lines with arrow's parser or, if one is blank, bad, or goes on behind a line break, one by one."""
+    if layout.comment:
+        sign = re.escape(layout.comment.encode())
+        block = block._replace(content=re.sub(rb"(?m)^[ \t]*" + sign + rb".*$", b"", block.content))
     for plain in ({*columns.numbers} - {column for column, _ in columns.texts}, set[int]()):
         rows = _split_fast(layout, block, columns.all(), plain)
         if rows is not None:
@@ -149,7 +152,10 @@ def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set
     import pyarrow as pa
     from pyarrow import csv
 
+    has_quote = bool(layout.quote) and layout.quote.encode() in block.content
     if not block.num_lines or layout.delimiter == " " or b"\r" in block.content:
+        return None
+    if has_quote and block.content.count(layout.quote.encode()) % 2:  # one is not closed
         return None
     names = [str(number) for number in range(len(layout.names))]
     try:
@@ -159,7 +165,7 @@ def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set
             parse_options=csv.ParseOptions(
                 delimiter=layout.delimiter,
                 quote_char=layout.quote or False,
-                newlines_in_values=bool(layout.quote) and layout.quote.encode() in block.content,
+                newlines_in_values=has_quote,
             ),
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string())
@@ -253,7 +259,8 @@ def _parse(
 
 def _whole(column: Any) -> Any:
     found = column.combine_chunks()
-    return found.chunk(0) if hasattr(found, "num_chunks") and found.num_chunks else found
+    found = found.chunk(0) if hasattr(found, "num_chunks") and found.num_chunks else found
+    return table_formats.texts_of(found) if table_formats.is_text(found) else found
 
 
 def _numbers(layout: Layout, column: int, cells: Any) -> NDArray[np.float64]:
@@ -262,7 +269,7 @@ def _numbers(layout: Layout, column: int, cells: Any) -> NDArray[np.float64]:
     import pyarrow.compute as pc
 
     form = layout.forms[column] or PLAIN_FORM
-    values = form.parse(cells) if pa.types.is_string(cells.type) else table_formats.numbers_of(cells)
+    values = form.parse(cells) if table_formats.is_text(cells) else table_formats.numbers_of(cells)
     if layout.blank:
         texts = pc.utf8_lower(pc.utf8_trim_whitespace(table_formats.texts_of(cells)))
         values = np.where(
@@ -303,7 +310,11 @@ def _fault_of_text(layout: Layout, text: str) -> str:
 def is_missing(reason: str) -> bool:
     """Return whether the reason for a bad row is a missing number, which ``ColumnsToRead.missing`` accepts."""
     cell = reason.rpartition(": ")[2]
-    return cell == EMPTY or cell.removesuffix(" is no number").lower() in MISSING
+    return (
+        cell == EMPTY
+        or cell.endswith("means a missing number")
+        or cell.removesuffix(" is no number").lower() in MISSING
+    )
 
 
 def _fault_of_number(layout: Layout, column: int, cell: Any, *, missing: bool) -> str | None:
@@ -316,6 +327,8 @@ def _fault_of_number(layout: Layout, column: int, cell: Any, *, missing: bool) -
         return EMPTY
     form: NumberForm = layout.forms[column] or PLAIN_FORM
     value = form.numbers([text])[0]
+    if not is_missing and value in form.numbers([*layout.blank]):  # -999 means a missing number as -999.0 too
+        return None if missing else f"{text} means a missing number"
     if is_missing or np.isnan(value):
         return f"{text} is no number"
     return f"{text} is too large" if np.isfinite(value) else f"{text} is not finite"

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.config import ConfigError
+from trainer.config.messages import as_word, did_you_mean
 from trainer.data.data import ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import natural_key, need_classes
-from trainer.data.readers.number_cells import MISSING, PLAIN_FORM, NumberForm, to_float
+from trainer.data.readers.number_cells import MISSING, NO, PLAIN_FORM, YES, NumberForm, to_float
 from trainer.spec import Task
 
 MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
+WORDS = {"space": " ", "tab": "\t"}  # of signs that are hard to type
 SEPARATORS = ("|", ";", ",", " ")  # what may stand between the labels of a sample in one cell, the clearest first
 LEADING_ZERO = re.compile(r"[+-]?0[0-9]")  # of a code such as 01, which is another one than 1
 
@@ -139,7 +141,7 @@ def _find_task(
     are_few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
     if len(cells.names) == 1 and task in ("auto", "multilabel") and not mostly.all():
         _ask_for_separator(cells, sure=task == "multilabel")
-    if len(cells.names) == 1 and task == "auto" and not are_few and _may_be_codes(seen, values):
+    if len(cells.names) == 1 and task == "auto" and not are_few and _may_be_codes(cells.names[0], seen, values):
         raise ConfigError(
             f"dataset.task: auto: are the {len(seen):,} whole numbers of {cells.names[0]}, {seen[0]:.0f} to "
             f"{seen[-1]:.0f}, classes or values? dataset.task=classification or dataset.task=regression says so"
@@ -153,10 +155,12 @@ def _find_task(
     )
 
 
-def _may_be_codes(seen: NDArray[np.float64], values: NDArray[np.float64]) -> bool:
-    """Return whether numbers run from 0 or 1 with few gaps and repeat, as the numbers of classes do."""
+def _may_be_codes(name: str, seen: NDArray[np.float64], values: NDArray[np.float64]) -> bool:
+    """Return whether whole numbers repeat, and run from 0 or 1 with few gaps or have a name such as label."""
     whole = len(seen) > 0 and bool((seen == np.floor(seen)).all())
-    return whole and seen[0] in (0, 1) and seen[-1] < 1.5 * len(seen) and 5 * len(seen) <= np.isfinite(values).sum()
+    is_named = re.search(r"label|class|code|category|species|type", name.lower()) is not None
+    runs = bool(whole and seen[0] in (0, 1) and seen[-1] < 1.5 * len(seen))
+    return whole and (runs or is_named) and bool(5 * len(seen) <= np.isfinite(values).sum())
 
 
 def find_task(
@@ -207,6 +211,12 @@ def _classes(cells: TargetCells, values: NDArray[np.float64], samples: Candidate
     fits = np.isfinite(values) if all_numbers else cells.codes >= 0  # NA can be the name of a class
     samples.drop(~fits[0], _reason(cells, fits, "is no class"))
     names = class_names(texts, [code for code in used if not all_numbers or np.isfinite(to_float(texts[code]))])
+    for name in names.values():
+        if name.lower() in MISSING and not options.classes:
+            word = as_word("dataset.missing_values", [name])
+            samples.problems.warnings.append(
+                f"{name} is a class of {cells.names[0]}; if it means a missing one, {word}"
+            )
     return classes_of(names, codes, samples, options)
 
 
@@ -220,6 +230,10 @@ def class_names(texts: Sequence[str], used: Sequence[int]) -> dict[int, str]:
         texts: the different texts of a column.
         used: the numbers of the texts that name classes.
     """
+    if {texts[code].lower() for code in used} <= {*YES, *NO}:  # True and true are one class
+        firsts: dict[str, str] = {}
+        named = {code: firsts.setdefault(texts[code].lower(), texts[code]) for code in used}
+        return dict(sorted(named.items(), key=lambda pair: natural_key(pair[1])))
     values = {code: to_float(texts[code]) for code in used}
     is_code = any(LEADING_ZERO.match(texts[code]) for code in used)
     if not is_code and np.isfinite(list(values.values())).all():
@@ -263,7 +277,8 @@ def classes_of(
             same = np.flatnonzero(strange & (samples.splits == split) & (codes == code))
             count = "1 sample" if len(same) == 1 else f"{len(same)} samples"
             where = f"in {split}" if split else "here"
-            reason = f"class {names[code]} is {where} ({count}) but not in train"
+            near = did_you_mean(names[code], classes).rstrip("?").replace("did you mean", "train has")
+            reason = f"class {names[code]} is {where} ({count}) but not in train{near}"
             problems.add((place_of or samples.place_of)(int(same[0])), reason)
     problems.settle()
     samples.good &= found >= 0
@@ -297,6 +312,10 @@ def _labels_in_cells(cells: TargetCells, separator: str, samples: Candidates, op
         listed = ", ".join(cells.names)
         raise ConfigError(f"dataset.label_separator: {separator}: needs one target column, got {listed}")
     texts, codes = cells.texts[0], cells.codes[0]
+    separator = WORDS.get(separator, separator)
+    if texts and not options.classes and not any(separator in text for text in texts):
+        shown = ", ".join(texts[:3])
+        raise ConfigError(f"dataset.label_separator: {separator}: is in no cell of {cells.names[0]}, such as {shown}")
     parts = {code: _parts(text, separator) for code, text in enumerate(texts)} | {-1: []}
     if options.classes:
         names = options.classes
@@ -317,6 +336,8 @@ def _labels_in_cells(cells: TargetCells, separator: str, samples: Candidates, op
 
 
 def _parts(text: str, separator: str) -> list[str]:
+    if text.startswith("[") and text.endswith("]"):  # a list as Python writes it
+        return [part.strip().strip("'\"") for part in text[1:-1].split(separator) if part.strip().strip("'\"")]
     return [part.strip() for part in text.split(separator) if part.strip()]
 
 
@@ -327,11 +348,14 @@ def _ask_for_separator(cells: TargetCells, *, sure: bool = False) -> None:
         split = [_parts(text, separator) for text in texts]
         several = sum(len(parts) > 1 for parts in split)
         labels = {part for parts in split for part in parts}
-        if several * 2 >= len(texts) and len(labels) * 2 <= len(texts) and len(texts) > 2:
+        is_sign = separator in "|;" or all(text.startswith("[") for text in texts)
+        shared = sum(map(len, split)) > len(labels)  # a name that stands in two texts
+        many = several * 2 >= len(texts) and len(labels) * 2 <= len(texts) and len(texts) > 2
+        if many or (is_sign and shared and several * 3 >= len(texts)):
             raise ConfigError(
                 f"dataset.label_separator: null: {name} has {len(texts):,} different texts, made of {len(labels):,} "
-                f"names with {separator!r} between them; 'dataset.label_separator={_typed(separator)}' reads several "
-                "labels a sample, dataset.task=classification one class for each text"
+                f"names with {separator!r} between them; {_typed(separator)} reads several labels a sample, "
+                "dataset.task=classification one class for each text"
             )
     if sure:
         raise ConfigError(
@@ -341,4 +365,4 @@ def _ask_for_separator(cells: TargetCells, *, sure: bool = False) -> None:
 
 
 def _typed(separator: str) -> str:
-    return f'"{separator}"' if separator in ",; " else separator
+    return as_word("dataset.label_separator", "space" if separator == " " else separator)
