@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -135,6 +136,9 @@ class _Finder(FolderTree):
         if len(folders) == 1:
             return folders[0] if end_of_chain(root) != root or self.has_train(folders[0]) else None
         having = [folder for folder in folders if self.has_train(folder)]
+        filled = [folder for folder in folders if self.holds_sample(folder)]
+        if not having and len(filled) == 1 < len(folders) and len(self.names_in(filled[0])) > 1:
+            having = [] if self.samples_at(filled[0]) else filled  # beside folders of tables and notes
         if len(having) != 1 or any(self.holds_sample(folder) for folder in folders if folder not in having):
             return None
         others = [folder for folder in folders if folder not in having]
@@ -189,8 +193,11 @@ class _Finder(FolderTree):
         having = [folder for folder in folders if len(self.folders(end_of_chain(folder))) > 1]
         parts: dict[str, Path] = {}
         for folder in having:
+            within = re.search(r"train|val|test", folder.name.lower())  # also in a longer word, such as xtrain
             if name := split_name(folder.name):
                 parts.setdefault(name.split or ("train" if "trainval" in folder.name.lower() else "test"), folder)
+            elif within:
+                parts.setdefault(within[0], folder)
         others = sorted((folder for folder in having if folder not in parts.values()), key=self.count, reverse=True)
         if "train" not in parts and (others or parts):
             parts["train"] = (
@@ -198,6 +205,8 @@ class _Finder(FolderTree):
             )
         if len(parts) == 1:
             parts |= zip(["test", "val"], reversed(others[:2]), strict=False)
+        elif {*parts} == {"train", "test"} and others and split_name(others[0].name) is None:
+            parts["val"] = others[0]
         if sets := [folder for folder in folders if self.has_train(folder)]:
             splits = f"for one of them type {words_to_type(sets[0])}"
         elif "train" in parts:

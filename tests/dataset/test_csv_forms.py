@@ -1,0 +1,138 @@
+"""Tables as people write them, read by ``dataset=csv``."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.dataset.test_csv import table, write
+from tests.helpers import everything, load_data, refused
+
+load = functools.partial(load_data, "csv")
+refusal = functools.partial(refused, load)
+
+
+def test_a_constant_column_cannot_destroy_the_answers(tmp_path: Path) -> None:
+    rows = [[14.62, 1 / 3, 0.7, n * 0.37 % 1, n % 2] for n in range(2000)]
+    data = load(table(tmp_path / "a.csv", rows, "a,b,c,d,label"))
+    assert data.normalise is not None
+    assert data.normalise.std[:3].tolist() == [1, 1, 1]
+    train = np.array([row[3] for row in rows], np.float32)[data.train.positions].astype(np.float64)
+    assert data.normalise.std[3].item() == pytest.approx(train.std(), rel=1e-6)
+
+
+def test_an_open_quote_in_the_middle_costs_its_line_alone(tmp_path: Path) -> None:
+    rows = [f'{n},"note {n}",{n % 2}' for n in range(301)]
+    rows[150] = '150,"open,0'
+    file = write(tmp_path / "a.csv", "\n".join(["x,note,label", *rows]) + "\n")
+    data = load(file, ignore=["note"], on_error="skip", features=["x"])
+    assert data.warnings == (f"1 bad sample left out: {file}:152: a quote is not closed",)
+    assert len(data.train.source.targets) == 300
+
+
+def test_codes_with_leading_zeros_stay_as_they_are_and_1_and_1_0_are_one_class(tmp_path: Path) -> None:
+    cells = ["01", "1", "10", "1.0"]
+    data = load(table(tmp_path / "a.csv", [[n, n * n, cells[n % 4]] for n in range(40)], "a,b,label"))
+    assert data.spec.classes == ("01", "1", "1.0", "10")
+    numbers = load(table(tmp_path / "b.csv", [[n, n * n, cells[1 + n % 3]] for n in range(39)], "a,b,label"))
+    assert numbers.spec.classes == ("1", "10")
+
+
+def test_cells_that_mean_missing_can_be_named(tmp_path: Path) -> None:
+    rows = [[["-999", "#N/A", r"\N", "-", "?", "."][n % 6] if n % 2 else n, n % 2] for n in range(60)]
+    file = table(tmp_path / "a.csv", rows, "a,label")
+    data = load(file, missing="mean", missing_values=[-999], features=["a"])
+    inputs, _ = everything(data)
+    assert inputs[0].item() == 0
+    assert len({inputs[n].item() for n in range(1, 60, 2)}) == 1
+    kind = table(tmp_path / "b.csv", [[n * n % 7, ["red", "blue", "unknown"][n % 3]] for n in range(60)], "a,label")
+    assert load(kind, missing_values=["unknown"], on_error="skip").spec.classes == ("blue", "red")
+
+
+@pytest.mark.parametrize(("shape", "kind"), [([1, 4, 4], "image"), ([8, 2], "sequence"), ([16], "table")])
+def test_features_become_samples_of_a_shape(tmp_path: Path, shape: list[int], kind: str) -> None:
+    rows = [[n % 3, *(2 * n * pixel % 251 for pixel in range(16))] for n in range(30)]
+    file = table(tmp_path / "a.csv", rows, "label," + ",".join(f"pixel{pixel}" for pixel in range(16)))
+    data = load(file, shape=shape)
+    assert (data.spec.kind, data.spec.shape) == (kind, tuple(shape))
+    assert everything(data)[0][5].flatten().tolist() == rows[5][1:]
+    assert "has 9 numbers, but there are 16 features" in refusal(file, shape=[9])
+
+
+def test_several_labels_may_stand_in_one_cell(tmp_path: Path) -> None:
+    cells = ["red|round", "red", "", "blue|flat", "blue|round", "red|flat"]
+    file = table(tmp_path / "a.csv", [[n, n * n, cells[n % 6]] for n in range(60)], "a,b,labels")
+    data = load(file, label_separator="|", features=["a", "b"])
+    assert (data.spec.task, data.spec.classes) == ("multilabel", ("blue", "flat", "red", "round"))
+    assert everything(data)[1][:3].tolist() == [[0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_labels_in_one_cell_are_asked_about(tmp_path: Path) -> None:
+    parts = ["red", "round", "big", "old", "wet"]
+    cells = [";".join(sorted({parts[n % 5], parts[n // 5 % 5], parts[n // 7 % 5]})) for n in range(75)]
+    rows = "".join(f"{n * n},{n % 9 + 0.5},{cell}\n" for n, cell in enumerate(cells))
+    file = write(tmp_path / "a.csv", "a,b,labels\n" + rows.replace(";", "|"))
+    line = refusal(file)
+    assert """'dataset.label_separator="|"' reads several labels a sample""" in line
+    assert load(file, label_separator="|").spec.task == "multilabel"
+    assert load(file, task="classification").spec.task == "classification"
+
+
+def test_the_tables_of_a_folder_are_those_of_splits_and_one_without_the_target_is_left_out(tmp_path: Path) -> None:
+    rows = [[n * n % 31, n % 7 / 3, n % 4] for n in range(80)]
+    table(tmp_path / "train.csv", rows, "a,b,grade")
+    table(tmp_path / "test.csv", [row[:2] for row in rows], "a,b")
+    data = load(tmp_path)
+    assert data.notes[0] == "target grade"
+    left_out = f"{tmp_path / 'test.csv'}: left out, as it has no column grade; test is cut from train"
+    assert data.warnings == (f"{left_out}; trainer predict reads it",)
+    assert sum(map(len, data.splits().values())) == 80
+
+
+def test_a_given_split_does_not_vanish_with_its_bad_samples(tmp_path: Path) -> None:
+    files = {split: tmp_path / f"{split}.csv" for split in ("train", "test")}
+    table(files["train"], [[n % 7, n % 5, ["<=50K", ">50K"][n % 2]] for n in range(40)], "a,b,label")
+    table(files["test"], [[n % 7, n % 5, ["<=50K.", ">50K."][n % 2]] for n in range(40)], "a,b,label")
+    assert "class <=50K. is in test (20 samples) but not in train; train has <=50K" in refusal(files)
+    assert refusal(files, on_error="skip") == "dataset=csv: no good sample is left of test"
+
+
+def test_true_and_false_are_two_classes_however_they_are_written(tmp_path: Path) -> None:
+    cells = ["True", "true", "False", "FALSE"]
+    data = load(table(tmp_path / "a.csv", [[n * n, n % 7 / 3, cells[n % 4]] for n in range(40)], "a,b,late"))
+    assert data.spec.classes == ("False", "True")
+
+
+def test_a_class_that_may_mean_a_missing_one_is_said(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", [[n * n, n % 7 / 3, ["red", "blue", "?"][n % 3]] for n in range(60)], "a,b,label")
+    (warning,) = load(file).warnings
+    assert warning == "? is a class of label; if it means a missing one, 'dataset.missing_values=[\"?\"]'"
+    assert load(file, missing_values=["?"], on_error="skip").spec.classes == ("blue", "red")
+
+
+@pytest.mark.parametrize("cell", ["-999", "-999.0"])
+def test_a_number_that_means_missing_is_one_however_it_is_written(tmp_path: Path, cell: str) -> None:
+    file = table(tmp_path / "a.csv", [[cell if n % 9 == 0 else n * n, n % 2] for n in range(60)], "a,label")
+    for value in (-999, -999.0, "-999"):
+        inputs, _ = everything(load(file, missing="mean", missing_values=[value], features=["a"]))
+        assert inputs.min().item() >= 0
+
+
+def test_notes_above_a_table_are_no_header(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n * 7 % 5 + 0.5},{'ab'[n % 2]}\n" for n in range(60))
+    for notes in ("A report\n\n", "A report,,\nof 2024,,\n"):
+        data = load(write(tmp_path / "a.csv", f"{notes}Nr,size,kind\n{rows}"))
+        assert data.preprocess["columns"] == ["size"]
+        assert data.spec.classes == ("a", "b")
+        assert len(data.train.source.targets) == 60
+
+
+def test_comments_between_the_rows_and_a_comma_at_the_end_are_nothing(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 7 + 0.5},{n * 7 % 5 + 0.5},{'ab'[n % 2]}\n" for n in range(60))
+    data = load(write(tmp_path / "a.csv", f"# made, by, hand\nlow,high,kind\n{rows}# the end\n"))
+    assert (data.preprocess["columns"], len(data.train.source.targets)) == (["low", "high"], 60)
+    data = load(write(tmp_path / "b.csv", f"low,high,kind\n{rows}".replace("\n", ",\n")), target="kind")
+    assert (data.preprocess["columns"], len(data.train.source.targets)) == (["low", "high"], 60)
