@@ -312,13 +312,13 @@ def test_words_to_type_name_any_path() -> None:
 
 def test_class_folders_may_lie_beside_a_folder_of_tables(tmp_path: Path) -> None:
     warnings: list[str] = []
-    found = find(make(tmp_path, "images/cat", "images/dog", "annotations/list.txt"), warnings)
+    found = find(str(make(tmp_path, "images/cat", "images/dog", "annotations/list.txt")), warnings)
     assert found == {"/cat": 2, "/dog": 2}
     assert warnings == [f"{tmp_path}: left out, as no samples are in there: annotations"]
 
 
 def test_the_words_for_splits_follow_the_names(tmp_path: Path) -> None:
     root = make(tmp_path, *(f"{name}/{label}" for name in ("xtrain", "xtest", "extra") for label in ("cat", "dog")))
-    line = refusal(root)
+    line = refusal(str(root))
     assert f"train: {root}/xtrain" in line
     assert f"test: {root}/xtest" in line
