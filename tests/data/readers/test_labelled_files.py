@@ -498,6 +498,32 @@ def test_files_that_a_table_names_in_another_way_are_found_and_said(tmp_path: Pa
     assert data.preprocess["id_form"] == "path"
 
 
-@pytest.mark.parametrize("path", ["~nobody.csv", "~nobody/x"])
+@pytest.mark.parametrize("path", ["~unknown-user.csv", "~unknown-user/x"])
 def test_the_home_of_an_unknown_user_is_one_line(path: str) -> None:
     assert "is the home directory of no user" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator", "names"),
+    [
+        (["a;b", "a", "b;c", "c"], '";"', ("a", "b", "c")),
+        (["Bark", '"Bark,Meow"', '"Bark,Meow,Run"'], '","', ("Bark", "Meow", "Run")),
+        (["['a']", "\"['a', 'b']\""], '","', ("a", "b")),
+    ],
+)
+def test_few_combinations_of_labels_and_lists_of_python_are_asked_about_and_read(
+    tmp_path: Path, cells: list[str], separator: str, names: tuple[str, ...]
+) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f"{name},{cells[at % len(cells)]}" for at, name in enumerate(NAMES)]
+    labels = table(tmp_path / "labels.csv", "file,tags", *rows)
+    assert f"'dataset.label_separator={separator}' reads several labels" in refusal(tmp_path / "p", labels=labels)
+    data = build(tmp_path / "p", labels=labels, label_separator=separator.strip('"'))
+    assert (data.spec.task, data.spec.classes) == ("multilabel", names)
+
+
+@pytest.mark.parametrize("cells", [("New York, NY", "Albany, NY"), ("Smith, J", "Smith, A"), ("red", "red; matt")])
+def test_names_with_signs_between_their_words_are_classes(tmp_path: Path, cells: tuple[str, str]) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f'{name},"{cells[at % 2]}"' for at, name in enumerate(NAMES)]
+    assert build(tmp_path / "p", labels=table(tmp_path / "a.csv", "file,tags", *rows)).spec.task == "classification"
