@@ -59,6 +59,20 @@ def refusals_of(path: Path, key: str) -> Iterator[None]:
         raise ConfigError(f"{key}: {path}: {error.strerror}") from error
 
 
+def at_home(place: str, key: str) -> Path:
+    """Return a path with the home directory of a user for ``~`` or ``~user`` at its start.
+
+    Raises:
+        ConfigError: there is no such user; ``key`` begins the message.
+    """
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:
+        user = Path(place).parts[0]
+        near = f"; ./{place} is the file of this name" if Path(place).exists() else ""
+        raise ConfigError(f"{key}: {place}: {user} is the home directory of no user{near}") from error
+
+
 def check_named(path: Path, key: str) -> None:
     """Check a file as ``check_file`` does, and raise its errors as a ConfigError; ``key`` begins the message."""
     with refusals_of(path, key):

@@ -71,10 +71,10 @@ def npz(
         )
     source = _source(values, steps, samples.good, chosen.values)
     data = array_data(seed, found, source, samples, chosen, options, **keys)
-    if inputs is not None and targets is not None:
-        return data
-    read = next(part.names for part in parts if part.split in ("", "train"))
-    return replace(data, notes=(f"samples {read['inputs']}, targets {read['targets']}",))
+    read = next(part for part in parts if part.split in ("", "train"))
+    are_named = inputs is not None and targets is not None
+    which = "" if are_named else f"samples {read.names['inputs']}, targets {read.names['targets']}"
+    return replace(data, notes=(*filter(None, (which, read.note)), *samples.problems.notes))
 
 
 class _JoinedArrays:
@@ -207,6 +207,8 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     if targets.dtype.kind == "S":
         targets = np.char.decode(targets, "latin-1")
     texts = targets.dtype.kind == "U"
+    if targets.ndim == 2 and targets.dtype.kind in "if" and task in ("auto", "multilabel"):
+        targets = _without_minus(targets, arrays)
     binary = not texts and bool(np.isin(targets, (0, 1)).all())
     one_hot = binary and targets.ndim == 2 and bool((targets.sum(1) == 1).all())
     if task == "auto":
@@ -233,6 +235,15 @@ def _find_targets(task: Literal["auto"] | Task, arrays: _JoinedArrays) -> tuple[
     return task, targets.astype(np.float32) if task == "multilabel" else targets
 
 
+def _without_minus(targets: Array, arrays: _JoinedArrays) -> Array:
+    """Return labels of -1 and 1 as 0 and 1; other targets as they are."""
+    if not ((targets == -1).any() and np.isin(targets, (-1, 1)).all()):
+        return targets
+    arrays.samples.problems.notes.append("labels of -1 and 1 are read as 0 and 1")
+    labels: Array = (targets == 1).astype(np.int64)
+    return labels
+
+
 def _task_of(targets: Array, arrays: _JoinedArrays, *, binary: bool, one_hot: bool) -> Task:
     """Return the task that fits targets (samples,) or (samples, outputs).
 
@@ -248,7 +259,7 @@ def _task_of(targets: Array, arrays: _JoinedArrays, *, binary: bool, one_hot: bo
     whole, shape = targets.dtype.kind in "biu", arrays.inputs.shape
     if targets.ndim == 1:
         if targets.dtype.kind == "f":
-            return "regression"
+            return "classification" if _are_few_whole(targets) else "regression"
         different = len(np.unique(targets))
         if whole and different > MAX_CLASSES and 2 * different > len(targets):
             raise ConfigError(
@@ -262,8 +273,7 @@ def _task_of(targets: Array, arrays: _JoinedArrays, *, binary: bool, one_hot: bo
     outputs = targets.shape[1]
     places = {"steps": shape[1] if len(shape) > 1 else 0, "pixels": math.prod(shape[1:]) if len(shape) > 2 else 0}
     noun = next((noun for noun, count in places.items() if count == outputs and len(shape) > 2), None)
-    few = np.unique(targets) if targets.dtype.kind == "f" else np.zeros(0)
-    are_classes = whole or (len(few) <= MAX_CLASSES and bool((few == np.floor(few)).all()))  # class numbers as floats
+    are_classes = whole or _are_few_whole(targets)
     if noun is not None and are_classes:
         labels = f"; dataset.task=multilabel if they are {outputs} labels of the whole sample" if binary else ""
         raise ConfigError(
@@ -277,6 +287,12 @@ def _task_of(targets: Array, arrays: _JoinedArrays, *, binary: bool, one_hot: bo
         f"{targets.shape}; dataset.task=regression if they are amounts; several classes of a sample are labels, which "
         "are columns of 0 and 1"
     )
+
+
+def _are_few_whole(targets: Array) -> bool:
+    """Return whether floats are the numbers of classes: whole, and at most ``MAX_CLASSES`` different ones."""
+    seen = np.unique(targets[np.isfinite(targets)]) if targets.dtype.kind == "f" else np.zeros(0)
+    return 0 < len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
 
 
 def _source(

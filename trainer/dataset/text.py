@@ -47,7 +47,7 @@ def text(
     of_targets = TargetKeys(
         task=keys["task"], normalise_targets=keys["normalise_targets"], label_separator=keys["label_separator"]
     )
-    columns = TextColumns(input, target, header, delimiter, missing_values, group, Labelling(of_targets))
+    columns = TextColumns(input, target, header, delimiter, missing_values, group, Labelling(of_targets), id=id)
     if options.preprocessing is not None and target is None:
         columns.target = options.preprocessing.get("target")
         columns.inputs[:] = options.preprocessing.get("input") or []
@@ -57,5 +57,6 @@ def text(
         if group is not None:
             raise ConfigError(f"dataset.group: {group}: is a column of a table, and dataset.path holds none")
         return data
-    about = {"input": columns.inputs, "target": [*columns.labelling.names], "id": id}
+    named = options.preprocessing.get("id") if options.preprocessing is not None else columns.id
+    about = {"input": columns.inputs, "target": [*columns.labelling.names], "id": named}
     return replace(data, preprocess={**data.preprocess, **about})

@@ -37,8 +37,10 @@ class ClassLoss(nn.Module):
         super().__init__()
         if spec.task != "classification":
             use = "loss=bce" if spec.task == "multilabel" else "loss=mse, l1 or huber"
+            one = spec.task == "regression" and len(spec.classes) == 1
+            hint = " (dataset.task=classification if each value names a class)" if one else ""
             raise ConfigError(
-                f"loss={name}: needs one class for each sample; dataset={spec.dataset} is {spec}; use {use}"
+                f"loss={name}: needs one class for each sample; dataset={spec.dataset} is {spec}{hint}; use {use}"
             )
         self.num_outputs = len(spec.classes)
         self.register_buffer("weight", _class_weights(weight, spec))

@@ -41,3 +41,11 @@ def test_a_table_of_test_pictures_becomes_a_submission(tmp_path: Path, capsys: p
     assert main(["predict", str(tmp_path / "run"), str(tmp_path / "test.csv"), "--submission"]) == 1
     handed_in = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert handed_in == [["id", "label"], *([row["id"], row["prediction"]] for row in found)]
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "test"), "--submission"]) == 0
+    of_folder = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert of_folder == [["id", "label"], *handed_in[1:-1][::-1]]
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "missing.png"), "--submission"]) == 2
+    refused = capsys.readouterr()
+    assert refused.out == ""
+    assert "--submission: " in refused.err
+    assert "missing.png: no such file or folder" in refused.err

@@ -69,11 +69,13 @@ def test_cifar_100_and_the_small_imagenet_have_other_names(tmp_path: Path) -> No
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     for name in ("train", "test"):
-        fine = batch(0, fine_labels=[at % 2 for at in range(20)])
+        fine = batch(0, fine_labels=[at % 2 for at in range(20)], coarse_labels=[0] * 20)
         fine.pop("labels")
         dump(tmp_path / "a" / name, fine)
     dump(tmp_path / "a" / "meta", {"fine_label_names": ["apple", "fish"]})
-    assert load_data("npz", tmp_path / "a").spec.classes == ("apple", "fish")
+    data = load_data("npz", tmp_path / "a")
+    assert data.spec.classes == ("apple", "fish")
+    assert "classes fine_labels, not coarse_labels" in data.notes
     for name in ("train_data_batch_1", "train_data_batch_2", "val_data"):
         dump(tmp_path / "b" / name, batch(0, mean=np.zeros(3072)))
     data = load_data("npz", tmp_path / "b")

@@ -171,7 +171,7 @@ def test_several_names_in_a_cell_are_labels_only_with_a_separator(tmp_path: Path
     sets = ["a", "b", "c", "a|b", "a|c", "b|c", "a|b|c"]
     asks = [f"{name},{sets[number % 7]}" for number, name in enumerate(NAMES)]
     other = table(tmp_path / "other.csv", "file,tags", *asks)
-    assert "'dataset.label_separator=|' reads several labels" in refusal(tmp_path, labels=other)
+    assert """'dataset.label_separator="|"' reads several labels""" in refusal(tmp_path, labels=other)
     assert build(tmp_path, labels=other, task="classification").spec.classes[1] == "a|b"
     assert "labels.csv:4: tags: is empty" in refusal(tmp_path, labels=labels, task="classification")
 
@@ -221,7 +221,8 @@ QUESTIONS: list[tuple[str, str, dict[str, str], str]] = [
         "file,label,split",
         "{name},{label},part{bit}",
         {},
-        "dataset.split: split: {labels} has part0, part1 there; must be train, val or test; dataset.split=none does "
+        "dataset.split: split: {labels} has part0, part1 there; must be train, val or test, or true and false in "
+        "a column such as is_train; dataset.split=none does "
         "not use the column",
     ),
     (
@@ -432,3 +433,97 @@ def test_the_pattern_of_the_question_is_typed(train: Train, tmp_path: Path) -> N
     pictures(tmp_path, [f"{WANTED[number]}.{number}.png" for number in range(20)])
     result = train(*SMALL, f"dataset.path={tmp_path}", 'dataset.pattern="{label}.#.*"', "dry_run=true")
     assert (result.code, "2 classes; train 16" in result.out) == (0, True), result.err
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "keys", "note"),
+    [
+        ("id,label,is_train", "{stem},{label},{flag}", {}, "splits by is_train (0 is test, 1 is train)"),
+        ("id,label,train", "{stem},{label},{flag}", {"split": "train"}, "splits by train (0 is test, 1 is train)"),
+        ("id,label,fold", "{stem},{label},{fold}", {}, "test is fold 2, val fold 1, train has fold -1 too"),
+    ],
+)
+def test_given_splits_are_found_and_said(
+    tmp_path: Path, header: str, row: str, keys: dict[str, Any], note: str
+) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [
+        row.format(stem=n[:-4], label="ab"[at % 2], flag=int(at < 12), fold=(-1, 0, 1, 2)[at // 2 % 4])
+        for at, n in enumerate(NAMES)
+    ]
+    data = build(tmp_path / "p", labels=table(tmp_path / "labels.csv", header, *rows), **keys)
+    assert note in data.notes
+    test = {at for at in range(20) if (at >= 12 if "train" in header else at // 2 % 4 == 3)}
+    assert {*found(data, "test")} == test
+
+
+def test_two_columns_of_splits_and_one_coordinate_of_a_point_are_asked_about(tmp_path: Path) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f"{name},{at},{at * 0.5},train,{['train', 'test'][at % 2]}" for at, name in enumerate(NAMES)]
+    labels = table(tmp_path / "labels.csv", "file,x,y,part,phase", *rows)
+    error = refusal(tmp_path / "p", labels=labels)
+    assert "dataset.split: null: which column of" in error
+    assert "part, phase; such as dataset.split=part, or dataset.split=none" in error
+    assert "; 'dataset.target=[x,y]' takes all as values" in refusal(tmp_path / "p", labels=labels, split="phase")
+
+
+@pytest.mark.parametrize(("cells", "note"), [(("False", "True"), ()), (("-1", "1"), ("labels of -1 and 1 are read",))])
+def test_columns_of_true_and_false_or_of_minus_one_and_one_are_labels(
+    tmp_path: Path, cells: tuple[str, str], note: tuple[str, ...]
+) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f"{name},{cells[at % 2]},{cells[at // 2 % 2]}" for at, name in enumerate(NAMES)]
+    labels = table(tmp_path / "labels.csv", "file,red,big", *rows)
+    assert "; 'dataset.target=[red,big]' takes all as labels" in refusal(tmp_path / "p", labels=labels)
+    data = build(tmp_path / "p", labels=labels, target=["red", "big"])
+    assert (data.spec.task, found(data)) == ("multilabel", {at: [at % 2, at // 2 % 2] for at in range(20)})
+    assert [line for line in data.notes if line.startswith(note)] == [*data.notes]
+
+
+def test_a_split_whose_names_have_no_label_of_train_is_left_out(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", [f"{'ab'[at % 2]}.{at}.png" for at in range(20)])
+    pictures(tmp_path / "test", [f"{at}.png" for at in range(4)])
+    data = build(tmp_path, pattern="{label}.*")
+    assert data.spec.classes == ("a", "b")
+    left = "test: left out, as none of its 4 pictures has a label of train (0, 1, 2, …); it is cut from train"
+    assert data.warnings == (left,)
+
+
+def test_files_that_a_table_names_in_another_way_are_found_and_said(tmp_path: Path) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f"/kaggle/input/p/{name},{'ab'[at % 2]}" for at, name in enumerate(NAMES)]
+    data = build(tmp_path / "p", labels=table(tmp_path / "labels.csv", "path,label", *rows))
+    assert found(data) == WANTED
+    assert "20 rows name their picture below other folders or in another case, such as /kaggle/" in data.warnings[0]
+    assert data.preprocess["id_form"] == "path"
+
+
+@pytest.mark.parametrize("path", ["~unknown-user.csv", "~unknown-user/x"])
+def test_the_home_of_an_unknown_user_is_one_line(path: str) -> None:
+    assert "is the home directory of no user" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator", "names"),
+    [
+        (["a;b", "a", "b;c", "c"], '";"', ("a", "b", "c")),
+        (["Bark", '"Bark,Meow"', '"Bark,Meow,Run"'], '","', ("Bark", "Meow", "Run")),
+        (["['a']", "\"['a', 'b']\""], '","', ("a", "b")),
+    ],
+)
+def test_few_combinations_of_labels_and_lists_of_python_are_asked_about_and_read(
+    tmp_path: Path, cells: list[str], separator: str, names: tuple[str, ...]
+) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f"{name},{cells[at % len(cells)]}" for at, name in enumerate(NAMES)]
+    labels = table(tmp_path / "labels.csv", "file,tags", *rows)
+    assert f"'dataset.label_separator={separator}' reads several labels" in refusal(tmp_path / "p", labels=labels)
+    data = build(tmp_path / "p", labels=labels, label_separator=separator.strip('"'))
+    assert (data.spec.task, data.spec.classes) == ("multilabel", names)
+
+
+@pytest.mark.parametrize("cells", [("New York, NY", "Albany, NY"), ("Smith, J", "Smith, A"), ("red", "red; matt")])
+def test_names_with_signs_between_their_words_are_classes(tmp_path: Path, cells: tuple[str, str]) -> None:
+    pictures(tmp_path / "p", NAMES)
+    rows = [f'{name},"{cells[at % 2]}"' for at, name in enumerate(NAMES)]
+    assert build(tmp_path / "p", labels=table(tmp_path / "a.csv", "file,tags", *rows)).spec.task == "classification"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from pathlib import Path
@@ -127,3 +128,19 @@ def test_a_file_that_is_cut_off_is_refused(length: int, tmp_path: Path) -> None:
     (tmp_path / "b.mat").write_bytes(whole[:length])
     line = refused(lambda path: load_data("npz", path), tmp_path / "b.mat")
     assert line.startswith("dataset.")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_file_of_version_4_is_named_with_the_words_that_save_another(tmp_path: Path, order: str) -> None:
+    head = struct.pack(f"{order}5i", 1000 * (order == ">"), 2, 1, 0, 2)
+    (tmp_path / "a.mat").write_bytes(head + b"X\0" + struct.pack(f"{order}2d", 1, 2))
+    assert "a.mat: is a MATLAB file of version 4; save it with save(" in refused(
+        functools.partial(load_data, "npz"), tmp_path / "a.mat"
+    )
+
+
+def test_a_struct_is_told_how_to_save_its_fields(tmp_path: Path) -> None:
+    file = mat(tmp_path / "a.mat", matrix("data", (1, 1), b"", kind=2))
+    assert "save('new.mat', '-struct', 'data', '-v7') saves each field as an array" in refused(
+        functools.partial(load_data, "npz"), file
+    )

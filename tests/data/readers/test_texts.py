@@ -119,3 +119,16 @@ def test_an_author_stands_in_one_split(tmp_path: Path) -> None:
     data = load(tmp_path / "d.csv", group="author")
     found = [{authors[at] for at in split.positions.tolist()} for split in data.splits().values()]
     assert sum(map(len, found)) == len(set.union(*found)) == 10
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "wanted"), [("id,text,sentiment", "{at}", "id"), ("topic_id,text,sentiment", "{half}", None)]
+)
+def test_the_column_that_names_the_rows_is_kept_for_submissions(
+    tmp_path: Path, header: str, first: str, wanted: str | None
+) -> None:
+    rows = [f"{first.format(at=at, half=at // 2)},some words {at},{'ab'[at % 2]}" for at in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]) + "\n")
+    data = load(tmp_path / "a.csv")
+    assert data.preprocess["id"] == wanted
+    assert (f"id {wanted}" in data.notes) == (wanted is not None)

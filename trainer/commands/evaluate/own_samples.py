@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer.commands.opened_run import OpenedRun
+from trainer.config.untrusted_files import at_home
 from trainer.data import Data
 from trainer.runs.directory import ENVIRONMENT, read_json
 from trainer.runs.read import flatten
@@ -42,4 +43,4 @@ def count_in_own_path(model: OpenedRun, data: Data, positions: Tensor) -> int:
 
 
 def _paths(values: Iterable[Any]) -> list[Path]:
-    return [Path(each).expanduser() for each in values if isinstance(each, str)]
+    return [at_home(each, "dataset.path") for each in values if isinstance(each, str)]

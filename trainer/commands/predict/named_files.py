@@ -12,7 +12,7 @@ from typing import NamedTuple
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
-from trainer.data.readers.files import files_below
+from trainer.data.readers.files import Problems, files_below
 from trainer.data.readers.table_lines import MAX_ROW
 
 STDIN = "-"
@@ -50,8 +50,10 @@ def named_files(words: Sequence[str], suffixes: Sequence[str], noun: str) -> Ite
             yield NamedFile(word, None, reason_of(error))
             continue
         if is_folder:
-            found = [file for file in files_below(path) if file.suffix.lower() in suffixes]
-            if not found:
+            problems = Problems("", "skip")
+            found = [file for file in files_below(path, problems) if file.suffix.lower() in suffixes]
+            yield from (NamedFile(word, None, fault) for fault in problems.found)
+            if not found and not problems.found:
                 yield NamedFile(word, None, f"a folder without a {noun}")
             yield from (NamedFile(os.fspath(file), file) for file in found)
         elif exists:

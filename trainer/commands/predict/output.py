@@ -93,7 +93,9 @@ def header_of(trained: OpenedRun, *, submission: bool) -> list[str]:
     spec, identifier = trained.spec, trained.identifier
     if submission:
         if identifier is None:
-            raise ConfigError("--submission: the run knows no column that names the rows; train with dataset.id=NAME")
+            has_key = "id" in trained.settings.dataset
+            advice = "train with dataset.id=NAME" if has_key else "train with a table of the files, dataset.labels"
+            raise ConfigError(f"--submission: the run knows no column that names the rows; {advice}")
         if spec.task != "classification":
             return [identifier, *spec.classes]
         return [identifier, *(trained.preprocessing.get("target") or ["prediction"])]
@@ -123,9 +125,16 @@ def writer(kind: str, file: IO[str], trained: OpenedRun, head: Sequence[str], *,
     rows, spec = csv.writer(file, lineterminator="\n"), trained.spec
     shown: Callable[[str], str] = printable if file.isatty() else str  # names may contain control characters
     regression = spec.task == "regression"
-    rows.writerow([*map(shown, head)])
+    pending = [[*map(shown, head)]]
+    if not submission:
+        rows.writerow(pending.pop())
 
     def write(sample: InputSample, scores: Sequence[float] | None) -> None:
+        if submission and not sample.id:
+            reason = sample.error or f"has no {head[0]}, which names the rows of a submission"
+            raise ConfigError(f"--submission: {sample.name}: {reason}")
+        if pending:
+            rows.writerow(pending.pop())
         names = [sample.id] if has_id else []
         if scores is None and submission:
             print(printable(f"trainer: {sample.name}: {sample.error}"), file=sys.stderr)

@@ -27,12 +27,13 @@ from trainer.commands.predict.named_files import STDIN, NamedFile, named_files, 
 from trainer.commands.predict.tables_of_files import files_of_table
 from trainer.config import ConfigError, RunError
 from trainer.config.errors import reason_of
-from trainer.config.untrusted_files import blocks_within_memory
+from trainer.config.untrusted_files import at_home, blocks_within_memory
 from trainer.data.audio import SUFFIXES as SOUND_SUFFIXES
 from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
 from trainer.data.readers import array_files, pictures, sounds, table_formats, tables, texts, tokens
 from trainer.data.readers.arrays import fill_values
+from trainer.data.readers.file_ids import id_of
 from trainer.data.readers.file_tables import is_table
 from trainer.data.readers.table_layout import Layout, listed, table_keys_of, with_saved_forms
 from trainer.data.readers.table_lines import PACKED
@@ -192,12 +193,19 @@ def _sounds(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
 
 
 def _files_or_tables(run: OpenedRun, words: Sequence[str], suffixes: Sequence[str], noun: str) -> Iterator[NamedFile]:
-    """Yield the files that the words name themselves, and those that the rows of a table name."""
+    """Yield the files that the words name themselves, and those that the rows of a table name.
+
+    The identifier of a file is its name in the form in which the training table names files.
+    """
+    form, path = run.preprocessing.get("id_form"), run.settings.dataset.get("path")
+    folders = [Path(path)] if isinstance(path, str) and not is_table(Path(path)) else []
     for word in words:
         if is_table(Path(word)):
             yield from files_of_table(Path(word), run.settings.dataset, suffixes, noun)
-        else:
-            yield from named_files([word], suffixes, noun)
+            continue
+        for each in named_files([word], suffixes, noun):
+            known = None if each.file is None or form is None else id_of(each.file, form, [*folders, Path(word)])
+            yield each if known is None else each._replace(id=known)
 
 
 # ---- texts
@@ -324,8 +332,9 @@ def _arrays(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
 def _array_files(run: OpenedRun, words: Sequence[str]) -> Iterator[NamedFile]:
     """Yield the files of arrays that the words name; a folder that training could read counts as one file."""
     for word in words:
-        if word != STDIN and array_files.is_one(Path(word).expanduser(), run.settings.dataset.get("inputs")):
-            yield NamedFile(word, Path(word).expanduser())
+        path = Path(word) if word == STDIN else at_home(word, "FILE")
+        if word != STDIN and array_files.is_one(path, run.settings.dataset.get("inputs")):
+            yield NamedFile(word, path)
         else:
             yield from named_files([word], array_files.SUFFIXES, "file of arrays")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer.commands.predict.named_files import NamedFile
 from trainer.config import ConfigError
+from trainer.config.untrusted_files import at_home
 from trainer.data.readers.file_columns import ColumnFinder, FileTableKeys
 from trainer.data.readers.file_index import FileIndex, NotOneFileError
 from trainer.data.readers.table_layout import Layout, table_keys_of
@@ -26,7 +27,7 @@ def files_of_table(table: Path, config: Mapping[str, Any], suffixes: Sequence[st
         noun: what a file holds, for messages.
     """
     path, column = config.get("path"), config.get("input")
-    roots = [table.parent, *([Path(path).expanduser()] if isinstance(path, str) else [])]
+    roots = [table.parent, *([at_home(path, "dataset.path")] if isinstance(path, str) else [])]
     indices = [FileIndex(root, suffixes, (table.parent,)) for root in roots if root.is_dir()]
     try:
         layout = read_layout(table, table_keys_of({}), named=[column])

@@ -34,12 +34,14 @@ class SplitArrays(NamedTuple):
         file: the file or folder.
         names: the name in the file of each array; the keys are inputs, targets and lengths.
         arrays: the arrays, with the same keys.
+        note: what else to say about what was read; empty if nothing.
     """
 
     split: str
     file: Path
     names: dict[str, str]
     arrays: dict[str, Array]
+    note: str = ""
 
     def named(self, key: str) -> str:
         """Return the name of an array and its file, such as ``x of file.npz``, for messages."""
@@ -71,7 +73,8 @@ def read_arrays(split: str, file: Path, wanted: dict[str, str | None]) -> Iterat
         )
     for part, names in find_arrays(store, str(file), split, wanted).items():
         arrays = {key: _load(store, file, key, name) for key, name in names.items()}
-        yield SplitArrays(part, file, names, _samples_first(file, names, arrays))
+        note = getattr(store, "note", "")
+        yield SplitArrays(part, file, names, _samples_first(file, names, arrays), note)
 
 
 def _samples_first(file: Path, names: dict[str, str], arrays: dict[str, Array]) -> dict[str, Array]:

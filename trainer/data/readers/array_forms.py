@@ -31,4 +31,8 @@ def open_store(path: Path) -> Store:
         return Npz(path)
     if start.startswith(b"MATLAB"):
         return matlab.MatFile(path)
+    if matlab.is_version_4(start):
+        raise WrongFormError(
+            "is a MATLAB file of version 4; save it with save('file.mat', '-v7') in MATLAB, or with scipy.io.savemat"
+        )
     raise WrongFormError("is no .npz, .npy or .mat file")  # numpy would take it for a pickle

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
-from trainer.data.readers.array_stores import UNREADABLE, Store
+from trainer.data.readers.array_stores import UNREADABLE, Store, WrongFormError
 from trainer.data.readers.files import SPLITS
 from trainer.data.readers.table_layout import MAX_LISTED, listed
 
@@ -146,6 +146,8 @@ def described(store: Store) -> str:
     for name in store.names[:MAX_LISTED]:
         try:
             texts.append(f"{name} {store.header(name)}")
+        except WrongFormError as error:
+            texts.append(f"{name} ({error})")
         except UNREADABLE:
             texts.append(f"{name} (cannot be read)")
     return listed([*texts, *store.names[MAX_LISTED:]])

@@ -27,6 +27,7 @@ FILES = {
     "val": re.compile(r"val_data", re.IGNORECASE),
 }
 LABELS, NAMES = ("labels", "fine_labels"), ("label_names", "fine_label_names")
+COARSE = "coarse_labels"  # of CIFAR-100, the superclasses
 META = ("batches.meta", "meta")
 MEMORY = 5  # memory that a byte of a pickle takes when it is read, with the joined arrays
 MAX_LETTERS = 200  # of the reason why a pickle is refused
@@ -231,6 +232,7 @@ class CifarFolder:
         self._folder, self._files = folder, files
         self._parts: dict[str, list[dict[str, Any]]] = {}  # of each split that has been read
         self.names = [f"{key}_{split}" for split in files for key in "xy"]
+        self.note = ""  # which of two kinds of classes is read
 
     def header(self, name: str) -> Header:
         array = self.read(name)
@@ -244,6 +246,8 @@ class CifarFolder:
         if key == "x":
             return np.concatenate([_pictures(part, file) for part, file in zip(parts, self._files[split], strict=True)])
         numbers = np.concatenate([_labels(part, file) for part, file in zip(parts, self._files[split], strict=True)])
+        if COARSE in parts[0]:
+            self.note = f"classes {next(key for key in LABELS if key in parts[0])}, not {COARSE}"
         names = self._class_names()
         named: Array = numbers
         if names and numbers.min(initial=0) >= 0 and numbers.max(initial=0) < len(names):

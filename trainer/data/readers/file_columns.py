@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, TypedDict
 
 from trainer.config import ConfigError
+from trainer.config.messages import as_word
 from trainer.data.readers.file_index import FileIndex
+from trainer.data.readers.split_columns import are_labels, find_split_columns
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed
 
 # The usual names of columns, in lower case and without signs between their words.
 FILES = ("file", "path", "filepath", "imagepath", "image", "img", "picture", "audio", "wav", "recording", "id")
-SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+SPLIT_COLUMNS = ("split", "subset", "partition", "set", "datasplit")
 FOLDS = ("fold", "kfold", "cvfold")
 GROUPS = ("group", "speaker", "patient", "subject", "participant", "person", "lesion")
 TARGETS = ("label", "class", "category", "target", "y", "species", "breed", "tag", "diagnosis", "dx", "emotion")
@@ -80,7 +81,8 @@ class ColumnFinder:
             column = given[key]
             rest = [at for at in range(len(names)) if at not in taken]
             if column is None and keys[key] is None and (targets or len(rest) > 1):  # type: ignore[literal-required]
-                column = next((at for at in rest if _usual(names[at], known)), None)
+                column = self._find_split(rest) if key == "split" else None
+                column = next((at for at in rest if _usual(names[at], known)), None) if column is None else column
             found[key] = column
             taken |= set() if column is None else {column}
         return FileColumns(file, targets or self._find_targets(taken), **found)
@@ -103,7 +105,7 @@ class ColumnFinder:
         """Return the column whose cells name files; of several, the one with a usual name, or the first."""
         found = []
         for at, name in enumerate(self.layout.names):
-            cells = self.layout.cells(at)[:LOOKED_AT]
+            cells = self.index.as_written(self.layout.cells(at)[:LOOKED_AT])
             hits = sum(bool(cell) and bool(self.index.matches(cell)) for cell in cells)
             if at not in taken and hits * 2 > len(cells) and len({*cells}) * 2 > len(cells):
                 found.append((not _usual(name, FILES), at))
@@ -118,6 +120,23 @@ class ColumnFinder:
             )
         return usual[0]
 
+    def _find_split(self, rest: Sequence[int]) -> int | None:
+        """Return the column whose cells say the split; None if there is none.
+
+        Raises:
+            ConfigError: several columns do.
+        """
+        names = self.layout.names
+        cells = [self.layout.cells(at) for at in range(len(names))]
+        found = find_split_columns(names, cells, rest, [at for at in rest if _usual(names[at], TARGETS)])
+        if len(found) > 1:
+            raise ConfigError(
+                f"dataset.split: null: which column of {self.layout.file} holds the splits? "
+                f"{listed([names[at] for at in found])}; such as {as_word('dataset.split', names[found[0]])}, or "
+                f"dataset.split={NO_COLUMN}"
+            )
+        return found[0] if found else None
+
     def _find_targets(self, taken: Collection[int]) -> list[int]:
         """Return the column with the labels, or several candidates with usual names.
 
@@ -131,18 +150,28 @@ class ColumnFinder:
             raise ConfigError(f"dataset.target: null: {self.layout.file} has no column with labels; columns: {columns}")
         if len(rest) > 1 and not named:
             raise self.question(rest)
+        if len(named) == 1 and len(point := self._point(named[0], rest)) > 1:
+            raise self.question(point)
         return named or rest
+
+    def _point(self, target: int, rest: Sequence[int]) -> list[int]:
+        """Return the columns of all coordinates if the target is one, such as y beside x, or left_eye_y."""
+        names = {self.layout.names[at].lower(): at for at in rest}
+        start, last = self.layout.names[target].lower()[:-1], self.layout.names[target].lower()[-1:]
+        return sorted(names[start + each] for each in "xyz" if start + each in names) if last in "xyz" else []
 
     def question(self, candidates: Sequence[int]) -> ConfigError:
         """Return the error that asks which of some columns is the target."""
         names, shown = [self.layout.names[at] for at in candidates], []
-        binary = True
+        binary = numbers = True
         for at, name in zip(candidates, names, strict=True):
             values = [*dict.fromkeys(self.layout.cells(at))]
-            binary &= {*values} <= {"0", "1", "0.0", "1.0"}
+            binary &= are_labels(values)
+            numbers &= not self.layout.holds_text(at)
             shown.append(f"{name} ({', '.join(values[:MAX_SHOWN])}{', …' * (len(values) > MAX_SHOWN)})")
-        several = f"; 'dataset.target=[{','.join(names)}]' takes all as labels" if binary else ""
-        word = shlex.quote(f"dataset.target={names[0]}")
+        as_what = "labels" if binary else "values" if numbers else ""
+        several = f"; {as_word('dataset.target', names)} takes all as {as_what}" if as_what and len(names) > 1 else ""
+        word = as_word("dataset.target", names[0])
         return ConfigError(
             f"dataset.target: null: which column of {self.layout.file} is predicted? {listed(shown)}; such as "
             f"{word}{several}"

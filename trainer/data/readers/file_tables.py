@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
+from trainer.config.untrusted_files import at_home
 from trainer.data.readers import table_formats
 from trainer.data.readers.file_columns import NO_COLUMN, ColumnFinder, FileTableKeys
+from trainer.data.readers.file_ids import LOOKED_AT, id_form
 from trainer.data.readers.file_index import FileIndex, NotOneFileError
 from trainer.data.readers.files import Item, Problems, natural_key
 from trainer.data.readers.labelling import Labelling, TableRow
-from trainer.data.readers.split_names import split_name
+from trainer.data.readers.number_cells import to_float
+from trainer.data.readers.split_columns import said, splits_of_values
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_keys_of
 from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.tables import ColumnsToRead, read_layout, read_table
@@ -26,19 +29,13 @@ MIN_GROUPS = 3  # groups of a column that is found by its name
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", *table_formats.SUFFIXES)
 
 
-def _split_of(text: str) -> str:
-    """Return the split that a cell names; empty if it names none."""
-    found = split_name(text)
-    return "" if found is None or found.rest else found.split
-
-
 def table_named(place: str, key: str) -> Path:
     """Return the table that a key names.
 
     Raises:
         ConfigError: there is no such file.
     """
-    file = Path(place).expanduser()
+    file = at_home(place, f"dataset.{key}")
     if not file.exists():
         near = did_you_mean(file.name, [each.name for each in file.parent.glob("*")])
         raise ConfigError(f"dataset.{key}: {file}: no such file{near}")
@@ -181,7 +178,8 @@ class FileTable:
         targets = [*zip(*(cells.column(at) for at in columns.targets), strict=True)]
         groups = [""] * len(targets) if columns.group is None else cells.column(columns.group)
         items, rows = list[Item](), dict[str, TableRow]()
-        grouped = dict[str, str]()
+        grouped, named = dict[str, str](), list[tuple[str, str]]()
+        cells.texts[columns.file] = self.index.as_written(cells.texts[columns.file])
         for row, cell in enumerate(cells.column(columns.file)):
             if row in cells.faults:
                 problems.add(cells.place(row), cells.faults[row])
@@ -197,6 +195,8 @@ class FileTable:
                 problems.add(cells.place(row), f"{cell}: is in {before.place} already{other}")
                 continue
             rows[path] = TableRow(self.layout, int(cells.lines[row]), targets[row])
+            if len(named) < LOOKED_AT:
+                named.append((cell, path))
             grouped[path] = groups[row]
             items.append(Item(splits[row], " ".join(targets[row]), path, Path(path)))
         if not items:
@@ -206,6 +206,8 @@ class FileTable:
             rows=rows,
             groups=self._groups(grouped),
             file_column=self.layout.names[self.columns.file],
+            id_form=id_form(named),
+            forms=[self.layout.forms[column] for column in self.columns.targets],
         )
         problems.notes += self.notes
         return items, labelling
@@ -233,14 +235,15 @@ class FileTable:
         cells, columns = self.cells, self.columns
         if columns.split is not None:
             name = self.layout.names[columns.split]
-            meaning = {text: _split_of(text) for text in cells.texts[columns.split]} | {"": ""}
-            unknown = [text for text, split in meaning.items() if text and not split]
-            if unknown:
+            texts = cells.texts[columns.split]
+            meaning = splits_of_values(name, texts)
+            if meaning is None or "train" not in meaning.values():
                 raise ConfigError(
-                    f"dataset.split: {name}: {self.file} has {listed(unknown)} there; must be train, val or test; "
-                    f"dataset.split={NO_COLUMN} does not use the column"
+                    f"dataset.split: {name}: {self.file} has {listed(texts)} there; must be train, val or test, or "
+                    f"true and false in a column such as is_train; dataset.split={NO_COLUMN} does not use the column"
                 )
-            self.notes.append(f"splits by {name}")
+            self.notes.append(f"splits by {name}{said(meaning)}")
+            meaning |= {"": ""}
             return [meaning[text] for text in cells.column(columns.split)]
         if columns.fold is None:
             return [""] * len(cells.lines)
@@ -248,16 +251,18 @@ class FileTable:
 
     def _splits_of_folds(self, column: int, folds: Sequence[str]) -> list[str]:
         """Return the split of each row: test is the last fold, and val the fold before it."""
-        name, order = self.layout.names[column], sorted({*folds} - {""}, key=natural_key)
+        name = self.layout.names[column]
+        outside = [fold for fold in {*folds} if to_float(fold) < 0]  # -1 is no fold, or always train (scikit-learn)
+        order = sorted({*folds} - {"", *outside}, key=natural_key)
         if len(order) < 2:
             raise ConfigError(
                 f"dataset.fold: {name}: {self.file} has only the fold {listed(order)}; "
                 f"dataset.fold={NO_COLUMN} uses no column of folds"
             )
-        meaning = dict.fromkeys([*order, ""], "train") | {order[-1]: "test"}
+        meaning = dict.fromkeys([*order, *outside, ""], "train") | {order[-1]: "test"}
         note = f"test is {name} {order[-1]}"
         if len(order) > 2 and self.has_val:
             meaning[order[-2]] = "val"
             note += f", val {name} {order[-2]}"
-        self.notes.append(note)
+        self.notes.append(note + "".join(f", train has {name} {fold} too" for fold in sorted(outside)))
         return [meaning[fold] for fold in folds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -18,7 +19,7 @@ from torch.utils.data import get_worker_info
 from trainer.config import ConfigError, Fraction, NonNegativeInt, RunError
 from trainer.config.errors import collected
 from trainer.config.messages import did_you_mean
-from trainer.config.untrusted_files import check_named
+from trainer.config.untrusted_files import at_home, check_named
 from trainer.data.data import BAD_SAMPLE, LoadKeys, ReadOptions, seed_of_val, split_off
 from trainer.data.sources import Inputs, Source, Split, collate
 from trainer.memory import free_memory
@@ -117,7 +118,9 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
     named = {"": path} if isinstance(path, str) else dict(path)
     if isinstance(path, dict) and "train" not in named:
         raise ConfigError(f"dataset.path: names {', '.join(named) or 'nothing'}, but no train")
-    found = {split: Path(place).expanduser() for split, place in named.items()}
+    found = {
+        split: at_home(place, f"dataset.path.{split}" if split else "dataset.path") for split, place in named.items()
+    }
     missing = []
     for split, place in found.items():
         key = f"dataset.path.{split}" if split else "dataset.path"
@@ -128,14 +131,21 @@ def roots(dataset: str, path: str | dict[Any, str] | None) -> dict[str, Path]:
         elif not place.is_dir():
             with collected(missing):
                 check_named(place, key)
+        elif not os.access(place, os.R_OK | os.X_OK):
+            missing.append(f"{key}: {place}: cannot be read: {os.strerror(errno.EACCES)}")
     if missing:
         raise ConfigError(*missing)
     return found
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield every file in a folder and its subfolders in natural order, without hidden files and folders."""
-    left = [_entries(folder)]  # of the folder and of the subfolders on the way down, however deep they are
+def files_below(folder: Path, problems: Problems | None = None) -> Iterator[Path]:
+    """Yield every file in a folder and its subfolders in natural order, without hidden files and folders.
+
+    Args:
+        folder: the folder.
+        problems: receives the folders that cannot be read; if None, they are an OSError.
+    """
+    left = [_entries(folder, problems)]  # of the folder and of the subfolders on the way down, however deep they are
     while left:
         entry = next(left[-1], None)
         if entry is None:
@@ -143,13 +153,19 @@ def files_below(folder: Path) -> Iterator[Path]:
         elif entry.name.startswith(".") or entry.name == "Thumbs.db":
             continue
         elif entry.is_dir(follow_symlinks=False):  # a link may lead to a parent, or to another class
-            left.append(_entries(entry.path))
+            left.append(_entries(entry.path, problems))
         else:
             yield Path(entry.path)
 
 
-def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    return iter(sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name)))
+def _entries(folder: str | Path, problems: Problems | None) -> Iterator[os.DirEntry[str]]:
+    try:
+        return iter(sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name)))
+    except OSError as error:
+        if problems is None:
+            raise
+        problems.add(folder, f"cannot be read: {error.strerror}")
+        return iter(())
 
 
 def natural_key(text: str) -> list[tuple[int, float, str]]:

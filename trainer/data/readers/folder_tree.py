@@ -27,10 +27,18 @@ def folders_in(parent: Path) -> list[Path]:
     """Return the subfolders of a folder in natural order; leave out hidden ones, junk, and links to a folder above."""
     found = [
         Path(entry.path)
-        for entry in os.scandir(parent)
+        for entry in _entries(parent)
         if not entry.name.startswith(".") and entry.name.lower() not in JUNK and entry.is_dir() and not _is_loop(entry)
     ]
     return sorted(found, key=lambda folder: natural_key(folder.name))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what is in a folder; nothing for a folder that cannot be read, which ``files_below`` reports."""
+    try:
+        return list(os.scandir(folder))
+    except PermissionError:
+        return []
 
 
 def _is_loop(entry: os.DirEntry[str]) -> bool:
@@ -57,7 +65,7 @@ class FolderTree:
         """Return the folders in a folder as ``folders_in`` does, and report links that lead nowhere or upwards."""
         if parent not in self.known:
             self.known[parent] = folders_in(parent)
-            for entry in os.scandir(parent):
+            for entry in _entries(parent):
                 if entry.is_symlink() and not Path(entry.path).exists() and not Path(entry.path).suffix:
                     self.problems.add(entry.path, "is a link to nothing")
                 elif entry.is_symlink() and entry.is_dir() and _is_loop(entry):
@@ -74,7 +82,7 @@ class FolderTree:
         """Return the samples directly in a folder, in natural order; none if every file may be a sample."""
         if not self.suffixes:
             return []
-        found = [Path(entry.path) for entry in os.scandir(parent) if self.is_sample(entry.name) and entry.is_file()]
+        found = [Path(entry.path) for entry in _entries(parent) if self.is_sample(entry.name) and entry.is_file()]
         return sorted(found, key=lambda file: natural_key(file.name))
 
     def holds_sample(self, folder: Path) -> bool:

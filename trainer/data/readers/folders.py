@@ -57,8 +57,9 @@ def class_folders(
     finder = _Finder(problems, tuple(suffixes))
     classes = finder.unsplit(found[""]) if "" in found else finder.given(found)
     for split, label, folder in _checked(classes, problems):
-        files = [*files_below(folder)]
-        if not files:
+        num_bad = len(problems.found)
+        files = [*files_below(folder, problems)]
+        if not files and len(problems.found) == num_bad:
             problems.add(folder, "a class without a file")
         yield from (Item(split, label, os.fspath(file), file) for file in files)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean, how_to_install
-from trainer.config.untrusted_files import check_file, check_unpacked, need_memory, refusals_of
+from trainer.config.untrusted_files import at_home, check_file, check_unpacked, need_memory, refusals_of
 from trainer.data.readers.files import SPLITS, files_below, roots
 from trainer.data.readers.table_layout import listed
 
@@ -67,7 +67,7 @@ def load(path: str | dict[Any, str] | None, config: str | None) -> dict[str, Any
 
 
 def _loaded(datasets: Any, path: str | dict[Any, str] | None, config: str | None) -> Any:
-    if isinstance(path, str) and not Path(path).expanduser().exists() and not _looks_local(path):
+    if isinstance(path, str) and not at_home(path, "dataset.path").exists() and not _looks_local(path):
         return datasets.load_dataset(path, config)
     files = roots(NAME, path)
     place = files.get("")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from trainer.config import ConfigError
+from trainer.config.untrusted_files import at_home
 from trainer.data.data import ReadOptions
 from trainer.data.readers.file_columns import FileTableKeys
 from trainer.data.readers.file_index import FileIndex
 from trainer.data.readers.file_names import Fields, NamePattern, ask_for_labels
 from trainer.data.readers.file_tables import FileTable, is_table, table_named
-from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, roots
+from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, natural_key, roots
 from trainer.data.readers.folder_tree import folders_in
 from trainer.data.readers.folders import NoClassFoldersError, class_folders
 from trainer.data.readers.labelling import Labelling
@@ -71,7 +71,7 @@ def find_files(
         ConfigError: files, labels or columns are missing, or it is not clear which they are.
     """
     path, labels = keys["path"], keys["labels"]
-    if labels is None and isinstance(path, str) and is_table(Path(path).expanduser()):
+    if labels is None and isinstance(path, str) and is_table(at_home(path, "dataset.path")):
         labels, path = path, None  # a table alone names the files around it
     if labels is not None:
         if keys["pattern"] is not None:
@@ -149,8 +149,17 @@ def _files_of_tables(
             rows={**joined.rows, **labelling.rows},
             groups={**joined.groups, **labelling.groups},
             file_column=labelling.file_column,
+            id_form=joined.id_form or labelling.id_form,
+            forms=joined.forms or labelling.forms,
         )
     problems.notes[:] = dict.fromkeys(problems.notes)
+    for index in indexes.values():
+        for folder, reason in index.unreadable.items():
+            problems.add(folder, reason)
+        if index.guessed:
+            cell, path = min(index.guessed.items())
+            are = "1 row names its" if len(index.guessed) == 1 else f"{len(index.guessed):,} rows name their"
+            problems.warnings.append(f"{are} {noun} below other folders or in another case, such as {cell}: {path}")
     unnamed = [path for index in indexes.values() for path in index.paths() if path not in joined.rows]
     if unnamed:
         are = f"1 {noun} is" if len(unnamed) == 1 else f"{len(unnamed):,} {noun}s are"
@@ -168,7 +177,7 @@ def _files_by_pattern(
     pattern = NamePattern("pattern", str(keys["pattern"]))
     items, num_others = list[Item](), 0
     for folder, split in _split_folders(keys["path"], suffixes, problems):
-        for file in files_below(folder):
+        for file in files_below(folder, problems):
             if file.suffix.lower() in suffixes:
                 items.append(Item(split, "", os.fspath(file), file))
             else:
@@ -194,13 +203,20 @@ def _files_by_pattern(
 
 
 def _splits_without(fields: Sequence[Fields | None], items: Sequence[Item], noun: str, problems: Problems) -> set[str]:
-    """Return val and test if a pattern fits none of their names, such as the unlabelled files of a competition."""
-    labelled = {item.split for item, field in zip(items, fields, strict=True) if field is not None}
-    counts = Counter(item.split for item in items if labelled and item.split not in {"", "train", *labelled})
-    for split, count in counts.items():
+    """Return val and test if their names have no label of train, such as the unlabelled files of a competition."""
+    labels: dict[str, set[str]] = {}
+    for item, field in zip(items, fields, strict=True):
+        labels.setdefault(item.split, set()).update([] if field is None else [field.label])
+    known = labels.get("train", set())
+    strange = {split for split, some in labels.items() if known and split not in ("", "train") and not known & some}
+    for split in sorted(strange):
+        count, others = sum(item.split == split for item in items), sorted(labels[split], key=natural_key)
         none = f"none of its {count:,} {noun}s fits dataset.pattern"
+        if others:
+            some = ", ".join(others[:3]) + ", …" * (len(others) > 3)
+            none = f"none of its {count:,} {noun}s has a label of train ({some})"
         problems.warnings.append(f"{split}: left out, as {none}; it is cut from train")
-    return {*counts}
+    return strange
 
 
 def _split_folders(path: PathKey | None, suffixes: Collection[str], problems: Problems) -> Iterator[tuple[Path, str]]:
@@ -245,7 +261,7 @@ def _files_of_classes(path: PathKey | None, suffixes: Collection[str], noun: str
         return keep_suffixes(class_folders(problems.dataset, path, problems, suffixes), suffixes, noun, problems)
     except NoClassFoldersError as error:
         folder = error.folder
-        names = [file.name for file in files_below(folder) if file.suffix.lower() in suffixes]
+        names = [file.name for file in files_below(folder, problems) if file.suffix.lower() in suffixes]
         near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
         if not names:
             raise

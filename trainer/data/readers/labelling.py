@@ -10,7 +10,9 @@ import numpy as np
 
 from trainer.data.data import Data, ReadOptions
 from trainer.data.readers.candidates import Candidates
+from trainer.data.readers.file_ids import IdForm
 from trainer.data.readers.files import Item, Problems, classify, warn_of_leaks
+from trainer.data.readers.number_cells import NumberForm, to_float
 from trainer.data.readers.table_layout import Layout
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 from trainer.data.standardise import standardise
@@ -46,6 +48,8 @@ class Labelling:
         rows: the row of each file, by the place of its item; empty where the items hold their cells themselves.
         groups: the group of each file, by the place of its item; empty without groups.
         file_column: the name of the column that names the files; None without a table.
+        id_form: how that column names the files; None without a table.
+        forms: how each target column writes numbers, as in ``TargetCells``.
     """
 
     keys: TargetKeys = field(default_factory=CLASSES.copy)
@@ -53,6 +57,8 @@ class Labelling:
     rows: Mapping[str, TableRow] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     file_column: str | None = None
+    id_form: IdForm | None = None
+    forms: Sequence[NumberForm | None] = ()
 
     def targets(self, items: Sequence[Item], options: ReadOptions, problems: Problems) -> tuple[list[Item], Targets]:
         """Return the items with good targets, and their targets.
@@ -71,7 +77,9 @@ class Labelling:
         else:
             cells, places = [(item.label,) for item in items], [item.place for item in items]
         samples = Candidates(np.array([item.split for item in items]), places.__getitem__, problems)
-        columns = TargetCells.of(self.names or ("label",), [*zip(*cells, strict=True)])
+        columns = TargetCells.of(self.names or ("label",), [*zip(*cells, strict=True)])._replace(forms=self.forms)
+        if task in ("auto", "multilabel"):
+            columns = _without_minus(columns, problems)
         targets = find_targets(columns, samples, self.keys, options)
         return [items[at] for at in np.flatnonzero(samples.good).tolist()], targets
 
@@ -87,6 +95,16 @@ class Labelling:
         """Return the data with the notes about how the files were read and, for values, with their scale."""
         data = replace(data, notes=(*data.notes, *problems.notes))
         if self.names and self.rows:  # a table names the files, and a submission names them in the same way
-            data = replace(data, preprocess={**data.preprocess, "target": [*self.names], "id": self.file_column})
+            about = {"target": [*self.names], "id": self.file_column, "id_form": self.id_form}
+            data = replace(data, preprocess={**data.preprocess, **about})
         normalise = self.keys["normalise_targets"]
         return standardise(data, options, normalise=normalise) if data.spec.task == "regression" else data
+
+
+def _without_minus(cells: TargetCells, problems: Problems) -> TargetCells:
+    """Return several columns of -1 and 1 alone, such as those of CelebA, as 0 and 1; other columns as they are."""
+    if len(cells.names) < 2 or {to_float(text) for some in cells.texts for text in some} != {-1.0, 1.0}:
+        return cells
+    problems.notes.append("labels of -1 and 1 are read as 0 and 1")
+    texts = [["0" if to_float(text) == -1 else "1" for text in some] for some in cells.texts]
+    return cells._replace(texts=texts)

@@ -23,7 +23,13 @@ COMPRESSED, MATRIX = 15, 14  # types of elements
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 16: "u1", 17: "u2"}
 CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 CHARACTERS = 4  # the class of arrays of characters
+# What an array may be instead, and what to do about it.
 OTHERS = {1: "a cell array", 2: "a struct", 3: "an object", 5: "a sparse array", 16: "a function", 17: "an object"}
+ADVICE = {
+    1: "; in MATLAB, x = cell2mat({name}) or x = char({name}) makes it one, before save('new.mat', 'x', …, '-v7')",
+    2: "; in MATLAB, save('new.mat', '-struct', '{name}', '-v7') saves each field as an array",
+    5: "; in MATLAB, x = full({name}) makes it one, before save('new.mat', 'x', …, '-v7')",
+}
 LOGICAL, COMPLEX = 2, 8  # bits of the flags of an array
 MAX_NAME, MAX_AXES = 4096, 32  # bytes of the name, and axes, of an array
 START = 1 << 14  # bytes that hold the head of any array
@@ -75,7 +81,8 @@ class MatFile:
         if matrix.kind == CHARACTERS:
             return Header(matrix.shape[:-1], np.dtype(f"U{matrix.shape[-1]}"))
         if matrix.kind not in CLASSES:
-            raise WrongFormError(f"is {OTHERS.get(matrix.kind, 'of an unknown kind')}, not an array of numbers")
+            advice = ADVICE.get(matrix.kind, "").format(name=name)
+            raise WrongFormError(f"is {OTHERS.get(matrix.kind, 'of an unknown kind')}, not an array of numbers{advice}")
         dtype = np.dtype(bool) if matrix.flags & LOGICAL else np.dtype(CLASSES[matrix.kind])
         return Header(matrix.shape, dtype)
 
@@ -134,6 +141,20 @@ class MatFile:
                 parts.append(packer.decompress(block, left))
                 left -= len(parts[-1])
             return b"".join(parts)[8:]
+
+
+def is_version_4(start: bytes) -> bool:
+    """Return whether a file begins as those of version 4 do: with the type, the shape and the name of an array."""
+    if len(start) < 20:
+        return False
+    for order in "<>":
+        kind, rows, columns, is_complex, length = struct.unpack_from(f"{order}5i", start)
+        name = start[20 : 20 + length]
+        is_type = kind // 1000 == (order == ">") and kind // 100 % 10 == 0 and kind // 10 % 10 < 6 and kind % 10 < 3
+        is_head = is_type and min(rows, columns) >= 0 and is_complex in (0, 1) and 1 < length <= 64
+        if is_head and name.endswith(b"\0") and name[:-1].decode("latin-1").isidentifier():
+            return True
+    return False
 
 
 def _tag(content: bytes, at: int, order: str) -> tuple[int, int, int]:

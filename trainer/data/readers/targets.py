@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypedDict
 
@@ -336,9 +337,11 @@ def _labels_in_cells(cells: TargetCells, separator: str, samples: Candidates, op
 
 
 def _parts(text: str, separator: str) -> list[str]:
-    if text.startswith("[") and text.endswith("]"):  # a list as Python writes it
-        return [part.strip().strip("'\"") for part in text[1:-1].split(separator) if part.strip().strip("'\"")]
-    return [part.strip() for part in text.split(separator) if part.strip()]
+    """Return the labels in a cell, which may be written as a list of Python: ``['a', 'b']``."""
+    if is_list := text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    parts = [part.strip() for part in text.split(separator)]
+    return [each for part in parts if (each := part.strip("'\"") if is_list else part)]
 
 
 def _ask_for_separator(cells: TargetCells, *, sure: bool = False) -> None:
@@ -348,10 +351,9 @@ def _ask_for_separator(cells: TargetCells, *, sure: bool = False) -> None:
         split = [_parts(text, separator) for text in texts]
         several = sum(len(parts) > 1 for parts in split)
         labels = {part for parts in split for part in parts}
-        is_sign = separator in "|;" or all(text.startswith("[") for text in texts)
-        shared = sum(map(len, split)) > len(labels)  # a name that stands in two texts
-        many = several * 2 >= len(texts) and len(labels) * 2 <= len(texts) and len(texts) > 2
-        if many or (is_sign and shared and several * 3 >= len(texts)):
+        are_few = several * 2 >= len(texts) and len(labels) * 2 <= len(texts) and len(texts) > 2
+        are_lists = several and all(text[:1] + text[-1:] == "[]" for text in texts)
+        if are_few or (separator != " " and (are_lists or _are_nested(split))):
             raise ConfigError(
                 f"dataset.label_separator: null: {name} has {len(texts):,} different texts, made of {len(labels):,} "
                 f"names with {separator!r} between them; {_typed(separator)} reads several labels a sample, "
@@ -362,6 +364,14 @@ def _ask_for_separator(cells: TargetCells, *, sure: bool = False) -> None:
             f"dataset.label_separator: null: what stands between the labels of {name}? for example "
             "'dataset.label_separator=\";\"'; the cells are such as " + ", ".join(texts[:3])
         )
+
+
+def _are_nested(split: Sequence[Sequence[str]]) -> bool:
+    """Return whether most labels of several in a cell occur in another cell too, and one of them alone."""
+    counts = Counter(label for parts in split for label in {*parts})
+    within = {label for parts in split if len(parts) > 1 for label in parts}
+    alone = {parts[0] for parts in split if len(parts) == 1}
+    return bool(within & alone) and sum(counts[label] > 1 for label in within) * 2 > len(within)
 
 
 def _typed(separator: str) -> str:

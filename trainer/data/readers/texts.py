@@ -39,6 +39,7 @@ class TextColumns:
         input, target, header, delimiter, missing_values, group: the keys.
         labelling: gets the names of the target columns, and the groups.
         inputs: the names of the columns of the texts that were read, for a finished run.
+        id: the name of the column that names the rows; None without one.
     """
 
     input: ColumnKey | list[ColumnKey] | None = None
@@ -49,6 +50,7 @@ class TextColumns:
     group: ColumnKey | None = None
     labelling: Labelling = field(default_factory=Labelling)
     inputs: list[str] = field(default_factory=list)
+    id: str | None = None
 
     @property
     def wanted(self) -> list[ColumnKey]:
@@ -107,6 +109,9 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
     labelling.names = labelling.names or names
     columns.inputs[:] = columns.inputs or [layout.names[column] for column in found.inputs]
     problems.notes[:] = dict.fromkeys([*problems.notes, *found.notes, *layout.notes])
+    if columns.id is None and (name := _find_id(layout, [*found.inputs, *found.targets])) is not None:
+        columns.id = name
+        problems.notes.append(f"id {name}")
     group = [] if columns.group is None else [layout.find("group", columns.group)]
     chosen = [*found.inputs, *found.targets, *group]
     known: list[dict[str, int]] = [{} for _ in chosen]
@@ -208,6 +213,15 @@ def _find_target(layout: Layout, free: Sequence[int]) -> list[int]:
         return list(free)
     classes = [at for at in free if may_be_classes(layout, at)]
     return classes if len(classes) == 1 else []
+
+
+def _find_id(layout: Layout, taken: Sequence[int]) -> str | None:
+    """Return the name of the column that names the rows by its name and its cells, which all differ; or None."""
+    for at, name in enumerate(layout.names):
+        cells = layout.cells(at)
+        if at not in taken and has_id_name(layout, at) and "" not in cells and len({*cells}) == len(cells):
+            return name
+    return None
 
 
 def _mean_length(layout: Layout, column: int) -> float:
