@@ -136,3 +136,32 @@ def test_comments_between_the_rows_and_a_comma_at_the_end_are_nothing(tmp_path: 
     assert (data.preprocess["columns"], len(data.train.source.targets)) == (["low", "high"], 60)
     data = load(write(tmp_path / "b.csv", f"low,high,kind\n{rows}".replace("\n", ",\n")), target="kind")
     assert (data.preprocess["columns"], len(data.train.source.targets)) == (["low", "high"], 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "sizes"),
+    [
+        ("split", ["train", "train", "val", "test"], (40, 20, 20)),
+        ("Usage", ["Training", "Training", "PublicTest", "PrivateTest"], (40, 20, 20)),
+        ("is_train", ["1", "1", "1", "0"], (54, 6, 20)),
+    ],
+)
+def test_a_column_that_says_the_split_is_no_feature(
+    tmp_path: Path, name: str, values: list[str], sizes: tuple[int, int, int]
+) -> None:
+    rows = [[n % 7 / 3, n % 5 / 3, values[n % 4], "ab"[n // 4 % 2]] for n in range(80)]
+    file = table(tmp_path / "a.csv", rows, f"a,b,{name},kind")
+    data = load(file)
+    assert data.preprocess["columns"] == ["a", "b"]
+    assert tuple(map(len, data.splits().values())) == sizes
+    assert f"splits by {name}" in data.notes
+    assert {n % 4 for n in data.test.positions.tolist()} == {3}
+    if name == "is_train":
+        assert load(file, split="none").preprocess["columns"] == ["a", "b", name]
+
+
+def test_folds_are_no_feature(tmp_path: Path) -> None:
+    rows = [[n % 7 / 3, n % 5, "ab"[n % 2]] for n in range(80)]
+    data = load(table(tmp_path / "a.csv", rows, "a,fold,kind"))
+    assert data.preprocess["columns"] == ["a"]
+    assert "left out fold (folds; dataset.features takes columns in)" in data.notes

@@ -23,6 +23,7 @@ from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.columns import ChosenColumns, choose_columns, is_index, left_out_note
 from trainer.data.readers.files import Problems, roots
 from trainer.data.readers.number_cells import NumberForm
+from trainer.data.readers.split_columns import find_split, meaning_of
 from trainer.data.readers.table_files import labelled_tables, table_files
 from trainer.data.readers.table_layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
 from trainer.data.readers.tables import ColumnsToRead, ParsedTable, is_missing, join_tables, read_layout, read_table
@@ -44,6 +45,7 @@ def csv(
     features: list[ColumnKey] | None,
     ignore: list[ColumnKey],
     id: ColumnKey | None,
+    split: ColumnKey | None,
     group: ColumnKey | None,
     group_by: ColumnKey | None,
     shape: Annotated[list[PositiveInt], Meta(min_length=1, max_length=3)] | None,
@@ -59,24 +61,30 @@ def csv(
     if max_length is not None and group_by is None:
         raise ConfigError(f"dataset.max_length: only samples of dataset.group_by have a length, got {max_length}")
     problems = Problems("csv", keys["on_error"], options.report_all)
-    files, run = table_files(roots("csv", keys["path"])), options.preprocessing
-    named = [*(target if isinstance(target, list) else [target]), *(features or []), *ignore, id, group, group_by]
-    layouts = {split: read_layout(file, keys, named=named) for split, file in files.items()}
-    first = layouts.get("train", next(iter(layouts.values())))
+    run = options.preprocessing
+    named = [
+        *(target if isinstance(target, list) else [target]),
+        *(features or []),
+        *ignore,
+        id,
+        split,
+        group,
+        group_by,
+    ]
+    layouts, first = _open(keys, named, options)
     if run is not None:  # read the columns of the run, whose positions may differ in this file
         features, ignore = run["columns"], []
         target = target if target is not None else run.get("target")
-        first = with_saved_forms(first, [first.find("features", each) for each in run["columns"]], run.get("forms"))
-        layouts = {split: first if layout.file == first.file else layout for split, layout in layouts.items()}
     shape = shape or (None if first.shape is None else [*first.shape])
     num_features = None if shape is None else math.prod(shape)
     layouts, target = labelled_tables(layouts, first, target, problems)
-    others = {"id": id, "group": group, "group_by": group_by}
+    part = find_split(first, split, [*named, *run["columns"]] if run is not None and split is None else named)
+    others = {"id": id, "group": group, "group_by": group_by, "split": part}
     chosen = choose_columns(first, target, features, ignore, others, num_features)
     steps = None if group_by is None else first.find("group_by", group_by)
     together = None if group is None else first.find("group", group)
     may_be_empty = keys["label_separator"] is not None
-    rows = _read(layouts, first, chosen, steps, together, missing=missing == "mean", may_be_empty=may_be_empty)
+    rows = _read(layouts, first, chosen, steps, together, part, missing=missing == "mean", may_be_empty=may_be_empty)
     rows, chosen = _without_identifiers(rows, first, chosen)
     names = [first.names[column] for column in chosen.targets]
     problems.hint = _hint(rows.table.faults.values(), missing, keys["encoding"])
@@ -89,12 +97,21 @@ def csv(
     kind, source = _source(rows, samples, targets, shape, max_length, options)
     data = array_data(seed, kind, source, samples, targets, options, columns=columns, **cast(ArrayKeys, keys))
     ids = [first.find("id", id)] if id is not None else [each for each in chosen.ids if each not in first.unnamed]
-    found = {
-        "target": names,
-        "id": first.names[ids[0]] if ids and run is None else None if run is None else run.get("id"),
-        "forms": saved_forms(first, chosen.features),
-    }
-    return replace(data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *first.notes))
+    named_by = run.get("id") if run is not None else first.names[ids[0]] if ids else None
+    found = {"target": names, "id": named_by, "forms": saved_forms(first, chosen.features)}
+    splits = () if part is None else (f"splits by {first.names[part]}",)
+    return replace(data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *splits, *first.notes))
+
+
+def _open(keys: CsvKeys, named: Sequence[ColumnKey | None], options: ReadOptions) -> tuple[dict[str, Layout], Layout]:
+    """Return the layout of the table of each split, and that of train; a finished run keeps the forms of its numbers."""
+    files, run = table_files(roots("csv", keys["path"])), options.preprocessing
+    layouts = {part: read_layout(file, keys, named=named) for part, file in files.items()}
+    first = layouts.get("train", next(iter(layouts.values())))
+    if run is None:
+        return layouts, first
+    first = with_saved_forms(first, [first.find("features", each) for each in run["columns"]], run.get("forms"))
+    return {part: first if layout.file == first.file else layout for part, layout in layouts.items()}, first
 
 
 def _hint(faults: Iterable[str], missing: Literal["bad", "mean"], encoding: str) -> str:
@@ -149,7 +166,8 @@ class _CsvRows:
     Args:
         layouts: the layout of the file of each split.
         table: the rows of all files.
-        splits: (rows,) the split of each row.
+        origins: (rows,) the split whose file holds each row.
+        splits: (rows,) the split of each row, which a column may say.
         groups: (rows,) int64, the number of the group of each row; -1 if the group is unknown.
         texts: the different texts of each target column.
         together: the different texts of the column that ``dataset.group`` names; None without one.
@@ -158,6 +176,7 @@ class _CsvRows:
 
     layouts: Mapping[str, Layout]
     table: ParsedTable
+    origins: NDArray[np.str_]
     splits: NDArray[np.str_]
     groups: NDArray[np.int64]
     texts: list[list[str]]
@@ -183,7 +202,7 @@ class _CsvRows:
         return first
 
     def place(self, row: int) -> str:
-        return self.layouts[self.splits[row]].place(int(self.table.lines[row]))
+        return self.layouts[self.origins[row]].place(int(self.table.lines[row]))
 
 
 def _read(
@@ -192,11 +211,12 @@ def _read(
     columns: ChosenColumns,
     group: int | None,
     together: int | None,
+    part: int | None,
     *,
     missing: bool,
     may_be_empty: bool,
 ) -> _CsvRows:
-    shared = [*columns.targets, *([] if together is None else [together])]
+    shared = [*columns.targets, *(column for column in (together, part) if column is not None)]
     known: list[dict[str, int]] = [{} for _ in shared]
     features = [column for column in columns.features if column not in columns.maybe_ids]
     tables, groups = [], []
@@ -218,11 +238,16 @@ def _read(
         groups.append(np.where(number < 0, -1, number + num_groups))
         tables.append(table)
         num_groups += len(own) if grouping else count
-    splits = np.repeat([*layouts], [len(table.lines) for table in tables])
-    codes = [list(each) for each in known]
+    origins = np.repeat([*layouts], [len(table.lines) for table in tables])
+    codes, table, splits = [list(each) for each in known], join_tables(tables), origins
+    if part is not None:
+        values = codes.pop()
+        if [*layouts] == [""]:  # splits that have files of their own do not need the column
+            meaning = meaning_of(first, part, values)
+            splits = np.array([*(meaning[value] for value in values), "train"])[table.texts[len(shared) - 1]]
     kept_together = None if together is None else codes.pop()
-    table = join_tables(tables)
-    return _CsvRows(layouts, table, splits, np.concatenate(groups), codes, kept_together, group is not None)
+    grouped = np.concatenate(groups)
+    return _CsvRows(layouts, table, origins, splits, grouped, codes, kept_together, group is not None)
 
 
 def _forms_in(first: Layout, layout: Layout) -> list[NumberForm | None]:

@@ -30,6 +30,7 @@ def text(
     *,
     input: ColumnKey | list[ColumnKey] | None,
     target: ColumnKey | list[ColumnKey] | None,
+    split: ColumnKey | None,
     group: ColumnKey | None,
     id: str | None,
     header: bool | Literal["auto"],
@@ -47,7 +48,9 @@ def text(
     of_targets = TargetKeys(
         task=keys["task"], normalise_targets=keys["normalise_targets"], label_separator=keys["label_separator"]
     )
-    columns = TextColumns(input, target, header, delimiter, missing_values, group, Labelling(of_targets), id=id)
+    columns = TextColumns(
+        input, target, header, delimiter, missing_values, group, Labelling(of_targets), id=id, split=split
+    )
     if options.preprocessing is not None and target is None:
         columns.target = options.preprocessing.get("target")
         columns.inputs[:] = options.preprocessing.get("input") or []

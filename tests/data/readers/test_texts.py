@@ -132,3 +132,11 @@ def test_the_column_that_names_the_rows_is_kept_for_submissions(
     data = load(tmp_path / "a.csv")
     assert data.preprocess["id"] == wanted
     assert (f"id {wanted}" in data.notes) == (wanted is not None)
+
+
+def test_a_column_says_the_split_of_a_text(tmp_path: Path) -> None:
+    splits, labels = ["train", "train", "dev", "test"] * 15, ["good", "bad", "bad", "good", "good"] * 12
+    (tmp_path / "d.csv").write_text(table_of(labels, splits, header="text,label,subset"))
+    data = load(tmp_path / "d.csv")
+    assert [len(split) for split in data.splits().values()] == [30, 15, 15]
+    assert "splits by subset" in data.notes

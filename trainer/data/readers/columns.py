@@ -44,6 +44,7 @@ TIME_NAMES = frozenset(
 )
 ITEM = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")  # a word of a name such as passengerId or PASSENGER_ID
 GENERIC = re.compile(r"[A-Za-z_ ]{0,9}[0-9]+(?:x[0-9]+)?|Unnamed: [0-9]+")  # names that say nothing: x1, V14, 3x4
+FOLD = re.compile(r"[kc]?v?_?-?fold")  # the number of the part that a row belongs to in a cross-validation
 MAX_CLASSES, MAX_TEXTS = 20, 100  # different whole numbers, and texts, of a column that can hold classes
 MAX_FORMS = 5  # columns of which a note says how their numbers are read
 MIN_ROWS = 20  # rows of the smallest table in which a column may be an identifier by its numbers alone
@@ -112,26 +113,33 @@ def choose_columns(
     ids, maybe_ids = list[int](), list[int]()
     if features is None:
         named = [column for column in range(len(names)) if column not in {*targets, *ignored, *roles.values()}]
-    groups, empty = list[int](), list[int]()
+    groups, empty, folds = list[int](), list[int](), list[int]()
     if features is None and len(named) != num_features:
         empty = [column for column in named if _is_empty(layout, column)]
+        folds = [at for at in named if layout.header and FOLD.fullmatch(layout.names[at].lower())]
         groups = [column for column in named if names_groups(layout, column)]
         ids = [column for column in named if names_rows(layout, column) and column not in groups]
-        named = [column for column in named if column not in {*ids, *groups, *empty}]
+        named = [column for column in named if column not in {*ids, *groups, *empty, *folds}]
         maybe_ids = [column for column in named if _may_be_index(layout, column)]
         maybe_ids = [] if maybe_ids == named else maybe_ids
     _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
     layout.check_decimals([*named, *targets])
-    return ChosenColumns(targets, named, maybe_ids, ids, (note, *_notes(layout, named, ids, groups, empty)))
+    return ChosenColumns(targets, named, maybe_ids, ids, (note, *_notes(layout, named, ids, groups, empty, folds)))
 
 
 def _notes(
-    layout: Layout, features: Sequence[int], ids: Sequence[int], groups: Sequence[int], empty: Sequence[int]
+    layout: Layout,
+    features: Sequence[int],
+    ids: Sequence[int],
+    groups: Sequence[int],
+    empty: Sequence[int],
+    folds: Sequence[int],
 ) -> Iterator[str]:
     """Yield phrases about the columns that are left out, and about numbers in a form of their own."""
     if ids:
         yield left_out_note(layout, ids)
     yield from (f"left out {layout.names[at]} (empty)" for at in empty)
+    yield from (f"left out {layout.names[at]} (folds; dataset.features takes columns in)" for at in folds)
     for at in groups:
         word = as_word("dataset.group", layout.names[at])
         yield f"left out {layout.names[at]} (names what several rows are about; {word} keeps these in one split)"

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypedDict
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.data.readers.file_index import FileIndex
-from trainer.data.readers.split_columns import are_labels, find_split_columns
+from trainer.data.readers.split_columns import NO_COLUMN, are_labels, find_split_columns
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed
 
 # The usual names of columns, in lower case and without signs between their words.
@@ -21,7 +21,6 @@ TARGETS = ("label", "class", "category", "target", "y", "species", "breed", "tag
 ENDINGS = ("", "s", "es", "id", "name", "number")  # of the usual names
 LOOKED_AT = 100  # cells of each column that are looked for among the files
 MAX_SHOWN = 3  # values of a column that a question shows
-NO_COLUMN = "none"  # the value of a key that keeps a column from being found by its name
 
 
 class FileTableKeys(TypedDict):

@@ -14,13 +14,13 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import at_home
 from trainer.data.readers import table_formats
-from trainer.data.readers.file_columns import NO_COLUMN, ColumnFinder, FileTableKeys
+from trainer.data.readers.file_columns import ColumnFinder, FileTableKeys
 from trainer.data.readers.file_ids import LOOKED_AT, id_form
 from trainer.data.readers.file_index import FileIndex, NotOneFileError
 from trainer.data.readers.files import Item, Problems, natural_key
 from trainer.data.readers.labelling import Labelling, TableRow
 from trainer.data.readers.number_cells import to_float
-from trainer.data.readers.split_columns import said, splits_of_values
+from trainer.data.readers.split_columns import NO_COLUMN, said, splits_of_values
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_keys_of
 from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.tables import ColumnsToRead, read_layout, read_table

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from trainer.config import ConfigError
+from trainer.config.messages import as_word
+from trainer.data.readers.columns import is_target_name
 from trainer.data.readers.number_cells import NO, YES, to_float
 from trainer.data.readers.split_names import split_name
+from trainer.data.readers.table_layout import ColumnKey, Layout, listed
+
+NO_COLUMN = "none"  # the value of a key that keeps a column from being found by its name
 
 # Kaggle scores a competition on a public and, at the end, on a private part of the test data (FER2013).
 PARTS_OF_TEST = {"publictest": "val", "privatetest": "test"}
@@ -39,6 +45,49 @@ def said(meaning: Mapping[str, str]) -> str:
     """Return what the values of a column mean, in brackets; empty if they are the names of splits themselves."""
     strange = {text: split for text, split in meaning.items() if text and split_name(text) != (split, ())}
     return f" ({', '.join(f'{text} is {split}' for text, split in sorted(strange.items()))})" if strange else ""
+
+
+def find_split(layout: Layout, split: ColumnKey | None, taken: Collection[ColumnKey | None]) -> int | None:
+    """Return the column of a table that says the split of each row; None without one.
+
+    Args:
+        layout: the layout of the table.
+        split: the key ``dataset.split``; None to find the column, ``none`` if there is none.
+        taken: the columns that other keys name.
+
+    Raises:
+        ConfigError: the column does not exist, or several may be meant.
+    """
+    names = layout.names
+    if split is not None:
+        return None if split == NO_COLUMN and split not in names else layout.find("split", split)
+    if not layout.header:
+        return None
+    free = [at for at, name in enumerate(names) if not {name, at} & {*taken}]
+    cells = [layout.cells(at) for at in range(len(names))]
+    found = find_split_columns(names, cells, free, [at for at in free if is_target_name(layout, at)])
+    if len(found) > 1:
+        listing = listed([names[at] for at in found])
+        advice = f"such as {as_word('dataset.split', names[found[0]])}, or dataset.split={NO_COLUMN}"
+        raise ConfigError(f"dataset.split: null: which column of {layout.file} holds the splits? {listing}; {advice}")
+    return found[0] if found else None
+
+
+def meaning_of(layout: Layout, column: int, values: Iterable[str]) -> dict[str, str]:
+    """Return the split that each value of a column means.
+
+    Raises:
+        ConfigError: a value means none.
+    """
+    values = list(values)
+    found = splits_of_values(layout.names[column], values)
+    if found is None:
+        must = "must be train, val or test, or true and false in a column such as is_train"
+        raise ConfigError(
+            f"dataset.split: {layout.names[column]}: {layout.file} has {listed(values[:5])} there; {must}; "
+            f"dataset.split={NO_COLUMN} does not use the column"
+        )
+    return found
 
 
 def flag_of(name: str) -> str:

@@ -15,6 +15,7 @@ from trainer.data.readers import table_formats
 from trainer.data.readers.columns import has_id_name, is_target_name, may_be_classes, names_rows
 from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.labelling import Labelling
+from trainer.data.readers.split_columns import find_split, meaning_of
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_keys_of
 from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.tables import EMPTY, ColumnsToRead, read_layout, read_table
@@ -36,7 +37,7 @@ class TextColumns:
     """The columns of tables, as the keys of ``dataset`` describe them, and what was found in the tables.
 
     Args:
-        input, target, header, delimiter, missing_values, group: the keys.
+        input, target, header, delimiter, missing_values, group, split: the keys.
         labelling: gets the names of the target columns, and the groups.
         inputs: the names of the columns of the texts that were read, for a finished run.
         id: the name of the column that names the rows; None without one.
@@ -51,6 +52,7 @@ class TextColumns:
     labelling: Labelling = field(default_factory=Labelling)
     inputs: list[str] = field(default_factory=list)
     id: str | None = None
+    split: ColumnKey | None = None
 
     @property
     def wanted(self) -> list[ColumnKey]:
@@ -101,7 +103,8 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
             "with a text a line, or of class folders with a text a file; dataset.delimiter reads any file as a table"
         )
     layout = columns.layout(file, encoding)
-    found = find_text_columns(layout, columns)
+    part = find_split(layout, columns.split, [*columns.wanted, *columns.targets, columns.group])
+    found = find_text_columns(layout, columns, part)
     labelling = columns.labelling
     names = tuple(layout.names[column] for column in found.targets)
     if labelling.names and len(labelling.names) != len(names):
@@ -113,10 +116,15 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
         columns.id = name
         problems.notes.append(f"id {name}")
     group = [] if columns.group is None else [layout.find("group", columns.group)]
-    chosen = [*found.inputs, *found.targets, *group]
+    parts = [part] if part is not None and not split else []  # a split of its own file does not need the column
+    chosen = [*found.inputs, *found.targets, *parts, *group]
     known: list[dict[str, int]] = [{} for _ in chosen]
     table = read_table(layout, ColumnsToRead((), [*zip(chosen, known, strict=True)], may_be_empty=True))
     texts = [[*each, ""] for each in known]  # the last one is for the code -1
+    at_part, meaning = len(found.inputs) + len(names), dict[str, str]()
+    if parts:
+        meaning = meaning_of(layout, parts[0], known[at_part])
+        problems.notes.append(f"splits by {layout.names[parts[0]]}")
     first_target, several = len(found.inputs), labelling.keys["label_separator"] is not None
     for row, (line, codes) in enumerate(zip(table.lines.tolist(), table.texts.T.tolist(), strict=True)):
         place = layout.place(line)
@@ -126,12 +134,14 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
         fault = table.faults.get(row, "") or ("" if text else "no text")
         if not fault and not several and not all(targets):
             fault = "no label" if len(names) == 1 else f"{names[targets.index('')]}: {EMPTY}"
+        if parts and not fault and not cells[at_part]:
+            fault = f"{layout.names[parts[0]]}: {EMPTY}"
         if fault:
             problems.add(place, _with_hint(fault, encoding))
             continue
         if group:
             labelling.groups[place] = cells[-1]
-        yield Item(split, targets[0], place, text, targets)
+        yield Item(meaning[cells[at_part]] if parts else split, targets[0], place, text, targets)
 
 
 def _with_hint(fault: str, encoding: str) -> str:
@@ -147,7 +157,7 @@ class FoundColumns(NamedTuple):
     notes: tuple[str, ...]
 
 
-def find_text_columns(layout: Layout, columns: TextColumns) -> FoundColumns:
+def find_text_columns(layout: Layout, columns: TextColumns, part: int | None = None) -> FoundColumns:
     """Return the columns of the texts and of the targets; find those that no key names.
 
     Raises:
@@ -157,7 +167,7 @@ def find_text_columns(layout: Layout, columns: TextColumns) -> FoundColumns:
     targets = [layout.find("target", each) for each in columns.targets]
     group = [] if columns.group is None else [layout.find("group", columns.group)]
     empty = [column for column in range(len(layout.names)) if _is_mostly_empty(layout, column)]
-    free = [column for column in range(len(layout.names)) if column not in {*inputs, *targets, *group, *empty}]
+    free = [column for column in range(len(layout.names)) if column not in {*inputs, *targets, *group, *empty, part}]
     by_name = {layout.names[column].lower(): column for column in reversed(free) if layout.header}
     if not targets:
         named = next((by_name[name] for name in LABEL_NAMES if name in by_name), None)
