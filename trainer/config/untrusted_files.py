@@ -70,7 +70,9 @@ def at_home(place: str, key: str) -> Path:
     except RuntimeError as error:
         user = Path(place).parts[0]
         near = f"; ./{place} is the file of this name" if Path(place).exists() else ""
-        raise ConfigError(f"{key}: {place}: {user} is the home directory of no user{near}") from error
+        raise ConfigError(
+            f"{key}: {place}: ~ stands for a home directory, and there is no user {user[1:]}{near}"
+        ) from error
 
 
 def check_named(path: Path, key: str) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import functools
+import os
+from pathlib import Path
 
+import pytest
+from PIL import Image
+
+from tests.helpers import load_data, refused
 from trainer.config import ConfigError
 from trainer.data import ReadOptions
 from trainer.data.readers.files import Item, Problems, classify, natural_key
@@ -39,3 +45,27 @@ def test_the_classes_of_a_finished_run_take_the_place_of_those_of_train() -> Non
 def test_numbers_in_names_are_sorted_by_value_and_no_two_names_are_equal() -> None:
     names = ["10", "9", "a10", "a9", "a09", "1", "01"]
     assert sorted(names, key=natural_key) == ["01", "1", "9", "10", "a09", "a9", "a10"]
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users")
+def test_a_folder_that_cannot_be_read_is_a_bad_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in range(12):
+        file = tmp_path / "p" / "abc"[at % 3] / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (3, 3), at).save(file)
+    locked = tmp_path / "p" / "a" / "locked"
+    locked.mkdir()
+    monkeypatch.chdir(tmp_path)  # others may not pass the folders above
+    tmp_path.chmod(0o755)
+    load_data("image_folder", "p")
+    locked.chmod(0)
+    is_root = os.geteuid() == 0
+    try:
+        if is_root:
+            os.seteuid(65534)  # root may read everything
+        error = refused(functools.partial(load_data, "image_folder"), "p")
+    finally:
+        if is_root:
+            os.seteuid(0)
+        locked.chmod(0o755)
+    assert "1 bad sample: p/a/locked: cannot be read: Permission denied" in error

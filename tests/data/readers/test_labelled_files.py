@@ -500,7 +500,7 @@ def test_files_that_a_table_names_in_another_way_are_found_and_said(tmp_path: Pa
 
 @pytest.mark.parametrize("path", ["~unknown-user.csv", "~unknown-user/x"])
 def test_the_home_of_an_unknown_user_is_one_line(path: str) -> None:
-    assert "is the home directory of no user" in refusal(path)
+    assert "~ stands for a home directory, and there is no user unknown-user" in refusal(path)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, kee
 from trainer.data.readers.folder_tree import folders_in
 from trainer.data.readers.folders import NoClassFoldersError, class_folders
 from trainer.data.readers.labelling import Labelling
+from trainer.data.readers.split_lists import with_listed_splits
 from trainer.data.readers.split_names import find_splits, listed, words_to_type
 from trainer.data.readers.targets import TargetKeys
 
@@ -84,6 +85,10 @@ def find_files(
             items, labelling = _files_by_pattern(keys, suffixes, noun, options, problems)
         else:
             items, labelling = _files_of_classes(path, suffixes, noun, problems), Labelling()
+            run = options.preprocessing
+            if isinstance(path, str) and (run is None or run.get("lists")):  # a run of an earlier version has no lists
+                listed_items = with_listed_splits(items, problems)
+                items, labelling.has_lists = listed_items or items, listed_items is not None
     group = keys["group"]
     if isinstance(group, str) and "{group}" in group:
         items, labelling = _grouped(items, labelling, NamePattern("group", group), problems)

@@ -50,6 +50,7 @@ class Labelling:
         file_column: the name of the column that names the files; None without a table.
         id_form: how that column names the files; None without a table.
         forms: how each target column writes numbers, as in ``TargetCells``.
+        has_lists: whether lists beside class folders say the splits.
     """
 
     keys: TargetKeys = field(default_factory=CLASSES.copy)
@@ -59,6 +60,7 @@ class Labelling:
     file_column: str | None = None
     id_form: IdForm | None = None
     forms: Sequence[NumberForm | None] = ()
+    has_lists: bool = False
 
     def targets(self, items: Sequence[Item], options: ReadOptions, problems: Problems) -> tuple[list[Item], Targets]:
         """Return the items with good targets, and their targets.
@@ -97,6 +99,8 @@ class Labelling:
         if self.names and self.rows:  # a table names the files, and a submission names them in the same way
             about = {"target": [*self.names], "id": self.file_column, "id_form": self.id_form}
             data = replace(data, preprocess={**data.preprocess, **about})
+        if self.has_lists:
+            data = replace(data, preprocess={**data.preprocess, "lists": True})
         normalise = self.keys["normalise_targets"]
         return standardise(data, options, normalise=normalise) if data.spec.task == "regression" else data
 
