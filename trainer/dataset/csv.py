@@ -96,15 +96,27 @@ def csv(
     warn_if_too_close(rows.table.numbers, columns, problems)
     kind, source = _source(rows, samples, targets, shape, max_length, options)
     data = array_data(seed, kind, source, samples, targets, options, columns=columns, **cast(ArrayKeys, keys))
+    return _with_columns(data, first, chosen, id, part, options)
+
+
+def _with_columns(
+    data: Data, first: Layout, chosen: ChosenColumns, id: ColumnKey | None, part: int | None, options: ReadOptions
+) -> Data:
+    """Return the data with what a finished run needs to find its columns, and with notes about them."""
     ids = [first.find("id", id)] if id is not None else [each for each in chosen.ids if each not in first.unnamed]
+    run = options.preprocessing
     named_by = run.get("id") if run is not None else first.names[ids[0]] if ids else None
-    found = {"target": names, "id": named_by, "forms": saved_forms(first, chosen.features)}
+    found = {
+        "target": [first.names[column] for column in chosen.targets],
+        "id": named_by,
+        "forms": saved_forms(first, chosen.features),
+    }
     splits = () if part is None else (f"splits by {first.names[part]}",)
     return replace(data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *splits, *first.notes))
 
 
 def _open(keys: CsvKeys, named: Sequence[ColumnKey | None], options: ReadOptions) -> tuple[dict[str, Layout], Layout]:
-    """Return the layout of the table of each split, and that of train; a finished run keeps the forms of its numbers."""
+    """Return the layout of each split's table, and that of train; a finished run keeps the forms of its numbers."""
     files, run = table_files(roots("csv", keys["path"])), options.preprocessing
     layouts = {part: read_layout(file, keys, named=named) for part, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
