@@ -61,6 +61,9 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "c.parquet": lambda path: parquet.write_table(
         arrow().set_column(2, "kind", arrow()["kind"].cast("large_string")), path
     ),
+    "d.parquet": lambda path: parquet.write_table(
+        arrow().set_column(2, "kind", arrow()["kind"].cast("string_view")), path
+    ),
     "a.feather": lambda path: feather.write_feather(arrow(), path),
     "a.json": lambda path: path.write_text(json.dumps(RECORDS)),
     "b.json": lambda path: path.write_text(json.dumps({name: [row[name] for row in RECORDS] for name in RECORDS[0]})),

@@ -128,6 +128,9 @@ def _binary_rows(file: Path, suffix: str) -> Any:
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = getattr(error, "strerror", None) or reason_of(error)
         raise ConfigError(f"dataset.path: {file}: cannot be read: {reason}") from error
+    for at, kind in enumerate(rows.schema.types):
+        if pa.types.is_string_view(kind):  # of which arrow takes no rows
+            rows = rows.set_column(at, rows.schema.names[at], rows.column(at).cast(pa.string()))
     index = [name for name in rows.schema.names if re.fullmatch(r"__index_level_[0-9]+__", name)]
     return rows.drop_columns(index) if index else rows
 
