@@ -111,7 +111,7 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
     problems.notes[:] = dict.fromkeys([*problems.notes, *found.notes, *layout.notes])
     if columns.id is None and (name := _find_id(layout, [*found.inputs, *found.targets])) is not None:
         columns.id = name
-        problems.notes.append(f"id {name}")
+        problems.notes.append(f"rows named by {name}")
     group = [] if columns.group is None else [layout.find("group", columns.group)]
     chosen = [*found.inputs, *found.targets, *group]
     known: list[dict[str, int]] = [{} for _ in chosen]
