@@ -165,3 +165,16 @@ def test_folds_are_no_feature(tmp_path: Path) -> None:
     data = load(table(tmp_path / "a.csv", rows, "a,fold,kind"))
     assert data.preprocess["columns"] == ["a"]
     assert "left out fold (folds; dataset.features takes columns in)" in data.notes
+
+
+def test_columns_of_minus_1_and_1_are_labels(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", [[n % 7 / 3, [-1, 1][n % 2], [-1, 1][n // 2 % 2]] for n in range(60)], "x,big,red")
+    data = load(file, target=["big", "red"])
+    assert data.spec.task == "multilabel"
+    assert everything(data)[1][:3].tolist() == [[0, 0], [1, 0], [0, 1]]
+    assert "labels of -1 and 1 are read as 0 and 1" in data.notes
+
+
+def test_a_name_in_brackets_is_typed_as_the_message_says(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", [[n % 7 / 3, "ab"[n % 2]] for n in range(60)], "x,[kind]")
+    assert "; type 'dataset.target=\"[kind]\"'; columns: x, [kind]" in refusal(file, target=["kind"])

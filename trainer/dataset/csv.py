@@ -112,7 +112,9 @@ def _with_columns(
         "forms": saved_forms(first, chosen.features),
     }
     splits = () if part is None else (f"splits by {first.names[part]}",)
-    return replace(data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *splits, *first.notes))
+    return replace(
+        data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *splits, *data.notes, *first.notes)
+    )
 
 
 def _open(keys: CsvKeys, named: Sequence[ColumnKey | None], options: ReadOptions) -> tuple[dict[str, Layout], Layout]:

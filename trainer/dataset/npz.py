@@ -74,7 +74,7 @@ def npz(
     read = next(part for part in parts if part.split in ("", "train"))
     are_named = inputs is not None and targets is not None
     which = "" if are_named else f"samples {read.names['inputs']}, targets {read.names['targets']}"
-    return replace(data, notes=(*filter(None, (which, read.note)), *samples.problems.notes))
+    return replace(data, notes=(*filter(None, (which, read.note)), *data.notes))
 
 
 class _JoinedArrays:

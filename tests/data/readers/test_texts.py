@@ -131,7 +131,7 @@ def test_the_column_that_names_the_rows_is_kept_for_submissions(
     (tmp_path / "a.csv").write_text("\n".join([header, *rows]) + "\n")
     data = load(tmp_path / "a.csv")
     assert data.preprocess["id"] == wanted
-    assert (f"id {wanted}" in data.notes) == (wanted is not None)
+    assert (f"rows named by {wanted}" in data.notes) == (wanted is not None)
 
 
 def test_a_column_says_the_split_of_a_text(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def array_data(
         in_memory=fits(keys["in_memory"], source.num_bytes) and keys["in_memory"],
         preprocess={"columns": list(columns), "fill": fill},
         warnings=tuple(samples.problems.warnings),
+        notes=tuple(samples.problems.notes),
         places=Places(samples.place_of, np.flatnonzero(samples.good)),
     )
     return standardise(data, options, normalise=keys["normalise_targets"]) if task == "regression" else data

@@ -12,7 +12,7 @@ from trainer.data.data import Data, ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.file_ids import IdForm
 from trainer.data.readers.files import Item, Problems, classify, warn_of_leaks
-from trainer.data.readers.number_cells import NumberForm, to_float
+from trainer.data.readers.number_cells import NumberForm
 from trainer.data.readers.table_layout import Layout
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 from trainer.data.standardise import standardise
@@ -80,8 +80,6 @@ class Labelling:
             cells, places = [(item.label,) for item in items], [item.place for item in items]
         samples = Candidates(np.array([item.split for item in items]), places.__getitem__, problems)
         columns = TargetCells.of(self.names or ("label",), [*zip(*cells, strict=True)])._replace(forms=self.forms)
-        if task in ("auto", "multilabel"):
-            columns = _without_minus(columns, problems)
         targets = find_targets(columns, samples, self.keys, options)
         return [items[at] for at in np.flatnonzero(samples.good).tolist()], targets
 
@@ -103,12 +101,3 @@ class Labelling:
             data = replace(data, preprocess={**data.preprocess, "lists": True})
         normalise = self.keys["normalise_targets"]
         return standardise(data, options, normalise=normalise) if data.spec.task == "regression" else data
-
-
-def _without_minus(cells: TargetCells, problems: Problems) -> TargetCells:
-    """Return several columns of -1 and 1 alone, such as those of CelebA, as 0 and 1; other columns as they are."""
-    if len(cells.names) < 2 or {to_float(text) for some in cells.texts for text in some} != {-1.0, 1.0}:
-        return cells
-    problems.notes.append("labels of -1 and 1 are read as 0 and 1")
-    texts = [["0" if to_float(text) == -1 else "1" for text in some] for some in cells.texts]
-    return cells._replace(texts=texts)

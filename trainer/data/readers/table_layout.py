@@ -116,7 +116,10 @@ class Layout(NamedTuple):
             raise ConfigError(f"dataset.{key}: {column}: {self.file} has the columns 0 to {count - 1}")
         if not self.header:
             raise ConfigError(f"dataset.{key}: {column}: {self.file} names no columns; say a number, 0 to {count - 1}")
-        hint = did_you_mean(column, self.names) or ";"
+        near = next(
+            (name for name in self.names if name.strip("[](){} ").lower() == column.strip("[](){} ").lower()), ""
+        )
+        hint = f"; type {as_word(f'dataset.{key}', near)};" if near else did_you_mean(column, self.names) or ";"
         raise ConfigError(
             f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed(self.names)}"
         )

@@ -109,6 +109,8 @@ def find_targets(cells: TargetCells, samples: Candidates, keys: TargetKeys, opti
     task: Literal["auto"] | Task = keys["task"] if run is None else run["task"]
     if keys["label_separator"] is not None and task in ("auto", "multilabel"):
         return _labels_in_cells(cells, keys["label_separator"], samples, options)
+    if task in ("auto", "multilabel"):
+        cells = _without_minus(cells, samples)
     values = np.where(samples.good, cells.values(), np.nan)
     there = (cells.codes >= 0) & samples.good
     mostly = np.isfinite(values).sum(1) * 2 > there.sum(1)
@@ -122,6 +124,15 @@ def find_targets(cells: TargetCells, samples: Candidates, keys: TargetKeys, opti
     exact = np.float64 if task == "regression" else np.float32  # values stay exact until their mean is taken off
     good = np.ascontiguousarray(values[:, samples.good].T, dtype=exact)
     return Targets(task, tuple(cells.names), torch.from_numpy(good))
+
+
+def _without_minus(cells: TargetCells, samples: Candidates) -> TargetCells:
+    """Return several columns of -1 and 1 alone, such as those of CelebA, as 0 and 1; other columns as they are."""
+    if len(cells.names) < 2 or {to_float(text) for some in cells.texts for text in some} != {-1.0, 1.0}:
+        return cells
+    samples.problems.notes.append("labels of -1 and 1 are read as 0 and 1")
+    texts = [["0" if to_float(text) == -1 else "1" for text in some] for some in cells.texts]
+    return cells._replace(texts=texts)
 
 
 def _find_task(

@@ -110,11 +110,12 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
     if labelling.names and len(labelling.names) != len(names):
         raise ConfigError(f"dataset.target: {file}: has {listed(names)}, but train has {listed(labelling.names)}")
     labelling.names = labelling.names or names
+    labelling.forms = [layout.forms[at] for at in found.targets]
     columns.inputs[:] = columns.inputs or [layout.names[column] for column in found.inputs]
     problems.notes[:] = dict.fromkeys([*problems.notes, *found.notes, *layout.notes])
     if columns.id is None and (name := _find_id(layout, [*found.inputs, *found.targets])) is not None:
         columns.id = name
-        problems.notes.append(f"id {name}")
+        problems.notes.append(f"rows named by {name}")
     group = [] if columns.group is None else [layout.find("group", columns.group)]
     parts = [part] if part is not None and not split else []  # a split of its own file does not need the column
     chosen = [*found.inputs, *found.targets, *parts, *group]
