@@ -14,6 +14,7 @@ import pytest
 from tests.helpers import refusal
 from trainer import compose, run
 from trainer.__main__ import main
+from trainer.commands.opened_run import answers, load
 
 ROWS = 60
 
@@ -84,3 +85,22 @@ def test_a_submission_needs_a_column_that_names_the_rows(tmp_path: Path, capsys:
         refusal("predict", capsys, tmp_path / "run", tmp_path / "train.csv", "--submission")
         == "trainer: error: --submission: the run knows no column that names the rows; train with dataset.id=NAME\n"
     )
+
+
+@pytest.mark.parametrize("shape", ["[4,2]", "[2,2,2]", "[4,4,1]"])
+def test_rows_that_are_samples_of_a_shape_are_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: str
+) -> None:
+    draw = random.Random(0)
+    width = 16 if shape == "[4,4,1]" else 8
+    rows = [[f"{draw.gauss(n % 2, 1):.3f}" for _ in range(width)] + ["ab"[n % 2]] for n in range(ROWS)]
+    header = [*(f"p{at}" for at in range(width)), "label"]
+    (tmp_path / "d.csv").write_text("\n".join(map(",".join, [header, *rows])) + "\n")
+    words = [f"dataset.path={tmp_path / 'd.csv'}", f"dataset.shape={shape}", "model=lstm", "model.hidden=4", "epochs=1"]
+    run(compose("dataset=csv", *words, "logger=none", f"run_dir={tmp_path / 'run'}"))
+    trained = load(str(tmp_path / "run"))
+    data = trained.data()
+    given, _ = answers(trained, data, data.test)
+    expected = trained.loss.scores(given.outputs)[:, 0].tolist()
+    found = list(csv.DictReader(io.StringIO(predicted(capsys, tmp_path / "run", tmp_path / "d.csv"))))
+    assert [float(found[at]["p_a"]) for at in given.positions.tolist()] == pytest.approx(expected, abs=2e-6)
