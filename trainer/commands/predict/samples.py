@@ -31,7 +31,7 @@ from trainer.config.untrusted_files import at_home, blocks_within_memory
 from trainer.data.audio import SUFFIXES as SOUND_SUFFIXES
 from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
-from trainer.data.readers import array_files, pictures, sounds, table_formats, tables, texts, tokens
+from trainer.data.readers import array_files, pictures, sounds, table_files, tables, texts, tokens
 from trainer.data.readers.arrays import fill_values
 from trainer.data.readers.file_ids import id_of
 from trainer.data.readers.file_tables import is_table
@@ -45,7 +45,7 @@ Item = TypeVar("Item")
 BATCHES_AHEAD = 4
 TOGETHER = 32  # samples that a thread reads in one task; handing over a small sample takes as long as reading it
 MEMORY_OF_TABLE = 4  # memory that a byte of a table takes when it is read: a digit and a comma become 8 bytes
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", *PACKED, *table_formats.SUFFIXES)
+TABLE_SUFFIXES = (*table_files.SUFFIXES, *PACKED)
 
 
 class InputSample(NamedTuple):

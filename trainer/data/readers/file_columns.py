@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypedDict
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.data.readers.file_index import FileIndex
-from trainer.data.readers.split_columns import NO_COLUMN, are_labels, find_split_columns
+from trainer.data.readers.split_columns import NO_COLUMN, are_labels, find_split_by_cells
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed
 
 # The usual names of columns, in lower case and without signs between their words.
@@ -80,7 +80,8 @@ class ColumnFinder:
             column = given[key]
             rest = [at for at in range(len(names)) if at not in taken]
             if column is None and keys[key] is None and (targets or len(rest) > 1):  # type: ignore[literal-required]
-                column = self._find_split(rest) if key == "split" else None
+                usual_targets = [at for at in rest if _usual(names[at], TARGETS)]
+                column = find_split_by_cells(self.layout, rest, usual_targets) if key == "split" else None
                 column = next((at for at in rest if _usual(names[at], known)), None) if column is None else column
             found[key] = column
             taken |= set() if column is None else {column}
@@ -118,23 +119,6 @@ class ColumnFinder:
                 f"{self.noun}s"
             )
         return usual[0]
-
-    def _find_split(self, rest: Sequence[int]) -> int | None:
-        """Return the column whose cells say the split; None if there is none.
-
-        Raises:
-            ConfigError: several columns do.
-        """
-        names = self.layout.names
-        cells = [self.layout.cells(at) for at in range(len(names))]
-        found = find_split_columns(names, cells, rest, [at for at in rest if _usual(names[at], TARGETS)])
-        if len(found) > 1:
-            raise ConfigError(
-                f"dataset.split: null: which column of {self.layout.file} holds the splits? "
-                f"{listed([names[at] for at in found])}; such as {as_word('dataset.split', names[found[0]])}, or "
-                f"dataset.split={NO_COLUMN}"
-            )
-        return found[0] if found else None
 
     def _find_targets(self, taken: Collection[int]) -> list[int]:
         """Return the column with the labels, or several candidates with usual names.

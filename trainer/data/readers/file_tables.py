@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import at_home
-from trainer.data.readers import table_formats
 from trainer.data.readers.file_columns import ColumnFinder, FileTableKeys
 from trainer.data.readers.file_ids import LOOKED_AT, id_form
 from trainer.data.readers.file_index import FileIndex, NotOneFileError
@@ -21,12 +20,12 @@ from trainer.data.readers.files import Item, Problems, natural_key
 from trainer.data.readers.labelling import Labelling, TableRow
 from trainer.data.readers.number_cells import to_float
 from trainer.data.readers.split_columns import NO_COLUMN, said, splits_of_values
+from trainer.data.readers.table_files import SUFFIXES
 from trainer.data.readers.table_layout import ColumnKey, Layout, listed, table_keys_of
 from trainer.data.readers.table_lines import plain_suffix
 from trainer.data.readers.tables import ColumnsToRead, read_layout, read_table
 
 MIN_GROUPS = 3  # groups of a column that is found by its name
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", *table_formats.SUFFIXES)
 
 
 def table_named(place: str, key: str) -> Path:
@@ -59,7 +58,7 @@ def _about_labels(file: Path) -> Iterator[None]:
 
 def is_table(file: Path) -> bool:
     """Return whether a path is a file with the ending of a table."""
-    return plain_suffix(file) in TABLE_SUFFIXES and file.is_file()
+    return plain_suffix(file) in SUFFIXES and file.is_file()
 
 
 def _layout(file: Path, index: FileIndex, named: Sequence[ColumnKey | None]) -> Layout:

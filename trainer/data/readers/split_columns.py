@@ -64,8 +64,22 @@ def find_split(layout: Layout, split: ColumnKey | None, taken: Collection[Column
     if not layout.header:
         return None
     free = [at for at, name in enumerate(names) if not {name, at} & {*taken}]
-    cells = [layout.cells(at) for at in range(len(names))]
-    found = find_split_columns(names, cells, free, [at for at in free if is_target_name(layout, at)])
+    return find_split_by_cells(layout, free, [at for at in free if is_target_name(layout, at)])
+
+
+def find_split_by_cells(layout: Layout, columns: Sequence[int], targets: Collection[int]) -> int | None:
+    """Return the column whose cells say the split; None if there is none.
+
+    Args:
+        layout: the layout of the table.
+        columns: the columns to look at.
+        targets: the columns whose names are usual for labels.
+
+    Raises:
+        ConfigError: several columns may be meant.
+    """
+    names = layout.names
+    found = find_split_columns(names, [layout.cells(at) for at in range(len(names))], columns, targets)
     if len(found) > 1:
         listing = listed([names[at] for at in found])
         advice = f"such as {as_word('dataset.split', names[found[0]])}, or dataset.split={NO_COLUMN}"

@@ -98,7 +98,7 @@ def read_table(layout: Layout, columns: ColumnsToRead) -> ParsedTable:
 
 
 def join_tables(parts: Sequence[ParsedTable]) -> ParsedTable:
-    """Return the rows of several tables with the same columns as one table; the list of the parts may be emptied."""
+    """Return the rows of several tables with the same columns as one table."""
     faults: dict[int, str] = {}
     count = 0
     for part in parts:
