@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import signal
 import subprocess
@@ -16,12 +17,20 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.shell import TRAIN
 from tests.terminal import on_terminal
+from trainer.config.progress_bar import ProgressBar
 from trainer.logger import Logger
 from trainer.recorder import Recorder
 
 COMMAND = [*TRAIN, "logger=none"]
 
 
+@pytest.fixture
+def bar_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the bar at every step: an epoch may be shorter than tqdm's interval of 0.1 s."""
+    monkeypatch.setattr(ProgressBar, "__init__", functools.partialmethod(ProgressBar.__init__, mininterval=0))
+
+
+@pytest.mark.usefixtures("bar_of_every_step")
 @pytest.mark.parametrize(
     ("columns", "ending"), [(120, r"\d+\.\d s  [\d,]+/s  data \d+ %  \* best"), (80, r"\d+\.\d s  \*")]
 )
@@ -41,6 +50,7 @@ def test_a_terminal_gets_a_bar_that_goes_away_and_lines_that_fit(tmp_path: Path,
     assert len(re.findall(rf"{form}.* s  [\d,]+/s  data \d+ %  \* best\n", log)) == 2
 
 
+@pytest.mark.usefixtures("bar_of_every_step")
 def test_ctrl_c_at_a_terminal_leaves_no_bar_over_the_last_lines(tmp_path: Path) -> None:
     typed = list[str]()
 
