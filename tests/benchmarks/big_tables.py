@@ -20,8 +20,9 @@ import numpy as np
 COLUMNS = 20
 READERS = {
     "ours": (
-        "from pathlib import Path\nfrom trainer.data.readers.tables import ColumnsToRead, read_layout, read_table\n"
-        "from trainer.data.readers.table_layout import table_keys_of\nimport pyarrow, pyarrow.csv, pyarrow.compute",
+        "from pathlib import Path\n"
+        "from trainer.data.readers.tables.parsing import ColumnsToRead, read_layout, read_table\n"
+        "from trainer.data.readers.tables.layout import table_keys_of\nimport pyarrow, pyarrow.csv, pyarrow.compute",
         "read_table(read_layout(Path(FILE), table_keys_of({})), "
         f"ColumnsToRead(range({COLUMNS}), [({COLUMNS}, {{}})]))",
     ),

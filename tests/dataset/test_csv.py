@@ -14,7 +14,7 @@ import torch
 from tests.conftest import REPOSITORY, Train
 from tests.helpers import assert_same_batches, everything, load_data, refused
 from trainer.data import RaggedSource
-from trainer.data.readers import table_lines
+from trainer.data.readers.tables import lines as table_lines
 
 IRIS = REPOSITORY / "examples" / "iris" / "iris.csv"
 ROWS = [[1.5, 2.0, "a"], [3.0, -4.0, "b"], [5.0, 6.25, "a"], [7.0, 8.0, "b"]] * 5

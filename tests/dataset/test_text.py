@@ -15,7 +15,7 @@ from tests.helpers import assert_same_batches, load_data
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.data.random_numbers import SampleRandom
-from trainer.data.readers.tokens import TokenDropout, Tokenizer
+from trainer.data.readers.texts.tokens import TokenDropout, Tokenizer
 
 GOOD, BAD = "a good and funny film", "a bad and boring film"
 
@@ -135,7 +135,7 @@ def test_a_text_is_cut_into_words_and_signs_or_characters(keys: dict[str, Any], 
 
 
 def test_texts_on_the_disk_give_the_same_batches_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.data.readers.vocabulary.CHUNK", 7)  # the file is written in many parts
+    monkeypatch.setattr("trainer.data.readers.texts.vocabulary.CHUNK", 7)  # the file is written in many parts
     path = write_lines(tmp_path / "d", pos=[f"{GOOD} {n}" * (1 + n % 3) for n in range(20)], neg=[BAD] * 20)
     augment = {"drop": 0.3}
     resident, streamed = load(path, augment=augment), load(path, augment=augment, in_memory=False, workers=2)

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer.data.data import Data
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have, target_text
 from trainer.data.random_numbers import STEP, mix_bits
-from trainer.data.readers.vocabulary import UNKNOWN
+from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, Split
 from trainer.spec import Spec
 

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from trainer.data.data import Data
-from trainer.data.readers.tokens import join_tokens
+from trainer.data.readers.texts.tokens import join_tokens
 from trainer.data.sources import Inputs, unpadded
 from trainer.spec import Spec
 

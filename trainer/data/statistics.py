@@ -13,7 +13,7 @@ from trainer.config import RunError
 from trainer.data.data import BAD_SAMPLE, Data
 from trainer.data.duplicates import CHUNK, hash_batch
 from trainer.data.near_duplicates import MAX_CHANNELS, Thumbnails
-from trainer.data.readers.vocabulary import UNKNOWN
+from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, Split, valid_steps
 
 

@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 from trainer.data import Data, ReadOptions
 from trainer.data.audio import SUFFIXES
 from trainer.data.readers.files import Problems
-from trainer.data.readers.labelled_files import FileKeys, LabelKeys, find_files
+from trainer.data.readers.labels.labelled_files import FileKeys, LabelKeys, find_files
 from trainer.data.readers.sounds import SoundKeys, sound_data
 from trainer.dataset import DATASETS
 

@@ -17,16 +17,23 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
-from trainer.data.readers.array_files import MAX_CHANNELS
-from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
+from trainer.data.readers.arrays.array_files import MAX_CHANNELS
+from trainer.data.readers.arrays.samples import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
-from trainer.data.readers.columns import ChosenColumns, choose_columns, is_index, left_out_note
 from trainer.data.readers.files import Problems, roots
-from trainer.data.readers.number_cells import NumberForm
-from trainer.data.readers.split_columns import find_split, meaning_of
-from trainer.data.readers.table_files import labelled_tables, table_files
-from trainer.data.readers.table_layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
-from trainer.data.readers.tables import ColumnsToRead, ParsedTable, is_missing, join_tables, read_layout, read_table
+from trainer.data.readers.tables.columns import ChosenColumns, choose_columns, is_index, left_out_note
+from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
+from trainer.data.readers.tables.number_cells import NumberForm
+from trainer.data.readers.tables.parsing import (
+    ColumnsToRead,
+    ParsedTable,
+    is_missing,
+    join_tables,
+    read_layout,
+    read_table,
+)
+from trainer.data.readers.tables.split_columns import find_split, meaning_of
+from trainer.data.readers.tables.split_files import labelled_tables, table_files
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
 from trainer.dataset import DATASETS
 from trainer.spec import Kind

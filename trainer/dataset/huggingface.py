@@ -19,14 +19,14 @@ from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.audio import AudioAugmentKeys
 from trainer.data.augment_images import AugmentKeys
 from trainer.data.readers import hub
-from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
+from trainer.data.readers.arrays.samples import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Item, OwnKeys, Problems, need_samples
 from trainer.data.readers.hub import NAME, HubColumns
 from trainer.data.readers.pictures import FormKeys, Names, PictureKeys, picture_data
 from trainer.data.readers.sounds import SoundKeys, WaveKeys, sound_data
 from trainer.data.readers.targets import MAX_CLASSES, Targets, class_names, classes_of, find_task
-from trainer.data.readers.tokens import TextAugmentKeys, TextKeys, TokenKeys, token_data
+from trainer.data.readers.texts.tokens import TextAugmentKeys, TextKeys, TokenKeys, token_data
 from trainer.dataset import DATASETS
 from trainer.spec import Kind, Task
 

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from trainer.config.untrusted_files import check_file
 from trainer.data import Data, ReadOptions
 from trainer.data.readers.files import Item, Problems
-from trainer.data.readers.labelled_files import FileKeys, LabelKeys, find_files
+from trainer.data.readers.labels.labelled_files import FileKeys, LabelKeys, find_files
 from trainer.data.readers.pictures import SUFFIXES, PictureKeys, picture_data
 from trainer.dataset import DATASETS
 

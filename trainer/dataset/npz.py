@@ -15,10 +15,10 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
-from trainer.data.readers.array_files import SplitArrays, raw_samples, read_arrays
-from trainer.data.readers.array_names import parse
-from trainer.data.readers.array_stores import Array
-from trainer.data.readers.arrays import ArrayKeys, array_data, warn_if_too_close
+from trainer.data.readers.arrays.array_files import SplitArrays, raw_samples, read_arrays
+from trainer.data.readers.arrays.names import parse
+from trainer.data.readers.arrays.samples import ArrayKeys, array_data, warn_if_too_close
+from trainer.data.readers.arrays.stores import Array
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import Problems, need_samples, roots
 from trainer.data.readers.targets import MAX_CLASSES, Targets, class_names, classes_of

@@ -10,12 +10,12 @@ from typing_extensions import Unpack
 from trainer.config import ConfigError
 from trainer.data import Data, ReadOptions
 from trainer.data.readers.files import Problems
-from trainer.data.readers.labelling import Labelling
-from trainer.data.readers.table_layout import ColumnKey
+from trainer.data.readers.labels.labelling import Labelling
+from trainer.data.readers.tables.layout import ColumnKey
 from trainer.data.readers.targets import TargetKeys
-from trainer.data.readers.text_folders import find_texts
-from trainer.data.readers.texts import TextColumns
-from trainer.data.readers.tokens import TextKeys, token_data
+from trainer.data.readers.texts.text_folders import find_texts
+from trainer.data.readers.texts.text_tables import TextColumns
+from trainer.data.readers.texts.tokens import TextKeys, token_data
 from trainer.dataset import DATASETS
 
 

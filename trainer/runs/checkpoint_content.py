@@ -34,7 +34,7 @@ class _Features(_AnyFeatures, total=False):
 
 
 class _Form(TypedDict):
-    """How a column writes numbers: the arguments of ``trainer.data.readers.number_cells.NumberForm``."""
+    """How a column writes numbers: the arguments of ``trainer.data.readers.tables.number_cells.NumberForm``."""
 
     kind: Literal["number", "bool", "date"]
     decimal: Literal[".", ","]

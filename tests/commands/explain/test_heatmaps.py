@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from trainer.commands.explain.heatmaps import _locate
-from trainer.data.readers.subwords import SPACE
-from trainer.data.readers.tokens import Tokenizer
+from trainer.data.readers.texts.subwords import SPACE
+from trainer.data.readers.texts.tokens import Tokenizer
 
 NAMES = ["<padding>", "<unknown>", *"ดีมกวน", SPACE, "f", "u", "n", "y", "ดี", f"{SPACE}f"]
 

@@ -16,13 +16,14 @@ import pytest
 
 from tests.helpers import image_spec, load_data
 from trainer.config import ConfigError, RunError, untrusted_files
-from trainer.data.readers import pictures, table_lines
-from trainer.data.readers.array_files import inputs_of_run
+from trainer.data.readers import pictures
+from trainer.data.readers.arrays.array_files import inputs_of_run
 from trainer.data.readers.files import Problems, files_below, natural_key
 from trainer.data.readers.pictures import Form
-from trainer.data.readers.text_files import read_text
-from trainer.data.readers.text_folders import find_texts
-from trainer.data.readers.texts import TextColumns
+from trainer.data.readers.tables import lines as table_lines
+from trainer.data.readers.texts.text_files import read_text
+from trainer.data.readers.texts.text_folders import find_texts
+from trainer.data.readers.texts.text_tables import TextColumns
 from trainer.runs.read import run_folders
 
 

@@ -19,9 +19,9 @@ from trainer.commands.opened_run import OpenedRun
 from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture, to_image
 from trainer.commands.pages.render import draw
 from trainer.commands.pages.samples import MAX_LINES, SMALL, ValueRange, find_value_range
-from trainer.data.readers.subwords import SPACE
-from trainer.data.readers.tokens import Tokenizer, join_tokens
-from trainer.data.readers.vocabulary import UNKNOWN
+from trainer.data.readers.texts.subwords import SPACE
+from trainer.data.readers.texts.tokens import Tokenizer, join_tokens
+from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs
 
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # from the palette of Okabe and Ito (2008), for colour-blind readers

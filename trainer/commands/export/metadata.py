@@ -10,8 +10,8 @@ import torch
 
 from trainer import __version__
 from trainer.commands.opened_run import OpenedRun
-from trainer.data.readers.subwords import SPACE
-from trainer.data.readers.words import FIRST_WORDS
+from trainer.data.readers.texts.subwords import SPACE
+from trainer.data.readers.texts.words import FIRST_WORDS
 from trainer.runs.read import for_json
 
 MARK = "trainer-cli export 1"  # in every exported file; only files with this mark are overwritten

@@ -12,7 +12,7 @@ from trainer.commands.pages.render import draw
 from trainer.data import Data
 from trainer.data.checks import Survey
 from trainer.data.findings import as_text
-from trainer.data.readers.vocabulary import UNKNOWN
+from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, unpadded
 
 MAX_PIXELS = 96  # maximum length of a picture's longer side; a larger picture is shrunk

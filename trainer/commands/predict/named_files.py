@@ -13,7 +13,7 @@ from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.messages import did_you_mean
 from trainer.data.readers.files import Problems, files_below
-from trainer.data.readers.table_lines import MAX_ROW
+from trainer.data.readers.tables.lines import MAX_ROW
 
 STDIN = "-"
 

@@ -31,13 +31,16 @@ from trainer.config.untrusted_files import at_home, blocks_within_memory
 from trainer.data.audio import SUFFIXES as SOUND_SUFFIXES
 from trainer.data.audio import read_wave
 from trainer.data.image_ops import TOP
-from trainer.data.readers import array_files, pictures, sounds, table_files, tables, texts, tokens
-from trainer.data.readers.arrays import fill_values
-from trainer.data.readers.file_ids import id_of
-from trainer.data.readers.file_tables import is_table
-from trainer.data.readers.table_layout import Layout, listed, table_keys_of, with_saved_forms
-from trainer.data.readers.table_lines import PACKED
-from trainer.data.readers.vocabulary import UNKNOWN
+from trainer.data.readers import pictures, sounds
+from trainer.data.readers.arrays import array_files
+from trainer.data.readers.arrays.samples import fill_values
+from trainer.data.readers.labels.file_ids import id_of
+from trainer.data.readers.labels.file_tables import is_table
+from trainer.data.readers.tables import parsing, split_files
+from trainer.data.readers.tables.layout import Layout, listed, table_keys_of, with_saved_forms
+from trainer.data.readers.tables.lines import PACKED
+from trainer.data.readers.texts import text_tables, tokens
+from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, collate
 
 Item = TypeVar("Item")
@@ -45,7 +48,7 @@ Item = TypeVar("Item")
 BATCHES_AHEAD = 4
 TOGETHER = 32  # samples that a thread reads in one task; handing over a small sample takes as long as reading it
 MEMORY_OF_TABLE = 4  # memory that a byte of a table takes when it is read: a digit and a comma become 8 bytes
-TABLE_SUFFIXES = (*table_files.SUFFIXES, *PACKED)
+TABLE_SUFFIXES = (*split_files.SUFFIXES, *PACKED)
 
 
 class InputSample(NamedTuple):
@@ -214,7 +217,7 @@ def _files_or_tables(run: OpenedRun, words: Sequence[str], suffixes: Sequence[st
 def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
     keys = run.settings.dataset
     encoding, whole = str(keys.get("encoding", "utf-8")), run.preprocessing.get("unit") == "file"
-    columns = texts.TextColumns(
+    columns = text_tables.TextColumns(
         keys.get("input"),
         keys.get("target"),
         keys.get("header", "auto"),
@@ -235,12 +238,12 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
         return _Unread(place, None if reason else partial(encode, text), reason, text or None, id)
 
     def of_file(name: str, file: Path) -> Iterator[_Unread]:
-        found = texts.texts_without_labels(file, name, columns, encoding, whole=whole, id=identifier)
+        found = text_tables.texts_without_labels(file, name, columns, encoding, whole=whole, id=identifier)
         return itertools.starmap(unread, found)
 
     for word in words:
         if word != STDIN:
-            yield from _of_files(named_files([word], texts.SUFFIXES, "text"), of_file)
+            yield from _of_files(named_files([word], text_tables.SUFFIXES, "text"), of_file)
             continue
         lines = stdin_lines()
         number, first = next(lines, (1, ""))
@@ -279,18 +282,18 @@ def _table_files(words: Sequence[str]) -> Iterator[NamedFile]:
 def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     """Yield the samples of a table: its rows, or its groups of rows if the run has ``dataset.group_by``."""
     keys, columns = run.settings.dataset, run.preprocessing["columns"]
-    layout = tables.read_layout(file, table_keys_of(keys), named=columns)
+    layout = parsing.read_layout(file, table_keys_of(keys), named=columns)
     numbers = _columns_in(layout, columns)
     layout = with_saved_forms(layout, numbers, run.preprocessing.get("forms"))
     group_by, identifier = keys.get("group_by"), run.identifier
     groups, ids = dict[str, int](), dict[str, int]()
-    read = tables.ColumnsToRead(
+    read = parsing.ColumnsToRead(
         numbers,
         [] if group_by is None else [(layout.find("group_by", group_by), groups)],
         missing=keys.get("missing") == "mean",
         names=(layout.names.index(identifier), ids) if identifier in layout.names else None,
     )
-    table = tables.read_table(layout, read)
+    table = parsing.read_table(layout, read)
     values, fill = table.numbers, fill_values(run.preprocessing).numpy()
     if fill.shape == values.shape[1:]:  # samples that are made of a row have means of their channels
         values = np.where(np.isnan(values), fill, values)

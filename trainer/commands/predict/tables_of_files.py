@@ -9,10 +9,10 @@ from typing import Any
 from trainer.commands.predict.named_files import NamedFile
 from trainer.config import ConfigError
 from trainer.config.untrusted_files import at_home
-from trainer.data.readers.file_columns import ColumnFinder, FileTableKeys
-from trainer.data.readers.file_index import FileIndex, NotOneFileError
-from trainer.data.readers.table_layout import Layout, table_keys_of
-from trainer.data.readers.tables import ColumnsToRead, read_layout, read_table
+from trainer.data.readers.labels.file_columns import ColumnFinder, FileTableKeys
+from trainer.data.readers.labels.file_index import FileIndex, NotOneFileError
+from trainer.data.readers.tables.layout import Layout, table_keys_of
+from trainer.data.readers.tables.parsing import ColumnsToRead, read_layout, read_table
 
 
 def files_of_table(table: Path, config: Mapping[str, Any], suffixes: Sequence[str], noun: str) -> Iterator[NamedFile]:

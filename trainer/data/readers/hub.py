@@ -14,7 +14,7 @@ from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean, how_to_install
 from trainer.config.untrusted_files import at_home, check_file, check_unpacked, need_memory, refusals_of
 from trainer.data.readers.files import SPLITS, files_below, roots
-from trainer.data.readers.table_layout import listed
+from trainer.data.readers.tables.layout import listed
 
 NAME = "huggingface"
 # The library's reader for each suffix, without its reader of pickles, as pickles can run code.

@@ -40,7 +40,7 @@ from trainer.data.readers.files import (
     map_in_threads,
     read_all,
 )
-from trainer.data.readers.labelling import Labelling
+from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.sources import Split, TensorSource
 
 # Pillow supports more formats, but starts other programs to read some of them.

@@ -34,7 +34,7 @@ from trainer.data.audio import (
 )
 from trainer.data.data import Data, Normalise, ReadOptions, make_data
 from trainer.data.readers.files import FileSource, Item, OwnKeys, Problems, divide, fits, read_all
-from trainer.data.readers.labelling import Labelling
+from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.sources import RaggedSource, Source, Split
 from trainer.spec import Kind
 

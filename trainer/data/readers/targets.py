@@ -17,7 +17,7 @@ from trainer.config.messages import as_word, did_you_mean
 from trainer.data.data import ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import natural_key, need_classes
-from trainer.data.readers.number_cells import MISSING, NO, PLAIN_FORM, YES, NumberForm, to_float
+from trainer.data.readers.tables.number_cells import MISSING, NO, PLAIN_FORM, YES, NumberForm, to_float
 from trainer.spec import Task
 
 MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes

@@ -1,0 +1,1 @@
+"""Arrays of numbers in files, and the samples that they are."""

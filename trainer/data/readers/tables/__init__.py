@@ -1,0 +1,1 @@
+"""Tables: their forms, their header, and their columns of numbers, texts, targets and splits."""

@@ -1,0 +1,365 @@
+"""Choose the columns of a table: the target, the features, and the identifiers, from which nothing can be learned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import ConfigError
+from trainer.config.messages import as_word
+from trainer.data.readers.tables.layout import ColumnKey, Layout, listed
+
+# Names of columns that say what is to be predicted, and of columns that may be it.
+TARGET_NAMES = frozenset(
+    (
+        *("label", "labels", "class", "classes", "target", "targets", "species", "outcome", "diagnosis", "category"),
+        *("sentiment", "polarity", "survived"),
+    )
+)
+TARGET_WORDS = frozenset(("label", "class", "target"))
+VALUE_NAMES = frozenset(
+    (
+        *("price", "prices", "quality", "charges", "income", "salary", "value", "score", "rating", "medv", "mpg"),
+        *("sales", "sale", "revenue", "cost", "strength", "churn", "exited", "default", "fraud", "response", "result"),
+        "output",
+    )
+)
+# Names of columns that name their row, or the person or thing that several rows are about.
+ID_WORDS = frozenset(("id", "ids", "identifier", "uid", "uuid", "guid", "pid", "objid", "mrn", "sku", "rowid", "phone"))
+ID_NAMES = frozenset(
+    ("index", "idx", "key", "no", "nr", "row", "rows", "rownum", "rownames", "serial", "record", "number", "line")
+)
+ENTITIES = frozenset(
+    (
+        *("account", "customer", "user", "patient", "subject", "person", "participant", "speaker", "author", "session"),
+        *("invoice", "order", "ticket", "employee", "student", "client", "member", "sample", "case", "visitor"),
+    )
+)
+TIME_NAMES = frozenset(
+    ("t", "time", "year", "month", "week", "day", "hour", "minute", "second", "date", "step", "x", "age")
+)
+ITEM = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")  # a word of a name such as passengerId or PASSENGER_ID
+GENERIC = re.compile(r"[A-Za-z_ ]{0,9}[0-9]+(?:x[0-9]+)?|Unnamed: [0-9]+")  # names that say nothing: x1, V14, 3x4
+FOLD = re.compile(r"[kc]?v?_?-?fold")  # the number of the part that a row belongs to in a cross-validation
+MAX_CLASSES, MAX_TEXTS = 20, 100  # different whole numbers, and texts, of a column that can hold classes
+MAX_FORMS = 5  # columns of which a note says how their numbers are read
+MIN_ROWS = 20  # rows of the smallest table in which a column may be an identifier by its numbers alone
+NEARLY_ALL = 0.98  # share of different cells from which a column names its rows
+MEASURED = re.compile(r"[-+(]?[0-9$€£¥]")  # the beginning of a text that measures something, such as 73.66 kg
+
+
+@dataclass(frozen=True)
+class ChosenColumns:
+    """The columns to read, by their numbers from 0.
+
+    Args:
+        targets: what is predicted.
+        features: the columns to learn from, in their order.
+        maybe_ids: of these, the columns of whole numbers that may turn out to be identifiers.
+        ids: columns that are left out, as they name their row.
+        notes: short phrases that say what was chosen.
+    """
+
+    targets: list[int]
+    features: list[int]
+    maybe_ids: list[int]
+    ids: list[int]
+    notes: tuple[str, ...]
+
+
+def choose_columns(
+    layout: Layout,
+    target: ColumnKey | list[ColumnKey] | None,
+    features: list[ColumnKey] | None,
+    ignore: Sequence[ColumnKey],
+    others: dict[str, ColumnKey | None],
+    num_features: int | None = None,
+) -> ChosenColumns:
+    """Return the columns to read.
+
+    Args:
+        layout: the layout of the table that the model learns from.
+        target: the key ``dataset.target``; None to find the target.
+        features: the key ``dataset.features``; None for all columns that nothing else names, except identifiers.
+        ignore: the key ``dataset.ignore``.
+        others: the keys that name columns with another role, and their values.
+        num_features: how many features there must be; None if any number will do.
+
+    Raises:
+        ConfigError: a column does not exist or has two roles, the target is unclear, a feature holds text, or no
+            feature is left.
+    """
+    names = layout.names
+    ignored = {layout.find("ignore", column) for column in ignore}
+    named = [] if features is None else [layout.find("features", column) for column in features]
+    roles = {key: layout.find(key, column) for key, column in others.items() if column is not None}
+    taken = {*ignored, *named, *roles.values()}
+    if target is None:
+        chosen, how = find_target(layout, [column for column in range(len(names)) if column not in taken])
+        targets, note = [chosen], f"target {names[chosen]} ({how})"
+    else:
+        targets = [layout.find("target", column) for column in (target if isinstance(target, list) else [target])]
+        note = f"target {listed([names[column] for column in targets])}"
+    if not targets:
+        raise ConfigError(f"dataset.target: names no column; columns: {listed(names)}")
+    for key, columns in (("ignore", ignored), ("features", {*named}), *((key, {at}) for key, at in roles.items())):
+        both = next((column for column in targets if column in columns), None)
+        if both is not None:
+            raise ConfigError(f"dataset.{key}: {names[both]}: is the target")
+    ids, maybe_ids = list[int](), list[int]()
+    if features is None:
+        named = [column for column in range(len(names)) if column not in {*targets, *ignored, *roles.values()}]
+    groups, empty, folds = list[int](), list[int](), list[int]()
+    if features is None and len(named) != num_features:
+        empty = [column for column in named if _is_empty(layout, column)]
+        folds = [at for at in named if layout.header and FOLD.fullmatch(layout.names[at].lower())]
+        groups = [column for column in named if names_groups(layout, column)]
+        ids = [column for column in named if names_rows(layout, column) and column not in groups]
+        named = [column for column in named if column not in {*ids, *groups, *empty, *folds}]
+        maybe_ids = [column for column in named if _may_be_index(layout, column)]
+        maybe_ids = [] if maybe_ids == named else maybe_ids
+    _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
+    layout.check_decimals([*named, *targets])
+    return ChosenColumns(targets, named, maybe_ids, ids, (note, *_notes(layout, named, ids, groups, empty, folds)))
+
+
+def _notes(
+    layout: Layout,
+    features: Sequence[int],
+    ids: Sequence[int],
+    groups: Sequence[int],
+    empty: Sequence[int],
+    folds: Sequence[int],
+) -> Iterator[str]:
+    """Yield phrases about the columns that are left out, and about numbers in a form of their own."""
+    if ids:
+        yield left_out_note(layout, ids)
+    yield from (f"left out {layout.names[at]} (empty)" for at in empty)
+    yield from (f"left out {layout.names[at]} (folds; dataset.features takes columns in)" for at in folds)
+    for at in groups:
+        word = as_word("dataset.group", layout.names[at])
+        yield f"left out {layout.names[at]} (names what several rows are about; {word} keeps these in one split)"
+    forms = [(layout.names[at], layout.forms[at]) for at in features]
+    yield from [f"{name} is read with {form}" for name, form in forms if form is not None and str(form)][:MAX_FORMS]
+
+
+def _is_empty(layout: Layout, column: int) -> bool:
+    return bool(layout.first) and all(cell.lower() in layout.missing for cell in layout.cells(column))
+
+
+def left_out_note(layout: Layout, ids: Sequence[int]) -> str:
+    """Return the phrase that says which columns were left out as identifiers."""
+    what = "an identifier" if len(ids) == 1 else "identifiers"
+    names = listed([layout.names[column] for column in ids])
+    return f"left out {names} ({what}; dataset.features takes columns in)"
+
+
+def _check_features(
+    layout: Layout, named: Sequence[int], ignore: Sequence[ColumnKey], *, may_ignore: bool, target_is_open: bool
+) -> None:
+    """Raise ConfigError if a feature holds text, or there is none."""
+    texts = [layout.names[column] for column in named if layout.holds_text(column)]
+    if texts:
+        them, it = ("columns hold", "them") if len(texts) > 1 else ("column holds", "it")
+        out = as_word("dataset.ignore", [*map(str, ignore), *texts]) if may_ignore else "dataset.features"
+        predict = (
+            f", or predict it: {as_word('dataset.target', texts[0])}" if target_is_open and len(texts) == 1 else ""
+        )
+        raise ConfigError(
+            f"dataset.features: the {them} text, not numbers: {listed(texts)} ({layout.file}); leave {it} out"
+            f"{':' if may_ignore else ' of'} {out}{predict}"
+        )
+    if not named:
+        raise ConfigError(f"dataset.features: no column is left to learn from; columns: {listed(layout.names)}")
+
+
+# ---- the target
+
+
+def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
+    """Return the column to predict, and how it was found: by its name, or as the first or last column.
+
+    Without a usual name, the last column is taken if it can hold classes and the first one cannot, or the other way
+    round. If the columns have telling names, no other one may hold classes, except numbers beside a single text. A
+    table of nothing but measured numbers has its target at the end.
+
+    Args:
+        layout: the layout of the table.
+        columns: the columns that may be the target.
+
+    Raises:
+        ConfigError: it is unclear.
+    """
+    if not columns:
+        raise ConfigError(f"dataset.target: no column is left to predict; columns: {listed(layout.names)}")
+    by_name = [column for column in columns if layout.header and is_target_name(layout, column)]
+    if len(by_name) == 1:
+        return by_name[0], "found by its name"
+    if by_name:
+        raise _question(layout, by_name)
+    inner = [column for column in columns if not has_id_name(layout, column) and column not in layout.unnamed]
+    first, last = (inner or columns)[0], (inner or columns)[-1]
+    classes = [column for column in columns if may_be_classes(layout, column)]
+    generic = not layout.header or all(GENERIC.fullmatch(layout.names[column]) for column in columns[1:-1] or columns)
+    usual = [
+        column
+        for column in columns
+        if not generic and _words(layout.names[column])[-1:] in ([name] for name in VALUE_NAMES)
+    ]
+    texts = [column for column in classes if layout.holds_text(column)]
+    if layout.header and len(texts) == 1 and texts[0] in (first, last):
+        classes = texts  # a text cannot be a feature
+    is_first = first in classes and last not in classes
+    numbered = [column for column in columns if layout.header and re.fullmatch(r"[Yy]_?[0-9]+", layout.names[column])]
+    if len(numbered) > 1:
+        raise _question(layout, numbered)
+    named = [column for column in (first, last) if not GENERIC.fullmatch(layout.names[column])]
+    if layout.header and generic and len(named) == 1 and len(columns) > 2:
+        return named[0], "found by its name"
+    if is_first and layout.header and not generic:
+        raise _question(layout, [*classes, first, last])
+    if usual:
+        if usual == [last] or (usual == [first] and last not in classes):
+            return usual[0], "found by its name"
+        raise _question(layout, [*usual, *classes, last], usual[-1])
+    if first in classes and last in classes and first != last:
+        raise _question(layout, [first, last] if generic else [*classes, first, last])
+    if is_first and {*classes} != {first}:
+        raise _question(layout, [*classes, first, last])
+    if generic or not classes or {*classes} <= {first, last}:
+        return (first, "the first column") if is_first else (last, "the last column")
+    raise _question(layout, [*classes, first, last])
+
+
+def _question(layout: Layout, columns: Collection[int], likely: int | None = None) -> ConfigError:
+    some = sorted({*columns})
+    row = layout.first[0] if layout.first else [""] * len(layout.names)
+    shown = listed([f"{layout.names[column]} ({row[column].strip()[:24] or 'empty'})" for column in some])
+    texts = [column for column in some if layout.holds_text(column)]
+    best = likely if likely is not None else (texts or some)[-1]
+    example = as_word("dataset.target", layout.names[best])
+    flags = [column for column in some if {*layout.cells(column)} == {"0", "1"}]
+    if len(flags) > 1 and flags == [*range(flags[0], len(layout.names))]:
+        several = as_word("dataset.target", [layout.names[column] for column in flags])
+        example += f", or {several} for labels"
+    return ConfigError(
+        f"dataset.target: null: which column of {layout.file} is to be predicted? {shown}; such as {example}"
+    )
+
+
+def may_be_classes(layout: Layout, column: int) -> bool:
+    """Return whether the cells of a column are texts or whole numbers that repeat, as classes do."""
+    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    different = {*cells}
+    if not 2 <= len(different) <= MAX_TEXTS or len(different) * 2 > len(cells):
+        return False
+    form = layout.forms[column]
+    if form is None or form.kind == "bool":
+        return True
+    numbers = form.numbers([*different])
+    return len(different) <= MAX_CLASSES and all(number.is_integer() for number in numbers)
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in ITEM.findall(name)]
+
+
+def is_target_name(layout: Layout, column: int) -> bool:
+    """Return whether the name of a column says that it is to be predicted."""
+    words = _words(layout.names[column])
+    name = "".join(words)
+    if name == "y":  # among x and z it is a coordinate
+        lower = {each.lower() for each in layout.names}
+        return not ("x" in lower and len(lower) > 2) and "z" not in lower
+    return (
+        name in TARGET_NAMES
+        or words[-1:] == ["target"]
+        or (words[-1:] == ["label"] and len(words) <= 2)
+        or (len(words) == 2 and words[0] in TARGET_WORDS and words[1] in ("name", "index", "label", "id", "number"))
+    )
+
+
+# ---- identifiers
+
+
+def has_id_name(layout: Layout, column: int) -> bool:
+    """Return whether the name of a column says that it names the rows."""
+    words = _words(layout.names[column]) if layout.header else []
+    if not words:
+        return False
+    last, rest = words[-1], words[:-1]
+    joined = re.fullmatch(rf"(?:{'|'.join(ENTITIES)}|row|obj)s?(?:id|no|nr|number)", "".join(words))
+    is_numbered = last in ("number", "no", "nr", "code", "index") and bool(
+        {*rest} & (ENTITIES | {"row", "id", "serial"})
+    )
+    return bool(
+        last in ID_WORDS
+        or joined
+        or is_numbered
+        or (words[0] in ID_WORDS and len(words) == 2)
+        or (len(words) == 1 and last in ID_NAMES | ENTITIES)
+        or (words[0] == "unnamed" and len(words) <= 2)
+    )
+
+
+def names_rows(layout: Layout, column: int) -> bool:
+    """Return whether the texts of a column differ in nearly all rows, so that they name the rows.
+
+    Texts that begin with a digit, such as 73.66 kg and 13.01.1986, measure something, unless the name says otherwise.
+    """
+    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    if not layout.holds_text(column) or len(cells) < 10 or len({*cells}) < NEARLY_ALL * len(cells):
+        return False
+    return has_id_name(layout, column) or sum(bool(MEASURED.match(cell)) for cell in cells) * 2 <= len(cells)
+
+
+def names_groups(layout: Layout, column: int) -> bool:
+    """Return whether the cells of a column name persons or things that several rows are about, such as patients."""
+    words = _words(layout.names[column]) if layout.header else []
+    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    different = len({*cells})
+    is_named = bool(words) and (
+        words[-1] in ID_WORDS or (len(words) == 1 and words[0] in ENTITIES) or has_id_name(layout, column)
+    )
+    whole = layout.holds_text(column) or all(re.fullmatch(r"\+?[0-9]+(?:\.0*)?", cell) for cell in cells)
+    return is_named and whole and len(cells) >= 10 and different >= 3 and different * 1.5 <= len(cells)
+
+
+def _may_be_index(layout: Layout, column: int) -> bool:
+    """Return whether the first cells of a column are whole numbers, nearly all of them different."""
+    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    if not cells or not all(re.fullmatch(r"\+?[0-9]+(?:\.0*)?", cell) for cell in cells):
+        return False
+    if column in layout.unnamed and column == 0:  # an index, which a sample of rows or a joined table may repeat
+        return len(cells) >= 3
+    if len({*cells}) < NEARLY_ALL * len(cells):
+        return False
+    likely = has_id_name(layout, column)
+    words = _words(layout.names[column]) if layout.header else []
+    return len(cells) >= (10 if likely else MIN_ROWS) and (likely or not {*words} & TIME_NAMES)
+
+
+def is_index(layout: Layout, column: int, values: NDArray[np.float64]) -> bool:
+    """Return whether a column that ``ChosenColumns.maybe_ids`` names is an identifier.
+
+    It is the first column, and the header has no name for it. Or nearly all of its numbers are different, and its name
+    says so, or they run from 0 or 1 with hardly a gap.
+
+    Args:
+        layout: the layout of the table.
+        column: the number of the column.
+        values: (rows,) its numbers; NaN where one is missing.
+    """
+    if column in layout.unnamed and column == 0:
+        return True
+    there = values[np.isfinite(values)]
+    if len(there) < NEARLY_ALL * len(values) or len(np.unique(there)) < NEARLY_ALL * len(there):
+        return False
+    least, span = there.min(), there.max() - there.min() + 1
+    if has_id_name(layout, column) or (column in layout.unnamed and span <= 2 * len(there)):
+        return True
+    return bool(least in (0, 1) and span <= 1.05 * len(there) and (layout.header or column == 0))

@@ -1,0 +1,1 @@
+"""Texts in tables, files and folders, and their tokens."""
