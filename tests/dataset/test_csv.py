@@ -401,6 +401,7 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
             "dataset.features: the column holds text, not numbers: kind ({}); leave it out of dataset.features",
         ),
         ([[1, "a"]] * 9, "x,kind", {}, "dataset=csv: only 1 class, a; there must be at least 2 to tell apart"),
+        ([[1, "a", "test"]] * 9, "x,kind,split", {}, "dataset=csv: no samples in train"),
         (ROWS, "x,y,kind", {"delimiter": "::"}, "dataset.delimiter: must be one character, tab or space, got ::"),
         (
             ROWS,

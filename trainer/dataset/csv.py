@@ -1,4 +1,4 @@
-"""The user's own tables of numbers, in CSV or TSV files: a row is a sample, or a step of a sequence."""
+"""The user's own tables of numbers: a row is a sample, or a step of a sequence."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.readers.arrays.array_files import MAX_CHANNELS
 from trainer.data.readers.arrays.samples import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
+from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Problems, roots
-from trainer.data.readers.tables.columns import ChosenColumns, choose_columns, is_index, left_out_note
+from trainer.data.readers.tables.columns import ChosenColumns, choose_columns, is_index
 from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
 from trainer.data.readers.tables.number_cells import NumberForm
 from trainer.data.readers.tables.parsing import (
@@ -140,9 +141,7 @@ def _hint(faults: Iterable[str], missing: Literal["bad", "mean"], encoding: str)
     faults = list(faults)
     if missing == "bad" and any(map(is_missing, faults)):
         return "dataset.missing=mean fills empty cells of numbers"
-    if encoding == "utf-8" and any(fault.endswith("is no text") for fault in faults):
-        return "dataset.encoding=latin-1 or cp1252 may be right"
-    return ""
+    return encoding_hint(encoding) if any(fault.endswith("is no text") for fault in faults) else ""
 
 
 def _source(
@@ -299,10 +298,8 @@ def _without_identifiers(rows: _CsvRows, first: Layout, columns: ChosenColumns) 
                 numbers = np.insert(numbers, min(at, numbers.shape[1]), values.astype(np.float32), axis=1)
             for row in np.flatnonzero(~np.isfinite(values)).tolist():
                 table.faults.setdefault(row, f"{first.names[column]}: is no number")
-    others = [note for note in columns.notes[1:] if not columns.ids or note != left_out_note(first, columns.ids)]
-    notes = (columns.notes[0], left_out_note(first, [*ids, *columns.ids]), *others) if ids else columns.notes
     rows = replace(rows, table=replace(table, numbers=numbers))
-    return rows, replace(columns, features=features, ids=[*ids, *columns.ids], notes=notes)
+    return rows, replace(columns, features=features, ids=[*ids, *columns.ids])
 
 
 def _as_in(first: Layout, layout: Layout, columns: Sequence[int]) -> list[int]:

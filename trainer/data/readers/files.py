@@ -242,10 +242,11 @@ def need_samples(dataset: str, samples: Sized) -> None:
 
 
 def need_classes(dataset: str, classes: Sequence[str]) -> None:
-    """Raise ConfigError if there are less than two classes."""
+    """Raise ConfigError if train has less than two classes."""
+    if not classes:
+        raise ConfigError(f"dataset={dataset}: no samples in train")
     if len(classes) < 2:
-        only = f", {classes[0]}" if classes else ""
-        raise ConfigError(f"dataset={dataset}: only {len(classes)} class{only}; there must be at least 2 to tell apart")
+        raise ConfigError(f"dataset={dataset}: only 1 class, {classes[0]}; there must be at least 2 to tell apart")
 
 
 def divide(

@@ -22,7 +22,7 @@ from trainer.data.readers.tables.layout import ColumnKey, Layout, listed, table_
 from trainer.data.readers.tables.lines import plain_suffix
 from trainer.data.readers.tables.number_cells import to_float
 from trainer.data.readers.tables.parsing import ColumnsToRead, read_layout, read_table
-from trainer.data.readers.tables.split_columns import NO_COLUMN, said, splits_of_values
+from trainer.data.readers.tables.split_columns import NO_COLUMN, meaning_of, said
 from trainer.data.readers.tables.split_files import SUFFIXES
 
 MIN_GROUPS = 3  # groups of a column that is found by its name
@@ -235,12 +235,7 @@ class FileTable:
         if columns.split is not None:
             name = self.layout.names[columns.split]
             texts = cells.texts[columns.split]
-            meaning = splits_of_values(name, texts)
-            if meaning is None or "train" not in meaning.values():
-                raise ConfigError(
-                    f"dataset.split: {name}: {self.file} has {listed(texts)} there; must be train, val or test, or "
-                    f"true and false in a column such as is_train; dataset.split={NO_COLUMN} does not use the column"
-                )
+            meaning = meaning_of(self.layout, columns.split, texts)
             self.notes.append(f"splits by {name}{said(meaning)}")
             meaning |= {"": ""}
             return [meaning[text] for text in cells.column(columns.split)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed
+from trainer.data.readers.targets import MAX_CLASSES
 
 # Names of columns that say what is to be predicted, and of columns that may be it.
 TARGET_NAMES = frozenset(
@@ -45,7 +46,7 @@ TIME_NAMES = frozenset(
 ITEM = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")  # a word of a name such as passengerId or PASSENGER_ID
 GENERIC = re.compile(r"[A-Za-z_ ]{0,9}[0-9]+(?:x[0-9]+)?|Unnamed: [0-9]+")  # names that say nothing: x1, V14, 3x4
 FOLD = re.compile(r"[kc]?v?_?-?fold")  # the number of the part that a row belongs to in a cross-validation
-MAX_CLASSES, MAX_TEXTS = 20, 100  # different whole numbers, and texts, of a column that can hold classes
+MAX_TEXTS = 100  # different texts of a column that can hold classes
 MAX_FORMS = 5  # columns of which a note says how their numbers are read
 MIN_ROWS = 20  # rows of the smallest table in which a column may be an identifier by its numbers alone
 NEARLY_ALL = 0.98  # share of different cells from which a column names its rows
@@ -61,14 +62,26 @@ class ChosenColumns:
         features: the columns to learn from, in their order.
         maybe_ids: of these, the columns of whole numbers that may turn out to be identifiers.
         ids: columns that are left out, as they name their row.
-        notes: short phrases that say what was chosen.
+        names: the names of all columns of the table.
+        target_note: a phrase that says which target was chosen.
+        other_notes: phrases about the other columns.
     """
 
     targets: list[int]
     features: list[int]
     maybe_ids: list[int]
     ids: list[int]
-    notes: tuple[str, ...]
+    names: list[str]
+    target_note: str
+    other_notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Short phrases that say what was chosen."""
+        what = "an identifier" if len(self.ids) == 1 else "identifiers"
+        ids = listed([self.names[column] for column in self.ids])
+        left_out = (f"left out {ids} ({what}; dataset.features takes columns in)",) if self.ids else ()
+        return (self.target_note, *left_out, *self.other_notes)
 
 
 def choose_columns(
@@ -124,20 +137,18 @@ def choose_columns(
         maybe_ids = [] if maybe_ids == named else maybe_ids
     _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
     layout.check_decimals([*named, *targets])
-    return ChosenColumns(targets, named, maybe_ids, ids, (note, *_notes(layout, named, ids, groups, empty, folds)))
+    notes = tuple(_notes(layout, named, groups, empty, folds))
+    return ChosenColumns(targets, named, maybe_ids, ids, names, note, notes)
 
 
 def _notes(
     layout: Layout,
     features: Sequence[int],
-    ids: Sequence[int],
     groups: Sequence[int],
     empty: Sequence[int],
     folds: Sequence[int],
 ) -> Iterator[str]:
-    """Yield phrases about the columns that are left out, and about numbers in a form of their own."""
-    if ids:
-        yield left_out_note(layout, ids)
+    """Yield phrases about other columns that are left out, and about numbers in a form of their own."""
     yield from (f"left out {layout.names[at]} (empty)" for at in empty)
     yield from (f"left out {layout.names[at]} (folds; dataset.features takes columns in)" for at in folds)
     for at in groups:
@@ -149,13 +160,6 @@ def _notes(
 
 def _is_empty(layout: Layout, column: int) -> bool:
     return bool(layout.first) and all(cell.lower() in layout.missing for cell in layout.cells(column))
-
-
-def left_out_note(layout: Layout, ids: Sequence[int]) -> str:
-    """Return the phrase that says which columns were left out as identifiers."""
-    what = "an identifier" if len(ids) == 1 else "identifiers"
-    names = listed([layout.names[column] for column in ids])
-    return f"left out {names} ({what}; dataset.features takes columns in)"
 
 
 def _check_features(

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import check_file, need_memory
+from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.tables.layout import LOOKED_AT, Layout, TableKeys, with_forms
 from trainer.data.readers.tables.lines import blocks, plain_suffix
 from trainer.data.readers.tables.number_cells import PLAIN_FORM
+from trainer.data.readers.tables.rows import split_rows
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow", ".ipc")
 JSON, JSON_LINES = (".json",), (".jsonl", ".ndjson")
@@ -197,10 +199,11 @@ def _text(file: Path, encoding: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
+        hint = encoding_hint(encoding)
         place = f"{file}:{content.count(bytes([10]), 0, error.start) + 1}"
         raise ConfigError(
-            f"dataset.encoding: {encoding}: does not fit {place}: byte 0x{content[error.start]:02x} is no text; "
-            "dataset.encoding=latin-1 or cp1252 may be right"
+            f"dataset.encoding: {encoding}: does not fit {place}: byte 0x{content[error.start]:02x} is no text"
+            f"{hint and f'; {hint}'}"
         ) from error
 
 
@@ -250,8 +253,6 @@ def _directives(file: Path, encoding: str) -> tuple[list[str], list[str], int]:
 
 def _arff_layout(file: Path, keys: TableKeys) -> Layout:
     """Return the layout of an ARFF file (Witten and Frank 2005), whose rows are delimited text below ``@data``."""
-    from trainer.data.readers.tables.rows import split_rows
-
     above, some, skip = _directives(file, keys["encoding"])
     found = [match for line in above if (match := ATTRIBUTE.match(line.strip()))]
     names = [match[1].strip("'\"") for match in found]

@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import check_file, check_unpacked
+from trainer.data.readers.encodings import is_utf8, unknown_encoding
 
 BLOCK = 1 << 23  # bytes that are read at a time
 MAX_ROW = 20_000_000  # longest row in bytes: a file of unknown origin may be a single line
@@ -126,7 +127,7 @@ def _utf8(file: Path, encoding: str, size: int) -> Iterator[bytes]:
     """Yield the content of a file as UTF-8, in parts that may end within a line, but not within a character."""
     try:
         with opened(file) as stored:
-            if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
+            if is_utf8(encoding):
                 first = stored.read(size).removeprefix(BOM)
                 while first:
                     yield first
@@ -136,7 +137,7 @@ def _utf8(file: Path, encoding: str, size: int) -> Iterator[bytes]:
                 while letters := text.read(size):
                     yield letters.removeprefix("\ufeff").encode("utf-8", "surrogateescape")
     except LookupError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
+        raise unknown_encoding(encoding) from error
     except UnicodeError as error:
         raise ConfigError(f"dataset.encoding: {encoding}: does not fit {file}: {reason_of(error)}") from error
     except UNPACKING as error:

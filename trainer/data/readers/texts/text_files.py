@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import blocks_within_memory, check_file, need_memory
+from trainer.data.readers.encodings import encoding_hint, unknown_encoding
 from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.split_names import listed, split_name, words_to_type
 from trainer.data.readers.tables.layout import ESCAPED
@@ -263,7 +264,7 @@ def read_text(file: Path, encoding: str) -> str:
     except UnicodeError:  # some encodings, such as utf-16, do not support surrogateescape
         content = _decoded_roughly(stored, encoding, file)
     except LookupError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
+        raise unknown_encoding(encoding) from error
     return content.removeprefix("\ufeff")
 
 
@@ -281,8 +282,8 @@ def fault_of(text: str, encoding: str) -> str:
         return "" if text.strip() else "no text"
     line = text.count("\n", 0, wrong.start())
     where = f" in line {line + 1} of it" if line else ""
-    hint = "; dataset.encoding=latin-1 or cp1252 may be right" if encoding.lower() in ("utf-8", "utf8") else ""
-    return f"byte 0x{ord(wrong[0]) - 0xDC00:02x} is no {encoding}{where}{hint}"
+    hint = encoding_hint(encoding)
+    return f"byte 0x{ord(wrong[0]) - 0xDC00:02x} is no {encoding}{where}{hint and f'; {hint}'}"
 
 
 def is_good(text: str, place: str, encoding: str, problems: Problems) -> bool:

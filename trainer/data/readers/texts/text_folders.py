@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.config import ConfigError
+from trainer.data.readers.encodings import unknown_encoding
 from trainer.data.readers.files import Item, Problems, keep_suffixes, natural_key, roots
 from trainer.data.readers.labels.folder_tree import folders_in
 from trainer.data.readers.labels.folders import class_folders
@@ -48,7 +49,7 @@ def find_texts(dataset: str, path: Any, columns: TextColumns, encoding: str, pro
     try:
         codecs.lookup(encoding)
     except LookupError as error:
-        raise ConfigError(f"dataset.encoding: {encoding}: no such encoding; such as utf-8, latin-1, cp1252") from error
+        raise unknown_encoding(encoding) from error
     found = roots(dataset, path)
     if all(map(Path.is_file, found.values())):
         yield from _in_files(found, columns, encoding, problems)

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.config.untrusted_files import check_file, need_memory
+from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.tables import formats
@@ -19,7 +20,7 @@ from trainer.data.readers.tables.layout import ColumnKey, Layout, listed, table_
 from trainer.data.readers.tables.lines import plain_suffix
 from trainer.data.readers.tables.parsing import EMPTY, ColumnsToRead, read_layout, read_table
 from trainer.data.readers.tables.split_columns import find_split, meaning_of
-from trainer.data.readers.texts.text_files import DOCUMENT, fault_of, read_text
+from trainer.data.readers.texts.text_files import DOCUMENT, MEMORY_OF_TEXTS, fault_of, read_text
 
 DELIMITED = (".csv", ".tsv", ".tab")
 TABLES = (*DELIMITED, *formats.SUFFIXES)
@@ -27,7 +28,6 @@ SUFFIXES = (DOCUMENT, *TABLES)
 # The usual names of columns. Where no key names a column, the first of these names that a table has is used.
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
 LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
-MEMORY = 3  # memory that a byte of a file takes while its texts are read
 MIN_RATIO = 3  # a column of texts has cells so many times as long as any other column, unless its name says so
 MOSTLY = 0.9  # share of empty cells from which a column is left out
 
@@ -75,7 +75,7 @@ class TextColumns:
             ConfigError: as ``read_layout``, or the file needs more memory than is free.
         """
         try:
-            need_memory(MEMORY * check_file(file).st_size, file)
+            need_memory(MEMORY_OF_TEXTS * check_file(file).st_size, file)
         except OSError as error:
             raise ConfigError(f"dataset.path: {file}: cannot be read: {error.strerror}") from error
         named = [*self.wanted, *self.targets, self.group, *self.inputs]
@@ -146,8 +146,8 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
 
 
 def _with_hint(fault: str, encoding: str) -> str:
-    is_byte = re.search(r"byte 0x\w\w is no text$", fault)
-    return f"{fault}; dataset.encoding=latin-1 or cp1252 may be right" if is_byte and encoding == "utf-8" else fault
+    hint = encoding_hint(encoding) if re.search(r"byte 0x\w\w is no text$", fault) else ""
+    return f"{fault}; {hint}" if hint else fault
 
 
 class FoundColumns(NamedTuple):
