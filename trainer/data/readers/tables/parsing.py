@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedT
         rows = _split_fast(layout, block, columns.all(), plain)
         if rows is not None:
             table = _parse(layout, rows, np.arange(block.start, block.start + rows.num_rows), columns, {})
-            if not plain or np.isfinite(table.numbers).all():  # a message shows a number as it is written
+            if not plain or not table.faults:  # a message shows a number as it is written
                 return table
     alone: set[int] = set()
     while True:
@@ -147,7 +147,8 @@ def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedT
 def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set[int]) -> Any:
     """Return the columns of some lines as an arrow table of texts; None if not every line is a whole row.
 
-    The columns ``plain`` are numbers, if they have the plain form; None if a cell of them holds no number.
+    The columns ``plain`` are numbers, if they have the plain form; None if a cell of them holds no number, and does not
+    mean a missing one.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -170,7 +171,7 @@ def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string())
                 | {names[column]: pa.float64() for column in plain if layout.forms[column] == PLAIN_FORM},
-                null_values=[],
+                null_values=_as_written(layout.missing),  # of numbers alone
                 include_columns=[names[column] for column in columns] or names[:1],
                 strings_can_be_null=False,
             ),
@@ -178,6 +179,11 @@ def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set
     except pa.ArrowInvalid:
         return None
     return found if found.num_rows == block.num_lines else None
+
+
+def _as_written(missing: Collection[str]) -> list[str]:
+    """Return cells that mean a missing number in the usual spellings: na is written NA and Na too, and nan NaN."""
+    return sorted({spelling for cell in missing for spelling in (cell, cell.upper(), cell.title())} | {"NaN", "-NaN"})
 
 
 def _read_exactly(
@@ -238,7 +244,10 @@ def _parse(
         cells = _whole(rows.column(str(column)))
         with np.errstate(over="ignore"):
             block[:, at] = _numbers(layout, column, cells)
-        for row in np.flatnonzero(~np.isfinite(block[:, at])).tolist():
+        bad = ~np.isfinite(block[:, at])
+        if columns.missing and bad.any():
+            bad &= ~_are_missing(layout, cells)
+        for row in np.flatnonzero(bad).tolist():
             reason = _fault_of_number(layout, column, cells[row].as_py(), missing=columns.missing)
             if reason is not None:
                 faults.setdefault(row, f"{layout.names[column]}: {reason}")
@@ -278,6 +287,18 @@ def _numbers(layout: Layout, column: int, cells: Any) -> NDArray[np.float64]:
         numbers = form.numbers([*layout.blank])
         values[np.isin(values, [number for number in numbers if not np.isnan(number)])] = np.nan
     return values
+
+
+def _are_missing(layout: Layout, cells: Any) -> NDArray[np.bool_]:
+    """Return whether each cell means a missing number by its text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    missing = pc.is_null(cells)
+    if formats.is_text(cells):
+        texts = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
+        missing = pc.or_(missing, pc.is_in(texts, pa.array(sorted(layout.missing))))
+    return np.asarray(missing.to_numpy(zero_copy_only=False))
 
 
 def _codes(layout: Layout, cells: Any, known: dict[str, int]) -> tuple[NDArray[np.int64], dict[int, str]]:
