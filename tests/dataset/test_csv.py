@@ -106,7 +106,7 @@ def test_features_are_chosen_or_left_out(tmp_path: Path) -> None:
 def test_a_column_that_counts_the_rows_is_left_out_and_said(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", [[n, n**2, n % 2] for n in range(20)], ",x,z")
     data = load(file)
-    assert data.notes[1] == "left out 0 (an identifier; dataset.features takes columns in)"
+    assert data.notes[1] == "left out column 0 without a name (an identifier; dataset.features takes columns in)"
     assert data.spec.shape == (1,)
     assert load(file, features=[0]).spec.shape == (1,)
 

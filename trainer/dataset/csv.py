@@ -22,7 +22,8 @@ from trainer.data.readers.arrays.samples import ArrayKeys, array_data, warn_if_t
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Problems, roots
-from trainer.data.readers.tables.columns import ChosenColumns, choose_columns, is_index
+from trainer.data.readers.tables.columns import ChosenColumns, choose_columns
+from trainer.data.readers.tables.identifiers import is_index
 from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
 from trainer.data.readers.tables.number_cells import NumberForm
 from trainer.data.readers.tables.parsing import (
