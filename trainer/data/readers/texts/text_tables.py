@@ -16,7 +16,7 @@ from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.label_cells import lists_in
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.tables import formats
-from trainer.data.readers.tables.columns import is_target_name, may_be_classes
+from trainer.data.readers.tables.columns import holds_flags, is_target_name, may_be_classes
 from trainer.data.readers.tables.identifiers import has_id_name, names_rows
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed, table_keys_of
 from trainer.data.readers.tables.lines import plain_suffix
@@ -115,6 +115,8 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
     labelling.forms = [layout.forms[at] for at in found.targets]
     columns.inputs[:] = columns.inputs or [layout.names[column] for column in found.inputs]
     problems.notes[:] = dict.fromkeys([*problems.notes, *found.notes, *layout.notes])
+    if columns.header == "auto" and not (columns.wanted or columns.targets) and _may_be_sample(layout):
+        problems.notes.append("line 1 is read as the names of the columns (dataset.header=false: as a sample)")
     if columns.id is None and (name := _find_id(layout, [*found.inputs, *found.targets])) is not None:
         columns.id = name
         problems.notes.append(f"rows named by {name}")
@@ -190,19 +192,40 @@ def find_text_columns(layout: Layout, columns: TextColumns, part: int | None = N
     if not targets:
         targets = _find_target(layout, [column for column in free if column not in inputs])
     if inputs and targets:
-        left = [layout.names[each] for each in empty if each not in {*inputs, *targets}]
-        notes = (
-            f"texts {listed([layout.names[at] for at in inputs])}",
-            f"target {listed([layout.names[at] for at in targets])}",
-        )
-        return FoundColumns(inputs, targets, (*notes, f"left out {listed(left)} (mostly empty)") if left else notes)
+        left = [each for each in empty if each not in {*inputs, *targets}]
+        unused = [] if columns.wanted else [at for at in free if at not in {*inputs, *targets}]
+        return FoundColumns(inputs, targets, tuple(_notes(layout, inputs, targets, left, unused)))
     key, what = ("target", "label") if inputs else ("input", "text")
     others = [column for column in free if column not in {*inputs, *targets}] or free
     likely = others[-1] if inputs else max(others, key=lambda column: _mean_length(layout, column))
     example = f"; such as {as_word(f'dataset.{key}', layout.names[likely])}" if len(layout.names) > 1 else ""
+    flags = [layout.names[at] for at in others if holds_flags(layout, at)]
+    example += f", or {as_word('dataset.target', flags)} for labels" if inputs and len(flags) > 1 else ""
     hint = "; is the sign between them another one? 'dataset.delimiter=\";\"'" if len(layout.names) == 1 else ""
     asked = f"which column of {layout.file} holds the {what}? columns: {layout.samples()}{example}{hint}"
     raise ConfigError(f"dataset.{key}: null: {asked}")
+
+
+def _notes(
+    layout: Layout, inputs: Sequence[int], targets: Sequence[int], empty: Sequence[int], unused: Sequence[int]
+) -> Iterator[str]:
+    """Yield phrases that say which columns were found, and which columns that are empty or hold texts are left out."""
+    names = layout.names
+    yield f"texts {listed([names[at] for at in inputs])}"
+    yield f"target {listed([names[at] for at in targets])}"
+    if empty:
+        yield f"left out {listed([names[at] for at in empty])} (mostly empty)"
+    texts = [at for at in unused if layout.holds_text(at) and not may_be_classes(layout, at)]
+    if texts := [at for at in texts if not has_id_name(layout, at)]:
+        word = as_word("dataset.input", [names[at] if layout.header else at for at in sorted({*inputs, *texts})])
+        yield f"left out {listed([names[at] for at in texts])} ({word} takes {'it' if len(texts) == 1 else 'them'} in)"
+
+
+def _may_be_sample(layout: Layout) -> bool:
+    """Return whether the names of the columns are unusual, so that they may be the first sample."""
+    words = {word for name in layout.names for word in re.findall(r"[a-z]+", name.lower())}
+    usual = words & {*TEXT_NAMES, *LABEL_NAMES} or layout.unnamed or layout.rows is not None
+    return layout.header and not usual and not any(has_id_name(layout, at) for at in range(len(layout.names)))
 
 
 def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) -> list[int]:
@@ -229,7 +252,7 @@ def _find_target(layout: Layout, free: Sequence[int]) -> list[int]:
     free = [at for at in free if not (has_id_name(layout, at) or names_rows(layout, at))]
     if len(free) == 1:
         return list(free)
-    if len(free) > 1 and all({*layout.cells(at)} <= {"0", "1", "0.0", "1.0"} for at in free):
+    if len(free) > 1 and all(holds_flags(layout, at) for at in free):
         return list(free)
     classes = [at for at in free if may_be_classes(layout, at)]
     return classes if len(classes) == 1 else []
