@@ -109,7 +109,10 @@ def test_tables_that_everybody_has_are_read(tmp_path: Path) -> None:
     news = "".join(f'"{n % 4 + 1}","Title of {n}","{text} {text} {text}"\n' for n, text in enumerate(REVIEWS))
     (tmp_path / "news.csv").write_text(news)
     data = load(tmp_path / "news.csv")
-    assert (data.spec.classes, data.notes) == (("1", "2", "3", "4"), ("texts 2", "target 0"))
+    assert (data.spec.classes, data.notes) == (
+        ("1", "2", "3", "4"),
+        ("texts 2", "target 0", "left out 1 ('dataset.input=[1,2]' takes it in)"),
+    )
     assert load(tmp_path / "news.csv", input=[1, 2]).notes == ("texts 1, 2", "target 0")
 
 

@@ -30,13 +30,13 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 ATTRIBUTE = re.compile(r"""@attribute\s+("[^"]*"|'[^']*'|\S+)\s+(.+)""", re.IGNORECASE)
 
 
-def read_layout(file: Path, keys: TableKeys) -> Layout:
-    """Return the layout of a file, together with its rows.
+def read_layout(file: Path, keys: TableKeys, suffix: str = "") -> Layout:
+    """Return the layout of a file, together with its rows; its format is that of ``suffix`` or of its name.
 
     Raises:
         ConfigError: the file cannot be read, or has no rows.
     """
-    suffix = plain_suffix(file)
+    suffix = suffix or plain_suffix(file)
     if suffix in ARFF:
         return _arff_layout(file, keys)
     lines, faults, shape = None, dict[int, str](), None

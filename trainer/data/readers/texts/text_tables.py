@@ -23,13 +23,11 @@ from trainer.data.readers.tables.lines import plain_suffix
 from trainer.data.readers.tables.parsing import EMPTY, ColumnsToRead, read_layout, read_table
 from trainer.data.readers.tables.split_columns import find_split, meaning_of
 from trainer.data.readers.texts.text_files import DOCUMENT, MEMORY_OF_TEXTS, fault_of, read_text
+from trainer.data.readers.texts.text_lines import LABEL_NAMES, TEXT_NAMES
 
 DELIMITED = (".csv", ".tsv", ".tab")
 TABLES = (*DELIMITED, *formats.SUFFIXES)
 SUFFIXES = (DOCUMENT, *TABLES)
-# The usual names of columns. Where no key names a column, the first of these names that a table has is used.
-TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
-LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
 MIN_RATIO = 3  # a column of texts has cells so many times as long as any other column, unless its name says so
 MOSTLY = 0.9  # share of empty cells from which a column is left out
 
@@ -43,6 +41,7 @@ class TextColumns:
         labelling: gets the names of the target columns, and the groups.
         inputs: the names of the columns of the texts that were read, for a finished run.
         id: the name of the column that names the rows; None without one.
+        suffix: the suffix of the format in which all tables are read; empty if it is that of their names.
     """
 
     input: ColumnKey | list[ColumnKey] | None = None
@@ -55,6 +54,7 @@ class TextColumns:
     inputs: list[str] = field(default_factory=list)
     id: str | None = None
     split: ColumnKey | None = None
+    suffix: str = ""
 
     @property
     def wanted(self) -> list[ColumnKey]:
@@ -68,7 +68,7 @@ class TextColumns:
 
     def has_table(self, file: Path) -> bool:
         """Return whether a file is read as a table; if ``dataset.delimiter`` is set, every file is."""
-        return plain_suffix(file) in TABLES or self.delimiter is not None
+        return plain_suffix(file) in TABLES or self.delimiter is not None or bool(self.suffix)
 
     def layout(self, file: Path, encoding: str) -> Layout:
         """Return the layout of a table. In tab-separated values, quotes are ordinary characters (IANA).
@@ -83,6 +83,8 @@ class TextColumns:
         named = [*self.wanted, *self.targets, self.group, *self.inputs]
         keys = table_keys_of({"header": self.header, "delimiter": self.delimiter, "encoding": encoding})
         keys["missing_values"] = self.missing_values
+        if self.suffix:
+            return formats.read_layout(file, keys, self.suffix)
         found = read_layout(file, keys, quotes_in_tabs=False, named=named)
         if found.delimiter == " " and self.delimiter is None:  # the words of a text are no columns
             keys["delimiter"] = ","
@@ -217,7 +219,7 @@ def _notes(
         yield f"left out {listed([names[at] for at in empty])} (mostly empty)"
     texts = [at for at in unused if layout.holds_text(at) and not may_be_classes(layout, at)]
     if texts := [at for at in texts if not has_id_name(layout, at)]:
-        word = as_word("dataset.input", [names[at] if layout.header else at for at in sorted({*inputs, *texts})])
+        word = as_word("dataset.input", [names[at] for at in sorted({*inputs, *texts})])
         yield f"left out {listed([names[at] for at in texts])} ({word} takes {'it' if len(texts) == 1 else 'them'} in)"
 
 
