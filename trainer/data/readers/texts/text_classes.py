@@ -154,11 +154,11 @@ def _check_contents(folder: Path, found: Sorted, classes: Mapping[str, Path]) ->
     if labelled:
         largest = max(labelled, key=lambda file: file.stat().st_size)
         raise ConfigError(
-            f"dataset.path: {folder}: {listed(labelled)} have labels in their lines, and not all files are like that; "
+            f"dataset.path: {folder}: labels are in the lines of {listed(labelled)}, but not in the same way in all files; "
             f"for one of them type {words_to_type(largest)}; for several, move them to a folder of their own; {typed}"
         )
     if words:
-        raise ConfigError(f"{refuse_words(words[0])}; {typed}")
+        raise ConfigError(f"{refuse_words(words[0])}; {typed}") if len(found.files) > 1 else refuse_words(words[0])
     if pairs:
         tables = [file for file, _ in pairs]
         raise ConfigError(

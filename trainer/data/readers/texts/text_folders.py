@@ -23,13 +23,13 @@ from trainer.data.readers.texts.text_classes import (
     files_of_splits,
     sort_out,
 )
-from trainer.data.readers.texts.text_files import DOCUMENT, is_about, is_good, lines_of, read_text
+from trainer.data.readers.texts.text_files import DOCUMENT, head_of, is_about, is_good, lines_of, read_text
 from trainer.data.readers.texts.text_lines import (
-    LABEL_NAMES,
-    TEXT_NAMES,
     LineForm,
+    are_texts,
     form_of,
     labelled_lines,
+    may_be_labels,
     shown_labels,
     split_lines,
 )
@@ -105,7 +105,7 @@ def _labelled_files(
     if columns.delimiter is None and form is not None and form.kind == "json":
         columns = replace(columns, suffix=".jsonl")
     elif columns.delimiter is None and form is not None and form.kind == "table":
-        columns = _columns_of_lines(first, form, columns, encoding)
+        columns = _columns_of_lines([file for _, file in files], form, columns, encoding, first)
     elif columns.delimiter is None:
         for split, file in files:
             yield from labelled_lines(split, file, lines_of(file, encoding), form, encoding, problems)
@@ -131,17 +131,16 @@ def _columns_of_train(files: Mapping[str, Path], columns: TextColumns, encoding:
 
 def _labelled(files: Mapping[str, Path], columns: TextColumns, encoding: str, problems: Problems) -> dict[str, Path]:
     """Return the files without the tables of val and test that lack a target of train; a warning names these."""
-    targets = [name for name in _columns_of_train(files, columns, encoding).targets if isinstance(name, str)]
+    of_train = _columns_of_train(files, columns, encoding)
+    targets = [name for name in of_train.targets if isinstance(name, str)]
+    width = max((at + 1 for at in (*of_train.wanted, *of_train.targets) if isinstance(at, int)), default=0)
     kept = {}
     for split, file in files.items():
         lacking = []
-        if (
-            split != "train"
-            and targets
-            and columns.has_table(file)
-            and (layout := columns.layout(file, encoding)).header
-        ):
-            lacking = [name for name in targets if name not in layout.names]
+        if split != "train" and (targets or width) and columns.has_table(file):
+            layout = columns.layout(file, encoding)
+            lacking = [name for name in targets if layout.header and name not in layout.names]
+            lacking += [str(width - 1)] if len(layout.names) < width else []
         if lacking:
             problems.warnings.append(f"{file}: left out, as it has no column {lacking[0]}; {split} is cut from train")
         else:
@@ -149,23 +148,28 @@ def _labelled(files: Mapping[str, Path], columns: TextColumns, encoding: str, pr
     return kept
 
 
-def _columns_of_lines(first: Path, form: LineForm, columns: TextColumns, encoding: str) -> TextColumns:
-    """Return the columns of text files with a delimiter, as the first file says: the label is what repeats."""
-    rows = split_lines([line for line in lines_of(first, encoding) if line.strip()], form.delimiter)
-    columns = replace(columns, delimiter=form.delimiter)
-    header = columns.header
-    if form.header and header == "auto":
-        header = True
-    if len(rows[0]) != 2 or columns.wanted or columns.target is not None:
-        return replace(columns, header=header)
-    if header == "auto":
-        header = all(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in rows[0])
-    first_two = [[row[at] for row in rows[header:] if len(row) == 2] for at in (0, 1)]
-    different = [len({*cells}) for cells in first_two]
-    if different[0] == different[1]:
-        return replace(columns, header=header)
-    target = int(different[1] < different[0])
-    return replace(columns, header=header, target=target, input=1 - target)
+def _columns_of_lines(
+    files: Sequence[Path], form: LineForm, columns: TextColumns, encoding: str, first: Path
+) -> TextColumns:
+    """Return the columns of text files with a delimiter: the label is what repeats, as far as can be seen in them."""
+    lines = ([line for line in head_of(file, encoding) if line.strip()] for file in dict.fromkeys([first, *files]))
+    tables = [split_lines(some, form.delimiter) for some in lines]
+    width = len(tables[0][0])
+    header = form.header if columns.header == "auto" and (form.header or width == 2) else columns.header
+    columns = replace(columns, delimiter=form.delimiter, header=header)
+    if header is True or columns.wanted or columns.target is not None:
+        return columns
+    parts = [[[row[at] for row in rows if len(row) == width] for at in range(width)] for rows in tables]
+    cells = [[cell for part in parts for cell in part[at]] for at in range(width)]
+    if width == 2:
+        first_column, second = (len({*some}) for some in cells)
+        target = None if first_column == second else int(second < first_column)
+        return columns if target is None else replace(columns, target=target, input=1 - target)
+    texts = [at for at in range(width) if are_texts(cells[at])]
+    labels = [at for at in range(width) if len({*cells[at]}) > 1 and all(may_be_labels(part[at]) for part in parts)]
+    if len(texts) != 1 or len(labels) != 1:
+        return columns
+    return replace(columns, header=False, target=labels[0], input=texts[0])
 
 
 class _Folder(NamedTuple):
@@ -239,6 +243,7 @@ def _sets_of_splits(
     if found.form is not None and not found.about:
         files = [(each.split, each.file) for each in named]
         first = next(file for split, file in files if split == "train")
+        problems.notes.append(f"labels in the lines of {listed(found.files)}")
         return _labelled_files(files, first, found.form, columns, encoding, problems)
     is_plain = columns.delimiter is None and not any(found.forms)
     return classes_of_splits(root, named, encoding, problems) if is_plain and are_classes(named) else None

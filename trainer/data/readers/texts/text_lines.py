@@ -75,9 +75,9 @@ def _table_form(lines: Sequence[str], delimiter: str) -> LineForm | None:
     width, count = Counter(map(len, rows)).most_common(1)[0]
     if width < 2 or count < NEARLY_ALL * len(rows):
         return None
-    header = len(rows[0]) == width and _is_header(rows[0])
+    header = len(rows[0]) == width and _is_header(rows[0], rows[1:])
     columns = [*zip(*(row for row in rows[header:] if len(row) == width), strict=True)]
-    texts = [at for at, cells in enumerate(columns) if sum(" " in cell.strip() for cell in cells) * 2 > len(cells)]
+    texts = [at for at, cells in enumerate(columns) if are_texts(cells)]
     fewest = 1 if header or delimiter == "\t" else 2  # as a comma may be part of texts
     labels = [at for at, cells in enumerate(columns) if at not in texts and may_be_labels(cells, fewest)]
     if texts and (labels or (header and {cell.strip().lower() for cell in rows[0]} & {*LABEL_NAMES})):
@@ -93,9 +93,18 @@ def split_lines(lines: Sequence[str], delimiter: str) -> list[list[str]]:
     ]
 
 
-def _is_header(row: Sequence[str]) -> bool:
+def _is_header(row: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Return whether a row has usual names of columns, none of which occurs in its column below."""
     words = [re.findall(r"[^\W_]+", cell.lower()) for cell in row]
-    return all(0 < len(some) <= 3 for some in words) and any({*some} & NAMES for some in words)
+    is_named = all(0 < len(some) <= 3 for some in words) and any({*some} & NAMES for some in words)
+    return is_named and not any(
+        cell in {other[at] for other in below if at < len(other)} for at, cell in enumerate(row)
+    )
+
+
+def are_texts(cells: Sequence[str]) -> bool:
+    """Return whether most cells have several words."""
+    return sum(" " in cell.strip() for cell in cells) * 2 > len(cells)
 
 
 def may_be_labels(cells: Sequence[str], fewest: int = 1) -> bool:

@@ -87,8 +87,8 @@ def pairs_by_content(files: Sequence[Path], split: str, encoding: str, problems:
     pairs = []
     for part, some in groups.items():
         labels = [file for file in some if _holds_labels(file, encoding)]
-        if len(some) > 2:
-            labels = [file for file in labels if has_label_name(file)]
+        named = [file for file in labels if has_label_name(file)]
+        labels = named if named or len(some) > 2 else [file for file in labels if _are_single(file, encoding)]
         if len(labels) != 1:
             continue
         count = len(lines_of(labels[0], encoding))
@@ -112,6 +112,12 @@ def has_label_name(file: Path) -> bool:
 def _holds_labels(file: Path, encoding: str) -> bool:
     lines = head_of(file, encoding)
     return "\0" not in "".join(lines[:1]) and may_be_labels(lines)
+
+
+def _are_single(file: Path, encoding: str) -> bool:
+    """Return whether the lines are single words, few of them different."""
+    lines = [line.strip() for line in head_of(file, encoding)]
+    return not any(" " in line for line in lines) and 2 <= len({*lines}) <= len(lines) / 5
 
 
 def _holds_texts(file: Path, encoding: str, count: int) -> bool:

@@ -241,7 +241,8 @@ def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) ->
         return [usual]
     if len(free) == 1:
         return list(free)
-    lengths = sorted(((_mean_length(layout, at), at) for at in free), reverse=True)
+    may_be_texts = [at for at in free if layout.holds_text(at)] or free  # numbers are no texts, however long they are
+    lengths = sorted(((_mean_length(layout, at), at) for at in may_be_texts), reverse=True)
     if lengths and (len(lengths) == 1 or lengths[0][0] >= MIN_RATIO * lengths[1][0] or len(layout.names) == 2):
         return [lengths[0][1]]
     return []
