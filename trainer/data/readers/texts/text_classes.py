@@ -154,7 +154,7 @@ def _check_contents(folder: Path, found: Sorted, classes: Mapping[str, Path]) ->
     if labelled:
         largest = max(labelled, key=lambda file: file.stat().st_size)
         raise ConfigError(
-            f"dataset.path: {folder}: labels are in the lines of {listed(labelled)}, but not in the same way in all files; "
+            f"dataset.path: {folder}: labels are in the lines of {listed(labelled)}, but not in all files in one way; "
             f"for one of them type {words_to_type(largest)}; for several, move them to a folder of their own; {typed}"
         )
     if words:
