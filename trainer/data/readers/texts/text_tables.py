@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,7 +23,7 @@ from trainer.data.readers.tables.lines import plain_suffix
 from trainer.data.readers.tables.parsing import EMPTY, ColumnsToRead, read_layout, read_table
 from trainer.data.readers.tables.split_columns import find_split, meaning_of
 from trainer.data.readers.texts.text_files import DOCUMENT, MEMORY_OF_TEXTS, fault_of, read_text
-from trainer.data.readers.texts.text_lines import LABEL_NAMES, TEXT_NAMES
+from trainer.data.readers.texts.text_lines import LABEL_NAMES, MARK, TEXT_NAMES, find_form
 
 DELIMITED = (".csv", ".tsv", ".tab")
 TABLES = (*DELIMITED, *formats.SUFFIXES)
@@ -308,9 +308,17 @@ def texts_without_labels(
     Raises:
         ConfigError: the file cannot be read.
     """
+    form = None if whole or columns.has_table(file) else find_form(file, encoding)
+    if form is not None and columns.inputs and form.kind in ("table", "json"):  # as the files of training
+        header = form.header or columns.header
+        header = False if header == "auto" and all(map(str.isdecimal, columns.inputs)) else header
+        columns = replace(
+            columns, suffix=".jsonl" if form.kind == "json" else "", delimiter=form.delimiter or None, header=header
+        )
     if columns.has_table(file):
         yield from _rows_without_labels(file, name, columns, encoding, id)
         return
+    labels = re.compile(rf"(?:{MARK}\S+\s+)+" if form is not None and form.kind == "fastText" else "")
     content = read_text(file, encoding)
     if "\0" in content:
         yield UnlabelledText(name, "", "is no text")
@@ -319,7 +327,8 @@ def texts_without_labels(
     else:
         for number, line in enumerate(content.split("\n"), 1):
             if line.strip():
-                yield UnlabelledText(f"{name}:{number}", line.strip(), fault_of(line, encoding))
+                text = labels.sub("", line.strip(), count=1)
+                yield UnlabelledText(f"{name}:{number}", text, fault_of(text, encoding))
 
 
 def _rows_without_labels(
