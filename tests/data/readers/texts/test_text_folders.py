@@ -455,3 +455,12 @@ def test_a_test_table_without_the_columns_of_train_is_left_out_without_a_header_
     warnings: list[str] = []
     assert Counter(each.label for each in items(str(make(tmp_path, made)), warnings)) == {"0": 6, "1": 6}
     assert warnings == [f"{tmp_path}/test.tsv: left out, as it has no column 3; test is cut from train"]
+
+
+def test_a_single_file_is_no_class_and_the_end_of_a_name_may_be_a_split(tmp_path: Path) -> None:
+    line = refusal(str(make(tmp_path / "one", {"all_sentences.txt": rows("{text}@{label}", "xy")})))
+    assert "all_sentences.txt: has no label in its lines that can be found" in line
+    made = {f"stsa.binary.{split}": rows("{label} {text}", "01") for split in ("train", "dev", "test")}
+    found = items(str(make(tmp_path / "splits", made)), [])
+    assert Counter(each.split for each in found) == {"train": 12, "val": 12, "test": 12}
+    assert {each.label for each in found} == {"0", "1"}

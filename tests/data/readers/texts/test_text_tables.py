@@ -192,3 +192,11 @@ def test_a_column_says_the_split_of_a_text(tmp_path: Path) -> None:
     data = load(tmp_path / "d.csv")
     assert [len(split) for split in data.splits().values()] == [30, 15, 15]
     assert "splits by subset" in data.notes
+
+
+def test_an_identifier_is_no_target(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(table_of(range(60), header="text,id"))
+    with pytest.raises(
+        ConfigError, match=r"dataset\.target: null: .*d\.csv has no column of labels; columns: text, id"
+    ):
+        load(tmp_path / "d.csv")

@@ -194,6 +194,7 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
     documents = [file for file in files if file.suffix.lower() == DOCUMENT]
     if not files and not folders:  # texts may have no suffix or another one, such as SMSSpamCollection
         documents = [file for file in stored if file.suffix.lower() in MAY_BE_LINES]
+        files = [file for file in documents if split_name(file.suffix) is not None]
     tables = {} if split else find_splits((_stem(file), file) for file in files)
     named = {} if split else find_splits((each.name, each) for each in folders)
     others = [folder for folder in folders if not any(folder in some for some in named.values())]
@@ -262,6 +263,10 @@ def _in_documents(
         files = [(split, file) for file in found.files]
         yield from _labelled_files(files, found.files[0], found.form, columns, encoding, problems)
         return
+    if len(found.files) == 1 and classes is not None:  # which is no class, as there is no other one
+        found.warn(root, problems)
+        yield from _in_files({split: found.files[0]}, columns, encoding, problems)
+        return
     if classes is not None and (labels := found.first_words(encoding)):
         said = f"the first word of each line is taken for its class: {shown_labels(labels)}"
         problems.warnings.append(f"{root}: {listed(found.files)}: {said}")
@@ -279,7 +284,9 @@ def _is_text(file: Path) -> bool:
 
 
 def _stem(file: Path) -> str:
-    """Return the name of a file without its suffix, or without both of ``train.csv.gz``."""
+    """Return the name of a file without its suffix, or without both of ``train.csv.gz``; the suffix may be a split."""
+    if split_name(file.suffix) is not None:
+        return file.name
     return file.name[: file.name.lower().rfind(plain_suffix(file))]
 
 

@@ -21,7 +21,7 @@ MORE_LABEL_WORDS = {"class", "classes", "category", "categories", "gold", "inten
 MAY_BE_LINES = frozenset(
     (
         *("", DOCUMENT, ".in", ".out", ".text", ".texts", ".sent", ".sents", ".data", ".pos", ".neg"),
-        *(".lab", ".label", ".labels", ".gold", ".intent", ".tags"),
+        *(".lab", ".label", ".labels", ".gold", ".intent", ".tags", ".train", ".dev", ".valid", ".val", ".test"),
     )
 )
 MAX_FILES = 50  # of a folder in which such files are looked for

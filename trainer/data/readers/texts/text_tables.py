@@ -197,6 +197,9 @@ def find_text_columns(layout: Layout, columns: TextColumns, part: int | None = N
         left = [each for each in empty if each not in {*inputs, *targets}]
         unused = [] if columns.wanted else [at for at in free if at not in {*inputs, *targets}]
         return FoundColumns(inputs, targets, tuple(_notes(layout, inputs, targets, left, unused)))
+    if inputs and free and all(at in inputs or _is_id(layout, at) for at in free):
+        names = listed(layout.names)
+        raise ConfigError(f"dataset.target: null: {layout.file} has no column of labels; columns: {names}")
     key, what = ("target", "label") if inputs else ("input", "text")
     others = [column for column in free if column not in {*inputs, *targets}] or free
     likely = others[-1] if inputs else max(others, key=lambda column: _mean_length(layout, column))
@@ -250,6 +253,7 @@ def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) ->
 
 def _find_target(layout: Layout, free: Sequence[int]) -> list[int]:
     """Return the column of the labels, or all columns if they hold 0 and 1 alone; empty if unclear."""
+    free = [at for at in free if not _is_id(layout, at)]
     if len(free) == 1:
         return list(free)
     free = [at for at in free if not (has_id_name(layout, at) or names_rows(layout, at))]
@@ -263,11 +267,13 @@ def _find_target(layout: Layout, free: Sequence[int]) -> list[int]:
 
 def _find_id(layout: Layout, taken: Sequence[int]) -> str | None:
     """Return the name of the column that names the rows by its name and its cells, which all differ; or None."""
-    for at, name in enumerate(layout.names):
-        cells = layout.cells(at)
-        if at not in taken and has_id_name(layout, at) and "" not in cells and len({*cells}) == len(cells):
-            return name
-    return None
+    return next((name for at, name in enumerate(layout.names) if at not in taken and _is_id(layout, at)), None)
+
+
+def _is_id(layout: Layout, column: int) -> bool:
+    """Return whether a column names the rows by its name and its cells, which all differ."""
+    cells = layout.cells(column)
+    return has_id_name(layout, column) and "" not in cells and len({*cells}) == len(cells)
 
 
 def _mean_length(layout: Layout, column: int) -> float:
