@@ -420,7 +420,7 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
             ROWS,
             "x,y,kind",
             {"target": "x", "ignore": ["kind"], "sampler": "balanced", "task": "regression"},
-            "dataset.sampler: balanced needs one class for each sample; dataset=csv is table 1, 1 values",
+            "dataset.sampler: balanced needs one class for each sample; dataset=csv is table 1, 1 value",
         ),
     ],
     ids=str,
