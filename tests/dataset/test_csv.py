@@ -402,6 +402,13 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
         ),
         ([[1, "a"]] * 9, "x,kind", {}, "dataset=csv: only 1 class, a; there must be at least 2 to tell apart"),
         ([[1, "a", "test"]] * 9, "x,kind,split", {}, "dataset=csv: no samples in train"),
+        (
+            [[n // 3, n, "ab"[n % 2]] for n in range(30)],
+            "seq,x,kind",
+            {"group_by": "seq"},
+            "dataset.target: kind: differs within 10 of 10 samples of dataset.group_by; a target for each row of a "
+            "sample is not supported",
+        ),
         (ROWS, "x,y,kind", {"delimiter": "::"}, "dataset.delimiter: must be one character, tab or space, got ::"),
         (
             ROWS,

@@ -323,6 +323,13 @@ def _find_samples(rows: _CsvRows, names: Sequence[str], problems: Problems) -> C
     faults, leading = rows.table.faults, rows.leading
     first = rows.targets[:, leading[rows.groups]]
     differs = (rows.targets != first) & (rows.targets >= 0) & (first >= 0) & (rows.groups >= 0)
+    several = np.unique(rows.groups[differs.any(0)])
+    if rows.num_groups > 1 and 2 * len(several) > rows.num_groups:
+        column = int(np.flatnonzero(differs.any(1))[0])
+        raise ConfigError(
+            f"dataset.target: {names[column]}: differs within {len(several):,} of {rows.num_groups:,} samples of "
+            "dataset.group_by; a target for each row of a sample is not supported"
+        )
     for column, row in np.argwhere(differs).tolist():
         codes = rows.targets[column, [row, leading[rows.groups[row]]]].tolist()
         there, at_first = (rows.texts[column][code] for code in codes)
