@@ -103,6 +103,32 @@ def test_features_are_chosen_or_left_out(tmp_path: Path) -> None:
     assert inputs[7].tolist() == [7, 70]
 
 
+def test_rows_of_delimiters_alone_are_no_samples(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", header="x,y,kind")
+    file.write_text(file.read_text() + ",,\n,, \n")
+    assert len(everything(load(file))[0]) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("cells", "hint"),
+    [
+        (
+            ["k.A."] * 2,
+            "'dataset.missing_values=[k.A.]' reads k.A. as a missing number, and dataset.missing=mean fills it in",
+        ),
+        ([""] * 2, "dataset.missing=mean fills empty cells of numbers"),
+    ],
+)
+def test_cells_that_may_mean_missing_are_proposed_as_such(tmp_path: Path, cells: list[str], hint: str) -> None:
+    rows = [[0.5 * n, n % 2] for n in range(20)] + [[cell, 1] for cell in cells]
+    assert hint in refused(load, table(tmp_path / "a.csv", rows=rows, header="x,kind"))
+
+
+def test_nothing_is_proposed_for_labels_that_are_missing(tmp_path: Path) -> None:
+    rows = [[0.5 * n, n % 2] for n in range(20)] + [[1.5, ""]] * 3
+    assert "missing" not in refused(load, table(tmp_path / "a.csv", rows=rows, header="x,kind"))
+
+
 def test_a_column_that_counts_the_rows_is_left_out_and_said(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", [[n, n**2, n % 2] for n in range(20)], ",x,z")
     data = load(file)
