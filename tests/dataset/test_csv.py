@@ -103,6 +103,16 @@ def test_features_are_chosen_or_left_out(tmp_path: Path) -> None:
     assert inputs[7].tolist() == [7, 70]
 
 
+def test_the_advice_about_a_column_named_like_a_reference_works(train: Train, tmp_path: Path) -> None:
+    file = table(
+        tmp_path / "a.csv", rows=[[n, n % 7, "ab"[n % 2], n % 2] for n in range(20)], header="x,z,${seed},kind"
+    )
+    first = train("dataset=csv", f"dataset.path={file}", "dry_run=true")
+    assert r"""leave it out: 'dataset.ignore=["\${seed}"]'""" in first.err
+    words = ["dataset=csv", f"dataset.path={file}", r'dataset.ignore=["\${seed}"]', "dry_run=true"]
+    assert train(*words).code == 0
+
+
 def test_rows_of_delimiters_alone_are_no_samples(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", header="x,y,kind")
     file.write_text(file.read_text() + ",,\n,, \n")
