@@ -105,7 +105,7 @@ def test_features_are_chosen_or_left_out(tmp_path: Path) -> None:
 
 def test_the_advice_about_a_column_named_like_a_reference_works(train: Train, tmp_path: Path) -> None:
     file = table(
-        tmp_path / "a.csv", rows=[[n, n % 7, "ab"[n % 2], n % 2] for n in range(20)], header="x,z,${seed},kind"
+        tmp_path / "a.csv", rows=[[n, n % 7, "ab"[n % 2], n % 2] for n in range(20)], header="x,z,${seed},label"
     )
     first = train("dataset=csv", f"dataset.path={file}", "dry_run=true")
     assert r"""leave it out: 'dataset.ignore=["\${seed}"]'""" in first.err
