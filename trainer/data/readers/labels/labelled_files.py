@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from trainer.config import ConfigError
+from trainer.config.messages import as_word
 from trainer.config.untrusted_files import at_home
 from trainer.data.data import ReadOptions
 from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, natural_key, roots
 from trainer.data.readers.labels.file_columns import FileTableKeys
 from trainer.data.readers.labels.file_index import FileIndex
-from trainer.data.readers.labels.file_names import Fields, NamePattern, ask_for_labels
+from trainer.data.readers.labels.file_names import Fields, NamePattern, ask_for_labels, pattern_across
 from trainer.data.readers.labels.file_tables import FileTable, is_table, table_named
 from trainer.data.readers.labels.folder_tree import folders_in
 from trainer.data.readers.labels.folders import NoClassFoldersError, class_folders
@@ -89,6 +90,10 @@ def find_files(
             if isinstance(path, str) and (run is None or run.get("lists")):  # a run of an earlier version has no lists
                 listed_items = with_listed_splits(items, problems)
                 items, labelling.has_lists = listed_items or items, listed_items is not None
+            is_new = run is None and keys["group"] is None
+            if is_new and (across := pattern_across([(item.label, item.content.name) for item in items])):
+                word = as_word("dataset.pattern", across)
+                problems.warnings.append(f"every class folder has the same names of files; {word} reads labels in them")
     group = keys["group"]
     if isinstance(group, str) and "{group}" in group:
         items, labelling = _grouped(items, labelling, NamePattern("group", group), problems)
@@ -189,7 +194,7 @@ def _files_by_pattern(
                 num_others += 1
     if num_others:
         problems.warnings.append(f"{num_others:,} files are no {noun} by name and left out")
-    fields = pattern.read([item.content.name for item in items], options.classes)
+    fields = pattern.read([pattern.name_of(item.content) for item in items], options.classes)
     if isinstance(keys["path"], str):
         unlabelled = _splits_without(fields, items, noun, problems)
         fields = [field for item, field in zip(items, fields, strict=True) if item.split not in unlabelled]
@@ -277,7 +282,7 @@ def _grouped(
     items: Sequence[Item], labelling: Labelling, pattern: NamePattern, problems: Problems
 ) -> tuple[list[Item], Labelling]:
     """Return the items whose names a pattern fits, and the labelling with the groups that it reads in them."""
-    fields = pattern.read([item.content.name for item in items])
+    fields = pattern.read([pattern.name_of(item.content) for item in items])
     good, groups = list[Item](), dict[str, str]()
     for item, field in zip(items, fields, strict=True):
         if field is None:
