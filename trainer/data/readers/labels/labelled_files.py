@@ -16,11 +16,12 @@ from trainer.data.readers.labels.file_columns import FileTableKeys
 from trainer.data.readers.labels.file_index import FileIndex
 from trainer.data.readers.labels.file_names import Fields, NamePattern, ask_for_labels
 from trainer.data.readers.labels.file_tables import FileTable, is_table, table_named
+from trainer.data.readers.labels.folder_questions import NoClassFoldersError
 from trainer.data.readers.labels.folder_tree import folders_in
-from trainer.data.readers.labels.folders import NoClassFoldersError, class_folders
+from trainer.data.readers.labels.folders import class_folders
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.labels.split_lists import with_listed_splits
-from trainer.data.readers.split_names import find_splits, listed, words_to_type
+from trainer.data.readers.split_names import find_splits, listed, said_short, words_to_type
 from trainer.data.readers.targets import TargetKeys
 
 PathKey = str | dict[Literal["train", "val", "test"], str]
@@ -234,7 +235,7 @@ def _split_folders(path: PathKey | None, suffixes: Collection[str], problems: Pr
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder")
         folders = [] if split else folders_in(root)
-        named = find_splits((folder.name, folder) for folder in folders)
+        named = find_splits(((folder.name, folder) for folder in folders), short=True)
         if "train" not in named:
             yield root, split
             continue
@@ -245,6 +246,8 @@ def _split_folders(path: PathKey | None, suffixes: Collection[str], problems: Pr
                 f"dataset.path: {root}: has {listed(parts.values())} and, beside them, {listed(sorted(others))}; for "
                 f"splits type {words_to_type(parts)}; for one set of all files, {words_to_type({'train': root})}"
             )
+        if short := said_short(parts):
+            problems.warnings.append(f"{root}: taken for splits: {short}")
         yield from ((folder, part) for part, folder in parts.items())
 
 

@@ -14,7 +14,7 @@ from trainer.data.readers.encodings import unknown_encoding
 from trainer.data.readers.files import Item, Problems, keep_suffixes, natural_key, roots
 from trainer.data.readers.labels.folder_tree import folders_in
 from trainer.data.readers.labels.folders import class_folders
-from trainer.data.readers.split_names import find_splits, listed, split_name, words_to_type
+from trainer.data.readers.split_names import find_splits, listed, said_short, split_name, words_to_type
 from trainer.data.readers.tables.lines import plain_suffix
 from trainer.data.readers.texts.text_files import (
     DOCUMENT,
@@ -156,7 +156,7 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
     documents = [file for file in files if file.suffix.lower() == DOCUMENT]
     folders = folders_in(root)
     tables = {} if split else find_splits((_stem(file), file) for file in files)
-    named = {} if split else find_splits((each.name, each) for each in folders)
+    named = {} if split else find_splits(((each.name, each) for each in folders), short=True)
     others = [folder for folder in folders if not any(folder in some for some in named.values())]
     if pairs := find_parallel(documents, split):
         yield from parallel_texts(pairs, documents, encoding, problems)
@@ -216,6 +216,8 @@ def _one_of_each(
                 f"dataset.path: {root}: {listed(some)} may each be {split}; name one of them: {word}"
                 + hint * all(path.suffix.lower() == DOCUMENT for path in some)
             )
+    if short := said_short(chosen):
+        problems.warnings.append(f"{root}: taken for splits: {short}")
     if others := [path for path in paths if path not in chosen.values()]:
         problems.warnings.append(f"{root}: left out, as no split of train, val and test: {listed(others)}")
     return chosen
