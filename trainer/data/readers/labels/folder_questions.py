@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from trainer.config import ConfigError
 from trainer.data.readers.files import natural_key
-from trainer.data.readers.labels.folder_tree import FolderTree, likeness
+from trainer.data.readers.labels.folder_advice import FolderAdvice, ordered
+from trainer.data.readers.labels.folder_tree import likeness
 from trainer.data.readers.split_names import (
     ABOUT_SAMPLES,
     are_parts,
@@ -21,9 +22,6 @@ from trainer.data.readers.split_names import (
     split_name,
     words_to_type,
 )
-
-# Words in the names of folders that hold the samples of another folder in another form.
-_DERIVED = re.compile(r"aug|mask|segm|gr[ae]y|synth|edge|crop|resiz|label|spectro", re.IGNORECASE)
 
 
 class NoClassFoldersError(ConfigError):
@@ -49,7 +47,7 @@ class Doubt(NamedTuple):
     advice: str
 
 
-class FolderQuestions(FolderTree):
+class FolderQuestions(FolderAdvice):
     """Asks what folders are.
 
     The methods take the folder in which the folders are, the folders, and the ``places`` of the splits whose class
@@ -105,7 +103,7 @@ class FolderQuestions(FolderTree):
             inner = {split: some[0] for split, some in parts.items()}
             advice = "move a folder that is no class elsewhere"
             if "train" in inner:
-                advice = f"for splits type {words_to_type(_ordered({**splits, **inner}))}, or name other folders"
+                advice = f"for splits type {words_to_type(ordered({**splits, **inner}))}, or name other folders"
         else:
             advice = self.advice(folders)
         return Doubt(hinted, f"{listed(hinted)} may be {which}", advice)
@@ -192,75 +190,5 @@ class FolderQuestions(FolderTree):
             return Doubt(alike, f"{seen}each of these may hold samples of a class, or something else", advice)
         seen += "they may be "
         if places:
-            return Doubt(alike, f"{seen}parts of each split, or classes", self._one_of(alike, places))
+            return Doubt(alike, f"{seen}parts of each split, or classes", self.one_of(alike, places))
         return Doubt(alike, f"{seen}splits, or classes", self.advice(alike, shared))
-
-    def _one_of(self, alike: Sequence[Path], places: Mapping[str, Path]) -> str:
-        """Return the words for one of the folders that are in each split."""
-        ordered = sorted(alike, key=lambda folder: bool(_DERIVED.search(folder.name)))
-        best = max(ordered, key=lambda folder: sum((at / folder.name).is_dir() for at in places.values()))
-        parts = {split: at / best.name for split, at in places.items() if (at / best.name).is_dir()}
-        return (
-            f"for {listed([best])} alone type {words_to_type(_ordered(parts))}; to join them, move their files together"
-        )
-
-    def advice(self, folders: Sequence[Path], shared: set[str] | None = None) -> str:
-        """Return the words to type if folders are splits, or data sets of which one is to be named.
-
-        Args:
-            folders: the folders.
-            shared: the ``likeness`` of the names of folders that they share; None if they are not compared.
-        """
-        if sets := [folder for folder in folders if self.has_train(folder)]:
-            return f"for one of them type {words_to_type(sets[0])}"
-        having = [folder for folder in folders if len(self.folders(self.end_of_chain(folder))) > 1]
-        parts: dict[str, Path] = {}
-        for folder in having:
-            within = re.search(r"train|val|test", folder.name.lower())  # also in a longer word, such as xtrain
-            if name := split_name(folder.name, short=True):
-                parts.setdefault(name.split or ("train" if within and within[0] == "train" else "test"), folder)
-            elif within:
-                parts.setdefault(within[0], folder)
-        alone = ""
-        if shared and not parts:
-            plain = [folder for folder in having if not _DERIVED.search(folder.name)]
-            alone = f"for one of them alone type {words_to_type(self.holding((plain or having)[0], shared))}"
-            if len(plain) < len(having):  # splits of which one holds samples of another in another form tell nothing
-                return alone
-            alone += "; "
-        parts = self._with_others(parts, having)
-        if "train" not in parts:
-            return "move a folder that is no class elsewhere"
-        ordered = _ordered({split: self._as_named(folder, shared or set()) for split, folder in parts.items()})
-        return f"{alone}for splits type {words_to_type(ordered)}, or name other folders"
-
-    def _as_named(self, folder: Path, shared: set[str]) -> Path:
-        """Return a folder, or the one below it that holds the shared folders if no chain of folders leads to that."""
-        held = self.holding(folder, shared)
-        return folder if held in self.chain(folder) else held
-
-    def _with_others(self, parts: dict[str, Path], having: Sequence[Path]) -> dict[str, Path]:
-        """Return the folders of splits, and for the splits that no name says the largest of the other folders."""
-        unnamed = [folder for folder in having if split_name(folder.name, short=True) is None]
-        others = sorted((folder for folder in unnamed if folder not in parts.values()), key=self.count, reverse=True)
-        if "train" not in parts and others:
-            parts["train"] = others.pop(0)
-        elif "train" not in parts and parts:
-            parts["train"] = parts.pop(max(parts, key=lambda split: self.count(parts[split])))
-        if len(parts) == 1:
-            parts |= zip(["test", "val"], reversed(others[:2]), strict=False)
-        elif {*parts} == {"train", "test"} and others:
-            parts["val"] = others[0]
-        return parts
-
-    def has_train(self, parent: Path) -> bool:
-        """Return whether a folder, or the chain of single folders that begins in it, holds a split train of folders."""
-        folders = self.folders(parent)
-        named = find_splits(((folder.name, folder) for folder in folders), short=True)
-        if any(self.folders(folder) for folder in named.get("train", ())):
-            return True
-        return len(folders) == 1 and self.has_train(folders[0])
-
-
-def _ordered(parts: Mapping[str, Path]) -> dict[str, Path]:
-    return {split: parts[split] for split in ("train", "val", "test") if split in parts}
