@@ -112,12 +112,12 @@ def are_parts(names: Sequence[str]) -> bool:
     )
 
 
-def words_to_type(path: Path | Mapping[str, Path]) -> str:
-    """Return the word of a command, quoted for the shell, that names a path, or the path of each split."""
+def words_to_type(path: Path | Mapping[str, Path], key: str = "dataset.path") -> str:
+    """Return the word of a command, quoted for the shell, that gives a key a path, or the path of each split."""
     if isinstance(path, Path):
-        return shlex.quote(f"dataset.path={_as_value(path)}")
+        return shlex.quote(f"{key}={_as_value(path)}")
     values = ", ".join(f"{split}: {_as_value(each)}" for split, each in path.items())
-    return shlex.quote(f"dataset.path={{{values}}}")
+    return shlex.quote(f"{key}={{{values}}}")
 
 
 def _as_value(path: Path) -> str:

@@ -270,10 +270,12 @@ def _files_of_classes(path: PathKey | None, suffixes: Collection[str], noun: str
     except NoClassFoldersError as error:
         folder = error.folder
         names = [file.name for file in files_below(folder, problems) if file.suffix.lower() in suffixes]
-        near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
+        places = [folder, folder.parent, *folder.glob("meta*"), *folder.parent.glob("meta*")]
+        near = [file for place in places for file in place.glob("*.[ct]sv")]
         if not names:
             raise
-        raise ask_for_labels(folder, names, noun, near[0] if len(near) == 1 else "TABLE.csv") from error
+        table = words_to_type(near[0] if len(near) == 1 else Path("TABLE.csv"), "dataset.labels")
+        raise ask_for_labels(folder, names, noun, table, error.hint) from error
 
 
 def _grouped(
