@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.data.readers.labels.folder_trees import answers, find, make, refusal, trees
+from trainer.config import ConfigError
+from trainer.data.readers.files import Problems
+from trainer.data.readers.labels.folders import class_folders
 
 QUESTIONS: dict[str, tuple[tuple[str, ...], str, list[dict[str, int]]]] = {
     "unnamed splits": (
@@ -289,6 +292,14 @@ def test_an_unlabelled_folder_beside_the_folder_of_classes_is_left_out(tmp_path:
     warnings: list[str] = []
     assert find(str(make(tmp_path, *trees("labeled", "a|b"), "unlabeled*9")), warnings) == {"/a": 2, "/b": 2}
     assert warnings == [f"{tmp_path}: left out, as no samples of a class are in there: unlabeled"]
+
+
+def test_a_finished_run_is_asked_nothing_about_its_classes(tmp_path: Path) -> None:
+    root = make(tmp_path, *trees("one|two", "a|b"))
+    found = class_folders("image_folder", str(root), Problems("image_folder", "stop"), (".png",), ("one", "two"))
+    assert {item.label for item in found} == {"one", "two"}
+    with pytest.raises(ConfigError, match="hold the same folders"):
+        [*class_folders("image_folder", str(root), Problems("image_folder", "stop"), (".png",), ("a", "b"))]
 
 
 def test_the_words_for_splits_follow_the_names(tmp_path: Path) -> None:

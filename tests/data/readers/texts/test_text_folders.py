@@ -346,7 +346,7 @@ def test_short_names_of_splits_of_texts_are_known_for_folders_and_asked_about_fo
     root = make(tmp_path / "files", {"tr.txt": "a tr|b tr|a 2|b 2", "te.txt": "a te|b te"})
     line = refusal(str(root))
     assert "te.txt, tr.txt may be splits or parts of texts by their names, or classes" in line
-    assert stripped(typed(line)[0]) == [*wanted[:2], "train/a: 2", "train/a: tr", "train/b: 2", "train/b: tr"]
+    assert stripped(typed(line)[0], []) == [*wanted[:2], "train/a: 2", "train/a: tr", "train/b: 2", "train/b: tr"]
     assert stripped(typed(line)[1], [])[:2] == ["train/te: a te", "train/te: b te"]
     (root / "en.txt").write_text("x\n")
     assert stripped(str(root), [])[0] == "/en: x"

@@ -63,6 +63,8 @@ class FolderQuestions(FolderAdvice):
             places: as above.
         """
         folders = self.folders(parent)
+        if self.settled == {folder.name for folder in folders}:
+            return
         doubt = self.doubt_of_names(parent, folders, splits, places) or self.doubt_of_content(parent, folders, places)
         if doubt is not None and doubt.seen:
             raise self.question(parent, doubt.seen, doubt.advice, splits)

@@ -52,12 +52,14 @@ class FolderTree:
         suffixes: the suffixes of the files that are samples, in lower case; empty if all files are.
         known: the folders in each folder, as far as they were read.
         filled: the names of the folders with samples in each folder, as far as they were read.
+        settled: the classes of a finished run; if the folders have these names, nothing is asked.
     """
 
     problems: Problems
     suffixes: tuple[str, ...]
     known: dict[Path, list[Path]] = field(default_factory=dict)
     filled: dict[Path, set[str]] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
 
     def folders(self, parent: Path) -> list[Path]:
         """Return the folders in a folder as ``folders_in`` does, and report links that lead nowhere or upwards."""

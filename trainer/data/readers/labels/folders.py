@@ -26,7 +26,11 @@ class ClassFolder(NamedTuple):
 
 
 def class_folders(
-    dataset: str, path: str | dict[Any, str] | None, problems: Problems, suffixes: Collection[str] = ()
+    dataset: str,
+    path: str | dict[Any, str] | None,
+    problems: Problems,
+    suffixes: Collection[str] = (),
+    settled: Collection[str] = (),
 ) -> Iterator[Item]:
     """Yield every file in the class folders of each split in natural order, without hidden files.
 
@@ -35,6 +39,7 @@ def class_folders(
 
     Args:
         suffixes: the suffixes of the files that are samples, in lower case; empty if all files are.
+        settled: the classes of a finished run; if the folders have these names, nothing is asked.
 
     Raises:
         NoClassFoldersError: a folder has no class folders.
@@ -44,7 +49,7 @@ def class_folders(
     for root in found.values():
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder of class folders")
-    finder = _Finder(problems, tuple(suffixes))
+    finder = _Finder(problems, tuple(suffixes), settled=frozenset(settled))
     classes = finder.unsplit(found[""]) if "" in found else finder.given(found)
     for split, label, folder in _checked(classes, problems):
         num_bad = len(problems.found)

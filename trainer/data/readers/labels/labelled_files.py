@@ -85,7 +85,7 @@ def find_files(
         if keys["pattern"] is not None:
             items, labelling = _files_by_pattern(keys, suffixes, noun, options, problems)
         else:
-            items, labelling = _files_of_classes(path, suffixes, noun, problems), Labelling()
+            items, labelling = _files_of_classes(path, suffixes, noun, options, problems), Labelling()
             run = options.preprocessing
             if isinstance(path, str) and (run is None or run.get("lists")):  # a run of an earlier version has no lists
                 listed_items = with_listed_splits(items, problems)
@@ -259,14 +259,17 @@ def _holds(place: Path, suffixes: Collection[str]) -> bool:
     return any(file.suffix.lower() in suffixes for file in files)
 
 
-def _files_of_classes(path: PathKey | None, suffixes: Collection[str], noun: str, problems: Problems) -> list[Item]:
+def _files_of_classes(
+    path: PathKey | None, suffixes: Collection[str], noun: str, options: ReadOptions, problems: Problems
+) -> list[Item]:
     """Return the files in class folders.
 
     Raises:
         ConfigError: as ``class_folders``; the error about files without class folders says where labels may come from.
     """
     try:
-        return keep_suffixes(class_folders(problems.dataset, path, problems, suffixes), suffixes, noun, problems)
+        items = class_folders(problems.dataset, path, problems, suffixes, options.classes)
+        return keep_suffixes(items, suffixes, noun, problems)
     except NoClassFoldersError as error:
         folder = error.folder
         names = [file.name for file in files_below(folder, problems) if file.suffix.lower() in suffixes]
