@@ -180,6 +180,12 @@ MOVES: dict[str, tuple[tuple[str, ...], str, dict[str, str], dict[str, int]]] = 
         {"a/masks": "../1", "b/masks": "../2"},
         {"/a": 2, "/b": 2},
     ),
+    "names of splits and classes": (
+        ("train_a", "train_b", "test_a", "test_b*3"),
+        "; if each name has a split and a class, move each folder, such as train_a to {root}/train/a",
+        {"train_a": "train/a", "train_b": "train/b", "test_a": "test/a", "test_b": "test/b"},
+        {"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 3},
+    ),
     "a copy": (
         (*trees("a|b"), *trees("copy", "a|b")),
         "if it is a copy or no class, move it elsewhere; ",

@@ -60,6 +60,14 @@ class FolderAdvice(FolderTree):
         named = ordered({split: self._as_named(folder, shared or set()) for split, folder in parts.items()})
         return f"{alone}for splits type {words_to_type(named)}, or name other folders"
 
+    def hint_of_classes(self, parent: Path, train: Sequence[Path]) -> str:
+        """Return what to do if folders of files have the names of a split and of a class, such as ``train_cat``."""
+        name = split_name(train[0].name)
+        if len(train) < 2 or name is None or not name.rest:
+            return ""
+        moved = f"{train[0].name} to {parent / 'train' / '_'.join(name.rest)}"
+        return f"; if each name has a split and a class, move each folder, such as {moved}"
+
     def _as_named(self, folder: Path, shared: set[str]) -> Path:
         """Return a folder, or the one below it that holds the shared folders if no chain of folders leads to that."""
         held = self.holding(folder, shared)

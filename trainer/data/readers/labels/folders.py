@@ -90,7 +90,7 @@ class _Finder(FolderQuestions):
             return self.unsplit(only)
         split = [folder for some in named.values() for folder in some]
         if named.get("train") and not any(self.holds_sample(folder) for folder in folders if folder not in split):
-            raise NoClassFoldersError(named["train"][0])
+            raise NoClassFoldersError(named["train"][0], self.hint_of_classes(root, named["train"]))
         if above := self.above_splits(folders):
             return above
         self.ask(root, {}, {})
