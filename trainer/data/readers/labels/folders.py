@@ -145,7 +145,8 @@ class _Finder(FolderQuestions):
         if len(folders) == 1:
             return folders[0] if self.end_of_chain(root) != root or self.has_train(folders[0]) else None
         having = [folder for folder in folders if self.has_train(folder)]
-        filled = [folder for folder in folders if folder.name.lower() not in UNLABELLED and self.holds_sample(folder)]
+        labelled = self.names_in(root) - {folder.name for folder in folders if folder.name.lower() in UNLABELLED}
+        filled = [folder for folder in folders if folder.name in labelled]
         if not having and len(filled) == 1 < len(folders):
             chain = self.chain(filled[0])
             if len(self.names_in(chain[-1])) > 1 and not any(map(self.samples_at, chain)):
@@ -181,7 +182,7 @@ class _Finder(FolderQuestions):
         at = folder
         while not known & self.names_in(at):
             inner = self.folders(at)
-            filled = [each for each in inner if self.holds_sample(each)]
+            filled = [each for each in inner if each.name in self.names_in(at)]
             if len(inner) > len(filled) == 1 and known & self.names_in(filled[0]):
                 return filled[0]  # beside folders of tables and notes
             if len(inner) != 1:
