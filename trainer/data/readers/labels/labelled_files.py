@@ -17,11 +17,12 @@ from trainer.data.readers.labels.file_columns import FileTableKeys
 from trainer.data.readers.labels.file_index import FileIndex
 from trainer.data.readers.labels.file_names import Fields, NamePattern, ask_for_labels, pattern_across
 from trainer.data.readers.labels.file_tables import FileTable, is_table, table_named
+from trainer.data.readers.labels.folder_questions import NoClassFoldersError
 from trainer.data.readers.labels.folder_tree import folders_in
-from trainer.data.readers.labels.folders import NoClassFoldersError, class_folders
+from trainer.data.readers.labels.folders import class_folders
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.labels.split_lists import with_listed_splits
-from trainer.data.readers.split_names import find_splits, listed, words_to_type
+from trainer.data.readers.split_names import find_splits, listed, said_short, words_to_type
 from trainer.data.readers.targets import TargetKeys
 
 PathKey = str | dict[Literal["train", "val", "test"], str]
@@ -85,7 +86,7 @@ def find_files(
         if keys["pattern"] is not None:
             items, labelling = _files_by_pattern(keys, suffixes, noun, options, problems)
         else:
-            items, labelling = _files_of_classes(path, suffixes, noun, problems), Labelling()
+            items, labelling = _files_of_classes(path, suffixes, noun, options, problems), Labelling()
             run = options.preprocessing
             if isinstance(path, str) and (run is None or run.get("lists")):  # a run of an earlier version has no lists
                 listed_items = with_listed_splits(items, problems)
@@ -239,7 +240,7 @@ def _split_folders(path: PathKey | None, suffixes: Collection[str], problems: Pr
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder")
         folders = [] if split else folders_in(root)
-        named = find_splits((folder.name, folder) for folder in folders)
+        named = find_splits(((folder.name, folder) for folder in folders), short=True)
         if "train" not in named:
             yield root, split
             continue
@@ -250,6 +251,8 @@ def _split_folders(path: PathKey | None, suffixes: Collection[str], problems: Pr
                 f"dataset.path: {root}: has {listed(parts.values())} and, beside them, {listed(sorted(others))}; for "
                 f"splits type {words_to_type(parts)}; for one set of all files, {words_to_type({'train': root})}"
             )
+        if short := said_short(parts):
+            problems.warnings.append(f"{root}: taken for splits: {short}")
         yield from ((folder, part) for part, folder in parts.items())
 
 
@@ -261,21 +264,26 @@ def _holds(place: Path, suffixes: Collection[str]) -> bool:
     return any(file.suffix.lower() in suffixes for file in files)
 
 
-def _files_of_classes(path: PathKey | None, suffixes: Collection[str], noun: str, problems: Problems) -> list[Item]:
+def _files_of_classes(
+    path: PathKey | None, suffixes: Collection[str], noun: str, options: ReadOptions, problems: Problems
+) -> list[Item]:
     """Return the files in class folders.
 
     Raises:
         ConfigError: as ``class_folders``; the error about files without class folders says where labels may come from.
     """
     try:
-        return keep_suffixes(class_folders(problems.dataset, path, problems, suffixes), suffixes, noun, problems)
+        items = class_folders(problems.dataset, path, problems, suffixes, options.classes)
+        return keep_suffixes(items, suffixes, noun, problems)
     except NoClassFoldersError as error:
         folder = error.folder
         names = [file.name for file in files_below(folder, problems) if file.suffix.lower() in suffixes]
-        near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
+        places = [folder, folder.parent, *folder.glob("meta*"), *folder.parent.glob("meta*")]
+        near = [file for place in places for file in place.glob("*.[ct]sv")]
         if not names:
             raise
-        raise ask_for_labels(folder, names, noun, near[0] if len(near) == 1 else "TABLE.csv") from error
+        table = words_to_type(near[0] if len(near) == 1 else Path("TABLE.csv"), "dataset.labels")
+        raise ask_for_labels(folder, names, noun, table, error.hint) from error
 
 
 def _grouped(
