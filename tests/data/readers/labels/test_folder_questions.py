@@ -21,6 +21,14 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], str, list[dict[str, int]]]] = {
             {"one": 10, "two": 2},
         ],
     ),
+    "splits in other languages": (
+        ("Entraînement/a*5", "Entraînement/b*5", "Validierung/a", "Validierung/b", "prueba/a*3", "prueba/b*3"),
+        "Entraînement, Validierung, prueba hold the same folders (a, b)",
+        [
+            {"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 2, "test/a": 3, "test/b": 3},
+            {"Entraînement": 10, "Validierung": 4, "prueba": 6},
+        ],
+    ),
     "eval": (
         ("train/a", "train/b", "eval/a*3", "eval/b"),
         "beside train, eval holds the same folders as train",

@@ -83,8 +83,8 @@ class FolderAdvice(FolderTree):
             parts["train"] = parts.pop(max(parts, key=lambda split: self.count(parts[split])))
         if len(parts) == 1:
             parts |= zip(["test", "val"], reversed(others[:2]), strict=False)
-        elif {*parts} == {"train", "test"} and others:
-            parts["val"] = others[0]
+        else:
+            parts |= zip((split for split in ("val", "test") if split not in parts), others, strict=False)
         return parts
 
     def has_train(self, parent: Path) -> bool:
