@@ -200,3 +200,8 @@ def test_texts_that_measure_something_are_no_identifiers(tmp_path: Path, form: s
     cells = [form.format(70 + n / 7) for n in range(ROWS)]
     file = table(tmp_path / "a.csv", "weight,a,species", [cells, measured(1), NAMES])
     assert f"the column holds text, not numbers: weight, such as {cells[0]}, (" in refused(load, file)
+
+
+def test_an_identifier_with_a_sum_below_it_is_left_out(tmp_path: Path) -> None:
+    columns: list[Sequence[Any]] = [[*range(5001, 5000 + ROWS), "Sum"], measured(1), NAMES]
+    assert load(table(tmp_path / "a.csv", "client,a,species", columns)).preprocess["columns"] == ["a"]

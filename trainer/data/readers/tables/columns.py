@@ -49,7 +49,7 @@ class ChosenColumns:
         features: the columns to learn from, in their order.
         maybe_ids: of these, the columns of whole numbers that may turn out to be identifiers.
         ids: columns that are left out, as they name their row.
-        names: the names of all columns of the table; empty for a column without a name.
+        names: the names of all columns of the table, for notes.
         target_note: a phrase that says which target was chosen.
         other_notes: phrases about the other columns.
     """
@@ -66,7 +66,7 @@ class ChosenColumns:
     def notes(self) -> tuple[str, ...]:
         """Short phrases that say what was chosen."""
         what = "an identifier" if len(self.ids) == 1 else "identifiers"
-        ids = listed([self.names[column] or f"column {column} without a name" for column in self.ids])
+        ids = listed([self.names[column] for column in self.ids])
         left_out = (f"left out {ids} ({what}; dataset.features takes columns in)",) if self.ids else ()
         return (self.target_note, *left_out, *self.other_notes)
 
@@ -125,8 +125,8 @@ def choose_columns(
     _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
     layout.check_decimals([*named, *targets])
     notes = tuple(_notes(layout, targets, named, groups, empty, folds))
-    names = ["" if at in layout.unnamed and layout.header else name for at, name in enumerate(names)]
-    return ChosenColumns(targets, named, maybe_ids, ids, names, note, notes)
+    shown = [_shown(layout, column) for column in range(len(names))]
+    return ChosenColumns(targets, named, maybe_ids, ids, shown, note, notes)
 
 
 def _notes(
@@ -138,7 +138,7 @@ def _notes(
     folds: Sequence[int],
 ) -> Iterator[str]:
     """Yield phrases about other columns that are left out, and about numbers in a form of their own."""
-    yield from (f"left out {layout.names[at]} (empty)" for at in empty)
+    yield from (f"left out {_shown(layout, at)} (empty)" for at in empty)
     yield from (f"left out {layout.names[at]} (folds; dataset.features takes columns in)" for at in folds)
     for at in groups:
         if any(_say_the_same(layout, at, target) for target in targets):
@@ -148,6 +148,11 @@ def _notes(
         yield f"left out {layout.names[at]} (names what several rows are about; {word} keeps these in one split)"
     forms = [(layout.names[at], layout.forms[at]) for at in (*targets, *features)]
     yield from [f"{name} is read with {form}" for name, form in forms if form is not None and str(form)][:MAX_FORMS]
+
+
+def _shown(layout: Layout, column: int) -> str:
+    """Return the name of a column for a note."""
+    return f"column {column} without a name" if layout.header and column in layout.unnamed else layout.names[column]
 
 
 def _say_the_same(layout: Layout, one: int, other: int) -> bool:

@@ -121,11 +121,12 @@ def may_be_index(layout: Layout, column: int) -> bool:
 
 
 def _are_whole(layout: Layout, column: int, cells: Sequence[str]) -> bool:
-    """Return whether cells are whole numbers from 0 on, without a sign such as % or $."""
+    """Return whether nearly all cells are whole numbers from 0 on, without a sign such as % or $."""
     form = layout.forms[column] or PLAIN_FORM
-    if form.kind != "number" or any(not cell[:1].isdigit() and cell[:1] != "+" for cell in cells):
+    if form.kind != "number" or form.sign:
         return False
-    return all(number.is_integer() and number >= 0 for number in form.numbers(cells))
+    whole = sum(number.is_integer() and number >= 0 for number in form.numbers(cells))
+    return whole >= NEARLY_ALL * len(cells)  # the last row may be a sum
 
 
 def _is_index_of_r(layout: Layout, column: int) -> bool:

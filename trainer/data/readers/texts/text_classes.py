@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from trainer.config import ConfigError
 from trainer.data.readers.files import Item, Problems
-from trainer.data.readers.split_names import listed, split_name, words_to_type
+from trainer.data.readers.split_names import are_splits, listed, split_name, words_to_type
 from trainer.data.readers.texts.text_files import head_of, is_about, is_good, lines_of, words_of
 from trainer.data.readers.texts.text_lines import LineForm, find_form, first_words, refuse_words
 
@@ -71,6 +71,8 @@ def class_files(
     """
     kept = found.files
     hinted = [file for file in kept if split_name(file.stem) or PART_WORDS & {*words_of(file.stem)}]
+    if are_splits([file.stem for file in kept]):
+        hinted = kept
     if classes is not None:
         _check_contents(folder, found, classes)
         if hinted:
@@ -172,7 +174,7 @@ def _question(
 ) -> ConfigError:
     parts: dict[str, Path] = {}
     for file in files:
-        if (name := split_name(file.stem)) is not None:
+        if (name := split_name(file.stem, short=True)) is not None:
             parts.setdefault(name.split or "test", file)
     others = [file for file in files if file not in parts.values()]
     if len(others) == 1 and {*parts} == {"train"}:  # such as TREC_10.label beside train_5500.label
