@@ -317,3 +317,12 @@ def test_mostly_unknown_tokens_are_said(tmp_path: Path) -> None:
 def test_classes_whose_numbers_are_alike_have_one_order(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "d", **{"1": [GOOD] * 5, "01": [BAD] * 5, "10²": [BAD] * 5, "2": [GOOD] * 5})
     assert load(path).spec.classes == ("01", "1", "2", "10²")
+
+
+def test_of_columns_that_may_hold_the_label_the_one_with_the_fewest_classes_is_proposed(tmp_path: Path) -> None:
+    file = tmp_path / "reviews.csv"
+    lines = [f"{GOOD} {n},{('good', 'bad')[n % 2]},{n % 5 + 1}" for n in range(30)]
+    file.write_text("\n".join(["comment,polarity of it,stars", *lines]) + "\n")
+    with pytest.raises(ConfigError, match="; such as 'dataset.target=\"polarity of it\"'$"):
+        load(file)
+    assert load(file, target="polarity of it").spec.classes == ("bad", "good")

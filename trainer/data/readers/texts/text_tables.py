@@ -202,7 +202,11 @@ def find_text_columns(layout: Layout, columns: TextColumns, part: int | None = N
         raise ConfigError(f"dataset.target: null: {layout.file} has no column of labels; columns: {names}")
     key, what = ("target", "label") if inputs else ("input", "text")
     others = [column for column in free if column not in {*inputs, *targets}] or free
-    likely = others[-1] if inputs else max(others, key=lambda column: _mean_length(layout, column))
+    classes = [column for column in reversed(others) if may_be_classes(layout, column)]
+    if inputs:
+        likely = min(classes, key=lambda column: len({*layout.cells(column)}), default=others[-1])
+    else:
+        likely = max(others, key=lambda column: _mean_length(layout, column))
     example = f"; such as {as_word(f'dataset.{key}', layout.names[likely])}" if len(layout.names) > 1 else ""
     flags = [layout.names[at] for at in others if holds_flags(layout, at)]
     example += f", or {as_word('dataset.target', flags)} for labels" if inputs and len(flags) > 1 else ""
