@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypedDict
 
@@ -17,12 +16,13 @@ from trainer.config.messages import as_word, did_you_mean
 from trainer.data.data import ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import natural_key, need_classes
+from trainer.data.readers.separators import SEPARATORS, are_lists_of_numbers, may_be_labels
 from trainer.data.readers.tables.number_cells import MISSING, NO, PLAIN_FORM, YES, NumberForm, to_float
 from trainer.spec import Task
 
+LOSS_OF_LABELS = "with loss=bce"  # what a message about labels adds, as the usual loss is that of classes
 MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
 WORDS = {"space": " ", "tab": "\t"}  # of signs that are hard to type
-SEPARATORS = ("|", ";", ",", " ")  # what may stand between the labels of a sample in one cell, the clearest first
 LEADING_ZERO = re.compile(r"[+-]?0[0-9]")  # of a code such as 01, which is another one than 1
 
 
@@ -151,8 +151,8 @@ def _find_task(
     """
     seen = np.unique(values[np.isfinite(values)])
     are_few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
-    if len(cells.names) == 1 and task in ("auto", "multilabel") and not mostly.all():
-        _ask_for_separator(cells, sure=task == "multilabel")
+    if len(cells.names) == 1 and task in ("auto", "multilabel") and bool(np.isnan(values[cells.codes >= 0]).any()):
+        _ask_for_separator(cells, are_numbers=bool(mostly.all()), sure=task == "multilabel")
     if len(cells.names) == 1 and task == "auto" and not are_few and _may_be_codes(cells.names[0], seen, values):
         raise ConfigError(
             f"dataset.task: auto: are the {len(seen):,} whole numbers of {cells.names[0]}, {seen[0]:.0f} to "
@@ -355,34 +355,29 @@ def _parts(text: str, separator: str) -> list[str]:
     return [each for part in parts if (each := part.strip("'\"") if is_list else part)]
 
 
-def _ask_for_separator(cells: TargetCells, *, sure: bool = False) -> None:
-    """Raise ConfigError if the texts of a column look like several labels each, or if ``sure`` says that they are."""
+def _ask_for_separator(cells: TargetCells, *, are_numbers: bool, sure: bool) -> None:
+    """Raise ConfigError if the texts of a column look like several labels each, or if ``sure`` says that they are.
+
+    Args:
+        cells: the one target column.
+        are_numbers: whether most cells are numbers, so that the others are labels only if they are lists of numbers.
+        sure: whether the task is multilabel.
+    """
     texts, name = cells.texts[0], cells.names[0]
-    for separator in SEPARATORS:
+    for separator in [each for each in SEPARATORS if any(each in text for text in texts)]:
         split = [_parts(text, separator) for text in texts]
-        several = sum(len(parts) > 1 for parts in split)
-        labels = {part for parts in split for part in parts}
-        are_few = several * 2 >= len(texts) and len(labels) * 2 <= len(texts) and len(texts) > 2
-        are_lists = several and all(text[:1] + text[-1:] == "[]" for text in texts)
-        if are_few or (separator != " " and (are_lists or _are_nested(split))):
+        if are_lists_of_numbers(split) if are_numbers else may_be_labels(texts, split, separator, name):
+            count = len({part for parts in split for part in parts})
             raise ConfigError(
-                f"dataset.label_separator: null: {name} has {len(texts):,} different texts, made of {len(labels):,} "
-                f"names with {separator!r} between them; {_typed(separator)} reads several labels a sample, "
-                "dataset.task=classification one class for each text"
+                f"dataset.label_separator: null: {name} has {len(texts):,} different texts, made of {count:,} "
+                f"names with {separator!r} between them; {_typed(separator)} reads several labels a sample "
+                f"({LOSS_OF_LABELS}), dataset.task=classification one class for each text"
             )
-    if sure:
+    if sure and not are_numbers:
         raise ConfigError(
             f"dataset.label_separator: null: what stands between the labels of {name}? for example "
-            "'dataset.label_separator=\";\"'; the cells are such as " + ", ".join(texts[:3])
+            f"'dataset.label_separator=\";\"' ({LOSS_OF_LABELS}); the cells are such as {', '.join(texts[:3])}"
         )
-
-
-def _are_nested(split: Sequence[Sequence[str]]) -> bool:
-    """Return whether most labels of several in a cell occur in another cell too, and one of them alone."""
-    counts = Counter(label for parts in split for label in {*parts})
-    within = {label for parts in split if len(parts) > 1 for label in parts}
-    alone = {parts[0] for parts in split if len(parts) == 1}
-    return bool(within & alone) and sum(counts[label] > 1 for label in within) * 2 > len(within)
 
 
 def _typed(separator: str) -> str:
