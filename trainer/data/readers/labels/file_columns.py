@@ -33,6 +33,7 @@ class FileTableKeys(TypedDict):
     split: ColumnKey | None
     fold: ColumnKey | None
     group: ColumnKey | None
+    encoding: str
 
 
 class FileColumns(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.config.untrusted_files import check_file, need_memory
-from trainer.data.readers.encodings import encoding_hint
+from trainer.data.readers.encodings import with_hint
 from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.tables import formats
@@ -138,16 +138,11 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
         if parts and not fault and not cells[at_part]:
             fault = f"{layout.names[parts[0]]}: {EMPTY}"
         if fault:
-            problems.add(place, _with_hint(fault, encoding))
+            problems.add(place, with_hint(fault, encoding))
             continue
         if group:
             labelling.groups[place] = cells[-1]
         yield Item(meaning[cells[at_part]] if parts else split, targets[0], place, text, targets)
-
-
-def _with_hint(fault: str, encoding: str) -> str:
-    hint = encoding_hint(encoding) if re.search(r"byte 0x\w\w is no text$", fault) else ""
-    return f"{fault}; {hint}" if hint else fault
 
 
 class FoundColumns(NamedTuple):
@@ -305,7 +300,7 @@ def _rows_without_labels(
     for row, (line, codes) in enumerate(zip(table.lines.tolist(), table.texts.T.tolist(), strict=True)):
         fault = table.faults.get(row, "")
         text = "" if fault else " ".join(cell for at, code in enumerate(codes) if (cell := texts[at][code]))
-        yield UnlabelledText(layout.place(line, name), text, _with_hint(fault, encoding), named[table.names[row]])
+        yield UnlabelledText(layout.place(line, name), text, with_hint(fault, encoding), named[table.names[row]])
 
 
 def _known_inputs(layout: Layout, columns: TextColumns) -> list[int]:
