@@ -156,10 +156,18 @@ def _as_words(patterns: dict[str, list[str]]) -> list[str]:
     return words
 
 
-def ask_for_labels(folder: object, names: Sequence[str], noun: str, table: object) -> ConfigError:
-    """Return the error about a folder of files without class folders, which says where their labels may come from."""
+def ask_for_labels(folder: object, names: Sequence[str], noun: str, tables: Sequence[str]) -> ConfigError:
+    """Return the error about a folder of files without class folders, which says where their labels may come from.
+
+    Args:
+        folder: the folder.
+        names: the names of the files.
+        noun: what a file holds.
+        tables: the words of a command that read tables near the folder.
+    """
+    table = " or ".join(tables) or "dataset.labels=TABLE.csv"
     words = _as_words(proposed_patterns(names)) or [f"dataset.pattern ({SYNTAX})"]
     return ConfigError(
         f"dataset.path: {folder}: has {noun}s but no class folders, such as {names[0]}; say where the labels are: in a "
-        f"table, dataset.labels={table}, or in the names, {' or '.join(words)}"
+        f"table, {table}, or in the names, {' or '.join(words)}"
     )

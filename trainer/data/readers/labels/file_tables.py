@@ -58,7 +58,7 @@ def is_table(file: Path) -> bool:
     return plain_suffix(file) in SUFFIXES and file.is_file()
 
 
-def _layout(file: Path, index: FileIndex, named: Sequence[ColumnKey | None], encoding: str) -> Layout:
+def layout_of(file: Path, index: FileIndex, named: Sequence[ColumnKey | None], encoding: str) -> Layout:
     """Return the layout of a table; a first line that names a file is no header."""
     with _about_labels():
         layout = read_layout(file, table_keys_of({"encoding": encoding}), named=named)
@@ -116,7 +116,7 @@ class FileTable:
         self.notes: list[str] = []
         target = keys["target"] if isinstance(keys["target"], list) else [keys["target"]]
         named = [keys["input"], keys["split"], keys["fold"], keys["group"], *target]
-        self.layout = _layout(file, index, named, keys["encoding"])
+        self.layout = layout_of(file, index, named, keys["encoding"])
         self._finder = ColumnFinder(self.layout, index, keys, noun)
         self.columns = self._finder.find()
         self.cells = self._read()

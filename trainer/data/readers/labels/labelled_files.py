@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,13 @@ from trainer.data.readers.labels.folder_tree import folders_in
 from trainer.data.readers.labels.folders import NoClassFoldersError, class_folders
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.labels.split_lists import with_listed_splits
+from trainer.data.readers.labels.table_search import ask_for_table, words_for_tables
 from trainer.data.readers.split_names import find_splits, listed, words_to_type
 from trainer.data.readers.targets import TargetKeys
 
 PathKey = str | dict[Literal["train", "val", "test"], str]
 BY_NAMES = "groups by the names of the files"
+MAX_FOLDERS = 3  # folders that a warning names
 ONLY_OF_TABLES = ("input", "target", "split", "fold")  # keys that name a column of ``dataset.labels``
 
 
@@ -84,7 +87,7 @@ def find_files(
         if keys["pattern"] is not None:
             items, labelling = _files_by_pattern(keys, suffixes, noun, options, problems)
         else:
-            items, labelling = _files_of_classes(path, suffixes, noun, problems), Labelling()
+            items, labelling = _files_of_classes(path, suffixes, noun, options, problems), Labelling()
             run = options.preprocessing
             if isinstance(path, str) and (run is None or run.get("lists")):  # a run of an earlier version has no lists
                 listed_items = with_listed_splits(items, problems)
@@ -168,8 +171,18 @@ def _files_of_tables(
     unnamed = [path for index in indexes.values() for path in index.paths() if path not in joined.rows]
     if unnamed:
         are = f"1 {noun} is" if len(unnamed) == 1 else f"{len(unnamed):,} {noun}s are"
-        problems.warnings.append(f"{are} in no good row of dataset.labels and left out, such as {min(unnamed)}")
+        where = _unnamed_folders(unnamed, joined.rows)
+        problems.warnings.append(f"{are} in no good row of dataset.labels and left out, such as {min(unnamed)}{where}")
     return FoundFiles(items, joined, used)
+
+
+def _unnamed_folders(unnamed: Iterable[str], named: Iterable[str]) -> str:
+    """Return the end of a warning that says of which folders no file is named, and how many files each has."""
+    counts = Counter(map(os.path.dirname, unnamed))
+    for folder in {*map(os.path.dirname, named)}:
+        counts.pop(folder, None)
+    shown = ", ".join(f"{folder} ({count:,})" for folder, count in counts.most_common(MAX_FOLDERS))
+    return f"; no row names a file in {shown}{', …' * (len(counts) > MAX_FOLDERS)}" if counts else ""
 
 
 # ---- names of files
@@ -256,21 +269,36 @@ def _holds(place: Path, suffixes: Collection[str]) -> bool:
     return any(file.suffix.lower() in suffixes for file in files)
 
 
-def _files_of_classes(path: PathKey | None, suffixes: Collection[str], noun: str, problems: Problems) -> list[Item]:
+def _files_of_classes(
+    path: PathKey | None, suffixes: Collection[str], noun: str, options: ReadOptions, problems: Problems
+) -> list[Item]:
     """Return the files in class folders.
 
     Raises:
-        ConfigError: as ``class_folders``; the error about files without class folders says where labels may come from.
+        ConfigError: as ``class_folders``; or the folders may be no classes, as a table names the files. The error about
+            files without class folders says where labels may come from.
     """
+    root = at_home(path, "dataset.path") if isinstance(path, str) else None
     try:
-        return keep_suffixes(class_folders(problems.dataset, path, problems, suffixes), suffixes, noun, problems)
+        items = keep_suffixes(class_folders(problems.dataset, path, problems, suffixes), suffixes, noun, problems)
     except NoClassFoldersError as error:
         folder = error.folder
         names = [file.name for file in files_below(folder, problems) if file.suffix.lower() in suffixes]
-        near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
         if not names:
             raise
-        raise ask_for_labels(folder, names, noun, near[0] if len(near) == 1 else "TABLE.csv") from error
+        raise ask_for_labels(folder, names, noun, words_for_tables(folder, root or folder, suffixes)) from error
+    except ConfigError as error:
+        tables = words_for_tables(root, root, suffixes) if root is not None and root.is_dir() else []
+        if not tables:
+            raise
+        lines = [*error.problems[:-1], f"{error.problems[-1]}; or a table names the {noun}s: {' or '.join(tables)}"]
+        raise ConfigError(*lines) from error
+    if root is not None and options.preprocessing is None:
+        classes = {item.label: item for item in items}.values()
+        folders = [next(each for each in item.content.parents if each.name == item.label) for item in classes]
+        if folders:
+            ask_for_table(root, folders, noun, suffixes)
+    return items
 
 
 def _grouped(
