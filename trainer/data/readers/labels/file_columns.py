@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple, TypedDict
 
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
+from trainer.data.readers.label_cells import LOSS_OF_LABELS
 from trainer.data.readers.labels.file_index import FileIndex
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed
 from trainer.data.readers.tables.split_columns import NO_COLUMN, are_labels, find_split_by_cells
-from trainer.data.readers.targets import LOSS_OF_LABELS
 
 # The usual names of columns, in lower case and without signs between their words.
 FILES = ("file", "path", "filepath", "imagepath", "image", "img", "picture", "audio", "wav", "recording", "id")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,6 +13,7 @@ from trainer.config.messages import as_word
 from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.readers.encodings import with_hint
 from trainer.data.readers.files import Item, Problems
+from trainer.data.readers.label_cells import lists_in
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.tables import formats
 from trainer.data.readers.tables.columns import is_target_name, may_be_classes
@@ -123,6 +124,7 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
     known: list[dict[str, int]] = [{} for _ in chosen]
     table = read_table(layout, ColumnsToRead((), [*zip(chosen, known, strict=True)], may_be_empty=True))
     texts = [[*each, ""] for each in known]  # the last one is for the code -1
+    texts[: len(found.inputs)] = map(_texts_of, known[: len(found.inputs)])
     at_part, meaning = len(found.inputs) + len(names), dict[str, str]()
     if parts:
         meaning = meaning_of(layout, parts[0], known[at_part])
@@ -144,6 +146,12 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
         if group:
             labelling.groups[place] = cells[-1]
         yield Item(meaning[cells[at_part]] if parts else split, targets[0], place, text, targets)
+
+
+def _texts_of(cells: Collection[str]) -> list[str]:
+    """Return the text of each cell of an input, with spaces between the tokens of a list, and "" for the code -1."""
+    lists = lists_in([*cells])
+    return [*(cells if lists is None else map(" ".join, lists)), ""]
 
 
 class FoundColumns(NamedTuple):
@@ -297,7 +305,7 @@ def _rows_without_labels(
     names = (layout.names.index(id), ids) if id in layout.names and layout.header else None
     read = ColumnsToRead((), [*zip(inputs, known, strict=True)], may_be_empty=True, names=names)
     table = read_table(layout, read)
-    texts, named = [[*each, ""] for each in known], [*ids, ""]
+    texts, named = [*map(_texts_of, known)], [*ids, ""]
     for row, (line, codes) in enumerate(zip(table.lines.tolist(), table.texts.T.tolist(), strict=True)):
         fault = table.faults.get(row, "")
         text = "" if fault else " ".join(cell for at, code in enumerate(codes) if (cell := texts[at][code]))
