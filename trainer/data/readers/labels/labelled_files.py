@@ -295,10 +295,16 @@ def _files_of_classes(
         raise ConfigError(*lines) from error
     if root is not None and options.preprocessing is None:
         classes = {item.label: item for item in items}.values()
-        folders = [next(each for each in item.content.parents if each.name == item.label) for item in classes]
+        folders = [_folder_of(item) for item in classes]
         if folders:
             ask_for_table(root, folders, noun, suffixes)
     return items
+
+
+def _folder_of(item: Item) -> Path:
+    """Return the class folder of a file, which may be above the folder that holds the file."""
+    file: Path = item.content
+    return next((folder for folder in file.parents if folder.name == item.label), file.parent)
 
 
 def _grouped(
