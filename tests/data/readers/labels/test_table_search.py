@@ -10,6 +10,7 @@ import pytest
 from tests.data.readers.labels.test_labelled_files import NAMES, WANTED, build, found, picture, pictures, table
 from tests.helpers import refused
 from trainer.config.messages import as_word
+from trainer.data.readers.split_names import words_to_type
 
 refusal = functools.partial(refused, build)
 ROWS = [f"{name},{WANTED[number]}" for number, name in enumerate(NAMES)]
@@ -72,9 +73,10 @@ def test_tables_in_the_folders_of_splits_are_proposed_together(tmp_path: Path) -
 def test_folders_that_are_parts_of_a_set_are_a_question(tmp_path: Path, folders: tuple[str, str]) -> None:
     for number, name in enumerate(NAMES):
         picture(tmp_path / folders[number // 10] / name, number)
-    assert build(tmp_path).spec.classes == folders
     labels = table(tmp_path / "labels.csv", "image,dx", *(ROWS[:10] if "masks" in folders else ROWS))
-    assert f"{', '.join(folders)} may be no classes, as a table names the pictures" in refusal(tmp_path)
+    line = refusal(tmp_path)
+    assert as_word("dataset.labels", labels) in line
+    assert words_to_type({"train": tmp_path}) in line
     assert build({"train": str(tmp_path)}).spec.classes == folders
     assert build(tmp_path, labels=labels).spec.classes == ("a", "b")
 
@@ -84,3 +86,11 @@ def test_class_folders_stay_classes_beside_a_table(tmp_path: Path) -> None:
         picture(tmp_path / f"class_{number % 2}" / name, number)
     table(tmp_path / "labels.csv", "file,label", *ROWS)
     assert build(tmp_path).spec.classes == ("class_0", "class_1")
+
+
+def test_masks_of_the_same_names_are_not_proposed(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", NAMES)
+    pictures(tmp_path / "masks", NAMES)
+    labels = table(tmp_path / "labels.csv", "image,label", *(row.replace(".png", "") for row in ROWS))
+    words = [as_word("dataset.path", str(tmp_path / "images")), as_word("dataset.labels", labels)]
+    assert " ".join(words) in refusal(tmp_path)

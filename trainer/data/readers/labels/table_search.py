@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +14,11 @@ from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.data.readers.labels.file_index import FileIndex
 from trainer.data.readers.labels.file_tables import is_table, layout_of
-from trainer.data.readers.split_names import ABOUT_SAMPLES, find_splits, is_usual, listed, words_to_type
+from trainer.data.readers.split_names import ABOUT_SAMPLES, find_splits, words_to_type
 from trainer.data.readers.tables.layout import LOOKED_AT
 
 MAX_TABLES = 20  # tables that are looked at
 MAX_SHOWN = 3  # tables that a message names
-OF_PARTS = ("fold", "batch", "chunk", "shard", "section", "disk")  # words of folders that are parts of a set
 
 
 class _Found(NamedTuple):
@@ -81,11 +81,23 @@ def _look(table: Path, index: FileIndex, folder: Path, start: str, count: int) -
     if len(layout.names) < 2 or len(matches) * 2 <= rows or not inside:
         return None
     names_most = rows >= LOOKED_AT or len(inside) * 2 >= count
-    return _Found(_words(table, folder, is_clear=all(len(some) == 1 for some in matches)), names_most)
+    is_clear = all(len(some) == 1 for some in matches)
+    return _Found(_words(table, folder, None if is_clear else _folder_of_samples(inside)), names_most)
 
 
-def _words(table: Path, folder: Path, *, is_clear: bool) -> str:
-    """Return the words that read a table; ``is_clear`` says whether no other folder has files of the same names.
+def _folder_of_samples(files: Iterable[str]) -> Path:
+    """Return the folder that holds the most of some files, apart from folders of masks and their like."""
+    counts = Counter(map(os.path.dirname, files))
+    samples = {name: count for name, count in counts.items() if ABOUT_SAMPLES.isdisjoint(_words_of(name))} or counts
+    return Path(max(sorted(samples), key=samples.__getitem__))
+
+
+def _words_of(folder: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", os.path.basename(folder).lower())
+
+
+def _words(table: Path, folder: Path, unlike: Path | None) -> str:
+    """Return the words that read a table; ``unlike`` is the folder to name if others have files of the same names.
 
     If the table is in the folder of train, and those of val and test have tables of the same name, the words name all.
     """
@@ -93,50 +105,25 @@ def _words(table: Path, folder: Path, *, is_clear: bool) -> str:
     if table.parent == folder and folder in splits.get("train", []) and len(splits) > 1:
         folders = {split: splits[split][0] for split in sorted(splits, key=["train", "val", "test"].index)}
         tables = {split: each / table.name for split, each in folders.items()}
-        return f"{words_to_type(folders)} {words_to_type(tables).replace('dataset.path', 'dataset.labels', 1)}"
-    path = "" if is_clear else as_word("dataset.path", str(folder)) + " "
+        return f"{words_to_type(folders)} {words_to_type(tables, 'dataset.labels')}"
+    path = "" if unlike is None else as_word("dataset.path", str(unlike)) + " "
     return path + as_word("dataset.labels", str(table))
 
 
-def ask_for_table(root: Path, folders: Sequence[Path], noun: str, suffixes: Collection[str]) -> None:
-    """Ask whether folders are classes if a table names their files and they do not look like classes.
-
-    Folders may be no classes if there is one, or if all have names such as ``part_1`` and ``fold2``, or ``images``.
+def ask_for_table(root: Path, folder: Path, noun: str, suffixes: Collection[str]) -> None:
+    """Ask for a table that names the files in the only class folder, if there is one.
 
     Args:
         root: the folder that ``dataset.path`` names.
-        folders: the class folders.
+        folder: the class folder.
         noun: what a file holds, for messages.
         suffixes: the endings of the files in lower case, with the dot.
 
     Raises:
         ConfigError: the question, with the words that answer it.
     """
-    names = [folder.name for folder in folders]
-    are_usual = all(_words_of(name) and is_usual(name) for name in names)  # the table may name those of images alone
-    if len(folders) > 1 and not are_usual and not _may_be_parts(names):
-        return
-    samples = next((each for each in folders if ABOUT_SAMPLES.isdisjoint(_words_of(each.name))), folders[0])
-    above = samples if len(folders) == 1 or are_usual else Path(os.path.commonpath(folders))
-    words = words_for_tables(above, root, suffixes)
-    if not words:
-        return
-    reads = f"{' or '.join(words)} reads the labels in it"
-    if len(folders) == 1:
+    if words := words_for_tables(folder, root, suffixes):
         raise ConfigError(
-            f"dataset.path: {root}: has all {noun}s in one folder, {folders[0].name}, and a table names them: {reads}"
+            f"dataset.path: {root}: has all {noun}s in one folder, {folder.name}, and a table names them: "
+            f"{' or '.join(words)} reads the labels in it"
         )
-    raise ConfigError(
-        f"dataset.path: {root}: {listed(folders)} may be no classes, as a table names the {noun}s: {reads}; "
-        f"{words_to_type({'train': root})} takes each folder for a class"
-    )
-
-
-def _may_be_parts(names: Sequence[str]) -> bool:
-    """Return whether the names of folders are those of parts of a set, which differ in their numbers alone."""
-    are_parts = any(word in OF_PARTS or is_usual(word) for word in _words_of(names[0]))
-    return are_parts and len({re.sub(r"\d+", "", name.lower()) for name in names}) == 1
-
-
-def _words_of(name: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", name.lower())
