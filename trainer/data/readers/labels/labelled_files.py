@@ -283,8 +283,8 @@ def _files_of_classes(
     """Return the files in class folders.
 
     Raises:
-        ConfigError: as ``class_folders``; or a table names the files in the only class folder. The errors say where labels
-            may come from.
+        ConfigError: as ``class_folders``; or folders may be no classes, as a table names the files. The errors say where
+            the labels may come from.
     """
     root = at_home(path, "dataset.path") if isinstance(path, str) else None
     try:
@@ -303,8 +303,10 @@ def _files_of_classes(
             raise
         lines = [*error.problems[:-1], f"{error.problems[-1]}; or a table names the {noun}s: {' or '.join(tables)}"]
         raise ConfigError(*lines) from error
-    if root is not None and items and len({item.label for item in items}) == 1:
-        ask_for_table(root, _folder_of(items[0]), noun, suffixes)
+    if root is not None and items and options.preprocessing is None:
+        ask_for_table(
+            root, [_folder_of(item) for item in {item.label: item for item in items}.values()], noun, suffixes
+        )
     return items
 
 

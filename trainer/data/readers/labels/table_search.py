@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.data.readers.labels.file_index import FileIndex
 from trainer.data.readers.labels.file_tables import is_table, layout_of
-from trainer.data.readers.split_names import ABOUT_SAMPLES, find_splits, words_to_type
+from trainer.data.readers.split_names import ABOUT_SAMPLES, find_splits, is_usual, listed, words_to_type
 from trainer.data.readers.tables.layout import LOOKED_AT
 
 MAX_TABLES = 20  # tables that are looked at
@@ -93,7 +93,7 @@ def _folder_of_samples(files: Iterable[str]) -> Path:
 
 
 def _words_of(folder: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", os.path.basename(folder).lower())
+    return re.findall(r"[^\W\d_]+", folder.rpartition(os.sep)[2].lower())
 
 
 def _words(table: Path, folder: Path, unlike: Path | None) -> str:
@@ -110,20 +110,30 @@ def _words(table: Path, folder: Path, unlike: Path | None) -> str:
     return path + as_word("dataset.labels", str(table))
 
 
-def ask_for_table(root: Path, folder: Path, noun: str, suffixes: Collection[str]) -> None:
-    """Ask for a table that names the files in the only class folder, if there is one.
+def ask_for_table(root: Path, folders: Sequence[Path], noun: str, suffixes: Collection[str]) -> None:
+    """Ask for a table that names the files in class folders, if there is one and the folders may be no classes.
+
+    That is so if there is one folder, or if usual names such as ``set_images_1`` differ in their numbers alone.
 
     Args:
         root: the folder that ``dataset.path`` names.
-        folder: the class folder.
+        folders: the class folders.
         noun: what a file holds, for messages.
         suffixes: the endings of the files in lower case, with the dot.
 
     Raises:
         ConfigError: the question, with the words that answer it.
     """
-    if words := words_for_tables(folder, root, suffixes):
-        raise ConfigError(
-            f"dataset.path: {root}: has all {noun}s in one folder, {folder.name}, and a table names them: "
-            f"{' or '.join(words)} reads the labels in it"
-        )
+    alike = {re.sub(r"[0-9]+", "", folder.name.lower()) for folder in folders}
+    is_one = len(folders) == 1
+    if len(alike) > 1 or not (is_one or any(map(is_usual, _words_of(folders[0].name)))):
+        return
+    words = words_for_tables(folders[0] if is_one else Path(os.path.commonpath(folders)), root, suffixes)
+    if not words:
+        return
+    classes = "" if is_one else f"; {words_to_type({'train': root})} takes each folder for a class"
+    where = f"one folder, {folders[0].name}," if is_one else f"folders that may be no classes, {listed(folders)},"
+    raise ConfigError(
+        f"dataset.path: {root}: has all {noun}s in {where} and a table names them: {' or '.join(words)} reads the "
+        f"labels in it{classes}"
+    )
