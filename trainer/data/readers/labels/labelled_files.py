@@ -283,8 +283,8 @@ def _files_of_classes(
     """Return the files in class folders.
 
     Raises:
-        ConfigError: as ``class_folders``; or folders may be no classes, as a table names the files. The errors say where
-            the labels may come from.
+        ConfigError: as ``class_folders``; or folders may be no classes, as a table names the files. The errors say
+            where the labels may come from.
     """
     root = at_home(path, "dataset.path") if isinstance(path, str) else None
     try:
