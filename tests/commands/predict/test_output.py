@@ -76,6 +76,36 @@ def test_a_submission_is_ready_to_hand_in(trained: Path, tmp_path: Path, capsys:
     )
 
 
+def test_a_submission_may_have_the_probability_of_each_class(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "test.csv", labelled=False)
+    rows = list(csv.DictReader(io.StringIO(predicted(capsys, trained, tmp_path / "test.csv"))))
+    words = (trained, tmp_path / "test.csv", "--submission", "--probabilities")
+    found = list(csv.reader(io.StringIO(predicted(capsys, *words))))
+    assert found == [["PassengerId", "0", "1"], *([row["PassengerId"], row["p_0"], row["p_1"]] for row in rows)]
+    refused = refusal("predict", capsys, trained, tmp_path / "test.csv", "--probabilities")
+    assert (
+        refused == "trainer: error: --probabilities: goes with --submission; the usual output has the probabilities\n"
+    )
+
+
+def test_a_submission_of_labels_has_a_column_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"row{n},{n % 7 / 3},{n % 4},{n % 2},{int(n % 3 == 0)}" for n in range(ROWS)]
+    (tmp_path / "train.csv").write_text("\n".join(["id,a,b,even,third", *lines]) + "\n")
+    words = [f"dataset.path={tmp_path / 'train.csv'}", "dataset.target=[even,third]", "loss=bce", "model=lstm"]
+    words += ["model.hidden=4", "epochs=1", "logger=none", f"run_dir={tmp_path / 'run'}"]
+    run(compose("dataset=csv", *words))
+    rows = list(csv.DictReader(io.StringIO(predicted(capsys, tmp_path / "run", tmp_path / "train.csv"))))
+    asked = (tmp_path / "run", tmp_path / "train.csv", "--submission")
+    found = list(csv.reader(io.StringIO(predicted(capsys, *asked))))
+    named = [row["prediction"].split(";") for row in rows]
+    zeros_and_ones = [[str(int(label in some)) for label in ("even", "third")] for some in named]
+    assert found == [["id", "even", "third"], *([f"row{n}", *some] for n, some in enumerate(zeros_and_ones))]
+    shares = list(csv.DictReader(io.StringIO(predicted(capsys, *asked, "--probabilities"))))
+    assert [row["third"] for row in shares] == [row["p_third"] for row in rows]
+
+
 def test_a_submission_needs_a_column_that_names_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"{n % 7 / 3},{n % 2}" for n in range(ROWS)]
     (tmp_path / "train.csv").write_text("\n".join(["a,label", *lines]) + "\n")

@@ -49,3 +49,25 @@ def test_a_table_of_test_pictures_becomes_a_submission(tmp_path: Path, capsys: p
     assert refused.out == ""
     assert "--submission: " in refused.err
     assert "missing.png: no such file or folder" in refused.err
+
+
+def test_files_without_a_table_are_named_by_themselves_in_a_submission(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("cat", "dog"):
+        pictures(tmp_path / label, f"{label}.", 20)
+    words = [f"dataset.path={tmp_path}", 'dataset.pattern="{label}.#.*"', "model.channels=[4]", "epochs=1"]
+    run(compose("dataset=image_folder", *words, "logger=none", f"run_dir={tmp_path / 'run'}"))
+    pictures(tmp_path / "test", "", 3)
+    words = ["predict", str(tmp_path / "run"), str(tmp_path / "test")]
+    capsys.readouterr()
+    assert main([*words, "--submission"]) == 0
+    found = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert [row[0] for row in found] == ["id", "0", "1", "2"]
+    assert found[0] == ["id", "label"]
+    assert {row[1] for row in found[1:]} <= {"cat", "dog"}
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("input,prediction,probability,p_cat,p_dog,error\n")
+    pictures(tmp_path / "test" / "more", "", 1)
+    assert main([*words, "--submission"]) == 2
+    assert "0.png has the identifier 0 too" in capsys.readouterr().err

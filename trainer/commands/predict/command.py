@@ -18,6 +18,7 @@ from trainer.commands.predict.output import (
     header_of,
     output_format,
     replacing,
+    submission_of,
     writer,
 )
 from trainer.config import ConfigError
@@ -37,10 +38,14 @@ A WORD is an override that still applies after training: device=cpu, precision=â
 The columns are input, prediction, probability, p_<class> for each class, and error. For labels the prediction is all
 labels above their thresholds, which the run has chosen on val (thresholds=0.5: above 0.5); for values each value has a
 column. Of a table with a column that names its rows (dataset.id), this column follows input.
+A submission is what competitions want: the column that names the rows, and the class, 0 or 1 for each label, or the
+values; with --probabilities, the probability of each class or label under its name. Where no table named the files in
+training, the columns are id, the name of the file without its ending, and label.
 examples:
   trainer predict last photos/ -o predictions.csv
   trainer predict outputs/2026-11-25/04-46-47-cnn-digits a.png b.png --format jsonl
   trainer predict last test.csv -o submission.csv --submission
+  trainer predict last test/ -o submission.csv --submission --probabilities
   echo "a charming and moving film" | trainer predict last -
 exit code: 0 done; 1 some samples could not be read, and are rows with an error; 2 the command is wrong."""
 
@@ -53,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=["csv", "jsonl"], help="csv or jsonl, if the suffix does not say so (csv)")
     parser.add_argument(
         "--submission", action="store_true", help="write a CSV of the column that names the rows and the target alone"
+    )
+    parser.add_argument(
+        "--probabilities", action="store_true", help="with --submission: a column for each class or label instead"
     )
     parser.add_argument("--batch-size", metavar="N", help="samples at a time (as many as in the run's evaluation)")
     add_checkpoint(parser)
@@ -70,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     kind = output_format(arguments.format, output)
     if arguments.submission and kind != "csv":
         raise ConfigError(f"--submission: is written as CSV, got {kind}")
+    if arguments.probabilities and not arguments.submission:
+        raise ConfigError("--probabilities: goes with --submission; the usual output has the probabilities")
     size = whole_number("--batch-size", arguments.batch_size, 2**31 - 1)
     if output is not None:
         check_output(output, names, submission=arguments.submission)
@@ -80,13 +90,13 @@ def run(arguments: argparse.Namespace) -> int:
     trained = open_run(found, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
-    head = header_of(trained, submission=arguments.submission)
+    submission = submission_of(trained, probabilities=arguments.probabilities) if arguments.submission else None
     if output is not None:
-        check_first_line(output, kind, head)
+        check_first_line(output, kind, header_of(trained, submission))
     size = size or trained.batch_size
     started = time.perf_counter()
     with contextlib.nullcontext(sys.stdout) if output is None else replacing(output) as file:
-        write = writer(kind, file, trained, head, submission=arguments.submission)
+        write = writer(kind, file, trained, submission)
         good, bad = _predict(trained, names, size, write, shows_bar=output is not None)
     seconds = time.perf_counter() - started
     if output is not None:

@@ -6,9 +6,9 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from trainer.commands.text_table import as_json
 from trainer.config import ConfigError
@@ -28,6 +28,8 @@ ANSWER_KEYS = [
     {"input", "prediction", "probability", "probabilities"},
 ]
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+# The columns of a submission of files that no table names; an identifier is the name of a file without its ending.
+FILES_ID, FILES_ANSWER = "id", "label"
 
 WriteAnswer = Callable[["InputSample", "Sequence[float] | None"], None]
 
@@ -84,74 +86,122 @@ def _is_ours(first: str, kind: str, head: Sequence[str]) -> bool:
     return isinstance(row, dict) and {*row} - {"id"} in ANSWER_KEYS
 
 
-def header_of(trained: OpenedRun, *, submission: bool) -> list[str]:
-    """Return the names of the columns that ``writer`` writes.
+class Submission(NamedTuple):
+    """What a submission holds.
+
+    Args:
+        id: the name of the column of identifiers.
+        answers: the names of the other columns.
+        probabilities: whether the answers are the probabilities of the classes or labels.
+        of_files: whether an identifier is the name of a file, which only one file may have.
+    """
+
+    id: str
+    answers: Sequence[str]
+    probabilities: bool
+    of_files: bool
+
+
+def submission_of(trained: OpenedRun, *, probabilities: bool) -> Submission:
+    """Return what a submission of a run holds: the class, 0 and 1 for each label, the values, or the probabilities.
 
     Raises:
-        ConfigError: a submission needs a column that names the rows, and the run knows none.
+        ConfigError: the run knows no column that names the rows, or it has no probabilities.
     """
+    from trainer.commands.predict.samples import reads_whole_files
+
     spec, identifier = trained.spec, trained.identifier
-    if submission:
-        if identifier is None:
-            has_key = "id" in trained.settings.dataset
-            advice = "train with dataset.id=NAME" if has_key else "train with a table of the files, dataset.labels"
-            raise ConfigError(f"--submission: the run knows no column that names the rows; {advice}")
-        if spec.task != "classification":
-            return [identifier, *spec.classes]
-        return [identifier, *(trained.preprocessing.get("target") or ["prediction"])]
+    if probabilities and spec.task == "regression":
+        raise ConfigError("--probabilities: the run predicts values, which have no probabilities")
+    of_files = identifier is None and reads_whole_files(trained)
+    if identifier is None and not of_files:
+        advice = "train with dataset.id=NAME"
+        if "id" not in trained.settings.dataset:
+            advice = (
+                f"without --submission, the column input says which sample of dataset={spec.dataset} a row is about"
+            )
+        raise ConfigError(f"--submission: the run knows no column that names the rows; {advice}")
+    target = trained.preprocessing.get("target") or [FILES_ANSWER if of_files else "prediction"]
+    answers = target if spec.task == "classification" and not probabilities else spec.classes
+    return Submission(identifier or FILES_ID, answers, probabilities, of_files)
+
+
+def header_of(trained: OpenedRun, submission: Submission | None) -> list[str]:
+    """Return the names of the columns that ``writer`` writes."""
+    if submission is not None:
+        return [submission.id, *submission.answers]
+    spec, identifier = trained.spec, trained.identifier
     answers = ("prediction", "probability", *(f"p_{name}" for name in spec.classes))
     names = [] if identifier is None else [identifier]
     return ["input", *names, *(spec.classes if spec.task == "regression" else answers), "error"]
 
 
-def writer(kind: str, file: IO[str], trained: OpenedRun, head: Sequence[str], *, submission: bool) -> WriteAnswer:
+def writer(kind: str, file: IO[str], trained: OpenedRun, submission: Submission | None) -> WriteAnswer:
     """Return a function that writes one sample with its scores, which are None for a bad sample.
 
     Args:
         kind: csv or jsonl.
         file: the output.
         trained: the run.
-        head: the names of the columns, as ``header_of`` returns them.
-        submission: write the identifiers and the answers alone: the class, 0 and 1 for each label, or the values.
+        submission: what to write instead of all that is known; None for all.
     """
-    has_id = trained.identifier is not None
     if kind == "jsonl":
 
         def write_json(sample: InputSample, scores: Sequence[float] | None) -> None:
-            named = {"id": sample.id} if has_id else {}
+            named = {} if trained.identifier is None else {"id": sample.id}
             file.write(as_json({"input": sample.name, **named, **_as_dict(sample, scores, trained)}) + "\n")
 
         return write_json
-    rows, spec = csv.writer(file, lineterminator="\n"), trained.spec
+    rows = csv.writer(file, lineterminator="\n")
     shown: Callable[[str], str] = printable if file.isatty() else str  # names may contain control characters
-    regression = spec.task == "regression"
-    pending = [[*map(shown, head)]]
-    if not submission:
-        rows.writerow(pending.pop())
+
+    def write_row(cells: Iterable[str]) -> None:
+        rows.writerow([*map(shown, cells)])
+
+    if submission is not None:
+        return _submission_writer(write_row, trained, submission)
+    head, spec = header_of(trained, None), trained.spec
+    write_row(head)
 
     def write(sample: InputSample, scores: Sequence[float] | None) -> None:
-        if submission and not sample.id:
-            reason = sample.error or f"has no {head[0]}, which names the rows of a submission"
-            raise ConfigError(f"--submission: {sample.name}: {reason}")
-        if pending:
-            rows.writerow(pending.pop())
-        names = [sample.id] if has_id else []
-        if scores is None and submission:
-            print(printable(f"trainer: {sample.name}: {sample.error}"), file=sys.stderr)
+        names = [sample.name] if trained.identifier is None else [sample.name, sample.id]
         if scores is None:
-            cells = [""] * (len(head) - len(names) - 2 * (not submission))
-        elif submission:
-            cells = _as_submission(scores, trained)
+            cells = [""] * (len(head) - len(names) - 1)
         else:
-            said = [] if regression else [";".join(trained.predicted(scores)), f"{max(scores):.6g}"]
-            cells = [*said, *_rounded(scores, spec)]
-        whole = [*names, *cells] if submission else [sample.name, *names, *cells, sample.error]
-        rows.writerow([*map(shown, whole)])
+            said = [";".join(trained.predicted(scores)), f"{max(scores):.6g}"]
+            cells = [*(said if spec.task != "regression" else []), *_rounded(scores, spec)]
+        write_row([*names, *cells, sample.error])
 
     return write
 
 
-def _as_submission(scores: Sequence[float], trained: OpenedRun) -> list[str]:
+def _submission_writer(
+    write_row: Callable[[Iterable[str]], None], trained: OpenedRun, submission: Submission
+) -> WriteAnswer:
+    """Return a function that writes the identifier and the answer of a sample, and the header before the first one."""
+    seen: dict[str, str] = {}  # the file of each identifier
+    pending = [header_of(trained, submission)]
+
+    def write(sample: InputSample, scores: Sequence[float] | None) -> None:
+        if not sample.id:
+            reason = sample.error or f"has no {submission.id}, which names the rows of a submission"
+            raise ConfigError(f"--submission: {sample.name}: {reason}")
+        if submission.of_files and (other := seen.setdefault(sample.id, sample.name)) != sample.name:
+            raise ConfigError(f"--submission: {sample.name}: {other} has the identifier {sample.id} too")
+        if pending:
+            write_row(pending.pop())
+        if scores is None:
+            print(printable(f"trainer: {sample.name}: {sample.error}"), file=sys.stderr)
+            write_row([sample.id, *("" for _ in submission.answers)])
+        elif submission.probabilities:
+            write_row([sample.id, *_rounded(scores, trained.spec)])
+        else:
+            write_row([sample.id, *_answers(scores, trained)])
+
+    return write
+
+
+def _answers(scores: Sequence[float], trained: OpenedRun) -> list[str]:
     spec, named = trained.spec, trained.predicted(scores)
     if spec.task == "multilabel":
         return [str(int(name in named)) for name in spec.classes]

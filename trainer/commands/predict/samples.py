@@ -34,7 +34,7 @@ from trainer.data.image_ops import TOP
 from trainer.data.readers import pictures, sounds
 from trainer.data.readers.arrays import array_files
 from trainer.data.readers.arrays.samples import fill_values
-from trainer.data.readers.labels.file_ids import id_of
+from trainer.data.readers.labels.file_ids import IdForm, id_of
 from trainer.data.readers.labels.file_tables import is_table
 from trainer.data.readers.tables import parsing, split_files
 from trainer.data.readers.tables.layout import Layout, listed, table_keys_of, with_saved_forms
@@ -161,6 +161,12 @@ def _reader_of(run: OpenedRun) -> Callable[[OpenedRun, Sequence[str]], Iterator[
     return _arrays
 
 
+def reads_whole_files(run: OpenedRun) -> bool:
+    """Return whether a sample of a run is a file: a picture, a sound, or a text in a file of its own."""
+    reader = _reader_of(run)
+    return reader in (_pictures, _sounds) or (reader is _texts and run.preprocessing.get("unit") == "file")
+
+
 def _of_files(files: Iterable[NamedFile], samples_of: Callable[[str, Path], Iterable[_Unread]]) -> Iterator[_Unread]:
     """Yield the samples of every file, given its name and path; a file that cannot be read is a bad sample."""
     for name, file, error, id in files:
@@ -198,16 +204,18 @@ def _sounds(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
 def _files_or_tables(run: OpenedRun, words: Sequence[str], suffixes: Sequence[str], noun: str) -> Iterator[NamedFile]:
     """Yield the files that the words name themselves, and those that the rows of a table name.
 
-    The identifier of a file is its name in the form in which the training table names files.
+    The identifier of a file is its name in the form in which the training table names files; without such a table it
+    is the name without the ending.
     """
-    form, path = run.preprocessing.get("id_form"), run.settings.dataset.get("path")
+    form: IdForm = run.preprocessing.get("id_form") or "stem"
+    path = run.settings.dataset.get("path")
     folders = [Path(path)] if isinstance(path, str) and not is_table(Path(path)) else []
     for word in words:
         if is_table(Path(word)):
             yield from files_of_table(Path(word), run.settings.dataset, suffixes, noun)
             continue
         for each in named_files([word], suffixes, noun):
-            known = None if each.file is None or form is None else id_of(each.file, form, [*folders, Path(word)])
+            known = None if each.file is None else id_of(each.file, form, [*folders, Path(word)])
             yield each if known is None else each._replace(id=known)
 
 
@@ -241,9 +249,14 @@ def _texts(run: OpenedRun, words: Sequence[str]) -> Iterator[_Unread]:
         found = text_tables.texts_without_labels(file, name, columns, encoding, whole=whole, id=identifier)
         return itertools.starmap(unread, found)
 
+    def with_stem(each: NamedFile) -> NamedFile:
+        is_text = each.file is not None and identifier is None and not columns.has_table(each.file)
+        return each._replace(id=Path(each.name).stem) if is_text else each
+
     for word in words:
         if word != STDIN:
-            yield from _of_files(named_files([word], text_tables.SUFFIXES, "text"), of_file)
+            files = named_files([word], text_tables.SUFFIXES, "text")
+            yield from _of_files(map(with_stem, files) if whole else files, of_file)
             continue
         lines = stdin_lines()
         number, first = next(lines, (1, ""))

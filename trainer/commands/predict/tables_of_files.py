@@ -26,11 +26,11 @@ def files_of_table(table: Path, config: Mapping[str, Any], suffixes: Sequence[st
         suffixes: the suffixes of the files in lower case, with the dot.
         noun: what a file holds, for messages.
     """
-    path, column = config.get("path"), config.get("input")
+    path, column, encoding = config.get("path"), config.get("input"), str(config.get("encoding", "utf-8"))
     roots = [table.parent, *([at_home(path, "dataset.path")] if isinstance(path, str) else [])]
     indices = [FileIndex(root, suffixes, (table.parent,)) for root in roots if root.is_dir()]
     try:
-        layout = read_layout(table, table_keys_of({}), named=[column])
+        layout = read_layout(table, table_keys_of({"encoding": encoding}), named=[column])
         index, file = _find_column(layout, indices, column, noun)
         known: dict[str, int] = {}
         found = read_table(layout, ColumnsToRead((), [(file, known)], may_be_empty=True))
@@ -57,7 +57,9 @@ def _find_column(
     Raises:
         ConfigError: no column names files.
     """
-    keys = FileTableKeys(labels=None, input=column, target=None, split=None, fold=None, group=None)
+    keys = FileTableKeys(
+        labels=None, input=column, target=None, split=None, fold=None, group=None, encoding=layout.encoding
+    )
     best: tuple[int, FileIndex, int] | None = None
     for index in indices:
         finder = ColumnFinder(layout, index, keys, noun)

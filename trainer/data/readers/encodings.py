@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from trainer.config import ConfigError
 
 NAMES_OF_UTF8 = ("utf-8", "utf8", "utf-8-sig")
@@ -14,6 +16,12 @@ def is_utf8(encoding: str) -> bool:
 def encoding_hint(encoding: str) -> str:
     """Return which encodings to try when a file has bytes outside UTF-8; empty if another encoding was asked for."""
     return "dataset.encoding=latin-1 or cp1252 may be right" if is_utf8(encoding) else ""
+
+
+def with_hint(fault: str, encoding: str) -> str:
+    """Return the fault of a sample, with the encodings to try if the sample has bytes that are no text."""
+    hint = encoding_hint(encoding) if re.search(r"byte 0x\w\w is no text$", fault) else ""
+    return f"{fault}; {hint}" if hint else fault
 
 
 def unknown_encoding(encoding: str) -> ConfigError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
+from trainer.data.readers.separators import SEPARATORS, are_lists_of_numbers, may_be_labels
 
 WORDS = {"space": " ", "tab": "\t"}  # of signs that are hard to type
-SEPARATORS = ("|", ";", ",", " ")  # what may stand between the labels of a sample in one cell, the clearest first
+LOSS_OF_LABELS = "with loss=bce"  # what a message about labels adds, as the usual loss is that of classes
 
 
 def lists_in(texts: Sequence[str]) -> list[list[str]] | None:
@@ -34,33 +34,29 @@ def parts_of(text: str, separator: str) -> list[str]:
     return [each for part in parts if (each := part.strip("'\"") if is_list else part)]
 
 
-def ask_for_separator(name: str, texts: Sequence[str], *, sure: bool = False) -> None:
-    """Raise ConfigError if the texts of a column look like several labels each, or if ``sure`` says that they are."""
-    for separator in SEPARATORS:
+def ask_for_separator(name: str, texts: Sequence[str], *, are_numbers: bool, sure: bool) -> None:
+    """Raise ConfigError if the texts of a column look like several labels each, or if ``sure`` says that they are.
+
+    Args:
+        name: the name of the column.
+        texts: its different texts.
+        are_numbers: whether most cells are numbers, so that the others are labels only if they are lists of numbers.
+        sure: whether the task is multilabel.
+    """
+    for separator in [each for each in SEPARATORS if any(each in text for text in texts)]:
         split = [parts_of(text, separator) for text in texts]
-        several = sum(len(parts) > 1 for parts in split)
-        labels = {part for parts in split for part in parts}
-        are_few = several * 2 >= len(texts) and len(labels) * 2 <= len(texts) and len(texts) > 2
-        are_lists = several and all(text[:1] + text[-1:] == "[]" for text in texts)
-        if are_few or (separator != " " and (are_lists or _are_nested(split))):
+        if are_lists_of_numbers(split) if are_numbers else may_be_labels(texts, split, separator, name):
+            count = len({part for parts in split for part in parts})
             raise ConfigError(
-                f"dataset.label_separator: null: {name} has {len(texts):,} different texts, made of {len(labels):,} "
-                f"names with {separator!r} between them; {_typed(separator)} reads several labels a sample, "
-                "dataset.task=classification one class for each text"
+                f"dataset.label_separator: null: {name} has {len(texts):,} different texts, made of {count:,} "
+                f"names with {separator!r} between them; {_typed(separator)} reads several labels a sample "
+                f"({LOSS_OF_LABELS}), dataset.task=classification one class for each text"
             )
-    if sure:
+    if sure and not are_numbers:
         raise ConfigError(
             f"dataset.label_separator: null: what stands between the labels of {name}? for example "
-            "'dataset.label_separator=\";\"'; the cells are such as " + ", ".join(texts[:3])
+            f"'dataset.label_separator=\";\"' ({LOSS_OF_LABELS}); the cells are such as {', '.join(texts[:3])}"
         )
-
-
-def _are_nested(split: Sequence[Sequence[str]]) -> bool:
-    """Return whether most labels of several in a cell occur in another cell too, and one of them alone."""
-    counts = Counter(label for parts in split for label in {*parts})
-    within = {label for parts in split if len(parts) > 1 for label in parts}
-    alone = {parts[0] for parts in split if len(parts) == 1}
-    return bool(within & alone) and sum(counts[label] > 1 for label in within) * 2 > len(within)
 
 
 def _typed(separator: str) -> str:

@@ -154,8 +154,9 @@ def _find_task(
     """
     seen = np.unique(values[np.isfinite(values)])
     are_few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
-    if len(cells.names) == 1 and task in ("auto", "multilabel") and not mostly.all():
-        ask_for_separator(cells.names[0], cells.texts[0], sure=task == "multilabel")
+    if len(cells.names) == 1 and task in ("auto", "multilabel") and bool(np.isnan(values[cells.codes >= 0]).any()):
+        are_numbers, sure = bool(mostly.all()), task == "multilabel"
+        ask_for_separator(cells.names[0], cells.texts[0], are_numbers=are_numbers, sure=sure)
     if len(cells.names) == 1 and task == "auto" and not are_few and _may_be_codes(cells.names[0], seen, values):
         raise ConfigError(
             f"dataset.task: auto: are the {len(seen):,} whole numbers of {cells.names[0]}, {seen[0]:.0f} to "

@@ -282,9 +282,20 @@ def test_a_missing_table_and_a_table_that_is_no_text_are_named(tmp_path: Path) -
     assert "labels.cvs: no such file; did you mean labels.csv?" in refusal(
         tmp_path, labels=str(tmp_path / "labels.cvs")
     )
-    (tmp_path / "labels.csv").write_bytes("file,é\n1.png,a\n".encode("latin-1"))
-    line = refusal(tmp_path, labels=str(tmp_path / "labels.csv"))
-    assert line.startswith("dataset.labels: ") and "save it as UTF-8" in line
+
+
+def test_a_table_in_another_encoding_is_asked_about_and_read(tmp_path: Path) -> None:
+    pictures(tmp_path, NAMES)
+    rows = [f"{name},{'été' if number % 2 else 'hiver'}" for number, name in enumerate(NAMES)]
+    labels = tmp_path / "labels.csv"
+    labels.write_bytes("\n".join(["file,label", *rows]).encode("cp1252"))
+    asked = refusal(tmp_path, labels=str(labels))
+    assert "labels.csv:3: label: byte 0xe9 is no text; dataset.encoding=latin-1 or cp1252 may be right" in asked
+    assert build(tmp_path, labels=str(labels), encoding="cp1252").spec.classes == ("hiver", "été")
+    labels.write_bytes("\n".join(["fichier,espèce", *rows]).encode("cp1252"))
+    assert refusal(tmp_path, labels=str(labels)).startswith("dataset.encoding: utf-8: does not fit the column esp")
+    assert build(tmp_path, labels=str(labels), encoding="cp1252").spec.classes == ("hiver", "été")
+    assert "dataset.encoding: cp: no such encoding" in refusal(tmp_path, labels=str(labels), encoding="cp")
 
 
 # ---- names of files

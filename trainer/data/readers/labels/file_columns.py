@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypedDict
 
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
+from trainer.data.readers.label_cells import LOSS_OF_LABELS
 from trainer.data.readers.labels.file_index import FileIndex
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed
 from trainer.data.readers.tables.split_columns import NO_COLUMN, are_labels, find_split_by_cells
@@ -32,6 +33,7 @@ class FileTableKeys(TypedDict):
     split: ColumnKey | None
     fold: ColumnKey | None
     group: ColumnKey | None
+    encoding: str
 
 
 class FileColumns(NamedTuple):
@@ -152,7 +154,7 @@ class ColumnFinder:
             binary &= are_labels(values)
             numbers &= not self.layout.holds_text(at)
             shown.append(f"{name} ({', '.join(values[:MAX_SHOWN])}{', …' * (len(values) > MAX_SHOWN)})")
-        as_what = "labels" if binary else "values" if numbers else ""
+        as_what = f"labels ({LOSS_OF_LABELS})" if binary else "values (with loss=mse)" if numbers else ""
         several = f"; {as_word('dataset.target', names)} takes all as {as_what}" if as_what and len(names) > 1 else ""
         word = as_word("dataset.target", names[0])
         return ConfigError(

@@ -182,11 +182,19 @@ def _as_words(patterns: dict[str, list[str]]) -> list[str]:
     return words
 
 
-def ask_for_labels(folder: object, names: Sequence[str], noun: str, table: str, hint: str = "") -> ConfigError:
+def ask_for_labels(
+    folder: object, names: Sequence[str], noun: str, tables: Sequence[str], hint: str = ""
+) -> ConfigError:
     """Return the error about a folder of files without class folders, which says where their labels may come from.
 
-    ``table`` is the word to type that names a table; ``hint`` says what else to do.
+    Args:
+        folder: the folder.
+        names: the names of the files.
+        noun: what a file holds.
+        tables: the words of a command that read tables near the folder.
+        hint: what else to do.
     """
+    table = " or ".join(tables) or "dataset.labels=TABLE.csv"
     words = _as_words(proposed_patterns(names)) or [f"dataset.pattern ({SYNTAX})"]
     return ConfigError(
         f"dataset.path: {folder}: has {noun}s but no class folders, such as {names[0]}; say where the labels are: in a "

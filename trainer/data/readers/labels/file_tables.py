@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trainer.config import ConfigError
 from trainer.config.messages import did_you_mean
 from trainer.config.untrusted_files import at_home
+from trainer.data.readers.encodings import with_hint
 from trainer.data.readers.files import Item, Problems, natural_key
 from trainer.data.readers.labels.file_columns import ColumnFinder, FileTableKeys
 from trainer.data.readers.labels.file_ids import LOOKED_AT, id_form
@@ -42,18 +43,14 @@ def table_named(place: str, key: str) -> Path:
 
 
 @contextlib.contextmanager
-def _about_labels(file: Path) -> Iterator[None]:
-    """Within this context, a ConfigError about a table names ``dataset.labels``."""
+def _about_labels() -> Iterator[None]:
+    """Within this context, a ConfigError about a table names ``dataset.labels``, or the key of its encoding."""
     try:
         yield
     except ConfigError as error:
-        lines = []
-        for line in error.problems:
-            key, _, rest = line.partition(": ")
-            lines.append(f"dataset.labels: {rest}")
-            if key == "dataset.encoding":
-                lines[-1] = f"dataset.labels: {file}: is not in UTF-8; save it as UTF-8 ({rest})"
-        raise ConfigError(*lines) from error
+        parted = [line.partition(": ") for line in error.problems]
+        keys = [key if key == "dataset.encoding" else "dataset.labels" for key, _, _ in parted]
+        raise ConfigError(*(f"{key}: {rest}" for key, (_, _, rest) in zip(keys, parted, strict=True))) from error
 
 
 def is_table(file: Path) -> bool:
@@ -61,12 +58,12 @@ def is_table(file: Path) -> bool:
     return plain_suffix(file) in SUFFIXES and file.is_file()
 
 
-def _layout(file: Path, index: FileIndex, named: Sequence[ColumnKey | None]) -> Layout:
+def layout_of(file: Path, index: FileIndex, named: Sequence[ColumnKey | None], encoding: str) -> Layout:
     """Return the layout of a table; a first line that names a file is no header."""
-    with _about_labels(file):
-        layout = read_layout(file, table_keys_of({}), named=named)
+    with _about_labels():
+        layout = read_layout(file, table_keys_of({"encoding": encoding}), named=named)
         if layout.header and any(name.lower().endswith(index.suffixes) for name in layout.names):
-            return read_layout(file, table_keys_of({"header": False}))
+            return read_layout(file, table_keys_of({"header": False, "encoding": encoding}))
         return layout
 
 
@@ -118,7 +115,8 @@ class FileTable:
         self.file, self.index, self.keys, self.noun, self.has_val = file, index, keys, noun, has_val
         self.notes: list[str] = []
         target = keys["target"] if isinstance(keys["target"], list) else [keys["target"]]
-        self.layout = _layout(file, index, [keys["input"], keys["split"], keys["fold"], keys["group"], *target])
+        named = [keys["input"], keys["split"], keys["fold"], keys["group"], *target]
+        self.layout = layout_of(file, index, named, keys["encoding"])
         self._finder = ColumnFinder(self.layout, index, keys, noun)
         self.columns = self._finder.find()
         self.cells = self._read()
@@ -134,7 +132,7 @@ class FileTable:
         optional = (columns.split, columns.fold, columns.group)
         numbers = [columns.file, *(at for at in optional if at is not None), *columns.targets]
         known: list[dict[str, int]] = [{} for _ in numbers]
-        with _about_labels(self.file):
+        with _about_labels():
             table = read_table(layout, ColumnsToRead((), [*zip(numbers, known, strict=True)], may_be_empty=True))
         texts = {at: list(some) for at, some in zip(numbers, known, strict=True)}
         codes = dict(zip(numbers, table.texts, strict=True))
@@ -181,7 +179,7 @@ class FileTable:
         cells.texts[columns.file] = self.index.as_written(cells.texts[columns.file])
         for row, cell in enumerate(cells.column(columns.file)):
             if row in cells.faults:
-                problems.add(cells.place(row), cells.faults[row])
+                problems.add(cells.place(row), with_hint(cells.faults[row], self.layout.encoding))
                 continue
             try:
                 path = self.index.find(cell)

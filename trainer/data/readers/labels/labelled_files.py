@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +23,13 @@ from trainer.data.readers.labels.folder_tree import folders_in
 from trainer.data.readers.labels.folders import class_folders
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.labels.split_lists import with_listed_splits
+from trainer.data.readers.labels.table_search import ask_for_table, words_for_tables
 from trainer.data.readers.split_names import find_splits, listed, said_short, words_to_type
 from trainer.data.readers.targets import TargetKeys
 
 PathKey = str | dict[Literal["train", "val", "test"], str]
 BY_NAMES = "groups by the names of the files"
+MAX_FOLDERS = 3  # folders that a warning names
 ONLY_OF_TABLES = ("input", "target", "split", "fold")  # keys that name a column of ``dataset.labels``
 
 
@@ -174,8 +177,18 @@ def _files_of_tables(
     unnamed = [path for index in indexes.values() for path in index.paths() if path not in joined.rows]
     if unnamed:
         are = f"1 {noun} is" if len(unnamed) == 1 else f"{len(unnamed):,} {noun}s are"
-        problems.warnings.append(f"{are} in no good row of dataset.labels and left out, such as {min(unnamed)}")
+        where = _unnamed_folders(unnamed, joined.rows)
+        problems.warnings.append(f"{are} in no good row of dataset.labels and left out, such as {min(unnamed)}{where}")
     return FoundFiles(items, joined, used)
+
+
+def _unnamed_folders(unnamed: Iterable[str], named: Iterable[str]) -> str:
+    """Return the end of a warning that says of which folders no file is named, and how many files each has."""
+    counts = Counter(map(os.path.dirname, unnamed))
+    for folder in {*map(os.path.dirname, named)}:
+        counts.pop(folder, None)
+    shown = ", ".join(f"{folder} ({count:,})" for folder, count in counts.most_common(MAX_FOLDERS))
+    return f"; no row names a file in {shown}{', …' * (len(counts) > MAX_FOLDERS)}" if counts else ""
 
 
 # ---- names of files
@@ -270,20 +283,37 @@ def _files_of_classes(
     """Return the files in class folders.
 
     Raises:
-        ConfigError: as ``class_folders``; the error about files without class folders says where labels may come from.
+        ConfigError: as ``class_folders``; or folders may be no classes, as a table names the files. The errors say
+            where the labels may come from.
     """
+    root = at_home(path, "dataset.path") if isinstance(path, str) else None
     try:
-        items = class_folders(problems.dataset, path, problems, suffixes, options.classes)
-        return keep_suffixes(items, suffixes, noun, problems)
+        found = class_folders(problems.dataset, path, problems, suffixes, options.classes)
+        items = keep_suffixes(found, suffixes, noun, problems)
     except NoClassFoldersError as error:
         folder = error.folder
         names = [file.name for file in files_below(folder, problems) if file.suffix.lower() in suffixes]
-        places = [folder, folder.parent, *folder.glob("meta*"), *folder.parent.glob("meta*")]
-        near = [file for place in places for file in place.glob("*.[ct]sv")]
         if not names:
             raise
-        table = words_to_type(near[0] if len(near) == 1 else Path("TABLE.csv"), "dataset.labels")
-        raise ask_for_labels(folder, names, noun, table, error.hint) from error
+        tables = words_for_tables(folder, root or folder, suffixes)
+        raise ask_for_labels(folder, names, noun, tables, error.hint) from error
+    except ConfigError as error:
+        tables = words_for_tables(root, root, suffixes) if root is not None and root.is_dir() else []
+        if not tables:
+            raise
+        lines = [*error.problems[:-1], f"{error.problems[-1]}; or a table names the {noun}s: {' or '.join(tables)}"]
+        raise ConfigError(*lines) from error
+    if root is not None and items and options.preprocessing is None:
+        ask_for_table(
+            root, [_folder_of(item) for item in {item.label: item for item in items}.values()], noun, suffixes
+        )
+    return items
+
+
+def _folder_of(item: Item) -> Path:
+    """Return the class folder of a file, which may be above the folder that holds the file."""
+    file: Path = item.content
+    return next((folder for folder in file.parents if folder.name == item.label), file.parent)
 
 
 def _grouped(

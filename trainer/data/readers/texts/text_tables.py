@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.config.untrusted_files import check_file, need_memory
-from trainer.data.readers.encodings import encoding_hint
+from trainer.data.readers.encodings import with_hint
 from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.label_cells import lists_in
 from trainer.data.readers.labels.labelling import Labelling
@@ -145,7 +145,7 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
         if parts and not fault and not cells[at_part]:
             fault = f"{layout.names[parts[0]]}: {EMPTY}"
         if fault:
-            problems.add(place, _with_hint(fault, encoding))
+            problems.add(place, with_hint(fault, encoding))
             continue
         if group:
             labelling.groups[place] = cells[-1]
@@ -156,11 +156,6 @@ def _texts_of(cells: Collection[str]) -> list[str]:
     """Return the text of each cell of an input, with spaces between the tokens of a list, and "" for the code -1."""
     lists = lists_in([*cells])
     return [*(cells if lists is None else map(" ".join, lists)), ""]
-
-
-def _with_hint(fault: str, encoding: str) -> str:
-    hint = encoding_hint(encoding) if re.search(r"byte 0x\w\w is no text$", fault) else ""
-    return f"{fault}; {hint}" if hint else fault
 
 
 class FoundColumns(NamedTuple):
@@ -359,7 +354,7 @@ def _rows_without_labels(
     for row, (line, codes) in enumerate(zip(table.lines.tolist(), table.texts.T.tolist(), strict=True)):
         fault = table.faults.get(row, "")
         text = "" if fault else " ".join(cell for at, code in enumerate(codes) if (cell := texts[at][code]))
-        yield UnlabelledText(layout.place(line, name), text, _with_hint(fault, encoding), named[table.names[row]])
+        yield UnlabelledText(layout.place(line, name), text, with_hint(fault, encoding), named[table.names[row]])
 
 
 def _known_inputs(layout: Layout, columns: TextColumns) -> list[int]:
