@@ -323,6 +323,6 @@ def test_of_columns_that_may_hold_the_label_the_one_with_the_fewest_classes_is_p
     file = tmp_path / "reviews.csv"
     lines = [f"{GOOD} {n},{('good', 'bad')[n % 2]},{n % 5 + 1}" for n in range(30)]
     file.write_text("\n".join(["comment,polarity of it,stars", *lines]) + "\n")
-    with pytest.raises(ConfigError, match="; such as 'dataset.target=\"polarity of it\"'$"):
+    with pytest.raises(ConfigError, match=r"""; such as 'dataset.target="polarity of it"'$"""):
         load(file)
     assert load(file, target="polarity of it").spec.classes == ("bad", "good")
