@@ -318,7 +318,8 @@ def names_rows(layout: Layout, column: int) -> bool:
     cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
     if not layout.holds_text(column) or len(cells) < 10 or len({*cells}) < NEARLY_ALL * len(cells):
         return False
-    return has_id_name(layout, column) or sum(bool(MEASURED.match(cell)) for cell in cells) * 2 <= len(cells)
+    is_named_so = column in layout.unnamed or has_id_name(layout, column)
+    return is_named_so or sum(bool(MEASURED.match(cell)) for cell in cells) * 2 <= len(cells)
 
 
 def names_groups(layout: Layout, column: int) -> bool:

@@ -17,8 +17,9 @@ from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.tables.layout import LOOKED_AT, Layout, TableKeys, with_forms
 from trainer.data.readers.tables.lines import blocks, plain_suffix
-from trainer.data.readers.tables.number_cells import PLAIN_FORM
+from trainer.data.readers.tables.number_cells import PLAIN_FORM, NumberForm
 from trainer.data.readers.tables.rows import split_rows
+from trainer.data.readers.tables.sparse import sparse_rows
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow", ".ipc")
 JSON, JSON_LINES = (".json",), (".jsonl", ".ndjson")
@@ -44,8 +45,8 @@ def read_layout(file: Path, keys: TableKeys) -> Layout:
     elif suffix in SERIES:
         rows, lines, shape = _series(file, keys["encoding"])
     else:
-        objects = _json_lines(file, keys["encoding"]) if suffix in JSON_LINES else _json_rows(file, keys["encoding"])
-        rows, lines, faults = _as_rows(objects, has_lines=suffix in JSON_LINES)
+        objects, has_lines = _objects(file, _text(file, keys["encoding"]), suffix in JSON_LINES)
+        rows, lines, faults = _as_rows(objects, has_lines=has_lines)
     if faults and not rows.num_columns:
         raise ConfigError(f"dataset.path: {file}: {faults[0]}")
     if not rows.num_rows:
@@ -57,7 +58,7 @@ def read_layout(file: Path, keys: TableKeys) -> Layout:
     layout = Layout(file, keys["encoding"], ",", True, names, frozenset(), 0, "", _some(rows), [])
     layout = with_forms(layout._replace(rows=rows, lines=lines, faults=faults, shape=shape), keys)
     kinds = zip(rows.schema.types, layout.forms, strict=True)
-    return layout._replace(forms=[form if _is_text(kind) else PLAIN_FORM for kind, form in kinds])
+    return layout._replace(forms=[form if _is_text(kind) else _form_of(kind) for kind, form in kinds])
 
 
 def is_text(cells: Any) -> bool:
@@ -70,6 +71,16 @@ def _is_text(kind: Any) -> bool:
 
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner))
+
+
+def _form_of(kind: Any) -> NumberForm:
+    """Return the form of a column that holds no texts, as that of the same column in a text file."""
+    import pyarrow as pa
+
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_date(inner) or pa.types.is_timestamp(inner):
+        return NumberForm("date")
+    return NumberForm("bool") if pa.types.is_boolean(inner) else PLAIN_FORM
 
 
 def texts_of(cells: Any) -> Any:
@@ -140,17 +151,34 @@ def _binary_rows(file: Path, suffix: str) -> Any:
 # ---- JSON
 
 
-def _json_rows(file: Path, encoding: str) -> Iterator[tuple[int, Any, str]]:
-    """Yield the number from 1 and the object of each row of a JSON file, as pandas and others write it.
+def _objects(file: Path, content: str, may_be_lines: bool) -> tuple[Iterator[tuple[int, Any, str]], bool]:
+    """Return the rows of a JSON file, each with its number and why it is bad, and whether a line is a row.
 
-    The file is a list of objects, an object of lists, or an object of objects with a key for each row.
+    The content decides it, as many files with an object on each line end in ``.json``.
     """
-    content = _text(file, encoding)
+    is_list = content.lstrip().startswith("[")
+    if may_be_lines and not is_list:
+        return _json_lines(content), True
     try:
-        found = json.loads(content)
+        return _json_rows(file, json.loads(content)), False
     except (ValueError, RecursionError) as error:
-        hint = "; a file with an object on each line ends in .jsonl" if "Extra data" in str(error) else ""
-        raise ConfigError(f"dataset.path: {file}: no JSON: {reason_of(error)}{hint}") from error
+        if may_be_lines or (not is_list and content.count("\n") and _is_object(content.lstrip().split("\n", 1)[0])):
+            return _json_lines(content), True
+        raise ConfigError(f"dataset.path: {file}: no JSON: {reason_of(error)}") from error
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _json_rows(file: Path, found: Any) -> Iterator[tuple[int, Any, str]]:
+    """Yield the number from 1 and the object of each row of a JSON document, as pandas and others write it.
+
+    The document is a list of objects, an object of lists, or an object of objects with a key for each row.
+    """
     rows = _rows_in(found) if isinstance(found, dict) else found
     if not isinstance(rows, list):
         raise ConfigError(f"dataset.path: {file}: must be a list of objects, each of which is a row")
@@ -180,9 +208,9 @@ def _rows_in(found: dict[str, Any]) -> list[Any] | None:
     return parts  # a row is an object of columns
 
 
-def _json_lines(file: Path, encoding: str) -> Iterator[tuple[int, Any, str]]:
+def _json_lines(content: str) -> Iterator[tuple[int, Any, str]]:
     """Yield the number and the object of each line that is not blank, and why it is bad, if it is."""
-    for number, line in enumerate(_text(file, encoding).split("\n"), 1):
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -256,10 +284,13 @@ def _arff_layout(file: Path, keys: TableKeys) -> Layout:
     above, some, skip = _directives(file, keys["encoding"])
     found = [match for line in above if (match := ATTRIBUTE.match(line.strip()))]
     names = [match[1].strip("'\"") for match in found]
-    if any(line.lstrip().startswith("{") for line in some):
-        raise ConfigError(f"dataset.path: {file}: is a sparse ARFF file, and its rows must have all columns")
     delimiter = "\t" if any("\t" in line for line in some) and not any("," in line for line in some) else ","
     quote = "'" if sum(line.count("'") for line in some) > sum(line.count('"') for line in some) else '"'
+    if any(line.lstrip().startswith("{") for line in some):
+        lines = enumerate(_text(file, keys["encoding"]).split("\n")[skip:], skip + 1)
+        rows, numbers, faults = sparse_rows(file, names, [match[2] for match in found], [*lines], quote)
+        layout = Layout(file, keys["encoding"], ",", True, names, frozenset(), 0, "", _some(rows), [])
+        return with_forms(layout._replace(rows=rows, lines=np.array(numbers), faults=faults), keys)
     first = [row.cells for row in split_rows(some, delimiter, quote) if len(row.cells) == len(names)]
     if not first:
         raise ConfigError(f"dataset.path: {file}: has no row with its {len(names)} columns")

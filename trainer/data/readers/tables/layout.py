@@ -14,14 +14,13 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from trainer.config import ConfigError
 from trainer.config.messages import as_word, did_you_mean
-from trainer.data.readers.tables.header import Header, find_header, num_titles
+from trainer.data.readers.tables.delimiters import find_delimiter, one_character, quote_of
+from trainer.data.readers.tables.header import Header, find_header, num_titles, with_row_names
 from trainer.data.readers.tables.lines import PACKED, blocks, plain_suffix
 from trainer.data.readers.tables.number_cells import MISSING, PLAIN_FORM, Decimal, FoundForm, NumberForm, find_form
 from trainer.data.readers.tables.rows import split_rows
 
 ColumnKey = str | int  # a column by its name, or by its number from 0
-DELIMITERS = "\t;|, "  # in the order in which ``_delimiter`` tries them
-WORDS = {"tab": "\t", "\\t": "\t", "space": " "}
 LOOKED_AT = 1000  # rows from which the layout of a file is detected
 PLACES, AROUND = 8, 1 << 16  # places of a large file from which further rows are taken, and bytes that are read there
 MAX_LISTED = 30  # maximum number of columns that a message lists
@@ -159,18 +158,6 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + more
 
 
-def one_character(delimiter: str) -> str:
-    """Return the character between columns that ``dataset.delimiter`` names.
-
-    Raises:
-        ConfigError: it is not one character, or a line break.
-    """
-    character = WORDS.get(delimiter, delimiter)
-    if len(character) != 1 or character in "\r\n":
-        raise ConfigError(f"dataset.delimiter: must be one character, tab or space, got {delimiter}")
-    return character
-
-
 def text_layout(
     file: Path, keys: TableKeys, *, quotes_in_tabs: bool = True, named: Sequence[ColumnKey | None] = ()
 ) -> Layout:
@@ -195,13 +182,15 @@ def text_layout(
         is_tabbed = plain_suffix(file) in (".tsv", ".tab") and any("\t" in line for line in some[skip:])
         delimiter = "\t" if is_tabbed else find_delimiter(some[skip:])
     delimiter = one_character(delimiter)
-    quote = _quote(some[skip:], delimiter) if quotes_in_tabs or delimiter != "\t" else ""
+    quote = quote_of(some[skip:], delimiter) if quotes_in_tabs or delimiter != "\t" else ""
     comment = next((sign for sign in COMMENTS if skip and some[skip - 1].strip().startswith(sign)), "")
     numbered = [row for row in split_rows(some[skip:], delimiter, quote, start=skip + 1) if not row.fault]
     titles = num_titles([row.cells for row in numbered]) if keys["header"] == "auto" else 0
     rows = [row.cells for row in numbered[titles:]]
     if not rows:
         raise ConfigError(f"dataset.path: {file}: has no rows")
+    if keys["header"]:
+        rows = with_row_names(rows)
     notes = []
     if titles:
         skip = numbered[titles].first_line - 1
@@ -216,15 +205,6 @@ def text_layout(
     layout = Layout(file, keys["encoding"], delimiter, found.header, names, unnamed, skip, quote, first, [])
     first += _rows_below(layout)
     return with_forms(layout._replace(comment=comment), keys, notes=(*notes, *([found.note] if found.note else [])))
-
-
-def _quote(lines: Sequence[str], delimiter: str) -> str:
-    """Return the sign around cells: ``'`` if nearly all cells that have one begin and end with it, else ``"``."""
-    if any('"' in line for line in lines):
-        return '"'
-    cells = [cell.strip() for row in split_rows(lines[:100], delimiter, "") for cell in row.cells if "'" in cell]
-    closed = sum(len(cell) > 1 and cell[0] == cell[-1] == "'" for cell in cells)
-    return "'" if closed >= 5 and closed >= 0.95 * len(cells) else '"'
 
 
 def _header(
@@ -345,23 +325,6 @@ def _num_comments(lines: Sequence[str]) -> int:
         if text and not text.startswith(COMMENTS) and not is_separator:
             return number
     return 0
-
-
-def _is_usual(width: int, widths: Sequence[int]) -> bool:
-    return widths.count(width) * 2 > len(widths)
-
-
-def find_delimiter(lines: Sequence[str]) -> str:
-    """Return the first delimiter that splits most lines into equally many columns; a comma if there is one column."""
-    widths = {sign: [len(row.cells) for row in split_rows(lines[:100], sign, '"')] for sign in DELIMITERS}
-    # the first row is like most others, unless it is a title above the table
-    usual = {sign: some[0] for sign, some in widths.items() if some and some[0] > 1 and _is_usual(some[0], some)}
-    if not usual:
-        modes = {sign: max({*some}, key=some.count, default=1) for sign, some in widths.items()}
-        usual = {sign: width for sign, width in modes.items() if width > 2 and _is_usual(width, widths[sign])}
-    first = next(iter(usual), ",")
-    is_aligned = usual.get(" ", 0) >= 2 * usual.get(first, 1) and any("  " in line.strip() for line in lines[:100])
-    return " " if is_aligned else first
 
 
 def _names(file: Path, first: Sequence[str], encoding: str, *, header: bool) -> tuple[list[str], frozenset[int]]:

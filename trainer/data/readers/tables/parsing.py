@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.data.readers.tables import formats
+from trainer.data.readers.tables.foreign import refuse_foreign
 from trainer.data.readers.tables.layout import ESCAPED, ColumnKey, Layout, TableKeys, text_layout
 from trainer.data.readers.tables.lines import Block, blocks, plain_suffix
 from trainer.data.readers.tables.number_cells import MISSING, PLAIN_FORM, NumberForm
@@ -33,6 +34,7 @@ def read_layout(
     """
     if plain_suffix(file) in formats.SUFFIXES:
         return formats.read_layout(file, keys)
+    refuse_foreign(file)
     return text_layout(file, keys, quotes_in_tabs=quotes_in_tabs, named=named)
 
 
