@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.readers.encodings import encoding_hint
+from trainer.data.readers.tables.arrow_cells import (
+    form_of,
+    holds_numbers,
+    is_nested,
+    is_plain_type,
+    is_text_type,
+    texts_of,
+)
 from trainer.data.readers.tables.layout import LOOKED_AT, Layout, TableKeys, with_forms
 from trainer.data.readers.tables.lines import blocks, plain_suffix
-from trainer.data.readers.tables.number_cells import PLAIN_FORM, NumberForm
 from trainer.data.readers.tables.rows import split_rows
 from trainer.data.readers.tables.sparse import sparse_rows
 
@@ -30,8 +36,8 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 ATTRIBUTE = re.compile(r"""@attribute\s+("[^"]*"|'[^']*'|\S+)\s+(.+)""", re.IGNORECASE)
 
 
-def read_layout(file: Path, keys: TableKeys) -> Layout:
-    """Return the layout of a file, together with its rows.
+def read_layout(file: Path, keys: TableKeys, *, lists: bool = False) -> Layout:
+    """Return the layout of a file, together with its rows; ``lists`` accepts columns of lists of numbers.
 
     Raises:
         ConfigError: the file cannot be read, or has no rows.
@@ -51,65 +57,16 @@ def read_layout(file: Path, keys: TableKeys) -> Layout:
         raise ConfigError(f"dataset.path: {file}: {faults[0]}")
     if not rows.num_rows:
         raise ConfigError(f"dataset.path: {file}: has no rows")
-    nested = [name for name, kind in zip(rows.schema.names, rows.schema.types, strict=True) if not _is_plain(kind)]
+    kinds = rows.schema.types
+    accepted = [is_plain_type(kind) or (lists and is_nested(kind) and holds_numbers(kind)) for kind in kinds]
+    nested = [name for name, is_accepted in zip(rows.schema.names, accepted, strict=True) if not is_accepted]
     if nested:
         raise ConfigError(f"dataset.path: {file}: {nested[0]} holds lists or objects, and a cell is one value")
     names = list(rows.schema.names)
     layout = Layout(file, keys["encoding"], ",", True, names, frozenset(), 0, "", _some(rows), [])
     layout = with_forms(layout._replace(rows=rows, lines=lines, faults=faults, shape=shape), keys)
-    kinds = zip(rows.schema.types, layout.forms, strict=True)
-    return layout._replace(forms=[form if _is_text(kind) else _form_of(kind) for kind, form in kinds])
-
-
-def is_text(cells: Any) -> bool:
-    """Return whether an arrow array holds texts, in whatever form."""
-    return _is_text(cells.type)
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner))
-
-
-def _form_of(kind: Any) -> NumberForm:
-    """Return the form of a column that holds no texts, as that of the same column in a text file."""
-    import pyarrow as pa
-
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_date(inner) or pa.types.is_timestamp(inner):
-        return NumberForm("date")
-    return NumberForm("bool") if pa.types.is_boolean(inner) else PLAIN_FORM
-
-
-def texts_of(cells: Any) -> Any:
-    """Return an arrow array of any plain type as texts."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
-    return cells if pa.types.is_string(cells.type) else cells.cast(pa.string())
-
-
-def numbers_of(cells: Any) -> NDArray[np.float64]:
-    """Return an arrow array of numbers, truth values or dates as numbers; NaN where a value is missing."""
-    import pyarrow as pa
-
-    kind = cells.dictionary_decode().type if pa.types.is_dictionary(cells.type) else cells.type
-    if pa.types.is_temporal(kind):
-        moment = pa.duration("us") if pa.types.is_duration(kind) else pa.timestamp("us", getattr(kind, "tz", None))
-        moment = pa.time64("us") if pa.types.is_time(kind) else moment
-        days = cells.cast(moment, safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)
-        return np.asarray(days.to_numpy(zero_copy_only=False), dtype=np.float64) / 86_400_000_000
-    return np.asarray(cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _is_plain(kind: Any) -> bool:
-    import pyarrow as pa
-
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return not (pa.types.is_nested(inner) or pa.types.is_binary(inner) or pa.types.is_large_binary(inner))
+    pairs = zip(kinds, layout.forms, strict=True)
+    return layout._replace(forms=[form if is_text_type(kind) else form_of(kind) for kind, form in pairs])
 
 
 def _some(rows: Any) -> list[list[str]]:
@@ -117,8 +74,14 @@ def _some(rows: Any) -> list[list[str]]:
     import pyarrow as pa
 
     some = rows.take(pa.array(np.linspace(0, rows.num_rows - 1, min(LOOKED_AT, rows.num_rows)).astype(np.int64)))
-    columns = [["" if cell is None else cell for cell in texts_of(each.combine_chunks()).to_pylist()] for each in some]
+    columns = [["" if cell is None else cell for cell in _as_texts(each.combine_chunks())] for each in some]
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _as_texts(cells: Any) -> list[str | None]:
+    if is_nested(cells.type):
+        return [None if cell is None else json.dumps(cell, default=str) for cell in cells.to_pylist()]
+    return [*texts_of(cells).to_pylist()]
 
 
 # ---- Parquet and Feather

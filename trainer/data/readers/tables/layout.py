@@ -17,6 +17,7 @@ from trainer.config.messages import as_word, did_you_mean
 from trainer.data.readers.tables.delimiters import find_delimiter, one_character, quote_of
 from trainer.data.readers.tables.header import Header, find_header, num_titles, with_row_names
 from trainer.data.readers.tables.lines import PACKED, blocks, plain_suffix
+from trainer.data.readers.tables.list_cells import ListForm
 from trainer.data.readers.tables.number_cells import MISSING, PLAIN_FORM, Decimal, FoundForm, NumberForm, find_form
 from trainer.data.readers.tables.rows import split_rows
 
@@ -54,6 +55,22 @@ def table_keys_of(config: Mapping[str, Any]) -> TableKeys:
     )
 
 
+class ListColumn(NamedTuple):
+    """A column of a file whose cells are lists of numbers, each of which is a column of the layout.
+
+    Args:
+        name: the name of the column in the file.
+        number: its number in the file.
+        columns: the numbers of its columns in the layout.
+        form: how the cells hold lists.
+    """
+
+    name: str
+    number: int
+    columns: range
+    form: ListForm
+
+
 class Layout(NamedTuple):
     """The layout of a table in a file.
 
@@ -74,6 +91,9 @@ class Layout(NamedTuple):
         lines: of such a file, the number of the line of each row, if it has lines; else None.
         faults: of such a file, why a row cannot be used, by its number from 0.
         shape: of a file of series, the steps and the width of each; else None.
+        lists: the columns of the file whose cells are lists of numbers.
+        in_file: the layout with the columns as the file has them; None if no column holds lists.
+        uneven: by the number of a column whose cells are lists of different lengths, what they are.
     """
 
     file: Path
@@ -95,6 +115,9 @@ class Layout(NamedTuple):
     lines: Any = None
     faults: Mapping[int, str] = MappingProxyType({})
     shape: tuple[int, int] | None = None
+    lists: tuple[ListColumn, ...] = ()
+    in_file: Any = None
+    uneven: Mapping[int, str] = MappingProxyType({})
 
     def numbers(self) -> dict[str, int]:
         """Return the number of each column by its name."""
@@ -104,14 +127,18 @@ class Layout(NamedTuple):
         """Return the number of the column that ``dataset.<key>`` names.
 
         Raises:
-            ConfigError: there is no such column.
+            ConfigError: there is no such column, or it holds lists.
         """
         if str(column) in self.names:
             return self.names.index(str(column))
-        count = len(self.names)
+        if (several := self._list_of(column)) is not None:
+            size = len(several.columns)
+            raise ConfigError(f"dataset.{key}: {column}: holds lists of {size:,} numbers, and must be one column")
+        places = self.places()
+        count = places[-1] + 1 if places else 0
         if isinstance(column, int):
             if 0 <= column < count:
-                return column
+                return places.index(column)
             raise ConfigError(f"dataset.{key}: {column}: {self.file} has the columns 0 to {count - 1}")
         if not self.header:
             raise ConfigError(f"dataset.{key}: {column}: {self.file} names no columns; say a number, 0 to {count - 1}")
@@ -122,6 +149,38 @@ class Layout(NamedTuple):
         raise ConfigError(
             f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed(self.names)}"
         )
+
+    def find_all(self, key: str, column: ColumnKey) -> list[int]:
+        """Return the number of the column that ``dataset.<key>`` names, or all numbers of one that holds lists.
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        found = None if str(column) in self.names else self._list_of(column)
+        return [self.find(key, column)] if found is None else [*found.columns]
+
+    def _list_of(self, column: ColumnKey) -> ListColumn | None:
+        return next((each for each in self.lists if column in (each.name, each.number)), None)
+
+    def places(self) -> list[int]:
+        """Return the number in the file of each column."""
+        if not self.lists:
+            return [*range(len(self.names))]
+        sizes = {each.number: len(each.columns) for each in self.lists}
+        return [number for number in range(len(self.in_file.names)) for _ in range(sizes.get(number, 1))]
+
+    def in_lists(self) -> frozenset[int]:
+        """Return the numbers of the columns that come from lists."""
+        return frozenset(column for each in self.lists for column in each.columns)
+
+    def check_lists(self, columns: Iterable[int]) -> None:
+        """Raise ConfigError if one of some columns holds lists of different lengths."""
+        for column in columns:
+            if column in self.uneven:
+                raise ConfigError(
+                    f"dataset.features: {self.names[column]} of {self.file} holds {self.uneven[column]}, and lists of "
+                    f"different lengths are not read; {as_word('dataset.ignore', [self.names[column]])} leaves it out"
+                )
 
     def check_decimals(self, columns: Iterable[int]) -> None:
         """Raise ConfigError if the numbers of one of some columns can be read in two ways."""

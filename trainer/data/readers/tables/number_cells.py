@@ -180,6 +180,7 @@ class FoundForm(NamedTuple):
 
 MOSTLY = 0.8  # share of numbers from which a column with MIN_CELLS cells holds numbers
 MIN_CELLS = 20
+MAX_LENGTH = 100  # characters of the longest number
 
 
 def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal | None) -> FoundForm:
@@ -197,6 +198,8 @@ def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal |
     plain = 0.0 if decimal == "," else _share(PLAIN_FORM, there)
     if plain == 1:
         return FoundForm(PLAIN_FORM)
+    if sum(len(cell) > MAX_LENGTH for cell in there) * 2 > len(there):
+        return FoundForm(None)
     if not all(map(str.isascii, there)) and (folded := [cell.translate(FOLD) for cell in there]) != there:
         found_in = find_form(folded, missing, decimal)
         is_other = found_in.form is None or found_in.form.kind == "bool"
