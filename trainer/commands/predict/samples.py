@@ -324,7 +324,7 @@ def _columns_in(layout: Layout, columns: Sequence[str]) -> list[int]:
         return [places[column] for column in columns]
     if layout.header or len(layout.names) != len(columns):
         missing = next((column for column in columns if column not in places), columns[0])
-        raise ConfigError(f"has no column {missing}; columns: {listed(layout.names)}")
+        raise ConfigError(f"has no column {missing}; columns: {listed((layout.in_file or layout).names)}")
     return [*range(len(columns))]
 
 

@@ -141,7 +141,11 @@ def choose_columns(
         maybe_ids = [] if maybe_ids == named else maybe_ids
     _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
     layout.check_decimals([*named, *targets])
-    notes = tuple(_notes(layout, named, groups, empty, folds))
+    used = {*named, *targets}
+    notes = (
+        *(each.note for each in layout.lists if not used.isdisjoint(each.columns)),
+        *_notes(layout, named, groups, empty, folds),
+    )
     return ChosenColumns(targets, named, maybe_ids, ids, names, note, notes)
 
 
@@ -195,7 +199,7 @@ def _find_targets(layout: Layout, columns: Sequence[int]) -> tuple[list[int], st
         ConfigError: it is unclear.
     """
     in_lists = layout.in_lists()
-    single = [column for column in columns if column not in in_lists]
+    single = [column for column in columns if column not in in_lists and column not in layout.uneven]
     lists = [each for each in layout.lists if each.columns.start in columns]
     named = [each for each in lists if layout.header and is_target_name(layout.in_file, each.number)]
     if len(named) == 1 and not any(layout.header and is_target_name(layout, column) for column in single):

@@ -70,6 +70,11 @@ class ListColumn(NamedTuple):
     columns: range
     form: ListForm
 
+    @property
+    def note(self) -> str:
+        """A phrase that says how the column is read."""
+        return f"{self.name} is read as {len(self.columns):,} numbers"
+
 
 class Layout(NamedTuple):
     """The layout of a table in a file.
@@ -147,7 +152,7 @@ class Layout(NamedTuple):
         )
         hint = f"; type {as_word(f'dataset.{key}', near)};" if near else did_you_mean(column, self.names) or ";"
         raise ConfigError(
-            f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed(self.names)}"
+            f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed((self.in_file or self).names)}"
         )
 
     def find_all(self, key: str, column: ColumnKey) -> list[int]:

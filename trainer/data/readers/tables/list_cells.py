@@ -95,13 +95,13 @@ def _values(texts: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 # ---- detection
 
 
-def find_list(cells: Sequence[str], missing: Collection[str], count: int | None = None) -> ListForm | str | None:
+def find_list(cells: Sequence[str], missing: Collection[str], count: int = 0) -> ListForm | str | None:
     """Find how the cells of a column hold lists of numbers.
 
     Args:
         cells: some cells of the column.
         missing: the cells that mean a missing one, in lower case.
-        count: the numbers that each list must have; None if the cells decide it.
+        count: the numbers in each list that a finished run reads, if the cells do not show it; 0 without one.
 
     Returns:
         The form of most cells; a text if they are lists of different lengths; None if they are no lists of numbers.
@@ -123,9 +123,11 @@ def find_list(cells: Sequence[str], missing: Collection[str], count: int | None 
     some = [cell for cell, is_good in zip(there[:MIN_CELLS], good, strict=False) if is_good]
     if not brackets and any(map(LEADING_ZERO.search, some)):
         return None
-    usual, share = Counter(found.counts[good].tolist()).most_common(1)[0]
     counts = found.counts[good]
-    is_regular = count is not None or share >= least * len(there)
+    usual, share = Counter(counts.tolist()).most_common(1)[0]
+    is_regular = share >= least * len(there)
+    if not is_regular and count in counts:
+        usual, is_regular = count, True
     if not is_regular and (brackets or counts.mean() >= LEAST_BARE):
         return f"lists of {counts.min():,} to {counts.max():,} numbers"
     if not is_regular or usual < 2 - bool(brackets):
@@ -133,7 +135,7 @@ def find_list(cells: Sequence[str], missing: Collection[str], count: int | None 
     inner = {len(SEVERAL.findall(part)) for cell in some if brackets > 1 for part in INNERMOST.findall(cell)}
     if len(inner) > 1:
         return f"lists of lists of {min(inner):,} to {max(inner):,} numbers"
-    return ListForm(count or usual, brackets, commas)
+    return ListForm(usual, brackets, commas)
 
 
 # ---- reading

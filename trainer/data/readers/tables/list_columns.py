@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -30,10 +31,10 @@ def with_lists(layout: Layout, named: Sequence[ColumnKey | None], kept: str | No
     Raises:
         ConfigError: the numbers need more memory than is free.
     """
-    found = dict[int, ListForm | str]()
+    found, keys = dict[int, ListForm | str](), {*named}
     for column in (column for column, form in enumerate(layout.forms) if form is None):
-        wanted = sum(isinstance(key, str) and key.startswith(f"{layout.names[column]}.") for key in named)
-        form = find_list(layout.cells(column), layout.missing, wanted or None)
+        size = next(at for at in itertools.count() if f"{layout.names[column]}.{at}" not in keys)
+        form = find_list(layout.cells(column), layout.missing, size)
         if form is not None and not (kept is not None and _divides(kept, form)):
             found[column] = form
     uneven = {column: what for column, what in found.items() if isinstance(what, str)}
@@ -48,7 +49,6 @@ def with_lists(layout: Layout, named: Sequence[ColumnKey | None], kept: str | No
     columns = {column: range(first_of[column], first_of[column] + form.size) for column, form in lists.items()}
     names = [*layout.names]
     of_lists = {column: _names(layout.names[column], lists[column].size, layout.names) for column in lists}
-    notes = [f"{names[column]} is read as {form.size:,} numbers" for column, form in lists.items()]
     shown = _first_lists(layout, lists)
     return layout._replace(
         names=[name for column, name in enumerate(names) for name in of_lists.get(column, [name])],
@@ -56,7 +56,6 @@ def with_lists(layout: Layout, named: Sequence[ColumnKey | None], kept: str | No
         first=[[cell for at, own in enumerate(row) for cell in shown.get(at, (own,))] for row in layout.first],
         forms=[PLAIN_FORM if column in lists else layout.forms[column] for column in places],
         unclear={first_of[column]: cell for column, cell in layout.unclear.items()},
-        notes=(*layout.notes, *notes),
         lists=tuple(ListColumn(names[column], column, columns[column], form) for column, form in lists.items()),
         in_file=layout,
         uneven={first_of[column]: what for column, what in uneven.items()},
