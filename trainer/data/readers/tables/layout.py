@@ -151,9 +151,8 @@ class Layout(NamedTuple):
             (name for name in self.names if name.strip("[](){} ").lower() == column.strip("[](){} ").lower()), ""
         )
         hint = f"; type {as_word(f'dataset.{key}', near)};" if near else did_you_mean(column, self.names) or ";"
-        raise ConfigError(
-            f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed((self.in_file or self).names)}"
-        )
+        there = listed((self.in_file or self).names)
+        raise ConfigError(f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {there}")
 
     def find_all(self, key: str, column: ColumnKey) -> list[int]:
         """Return the number of the column that ``dataset.<key>`` names, or all numbers of one that holds lists.

@@ -15,7 +15,7 @@ from trainer.data.readers.tables.number_cells import MIN_CELLS, MISSING, MOSTLY,
 
 OPEN, BETWEEN = b"[(", b"[]() \t\r\n"  # brackets, and what stands between numbers besides a comma
 LEAST_BARE = 5  # mean of numbers in cells without brackets from which they are lists of different lengths, and no texts
-BEGINNING = re.compile(r"[\[(\s]*[-+.0-9nN]")
+BEGINNING = re.compile(r"[\[(\s]*[-+.0-9nN\])]")
 LEADING_ZERO = re.compile(r"(?<![0-9.])0[0-9]")  # as in numbers of telephones, which measure nothing
 INNERMOST = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 MISSING_TOKENS = sorted(MISSING - {"", "-", "--", "."})
@@ -62,13 +62,13 @@ def _tokens(cells: Any, *, commas: bool) -> _Tokens:
     offsets = np.frombuffer(places, np.int32, len(ended) + 1, 4 * ended.offset)
     signs = np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]]
     offsets = offsets - offsets[0]
-    kept = np.ones(256, dtype=np.bool_)
-    kept[[*BETWEEN, *(b"," if commas else b"")]] = False
-    is_kept = kept[signs]
+    is_kept = signs != ord(" ")
+    for sign in {*BETWEEN, *(b"," if commas else b"")} - {ord(" ")}:
+        is_kept &= signs != sign
     edges = np.flatnonzero(np.diff(is_kept, prepend=False))  # the beginning and the end of each part, in turn
     ends = np.zeros(len(edges) // 2 + 1, dtype=np.int32)
     np.cumsum(edges[1::2] - edges[::2], out=ends[1:])
-    texts = pa.StringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(signs[is_kept]))
+    texts = pa.StringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(np.compress(is_kept, signs)))
     counts = np.diff(np.searchsorted(edges[::2], offsets))
 
     def count(sign: int) -> NDArray[np.int64]:
@@ -111,13 +111,14 @@ def find_list(cells: Sequence[str], missing: Collection[str], count: int = 0) ->
     there = [text for cell in cells if (text := cell.strip()).lower() not in missing]
     if not there or sum(bool(BEGINNING.match(cell)) for cell in there) < MOSTLY * len(there):
         return None
-    commas = sum("," in cell for cell in there) * 2 > len(there)
+    several = [cell for cell in there if len(cell.strip("[]() ").split(maxsplit=1)) > 1 or "," in cell]
+    commas = sum("," in cell for cell in several) * 2 > len(several)
     found = _tokens(pa.array(there, pa.string()), commas=commas)
     _, are_values = _values(found.texts)
     wrong = np.bincount(np.repeat(np.arange(len(there)), found.counts)[~are_values], minlength=len(there))
-    good = (wrong == 0) & found.are_split & (found.counts > 0)
-    least = MOSTLY if len(there) >= MIN_CELLS else 0.5
-    if good.mean() <= least - (least == MOSTLY) * 1e-9 or not good.any():
+    are_empty = (found.counts == 0) & (found.brackets > 0)
+    good = (wrong == 0) & ((found.are_split & (found.counts > 0)) | are_empty)
+    if not _are_most(int(good.sum()), len(there)):
         return None
     brackets = Counter(found.brackets[good].tolist()).most_common(1)[0][0]
     some = [cell for cell, is_good in zip(there[:MIN_CELLS], good, strict=False) if is_good]
@@ -125,8 +126,8 @@ def find_list(cells: Sequence[str], missing: Collection[str], count: int = 0) ->
         return None
     counts = found.counts[good]
     usual, share = Counter(counts.tolist()).most_common(1)[0]
-    is_regular = share >= least * len(there)
-    if not is_regular and count in counts:
+    is_regular = _are_most(share, len(there))
+    if not is_regular and count and count in counts:
         usual, is_regular = count, True
     if not is_regular and (brackets or counts.mean() >= LEAST_BARE):
         return f"lists of {counts.min():,} to {counts.max():,} numbers"
@@ -136,6 +137,10 @@ def find_list(cells: Sequence[str], missing: Collection[str], count: int = 0) ->
     if len(inner) > 1:
         return f"lists of lists of {min(inner):,} to {max(inner):,} numbers"
     return ListForm(usual, brackets, commas)
+
+
+def _are_most(count: int, all: int) -> bool:
+    return count >= MOSTLY * all if all >= MIN_CELLS else count * 2 > all
 
 
 # ---- reading
@@ -174,8 +179,11 @@ def read_lists(
         if good[row] and shown is not None:
             reasons[row] = f"{names[1 + place]}: {str(shown[at])[:40]} is no number"
             good[row] = False
-    matrix = np.zeros((len(counts), form.size))
-    matrix[good] = values[np.repeat(good, counts)].reshape(-1, form.size)
+    if good.all():
+        matrix = values.reshape(-1, form.size)
+    else:
+        matrix = np.zeros((len(counts), form.size))
+        matrix[good] = values[np.repeat(good, counts)].reshape(-1, form.size)
     if missing:
         matrix[empty] = np.nan
     for row in np.flatnonzero(~good & ~empty).tolist():
@@ -183,8 +191,7 @@ def read_lists(
         reasons.setdefault(row, f"{names[0]}: {_fault(text, int(counts[row]), form.size)}")
     for row in np.flatnonzero(empty).tolist() if not missing else ():
         reasons[row] = f"{names[0]}: is empty"
-    _check_range(matrix, names, reasons, missing=missing)
-    return matrix, reasons
+    return _within_range(matrix, names, reasons, missing=missing), reasons
 
 
 def _fault(text: str, there: int, count: int) -> str:
@@ -194,21 +201,27 @@ def _fault(text: str, there: int, count: int) -> str:
     return f"{text[:40]}{'…' * (len(text) > 40)} is no list of {count:,} numbers as in other rows"
 
 
-def _check_range(matrix: NDArray[np.float64], names: Sequence[str], reasons: dict[int, str], *, missing: bool) -> None:
-    """Add the reasons for numbers that are missing, not finite or too large for float32, and set these rows to 0."""
-    with np.errstate(over="ignore"):
-        wrong = ~np.isfinite(matrix.astype(np.float32))
-    for row in np.flatnonzero(wrong.any(axis=1)).tolist():
+def _within_range(
+    matrix: NDArray[np.float64], names: Sequence[str], reasons: dict[int, str], *, missing: bool
+) -> NDArray[np.float64]:
+    """Return lists, of which those with numbers that are missing, not finite or too large for float32 are 0.
+
+    The reasons for these are added to ``reasons``.
+    """
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(matrix) <= np.finfo(np.float32).max)
+    bad = np.flatnonzero(wrong.any(axis=1)).tolist()
+    matrix = matrix.copy() if bad else matrix  # which arrow may hold
+    for row in bad:
         for place in np.flatnonzero(wrong[row]).tolist():
-            value = matrix[row, place]
+            value, name = matrix[row, place], names[1 + place]
             if not np.isnan(value):
-                reasons.setdefault(
-                    row, f"{names[1 + place]}: {value:g} is {'not finite' if np.isinf(value) else 'too large'}"
-                )
+                reasons.setdefault(row, f"{name}: {value:g} is {'not finite' if np.isinf(value) else 'too large'}")
             elif not missing:
-                reasons.setdefault(row, f"{names[1 + place]}: is empty")
+                reasons.setdefault(row, f"{name}: is empty")
         if row in reasons:
             matrix[row] = 0
+    return matrix
 
 
 def _flattened(cells: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
