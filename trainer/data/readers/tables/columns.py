@@ -111,13 +111,7 @@ def choose_columns(
     named = [at for column in features or [] for at in layout.find_all("features", column)]
     roles = {key: layout.find(key, column) for key, column in others.items() if column is not None}
     taken = {*ignored, *named, *roles.values()}
-    if target is None:
-        targets, how = _find_targets(layout, [column for column in range(len(names)) if column not in taken])
-        note = f"target {listed([names[column] for column in targets])} ({how})"
-    else:
-        wanted = target if isinstance(target, list) else [target]
-        targets = [at for column in wanted for at in layout.find_all("target", column)]
-        note = f"target {listed([names[column] for column in targets])}"
+    targets, note = _targets(layout, target, taken)
     if not targets:
         raise ConfigError(f"dataset.target: names no column; columns: {listed(names)}")
     for key, columns in (("ignore", ignored), ("features", {*named}), *((key, {at}) for key, at in roles.items())):
@@ -190,6 +184,18 @@ def _check_features(
 
 
 # ---- the target
+
+
+def _targets(
+    layout: Layout, target: ColumnKey | list[ColumnKey] | None, taken: Collection[int]
+) -> tuple[list[int], str]:
+    """Return the columns to predict, and a phrase that says which."""
+    if target is None:
+        targets, how = _find_targets(layout, [column for column in range(len(layout.names)) if column not in taken])
+    else:
+        wanted, how = target if isinstance(target, list) else [target], ""
+        targets = [at for column in wanted for at in layout.find_all("target", column)]
+    return targets, f"target {listed([layout.names[column] for column in targets])}" + (f" ({how})" if how else "")
 
 
 def _find_targets(layout: Layout, columns: Sequence[int]) -> tuple[list[int], str]:

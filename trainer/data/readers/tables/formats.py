@@ -213,7 +213,7 @@ def _as_rows(objects: Iterator[tuple[int, Any, str]], *, has_lines: bool) -> tup
     for name in names:
         cells = [_cell(row.get(name)) for row in rows]
         for at, cell in enumerate(cells):
-            if cell is not None and SURROGATE.search(cell):
+            if cell is not None and not cell.isascii() and SURROGATE.search(cell):
                 faults.setdefault(at, f"{name}: holds a lone surrogate, such as \\ud800, which is half of a character")
                 cells[at] = None
         columns[name] = pa.array(cells, pa.string())
