@@ -82,6 +82,7 @@ class Spec:
 
     def __str__(self) -> str:
         noun = {"classification": "classes", "multilabel": "labels", "regression": "values"}[self.task]
+        noun = noun[:-1] if len(self.classes) == 1 else noun
         steps = self.step_axis - 1
         size = ["≤" * (self.varying and axis == steps) + str(length) for axis, length in enumerate(self.shape)]
         return f"{self.kind} {'×'.join(size)}, {len(self.classes)} {noun}"

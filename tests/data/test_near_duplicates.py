@@ -103,15 +103,18 @@ def test_too_many_pictures_are_not_compared_and_that_is_said(monkeypatch: pytest
 def test_copies_in_different_splits_are_a_warning_and_those_in_one_a_note() -> None:
     pictures = scenes()
     near = torch.stack([changed(picture, "JPEG 75") for picture in pictures[:4]])
-    source = TensorSource((torch.cat([pictures, near, pictures[:1]]),), torch.arange(SCENES + 5) % 2)
+    targets = torch.arange(SCENES + 5) % 2
+    targets[SCENES] += 1
+    source = TensorSource((torch.cat([pictures, near, pictures[:1]]),), targets)
     train, test = [*range(100), SCENES + 3], [*range(100, SCENES), SCENES, SCENES + 1, SCENES + 2, SCENES + 4]
     found = survey(data_of(source, kind="image", train=train, test=test), settings())
     assert texts(found, "near_leak") == [
         "3 test samples show nearly the same picture as one of train (12.5 %), so the test metrics are too good; "
-        "remove them from train: test 20 ≈ train 0, test 21 ≈ train 1, test 22 ≈ train 2"
+        "remove them from train: test 20 ≈ train 0, test 21 ≈ train 1, test 22 ≈ train 2; 1 of them with another class"
     ]
     assert texts(found, "near_repeated") == [
         "1 train sample shows nearly the same picture as an earlier one (1.0 %): train 100 ≈ train 3",
-        "1 test sample shows nearly the same picture as an earlier one (4.2 %): test 23 ≈ test 20",
+        "1 test sample shows nearly the same picture as an earlier one (4.2 %): test 23 ≈ test 20; 1 of them "
+        "with another class",
     ]
     assert texts(found, "leak")[0].endswith("test 23 = train 0")

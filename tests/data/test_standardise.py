@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers import table_spec
+from tests.helpers import load_data, table_spec
 from trainer.config import ConfigError
 from trainer.data.data import Data, ReadOptions
 from trainer.data.preprocess import need_float64
@@ -114,3 +115,23 @@ def test_a_device_without_float64_is_one_line() -> None:
     need_float64(read(NOISE).spec, torch.device("mps"))
     with pytest.raises(ConfigError, match=r"^device: mps has no float64, which .*; subtract a constant from them, or"):
         need_float64(read(UNIX_TIMES).spec, torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ([2.5] * 20, "y is 2.5 in every train sample, so that nothing can be learned"),
+        (
+            [1_600_000_000_000_000_000 + n for n in range(20)],  # nanoseconds since 1970
+            "the values of y are so large that float64 hardly tells them apart; subtract the smallest first",
+        ),
+        ([1_600_000_000_000 + n for n in range(20)], ""),
+    ],
+)
+def test_values_from_which_nothing_can_be_learned_are_a_warning(
+    tmp_path: Path, values: list[float], warning: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("x,z,y\n" + "".join(f"{0.7 * n},{1.3 * n * n},{value}\n" for n, value in enumerate(values)))
+    warnings = load_data("csv", file, target="y", task="regression").warnings
+    assert [each for each in warnings if each.startswith(("y ", "the values"))] == ([warning] if warning else [])

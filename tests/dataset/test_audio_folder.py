@@ -329,3 +329,26 @@ def test_a_table_names_the_classes_labels_or_values_of_sounds(tmp_path: Path) ->
     assert (by_name.spec.classes, len(by_name.train)) == (("0", "1"), 16)
     flat = refusal(tmp_path / "audio")
     assert "has sounds but no class folders" in flat and "labels=" in flat
+
+
+def test_parts_and_copies_of_sounds_are_no_classes_and_the_words_of_the_question_work(tmp_path: Path) -> None:
+    """The layouts are those of UrbanSound8K, and of sounds beside a changed copy."""
+    rows = ["slice_file_name,fold,classID,class"]
+    for fold in range(1, 5):
+        for at, (label, frequency) in enumerate((("low", 300), ("high", 2000))):
+            tone(tmp_path / "urban" / "audio" / f"fold{fold}" / f"{fold}-{at}.wav", frequency, 400 + fold)
+            rows.append(f"{fold}-{at}.wav,{fold},{at},{label}")
+            for copy in ("augmented/augmented", "original/original"):
+                tone(tmp_path / "copies" / copy / label / f"{fold}.wav", frequency, 400 + fold)
+    (tmp_path / "urban" / "meta data").mkdir()
+    (tmp_path / "urban" / "meta data" / "urban.csv").write_text("\n".join(rows) + "\n")
+    line = refusal(tmp_path / "urban")
+    assert "audio: has sounds but no class folders" in line
+    assert "if each folder (fold1, fold2, fold3 and 1 more) is a class with all that it holds, type " in line
+    table = tmp_path / "urban" / "meta data" / "urban.csv"
+    assert f"in a table, 'dataset.labels=\"{table}\"', or" in line
+    assert make(tmp_path / "urban", labels=str(table)).spec.classes == ("high", "low")
+    line = refusal(tmp_path / "copies")
+    assert "augmented, original hold the same folders (high, low)" in line
+    assert f"for one of them alone type dataset.path={tmp_path}/copies/original/original; " in line
+    assert len(make(tmp_path / "copies" / "original" / "original").places or ()) == 8

@@ -103,10 +103,46 @@ def test_features_are_chosen_or_left_out(tmp_path: Path) -> None:
     assert inputs[7].tolist() == [7, 70]
 
 
+def test_the_advice_about_a_column_named_like_a_reference_works(train: Train, tmp_path: Path) -> None:
+    file = table(
+        tmp_path / "a.csv", rows=[[n, n % 7, "ab"[n % 2], n % 2] for n in range(20)], header="x,z,${seed},label"
+    )
+    first = train("dataset=csv", f"dataset.path={file}", "dry_run=true")
+    assert r"""leave it out: 'dataset.ignore=["\${seed}"]'""" in first.err
+    words = ["dataset=csv", f"dataset.path={file}", r'dataset.ignore=["\${seed}"]', "model=lstm", "dry_run=true"]
+    assert train(*words).code == 0
+
+
+def test_rows_of_delimiters_alone_are_no_samples(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", header="x,y,kind")
+    file.write_text(file.read_text() + ",,\n,, \n")
+    assert len(everything(load(file))[0]) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("cells", "hint"),
+    [
+        (
+            ["k.A."] * 2,
+            "'dataset.missing_values=[k.A.]' reads k.A. as a missing number, and dataset.missing=mean fills it in",
+        ),
+        ([""] * 2, "dataset.missing=mean fills empty cells of numbers"),
+    ],
+)
+def test_cells_that_may_mean_missing_are_proposed_as_such(tmp_path: Path, cells: list[str], hint: str) -> None:
+    rows = [[0.5 * n, n % 2] for n in range(20)] + [[cell, 1] for cell in cells]
+    assert hint in refused(load, table(tmp_path / "a.csv", rows=rows, header="x,kind"))
+
+
+def test_nothing_is_proposed_for_labels_that_are_missing(tmp_path: Path) -> None:
+    rows = [[0.5 * n, n % 2] for n in range(20)] + [[1.5, ""]] * 3
+    assert "missing" not in refused(load, table(tmp_path / "a.csv", rows=rows, header="x,kind"))
+
+
 def test_a_column_that_counts_the_rows_is_left_out_and_said(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", [[n, n**2, n % 2] for n in range(20)], ",x,z")
     data = load(file)
-    assert data.notes[1] == "left out 0 (an identifier; dataset.features takes columns in)"
+    assert data.notes[1] == "left out column 0 without a name (an identifier; dataset.features takes columns in)"
     assert data.spec.shape == (1,)
     assert load(file, features=[0]).spec.shape == (1,)
 
@@ -402,6 +438,13 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
         ),
         ([[1, "a"]] * 9, "x,kind", {}, "dataset=csv: only 1 class, a; there must be at least 2 to tell apart"),
         ([[1, "a", "test"]] * 9, "x,kind,split", {}, "dataset=csv: no samples in train"),
+        (
+            [[n // 3, n, "ab"[n % 2]] for n in range(30)],
+            "seq,x,kind",
+            {"group_by": "seq"},
+            "dataset.target: kind: differs within 10 of 10 samples of dataset.group_by; a target for each row of a "
+            "sample is not supported",
+        ),
         (ROWS, "x,y,kind", {"delimiter": "::"}, "dataset.delimiter: must be one character, tab or space, got ::"),
         (
             ROWS,
@@ -420,7 +463,7 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
             ROWS,
             "x,y,kind",
             {"target": "x", "ignore": ["kind"], "sampler": "balanced", "task": "regression"},
-            "dataset.sampler: balanced needs one class for each sample; dataset=csv is table 1, 1 values",
+            "dataset.sampler: balanced needs one class for each sample; dataset=csv is table 1, 1 value",
         ),
     ],
     ids=str,

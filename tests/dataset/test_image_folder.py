@@ -176,10 +176,10 @@ def test_a_large_photo_is_read_smaller_and_looks_the_same(tmp_path: Path) -> Non
 def test_without_a_size_pictures_keep_theirs_or_become_squares_and_the_user_hears(
     tmp_path: Path, sizes: list[tuple[int, int]], shape: tuple[int, int], line: str | None
 ) -> None:
-    for name in ("a", "b"):
-        for number, size in enumerate(sizes):
-            write(tmp_path / "train" / name, {f"{number}": 1}, size=size)
-            write(tmp_path / "test" / name, {f"{number}": 1}, size=size)
+    for folder in (tmp_path / split / name for split in ("train", "test") for name in ("a", "b")):
+        folder.mkdir(parents=True)
+        for number, (height, width) in enumerate(sizes):
+            Image.new("L", (width, height)).save(folder / f"{number}.png")
     data = build(tmp_path, val_fraction=0.0)
     assert data.spec.shape == (1, *shape)
     assert data.train.head(2).shape == (2, 1, *shape)

@@ -261,6 +261,8 @@ SHAPES = (
                     "; dataset.task=multilabel if they are 5 labels of the whole sample",
                 ),
                 (PIXELS, PIXELS.reshape(40, 30) % 3, "pixels", ""),
+                (np.stack([PIXELS] * 3, axis=3), PIXELS.reshape(40, 30) % 3, "pixels", ""),
+                (NUMBERS, (PIXELS[:, 0] % 3).astype(str), "steps", ""),
             )
         ),
         (
@@ -305,9 +307,18 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, arrays: dict[str, Any], k
     assert refusal(file, **keys) == line.replace("{}", str(file))
 
 
+def test_arrays_that_are_not_used_are_said(tmp_path: Path) -> None:
+    arrays = {"x_train": NUMBERS, "y_train": CLASSES, "x_test": NUMBERS, "speaker": CLASSES}
+    data = load(save(tmp_path / "a.npz", **arrays))  # x_test without y_test, as in a competition
+    assert "not used: x_test, speaker" in data.notes
+    assert data.test is not None
+    assert len(data.train) + len(data.test) < len(NUMBERS)
+
+
 def test_python_objects_are_never_read(tmp_path: Path) -> None:
     file = save(tmp_path / "a.npz", x=NUMBERS, y=np.array([{"a": 1}] * 40, dtype=object))
-    assert refusal(file) == f"dataset.targets: y of {file} cannot be read: it holds Python objects, or is damaged"
+    line = f"dataset.targets: y of {file} cannot be read: it holds Python objects, or is damaged; store texts by "
+    assert refusal(file) == line + "y.astype(str)"
 
 
 def test_files_that_are_no_archives_are_one_line(tmp_path: Path) -> None:

@@ -92,11 +92,11 @@ def shown_value(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a text as a value in Hydra's override grammar, in quotes if necessary."""
+    """Return a text as a value in Hydra's override grammar, in quotes if necessary, that refers to no other key."""
     if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) and text.lower() != "null":
         return text
     escaped = re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
-    return f'"{escaped}"'
+    return '"' + escaped.replace("${", "\\${") + '"'
 
 
 def as_word(key: str, value: str | Sequence[str]) -> str:

@@ -112,7 +112,8 @@ def find_near(
             continue
         count, size = len(first), len(data.splits()[other])
         shows = f"1 {other} sample shows" if count == 1 else f"{count:,} {other} samples show"
-        listed = list_pairs(data, one, other, sorted((earlier, number) for number, earlier in first.items()), "≈")
+        alike = sorted((earlier, number) for number, earlier in first.items())
+        listed = list_pairs(data, one, other, alike, "≈") + _with_other_targets(data, one, other, alike)
         text = f"{shows} nearly the same picture as {{}} ({100 * count / size:.1f} %)"
         if one == other:
             found.append(Finding("note", "near_repeated", f"{text.format('an earlier one')}: {listed}"))
@@ -120,6 +121,16 @@ def find_near(
             text = f"{text.format(f'one of {one}')}, so {harm(one, other)}; remove them from {one}{keep}: {listed}"
             found.append(Finding("warning", "near_leak", text))
     return found
+
+
+def _with_other_targets(data: Data, one: str, other: str, pairs: Sequence[tuple[int, int]]) -> str:
+    """Return how many pairs of samples of two splits have different targets; empty if none has."""
+    earlier, later = torch.tensor(pairs).unbind(1)
+    splits = data.splits()
+    differs = splits[one].targets[earlier] != splits[other].targets[later]
+    count = int(differs.view(len(pairs), -1).any(1).sum())
+    what = {"classification": "class", "multilabel": "labels", "regression": "value"}[data.spec.task]
+    return f"; {count:,} of them with another {what}" if count else ""
 
 
 def find_pairs(thumbnails: Thumbnails) -> Tensor:

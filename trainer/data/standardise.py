@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from trainer.data.data import Data, ReadOptions
 from trainer.data.moments import Moments
 from trainer.data.sources import Source, Split
 from trainer.spec import Spec
+
+LARGEST_EXACT = 2.0**53  # float64 holds all whole numbers up to this one
+MIN_DIFFERENT = 2.0**-46  # span of values that float64 tells apart, as a share of their size: 64 to 128 steps
 
 
 def standardise(data: Data, options: ReadOptions, *, normalise: bool) -> Data:
@@ -31,6 +35,7 @@ def standardise(data: Data, options: ReadOptions, *, normalise: bool) -> Data:
         spec = dataclasses.replace(data.spec, target_mean=mean, target_std=std)
         return _with_targets(data, spec, torch.float64 if spec.needs_float64 else torch.float32)
     exact = _measured(data.spec, data.train.targets)
+    data = dataclasses.replace(data, warnings=(*data.warnings, *_unlearnable(data)))
     if exact.needs_float64 and normalise:
         return _with_targets(data, exact, torch.float64)
     rounded = _with_targets(data, data.spec, torch.float32)
@@ -44,6 +49,16 @@ def standardise(data: Data, options: ReadOptions, *, normalise: bool) -> Data:
         )
         return dataclasses.replace(rounded, warnings=(*rounded.warnings, text))
     return rounded
+
+
+def _unlearnable(data: Data) -> Iterator[str]:
+    """Yield a warning for each value that is the same in all train samples, or too large for differences to be kept."""
+    for name, values in zip(data.spec.classes, data.train.targets.double().T, strict=True):
+        size, span = values.abs().max(), values.max() - values.min()
+        if size >= LARGEST_EXACT and span < MIN_DIFFERENT * size:
+            yield f"the values of {name} are so large that float64 hardly tells them apart; subtract the smallest first"
+        elif span == 0:
+            yield f"{name} is {values[0]:.6g} in every train sample, so that nothing can be learned"
 
 
 def _measured(spec: Spec, targets: Tensor) -> Spec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, cast
@@ -16,16 +17,19 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
+from trainer.config.messages import as_word
 from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
 from trainer.data.readers.arrays.array_files import MAX_CHANNELS
 from trainer.data.readers.arrays.samples import ArrayKeys, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Problems, roots
-from trainer.data.readers.tables.columns import ChosenColumns, choose_columns, is_index
+from trainer.data.readers.tables.columns import ChosenColumns, choose_columns
+from trainer.data.readers.tables.identifiers import is_index
 from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
-from trainer.data.readers.tables.number_cells import NumberForm
+from trainer.data.readers.tables.number_cells import MISSING, NumberForm
 from trainer.data.readers.tables.parsing import (
+    NO_NUMBER,
     ColumnsToRead,
     ParsedTable,
     is_missing,
@@ -95,7 +99,7 @@ def csv(
     rows = _read(layouts, first, chosen, steps, together, part, missing=missing == "mean", may_be_empty=may_be_empty)
     rows, chosen = _without_identifiers(rows, first, chosen)
     names = [first.names[column] for column in chosen.targets]
-    problems.hint = _hint(rows.table.faults.values(), missing, keys["encoding"])
+    problems.hint = _hint(rows.table.faults.values(), names, missing, keys["encoding"])
     samples = _find_samples(rows, names, problems)
     forms = [first.forms[column] for column in chosen.targets]
     cells = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
@@ -137,9 +141,19 @@ def _open(keys: CsvKeys, named: Sequence[ColumnKey | None], options: ReadOptions
     return {part: first if layout.file == first.file else layout for part, layout in layouts.items()}, first
 
 
-def _hint(faults: Iterable[str], missing: Literal["bad", "mean"], encoding: str) -> str:
-    """Return what else than leaving rows out helps with bad rows; empty if nothing does."""
-    faults = list(faults)
+def _hint(faults: Iterable[str], targets: Sequence[str], missing: Literal["bad", "mean"], encoding: str) -> str:
+    """Return what else than leaving rows out helps with bad rows; empty if nothing does.
+
+    Args:
+        faults: why rows are bad: the name of a column, and what is wrong with its cell.
+        targets: the names of the target columns, whose missing cells nothing can fill.
+    """
+    faults = [fault for fault in faults if not fault.startswith(tuple(f"{name}: " for name in targets))]
+    marks = Counter(fault.rpartition(": ")[2].removesuffix(NO_NUMBER) for fault in faults if fault.endswith(NO_NUMBER))
+    mark, count = max(marks.items(), key=lambda pair: pair[1], default=("", 0))
+    if count > 1 and mark.lower() not in MISSING and not any(map(str.isdigit, mark)):
+        fills = "" if missing == "mean" else ", and dataset.missing=mean fills it in"
+        return f"{as_word('dataset.missing_values', [mark])} reads {mark} as a missing number{fills}"
     if missing == "bad" and any(map(is_missing, faults)):
         return "dataset.missing=mean fills empty cells of numbers"
     return encoding_hint(encoding) if any(fault.endswith("is no text") for fault in faults) else ""
@@ -298,7 +312,7 @@ def _without_identifiers(rows: _CsvRows, first: Layout, columns: ChosenColumns) 
             with np.errstate(over="ignore"):
                 numbers = np.insert(numbers, min(at, numbers.shape[1]), values.astype(np.float32), axis=1)
             for row in np.flatnonzero(~np.isfinite(values)).tolist():
-                table.faults.setdefault(row, f"{first.names[column]}: is no number")
+                table.faults.setdefault(row, f"{first.names[column]}:{NO_NUMBER}")
     rows = replace(rows, table=replace(table, numbers=numbers))
     return rows, replace(columns, features=features, ids=[*ids, *columns.ids])
 
@@ -323,6 +337,13 @@ def _find_samples(rows: _CsvRows, names: Sequence[str], problems: Problems) -> C
     faults, leading = rows.table.faults, rows.leading
     first = rows.targets[:, leading[rows.groups]]
     differs = (rows.targets != first) & (rows.targets >= 0) & (first >= 0) & (rows.groups >= 0)
+    several = np.unique(rows.groups[differs.any(0)])
+    if rows.num_groups > 1 and 2 * len(several) > rows.num_groups:
+        column = int(np.flatnonzero(differs.any(1))[0])
+        raise ConfigError(
+            f"dataset.target: {names[column]}: differs within {len(several):,} of {rows.num_groups:,} samples of "
+            "dataset.group_by; a target for each row of a sample is not supported"
+        )
     for column, row in np.argwhere(differs).tolist():
         codes = rows.targets[column, [row, leading[rows.groups[row]]]].tolist()
         there, at_first = (rows.texts[column][code] for code in codes)

@@ -271,15 +271,21 @@ def _task_of(targets: Array, arrays: _JoinedArrays, *, binary: bool, one_hot: bo
     if one_hot:
         return "classification"
     outputs = targets.shape[1]
-    places = {"steps": shape[1] if len(shape) > 1 else 0, "pixels": math.prod(shape[1:]) if len(shape) > 2 else 0}
-    noun = next((noun for noun, count in places.items() if count == outputs and len(shape) > 2), None)
-    are_classes = whole or _are_few_whole(targets)
+    pixels = [math.prod(shape[1:])]
+    if len(shape) == 4:
+        pixels += [math.prod(shape[1:3]), math.prod(shape[2:])]  # the channels are last or first
+    noun = "steps" if shape[1] == outputs else "pixels" if outputs in pixels else None
+    noun = noun if len(shape) > 2 else None
+    texts = targets.dtype.kind == "U"
+    are_classes = whole or texts or _are_few_whole(targets)
     if noun is not None and are_classes:
         labels = f"; dataset.task=multilabel if they are {outputs} labels of the whole sample" if binary else ""
         raise ConfigError(
             f"dataset.targets: shape {targets.shape} with inputs of shape {shape} looks like a class for each of the "
             f"{outputs} {noun} of a sample, which is not supported{labels}"
         )
+    if texts:
+        raise ConfigError(f"dataset.targets: must be one text for each sample, got shape {targets.shape}")
     if binary or not whole:
         return "multilabel" if binary else "regression"
     raise ConfigError(

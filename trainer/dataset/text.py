@@ -54,7 +54,7 @@ def text(
     if options.preprocessing is not None and target is None:
         columns.target = options.preprocessing.get("target")
         columns.inputs[:] = options.preprocessing.get("input") or []
-    found = find_texts("text", keys["path"], columns, encoding, problems)
+    found = find_texts("text", keys["path"], columns, encoding, problems, options.classes)
     data = token_data(seed, found, options, problems, columns.labelling, **cast(TextKeys, keys))
     if not columns.labelling.names:
         if group is not None:

@@ -38,7 +38,7 @@ class ClassLoss(nn.Module):
         if spec.task != "classification":
             use = "loss=bce" if spec.task == "multilabel" else "loss=mse, l1 or huber"
             one = spec.task == "regression" and len(spec.classes) == 1
-            hint = " (dataset.task=classification if each value names a class)" if one else ""
+            hint = f", {spec.classes[0]} (dataset.task=classification if each value names a class)" if one else ""
             raise ConfigError(
                 f"loss={name}: needs one class for each sample; dataset={spec.dataset} is {spec}{hint}; use {use}"
             )

@@ -47,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: the arguments are wrong, or the data cannot be read or used.
     """
+    bare = next((word for word in arguments.overrides if "=" not in word and not word.startswith(("-", "~"))), None)
+    if bare is not None:
+        raise ConfigError(f"{bare}: must be key=value, such as dataset=csv or dataset.path=FILE, as for train")
     with single_values("one data set is looked at"):
         settings = compose(*arguments.overrides, config_dir=arguments.config_dir).settings
     page = None if arguments.no_page or arguments.json else Path(arguments.page)

@@ -60,7 +60,7 @@ def test_names_that_fit_in_two_ways_are_a_question_whose_advice_works() -> None:
         ("pattern", "{label}_{label}", "must have {label}, and each field once"),
         ("group", "{label}_*", "must have {group}, and each field once"),
         ("pattern", "{lable}_{label}", "{lable} means nothing in the name of a file"),
-        ("pattern", "{label}/*", "/ means nothing in the name of a file"),
+        ("pattern", "{label}/{other}", "{other} means nothing in the name of a file"),
     ],
 )
 def test_a_pattern_that_cannot_be_read_is_refused(key: str, text: str, reason: str) -> None:

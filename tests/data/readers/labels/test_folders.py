@@ -1,67 +1,13 @@
-"""Splits and classes in folders, by names and by what the folders hold; questions, and their answers as typed."""
+"""Splits and classes in folders, by names and by what the folders hold."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from trainer.config import ConfigError
-from trainer.data.readers.files import Problems
-from trainer.data.readers.labels.folders import class_folders
+from tests.data.readers.labels.folder_trees import find, make, refusal, typed
 from trainer.data.readers.split_names import SplitName, split_name, words_to_type
-
-
-def make(root: Path, *places: str) -> Path:
-    """Make two files in each folder; ``cat*5`` makes five, ``cat*0`` an empty folder, a name with a dot is a file."""
-    for place in places:
-        name, _, count = place.partition("*")
-        if "." in name:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).touch()
-            continue
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for number in range(int(count or 2)):
-            (root / name / f"{number}.png").touch()
-    return root
-
-
-def find(path: Any, warnings: list[str] | None = None) -> dict[str, int]:
-    """Return how many samples each ``split/class`` has."""
-    problems = Problems("image_folder", "stop")
-    counts = Counter(f"{each.split}/{each.label}" for each in class_folders("image_folder", path, problems, (".png",)))
-    problems.settle()
-    if warnings is None:
-        assert problems.warnings == []
-    else:
-        warnings += problems.warnings
-    return dict(counts)
-
-
-def refusal(path: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        find(path)
-    (line,) = caught.value.problems
-    assert "\n" not in line
-    return line
-
-
-def typed(word: str) -> Any:
-    """Return the value of a word that a message tells to type, as a shell and Hydra read it."""
-    (override,) = OverridesParser.create().parse_overrides(shlex.split(word))
-    assert override.get_key_element() == "dataset.path"
-    return override.value()
-
-
-def answers(line: str) -> list[Any]:
-    words = [re.split(r", or name other|; if each|; for", part)[0] for part in line.split(" type ")[1:]]
-    return [typed(word) for word in words]
-
 
 NAMES = [
     *[("train", "val", "test"), ("training", "valid", "testing"), ("training_set", "validation_set", "test_set")],
@@ -131,73 +77,6 @@ UNLIKE = ("cat/black", "cat/white", "dog/brown", "dog/small", "dog/old")
 )
 def test_folders_within_a_class_belong_to_it(tmp_path: Path, made: tuple[str, ...], wanted: dict[str, int]) -> None:
     assert find(str(make(tmp_path, *made)), []) == wanted
-
-
-QUESTIONS: dict[str, tuple[tuple[str, ...], str, list[dict[str, int]]]] = {
-    "unnamed splits": (
-        ("one/a*5", "one/b*5", "two/a*1", "two/b*1", "three/a", "three/b"),
-        "one, three, two hold the same folders (a, b)",
-        [{"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 2, "test/a": 1, "test/b": 1}, {"one": 10, "two": 2}],
-    ),
-    "eval": (
-        ("train/a", "train/b", "eval/a*3", "eval/b"),
-        "beside train, eval holds the same folders as train",
-        [{"train/a": 2, "train/b": 2, "test/a": 3, "test/b": 2}, {"train": 4, "eval": 5}],
-    ),
-    "other words": (
-        ("seg_train/a", "seg_train/b", "test/a", "test/b"),
-        "seg_train, test may be splits by their names, or classes",
-        [{"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2}, {"seg_train": 4, "test": 4}],
-    ),
-    "two for train": (
-        ("train/a", "train/b", "training/a", "training/b", "test/a", "test/b"),
-        "train, training may each be train",
-        [{"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2}, {"train": 4, "training": 4, "test": 4}],
-    ),
-    "without train": (
-        ("test/a*1", "test/b*1", "val/a", "val/b"),
-        "test, val may be splits by their names, or classes",
-        [{"train/a": 2, "train/b": 2, "test/a": 1, "test/b": 1}, {"test": 2, "val": 4}],
-    ),
-    "vehicles": (
-        ("bus*3", "train/steam", "train/electric"),
-        "beside train, bus holds files that may be samples",
-        [{"train/electric": 2, "train/steam": 2}, {"bus": 3, "train": 4}],
-    ),
-    "odd letters": (
-        ('für "dich" (1)/ä/a*3', 'für "dich" (1)/ä/b', 'für "dich" (1)/o\'b\\/a', 'für "dich" (1)/o\'b\\/b'),
-        "hold the same folders (a, b)",
-        [{"train/a": 3, "train/b": 2, "test/a": 2, "test/b": 2}, {"ä": 5, "o'b\\": 4}],
-    ),
-    "test is flat": (("cat", "dog", "test*3"), "test may be a split by its name, or a class", [{"cat": 2, "test": 3}]),
-    "segments": (("seg_train", "seg_pred", "x"), "seg_train may be a split", [{"seg_train": 2, "seg_pred": 2}]),
-    "two sets": (
-        tuple(f"{name}/{split}/{label}" for name in ("x", "y") for split in ("train", "test") for label in ("a", "b")),
-        "x, y hold the same folders (test, train)",
-        [{"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2}, {"x": 8, "y": 8}],
-    ),
-    "masks": (("train", "masks", "images"), "train may be a split", [{"train": 2, "masks": 2}]),
-    "pairs": (("train_cat", "train_dog"), "train_cat, train_dog may be splits", [{"train_cat": 2, "train_dog": 2}]),
-}
-
-
-@pytest.mark.parametrize("case", QUESTIONS)
-def test_what_can_be_read_in_two_ways_is_asked_and_both_answers_work(tmp_path: Path, case: str) -> None:
-    made, seen, wanted = QUESTIONS[case]
-    line = refusal(str(make(tmp_path, *made)))
-    assert seen in line
-    paths = answers(line)
-    assert len(paths) == len(wanted)
-    if len(wanted) > 1:
-        assert find(paths[0], []) == wanted[0]
-    else:
-        assert "move a folder that is no class elsewhere" in line
-    warnings: list[str] = []
-    found = find(paths[-1], warnings)
-    assert found.items() >= {f"train/{label}": count for label, count in wanted[-1].items()}.items()
-    assert any("taken for classes: " in line for line in warnings) == (
-        case not in ("unnamed splits", "odd letters", "two sets")
-    )
 
 
 @pytest.mark.parametrize("name", ["train", "training"])
@@ -314,11 +193,4 @@ def test_class_folders_may_lie_beside_a_folder_of_tables(tmp_path: Path) -> None
     warnings: list[str] = []
     found = find(str(make(tmp_path, "images/cat", "images/dog", "annotations/list.txt")), warnings)
     assert found == {"/cat": 2, "/dog": 2}
-    assert warnings == [f"{tmp_path}: left out, as no samples are in there: annotations"]
-
-
-def test_the_words_for_splits_follow_the_names(tmp_path: Path) -> None:
-    root = make(tmp_path, *(f"{name}/{label}" for name in ("xtrain", "xtest", "extra") for label in ("cat", "dog")))
-    line = refusal(str(root))
-    assert f"train: {root}/xtrain" in line
-    assert f"test: {root}/xtest" in line
+    assert warnings == [f"{tmp_path}: left out, as no samples of a class are in there: annotations"]

@@ -429,6 +429,19 @@ def test_balanced_sampling_of_labels_is_refused(train: Train, tmp_path: Path) ->
     assert (result.code, "dataset.sampler: balanced needs one class for each sample" in result.err) == (2, True)
 
 
+def test_names_that_all_folders_share_are_proposed_as_labels_with_words_that_work(train: Train, tmp_path: Path) -> None:
+    for speaker in ("anna", "boris", "clara"):
+        pictures(tmp_path / speaker, [f"{word}_{number}.png" for word in ("one", "two") for number in range(4)])
+    line = "every class folder has the same names of files; {} reads labels in them"
+    word = r"""'dataset.pattern="{group}/{label}_#.*"'"""
+    assert line.format(word) in build(tmp_path).warnings
+    data = build(tmp_path, pattern="{group}/{label}_#.*")
+    assert data.spec.classes == ("one", "two")
+    assert "groups by the names of the files" in data.notes
+    result = train(*SMALL, f"dataset.path={tmp_path}", word.strip("'"), "dry_run=true")
+    assert (result.code, "2 classes; train" in result.out) == (0, True), result.err
+
+
 def test_the_pattern_of_the_question_is_typed(train: Train, tmp_path: Path) -> None:
     pictures(tmp_path, [f"{WANTED[number]}.{number}.png" for number in range(20)])
     result = train(*SMALL, f"dataset.path={tmp_path}", 'dataset.pattern="{label}.#.*"', "dry_run=true")

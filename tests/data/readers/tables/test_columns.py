@@ -44,13 +44,20 @@ SHUFFLED = random.Random(0).sample(range(ROWS), ROWS)
         ("Unnamed: 0", SHUFFLED),
         ("PassengerId", [892 + 2 * n for n in range(ROWS)]),
         ("sample", SHUFFLED),
+        ("X", [n + 1 for n in SHUFFLED]),
+        ("Measurement", [1001 + n for n in SHUFFLED]),
+        ("OBJECTID", [7 * n + 5 for n in SHUFFLED]),
+        ("Kunden-Nr.", [7 * n + 5 for n in SHUFFLED]),
+        ("Roll No", [7 * n + 5 for n in SHUFFLED]),
+        ("objid", [1237648720693755918 + n for n in SHUFFLED]),  # more digits than float64 has
+        ("Id", [f"'{n:,}'".replace("'", '"') for n in range(990, 990 + ROWS)]),
         ("customer", [f"name {n}" for n in range(ROWS)]),
     ],
 )
 def test_an_identifier_is_left_out_and_named(tmp_path: Path, name: str, cells: Sequence[Any]) -> None:
     file = table(tmp_path / "a.csv", f"{name},a,b,species", [cells, measured(1), measured(2), NAMES])
     data = load(file)
-    shown = name or "0"
+    shown = name or "column 0 without a name"
     assert data.preprocess["columns"] == ["a", "b"]
     assert f"left out {shown} (an identifier; dataset.features takes columns in)" in data.notes
     assert data.preprocess["id"] == (name or None)
@@ -69,6 +76,10 @@ def test_dataset_features_takes_an_identifier_in(tmp_path: Path) -> None:
         ("time", range(ROWS)),
         ("size", [3 * n + 7 for n in range(ROWS)]),
         ("count", [n % 30 for n in range(ROWS)]),
+        ("key", [n % 12 for n in range(ROWS)]),
+        ("Number", [n % 10 + 1 for n in range(ROWS)]),
+        ("order", [n % 7 for n in range(ROWS)]),
+        ("sku_count", [7 * n + 5 for n in SHUFFLED]),
         ("price", [n + 0.5 for n in range(ROWS)]),
     ],
 )
@@ -103,7 +114,7 @@ def test_the_target_is_found_by_its_name_or_place(
     ("header", "columns", "candidates", "example"),
     [
         ("x,y,z", [measured(1), measured(2), CLASSES], None, None),
-        ("kind,a,b", [CLASSES, measured(1), measured(2)], f"kind (0), b ({measured(2)[0]})", "b"),
+        ("kind,a,b", [CLASSES, measured(1), measured(2)], f"kind (0), b ({measured(2)[0]})", "kind"),
         ("y1,y2,a", [measured(1), measured(2), CLASSES], f"y1 ({measured(1)[0]}), y2 ({measured(2)[0]})", "y2"),
         ("code,a,kind", [CLASSES, measured(1), CLASSES], "code (0), kind (0)", "kind"),
         (
@@ -148,6 +159,12 @@ def test_a_column_that_names_what_several_rows_are_about_is_left_out_and_propose
     assert any(f"dataset.group={name} keeps these in one split" in note for note in data.notes)
 
 
+def test_a_group_that_says_the_target_is_no_group(tmp_path: Path) -> None:
+    columns: list[Sequence[Any]] = [measured(1), [n * 7 for n in CLASSES], NAMES]
+    data = load(table(tmp_path / "a.csv", "a,species_id,species", columns))
+    assert "left out species_id (says which target a row has)" in data.notes
+
+
 @pytest.mark.parametrize("name", ["heat_index", "body mass index", "pct_no"])
 def test_a_measurement_with_a_name_that_ends_like_an_identifier_is_a_feature(tmp_path: Path, name: str) -> None:
     cells = random.Random(1).sample(range(500, 5000), ROWS)
@@ -176,8 +193,13 @@ def test_the_columns_that_pandas_writes_without_names_are_read_beside_its_index(
     assert len(data.train.source.targets) == ROWS
 
 
-def test_texts_that_measure_something_are_no_identifiers(tmp_path: Path) -> None:
-    file = table(
-        tmp_path / "a.csv", "weight,a,species", [[f"{70 + n / 7:.2f} kg" for n in range(ROWS)], measured(1), NAMES]
-    )
-    assert "the column holds text, not numbers: weight" in refused(load, file)
+@pytest.mark.parametrize("form", ["{:.2f} kg", "<{:.2f}", "ca. {:.2f}", "~{:.1f}%"])
+def test_texts_that_measure_something_are_no_identifiers(tmp_path: Path, form: str) -> None:
+    cells = [form.format(70 + n / 7) for n in range(ROWS)]
+    file = table(tmp_path / "a.csv", "weight,a,species", [cells, measured(1), NAMES])
+    assert f"the column holds text, not numbers: weight, such as {cells[0]}, (" in refused(load, file)
+
+
+def test_an_identifier_with_a_sum_below_it_is_left_out(tmp_path: Path) -> None:
+    columns: list[Sequence[Any]] = [[*range(5001, 5000 + ROWS), "Sum"], measured(1), NAMES]
+    assert load(table(tmp_path / "a.csv", "client,a,species", columns)).preprocess["columns"] == ["a"]

@@ -30,6 +30,8 @@ TEXTS = [[f"a film that is number {n} of all, and not bad.", "yn"[n % 2]] for n 
         ),
         ("401.32,405.11,412.9,430.07,species", SPECTRA),
         ("400,410,species", [row[2:] for row in SPECTRA]),
+        ("400,species", [row[3:] for row in SPECTRA]),
+        ("2010,2015,2018,2022", [[str(100 + n * k % 700) for k in (37, 51, 83, 29)] for n in range(1, 20)]),
         (["id,Do you smoke?,GDP per capita in dollars of the year", "PPP"][0], [["1", "0", "2.5"]] * 9),
         ("colour,shape", [["red", "round"], ["blue", "flat"]] * 5),
     ],
@@ -60,6 +62,13 @@ def test_an_open_decision_is_said() -> None:
     note = find_header([["400", "410", "420", "430", "species"], *SPECTRA]).note
     assert note == "line 1 is read as the names of the columns (dataset.header=false: as a sample)"
     assert not find_header([["a", "b", "c", "d"], *NUMBERS]).note
+
+
+@pytest.mark.parametrize("first", ["0,1", "2015,2016,2017"])
+def test_a_sample_that_may_be_a_header_is_said(first: str) -> None:
+    cells = first.split(",")
+    found = find_header([cells, *([str(n * k % 4001) for k in (37, 2051, 1483)[: len(cells)]] for n in range(1, 60))])
+    assert found == (False, "line 1 is read as a sample (dataset.header=true: as the names of the columns)")
 
 
 def test_lines_above_a_table_are_titles() -> None:

@@ -310,3 +310,43 @@ def test_the_files_of_a_single_folder_are_classes_and_that_is_said(tmp_path: Pat
     root = make(tmp_path, {"films/pos.txt": "good", "films/neg.txt": "bad"})
     assert read(str(root), warnings) == ["/neg: bad", "/pos: good"]
     assert warnings == [f"{root}/films: each file is taken for a class with a text a line"]
+
+
+def stripped(path: Any, warnings: list[str] | None = None) -> list[str]:
+    return [each.strip() for each in read(path, warnings)]
+
+
+def test_folders_of_texts_that_may_be_no_classes_are_asked_about(tmp_path: Path) -> None:
+    made = {f"{part}/{part}/{label}/1.txt": f"{part} {label}" for part in ("original", "augmented") for label in "ab"}
+    line = refusal(str(make(tmp_path / "copies", made)))
+    assert "augmented, original hold the same folders (a, b)" in line
+    alone, each = typed(line)
+    assert stripped(alone) == ["/a: original a", "/b: original b"]
+    assert [text.partition(":")[0] for text in stripped(each, [])] == ["train/augmented"] * 2 + ["train/original"] * 2
+    made = {f"{split}/{part}/{label}/1.txt": part for split in ("train", "test") for part in "xy" for label in "ab"}
+    line = refusal(str(make(tmp_path / "splits", made)))
+    assert "x, y hold the same folders (a, b): they may be parts of each split, or classes" in line
+    assert stripped(typed(line)[0]) == ["test/a: x", "test/b: x", "train/a: x", "train/b: x"]
+    made = {f"{label}/data/{split}/1.txt": split for split in ("train", "test") for label in "ab"}
+    assert stripped(str(make(tmp_path / "above", made))) == [
+        "test/a: test",
+        "test/b: test",
+        "train/a: train",
+        "train/b: train",
+    ]
+
+
+def test_short_names_of_splits_of_texts_are_known_for_folders_and_asked_about_for_files(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    made = {f"{split}/{label}/1.txt": split for split in ("tr", "te") for label in "ab"}
+    wanted = ["test/a: te", "test/b: te", "train/a: tr", "train/b: tr"]
+    root = make(tmp_path / "folders", made)
+    assert stripped(str(root), warnings) == wanted
+    assert warnings == [f"{root}: taken for splits: tr is train, te is test"]
+    root = make(tmp_path / "files", {"tr.txt": "a tr|b tr|a 2|b 2", "te.txt": "a te|b te"})
+    line = refusal(str(root))
+    assert "te.txt, tr.txt may be splits or parts of texts by their names, or classes" in line
+    assert stripped(typed(line)[0], []) == [*wanted[:2], "train/a: 2", "train/a: tr", "train/b: 2", "train/b: tr"]
+    assert stripped(typed(line)[1], [])[:2] == ["train/te: a te", "train/te: b te"]
+    (root / "en.txt").write_text("x\n")
+    assert stripped(str(root), [])[0] == "/en: x"

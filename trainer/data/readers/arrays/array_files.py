@@ -71,9 +71,12 @@ def read_arrays(split: str, file: Path, wanted: dict[str, str | None]) -> Iterat
             f"dataset.path: {file}: holds a single array; the samples and their targets are two: a folder with "
             "X_train.npy and y_train.npy, or an .npz file, as numpy.savez writes it"
         )
-    for part, names in find_arrays(store, str(file), split, wanted).items():
+    found = find_arrays(store, str(file), split, wanted)
+    used = {name for names in found.values() for name in names.values()}
+    unused = [name for name in store.names if name not in used]
+    for part, names in found.items():
         arrays = {key: _load(store, file, key, name) for key, name in names.items()}
-        note = getattr(store, "note", "")
+        note = "; ".join(filter(None, (getattr(store, "note", ""), f"not used: {listed(unused)}" if unused else "")))
         yield SplitArrays(part, file, names, _samples_first(file, names, arrays), note)
 
 
@@ -108,7 +111,8 @@ def _load(store: Store, file: Path, key: str, name: str) -> Array:
         raise ConfigError(f"dataset.{key}: {name} of {file}: {error}") from error
     except ValueError as error:
         raise ConfigError(
-            f"dataset.{key}: {name} of {file} cannot be read: it holds Python objects, or is damaged"
+            f"dataset.{key}: {name} of {file} cannot be read: it holds Python objects, or is damaged; store texts by "
+            f"{parse(name).base}.astype(str)"
         ) from error
     except UNREADABLE as error:
         raise ConfigError(f"dataset.{key}: {name} of {file} cannot be read: {error}") from error

@@ -46,7 +46,7 @@ def parse(name: str) -> SplitName:
 
 
 def find_arrays(store: Store, place: str, split: str, wanted: Mapping[str, str | None]) -> dict[str, dict[str, str]]:
-    """Return, for each split of a file, the name of each array.
+    """Return, for each split of a file, the name of each array. A test split without targets is left out.
 
     Args:
         store: the file or folder.
@@ -76,6 +76,9 @@ def find_arrays(store: Store, place: str, split: str, wanted: Mapping[str, str |
         parts = {"train": "", **{part: part for part in sorted(there - {""})}}
     else:
         parts = {part: part for part in sorted(there)}
+    of_train, of_test = (name_of_split(store.names, bases["targets"], part) for part in ("train", "test"))
+    if "train" in parts and of_train is not None and of_test is None:
+        parts.pop("test", None)
     return {part: _names_of(store, place, named, bases) for part, named in parts.items()}
 
 

@@ -16,7 +16,7 @@ NUMBER = "(?<![0-9])[0-9]+(?![0-9])"  # with all its digits
 SEPARATORS = "_-. "  # what may stand between the parts of a name
 MAX_PROPOSED = 3  # patterns that a message proposes
 MAX_READ = 2000  # names that a proposed pattern has to fit
-SYNTAX = "a pattern has {label} or {group}, * for any text and # for a number"
+SYNTAX = "a pattern has {label} or {group}, * for any text, # for a number and / behind a folder"
 
 
 class Fields(NamedTuple):
@@ -33,6 +33,8 @@ class _AmbiguousError(Exception):
 class NamePattern:
     """A pattern for names of files, such as ``{label}_{group}_*``: ``*`` is any text and ``#`` a number.
 
+    A pattern with ``/``, such as ``{group}/{label}_*``, is one for the names of the folders around a file too.
+
     Args:
         key: the key that the pattern comes from, for messages; a pattern of ``group`` needs a group, others a label.
         text: the pattern.
@@ -47,10 +49,14 @@ class NamePattern:
         needed = "group" if key == "group" else "label"
         if needed not in self.fields or any(text.count(f"{{{name}}}") > 1 for name in FIELDS):
             raise ConfigError(f"dataset.{key}: {text}: must have {{{needed}}}, and each field once; {SYNTAX}")
-        unknown = re.search(r"\{.*?\}|[{}/]", PARTS.sub("", text))
+        unknown = re.search(r"\{.*?\}|[{}]", PARTS.sub("", text))
         if unknown:
             raise ConfigError(f"dataset.{key}: {text}: {unknown[0]} means nothing in the name of a file; {SYNTAX}")
         self._shortest, self._longest = (_compiled(text, lazy=lazy) for lazy in (True, False))
+
+    def name_of(self, file: PurePath) -> str:
+        """Return the part of a path that the pattern is for: the name, and as many folders above as it has ``/``."""
+        return "/".join(file.parts[-1 - self.text.count("/") :])
 
     def read(self, names: Sequence[str], classes: Sequence[str] = ()) -> list[Fields | None]:
         """Return the fields in each name; None for a name that the pattern does not fit.
@@ -59,7 +65,7 @@ class NamePattern:
         for all names is taken: with labels that occur again and again.
 
         Args:
-            names: the names of the files, without their folders.
+            names: the names of the files, as ``name_of`` returns them.
             classes: the classes of a finished run, which decide; empty if there are none.
 
         Raises:
@@ -102,10 +108,10 @@ class NamePattern:
 def _compiled(text: str, *, lazy: bool) -> re.Pattern[str]:
     """Return a pattern as a regular expression, in which each part takes as few or as many letters as possible."""
     some = "?" if lazy else ""
-    meaning = {"*": f".*{some}", "#": NUMBER} | {f"{{{name}}}": f"(?P<{name}>.+{some})" for name in FIELDS}
+    meaning = {"*": f"[^/]*{some}", "#": NUMBER} | {f"{{{name}}}": f"(?P<{name}>[^/]+{some})" for name in FIELDS}
     literal = map(re.escape, PARTS.split(text))
     parts = [*(meaning[part] for part in PARTS.findall(text)), ""]
-    return re.compile("".join(word + part for word, part in zip(literal, parts, strict=True)), re.DOTALL)
+    return re.compile("".join(word + part for word, part in zip(literal, parts, strict=True)))
 
 
 def _fields(expression: re.Pattern[str], name: str) -> Fields | None:
@@ -133,6 +139,26 @@ def proposed_patterns(names: Sequence[str]) -> dict[str, list[str]]:
     return {text: found[text] for text in [text for text in likely if text in different][:MAX_PROPOSED]}
 
 
+def pattern_across(files: Sequence[tuple[str, str]]) -> str:
+    """Return a pattern whose labels occur in every class folder, so that the folders may be groups; empty if none does.
+
+    Names that hold the name of their folder say that the folder is the class.
+
+    Args:
+        files: the class and the name of each file.
+    """
+    some = files[:: max(1, -(-len(files) // MAX_READ))]
+    folders = {folder for folder, _ in some}
+    if len(folders) < 2 or all(folder.lower() in name.lower() for folder, name in some):
+        return ""
+    for text, labels in proposed_patterns([name for _, name in some]).items():
+        fields = NamePattern("pattern", text)._read([name for _, name in some])
+        pairs = {(folder, field.label) for (folder, _), field in zip(some, fields, strict=True) if field is not None}
+        if len(pairs) == len(folders) * len(labels) and not all(map(str.isdecimal, labels)):
+            return f"{{group}}/{text}"
+    return ""
+
+
 def _possible_patterns(names: Sequence[str]) -> Iterator[str]:
     """Yield patterns: the text before a number at the end, and each of equally many parts between separators."""
     stems = [PurePath(name).stem for name in names]
@@ -156,10 +182,13 @@ def _as_words(patterns: dict[str, list[str]]) -> list[str]:
     return words
 
 
-def ask_for_labels(folder: object, names: Sequence[str], noun: str, table: object) -> ConfigError:
-    """Return the error about a folder of files without class folders, which says where their labels may come from."""
+def ask_for_labels(folder: object, names: Sequence[str], noun: str, table: str, hint: str = "") -> ConfigError:
+    """Return the error about a folder of files without class folders, which says where their labels may come from.
+
+    ``table`` is the word to type that names a table; ``hint`` says what else to do.
+    """
     words = _as_words(proposed_patterns(names)) or [f"dataset.pattern ({SYNTAX})"]
     return ConfigError(
         f"dataset.path: {folder}: has {noun}s but no class folders, such as {names[0]}; say where the labels are: in a "
-        f"table, dataset.labels={table}, or in the names, {' or '.join(words)}"
+        f"table, {table}, or in the names, {' or '.join(words)}{hint}"
     )

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.data.readers.files import Problems, natural_key
 
+MAX_DEPTH = 4  # maximum number of folders on the way down in which ``keys_below`` and ``holding`` look
 # Folders that an operating system or a program makes.
 JUNK = {"__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 
 
-def end_of_chain(folder: Path) -> Path:
-    """Return the first folder below that has several subfolders, if a chain of single folders leads to it.
-
-    Returns ``folder`` itself if there is no such chain.
-    """
-    at = folder
-    while len(inner := folders_in(at)) == 1:
-        at = inner[0]
-    return at if inner else folder
+def likeness(name: str) -> str:
+    """Return what a name has in common with names that differ only in case, accents, spaces, hyphens or underscores."""
+    text = unicodedata.normalize("NFC", name).strip().casefold()
+    return re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", " ", text)
 
 
 def folders_in(parent: Path) -> list[Path]:
@@ -54,12 +52,14 @@ class FolderTree:
         suffixes: the suffixes of the files that are samples, in lower case; empty if all files are.
         known: the folders in each folder, as far as they were read.
         filled: the names of the folders with samples in each folder, as far as they were read.
+        settled: the classes of a finished run; if the folders have these names, nothing is asked.
     """
 
     problems: Problems
     suffixes: tuple[str, ...]
     known: dict[Path, list[Path]] = field(default_factory=dict)
     filled: dict[Path, set[str]] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
 
     def folders(self, parent: Path) -> list[Path]:
         """Return the folders in a folder as ``folders_in`` does, and report links that lead nowhere or upwards."""
@@ -71,6 +71,43 @@ class FolderTree:
                 elif entry.is_symlink() and entry.is_dir() and _is_loop(entry):
                     self.problems.add(entry.path, "is a link to a folder above it")
         return self.known[parent]
+
+    def chain(self, folder: Path) -> list[Path]:
+        """Return a folder and the single folders below it, down to the first that holds several folders.
+
+        Returns ``folder`` alone if single folders lead to none that holds several.
+        """
+        found = [folder]
+        while len(inner := self.folders(found[-1])) == 1:
+            found.append(inner[0])
+        return found if inner else found[:1]
+
+    def end_of_chain(self, folder: Path) -> Path:
+        """Return the last folder of ``chain``."""
+        return self.chain(folder)[-1]
+
+    def keys_in(self, parent: Path) -> set[str]:
+        """Return the ``likeness`` of the names in ``names_in``."""
+        return {likeness(name) for name in self.names_in(parent)}
+
+    def keys_below(self, folder: Path, depth: int = MAX_DEPTH) -> set[str]:
+        """Return the ``likeness`` of the names of all folders below a folder."""
+        keys = set()
+        for each in folders_in(folder):
+            keys.add(likeness(each.name))
+            if depth > 1:
+                keys |= self.keys_below(each, depth - 1)
+        return keys
+
+    def holding(self, folder: Path, keys: set[str]) -> Path:
+        """Return the uppermost of a folder and those below it that holds half of the names; ``folder`` if none does."""
+        level = [folder]
+        for _ in range(MAX_DEPTH):
+            for each in level:
+                if keys and 2 * len(keys & self.keys_in(each)) >= len(keys):
+                    return each
+            level = [inner for each in level for inner in self.folders(each)]
+        return folder
 
     def names_in(self, parent: Path) -> set[str]:
         """Return the names of the folders in a folder that hold samples."""

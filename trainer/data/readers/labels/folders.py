@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.config import ConfigError
-from trainer.data.readers.files import Item, Problems, files_below, natural_key, roots
-from trainer.data.readers.labels.folder_tree import FolderTree, end_of_chain
-from trainer.data.readers.split_names import find_splits, is_usual, listed, split_name, words_to_type
+from trainer.data.readers.files import Item, Problems, files_below, roots
+from trainer.data.readers.labels.folder_questions import FolderQuestions, NoClassFoldersError
+from trainer.data.readers.labels.folder_tree import likeness
+from trainer.data.readers.split_names import find_splits, listed, said_short, split_name
 
 UNLABELLED = {"unsup", "unsupervised", "unlabeled", "unlabelled"}  # names of folders that hold samples of no class
 TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".xlsx", ".parquet"}
-
-
-class NoClassFoldersError(ConfigError):
-    """``folder`` has no class folders in it."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"dataset.path: {folder}: has no class folders in it")
-        self.folder = folder
 
 
 class ClassFolder(NamedTuple):
@@ -36,7 +26,11 @@ class ClassFolder(NamedTuple):
 
 
 def class_folders(
-    dataset: str, path: str | dict[Any, str] | None, problems: Problems, suffixes: Collection[str] = ()
+    dataset: str,
+    path: str | dict[Any, str] | None,
+    problems: Problems,
+    suffixes: Collection[str] = (),
+    settled: Collection[str] = (),
 ) -> Iterator[Item]:
     """Yield every file in the class folders of each split in natural order, without hidden files.
 
@@ -45,6 +39,7 @@ def class_folders(
 
     Args:
         suffixes: the suffixes of the files that are samples, in lower case; empty if all files are.
+        settled: the classes of a finished run; if the folders have these names, nothing is asked.
 
     Raises:
         NoClassFoldersError: a folder has no class folders.
@@ -54,7 +49,7 @@ def class_folders(
     for root in found.values():
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder of class folders")
-    finder = _Finder(problems, tuple(suffixes))
+    finder = _Finder(problems, tuple(suffixes), settled=frozenset(settled))
     classes = finder.unsplit(found[""]) if "" in found else finder.given(found)
     for split, label, folder in _checked(classes, problems):
         num_bad = len(problems.found)
@@ -64,38 +59,41 @@ def class_folders(
         yield from (Item(split, label, os.fspath(file), file) for file in files)
 
 
-class _Finder(FolderTree):
+class _Finder(FolderQuestions):
     """Finds class folders in the folders of a tree."""
 
     def given(self, found: Mapping[str, Path]) -> list[ClassFolder]:
         """Return the class folders of the splits that the user names; every folder in them is a class."""
-        train = end_of_chain(found["train"])
+        train = self.end_of_chain(found["train"])
         classes = []
         for split, root in found.items():
             at = train if split == "train" else self.labelled(root, {each.name for each in self.folders(train)})
             if at is None:
                 reason = f"{self.unlabelled(root)}; without {split} in dataset.path, {split} is cut from train"
                 raise ConfigError(f"dataset.path.{split}: {root}: has no class folders in it: {reason}")
-            hinted = [folder for folder in self.folders(at) if split_name(folder.name)]
-            if hinted:
-                self.problems.warnings.append(f"{at}: taken for classes: {listed(hinted)}")
+            folders = self.folders(at)
+            doubtful = [folder for folder in folders if split_name(folder.name)]
+            if not doubtful and (doubt := self.doubt_of_content(at, folders, found)):
+                doubtful = doubt.folders
+            if doubtful:
+                self.problems.warnings.append(f"{at}: taken for classes: {listed(doubtful)}")
             classes += self.classes(split, at)
         return classes
 
     def unsplit(self, root: Path) -> list[ClassFolder]:
         """Return the class folders in a folder, in the splits that the names of its folders say."""
         folders = self.folders(root)
-        named = find_splits((folder.name, folder) for folder in folders)
+        named = find_splits(((folder.name, folder) for folder in folders), short=any(map(self.folders, folders)))
         if any(self.folders(folder) for folder in named.get("train", ())):
             return self.by_split(root, folders, named)
         if (only := self.only_folder(root, folders)) is not None:
             return self.unsplit(only)
         split = [folder for some in named.values() for folder in some]
         if named.get("train") and not any(self.holds_sample(folder) for folder in folders if folder not in split):
-            raise NoClassFoldersError(named["train"][0])
+            raise NoClassFoldersError(named["train"][0], self.hint_of_classes(root, named["train"]))
         if above := self.above_splits(folders):
             return above
-        self.ask_for_splits(root, folders)
+        self.ask(root, {}, {})
         return self.classes("", root)
 
     def by_split(self, root: Path, folders: Sequence[Path], named: Mapping[str, list[Path]]) -> list[ClassFolder]:
@@ -106,20 +104,30 @@ class _Finder(FolderTree):
         """
         for split, some in named.items():
             if len(some) > 1:
-                raise self.question(root, folders, f"{listed(some)} may each be {split}")
-        parts = {some[0]: split for split, some in named.items()}
-        train = end_of_chain(named["train"][0])
+                raise self.question(root, f"{listed(some)} may each be {split}", self.advice(folders))
+        parts = {named[split][0]: split for split in ("train", "val", "test") if split in named}
+        if short := said_short({split: folder for folder, split in parts.items()}):
+            self.problems.warnings.append(f"{root}: taken for splits: {short}")
+        train = self.place_of_train(named["train"][0])
         known = {folder.name for folder in self.folders(train)}
         places = {folder: train if parts[folder] == "train" else self.labelled(folder, known) for folder in parts}
         sure = sum(at is not None and bool(known & self.names_in(at)) for at in places.values()) > 1
         others = [folder for folder in folders if folder not in parts]
+        keys = {*map(likeness, known)}
         for folder in others:
-            is_alike = bool(known & self.names_in(end_of_chain(folder)))
+            is_copy = self.has_train(folder)  # of all splits
+            is_alike = bool(keys & (self.keys_in(self.end_of_chain(folder)) if is_copy else self.keys_below(folder)))
             if is_alike or (not sure and self.holds_sample(folder)):
                 what = "the same folders as train" if is_alike else "files that may be samples"
-                raise self.question(root, folders, f"beside train, {listed([folder])} holds {what}")
+                raise self.question(root, f"beside train, {listed([folder])} holds {what}", self.advice(folders))
         if others:
             self.problems.warnings.append(f"{root}: left out, as no split of train, val and test: {listed(others)}")
+        having = {split: (folder, at) for folder, split in parts.items() if (at := places[folder]) is not None}
+        self.ask(
+            train,
+            {split: folder for split, (folder, _) in having.items()},
+            {split: at for split, (_, at) in having.items()},
+        )
         classes = []
         for folder in (folder for folder in folders if folder in parts):
             at, split = places[folder], parts[folder]
@@ -135,91 +143,36 @@ class _Finder(FolderTree):
         if self.samples_at(root):
             return None
         if len(folders) == 1:
-            return folders[0] if end_of_chain(root) != root or self.has_train(folders[0]) else None
+            return folders[0] if self.end_of_chain(root) != root or self.has_train(folders[0]) else None
         having = [folder for folder in folders if self.has_train(folder)]
-        filled = [folder for folder in folders if self.holds_sample(folder)]
-        if not having and len(filled) == 1 < len(folders) and len(self.names_in(filled[0])) > 1:
-            having = [] if self.samples_at(filled[0]) else filled  # beside folders of tables and notes
-        if len(having) != 1 or any(self.holds_sample(folder) for folder in folders if folder not in having):
+        labelled = self.names_in(root) - {folder.name for folder in folders if folder.name.lower() in UNLABELLED}
+        filled = [folder for folder in folders if folder.name in labelled]
+        if not having and len(filled) == 1 < len(folders):
+            chain = self.chain(filled[0])
+            if len(self.names_in(chain[-1])) > 1 and not any(map(self.samples_at, chain)):
+                having = filled  # beside folders of tables and notes
+        if len(having) != 1 or any(folder not in having for folder in filled):
             return None
         others = [folder for folder in folders if folder not in having]
-        self.problems.warnings.append(f"{root}: left out, as no samples are in there: {listed(others)}")
+        self.problems.warnings.append(f"{root}: left out, as no samples of a class are in there: {listed(others)}")
         return having[0]
-
-    def has_train(self, parent: Path) -> bool:
-        """Return whether a folder, or the chain of single folders that begins in it, holds a split train of folders."""
-        folders = self.folders(parent)
-        named = find_splits((folder.name, folder) for folder in folders)
-        if any(self.folders(folder) for folder in named.get("train", ())):
-            return True
-        return len(folders) == 1 and self.has_train(folders[0])
 
     def above_splits(self, folders: Sequence[Path]) -> list[ClassFolder]:
         """Return the class folders if each of the folders is a class that holds its splits; else none."""
         classes = []
         for folder in folders:
-            inner = self.folders(folder)
-            named = find_splits((each.name, each) for each in inner)
-            is_flat = not any(len(self.folders(each)) > 1 for each in inner)
-            if "train" not in named or len(named) < len(inner) or not is_flat or self.samples_at(folder):
+            named, others = self.splits_in(folder)
+            if not named or others:
                 return []
-            classes += [ClassFolder(split, folder.name, some[0]) for split, some in named.items()]
+            classes += [ClassFolder(split, folder.name, each) for split, each in named.items()]
         return classes
 
-    def ask_for_splits(self, root: Path, folders: Sequence[Path]) -> None:
-        """Raise ConfigError if the folders may be splits by their names, or as they hold the same folders as others."""
-        hinted = [folder for folder in folders if split_name(folder.name)]
-        ordinary = [folder for folder in folders if folder not in hinted and not is_usual(folder.name)]
-        is_train = len(hinted) == 1 and hinted[0].name.lower() in ("train", "training")
-        if is_train and len(folders) - 1 == len(ordinary) > 1 and not any(map(self.folders, folders)):
-            seen = f"{listed(hinted)} is taken for a class, as it holds files as the other folders do"
-            self.problems.warnings.append(f"{root}: {seen}")
-        elif hinted:
-            which = "a split by its name, or a class" if len(hinted) == 1 else "splits by their names, or classes"
-            raise self.question(root, folders, f"{listed(hinted)} may be {which}")
-        inner = {folder: self.names_in(folder) for folder in folders}
-        counts = Counter(name for names in inner.values() if len(names) > 1 for name in names)
-        alike = [
-            folder
-            for folder, names in inner.items()
-            if len(names) > 1 and 2 * sum(counts[name] > 1 for name in names) >= len(names)
-        ]
-        if len(alike) > 1:
-            shared = [Path(name) for name in sorted(inner[alike[0]], key=natural_key) if counts[name] > 1]
-            seen = f"{listed(alike)} hold the same folders ({listed(shared)}): they may be splits, or classes"
-            raise self.question(root, folders, seen)
-
-    def question(self, root: Path, folders: Sequence[Path], seen: str) -> ConfigError:
-        """Return an error that says what was seen and which words to type for either reading."""
-        having = [folder for folder in folders if len(self.folders(end_of_chain(folder))) > 1]
-        parts: dict[str, Path] = {}
-        for folder in having:
-            within = re.search(r"train|val|test", folder.name.lower())  # also in a longer word, such as xtrain
-            if name := split_name(folder.name):
-                parts.setdefault(name.split or ("train" if "trainval" in folder.name.lower() else "test"), folder)
-            elif within:
-                parts.setdefault(within[0], folder)
-        others = sorted((folder for folder in having if folder not in parts.values()), key=self.count, reverse=True)
-        if "train" not in parts and (others or parts):
-            parts["train"] = (
-                others.pop(0) if others else parts.pop(max(parts, key=lambda split: self.count(parts[split])))
-            )
-        if len(parts) == 1:
-            parts |= zip(["test", "val"], reversed(others[:2]), strict=False)
-        elif {*parts} == {"train", "test"} and others and split_name(others[0].name) is None:
-            parts["val"] = others[0]
-        if sets := [folder for folder in folders if self.has_train(folder)]:
-            splits = f"for one of them type {words_to_type(sets[0])}"
-        elif "train" in parts:
-            order = ("train", "val", "test")
-            ordered: dict[str, Path] = {split: parts[split] for split in order if split in parts}
-            splits = f"for splits type {words_to_type(ordered)}, or name other folders"
-        else:
-            splits = "move a folder that is no class elsewhere"
-        whole = words_to_type({"train": root})
-        return ConfigError(
-            f"dataset.path: {root}: {seen}; {splits}; if each folder is a class with all that it holds, type {whole}"
-        )
+    def place_of_train(self, folder: Path) -> Path:
+        """Return the folder that holds the class folders of train, which may lie beside folders without samples."""
+        at = self.end_of_chain(folder)
+        while (only := self.only_folder(at, self.folders(at))) is not None:
+            at = self.end_of_chain(only)
+        return at
 
     def labelled(self, folder: Path, known: set[str]) -> Path | None:
         """Return the folder that holds the class folders of a split, or None if it has none.
@@ -229,6 +182,9 @@ class _Finder(FolderTree):
         at = folder
         while not known & self.names_in(at):
             inner = self.folders(at)
+            filled = [each for each in inner if each.name in self.names_in(at)]
+            if len(inner) > len(filled) == 1 and known & self.names_in(filled[0]):
+                return filled[0]  # beside folders of tables and notes
             if len(inner) != 1:
                 return at if inner else None
             at = inner[0]
@@ -252,6 +208,11 @@ class _Finder(FolderTree):
             stand, are = ("1 file stands", "is") if count == 1 else (f"{count} files stand", "are")
             warning = f"{parent}: {stand} beside class folders and {are} left out: {listed(beside)}"
             self.problems.warnings.append(warning)
+        nested = [folder for folder in folders if len(self.names_in(self.end_of_chain(folder))) > 1]
+        if nested and split in ("", "train"):
+            inner = listed(self.folders(self.end_of_chain(nested[0])))
+            seen = f"a class has all that its folder holds, such as {listed(nested[:1])} with {inner}"
+            self.problems.warnings.append(f"{parent}: {seen}")
         return [ClassFolder(split, folder.name, folder) for folder in folders]
 
     def unlabelled(self, folder: Path) -> str:
@@ -269,12 +230,12 @@ class _Finder(FolderTree):
 def _checked(classes: Sequence[ClassFolder], problems: Problems) -> Iterator[ClassFolder]:
     """Yield the class folders; report two that are one folder, and names that differ in a way that is hard to see."""
     places: dict[str, Path] = {}
-    trained = {_alike(each.label): each for each in reversed(classes) if each.split in ("", "train")}
+    trained = {likeness(each.label): each for each in reversed(classes) if each.split in ("", "train")}
     labels = {each.label for each in classes if each.split in ("", "train")}
     for each in classes:
         first = places.setdefault(os.path.realpath(each.folder), each.folder)
-        like = trained.get(_alike(each.label), each)
-        both = f"{like.label!r} and {each.label!r} differ only in upper and lower case, in spaces or in accents"
+        like = trained.get(likeness(each.label), each)
+        both = f"{like.label!r} and {each.label!r} differ only in upper and lower case, spaces, signs or accents"
         if first != each.folder:
             problems.add(each.folder, f"is the same folder as {first}")
         elif each.label not in labels and like is not each:
@@ -283,7 +244,3 @@ def _checked(classes: Sequence[ClassFolder], problems: Problems) -> Iterator[Cla
             if like.label != each.label and each.split in ("", "train"):
                 problems.warnings.append(f"{each.folder.parent}: {both}, and are two classes")
             yield each
-
-
-def _alike(label: str) -> str:
-    return unicodedata.normalize("NFC", label).strip().casefold()

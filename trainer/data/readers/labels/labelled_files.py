@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from trainer.config import ConfigError
+from trainer.config.messages import as_word
 from trainer.config.untrusted_files import at_home
 from trainer.data.data import ReadOptions
 from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, natural_key, roots
 from trainer.data.readers.labels.file_columns import FileTableKeys
 from trainer.data.readers.labels.file_index import FileIndex
-from trainer.data.readers.labels.file_names import Fields, NamePattern, ask_for_labels
+from trainer.data.readers.labels.file_names import Fields, NamePattern, ask_for_labels, pattern_across
 from trainer.data.readers.labels.file_tables import FileTable, is_table, table_named
+from trainer.data.readers.labels.folder_questions import NoClassFoldersError
 from trainer.data.readers.labels.folder_tree import folders_in
-from trainer.data.readers.labels.folders import NoClassFoldersError, class_folders
+from trainer.data.readers.labels.folders import class_folders
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.labels.split_lists import with_listed_splits
-from trainer.data.readers.split_names import find_splits, listed, words_to_type
+from trainer.data.readers.split_names import find_splits, listed, said_short, words_to_type
 from trainer.data.readers.targets import TargetKeys
 
 PathKey = str | dict[Literal["train", "val", "test"], str]
@@ -84,11 +86,15 @@ def find_files(
         if keys["pattern"] is not None:
             items, labelling = _files_by_pattern(keys, suffixes, noun, options, problems)
         else:
-            items, labelling = _files_of_classes(path, suffixes, noun, problems), Labelling()
+            items, labelling = _files_of_classes(path, suffixes, noun, options, problems), Labelling()
             run = options.preprocessing
             if isinstance(path, str) and (run is None or run.get("lists")):  # a run of an earlier version has no lists
                 listed_items = with_listed_splits(items, problems)
                 items, labelling.has_lists = listed_items or items, listed_items is not None
+            is_new = run is None and keys["group"] is None
+            if is_new and (across := pattern_across([(item.label, item.content.name) for item in items])):
+                word = as_word("dataset.pattern", across)
+                problems.warnings.append(f"every class folder has the same names of files; {word} reads labels in them")
     group = keys["group"]
     if isinstance(group, str) and "{group}" in group:
         items, labelling = _grouped(items, labelling, NamePattern("group", group), problems)
@@ -189,7 +195,7 @@ def _files_by_pattern(
                 num_others += 1
     if num_others:
         problems.warnings.append(f"{num_others:,} files are no {noun} by name and left out")
-    fields = pattern.read([item.content.name for item in items], options.classes)
+    fields = pattern.read([pattern.name_of(item.content) for item in items], options.classes)
     if isinstance(keys["path"], str):
         unlabelled = _splits_without(fields, items, noun, problems)
         fields = [field for item, field in zip(items, fields, strict=True) if item.split not in unlabelled]
@@ -234,7 +240,7 @@ def _split_folders(path: PathKey | None, suffixes: Collection[str], problems: Pr
         if not root.is_dir():
             raise ConfigError(f"dataset.path: {root}: must be a folder")
         folders = [] if split else folders_in(root)
-        named = find_splits((folder.name, folder) for folder in folders)
+        named = find_splits(((folder.name, folder) for folder in folders), short=True)
         if "train" not in named:
             yield root, split
             continue
@@ -245,6 +251,8 @@ def _split_folders(path: PathKey | None, suffixes: Collection[str], problems: Pr
                 f"dataset.path: {root}: has {listed(parts.values())} and, beside them, {listed(sorted(others))}; for "
                 f"splits type {words_to_type(parts)}; for one set of all files, {words_to_type({'train': root})}"
             )
+        if short := said_short(parts):
+            problems.warnings.append(f"{root}: taken for splits: {short}")
         yield from ((folder, part) for part, folder in parts.items())
 
 
@@ -256,28 +264,33 @@ def _holds(place: Path, suffixes: Collection[str]) -> bool:
     return any(file.suffix.lower() in suffixes for file in files)
 
 
-def _files_of_classes(path: PathKey | None, suffixes: Collection[str], noun: str, problems: Problems) -> list[Item]:
+def _files_of_classes(
+    path: PathKey | None, suffixes: Collection[str], noun: str, options: ReadOptions, problems: Problems
+) -> list[Item]:
     """Return the files in class folders.
 
     Raises:
         ConfigError: as ``class_folders``; the error about files without class folders says where labels may come from.
     """
     try:
-        return keep_suffixes(class_folders(problems.dataset, path, problems, suffixes), suffixes, noun, problems)
+        items = class_folders(problems.dataset, path, problems, suffixes, options.classes)
+        return keep_suffixes(items, suffixes, noun, problems)
     except NoClassFoldersError as error:
         folder = error.folder
         names = [file.name for file in files_below(folder, problems) if file.suffix.lower() in suffixes]
-        near = [file for place in (folder, folder.parent) for file in place.glob("*.[ct]sv")]
+        places = [folder, folder.parent, *folder.glob("meta*"), *folder.parent.glob("meta*")]
+        near = [file for place in places for file in place.glob("*.[ct]sv")]
         if not names:
             raise
-        raise ask_for_labels(folder, names, noun, near[0] if len(near) == 1 else "TABLE.csv") from error
+        table = words_to_type(near[0] if len(near) == 1 else Path("TABLE.csv"), "dataset.labels")
+        raise ask_for_labels(folder, names, noun, table, error.hint) from error
 
 
 def _grouped(
     items: Sequence[Item], labelling: Labelling, pattern: NamePattern, problems: Problems
 ) -> tuple[list[Item], Labelling]:
     """Return the items whose names a pattern fits, and the labelling with the groups that it reads in them."""
-    fields = pattern.read([item.content.name for item in items])
+    fields = pattern.read([pattern.name_of(item.content) for item in items])
     good, groups = list[Item](), dict[str, str]()
     for item, field in zip(items, fields, strict=True):
         if field is None:

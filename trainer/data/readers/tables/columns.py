@@ -6,11 +6,16 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
+from trainer.data.readers.tables.identifiers import (
+    has_id_name,
+    looks_measured,
+    may_be_index,
+    names_groups,
+    names_rows,
+    words_of,
+)
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed
 from trainer.data.readers.targets import MAX_CLASSES
 
@@ -29,28 +34,10 @@ VALUE_NAMES = frozenset(
         "output",
     )
 )
-# Names of columns that name their row, or the person or thing that several rows are about.
-ID_WORDS = frozenset(("id", "ids", "identifier", "uid", "uuid", "guid", "pid", "objid", "mrn", "sku", "rowid", "phone"))
-ID_NAMES = frozenset(
-    ("index", "idx", "key", "no", "nr", "row", "rows", "rownum", "rownames", "serial", "record", "number", "line")
-)
-ENTITIES = frozenset(
-    (
-        *("account", "customer", "user", "patient", "subject", "person", "participant", "speaker", "author", "session"),
-        *("invoice", "order", "ticket", "employee", "student", "client", "member", "sample", "case", "visitor"),
-    )
-)
-TIME_NAMES = frozenset(
-    ("t", "time", "year", "month", "week", "day", "hour", "minute", "second", "date", "step", "x", "age")
-)
-ITEM = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")  # a word of a name such as passengerId or PASSENGER_ID
 GENERIC = re.compile(r"[A-Za-z_ ]{0,9}[0-9]+(?:x[0-9]+)?|Unnamed: [0-9]+")  # names that say nothing: x1, V14, 3x4
 FOLD = re.compile(r"[kc]?v?_?-?fold")  # the number of the part that a row belongs to in a cross-validation
 MAX_TEXTS = 100  # different texts of a column that can hold classes
 MAX_FORMS = 5  # columns of which a note says how their numbers are read
-MIN_ROWS = 20  # rows of the smallest table in which a column may be an identifier by its numbers alone
-NEARLY_ALL = 0.98  # share of different cells from which a column names its rows
-MEASURED = re.compile(r"[-+(]?[0-9$€£¥]")  # the beginning of a text that measures something, such as 73.66 kg
 
 
 @dataclass(frozen=True)
@@ -62,7 +49,7 @@ class ChosenColumns:
         features: the columns to learn from, in their order.
         maybe_ids: of these, the columns of whole numbers that may turn out to be identifiers.
         ids: columns that are left out, as they name their row.
-        names: the names of all columns of the table.
+        names: the names of all columns of the table, for notes.
         target_note: a phrase that says which target was chosen.
         other_notes: phrases about the other columns.
     """
@@ -131,33 +118,49 @@ def choose_columns(
         groups = [column for column in single if names_groups(layout, column)]
         ids = [column for column in single if names_rows(layout, column) and column not in groups]
         named = [column for column in named if column not in {*ids, *groups, *empty, *folds}]
-        maybe_ids = [column for column in named if column not in in_lists and _may_be_index(layout, column)]
+        maybe_ids = [column for column in named if column not in in_lists and may_be_index(layout, column)]
         maybe_ids = [] if maybe_ids == named else maybe_ids
     _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
     layout.check_decimals([*named, *targets])
-    used = {*named, *targets}
-    notes = (
-        *(each.note for each in layout.lists if not used.isdisjoint(each.columns)),
-        *_notes(layout, named, groups, empty, folds),
-    )
-    return ChosenColumns(targets, named, maybe_ids, ids, names, note, notes)
+    notes = tuple(_notes(layout, targets, named, groups, empty, folds))
+    shown = [_shown(layout, column) for column in range(len(names))]
+    return ChosenColumns(targets, named, maybe_ids, ids, shown, note, notes)
 
 
 def _notes(
     layout: Layout,
+    targets: Sequence[int],
     features: Sequence[int],
     groups: Sequence[int],
     empty: Sequence[int],
     folds: Sequence[int],
 ) -> Iterator[str]:
-    """Yield phrases about other columns that are left out, and about numbers in a form of their own."""
-    yield from (f"left out {layout.names[at]} (empty)" for at in empty)
+    """Yield phrases about lists, about other columns that are left out, and about numbers in a form of their own."""
+    used = {*targets, *features}
+    yield from (each.note for each in layout.lists if not used.isdisjoint(each.columns))
+    yield from (f"left out {_shown(layout, at)} (empty)" for at in empty)
     yield from (f"left out {layout.names[at]} (folds; dataset.features takes columns in)" for at in folds)
     for at in groups:
+        if any(_say_the_same(layout, at, target) for target in targets):
+            yield f"left out {layout.names[at]} (says which target a row has)"
+            continue
         word = as_word("dataset.group", layout.names[at])
         yield f"left out {layout.names[at]} (names what several rows are about; {word} keeps these in one split)"
-    forms = [(layout.names[at], layout.forms[at]) for at in features]
+    forms = [(layout.names[at], layout.forms[at]) for at in (*targets, *features)]
     yield from [f"{name} is read with {form}" for name, form in forms if form is not None and str(form)][:MAX_FORMS]
+
+
+def _shown(layout: Layout, column: int) -> str:
+    """Return the name of a column for a note."""
+    if layout.header and column in layout.unnamed:
+        return f"column {layout.places()[column]} without a name"
+    return layout.names[column]
+
+
+def _say_the_same(layout: Layout, one: int, other: int) -> bool:
+    """Return whether the cells of two columns determine each other in the first rows."""
+    pairs = {*zip(layout.cells(one), layout.cells(other), strict=True)}
+    return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
 
 def _is_empty(layout: Layout, column: int) -> bool:
@@ -168,15 +171,20 @@ def _check_features(
     layout: Layout, named: Sequence[int], ignore: Sequence[ColumnKey], *, may_ignore: bool, target_is_open: bool
 ) -> None:
     """Raise ConfigError if a feature holds text, or there is none."""
-    texts = [layout.names[column] for column in named if layout.holds_text(column)]
-    if texts:
+    text_columns = [column for column in named if layout.holds_text(column)]
+    if text_columns:
+        texts = [layout.names[column] for column in text_columns]
+        shown = [
+            layout.names[column] + (f", such as {_example(layout, column)}," if looks_measured(layout, column) else "")
+            for column in text_columns
+        ]
         them, it = ("columns hold", "them") if len(texts) > 1 else ("column holds", "it")
         out = as_word("dataset.ignore", [*map(str, ignore), *texts]) if may_ignore else "dataset.features"
         predict = (
             f", or predict it: {as_word('dataset.target', texts[0])}" if target_is_open and len(texts) == 1 else ""
         )
         raise ConfigError(
-            f"dataset.features: the {them} text, not numbers: {listed(texts)} ({layout.file}); leave {it} out"
+            f"dataset.features: the {them} text, not numbers: {listed(shown)} ({layout.file}); leave {it} out"
             f"{':' if may_ignore else ' of'} {out}{predict}"
         )
     if not named:
@@ -245,7 +253,7 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
     usual = [
         column
         for column in columns
-        if not generic and _words(layout.names[column])[-1:] in ([name] for name in VALUE_NAMES)
+        if not generic and words_of(layout.names[column])[-1:] in ([name] for name in VALUE_NAMES)
     ]
     texts = [column for column in classes if layout.holds_text(column)]
     if layout.header and len(texts) == 1 and texts[0] in (first, last):
@@ -274,10 +282,10 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
 
 def _question(layout: Layout, columns: Collection[int], likely: int | None = None) -> ConfigError:
     some = sorted({*columns})
-    row = layout.first[0] if layout.first else [""] * len(layout.names)
-    shown = listed([f"{layout.names[column]} ({row[column].strip()[:24] or 'empty'})" for column in some])
+    shown = listed([f"{layout.names[column]} ({_example(layout, column) or 'empty'})" for column in some])
+    classes = [column for column in some if may_be_classes(layout, column)]
     texts = [column for column in some if layout.holds_text(column)]
-    best = likely if likely is not None else (texts or some)[-1]
+    best = likely if likely is not None else ([at for at in texts if at in classes] or classes or texts or some)[-1]
     example = as_word("dataset.target", layout.names[best])
     flags = [column for column in some if {*layout.cells(column)} == {"0", "1"}]
     if len(flags) > 1 and flags == [*range(flags[0], len(layout.names))]:
@@ -286,6 +294,12 @@ def _question(layout: Layout, columns: Collection[int], likely: int | None = Non
     return ConfigError(
         f"dataset.target: null: which column of {layout.file} is to be predicted? {shown}; such as {example}"
     )
+
+
+def _example(layout: Layout, column: int) -> str:
+    """Return the first cell of a column that is not missing, cut to 24 characters; empty if there is none."""
+    there = (cell.strip() for cell in layout.cells(column) if cell.strip().lower() not in layout.missing)
+    return next(there, "")[:24]
 
 
 def may_be_classes(layout: Layout, column: int) -> bool:
@@ -301,13 +315,9 @@ def may_be_classes(layout: Layout, column: int) -> bool:
     return len(different) <= MAX_CLASSES and all(number.is_integer() for number in numbers)
 
 
-def _words(name: str) -> list[str]:
-    return [word.lower() for word in ITEM.findall(name)]
-
-
 def is_target_name(layout: Layout, column: int) -> bool:
     """Return whether the name of a column says that it is to be predicted."""
-    words = _words(layout.names[column])
+    words = words_of(layout.names[column])
     name = "".join(words)
     if name == "y":  # among x and z it is a coordinate
         lower = {each.lower() for each in layout.names}
@@ -318,86 +328,3 @@ def is_target_name(layout: Layout, column: int) -> bool:
         or (words[-1:] == ["label"] and len(words) <= 2)
         or (len(words) == 2 and words[0] in TARGET_WORDS and words[1] in ("name", "index", "label", "id", "number"))
     )
-
-
-# ---- identifiers
-
-
-def has_id_name(layout: Layout, column: int) -> bool:
-    """Return whether the name of a column says that it names the rows."""
-    words = _words(layout.names[column]) if layout.header else []
-    if not words:
-        return False
-    last, rest = words[-1], words[:-1]
-    joined = re.fullmatch(rf"(?:{'|'.join(ENTITIES)}|row|obj)s?(?:id|no|nr|number)", "".join(words))
-    is_numbered = last in ("number", "no", "nr", "code", "index") and bool(
-        {*rest} & (ENTITIES | {"row", "id", "serial"})
-    )
-    return bool(
-        last in ID_WORDS
-        or joined
-        or is_numbered
-        or (words[0] in ID_WORDS and len(words) == 2)
-        or (len(words) == 1 and last in ID_NAMES | ENTITIES)
-        or (words[0] == "unnamed" and len(words) <= 2)
-    )
-
-
-def names_rows(layout: Layout, column: int) -> bool:
-    """Return whether the texts of a column differ in nearly all rows, so that they name the rows.
-
-    Texts that begin with a digit, such as 73.66 kg and 13.01.1986, measure something, unless the name says otherwise.
-    """
-    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
-    if not layout.holds_text(column) or len(cells) < 10 or len({*cells}) < NEARLY_ALL * len(cells):
-        return False
-    is_named_so = column in layout.unnamed or has_id_name(layout, column)
-    return is_named_so or sum(bool(MEASURED.match(cell)) for cell in cells) * 2 <= len(cells)
-
-
-def names_groups(layout: Layout, column: int) -> bool:
-    """Return whether the cells of a column name persons or things that several rows are about, such as patients."""
-    words = _words(layout.names[column]) if layout.header else []
-    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
-    different = len({*cells})
-    is_named = bool(words) and (
-        words[-1] in ID_WORDS or (len(words) == 1 and words[0] in ENTITIES) or has_id_name(layout, column)
-    )
-    whole = layout.holds_text(column) or all(re.fullmatch(r"\+?[0-9]+(?:\.0*)?", cell) for cell in cells)
-    return is_named and whole and len(cells) >= 10 and different >= 3 and different * 1.5 <= len(cells)
-
-
-def _may_be_index(layout: Layout, column: int) -> bool:
-    """Return whether the first cells of a column are whole numbers, nearly all of them different."""
-    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
-    if not cells or not all(re.fullmatch(r"\+?[0-9]+(?:\.0*)?", cell) for cell in cells):
-        return False
-    if column in layout.unnamed and column == 0:  # an index, which a sample of rows or a joined table may repeat
-        return len(cells) >= 3
-    if len({*cells}) < NEARLY_ALL * len(cells):
-        return False
-    likely = has_id_name(layout, column)
-    words = _words(layout.names[column]) if layout.header else []
-    return len(cells) >= (10 if likely else MIN_ROWS) and (likely or not {*words} & TIME_NAMES)
-
-
-def is_index(layout: Layout, column: int, values: NDArray[np.float64]) -> bool:
-    """Return whether a column that ``ChosenColumns.maybe_ids`` names is an identifier.
-
-    It is the first column, and the header has no name for it. Or nearly all of its numbers are different, and its name
-    says so, or they run from 0 or 1 with hardly a gap.
-
-    Args:
-        layout: the layout of the table.
-        column: the number of the column.
-        values: (rows,) its numbers; NaN where one is missing.
-    """
-    if column in layout.unnamed and column == 0:
-        return True
-    there = values[np.isfinite(values)]
-    if len(there) < NEARLY_ALL * len(values) or len(np.unique(there)) < NEARLY_ALL * len(there):
-        return False
-    least, span = there.min(), there.max() - there.min() + 1
-    if has_id_name(layout, column) or (column in layout.unnamed and span <= 2 * len(there)):
-        return True
-    return bool(least in (0, 1) and span <= 1.05 * len(there) and (layout.header or column == 0))

@@ -14,6 +14,7 @@ MAX_NAME, MAX_WORDS = 60, 6  # characters and words of the longest name of a col
 SENTENCE = re.compile(r"[.!?…]\s*$|[,;] ")  # what the texts of samples have, and names of columns do not
 NUMBER = re.compile(rf"(?:{PLAIN})\Z")
 NEARLY_ALL = 0.9  # share of rows that must have one cell more than a header which has no name for the first column
+YEARS = range(1800, 2101)
 MIN_STEPS = 3  # numbers in an even row, such as 400, 410, 420, that name columns rather than measure something
 
 
@@ -51,6 +52,7 @@ def _of_numbers(
 ) -> Header:
     """Return whether a first row that has numbers is a header; ``columns`` are the cells below it."""
     open_note = "line 1 is read as the names of the columns (dataset.header=false: as a sample)"
+    sample_note = "line 1 is read as a sample (dataset.header=true: as the names of the columns)"
     if not first[0] and _counts(columns[0]):
         return Header(True)  # an index that pandas writes, below an empty name
     for cell, column, text in zip(first, columns, are_texts, strict=True):
@@ -65,12 +67,16 @@ def _of_numbers(
     repeats = any(len({*column}) * 2 <= len(column) for column in labels)
     unlike = _is_outside(numbers, below) or (whole and _has_fractions(below))
     if labels:
-        runs = repeats and len(numbers) > 1 and _rises(numbers) and (unlike or _is_even(numbers))
+        runs = repeats and _rises(numbers) and (unlike or _is_even(numbers))
+        may_run = False
     else:
-        runs = len(numbers) >= MIN_STEPS and _is_even(numbers) and unlike
+        may_run = len(numbers) >= MIN_STEPS and _is_even(numbers)
+        are_years = whole and all(int(number) in YEARS for number in numbers)
+        runs = unlike and (may_run or (are_years and len(numbers) >= MIN_STEPS and _rises(numbers)))
     if runs and not _are_even(below):
         return Header(True, open_note)
-    return Header(False)
+    is_open = whole and (numbers == [*range(len(numbers))] or (may_run and not _are_even(below)))
+    return Header(False, sample_note if is_open and len(numbers) > 1 and not labels else "")
 
 
 def _is_number(cell: str) -> bool:
@@ -105,7 +111,7 @@ def _rises(numbers: Sequence[float]) -> bool:
 def _is_even(numbers: Sequence[float]) -> bool:
     """Return whether numbers rise or fall by equal steps, nearly, as rounded wavelengths do."""
     steps = [after - before for before, after in itertools.pairwise(numbers)]
-    mean = math.fsum(steps) / len(steps)
+    mean = math.fsum(steps) / max(1, len(steps))
     return mean != 0 and all(abs(step - mean) <= 0.05 * abs(mean) for step in steps)
 
 

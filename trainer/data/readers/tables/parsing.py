@@ -22,6 +22,7 @@ from trainer.data.readers.tables.number_cells import MISSING, PLAIN_FORM, Number
 from trainer.data.readers.tables.rows import split_rows
 
 ESCAPE = re.compile(r"\0'\\udc(..)'")  # what ``_without_escapes`` writes for a byte outside the encoding
+NO_NUMBER = " is no number"  # the end of a fault
 EMPTY = "is empty"
 ROWS = 65_536  # rows of a file that is no text that are read at a time
 
@@ -144,6 +145,7 @@ def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedT
     if layout.comment:
         sign = re.escape(layout.comment.encode())
         block = block._replace(content=re.sub(rb"(?m)^[ \t]*" + sign + rb".*$", b"", block.content))
+    block = block._replace(content=_without_empty_rows(layout.in_file or layout, block.content))
     places, listed = layout.places(), layout.in_lists()
     wanted = sorted({places[column] for column in columns.all()})
     numbers = {*columns.numbers} - {column for column, _ in columns.texts} - listed
@@ -162,6 +164,14 @@ def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedT
         if not bad:
             return table
         alone |= bad
+
+
+def _without_empty_rows(layout: Layout, content: bytes) -> bytes:
+    """Blank the rows that are nothing but delimiters, as spreadsheets write below a table."""
+    empty = (layout.delimiter * (len(layout.names) - 1)).encode()
+    if empty in (b"", b" " * len(empty)) or not (content.startswith(empty) or b"\n" + empty in content):
+        return content
+    return re.sub(rb"(?m)^" + re.escape(empty) + rb"[ \t]*(?=\r?$)", b"", content)
 
 
 def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set[int]) -> Any:
@@ -372,11 +382,7 @@ def _fault_of_text(layout: Layout, text: str) -> str:
 def is_missing(reason: str) -> bool:
     """Return whether the reason for a bad row is a missing number, which ``ColumnsToRead.missing`` accepts."""
     cell = reason.rpartition(": ")[2]
-    return (
-        cell == EMPTY
-        or cell.endswith("means a missing number")
-        or cell.removesuffix(" is no number").lower() in MISSING
-    )
+    return cell == EMPTY or cell.endswith("means a missing number") or cell.removesuffix(NO_NUMBER).lower() in MISSING
 
 
 def _fault_of_number(layout: Layout, column: int, cell: Any, *, missing: bool) -> str | None:
@@ -392,5 +398,5 @@ def _fault_of_number(layout: Layout, column: int, cell: Any, *, missing: bool) -
     if not is_missing and value in form.numbers([*layout.blank]):  # -999 means a missing number as -999.0 too
         return None if missing else f"{text} means a missing number"
     if is_missing or np.isnan(value):
-        return f"{text} is no number"
+        return text + NO_NUMBER
     return f"{text} is too large" if np.isfinite(value) else f"{text} is not finite"

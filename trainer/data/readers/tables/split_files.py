@@ -32,7 +32,7 @@ def table_files(found: Mapping[str, Path]) -> dict[str, Path]:
             files[split] = path
             continue
         tables = [file for file in sorted(path.iterdir()) if file.is_file() and plain_suffix(file) in SUFFIXES]
-        named = find_splits((file.name.partition(".")[0], file) for file in tables)
+        named = find_splits(((file.name.partition(".")[0], file) for file in tables), short=True)
         several = next((some for some in named.values() if len(some) > 1), None)
         if split or "train" not in named or several:
             if not tables:

@@ -14,7 +14,7 @@ from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import blocks_within_memory, check_file, need_memory
 from trainer.data.readers.encodings import encoding_hint, unknown_encoding
 from trainer.data.readers.files import Item, Problems
-from trainer.data.readers.split_names import listed, split_name, words_to_type
+from trainer.data.readers.split_names import are_splits, listed, split_name, words_to_type
 from trainer.data.readers.tables.layout import ESCAPED
 
 DOCUMENT = ".txt"
@@ -194,6 +194,8 @@ def class_files(
     if len(numbers) < len(kept):
         about, kept = [*about, *numbers], [file for file in kept if file not in numbers]
     hinted = [file for file in kept if split_name(file.stem) or PART_WORDS & {*_words(file.stem)}]
+    if are_splits([file.stem for file in kept]):
+        hinted = kept
     if hinted and classes is not None:
         raise _question(folder, kept, hinted, classes)
     if hinted:
@@ -227,7 +229,7 @@ def _has_numbers_only(file: Path, encoding: str) -> bool:
 def _question(folder: Path, files: Sequence[Path], hinted: Sequence[Path], classes: Mapping[str, Path]) -> ConfigError:
     parts: dict[str, Path] = {}
     for file in files:
-        if (name := split_name(file.stem)) is not None:
+        if (name := split_name(file.stem, short=True)) is not None:
             parts.setdefault(name.split or "test", file)
     largest = max(hinted, key=lambda file: file.stat().st_size)
     words: Path | Mapping[str, Path] = parts if "train" in parts else largest

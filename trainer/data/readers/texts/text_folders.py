@@ -14,7 +14,7 @@ from trainer.data.readers.encodings import unknown_encoding
 from trainer.data.readers.files import Item, Problems, keep_suffixes, natural_key, roots
 from trainer.data.readers.labels.folder_tree import folders_in
 from trainer.data.readers.labels.folders import class_folders
-from trainer.data.readers.split_names import find_splits, listed, split_name, words_to_type
+from trainer.data.readers.split_names import find_splits, listed, said_short, split_name, words_to_type
 from trainer.data.readers.tables.lines import plain_suffix
 from trainer.data.readers.texts.text_files import (
     DOCUMENT,
@@ -40,8 +40,12 @@ from trainer.data.readers.texts.text_tables import (
 MAX_FILES_OF_SET = 50  # a folder with more files is no data set, whatever the names of its files are
 
 
-def find_texts(dataset: str, path: Any, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
+def find_texts(
+    dataset: str, path: Any, columns: TextColumns, encoding: str, problems: Problems, settled: Sequence[str] = ()
+) -> Iterator[Item]:
     """Yield every labelled text of the files and folders that ``dataset.path`` names.
+
+    ``settled`` has the classes of a finished run, as in ``class_folders``.
 
     Raises:
         ConfigError: a path or a column is missing, or a path has no texts in a known format.
@@ -55,14 +59,14 @@ def find_texts(dataset: str, path: Any, columns: TextColumns, encoding: str, pro
         yield from _in_files(found, columns, encoding, problems)
         return
     if "" not in found and all(map(Path.is_dir, found.values())) and any(map(_has_class_folders, found.values())):
-        yield from _class_folders(dataset, path, [DOCUMENT], encoding, problems)
+        yield from _class_folders(dataset, path, [DOCUMENT], encoding, problems, settled)
         return
     for split, root in found.items():
         if root.is_file():
             yield from _in_files({split: root}, columns, encoding, problems)
         else:
             classes = None if split else {"train": root}
-            yield from _in_folder(_Folder(dataset, split, root, classes), columns, encoding, problems)
+            yield from _in_folder(_Folder(dataset, split, root, classes, settled), columns, encoding, problems)
 
 
 def _in_files(files: Mapping[str, Path], columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
@@ -141,22 +145,24 @@ class _Folder(NamedTuple):
     Args:
         split: the split that it is; empty if it may hold several.
         classes: the value of ``dataset.path`` that means that each file is a class; None if the user has typed it.
+        settled: the classes of a finished run, as in ``class_folders``.
     """
 
     dataset: str
     split: str
     root: Path
     classes: dict[str, Path] | None
+    settled: Sequence[str]
 
 
 def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
     """Yield the texts of a folder: of pairs of files, of files of splits, of files of classes, or of class folders."""
-    dataset, split, root, classes = folder
+    dataset, split, root, classes, settled = folder
     files = [file for file in _files_in(root) if _is_text(file)]
     documents = [file for file in files if file.suffix.lower() == DOCUMENT]
     folders = folders_in(root)
     tables = {} if split else find_splits((_stem(file), file) for file in files)
-    named = {} if split else find_splits((each.name, each) for each in folders)
+    named = {} if split else find_splits(((each.name, each) for each in folders), short=True)
     others = [folder for folder in folders if not any(folder in some for some in named.values())]
     if pairs := find_parallel(documents, split):
         yield from parallel_texts(pairs, documents, encoding, problems)
@@ -171,7 +177,7 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
     elif _holds_documents(named.get("train")) and not any(map(_has_documents, others)):
         parts = _one_of_each(root, named, [*folders, *files], problems)
         for part, each in parts.items():
-            yield from _in_folder(_Folder(dataset, part, each, parts), columns, encoding, problems)
+            yield from _in_folder(_Folder(dataset, part, each, parts, settled), columns, encoding, problems)
     elif all(is_about(file.stem) for file in files) and len(folders) == 1 and "train" not in named:
         yield from _in_folder(folder._replace(root=folders[0]), columns, encoding, problems)
     elif documents and not _has_class_folders(root):
@@ -183,7 +189,7 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
             _ask_for_sets(root, folders)
         path = {"train": str(root)} if split else str(root)  # the folder of a split alone is like that of train
         suffixes = [DOCUMENT] if _has_class_folders(root) else []
-        for item in _class_folders(dataset, path, suffixes, encoding, problems):
+        for item in _class_folders(dataset, path, suffixes, encoding, problems, settled):
             yield item._replace(split=split or item.split)
     else:
         hint = f"; a table is named itself, such as {words_to_type(files[0])}" if files else ""
@@ -216,6 +222,8 @@ def _one_of_each(
                 f"dataset.path: {root}: {listed(some)} may each be {split}; name one of them: {word}"
                 + hint * all(path.suffix.lower() == DOCUMENT for path in some)
             )
+    if short := said_short(chosen):
+        problems.warnings.append(f"{root}: taken for splits: {short}")
     if others := [path for path in paths if path not in chosen.values()]:
         problems.warnings.append(f"{root}: left out, as no split of train, val and test: {listed(others)}")
     return chosen
@@ -238,10 +246,10 @@ def _ask_for_sets(root: Path, folders: Sequence[Path]) -> None:
 
 
 def _class_folders(
-    dataset: str, path: Any, suffixes: Sequence[str], encoding: str, problems: Problems
+    dataset: str, path: Any, suffixes: Sequence[str], encoding: str, problems: Problems, settled: Sequence[str]
 ) -> Iterator[Item]:
     """Yield the documents of class folders; any file is one if there are no suffixes, as in the 20 newsgroups."""
-    found: Iterable[Item] = class_folders(dataset, path, problems, suffixes)
+    found: Iterable[Item] = class_folders(dataset, path, problems, suffixes, settled)
     for item in keep_suffixes(found, suffixes, "text", problems) if suffixes else found:
         if is_good(text := read_text(item.content, encoding), item.place, encoding, problems):
             yield item._replace(content=text)

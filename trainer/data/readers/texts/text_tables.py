@@ -15,7 +15,8 @@ from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Item, Problems
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.tables import formats
-from trainer.data.readers.tables.columns import has_id_name, is_target_name, may_be_classes, names_rows
+from trainer.data.readers.tables.columns import is_target_name, may_be_classes
+from trainer.data.readers.tables.identifiers import has_id_name, names_rows
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed, table_keys_of
 from trainer.data.readers.tables.lines import plain_suffix
 from trainer.data.readers.tables.parsing import EMPTY, ColumnsToRead, read_layout, read_table
