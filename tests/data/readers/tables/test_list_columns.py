@@ -59,6 +59,12 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "nested.json": lambda path: path.write_text(json.dumps(records(PAIRS))),
     "list.parquet": lambda path: parquet.write_table(table(LISTS), path),
     "large.parquet": lambda path: parquet.write_table(table(pa.array(LISTS, pa.large_list(pa.float64()))), path),
+    "texts.parquet": lambda path: parquet.write_table(
+        table(pa.array([str(some) for some in LISTS], pa.large_string())), path
+    ),
+    "dictionary.parquet": lambda path: parquet.write_table(
+        table(pa.array([str(some) for some in LISTS]).dictionary_encode()), path
+    ),
     "fixed.feather": lambda path: feather.write_feather(table(FIXED), path),
     "nested.parquet": lambda path: parquet.write_table(table(PAIRS), path),
 }

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.readers.tables.arrow_cells import is_nested, numbers_of
+from trainer.data.readers.tables.arrow_cells import is_nested, numbers_of, texts_of
 from trainer.data.readers.tables.number_cells import MIN_CELLS, MISSING, MOSTLY, PLAIN_FORM
 
 OPEN, BETWEEN = b"[(", b"[]() \t\r\n"  # brackets, and what stands between numbers besides a comma
@@ -163,7 +163,7 @@ def read_lists(
         values, counts = _flattened(cells)
         are_lists, are_values, shown = counts >= 0, np.ones(len(values), dtype=np.bool_), None
     else:
-        found = _tokens(cells, commas=form.commas)
+        found = _tokens(texts_of(cells), commas=form.commas)
         values, are_values = _values(found.texts)
         counts, shown = found.counts, found.texts
         are_lists = found.are_split & (found.brackets == form.brackets)

@@ -17,6 +17,7 @@ from trainer.data.readers.tables.number_cells import PLAIN_FORM
 
 MEMORY = 8  # bytes that a number takes while it is read: float32, and a copy of it
 PACKING = 5  # bytes that a byte of a packed file is taken for
+LOOKED_AT = 100  # rows of which the first good list is shown
 NUMBERS_AT_A_TIME = 1 << 22
 
 
@@ -84,7 +85,9 @@ def _first_lists(layout: Layout, lists: Mapping[int, ListForm]) -> dict[int, lis
 
     shown = {}
     for column, form in lists.items():
-        matrix, faults = read_lists(pa.array(layout.cells(column)), form, [""] * (form.size + 1), missing=False)
+        matrix, faults = read_lists(
+            pa.array(layout.cells(column)[:LOOKED_AT], pa.string()), form, [""] * (form.size + 1), missing=False
+        )
         good = next((row for row in range(len(matrix)) if row not in faults), None)
         shown[column] = ["0"] * form.size if good is None else [f"{number:g}" for number in matrix[good].tolist()]
     return shown
