@@ -164,7 +164,7 @@ def test_a_table_that_needs_too_much_memory_is_refused(tmp_path: Path, monkeypat
     (tmp_path / "a.csv").write_text(csv_of(joined(" ")))
     monkeypatch.setattr("trainer.config.untrusted_files.UNCHECKED", 0)
     monkeypatch.setattr("trainer.config.untrusted_files.free_memory", lambda: 500)
-    assert "a.csv: needs about 1.38 kB of memory, 500 bytes are free" in refused(load, tmp_path / "a.csv")
+    assert "a.csv: needs about 2.07 kB of memory, 500 bytes are free" in refused(load, tmp_path / "a.csv")
 
 
 # ---- cells

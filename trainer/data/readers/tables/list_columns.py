@@ -15,7 +15,7 @@ from trainer.data.readers.tables.lines import PACKED
 from trainer.data.readers.tables.list_cells import ListForm, find_list, read_lists
 from trainer.data.readers.tables.number_cells import PLAIN_FORM
 
-MEMORY = 8  # bytes that a number takes while it is read: float32, and a copy of it
+MEMORY = 12  # bytes that a number takes while it is read: float32, a copy of it, and a block as float64
 PACKING = 5  # bytes that a byte of a packed file is taken for
 LOOKED_AT = 100  # rows of which the first good list is shown
 NUMBERS_AT_A_TIME = 1 << 22
