@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypedDict
 
@@ -17,12 +16,11 @@ from trainer.config.messages import as_word, did_you_mean
 from trainer.data.data import ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import natural_key, need_classes
+from trainer.data.readers.label_cells import WORDS, ask_for_separator, lists_in, parts_of
 from trainer.data.readers.tables.number_cells import MISSING, NO, PLAIN_FORM, YES, NumberForm, to_float
 from trainer.spec import Task
 
 MAX_CLASSES = 20  # targets with at most this many different whole numbers are classes
-WORDS = {"space": " ", "tab": "\t"}  # of signs that are hard to type
-SEPARATORS = ("|", ";", ",", " ")  # what may stand between the labels of a sample in one cell, the clearest first
 LEADING_ZERO = re.compile(r"[+-]?0[0-9]")  # of a code such as 01, which is another one than 1
 
 
@@ -107,9 +105,14 @@ def find_targets(cells: TargetCells, samples: Candidates, keys: TargetKeys, opti
     """
     run = options.preprocessing
     task: Literal["auto"] | Task = keys["task"] if run is None else run["task"]
-    if keys["label_separator"] is not None and task in ("auto", "multilabel"):
-        return _labels_in_cells(cells, keys["label_separator"], samples, options)
-    if task in ("auto", "multilabel"):
+    may_be_labels = task in ("auto", "multilabel")
+    lists = lists_in(cells.texts[0]) if len(cells.names) == 1 else None
+    if may_be_labels and (keys["label_separator"] is not None or lists is not None):
+        parts = _split_cells(cells, keys["label_separator"] or "", options) if lists is None else lists
+        return _labels_in_cells(cells, parts, samples, options)
+    if lists is not None:
+        cells = cells._replace(texts=[["|".join(some) for some in lists]])
+    if may_be_labels:
         cells = _without_minus(cells, samples)
     values = np.where(samples.good, cells.values(), np.nan)
     there = (cells.codes >= 0) & samples.good
@@ -152,7 +155,7 @@ def _find_task(
     seen = np.unique(values[np.isfinite(values)])
     are_few = len(seen) <= MAX_CLASSES and bool((seen == np.floor(seen)).all())
     if len(cells.names) == 1 and task in ("auto", "multilabel") and not mostly.all():
-        _ask_for_separator(cells, sure=task == "multilabel")
+        ask_for_separator(cells.names[0], cells.texts[0], sure=task == "multilabel")
     if len(cells.names) == 1 and task == "auto" and not are_few and _may_be_codes(cells.names[0], seen, values):
         raise ConfigError(
             f"dataset.task: auto: are the {len(seen):,} whole numbers of {cells.names[0]}, {seen[0]:.0f} to "
@@ -314,21 +317,43 @@ def _shown(text: str, value: float) -> str:
 # ---- several labels in one cell
 
 
-def _labels_in_cells(cells: TargetCells, separator: str, samples: Candidates, options: ReadOptions) -> Targets:
-    """Return the labels of the good samples; an empty cell is a sample without a label.
+def _split_cells(cells: TargetCells, separator: str, options: ReadOptions) -> list[list[str]]:
+    """Return the labels in each text of the target column.
 
     Raises:
-        ConfigError: there are several target columns, or train has no label.
+        ConfigError: there are several target columns, or no text has the separator in it.
     """
     if len(cells.names) > 1:
         listed = ", ".join(cells.names)
         raise ConfigError(f"dataset.label_separator: {separator}: needs one target column, got {listed}")
-    texts, codes = cells.texts[0], cells.codes[0]
-    separator = WORDS.get(separator, separator)
+    texts, separator = cells.texts[0], WORDS.get(separator, separator)
     if texts and not options.classes and not any(separator in text for text in texts):
         shown = ", ".join(texts[:3])
         raise ConfigError(f"dataset.label_separator: {separator}: is in no cell of {cells.names[0]}, such as {shown}")
-    parts = {code: _parts(text, separator) for code, text in enumerate(texts)} | {-1: []}
+    return [parts_of(text, separator) for text in texts]
+
+
+def _labels_in_cells(
+    cells: TargetCells, labels: Sequence[Sequence[str]], samples: Candidates, options: ReadOptions
+) -> Targets:
+    """Return the labels of the good samples; an empty cell is a sample without a label.
+
+    Args:
+        cells: the target column.
+        labels: the labels in each of its different texts.
+        samples: all samples; all problems are settled.
+        options: a finished run keeps its own labels.
+
+    Raises:
+        ConfigError: train has no label, or a list has one twice.
+    """
+    twice = next((text for text, some in zip(cells.texts[0], labels, strict=True) if len({*some}) < len(some)), None)
+    if twice is not None and twice.startswith("["):
+        raise ConfigError(
+            f"dataset.target: {cells.names[0]}: {twice[:40]}: is no list of labels, as it has one twice; "
+            "0 and 1 for each label are columns of their own"
+        )
+    codes, parts = cells.codes[0], {**dict(enumerate(labels)), -1: []}
     if options.classes:
         names = options.classes
     else:
@@ -341,49 +366,7 @@ def _labels_in_cells(cells: TargetCells, separator: str, samples: Candidates, op
     bad = np.isin(codes, [code for code, some in strange.items() if some])
     samples.drop(bad, lambda sample: f"label {strange[int(codes[sample])][0]} is not in train")
     samples.settle()
-    table = np.zeros((len(texts) + 1, len(names)), dtype=np.float32)  # the last row is for the code -1
+    table = np.zeros((len(labels) + 1, len(names)), dtype=np.float32)  # the last row is for the code -1
     for code, some in parts.items():
         table[code, [number[name] for name in some if name in number]] = 1
     return Targets("multilabel", names, torch.from_numpy(table[codes[samples.good]]))
-
-
-def _parts(text: str, separator: str) -> list[str]:
-    """Return the labels in a cell, which may be written as a list of Python: ``['a', 'b']``."""
-    if is_list := text.startswith("[") and text.endswith("]"):
-        text = text[1:-1]
-    parts = [part.strip() for part in text.split(separator)]
-    return [each for part in parts if (each := part.strip("'\"") if is_list else part)]
-
-
-def _ask_for_separator(cells: TargetCells, *, sure: bool = False) -> None:
-    """Raise ConfigError if the texts of a column look like several labels each, or if ``sure`` says that they are."""
-    texts, name = cells.texts[0], cells.names[0]
-    for separator in SEPARATORS:
-        split = [_parts(text, separator) for text in texts]
-        several = sum(len(parts) > 1 for parts in split)
-        labels = {part for parts in split for part in parts}
-        are_few = several * 2 >= len(texts) and len(labels) * 2 <= len(texts) and len(texts) > 2
-        are_lists = several and all(text[:1] + text[-1:] == "[]" for text in texts)
-        if are_few or (separator != " " and (are_lists or _are_nested(split))):
-            raise ConfigError(
-                f"dataset.label_separator: null: {name} has {len(texts):,} different texts, made of {len(labels):,} "
-                f"names with {separator!r} between them; {_typed(separator)} reads several labels a sample, "
-                "dataset.task=classification one class for each text"
-            )
-    if sure:
-        raise ConfigError(
-            f"dataset.label_separator: null: what stands between the labels of {name}? for example "
-            "'dataset.label_separator=\";\"'; the cells are such as " + ", ".join(texts[:3])
-        )
-
-
-def _are_nested(split: Sequence[Sequence[str]]) -> bool:
-    """Return whether most labels of several in a cell occur in another cell too, and one of them alone."""
-    counts = Counter(label for parts in split for label in {*parts})
-    within = {label for parts in split if len(parts) > 1 for label in parts}
-    alone = {parts[0] for parts in split if len(parts) == 1}
-    return bool(within & alone) and sum(counts[label] > 1 for label in within) * 2 > len(within)
-
-
-def _typed(separator: str) -> str:
-    return as_word("dataset.label_separator", "space" if separator == " " else separator)

@@ -176,6 +176,16 @@ def test_several_names_in_a_cell_are_labels_only_with_a_separator(tmp_path: Path
     assert "labels.csv:4: tags: is empty" in refusal(tmp_path, labels=labels, task="classification")
 
 
+def test_a_list_of_texts_in_json_is_always_several_labels(tmp_path: Path) -> None:
+    pictures(tmp_path, NAMES)
+    lists = [[["a", "b|c"], ["b|c"], [], ["a"]][number % 4] for number in range(len(NAMES))]
+    lines = [json.dumps({"file_name": name, "tags": tags}) for name, tags in zip(NAMES, lists, strict=True)]
+    (tmp_path / "labels.jsonl").write_text("\n".join(lines))
+    data = build(tmp_path, labels=str(tmp_path / "labels.jsonl"))
+    assert (data.spec.task, data.spec.classes) == ("multilabel", ("a", "b|c"))
+    assert [found(data)[number] for number in range(4)] == [[1, 1], [0, 1], [0, 0], [1, 0]]
+
+
 QUESTIONS: list[tuple[str, str, dict[str, str], str]] = [
     (
         "file,red,green",

@@ -142,8 +142,10 @@ def test_an_unclear_target_is_a_question_whose_answer_works(
     assert load(file, target=example).preprocess["target"] == [example]
 
 
-def test_several_columns_of_0_and_1_at_the_end_are_offered_as_labels(tmp_path: Path) -> None:
-    columns: list[Sequence[Any]] = [measured(1), [n % 2 for n in range(ROWS)], [n // 3 % 2 for n in range(ROWS)]]
+@pytest.mark.parametrize("words", [(0, 1), ("False", "True"), ("no", "yes")])
+def test_several_columns_of_flags_at_the_end_are_offered_as_labels(tmp_path: Path, words: Sequence[Any]) -> None:
+    flags = [words[n % 2] for n in range(ROWS)], [words[n // 3 % 2] for n in range(ROWS)]
+    columns: list[Sequence[Any]] = [measured(1), *flags]
     assert "or 'dataset.target=[toxic,rude]' for labels" in refused(
         load, table(tmp_path / "a.csv", "a,toxic,rude", columns)
     )

@@ -16,6 +16,7 @@ import pytest
 from pyarrow import feather, parquet
 
 from tests.helpers import everything, load_data, refused
+from trainer.config import ConfigError
 from trainer.data import Data
 
 HEADER = "a,b,kind"
@@ -206,3 +207,35 @@ def test_a_packed_file_that_would_fill_the_memory_is_refused(tmp_path: Path, mon
     monkeypatch.setattr("trainer.config.untrusted_files.FREELY_UNPACKED", 1 << 16)
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"0,1\n" * 1_000_000))
     assert "more than 200 times its size" in refused(load, tmp_path / "a.csv.gz")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64()])
+@pytest.mark.parametrize("name", ["a.parquet", "a.feather", "a.jsonl"])
+def test_a_list_in_a_cell_is_several_labels(tmp_path: Path, name: str, kind: pa.DataType) -> None:
+    labels = [[["3", "2"], ["2"], []][n % 3] for n in range(60)]
+    cells = [[int(each) for each in some] if kind == pa.int64() else some for some in labels]
+    rows = pa.table({"x": [n / 7 for n in range(60)], "tags": pa.array(cells, pa.list_(kind))})
+    if name.endswith("jsonl"):
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows.to_pylist())))
+    else:
+        (parquet.write_table if name == "a.parquet" else feather.write_feather)(rows, tmp_path / name)
+    data = load(tmp_path / name, target="tags")
+    assert (data.spec.task, data.spec.classes) == ("multilabel", ("2", "3"))
+    assert everything(data)[1][:3].tolist() == [[1, 1], [1, 0], [0, 0]]
+    names = load(tmp_path / name, target="tags", task="classification", on_error="skip").spec.classes
+    assert {*names} <= {"", "2", "3|2"}
+
+
+def test_lists_of_0_and_1_are_labels_of_their_own(tmp_path: Path) -> None:
+    lines = [json.dumps({"x": n / 7, "tags": [n % 2, 1, n // 2 % 2]}) for n in range(60)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    data = load(tmp_path / "a.jsonl", target="tags")
+    assert (data.spec.task, data.spec.classes) == ("multilabel", ("tags.0", "tags.1", "tags.2"))
+    assert everything(data)[1][:2].tolist() == [[0, 1, 0], [1, 1, 0]]
+
+
+def test_a_list_with_a_label_twice_is_refused(tmp_path: Path) -> None:
+    lines = [json.dumps({"x": n / 7, "tags": [n % 2, 1, 1 - n % 2][: 2 + n % 2]}) for n in range(60)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="0 and 1 for each label are columns of their own"):
+        load(tmp_path / "a.jsonl", target="tags")

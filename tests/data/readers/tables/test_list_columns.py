@@ -154,6 +154,13 @@ def test_lists_of_different_lengths_are_said_not_to_be_read(tmp_path: Path, cell
     assert load(tmp_path / "a.csv", ignore=["vec"]).preprocess["columns"] == ["z.x"]
 
 
+def test_lists_of_different_lengths_that_are_called_labels_are_labels(tmp_path: Path) -> None:
+    rows = [{"x": n % 7 + 0.5, "labels": [*range(n % 3 + 1)]} for n in range(COUNT)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    data = load(tmp_path / "a.json")
+    assert (data.spec.task, data.spec.classes) == ("multilabel", ("0", "1", "2"))
+
+
 def test_labels_in_a_cell_stay_labels(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_of(lambda n: f"{n % 3} {n % 3 + 1}"))
     data = load(tmp_path / "a.csv", target="vec", label_separator=" ", ignore=["kind"])
@@ -164,7 +171,7 @@ def test_a_table_that_needs_too_much_memory_is_refused(tmp_path: Path, monkeypat
     (tmp_path / "a.csv").write_text(csv_of(joined(" ")))
     monkeypatch.setattr("trainer.config.untrusted_files.UNCHECKED", 0)
     monkeypatch.setattr("trainer.config.untrusted_files.free_memory", lambda: 500)
-    assert "a.csv: needs about 2.07 kB of memory, 500 bytes are free" in refused(load, tmp_path / "a.csv")
+    assert "a.csv: needs about 2.06 kB of memory, 500 bytes are free" in refused(load, tmp_path / "a.csv")
 
 
 # ---- cells

@@ -166,7 +166,6 @@ def test_two_files_of_one_split_are_refused_by_name(tmp_path: Path) -> None:
         ({"dev.txt": "x one|y two|x three|y four", "test.txt": "y five"}, "dev.txt, test.txt"),
         ({"part1.txt": "x one|y two|x three|y four", "part2.txt": "y five"}, "part1.txt, part2.txt"),
         ({"corpus.txt": "x one|y two|x three|y four", "other.txt": "y five"}, "corpus.txt"),
-        ({"train_pos.txt": "x one|y two|x three|y four", "train_neg.txt": "y five"}, "train_neg.txt, train_pos.txt"),
     ],
 )
 def test_files_that_look_like_parts_are_a_question_whose_answers_work(
@@ -175,9 +174,8 @@ def test_files_that_look_like_parts_are_a_question_whose_answers_work(
     root = make(tmp_path, files)
     line = refusal(str(root))
     assert f"{root}: {hinted} may be splits or parts of texts by their names, or classes; " in line
-    lines, classes = typed(line)
-    if "train" not in hinted:
-        assert len(read(lines, [])) == 4
+    *lines, classes = typed(line)
+    assert [len(read(each, [])) for each in lines] == [4] * ("corpus" in hinted or "part1" in hinted or "dev" in hinted)
     warnings: list[str] = []
     assert {each.label for each in items(classes, warnings)} == {Path(name).stem for name in files}
     assert warnings == [f"{root}: taken for classes: {hinted}"]
@@ -270,8 +268,8 @@ def test_a_file_and_a_folder_of_one_split_are_refused_by_name(tmp_path: Path) ->
     line = refusal(str(root))
     assert f"{root}: train.csv, train may each be train; name one of them: " in line
     assert read(typed(line)[0]) == ["train/x: good", "train/y: bad"]
-    root = make(tmp_path / "names", {f"{split}_{name}.txt": "x" for split in ("train", "test") for name in ("a", "b")})
-    assert "may each be test; " in refusal(str(root))
+    root = make(tmp_path / "names", {f"{name}.txt": "x" for name in ("train1", "train2", "test")})
+    assert "train1.txt, train2.txt may each be train; " in refusal(str(root))
     assert refusal(str(root)).endswith("rename the file, such as train/pos.txt")
 
 
@@ -310,6 +308,162 @@ def test_the_files_of_a_single_folder_are_classes_and_that_is_said(tmp_path: Pat
     root = make(tmp_path, {"films/pos.txt": "good", "films/neg.txt": "bad"})
     assert read(str(root), warnings) == ["/neg: bad", "/pos: good"]
     assert warnings == [f"{root}/films: each file is taken for a class with a text a line"]
+
+
+def rows(form: str, labels: str, number: int = 12) -> str:
+    """Return lines with different texts, one after the other with each of the labels."""
+    return "|".join(
+        form.format(text=f"text {n} of some words", label=labels[n % len(labels)], n=n) for n in range(number)
+    )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{text}\t{label}",
+        "{label}\t{text}",
+        "{text};{label}",
+        "{label},{text}",
+        "__label__{label} {text}",
+        "{label} {text}",
+        '{{"text": "{text}", "label": "{label}"}}',
+        "{n}00{n}\t{label}\t{text}",
+    ],
+)
+def test_files_with_labels_in_their_lines_are_one_data_set(tmp_path: Path, form: str) -> None:
+    made = {"amazon.txt": rows(form, "xy"), "yelp.txt": rows(form, "yx"), "readme.txt": "about"}
+    warnings: list[str] = []
+    found = items(str(make(tmp_path / "whole", made)), warnings)
+    assert Counter(each.label for each in found) == {"x": 12, "y": 12}
+    assert all(re.fullmatch(r"text \d+ of some words", str(each.content)) for each in found)
+    assert f"{tmp_path}/whole: left out, as they say something about the data: readme.txt" in warnings
+    if form == "{label} {text}":
+        return
+    split = {f"{split}_{name}": made[f"{name}.txt"] for split in ("train", "test") for name in ("amazon", "yelp")}
+    found = items(str(make(tmp_path / "splits", {f"{name}.txt": content for name, content in split.items()})))
+    assert Counter(f"{each.split}/{each.label}" for each in found) == {
+        f"{split}/{label}": 12 for split in ("train", "test") for label in "xy"
+    }
+
+
+def test_tables_in_text_files_may_have_a_header(tmp_path: Path) -> None:
+    made = {f"{name}.txt": "label,text|" + rows('{label},"{text}, and"', "xy") for name in ("a", "b")}
+    found = items(str(make(tmp_path, made)))
+    assert Counter(each.label for each in found) == {"x": 12, "y": 12}
+    assert found[0].content == "text 0 of some words, and"
+
+
+@pytest.mark.parametrize(
+    ("made", "said", "labels"),
+    [
+        (
+            {"a.txt": rows("{text}\t{label}", "xy"), "info.txt": rows("{text}", "x")},
+            "labels are in the lines of a.txt, but not in all files in one way",
+            [{"x", "y"}, {"a", "info"}],
+        ),
+        (
+            {"sentences.txt": "sentence_index\tsentence|1\tone two|2\tthree four", "ids.txt": "phrase ids|1|2"},
+            "sentences.txt begin as tables do, and none has a column of texts and one of labels",
+            [{"sentences", "ids"}],
+        ),
+        (
+            {"eng.txt": "the O|dog B-ANIMAL||a O|cat B-ANIMAL", "deu.txt": "der O|Hund B-ANIMAL"},
+            "has a word and its label in each line, and a label for each word is not supported",
+            [{"eng", "deu"}],
+        ),
+    ],
+)
+def test_files_that_hold_something_else_are_classes_only_where_that_is_typed(
+    tmp_path: Path, made: dict[str, str], said: str, labels: list[set[str]]
+) -> None:
+    line = refusal(str(make(tmp_path, made)))
+    assert said in line
+    assert [{each.label for each in items(path, [])} for path in typed(line)] == labels
+
+
+def test_names_may_be_a_split_and_a_class(tmp_path: Path) -> None:
+    for at, form in enumerate(("{split}_{label}.txt", "{label}-{split}.txt")):
+        names = [form.format(split=split, label=label) for split in ("train", "test") for label in ("pos", "neg")]
+        root = make(tmp_path / str(at), dict.fromkeys(names, rows("{text}", "x")))
+        warnings: list[str] = []
+        assert Counter(f"{each.split}/{each.label}" for each in items(str(root), warnings)) == {
+            f"{split}/{label}": 12 for split in ("train", "test") for label in ("pos", "neg")
+        }
+        neg = form.format(split="train", label="neg")
+        said = "the names of files are taken for a split and a class"
+        assert warnings == [f"{root}: {said}: {neg} is the class neg of train"]
+    only_train = make(tmp_path / "train", {f"train_{label}.txt": rows("{text}", "x") for label in ("pos", "neg")})
+    assert Counter(f"{each.split}/{each.label}" for each in items(str(only_train), [])) == {
+        "train/pos": 12,
+        "train/neg": 12,
+    }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_data.txt", "train_label.txt"),
+        ("train.sents.txt", "train.labels.txt"),
+        ("train/seq.in", "train/label"),
+        ("train.txt", "train.labels"),
+        ("comments.txt", "gold.txt"),
+        ("sentences.txt", "sentences_labels.txt"),
+        ("documents.txt", "classes.txt"),
+        ("reviews.txt", "stars.txt"),
+    ],
+)
+def test_labels_may_stand_in_a_file_beside_the_texts_with_another_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    texts, labels = names
+    made = {texts: rows("{text}", "x"), labels: rows("{label}", "xy")}
+    if "seq.in" in texts:
+        made["train/seq.out"] = "|".join(["O O B-x O O"] * 12)
+        made |= {name.replace("train", "test"): content for name, content in made.items()}
+    warnings: list[str] = []
+    found = items(str(make(tmp_path, made)), warnings)
+    split = "train" if "train" in texts else ""
+    assert Counter(each.label for each in found if each.split == split) == {"x": 6, "y": 6}
+    assert {each.split for each in found} == ({"train", "test"} if "seq.in" in texts else {split})
+    assert f"{tmp_path}/{labels}: its lines are taken for the labels of those of {Path(texts).name}" in warnings
+
+
+def test_short_texts_that_repeat_are_no_labels_of_another_class(tmp_path: Path) -> None:
+    made = {"greet.txt": "|".join(["hi there", "good day", "hello"] * 4), "ask.txt": rows("{text}", "x")}
+    assert {each.label for each in items(str(make(tmp_path, made)))} == {"greet", "ask"}
+
+
+def test_files_without_a_usual_suffix_are_read(tmp_path: Path) -> None:
+    root = make(tmp_path / "sms", {"SMSSpamCollection": rows("{label}\t{text}", "hs"), "readme": "about"})
+    assert Counter(each.label for each in items(str(root), [])) == {"h": 6, "s": 6}
+    assert len(items(str(root / "SMSSpamCollection"))) == 12
+    films = make(tmp_path / "films", {f"rt-polarity.{label}": rows("{text}", "x") for label in ("pos", "neg")})
+    assert Counter(each.label for each in items(str(films))) == {"pos": 12, "neg": 12}
+    line = refusal(
+        str(
+            make(
+                tmp_path / "trec", dict.fromkeys(("train_5500.label", "TREC_10.label"), rows("{label}:z {text}", "XY"))
+            )
+        )
+    )
+    assert Counter(f"{each.split}/{each.label}" for each in items(typed(line)[0], [])) == {
+        f"{split}/{label}:z": 6 for split in ("train", "test") for label in "XY"
+    }
+
+
+def test_a_test_table_without_the_columns_of_train_is_left_out_without_a_header_too(tmp_path: Path) -> None:
+    """The layout is that of CoLA in GLUE."""
+    made = {"train.tsv": rows("gj04\t{label}\t\t{text}", "01"), "test.tsv": "index\tsentence|0\tone two|1\tthree"}
+    warnings: list[str] = []
+    assert Counter(each.label for each in items(str(make(tmp_path, made)), warnings)) == {"0": 6, "1": 6}
+    assert warnings == [f"{tmp_path}/test.tsv: left out, as it has no column 3; test is cut from train"]
+
+
+def test_a_single_file_is_no_class_and_the_end_of_a_name_may_be_a_split(tmp_path: Path) -> None:
+    line = refusal(str(make(tmp_path / "one", {"all_sentences.txt": rows("{text}@{label}", "xy")})))
+    assert "all_sentences.txt: has no label in its lines that can be found" in line
+    made = {f"stsa.binary.{split}": rows("{label} {text}", "01") for split in ("train", "dev", "test")}
+    found = items(str(make(tmp_path / "splits", made)), [])
+    assert Counter(each.split for each in found) == {"train": 12, "val": 12, "test": 12}
+    assert {each.label for each in found} == {"0", "1"}
 
 
 def stripped(path: Any, warnings: list[str] | None = None) -> list[str]:

@@ -26,6 +26,10 @@ from trainer.data.readers.texts.text_tables import TextColumns, UnlabelledText, 
         ("a.txt", "id|text\n1|b\n", TextColumns("text", None, "auto", "|"), [("2", "b")]),
         ("a.jsonl", '{"text": "b"}\n\n{"text": 3}\n', TextColumns(None, None, "auto", None), [("1", "b"), ("3", "3")]),
         ("a.txt", " one\n\ntwo \n", TextColumns(None, None, "auto", None), [("1", "one"), ("3", "two")]),
+        ("a.txt", "a b\tx\nc d\ty\n" * 2, TextColumns(inputs=["0"]), [*zip("1234", ["a b", "c d"] * 2, strict=True)]),
+        ("a.txt", "text,label\na b,x\nc d,x\n", TextColumns(inputs=["text"]), [("2", "a b"), ("3", "c d")]),
+        ("a.txt", '{"text": "a b", "label": 1}\n', TextColumns(inputs=["text"]), [("1", "a b")]),
+        ("a.txt", "__label__x a b\n", TextColumns(), [("1", "a b")]),
     ],
 )
 def test_a_text_has_its_line(
@@ -82,10 +86,55 @@ def test_labels_of_texts_may_stand_in_one_cell_or_in_a_list(tmp_path: Path) -> N
     (tmp_path / "d.csv").write_text(table_of(["sad;old", "", "old"] * 20, header="text,tags"))
     lines = [json.dumps({"text": text, "tags": [["sad", "old"], [], ["old"]][n % 3]}) for n, text in enumerate(REVIEWS)]
     (tmp_path / "d.jsonl").write_text("\n".join(lines))
-    for name, separator in (("d.csv", ";"), ("d.jsonl", "|")):
+    for name, separator in (("d.csv", ";"), ("d.jsonl", "|"), ("d.jsonl", None)):
         data = load(tmp_path / name, label_separator=separator)
         assert (data.spec.task, data.spec.classes) == ("multilabel", ("old", "sad"))
         assert data.train.source.targets[:3].tolist() == [[1, 1], [0, 0], [1, 0]]
+
+
+def test_columns_of_true_and_false_or_of_yes_and_no_are_labels_of_texts(tmp_path: Path) -> None:
+    toxic, rude = [n % 2 for n in range(60)], [n % 3 // 2 for n in range(60)]
+    for at, words in enumerate((("False", "True"), ("no", "yes"))):
+        cells = [[words[each] for each in column] for column in (toxic, rude)]
+        (tmp_path / f"{at}.csv").write_text(table_of(*cells, header="comment_text,toxic,rude"))
+        data = load(tmp_path / f"{at}.csv")
+        assert (data.spec.task, data.spec.classes) == ("multilabel", ("toxic", "rude"))
+        assert data.train.source.targets.tolist() == [list(pair) for pair in zip(toxic, rude, strict=True)]
+
+
+def test_columns_of_labels_are_proposed_beside_another_column(tmp_path: Path) -> None:
+    table = table_of([n * 0.5 for n in range(60)], ["True", "False"] * 30, ["no", "yes"] * 30, header="text,x,a,b")
+    (tmp_path / "d.csv").write_text(table)
+    with pytest.raises(ConfigError, match=r"or 'dataset\.target=\[a,b\]' for labels"):
+        load(tmp_path / "d.csv")
+    assert load(tmp_path / "d.csv", target=["a", "b"]).spec.classes == ("a", "b")
+
+
+def test_tokens_in_a_list_are_a_text(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": text.split(), "label": n % 2}) for n, text in enumerate(REVIEWS)]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    (tmp_path / "text.csv").write_text(table_of([0, 1] * 30, header="text,label"))
+    found = [load(tmp_path / name).preprocess["vocabulary"] for name in ("list.jsonl", "text.csv")]
+    assert found[0] == found[1]
+
+
+def test_columns_of_texts_that_are_left_out_are_named(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(table_of(REVIEWS[::-1], ["x", "y"] * 30, header="title,abstract,label"))
+    data = load(tmp_path / "d.csv")
+    left = "left out abstract ('dataset.input=[title,abstract]' takes it in)"
+    assert data.notes == ("texts title", "target label", left)
+    assert load(tmp_path / "d.csv", input=["title", "abstract"]).notes == ("texts title, abstract", "target label")
+    assert load(tmp_path / "d.csv", input="title").notes == ("texts title", "target label")
+
+
+def test_a_first_row_that_may_be_a_sample_is_said(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("hello you,greeting\n" + table_of(["x", "y"] * 30))
+    note = "line 1 is read as the names of the columns (dataset.header=false: as a sample)"
+    assert load(tmp_path / "d.csv").notes[-1] == note
+    data = load(tmp_path / "d.csv", header=False)
+    assert (data.spec.classes, note in data.notes) == (("greeting", "x", "y"), False)
+    (tmp_path / "d.csv").write_text(table_of(["x", "y"] * 30, header="review,what"))
+    assert note not in load(tmp_path / "d.csv").notes
 
 
 @pytest.mark.parametrize("label", ["y", "tag", "class", "title"])
@@ -109,7 +158,10 @@ def test_tables_that_everybody_has_are_read(tmp_path: Path) -> None:
     news = "".join(f'"{n % 4 + 1}","Title of {n}","{text} {text} {text}"\n' for n, text in enumerate(REVIEWS))
     (tmp_path / "news.csv").write_text(news)
     data = load(tmp_path / "news.csv")
-    assert (data.spec.classes, data.notes) == (("1", "2", "3", "4"), ("texts 2", "target 0"))
+    assert (data.spec.classes, data.notes) == (
+        ("1", "2", "3", "4"),
+        ("texts 2", "target 0", "left out 1 ('dataset.input=[1,2]' takes it in)"),
+    )
     assert load(tmp_path / "news.csv", input=[1, 2]).notes == ("texts 1, 2", "target 0")
 
 
@@ -140,3 +192,11 @@ def test_a_column_says_the_split_of_a_text(tmp_path: Path) -> None:
     data = load(tmp_path / "d.csv")
     assert [len(split) for split in data.splits().values()] == [30, 15, 15]
     assert "splits by subset" in data.notes
+
+
+def test_an_identifier_is_no_target(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(table_of(range(60), header="text,id"))
+    with pytest.raises(
+        ConfigError, match=r"dataset\.target: null: .*d\.csv has no column of labels; columns: text, id"
+    ):
+        load(tmp_path / "d.csv")

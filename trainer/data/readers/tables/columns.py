@@ -213,7 +213,10 @@ def _find_targets(layout: Layout, columns: Sequence[int]) -> tuple[list[int], st
         ConfigError: it is unclear.
     """
     in_lists = layout.in_lists()
-    single = [column for column in columns if column not in in_lists and column not in layout.uneven]
+    several = {
+        column for column in layout.uneven if not (layout.header and is_target_name(layout, column))
+    }  # no labels
+    single = [column for column in columns if column not in in_lists and column not in several]
     lists = [each for each in layout.lists if each.columns.start in columns]
     named = [each for each in lists if layout.header and is_target_name(layout.in_file, each.number)]
     if len(named) == 1 and not any(layout.header and is_target_name(layout, column) for column in single):
@@ -287,7 +290,7 @@ def _question(layout: Layout, columns: Collection[int], likely: int | None = Non
     texts = [column for column in some if layout.holds_text(column)]
     best = likely if likely is not None else ([at for at in texts if at in classes] or classes or texts or some)[-1]
     example = as_word("dataset.target", layout.names[best])
-    flags = [column for column in some if {*layout.cells(column)} == {"0", "1"}]
+    flags = [column for column in some if holds_flags(layout, column)]
     if len(flags) > 1 and flags == [*range(flags[0], len(layout.names))]:
         several = as_word("dataset.target", [layout.names[column] for column in flags])
         example += f", or {several} for labels"
@@ -300,6 +303,12 @@ def _example(layout: Layout, column: int) -> str:
     """Return the first cell of a column that is not missing, cut to 24 characters; empty if there is none."""
     there = (cell.strip() for cell in layout.cells(column) if cell.strip().lower() not in layout.missing)
     return next(there, "")[:24]
+
+
+def holds_flags(layout: Layout, column: int) -> bool:
+    """Return whether the cells of a column are 0 and 1, True and False, or yes and no, as those of labels are."""
+    form, cells = layout.forms[column], {cell for cell in layout.cells(column) if cell.lower() not in layout.missing}
+    return form is not None and bool(cells) and {*form.numbers([*cells])} <= {0.0, 1.0}
 
 
 def may_be_classes(layout: Layout, column: int) -> bool:

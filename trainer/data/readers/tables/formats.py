@@ -32,17 +32,20 @@ JSON, JSON_LINES = (".json",), (".jsonl", ".ndjson")
 ARFF, SERIES = (".arff",), (".ts",)
 SUFFIXES = (*PARQUET, *FEATHER, *JSON, *JSON_LINES, *ARFF, *SERIES)
 MEMORY = 4  # memory that a byte of a file takes while its rows are read
+MAX_LABELS = 100  # of a list in a cell; longer ones are tokens or measured numbers
 SURROGATE = re.compile("[\ud800-\udfff]")
 ATTRIBUTE = re.compile(r"""@attribute\s+("[^"]*"|'[^']*'|\S+)\s+(.+)""", re.IGNORECASE)
 
 
-def read_layout(file: Path, keys: TableKeys, *, lists: bool = False) -> Layout:
-    """Return the layout of a file, together with its rows; ``lists`` accepts columns of lists of numbers.
+def read_layout(file: Path, keys: TableKeys, suffix: str = "", *, lists: bool = False) -> Layout:
+    """Return the layout of a file, together with its rows; its format is that of ``suffix`` or of its name.
+
+    ``lists`` accepts columns of lists of numbers.
 
     Raises:
         ConfigError: the file cannot be read, or has no rows.
     """
-    suffix = plain_suffix(file)
+    suffix = suffix or plain_suffix(file)
     if suffix in ARFF:
         return _arff_layout(file, keys)
     lines, faults, shape = None, dict[int, str](), None
@@ -107,8 +110,24 @@ def _binary_rows(file: Path, suffix: str) -> Any:
     for at, kind in enumerate(rows.schema.types):
         if pa.types.is_string_view(kind):  # of which arrow takes no rows
             rows = rows.set_column(at, rows.schema.names[at], rows.column(at).cast(pa.string()))
+        elif _holds_labels(rows.column(at)):
+            lists = pa.array(map(_cell, rows.column(at).to_pylist()), pa.string())
+            rows = rows.set_column(at, rows.schema.names[at], lists)
     index = [name for name in rows.schema.names if re.fullmatch(r"__index_level_[0-9]+__", name)]
     return rows.drop_columns(index) if index else rows
+
+
+def _holds_labels(cells: Any) -> bool:
+    """Return whether an arrow array has lists of a few texts or whole numbers, which may be several labels."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    kind = cells.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    if not (is_text_type(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        return False
+    return (compute.max(compute.list_value_length(cells)).as_py() or 0) <= MAX_LABELS
 
 
 # ---- JSON
@@ -221,8 +240,6 @@ def _as_rows(objects: Iterator[tuple[int, Any, str]], *, has_lines: bool) -> tup
 
 
 def _cell(value: Any) -> str | None:
-    if isinstance(value, list) and all(isinstance(each, str) and "|" not in each for each in value):
-        return "|".join(value)  # several labels, for dataset.label_separator
     return value if isinstance(value, str) or value is None else json.dumps(value, ensure_ascii=False)
 
 

@@ -16,22 +16,32 @@ from trainer.data.readers.labels.folder_tree import folders_in
 from trainer.data.readers.labels.folders import class_folders
 from trainer.data.readers.split_names import find_splits, listed, said_short, split_name, words_to_type
 from trainer.data.readers.tables.lines import plain_suffix
-from trainer.data.readers.texts.text_files import (
-    DOCUMENT,
+from trainer.data.readers.texts.text_classes import (
+    are_classes,
     class_files,
-    find_parallel,
+    classes_of_splits,
+    files_of_splits,
+    sort_out,
+)
+from trainer.data.readers.texts.text_files import DOCUMENT, head_of, is_about, is_good, lines_of, read_text
+from trainer.data.readers.texts.text_lines import (
+    LineForm,
+    are_texts,
     form_of,
-    is_about,
-    is_good,
     labelled_lines,
-    lines_of,
+    may_be_labels,
+    shown_labels,
+    split_lines,
+)
+from trainer.data.readers.texts.text_pairs import (
+    MAY_BE_LINES,
+    find_parallel,
+    has_label_name,
+    pairs_by_content,
     parallel_texts,
-    read_text,
 )
 from trainer.data.readers.texts.text_tables import (
-    LABEL_NAMES,
     TABLES,
-    TEXT_NAMES,
     TextColumns,
     find_text_columns,
     table_texts,
@@ -74,19 +84,38 @@ def _in_files(files: Mapping[str, Path], columns: TextColumns, encoding: str, pr
 
     The text files of all splits have the form of the first, which is train.
     """
-    form = None
     known = _columns_of_train(files, columns, encoding)
+    lines: list[tuple[str, Path]] = []
     for split, file in files.items():
-        if columns.has_table(file) or file.suffix.lower() != DOCUMENT:
+        if columns.has_table(file) or file.suffix.lower() not in MAY_BE_LINES:
             yield from table_texts(split, file, known, encoding, problems)
-            continue
-        train = files.get("train", file)
-        form = form or form_of(train, encoding, problems)
-        if form == "table":
-            keyed = _tab_columns(train, columns, encoding)
-            yield from table_texts(split, file, keyed, encoding, problems)
         else:
-            yield from labelled_lines(split, file, form, encoding, problems)
+            lines.append((split, file))
+    if lines:
+        first = files.get("train", lines[0][1])
+        form = form_of(first, lines_of(first, encoding), encoding, problems)
+        yield from _labelled_files(lines, first, form, columns, encoding, problems)
+
+
+def _labelled_files(
+    files: Sequence[tuple[str, Path]],
+    first: Path,
+    form: LineForm | None,
+    columns: TextColumns,
+    encoding: str,
+    problems: Problems,
+) -> Iterator[Item]:
+    """Yield the texts of files, each with its split, that have the form of ``first`` and labels in their lines."""
+    if columns.delimiter is None and form is not None and form.kind == "json":
+        columns = replace(columns, suffix=".jsonl")
+    elif columns.delimiter is None and form is not None and form.kind == "table":
+        columns = _columns_of_lines([file for _, file in files], form, columns, encoding, first)
+    elif columns.delimiter is None:
+        for split, file in files:
+            yield from labelled_lines(split, file, lines_of(file, encoding), form, encoding, problems)
+        return
+    for split, file in files:
+        yield from table_texts(split, file, columns, encoding, problems)
 
 
 def _columns_of_train(files: Mapping[str, Path], columns: TextColumns, encoding: str) -> TextColumns:
@@ -106,17 +135,16 @@ def _columns_of_train(files: Mapping[str, Path], columns: TextColumns, encoding:
 
 def _labelled(files: Mapping[str, Path], columns: TextColumns, encoding: str, problems: Problems) -> dict[str, Path]:
     """Return the files without the tables of val and test that lack a target of train; a warning names these."""
-    targets = [name for name in _columns_of_train(files, columns, encoding).targets if isinstance(name, str)]
+    of_train = _columns_of_train(files, columns, encoding)
+    targets = [name for name in of_train.targets if isinstance(name, str)]
+    width = max((at + 1 for at in (*of_train.wanted, *of_train.targets) if isinstance(at, int)), default=0)
     kept = {}
     for split, file in files.items():
         lacking = []
-        if (
-            split != "train"
-            and targets
-            and columns.has_table(file)
-            and (layout := columns.layout(file, encoding)).header
-        ):
-            lacking = [name for name in targets if name not in layout.names]
+        if split != "train" and (targets or width) and columns.has_table(file):
+            layout = columns.layout(file, encoding)
+            lacking = [name for name in targets if layout.header and name not in layout.names]
+            lacking += [str(width - 1)] if len(layout.names) < width else []
         if lacking:
             problems.warnings.append(f"{file}: left out, as it has no column {lacking[0]}; {split} is cut from train")
         else:
@@ -124,19 +152,28 @@ def _labelled(files: Mapping[str, Path], columns: TextColumns, encoding: str, pr
     return kept
 
 
-def _tab_columns(train: Path, columns: TextColumns, encoding: str) -> TextColumns:
-    """Return the columns of text files with tabs, as the file of train says: the label is what repeats."""
-    rows = [line.split("\t") for line in lines_of(train, encoding) if line.strip()]
-    columns = replace(columns, delimiter="\t")
-    if len(rows[0]) != 2 or columns.wanted or columns.target is not None:
+def _columns_of_lines(
+    files: Sequence[Path], form: LineForm, columns: TextColumns, encoding: str, first: Path
+) -> TextColumns:
+    """Return the columns of text files with a delimiter: the label is what repeats, as far as can be seen in them."""
+    lines = ([line for line in head_of(file, encoding) if line.strip()] for file in dict.fromkeys([first, *files]))
+    tables = [split_lines(some, form.delimiter) for some in lines]
+    width = len(tables[0][0])
+    header = form.header if columns.header == "auto" and (form.header or width == 2) else columns.header
+    columns = replace(columns, delimiter=form.delimiter, header=header)
+    if header is True or columns.wanted or columns.target is not None:
         return columns
-    header = columns.header
-    if header == "auto":
-        header = all(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in rows[0])
-    first, second = (len({row[at] for row in rows[header:] if len(row) == 2}) for at in (0, 1))
-    if first == second:
-        return replace(columns, header=header)
-    return replace(columns, header=header, target=int(second < first), input=int(first < second))
+    parts = [[[row[at] for row in rows if len(row) == width] for at in range(width)] for rows in tables]
+    cells = [[cell for part in parts for cell in part[at]] for at in range(width)]
+    if width == 2:
+        first_column, second = (len({*some}) for some in cells)
+        target = None if first_column == second else int(second < first_column)
+        return columns if target is None else replace(columns, target=target, input=1 - target)
+    texts = [at for at in range(width) if are_texts(cells[at])]
+    labels = [at for at in range(width) if len({*cells[at]}) > 1 and all(may_be_labels(part[at]) for part in parts)]
+    if len(texts) != 1 or len(labels) != 1:
+        return columns
+    return replace(columns, header=False, target=labels[0], input=texts[0])
 
 
 class _Folder(NamedTuple):
@@ -157,15 +194,20 @@ class _Folder(NamedTuple):
 
 def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: Problems) -> Iterator[Item]:
     """Yield the texts of a folder: of pairs of files, of files of splits, of files of classes, or of class folders."""
-    dataset, split, root, classes, settled = folder
-    files = [file for file in _files_in(root) if _is_text(file)]
+    dataset, split, root, _, settled = folder
+    folders, stored = folders_in(root), _files_in(root)
+    files = [file for file in stored if _is_text(file)]
     documents = [file for file in files if file.suffix.lower() == DOCUMENT]
-    folders = folders_in(root)
+    if not files and not folders:  # texts may have no suffix or another one, such as SMSSpamCollection
+        documents = [file for file in stored if file.suffix.lower() in MAY_BE_LINES]
+        files = [file for file in documents if split_name(file.suffix) is not None]
     tables = {} if split else find_splits((_stem(file), file) for file in files)
     named = {} if split else find_splits(((each.name, each) for each in folders), short=True)
     others = [folder for folder in folders if not any(folder in some for some in named.values())]
-    if pairs := find_parallel(documents, split):
+    if pairs := find_parallel(documents, split) or pairs_by_content(stored, split, encoding, problems):
         yield from parallel_texts(pairs, documents, encoding, problems)
+    elif not split and (sets := _sets_of_splits(root, documents, columns, encoding, problems)) is not None:
+        yield from sets
     elif "train" in tables:
         both = {
             part: some + [each for each in named.get(part, ()) if _has_documents(each)] for part, some in tables.items()
@@ -181,9 +223,7 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
     elif all(is_about(file.stem) for file in files) and len(folders) == 1 and "train" not in named:
         yield from _in_folder(folder._replace(root=folders[0]), columns, encoding, problems)
     elif documents and not _has_class_folders(root):
-        if classes is not None and root not in classes.values():
-            problems.warnings.append(f"{root}: each file is taken for a class with a text a line")
-        yield from class_files(split, root, documents, classes, encoding, problems)
+        yield from _in_documents(folder, documents, columns, encoding, problems)
     elif folders:
         if not split:
             _ask_for_sets(root, folders)
@@ -196,12 +236,63 @@ def _in_folder(folder: _Folder, columns: TextColumns, encoding: str, problems: P
         raise ConfigError(f"dataset.path: {root}: has no class folders in it and no {DOCUMENT} files{hint}")
 
 
+def _sets_of_splits(
+    root: Path, documents: Sequence[Path], columns: TextColumns, encoding: str, problems: Problems
+) -> Iterator[Item] | None:
+    """Return the texts of files of which several are of train by their names; None if there are none, or it is unclear.
+
+    Each file is a class of its split, such as ``train_pos.txt``; or all have labels in their lines.
+    """
+    named = files_of_splits([file for file in documents if not is_about(file.stem)])
+    if not named:
+        return None
+    found = sort_out([each.file for each in named], encoding)
+    if found.form is not None and not found.about:
+        files = [(each.split, each.file) for each in named]
+        first = next(file for split, file in files if split == "train")
+        problems.notes.append(f"labels in the lines of {listed(found.files)}")
+        return _labelled_files(files, first, found.form, columns, encoding, problems)
+    is_plain = columns.delimiter is None and not any(found.forms)
+    return classes_of_splits(root, named, encoding, problems) if is_plain and are_classes(named) else None
+
+
+def _in_documents(
+    folder: _Folder, documents: Sequence[Path], columns: TextColumns, encoding: str, problems: Problems
+) -> Iterator[Item]:
+    """Yield the texts of files that are the classes of a folder or, if all have labels in their lines, one data set."""
+    _, split, root, classes, _ = folder
+    found = sort_out(documents, encoding)
+    if found.form is not None or columns.delimiter is not None:
+        found.warn(root, problems)
+        if len(found.files) > 1:
+            problems.notes.append(f"labels in the lines of {listed(found.files)}")
+        files = [(split, file) for file in found.files]
+        yield from _labelled_files(files, found.files[0], found.form, columns, encoding, problems)
+        return
+    if len(found.files) == 1 and classes is not None:  # which is no class, as there is no other one
+        found.warn(root, problems)
+        yield from _in_files({split: found.files[0]}, columns, encoding, problems)
+        return
+    if classes is not None and (labels := found.first_words(encoding)):
+        said = f"the first word of each line is taken for its class: {shown_labels(labels)}"
+        problems.warnings.append(f"{root}: {listed(found.files)}: {said}")
+        found.warn(root, problems)
+        for file in found.files:
+            yield from labelled_lines(split, file, lines_of(file, encoding), None, encoding, problems)
+        return
+    if classes is not None and root not in classes.values():
+        problems.warnings.append(f"{root}: each file is taken for a class with a text a line")
+    yield from class_files(split, root, found, classes, encoding, problems)
+
+
 def _is_text(file: Path) -> bool:
     return file.suffix.lower() == DOCUMENT or plain_suffix(file) in TABLES
 
 
 def _stem(file: Path) -> str:
-    """Return the name of a file without its suffix, or without both of ``train.csv.gz``."""
+    """Return the name of a file without its suffix, or without both of ``train.csv.gz``; the suffix may be a split."""
+    if split_name(file.suffix) is not None:
+        return file.name
     return file.name[: file.name.lower().rfind(plain_suffix(file))]
 
 
@@ -268,7 +359,7 @@ def _holds_documents(folders: Sequence[Path] | None) -> bool:
     """Return whether the first of the folders holds texts or tables itself, maybe at the end of a chain of folders."""
     if not folders:
         return False
-    if any(_is_text(file) for file in _files_in(folders[0])):
+    if any(_is_text(file) or has_label_name(file) for file in _files_in(folders[0])):
         return not _has_class_folders(folders[0])
     return len(inner := folders_in(folders[0])) == 1 and not _has_class_folders(inner[0]) and _holds_documents(inner)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,22 +13,21 @@ from trainer.config.messages import as_word
 from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Item, Problems
+from trainer.data.readers.label_cells import lists_in
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.tables import formats
-from trainer.data.readers.tables.columns import is_target_name, may_be_classes
+from trainer.data.readers.tables.columns import holds_flags, is_target_name, may_be_classes
 from trainer.data.readers.tables.identifiers import has_id_name, names_rows
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed, table_keys_of
 from trainer.data.readers.tables.lines import plain_suffix
 from trainer.data.readers.tables.parsing import EMPTY, ColumnsToRead, read_layout, read_table
 from trainer.data.readers.tables.split_columns import find_split, meaning_of
 from trainer.data.readers.texts.text_files import DOCUMENT, MEMORY_OF_TEXTS, fault_of, read_text
+from trainer.data.readers.texts.text_lines import LABEL_NAMES, MARK, TEXT_NAMES, find_form
 
 DELIMITED = (".csv", ".tsv", ".tab")
 TABLES = (*DELIMITED, *formats.SUFFIXES)
 SUFFIXES = (DOCUMENT, *TABLES)
-# The usual names of columns. Where no key names a column, the first of these names that a table has is used.
-TEXT_NAMES = ("text", "sentence", "review", "content", "document", "comment", "tweet", "message", "input", "title")
-LABEL_NAMES = ("label", "class", "target", "category", "sentiment", "polarity", "language", "intent", "tag", "y")
 MIN_RATIO = 3  # a column of texts has cells so many times as long as any other column, unless its name says so
 MOSTLY = 0.9  # share of empty cells from which a column is left out
 
@@ -42,6 +41,7 @@ class TextColumns:
         labelling: gets the names of the target columns, and the groups.
         inputs: the names of the columns of the texts that were read, for a finished run.
         id: the name of the column that names the rows; None without one.
+        suffix: the suffix of the format in which all tables are read; empty if it is that of their names.
     """
 
     input: ColumnKey | list[ColumnKey] | None = None
@@ -54,6 +54,7 @@ class TextColumns:
     inputs: list[str] = field(default_factory=list)
     id: str | None = None
     split: ColumnKey | None = None
+    suffix: str = ""
 
     @property
     def wanted(self) -> list[ColumnKey]:
@@ -67,7 +68,7 @@ class TextColumns:
 
     def has_table(self, file: Path) -> bool:
         """Return whether a file is read as a table; if ``dataset.delimiter`` is set, every file is."""
-        return plain_suffix(file) in TABLES or self.delimiter is not None
+        return plain_suffix(file) in TABLES or self.delimiter is not None or bool(self.suffix)
 
     def layout(self, file: Path, encoding: str) -> Layout:
         """Return the layout of a table. In tab-separated values, quotes are ordinary characters (IANA).
@@ -82,6 +83,8 @@ class TextColumns:
         named = [*self.wanted, *self.targets, self.group, *self.inputs]
         keys = table_keys_of({"header": self.header, "delimiter": self.delimiter, "encoding": encoding})
         keys["missing_values"] = self.missing_values
+        if self.suffix:
+            return formats.read_layout(file, keys, self.suffix)
         found = read_layout(file, keys, quotes_in_tabs=False, named=named)
         if found.delimiter == " " and self.delimiter is None:  # the words of a text are no columns
             keys["delimiter"] = ","
@@ -114,6 +117,8 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
     labelling.forms = [layout.forms[at] for at in found.targets]
     columns.inputs[:] = columns.inputs or [layout.names[column] for column in found.inputs]
     problems.notes[:] = dict.fromkeys([*problems.notes, *found.notes, *layout.notes])
+    if columns.header == "auto" and not (columns.wanted or columns.targets) and _may_be_sample(layout):
+        problems.notes.append("line 1 is read as the names of the columns (dataset.header=false: as a sample)")
     if columns.id is None and (name := _find_id(layout, [*found.inputs, *found.targets])) is not None:
         columns.id = name
         problems.notes.append(f"rows named by {name}")
@@ -123,6 +128,7 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
     known: list[dict[str, int]] = [{} for _ in chosen]
     table = read_table(layout, ColumnsToRead((), [*zip(chosen, known, strict=True)], may_be_empty=True))
     texts = [[*each, ""] for each in known]  # the last one is for the code -1
+    texts[: len(found.inputs)] = map(_texts_of, known[: len(found.inputs)])
     at_part, meaning = len(found.inputs) + len(names), dict[str, str]()
     if parts:
         meaning = meaning_of(layout, parts[0], known[at_part])
@@ -144,6 +150,12 @@ def table_texts(split: str, file: Path, columns: TextColumns, encoding: str, pro
         if group:
             labelling.groups[place] = cells[-1]
         yield Item(meaning[cells[at_part]] if parts else split, targets[0], place, text, targets)
+
+
+def _texts_of(cells: Collection[str]) -> list[str]:
+    """Return the text of each cell of an input, with spaces between the tokens of a list, and "" for the code -1."""
+    lists = lists_in([*cells])
+    return [*(cells if lists is None else map(" ".join, lists)), ""]
 
 
 def _with_hint(fault: str, encoding: str) -> str:
@@ -182,19 +194,43 @@ def find_text_columns(layout: Layout, columns: TextColumns, part: int | None = N
     if not targets:
         targets = _find_target(layout, [column for column in free if column not in inputs])
     if inputs and targets:
-        left = [layout.names[each] for each in empty if each not in {*inputs, *targets}]
-        notes = (
-            f"texts {listed([layout.names[at] for at in inputs])}",
-            f"target {listed([layout.names[at] for at in targets])}",
-        )
-        return FoundColumns(inputs, targets, (*notes, f"left out {listed(left)} (mostly empty)") if left else notes)
+        left = [each for each in empty if each not in {*inputs, *targets}]
+        unused = [] if columns.wanted else [at for at in free if at not in {*inputs, *targets}]
+        return FoundColumns(inputs, targets, tuple(_notes(layout, inputs, targets, left, unused)))
+    if inputs and free and all(at in inputs or _is_id(layout, at) for at in free):
+        names = listed(layout.names)
+        raise ConfigError(f"dataset.target: null: {layout.file} has no column of labels; columns: {names}")
     key, what = ("target", "label") if inputs else ("input", "text")
     others = [column for column in free if column not in {*inputs, *targets}] or free
     likely = others[-1] if inputs else max(others, key=lambda column: _mean_length(layout, column))
     example = f"; such as {as_word(f'dataset.{key}', layout.names[likely])}" if len(layout.names) > 1 else ""
+    flags = [layout.names[at] for at in others if holds_flags(layout, at)]
+    example += f", or {as_word('dataset.target', flags)} for labels" if inputs and len(flags) > 1 else ""
     hint = "; is the sign between them another one? 'dataset.delimiter=\";\"'" if len(layout.names) == 1 else ""
     asked = f"which column of {layout.file} holds the {what}? columns: {layout.samples()}{example}{hint}"
     raise ConfigError(f"dataset.{key}: null: {asked}")
+
+
+def _notes(
+    layout: Layout, inputs: Sequence[int], targets: Sequence[int], empty: Sequence[int], unused: Sequence[int]
+) -> Iterator[str]:
+    """Yield phrases that say which columns were found, and which columns that are empty or hold texts are left out."""
+    names = layout.names
+    yield f"texts {listed([names[at] for at in inputs])}"
+    yield f"target {listed([names[at] for at in targets])}"
+    if empty:
+        yield f"left out {listed([names[at] for at in empty])} (mostly empty)"
+    texts = [at for at in unused if layout.holds_text(at) and not may_be_classes(layout, at)]
+    if texts := [at for at in texts if not has_id_name(layout, at)]:
+        word = as_word("dataset.input", [names[at] for at in sorted({*inputs, *texts})])
+        yield f"left out {listed([names[at] for at in texts])} ({word} takes {'it' if len(texts) == 1 else 'them'} in)"
+
+
+def _may_be_sample(layout: Layout) -> bool:
+    """Return whether the names of the columns are unusual, so that they may be the first sample."""
+    words = {word for name in layout.names for word in re.findall(r"[a-z]+", name.lower())}
+    usual = words & {*TEXT_NAMES, *LABEL_NAMES} or layout.unnamed or layout.rows is not None
+    return layout.header and not usual and not any(has_id_name(layout, at) for at in range(len(layout.names)))
 
 
 def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) -> list[int]:
@@ -208,7 +244,8 @@ def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) ->
         return [usual]
     if len(free) == 1:
         return list(free)
-    lengths = sorted(((_mean_length(layout, at), at) for at in free), reverse=True)
+    may_be_texts = [at for at in free if layout.holds_text(at)] or free  # numbers are no texts, however long they are
+    lengths = sorted(((_mean_length(layout, at), at) for at in may_be_texts), reverse=True)
     if lengths and (len(lengths) == 1 or lengths[0][0] >= MIN_RATIO * lengths[1][0] or len(layout.names) == 2):
         return [lengths[0][1]]
     return []
@@ -216,12 +253,13 @@ def _find_input(layout: Layout, free: Sequence[int], by_name: dict[str, int]) ->
 
 def _find_target(layout: Layout, free: Sequence[int]) -> list[int]:
     """Return the column of the labels, or all columns if they hold 0 and 1 alone; empty if unclear."""
+    free = [at for at in free if not _is_id(layout, at)]
     if len(free) == 1:
         return list(free)
     free = [at for at in free if not (has_id_name(layout, at) or names_rows(layout, at))]
     if len(free) == 1:
         return list(free)
-    if len(free) > 1 and all({*layout.cells(at)} <= {"0", "1", "0.0", "1.0"} for at in free):
+    if len(free) > 1 and all(holds_flags(layout, at) for at in free):
         return list(free)
     classes = [at for at in free if may_be_classes(layout, at)]
     return classes if len(classes) == 1 else []
@@ -229,11 +267,13 @@ def _find_target(layout: Layout, free: Sequence[int]) -> list[int]:
 
 def _find_id(layout: Layout, taken: Sequence[int]) -> str | None:
     """Return the name of the column that names the rows by its name and its cells, which all differ; or None."""
-    for at, name in enumerate(layout.names):
-        cells = layout.cells(at)
-        if at not in taken and has_id_name(layout, at) and "" not in cells and len({*cells}) == len(cells):
-            return name
-    return None
+    return next((name for at, name in enumerate(layout.names) if at not in taken and _is_id(layout, at)), None)
+
+
+def _is_id(layout: Layout, column: int) -> bool:
+    """Return whether a column names the rows by its name and its cells, which all differ."""
+    cells = layout.cells(column)
+    return has_id_name(layout, column) and "" not in cells and len({*cells}) == len(cells)
 
 
 def _mean_length(layout: Layout, column: int) -> float:
@@ -274,9 +314,17 @@ def texts_without_labels(
     Raises:
         ConfigError: the file cannot be read.
     """
+    form = None if whole or columns.has_table(file) else find_form(file, encoding)
+    if form is not None and columns.inputs and form.kind in ("table", "json"):  # as the files of training
+        header = form.header or columns.header
+        header = False if header == "auto" and all(map(str.isdecimal, columns.inputs)) else header
+        columns = replace(
+            columns, suffix=".jsonl" if form.kind == "json" else "", delimiter=form.delimiter or None, header=header
+        )
     if columns.has_table(file):
         yield from _rows_without_labels(file, name, columns, encoding, id)
         return
+    labels = re.compile(rf"(?:{MARK}\S+\s+)+" if form is not None and form.kind == "fastText" else "")
     content = read_text(file, encoding)
     if "\0" in content:
         yield UnlabelledText(name, "", "is no text")
@@ -285,7 +333,8 @@ def texts_without_labels(
     else:
         for number, line in enumerate(content.split("\n"), 1):
             if line.strip():
-                yield UnlabelledText(f"{name}:{number}", line.strip(), fault_of(line, encoding))
+                text = labels.sub("", line.strip(), count=1)
+                yield UnlabelledText(f"{name}:{number}", text, fault_of(text, encoding))
 
 
 def _rows_without_labels(
@@ -302,7 +351,7 @@ def _rows_without_labels(
     names = (layout.names.index(id), ids) if id in layout.names and layout.header else None
     read = ColumnsToRead((), [*zip(inputs, known, strict=True)], may_be_empty=True, names=names)
     table = read_table(layout, read)
-    texts, named = [[*each, ""] for each in known], [*ids, ""]
+    texts, named = [*map(_texts_of, known)], [*ids, ""]
     for row, (line, codes) in enumerate(zip(table.lines.tolist(), table.texts.T.tolist(), strict=True)):
         fault = table.faults.get(row, "")
         text = "" if fault else " ".join(cell for at, code in enumerate(codes) if (cell := texts[at][code]))
