@@ -91,7 +91,7 @@ def csv(
     num_features = None if shape is None else math.prod(shape)
     layouts, target = labelled_tables(layouts, first, target, problems)
     part = find_split(first, split, [*named, *run["columns"]] if run is not None and split is None else named)
-    others = {"id": id, "group": group, "group_by": group_by, "split": part}
+    others = {"id": id, "group": group, "group_by": group_by, "split": None if part is None else first.names[part]}
     chosen = choose_columns(first, target, features, ignore, others, num_features)
     steps = None if group_by is None else first.find("group_by", group_by)
     together = None if group is None else first.find("group", group)
@@ -132,7 +132,8 @@ def _with_columns(
 def _open(keys: CsvKeys, named: Sequence[ColumnKey | None], options: ReadOptions) -> tuple[dict[str, Layout], Layout]:
     """Return the layout of each split's table, and that of train; a finished run keeps the forms of its numbers."""
     files, run = table_files(roots("csv", keys["path"])), options.preprocessing
-    layouts = {part: read_layout(file, keys, named=named) for part, file in files.items()}
+    known = [*named, *(run["columns"] if run is not None else ())]
+    layouts = {part: read_layout(file, keys, named=known, lists=True) for part, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
     if run is None:
         return layouts, first

@@ -134,3 +134,27 @@ def test_rows_that_are_samples_of_a_shape_are_predicted(
     expected = trained.loss.scores(given.outputs)[:, 0].tolist()
     found = list(csv.DictReader(io.StringIO(predicted(capsys, tmp_path / "run", tmp_path / "d.csv"))))
     assert [float(found[at]["p_a"]) for at in given.positions.tolist()] == pytest.approx(expected, abs=2e-6)
+
+
+def test_lists_of_numbers_are_predicted_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw = random.Random(0)
+    lists = [[round(draw.gauss(n % 2, 1), 3) for _ in range(9)] for n in range(ROWS)]
+    lines = [f"{'ab'[n % 2]},{' '.join(map(str, some))}" for n, some in enumerate(lists)]
+    (tmp_path / "d.csv").write_text("\n".join(["emotion,pixels", *lines]) + "\n")
+    words = [
+        f"dataset.path={tmp_path / 'd.csv'}",
+        "dataset.shape=[1,3,3]",
+        "model=cnn",
+        "model.channels=[4]",
+        "epochs=1",
+    ]
+    run(compose("dataset=csv", *words, "logger=none", f"run_dir={tmp_path / 'run'}"))
+    (tmp_path / "p.json").write_text(json.dumps([{"pixels": some} for some in lists]))
+
+    def chances(name: str) -> list[str]:
+        return [row["p_a"] for row in csv.DictReader(io.StringIO(predicted(capsys, tmp_path / "run", tmp_path / name)))]
+
+    assert chances("d.csv") == chances("p.json")
+    assert len({*chances("d.csv")}) > ROWS // 2
+    (tmp_path / "p.csv").write_text("pixels\n" + " ".join(map(str, lists[0])) + "\n")
+    assert chances("p.csv") == chances("d.csv")[:1]

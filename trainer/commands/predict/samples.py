@@ -295,7 +295,7 @@ def _table_files(words: Sequence[str]) -> Iterator[NamedFile]:
 def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     """Yield the samples of a table: its rows, or its groups of rows if the run has ``dataset.group_by``."""
     keys, columns = run.settings.dataset, run.preprocessing["columns"]
-    layout = parsing.read_layout(file, table_keys_of(keys), named=columns)
+    layout = parsing.read_layout(file, table_keys_of(keys), named=columns, lists=True)
     numbers = _columns_in(layout, columns)
     layout = with_saved_forms(layout, numbers, run.preprocessing.get("forms"))
     group_by, identifier = keys.get("group_by"), run.identifier
@@ -337,7 +337,7 @@ def _columns_in(layout: Layout, columns: Sequence[str]) -> list[int]:
         return [places[column] for column in columns]
     if layout.header or len(layout.names) != len(columns):
         missing = next((column for column in columns if column not in places), columns[0])
-        raise ConfigError(f"has no column {missing}; columns: {listed(layout.names)}")
+        raise ConfigError(f"has no column {missing}; columns: {listed((layout.in_file or layout).names)}")
     return [*range(len(columns))]
 
 

@@ -77,7 +77,24 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     ),
     "f.json": lambda path: path.write_text(json.dumps({"count": 60, "data": RECORDS})),
     "a.jsonl": lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in RECORDS)),
+    "g.json": lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in RECORDS)),
+    "b.jsonl": lambda path: path.write_text(json.dumps(RECORDS, indent=1)),
     "a.arff": lambda path: path.write_text(ARFF),
+    "b.arff": lambda path: path.write_text(
+        ARFF.partition("@data\n")[0]
+        + "@data\n"
+        + "".join(
+            f"{{{'' if n == 0 else f'0 {a}, 1 {b}'}{'' if k == 'x' else f', 2 {k}'}}}\n"
+            for n, (a, b, k) in enumerate(ROWS)
+        )
+    ),
+    "r.txt": lambda path: path.write_text(  # as R writes it, with names of rows below no name
+        '"a" "b" "kind"\n' + "".join(f'"row {n}" {a} {b} "{kind}"\n' for n, (a, b, kind) in enumerate(ROWS))
+    ),
+    "g.csv": lambda path: path.write_text(CSV.replace("\n", ",\n").replace("kind,", "kind", 1)),
+    "h.txt": lambda path: path.write_text(  # as CelebA writes it, with the number of rows above
+        "60\na b kind \n" + "".join(f"{n}.jpg  {a}  {b} {kind}\n" for n, (a, b, kind) in enumerate(ROWS))
+    ),
 }
 
 
@@ -135,6 +152,19 @@ def test_a_bad_row_is_named(tmp_path: Path, name: str, content: str, place: str)
 SERIES = "#comment\n@problemName p\n@timeStamps false\n@univariate {}\n@classLabel true a b\n@data\n"
 
 
+def test_a_table_whose_first_cell_is_a_sign_of_another_format_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(CSV.replace("a", "PAR1", 1))
+    assert load(tmp_path / "a.csv", target="kind").preprocess["columns"] == ["PAR1", "b"]
+
+
+def test_columns_that_are_no_numbers_in_parquet_are_noted(tmp_path: Path) -> None:
+    table = arrow().append_column("when", pa.array([*range(60)], pa.date32()))
+    parquet.write_table(table.append_column("flag", pa.array([n % 4 == 0 for n in range(60)])), tmp_path / "a.parquet")
+    notes = load(tmp_path / "a.parquet", target="kind").notes
+    assert "when is read with dates as days since 1970-01-01" in notes
+    assert "flag is read with true or false as 1 or 0" in notes
+
+
 def test_the_series_of_ucr_are_sequences(tmp_path: Path) -> None:
     lines = [f"{n},{n + 1},{n + 2}:{-n},{-n - 1},{-n - 2}:{'ab'[n % 2]}" for n in range(20)]
     (tmp_path / "a.ts").write_text(SERIES.format("false") + "\n".join(lines) + "\n")
@@ -150,7 +180,17 @@ def test_the_series_of_ucr_are_sequences(tmp_path: Path) -> None:
     [
         ("a.parquet", b"PAR1 torn", "cannot be read"),
         ("a.feather", b"torn", "cannot be read"),
-        ("a.json", b'{"a": 1}\n{"a": 2}\n', "a file with an object on each line ends in .jsonl"),
+        ("a.json", b'[{"a": 1}\n{"a": 2}]', "no JSON: "),
+        (
+            "a.arff",
+            b"@attribute a real\n@attribute k {x,y}\n@data\n{0 1,7 y}\n{1 y}\n",
+            "7 y: names no column from 0 to 1",
+        ),
+        ("a.xlsx", b"PK", "is a spreadsheet, which is not read; save its sheet as CSV"),
+        ("a.tar.gz", b"torn", "is an archive, which is not read; unpack it"),
+        ("a.pkl.gz", b"torn", "is a pickle, which can run code"),
+        ("a.csv", gzip.compress(bytes(20)), "is packed with gzip; let the name end in .gz"),
+        ("a.csv", b"PAR1\0", "is a Parquet file; let the name end in .parquet"),
         ("a.json", b"[1, 2]", "must be an object with keys, got int"),
         ("a.arff", b"@relation r\n", "has no line @data"),
         ("a.csv.gz", b"torn", "cannot be read"),
@@ -186,8 +226,16 @@ def test_a_list_in_a_cell_is_several_labels(tmp_path: Path, name: str, kind: pa.
     assert {*names} <= {"", "2", "3|2"}
 
 
+def test_lists_of_0_and_1_are_labels_of_their_own(tmp_path: Path) -> None:
+    lines = [json.dumps({"x": n / 7, "tags": [n % 2, 1, n // 2 % 2]}) for n in range(60)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    data = load(tmp_path / "a.jsonl", target="tags")
+    assert (data.spec.task, data.spec.classes) == ("multilabel", ("tags.0", "tags.1", "tags.2"))
+    assert everything(data)[1][:2].tolist() == [[0, 1, 0], [1, 1, 0]]
+
+
 def test_a_list_with_a_label_twice_is_refused(tmp_path: Path) -> None:
-    lines = [json.dumps({"x": n / 7, "tags": [n % 2, 1, 1 - n % 2]}) for n in range(60)]
+    lines = [json.dumps({"x": n / 7, "tags": [n % 2, 1, 1 - n % 2][: 2 + n % 2]}) for n in range(60)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     with pytest.raises(ConfigError, match="0 and 1 for each label are columns of their own"):
         load(tmp_path / "a.jsonl", target="tags")

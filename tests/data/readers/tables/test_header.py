@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.data.readers.tables.header import find_header, num_titles
+from trainer.data.readers.tables.header import find_header, num_titles, with_row_names
 
 SPECTRA = [[f"0.{n}", f"0.{n + 1}", f"0.{n + 3}", f"0.{n % 7}", "ab"[n % 2]] for n in range(20)]
 NUMBERS = [[f"{n * 7 % 5}.25", f"{n * 3 % 11}.5", f"{n % 13}.75", f"{n * 5 % 17}.5"] for n in range(20)]
@@ -76,3 +76,24 @@ def test_lines_above_a_table_are_titles() -> None:
     assert num_titles([["A report"], ["of 2024", "", ""], *table]) == 2
     assert num_titles(table) == 0
     assert num_titles([["a title"], ["text", "label"], ["one", "x"]]) == 0
+
+
+def test_a_header_with_one_name_less_than_the_rows_has_none_for_the_names_of_the_rows() -> None:
+    rows = [["a", "b"], ["row 1", "1", "2"], ["row 2", "3", "4"]]
+    assert with_row_names(rows) == [["", "a", "b"], *rows[1:]]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [["a", "b"], ["1", "2"], ["3", "4", "5"], ["6", "7"]],
+        [["1", "2"], ["1", "2", "3"], ["3", "4", "5"]],
+        [["a title"], ["1", "2"], ["3", "4"]],
+    ],
+)
+def test_other_first_rows_that_are_too_short_stay_as_they_are(rows: list[list[str]]) -> None:
+    assert with_row_names(rows) == rows
+
+
+def test_a_delimiter_behind_every_row_is_no_column_of_row_names() -> None:
+    assert with_row_names([["a", "b"], ["1", "2", ""], ["3", "4", ""]])[0] == ["a", "b", ""]

@@ -33,6 +33,15 @@ def found(cells: list[str], decimal: Decimal | None = None) -> FoundForm:
         (["0,107", "0,350"], [0.107, 0.35]),
         (["2020-08-16T00:00:00Z"], [18490]),
         (["True", "FALSE", "true"], [1, 0, 1]),
+        (["\u22120.5", "1.5", "\uff0d2", "3e\u22122"], [-0.5, 1.5, -2, 0.03]),
+        (["\uff11\uff12", "\uff10\uff0e\uff15"], [12, 0.5]),
+        (["\u0661\u0662", "\u0660\u066b\u0665", "\u22126"], [12, 0.5, -6]),
+        (["\u22121\u202f234,5", "2,5"], [-1234.5, 2.5]),
+        (["USD 1.50", "USD -1,200.5", "(USD 3)"], [1.5, -1200.5, -3]),
+        (["1.50 EUR", "2e3 EUR"], [1.5, 2000]),
+        (["Rs. 5", "Rs. 1,234.5"], [5, 1234.5]),
+        (["₹ 5", "₹1,00,001.5", "₹12,34,567"], [5, 100001.5, 1234567]),
+        (["US$ 5", "US$6"], [5, 6]),
         (["1970-01-02", "1969-12-31", "1970-01-01 12:00"], [1, -1, 0.5]),
     ],
 )
@@ -55,6 +64,24 @@ def test_a_column_of_decimal_commas_decides_how_points_are_read(tmp_path: Path) 
     (tmp_path / "a.csv").write_text("\n".join(["x;y;kind", *lines]) + "\n")
     inputs, _ = everything(load_data("csv", tmp_path / "a.csv"))
     assert inputs[:3, 1].tolist() == [950, 1234, 12345]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["0.5", "(1.5)"], "negative numbers in brackets"),
+        (["\u22120.5", "1.5"], "minus signs or digits of Unicode"),
+        (["Rs. 5", "Rs. 6"], "thousands in groups and a sign Rs."),
+        (["1.5", "2"], ""),
+    ],
+)
+def test_a_form_says_how_it_differs(cells: list[str], words: str) -> None:
+    assert str(found(cells).form) == words
+
+
+@pytest.mark.parametrize("cell", ["<5.5", "5 kg", "\u22125 kg"])
+def test_measured_values_with_other_signs_stay_texts(cell: str) -> None:
+    assert found([cell] * 30).form is None
 
 
 def test_texts_have_no_form() -> None:

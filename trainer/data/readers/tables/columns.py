@@ -94,16 +94,11 @@ def choose_columns(
             feature is left.
     """
     names = layout.names
-    ignored = {layout.find("ignore", column) for column in ignore}
-    named = [] if features is None else [layout.find("features", column) for column in features]
+    ignored = {at for column in ignore for at in layout.find_all("ignore", column)}
+    named = [at for column in features or [] for at in layout.find_all("features", column)]
     roles = {key: layout.find(key, column) for key, column in others.items() if column is not None}
     taken = {*ignored, *named, *roles.values()}
-    if target is None:
-        chosen, how = find_target(layout, [column for column in range(len(names)) if column not in taken])
-        targets, note = [chosen], f"target {names[chosen]} ({how})"
-    else:
-        targets = [layout.find("target", column) for column in (target if isinstance(target, list) else [target])]
-        note = f"target {listed([names[column] for column in targets])}"
+    targets, note = _targets(layout, target, taken)
     if not targets:
         raise ConfigError(f"dataset.target: names no column; columns: {listed(names)}")
     for key, columns in (("ignore", ignored), ("features", {*named}), *((key, {at}) for key, at in roles.items())):
@@ -113,14 +108,17 @@ def choose_columns(
     ids, maybe_ids = list[int](), list[int]()
     if features is None:
         named = [column for column in range(len(names)) if column not in {*targets, *ignored, *roles.values()}]
+    layout.check_lists(named)
     groups, empty, folds = list[int](), list[int](), list[int]()
     if features is None and len(named) != num_features:
-        empty = [column for column in named if _is_empty(layout, column)]
-        folds = [at for at in named if layout.header and FOLD.fullmatch(layout.names[at].lower())]
-        groups = [column for column in named if names_groups(layout, column)]
-        ids = [column for column in named if names_rows(layout, column) and column not in groups]
+        in_lists = layout.in_lists()
+        single = [column for column in named if column not in in_lists]
+        empty = [column for column in single if _is_empty(layout, column)]
+        folds = [at for at in single if layout.header and FOLD.fullmatch(layout.names[at].lower())]
+        groups = [column for column in single if names_groups(layout, column)]
+        ids = [column for column in single if names_rows(layout, column) and column not in groups]
         named = [column for column in named if column not in {*ids, *groups, *empty, *folds}]
-        maybe_ids = [column for column in named if may_be_index(layout, column)]
+        maybe_ids = [column for column in named if column not in in_lists and may_be_index(layout, column)]
         maybe_ids = [] if maybe_ids == named else maybe_ids
     _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
     layout.check_decimals([*named, *targets])
@@ -137,7 +135,9 @@ def _notes(
     empty: Sequence[int],
     folds: Sequence[int],
 ) -> Iterator[str]:
-    """Yield phrases about other columns that are left out, and about numbers in a form of their own."""
+    """Yield phrases about lists, about other columns that are left out, and about numbers in a form of their own."""
+    used = {*targets, *features}
+    yield from (each.note for each in layout.lists if not used.isdisjoint(each.columns))
     yield from (f"left out {_shown(layout, at)} (empty)" for at in empty)
     yield from (f"left out {layout.names[at]} (folds; dataset.features takes columns in)" for at in folds)
     for at in groups:
@@ -152,7 +152,9 @@ def _notes(
 
 def _shown(layout: Layout, column: int) -> str:
     """Return the name of a column for a note."""
-    return f"column {column} without a name" if layout.header and column in layout.unnamed else layout.names[column]
+    if layout.header and column in layout.unnamed:
+        return f"column {layout.places()[column]} without a name"
+    return layout.names[column]
 
 
 def _say_the_same(layout: Layout, one: int, other: int) -> bool:
@@ -190,6 +192,40 @@ def _check_features(
 
 
 # ---- the target
+
+
+def _targets(
+    layout: Layout, target: ColumnKey | list[ColumnKey] | None, taken: Collection[int]
+) -> tuple[list[int], str]:
+    """Return the columns to predict, and a phrase that says which."""
+    if target is None:
+        targets, how = _find_targets(layout, [column for column in range(len(layout.names)) if column not in taken])
+    else:
+        wanted, how = target if isinstance(target, list) else [target], ""
+        targets = [at for column in wanted for at in layout.find_all("target", column)]
+    return targets, f"target {listed([layout.names[column] for column in targets])}" + (f" ({how})" if how else "")
+
+
+def _find_targets(layout: Layout, columns: Sequence[int]) -> tuple[list[int], str]:
+    """Return what to predict, and how it was found: a list whose name says so, or a column that is no part of a list.
+
+    Raises:
+        ConfigError: it is unclear.
+    """
+    in_lists = layout.in_lists()
+    several = {
+        column for column in layout.uneven if not (layout.header and is_target_name(layout, column))
+    }  # no labels
+    single = [column for column in columns if column not in in_lists and column not in several]
+    lists = [each for each in layout.lists if each.columns.start in columns]
+    named = [each for each in lists if layout.header and is_target_name(layout.in_file, each.number)]
+    if len(named) == 1 and not any(layout.header and is_target_name(layout, column) for column in single):
+        return [*named[0].columns], "found by its name"
+    if lists and all(has_id_name(layout, column) or column in layout.unnamed for column in single):
+        shown = listed([f"{each.name} ({len(each.columns):,} numbers)" for each in lists])
+        raise ConfigError(f"dataset.target: null: which column of {layout.file} is to be predicted? {shown}")
+    chosen, how = find_target(layout, single)
+    return [chosen], how
 
 
 def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:

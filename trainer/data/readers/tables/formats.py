@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import check_file, need_memory
 from trainer.data.readers.encodings import encoding_hint
+from trainer.data.readers.tables.arrow_cells import (
+    form_of,
+    holds_numbers,
+    is_nested,
+    is_plain_type,
+    is_text_type,
+    texts_of,
+)
 from trainer.data.readers.tables.layout import LOOKED_AT, Layout, TableKeys, with_forms
 from trainer.data.readers.tables.lines import blocks, plain_suffix
-from trainer.data.readers.tables.number_cells import PLAIN_FORM
 from trainer.data.readers.tables.rows import split_rows
+from trainer.data.readers.tables.sparse import sparse_rows
 
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow", ".ipc")
 JSON, JSON_LINES = (".json",), (".jsonl", ".ndjson")
@@ -30,8 +37,10 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 ATTRIBUTE = re.compile(r"""@attribute\s+("[^"]*"|'[^']*'|\S+)\s+(.+)""", re.IGNORECASE)
 
 
-def read_layout(file: Path, keys: TableKeys, suffix: str = "") -> Layout:
+def read_layout(file: Path, keys: TableKeys, suffix: str = "", *, lists: bool = False) -> Layout:
     """Return the layout of a file, together with its rows; its format is that of ``suffix`` or of its name.
+
+    ``lists`` accepts columns of lists of numbers.
 
     Raises:
         ConfigError: the file cannot be read, or has no rows.
@@ -45,61 +54,22 @@ def read_layout(file: Path, keys: TableKeys, suffix: str = "") -> Layout:
     elif suffix in SERIES:
         rows, lines, shape = _series(file, keys["encoding"])
     else:
-        objects = _json_lines(file, keys["encoding"]) if suffix in JSON_LINES else _json_rows(file, keys["encoding"])
-        rows, lines, faults = _as_rows(objects, has_lines=suffix in JSON_LINES)
+        objects, has_lines = _objects(file, _text(file, keys["encoding"]), suffix in JSON_LINES)
+        rows, lines, faults = _as_rows(objects, has_lines=has_lines)
     if faults and not rows.num_columns:
         raise ConfigError(f"dataset.path: {file}: {faults[0]}")
     if not rows.num_rows:
         raise ConfigError(f"dataset.path: {file}: has no rows")
-    nested = [name for name, kind in zip(rows.schema.names, rows.schema.types, strict=True) if not _is_plain(kind)]
+    kinds = rows.schema.types
+    accepted = [is_plain_type(kind) or (lists and is_nested(kind) and holds_numbers(kind)) for kind in kinds]
+    nested = [name for name, is_accepted in zip(rows.schema.names, accepted, strict=True) if not is_accepted]
     if nested:
         raise ConfigError(f"dataset.path: {file}: {nested[0]} holds lists or objects, and a cell is one value")
     names = list(rows.schema.names)
     layout = Layout(file, keys["encoding"], ",", True, names, frozenset(), 0, "", _some(rows), [])
     layout = with_forms(layout._replace(rows=rows, lines=lines, faults=faults, shape=shape), keys)
-    kinds = zip(rows.schema.types, layout.forms, strict=True)
-    return layout._replace(forms=[form if _is_text(kind) else PLAIN_FORM for kind, form in kinds])
-
-
-def is_text(cells: Any) -> bool:
-    """Return whether an arrow array holds texts, in whatever form."""
-    return _is_text(cells.type)
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner))
-
-
-def texts_of(cells: Any) -> Any:
-    """Return an arrow array of any plain type as texts."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
-    return cells if pa.types.is_string(cells.type) else cells.cast(pa.string())
-
-
-def numbers_of(cells: Any) -> NDArray[np.float64]:
-    """Return an arrow array of numbers, truth values or dates as numbers; NaN where a value is missing."""
-    import pyarrow as pa
-
-    kind = cells.dictionary_decode().type if pa.types.is_dictionary(cells.type) else cells.type
-    if pa.types.is_temporal(kind):
-        moment = pa.duration("us") if pa.types.is_duration(kind) else pa.timestamp("us", getattr(kind, "tz", None))
-        moment = pa.time64("us") if pa.types.is_time(kind) else moment
-        days = cells.cast(moment, safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)
-        return np.asarray(days.to_numpy(zero_copy_only=False), dtype=np.float64) / 86_400_000_000
-    return np.asarray(cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _is_plain(kind: Any) -> bool:
-    import pyarrow as pa
-
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return not (pa.types.is_nested(inner) or pa.types.is_binary(inner) or pa.types.is_large_binary(inner))
+    pairs = zip(kinds, layout.forms, strict=True)
+    return layout._replace(forms=[form if is_text_type(kind) else form_of(kind) for kind, form in pairs])
 
 
 def _some(rows: Any) -> list[list[str]]:
@@ -107,8 +77,14 @@ def _some(rows: Any) -> list[list[str]]:
     import pyarrow as pa
 
     some = rows.take(pa.array(np.linspace(0, rows.num_rows - 1, min(LOOKED_AT, rows.num_rows)).astype(np.int64)))
-    columns = [["" if cell is None else cell for cell in texts_of(each.combine_chunks()).to_pylist()] for each in some]
+    columns = [["" if cell is None else cell for cell in _as_texts(each.combine_chunks())] for each in some]
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _as_texts(cells: Any) -> list[str | None]:
+    if is_nested(cells.type):
+        return [None if cell is None else json.dumps(cell, default=str) for cell in cells.to_pylist()]
+    return [*texts_of(cells).to_pylist()]
 
 
 # ---- Parquet and Feather
@@ -149,7 +125,7 @@ def _holds_labels(cells: Any) -> bool:
     kind = cells.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return False
-    if not (_is_text(kind.value_type) or pa.types.is_integer(kind.value_type)):
+    if not (is_text_type(kind.value_type) or pa.types.is_integer(kind.value_type)):
         return False
     return (compute.max(compute.list_value_length(cells)).as_py() or 0) <= MAX_LABELS
 
@@ -157,17 +133,34 @@ def _holds_labels(cells: Any) -> bool:
 # ---- JSON
 
 
-def _json_rows(file: Path, encoding: str) -> Iterator[tuple[int, Any, str]]:
-    """Yield the number from 1 and the object of each row of a JSON file, as pandas and others write it.
+def _objects(file: Path, content: str, may_be_lines: bool) -> tuple[Iterator[tuple[int, Any, str]], bool]:
+    """Return the rows of a JSON file, each with its number and why it is bad, and whether a line is a row.
 
-    The file is a list of objects, an object of lists, or an object of objects with a key for each row.
+    The content decides it, as many files with an object on each line end in ``.json``.
     """
-    content = _text(file, encoding)
+    is_list = content.lstrip().startswith("[")
+    if may_be_lines and not is_list:
+        return _json_lines(content), True
     try:
-        found = json.loads(content)
+        return _json_rows(file, json.loads(content)), False
     except (ValueError, RecursionError) as error:
-        hint = "; a file with an object on each line ends in .jsonl" if "Extra data" in str(error) else ""
-        raise ConfigError(f"dataset.path: {file}: no JSON: {reason_of(error)}{hint}") from error
+        if may_be_lines or (not is_list and content.count("\n") and _is_object(content.lstrip().split("\n", 1)[0])):
+            return _json_lines(content), True
+        raise ConfigError(f"dataset.path: {file}: no JSON: {reason_of(error)}") from error
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _json_rows(file: Path, found: Any) -> Iterator[tuple[int, Any, str]]:
+    """Yield the number from 1 and the object of each row of a JSON document, as pandas and others write it.
+
+    The document is a list of objects, an object of lists, or an object of objects with a key for each row.
+    """
     rows = _rows_in(found) if isinstance(found, dict) else found
     if not isinstance(rows, list):
         raise ConfigError(f"dataset.path: {file}: must be a list of objects, each of which is a row")
@@ -197,9 +190,9 @@ def _rows_in(found: dict[str, Any]) -> list[Any] | None:
     return parts  # a row is an object of columns
 
 
-def _json_lines(file: Path, encoding: str) -> Iterator[tuple[int, Any, str]]:
+def _json_lines(content: str) -> Iterator[tuple[int, Any, str]]:
     """Yield the number and the object of each line that is not blank, and why it is bad, if it is."""
-    for number, line in enumerate(_text(file, encoding).split("\n"), 1):
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -239,7 +232,7 @@ def _as_rows(objects: Iterator[tuple[int, Any, str]], *, has_lines: bool) -> tup
     for name in names:
         cells = [_cell(row.get(name)) for row in rows]
         for at, cell in enumerate(cells):
-            if cell is not None and SURROGATE.search(cell):
+            if cell is not None and not cell.isascii() and SURROGATE.search(cell):
                 faults.setdefault(at, f"{name}: holds a lone surrogate, such as \\ud800, which is half of a character")
                 cells[at] = None
         columns[name] = pa.array(cells, pa.string())
@@ -271,10 +264,13 @@ def _arff_layout(file: Path, keys: TableKeys) -> Layout:
     above, some, skip = _directives(file, keys["encoding"])
     found = [match for line in above if (match := ATTRIBUTE.match(line.strip()))]
     names = [match[1].strip("'\"") for match in found]
-    if any(line.lstrip().startswith("{") for line in some):
-        raise ConfigError(f"dataset.path: {file}: is a sparse ARFF file, and its rows must have all columns")
     delimiter = "\t" if any("\t" in line for line in some) and not any("," in line for line in some) else ","
     quote = "'" if sum(line.count("'") for line in some) > sum(line.count('"') for line in some) else '"'
+    if any(line.lstrip().startswith("{") for line in some):
+        lines = enumerate(_text(file, keys["encoding"]).split("\n")[skip:], skip + 1)
+        rows, numbers, faults = sparse_rows(file, names, [match[2] for match in found], [*lines], quote)
+        layout = Layout(file, keys["encoding"], ",", True, names, frozenset(), 0, "", _some(rows), [])
+        return with_forms(layout._replace(rows=rows, lines=np.array(numbers), faults=faults), keys)
     first = [row.cells for row in split_rows(some, delimiter, quote) if len(row.cells) == len(names)]
     if not first:
         raise ConfigError(f"dataset.path: {file}: has no row with its {len(names)} columns")

@@ -13,6 +13,7 @@ from trainer.data.readers.tables.number_cells import MISSING, PLAIN
 MAX_NAME, MAX_WORDS = 60, 6  # characters and words of the longest name of a column
 SENTENCE = re.compile(r"[.!?…]\s*$|[,;] ")  # what the texts of samples have, and names of columns do not
 NUMBER = re.compile(rf"(?:{PLAIN})\Z")
+NEARLY_ALL = 0.9  # share of rows that must have one cell more than a header which has no name for the first column
 YEARS = range(1800, 2101)
 MIN_STEPS = 3  # numbers in an even row, such as 400, 410, 420, that name columns rather than measure something
 
@@ -142,3 +143,16 @@ def num_titles(rows: Sequence[Sequence[str]]) -> int:
     if usual < 3 or sum(count > 1 for count in filled) * 2 <= len(filled):
         return 0
     return next((number for number, count in enumerate(filled) if count > 1), 0)
+
+
+def with_row_names(rows: Sequence[list[str]]) -> list[list[str]]:
+    """Return rows whose first one names every column, if it has one name less than nearly all others have cells.
+
+    R writes the names of the rows below no name; or each row ends with a delimiter, behind which there is nothing.
+    """
+    first, below = rows[0], rows[1:]
+    whole = [row for row in below if len(row) == len(first) + 1]
+    are_names = all(cell.strip() and not _is_number(cell.strip()) and _is_name(cell.strip()) for cell in first)
+    if len(first) < 2 or not whole or len(whole) < NEARLY_ALL * len(below) or not are_names:
+        return list(rows)
+    return [["", *first] if any(row[-1].strip() for row in whole) else [*first, ""], *below]

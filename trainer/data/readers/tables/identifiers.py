@@ -87,7 +87,7 @@ def names_rows(layout: Layout, column: int) -> bool:
     cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
     if not layout.holds_text(column) or len(cells) < 10 or len({*cells}) < NEARLY_ALL * len(cells):
         return False
-    return has_id_name(layout, column) or not looks_measured(layout, column)
+    return column in layout.unnamed or has_id_name(layout, column) or not looks_measured(layout, column)
 
 
 def names_groups(layout: Layout, column: int) -> bool:

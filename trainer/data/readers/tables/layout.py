@@ -14,14 +14,14 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from trainer.config import ConfigError
 from trainer.config.messages import as_word, did_you_mean
-from trainer.data.readers.tables.header import Header, find_header, num_titles
+from trainer.data.readers.tables.delimiters import find_delimiter, one_character, quote_of
+from trainer.data.readers.tables.header import Header, find_header, num_titles, with_row_names
 from trainer.data.readers.tables.lines import PACKED, blocks, plain_suffix
+from trainer.data.readers.tables.list_cells import ListForm
 from trainer.data.readers.tables.number_cells import MISSING, PLAIN_FORM, Decimal, FoundForm, NumberForm, find_form
 from trainer.data.readers.tables.rows import split_rows
 
 ColumnKey = str | int  # a column by its name, or by its number from 0
-DELIMITERS = "\t;|, "  # in the order in which ``_delimiter`` tries them
-WORDS = {"tab": "\t", "\\t": "\t", "space": " "}
 LOOKED_AT = 1000  # rows from which the layout of a file is detected
 PLACES, AROUND = 8, 1 << 16  # places of a large file from which further rows are taken, and bytes that are read there
 MAX_LISTED = 30  # maximum number of columns that a message lists
@@ -55,6 +55,27 @@ def table_keys_of(config: Mapping[str, Any]) -> TableKeys:
     )
 
 
+class ListColumn(NamedTuple):
+    """A column of a file whose cells are lists of numbers, each of which is a column of the layout.
+
+    Args:
+        name: the name of the column in the file.
+        number: its number in the file.
+        columns: the numbers of its columns in the layout.
+        form: how the cells hold lists.
+    """
+
+    name: str
+    number: int
+    columns: range
+    form: ListForm
+
+    @property
+    def note(self) -> str:
+        """A phrase that says how the column is read."""
+        return f"{self.name} is read as {len(self.columns):,} numbers"
+
+
 class Layout(NamedTuple):
     """The layout of a table in a file.
 
@@ -75,6 +96,9 @@ class Layout(NamedTuple):
         lines: of such a file, the number of the line of each row, if it has lines; else None.
         faults: of such a file, why a row cannot be used, by its number from 0.
         shape: of a file of series, the steps and the width of each; else None.
+        lists: the columns of the file whose cells are lists of numbers.
+        in_file: the layout with the columns as the file has them; None if no column holds lists.
+        uneven: by the number of a column whose cells are lists of different lengths, what they are.
     """
 
     file: Path
@@ -96,6 +120,9 @@ class Layout(NamedTuple):
     lines: Any = None
     faults: Mapping[int, str] = MappingProxyType({})
     shape: tuple[int, int] | None = None
+    lists: tuple[ListColumn, ...] = ()
+    in_file: Any = None
+    uneven: Mapping[int, str] = MappingProxyType({})
 
     def numbers(self) -> dict[str, int]:
         """Return the number of each column by its name."""
@@ -105,14 +132,18 @@ class Layout(NamedTuple):
         """Return the number of the column that ``dataset.<key>`` names.
 
         Raises:
-            ConfigError: there is no such column.
+            ConfigError: there is no such column, or it holds lists.
         """
         if str(column) in self.names:
             return self.names.index(str(column))
-        count = len(self.names)
+        if (several := self._list_of(column)) is not None:
+            size = len(several.columns)
+            raise ConfigError(f"dataset.{key}: {column}: holds lists of {size:,} numbers, and must be one column")
+        places = self.places()
+        count = places[-1] + 1 if places else 0
         if isinstance(column, int):
             if 0 <= column < count:
-                return column
+                return places.index(column)
             raise ConfigError(f"dataset.{key}: {column}: {self.file} has the columns 0 to {count - 1}")
         if not self.header:
             raise ConfigError(f"dataset.{key}: {column}: {self.file} names no columns; say a number, 0 to {count - 1}")
@@ -120,9 +151,40 @@ class Layout(NamedTuple):
             (name for name in self.names if name.strip("[](){} ").lower() == column.strip("[](){} ").lower()), ""
         )
         hint = f"; type {as_word(f'dataset.{key}', near)};" if near else did_you_mean(column, self.names) or ";"
-        raise ConfigError(
-            f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {listed(self.names)}"
-        )
+        there = listed((self.in_file or self).names)
+        raise ConfigError(f"dataset.{key}: {column}: {self.file} has no such column{hint} columns: {there}")
+
+    def find_all(self, key: str, column: ColumnKey) -> list[int]:
+        """Return the number of the column that ``dataset.<key>`` names, or all numbers of one that holds lists.
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        found = None if str(column) in self.names else self._list_of(column)
+        return [self.find(key, column)] if found is None else [*found.columns]
+
+    def _list_of(self, column: ColumnKey) -> ListColumn | None:
+        return next((each for each in self.lists if column in (each.name, each.number)), None)
+
+    def places(self) -> list[int]:
+        """Return the number in the file of each column."""
+        if not self.lists:
+            return [*range(len(self.names))]
+        sizes = {each.number: len(each.columns) for each in self.lists}
+        return [number for number in range(len(self.in_file.names)) for _ in range(sizes.get(number, 1))]
+
+    def in_lists(self) -> frozenset[int]:
+        """Return the numbers of the columns that come from lists."""
+        return frozenset(column for each in self.lists for column in each.columns)
+
+    def check_lists(self, columns: Iterable[int]) -> None:
+        """Raise ConfigError if one of some columns holds lists of different lengths."""
+        for column in columns:
+            if column in self.uneven:
+                raise ConfigError(
+                    f"dataset.features: {self.names[column]} of {self.file} holds {self.uneven[column]}, and lists of "
+                    f"different lengths are not read; {as_word('dataset.ignore', [self.names[column]])} leaves it out"
+                )
 
     def check_decimals(self, columns: Iterable[int]) -> None:
         """Raise ConfigError if the numbers of one of some columns can be read in two ways."""
@@ -159,18 +221,6 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + more
 
 
-def one_character(delimiter: str) -> str:
-    """Return the character between columns that ``dataset.delimiter`` names.
-
-    Raises:
-        ConfigError: it is not one character, or a line break.
-    """
-    character = WORDS.get(delimiter, delimiter)
-    if len(character) != 1 or character in "\r\n":
-        raise ConfigError(f"dataset.delimiter: must be one character, tab or space, got {delimiter}")
-    return character
-
-
 def text_layout(
     file: Path, keys: TableKeys, *, quotes_in_tabs: bool = True, named: Sequence[ColumnKey | None] = ()
 ) -> Layout:
@@ -195,13 +245,15 @@ def text_layout(
         is_tabbed = plain_suffix(file) in (".tsv", ".tab") and any("\t" in line for line in some[skip:])
         delimiter = "\t" if is_tabbed else find_delimiter(some[skip:])
     delimiter = one_character(delimiter)
-    quote = _quote(some[skip:], delimiter) if quotes_in_tabs or delimiter != "\t" else ""
+    quote = quote_of(some[skip:], delimiter) if quotes_in_tabs or delimiter != "\t" else ""
     comment = next((sign for sign in COMMENTS if skip and some[skip - 1].strip().startswith(sign)), "")
     numbered = [row for row in split_rows(some[skip:], delimiter, quote, start=skip + 1) if not row.fault]
     titles = num_titles([row.cells for row in numbered]) if keys["header"] == "auto" else 0
     rows = [row.cells for row in numbered[titles:]]
     if not rows:
         raise ConfigError(f"dataset.path: {file}: has no rows")
+    if keys["header"]:
+        rows = with_row_names(rows)
     notes = []
     if titles:
         skip = numbered[titles].first_line - 1
@@ -216,15 +268,6 @@ def text_layout(
     layout = Layout(file, keys["encoding"], delimiter, found.header, names, unnamed, skip, quote, first, [])
     first += _rows_below(layout)
     return with_forms(layout._replace(comment=comment), keys, notes=(*notes, *([found.note] if found.note else [])))
-
-
-def _quote(lines: Sequence[str], delimiter: str) -> str:
-    """Return the sign around cells: ``'`` if nearly all cells that have one begin and end with it, else ``"``."""
-    if any('"' in line for line in lines):
-        return '"'
-    cells = [cell.strip() for row in split_rows(lines[:100], delimiter, "") for cell in row.cells if "'" in cell]
-    closed = sum(len(cell) > 1 and cell[0] == cell[-1] == "'" for cell in cells)
-    return "'" if closed >= 5 and closed >= 0.95 * len(cells) else '"'
 
 
 def _header(
@@ -345,23 +388,6 @@ def _num_comments(lines: Sequence[str]) -> int:
         if text and not text.startswith(COMMENTS) and not is_separator:
             return number
     return 0
-
-
-def _is_usual(width: int, widths: Sequence[int]) -> bool:
-    return widths.count(width) * 2 > len(widths)
-
-
-def find_delimiter(lines: Sequence[str]) -> str:
-    """Return the first delimiter that splits most lines into equally many columns; a comma if there is one column."""
-    widths = {sign: [len(row.cells) for row in split_rows(lines[:100], sign, '"')] for sign in DELIMITERS}
-    # the first row is like most others, unless it is a title above the table
-    usual = {sign: some[0] for sign, some in widths.items() if some and some[0] > 1 and _is_usual(some[0], some)}
-    if not usual:
-        modes = {sign: max({*some}, key=some.count, default=1) for sign, some in widths.items()}
-        usual = {sign: width for sign, width in modes.items() if width > 2 and _is_usual(width, widths[sign])}
-    first = next(iter(usual), ",")
-    is_aligned = usual.get(" ", 0) >= 2 * usual.get(first, 1) and any("  " in line.strip() for line in lines[:100])
-    return " " if is_aligned else first
 
 
 def _names(file: Path, first: Sequence[str], encoding: str, *, header: bool) -> tuple[list[str], frozenset[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,9 +15,18 @@ Decimal = Literal[".", ","]
 # Cells that mean a missing number, in lower case.
 MISSING = frozenset(
     ("", "na", "n/a", "nan", "null", "none", "?", "#n/a", "#na", "<na>", "-", "--", ".", "\\n", "#null!", "-nan", "nil")
-)
+) | frozenset("\u2212\u2013\u2014")  # a minus sign or dash alone
 YES, NO = ("true", "yes"), ("false", "no")
-CURRENCIES = "$€£¥₹₽₩"
+# The sign or code of a currency; one that contains another comes before it.
+CURRENCIES = (
+    *("US$", "R$", "A$", "C$", "HK$", "Rs.", "Rs", "kr", "zł", "Kč", *"$€£¥₹₽₩"),
+    *("USD", "EUR", "GBP", "JPY", "CNY", "INR", "CHF", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK", "HUF"),
+    *("RUB", "BRL", "MXN", "KRW", "TRY", "ZAR", "SGD", "HKD", "ILS", "THB", "IDR", "MYR", "PHP", "VND", "AED", "SAR"),
+)
+# Minus signs, digits and decimal points of Unicode, which are read as those of ASCII.
+ZEROS = "\uff10\u0660\u06f0"  # of full-width, Arabic-Indic and Persian digits
+FOLD = {ord(sign): "-" for sign in "\u2212\ufe63\uff0d"} | {ord("\uff0e"): ".", ord("\u066b"): ".", ord("\u066c"): ","}
+FOLD |= {ord(zero) + digit: str(digit) for zero in ZEROS for digit in range(10)}
 BLANKS = " \u00a0\u202f"
 BLANK = "[ \u00a0\u202f]?"  # between a number and its sign
 GROUPS = " \u00a0\u202f'’"  # what may stand between groups of three digits, besides a comma or a point
@@ -36,12 +45,16 @@ class NumberForm:
         decimal: the sign before the fraction.
         grouped: whether three digits may be a group; the sign between groups is a comma, a point, a space or ``'``.
         sign: a percent sign or a currency beside each number, which the number loses; empty without one.
+        brackets: whether negative numbers are in brackets, as accountants write them; all but plain forms accept it.
+        unicode: whether minus signs or digits are not those of ASCII.
     """
 
     kind: Literal["number", "bool", "date"] = "number"
     decimal: Decimal = "."
     grouped: bool = False
     sign: str = ""
+    brackets: bool = False
+    unicode: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -58,7 +71,8 @@ class NumberForm:
         if self.is_plain:
             return f"^(?:{PLAIN})$"
         between, point = re.escape(self._between), re.escape(self.decimal)
-        whole = rf"(?:[1-9][0-9]{{0,2}}(?:[{between}][0-9]{{3}})+|[0-9]+)" if self.grouped else "[0-9]+"
+        indian = "|[0-9]{1,3}(?:,[0-9]{2})+,[0-9]{3}" if self.decimal == "." else ""  # such as 12,34,567
+        whole = rf"(?:[1-9][0-9]{{0,2}}(?:[{between}][0-9]{{3}})+{indian}|[0-9]+)" if self.grouped else "[0-9]+"
         number = rf"(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
         if self.sign == "%":
             return f"^[+-]?{number}{BLANK}%$"  # a number without its percent sign may be another share
@@ -83,6 +97,7 @@ class NumberForm:
                 return _as_numpy(pc.cast(texts, pa.float64()))
             except pa.ArrowInvalid:
                 pass
+        texts = _folded(texts) if self.unicode else texts
         texts = pc.if_else(pc.match_substring_regex(texts, pattern=self.pattern), texts, None)
         if self.kind == "bool":
             lower = pc.utf8_lower(texts)
@@ -97,7 +112,8 @@ class NumberForm:
             return days / MICROSECONDS_A_DAY
         if not self.is_plain:
             texts = pc.replace_substring_regex(texts, pattern=r"^\((.*)\)$", replacement=r"-\1")
-            strip = f"[{re.escape(self.sign + BLANKS + (self._between if self.grouped else ''))}]"
+            texts = pc.replace_substring(texts, pattern=self.sign, replacement="") if self.sign else texts
+            strip = f"[{re.escape(BLANKS + (self._between if self.grouped else ''))}]"
             texts = pc.replace_substring_regex(texts, pattern=strip, replacement="")
             texts = pc.replace_substring(texts, pattern=self.decimal, replacement=".")
         return _as_numpy(pc.cast(texts, pa.float64()))
@@ -114,8 +130,11 @@ class NumberForm:
         """Return how the form differs from that of Python, for messages; empty for a plain number."""
         if self.kind != "number":
             return {"bool": "true or false as 1 or 0", "date": "dates as days since 1970-01-01"}[self.kind]
-        comma = "decimal commas" if self.decimal == "," else "thousands in groups" if self.grouped else ""
-        return " and ".join(part for part in (comma, f"a sign {self.sign}" if self.sign else "") if part)
+        groups = "thousands in groups" if self.grouped and not self.brackets else ""
+        parts = ["decimal commas" if self.decimal == "," else groups, f"a sign {self.sign}" if self.sign else ""]
+        parts.append("negative numbers in brackets" if self.brackets else "")
+        parts.append("minus signs or digits of Unicode" if self.unicode else "")
+        return " and ".join(filter(None, parts))
 
 
 PLAIN_FORM = NumberForm()
@@ -130,6 +149,15 @@ def to_float(cell: str) -> float:
 
 def _as_numpy(numbers: Any) -> NDArray[np.float64]:
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _folded(texts: Any) -> Any:
+    """Return arrow texts with minus signs, digits and decimal points of ASCII."""
+    import pyarrow.compute as pc
+
+    for code, sign in FOLD.items() if not pc.all(pc.string_is_ascii(texts)).as_py() else ():
+        texts = pc.replace_substring(texts, pattern=chr(code), replacement=sign)
+    return texts
 
 
 def _day(text: str | None) -> float:
@@ -152,6 +180,7 @@ class FoundForm(NamedTuple):
 
 MOSTLY = 0.8  # share of numbers from which a column with MIN_CELLS cells holds numbers
 MIN_CELLS = 20
+MAX_LENGTH = 100  # characters of the longest number
 
 
 def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal | None) -> FoundForm:
@@ -169,18 +198,25 @@ def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal |
     plain = 0.0 if decimal == "," else _share(PLAIN_FORM, there)
     if plain == 1:
         return FoundForm(PLAIN_FORM)
+    if sum(len(cell) > MAX_LENGTH for cell in there) * 2 > len(there):
+        return FoundForm(None)
+    if not all(map(str.isascii, there)) and (folded := [cell.translate(FOLD) for cell in there]) != there:
+        found_in = find_form(folded, missing, decimal)
+        is_other = found_in.form is None or found_in.form.kind == "bool"
+        return found_in if is_other else FoundForm(replace(found_in.form or PLAIN_FORM, unicode=True), found_in.open)
     for form in (NumberForm("bool"), NumberForm("date")):
         if _share(form, there) > least:
             return FoundForm(form)
-    sign = next((sign for sign in f"%{CURRENCIES}" if sum(sign in cell for cell in there) * 2 > len(there)), "")
+    sign = next((sign for sign in ("%", *CURRENCIES) if sum(sign in cell for cell in there) * 2 > len(there)), "")
     found, unclear = decimal, ""
     if found is None:
-        found, unclear = _find_decimal([cell.replace(sign, "").strip() for cell in there])
-    simple, form = (NumberForm(decimal=found, grouped=grouped, sign=sign) for grouped in (False, True))
+        found, unclear = _find_decimal([cell.replace(sign, "").strip("()").strip() for cell in there])
+    brackets = any(cell[0] == "(" for cell in there)
+    simple, form = (NumberForm("number", found, grouped, sign, brackets) for grouped in (False, True))
     share = _share(form, there)
     if share > max(least, plain):
         # further cells may have groups where the fraction is clear, or a currency stands beside the numbers
-        is_simple = found == "." and not sign and _share(simple, there) == share
+        is_simple = found == "." and not sign and not brackets and _share(simple, there) == share
         return FoundForm(simple if is_simple else form, unclear)
     return FoundForm(PLAIN_FORM if plain > least else None)
 

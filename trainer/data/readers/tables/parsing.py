@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.data.readers.tables import formats
+from trainer.data.readers.tables.arrow_cells import is_text, numbers_of, texts_of
+from trainer.data.readers.tables.foreign import refuse_foreign
 from trainer.data.readers.tables.layout import ESCAPED, ColumnKey, Layout, TableKeys, text_layout
 from trainer.data.readers.tables.lines import Block, blocks, plain_suffix
+from trainer.data.readers.tables.list_columns import NUMBERS_AT_A_TIME, numbers_of_lists, with_lists
 from trainer.data.readers.tables.number_cells import MISSING, PLAIN_FORM, NumberForm
 from trainer.data.readers.tables.rows import split_rows
 
@@ -25,16 +28,27 @@ ROWS = 65_536  # rows of a file that is no text that are read at a time
 
 
 def read_layout(
-    file: Path, keys: TableKeys, *, quotes_in_tabs: bool = True, named: Sequence[ColumnKey | None] = ()
+    file: Path,
+    keys: TableKeys,
+    *,
+    quotes_in_tabs: bool = True,
+    named: Sequence[ColumnKey | None] = (),
+    lists: bool = False,
 ) -> Layout:
     """Return the layout of a table in any format; the arguments are those of ``text_layout``.
+
+    With ``lists``, each number of a column whose cells are lists of numbers is a column.
 
     Raises:
         ConfigError: the file cannot be read, or has no rows.
     """
     if plain_suffix(file) in formats.SUFFIXES:
-        return formats.read_layout(file, keys)
-    return text_layout(file, keys, quotes_in_tabs=quotes_in_tabs, named=named)
+        layout = formats.read_layout(file, keys, lists=lists)
+    else:
+        refuse_foreign(file)
+        layout = text_layout(file, keys, quotes_in_tabs=quotes_in_tabs, named=named)
+    separator = keys.get("label_separator")
+    return with_lists(layout, named, None if separator is None else str(separator)) if lists else layout
 
 
 @dataclass
@@ -100,6 +114,8 @@ def read_table(layout: Layout, columns: ColumnsToRead) -> ParsedTable:
 
 def join_tables(parts: Sequence[ParsedTable]) -> ParsedTable:
     """Return the rows of several tables with the same columns as one table."""
+    if len(parts) == 1:
+        return parts[0]
     faults: dict[int, str] = {}
     count = 0
     for part in parts:
@@ -129,9 +145,13 @@ def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedT
     if layout.comment:
         sign = re.escape(layout.comment.encode())
         block = block._replace(content=re.sub(rb"(?m)^[ \t]*" + sign + rb".*$", b"", block.content))
-    block = block._replace(content=_without_empty_rows(layout, block.content))
-    for plain in ({*columns.numbers} - {column for column, _ in columns.texts}, set[int]()):
-        rows = _split_fast(layout, block, columns.all(), plain)
+    block = block._replace(content=_without_empty_rows(layout.in_file or layout, block.content))
+    places, listed = layout.places(), layout.in_lists()
+    wanted = sorted({places[column] for column in columns.all()})
+    numbers = {*columns.numbers} - {column for column, _ in columns.texts} - listed
+    plain_numbers = {places[column] for column in numbers if layout.forms[column] == PLAIN_FORM}
+    for plain in (plain_numbers, set[int]()):
+        rows = _split_fast(layout.in_file or layout, block, wanted, plain)
         if rows is not None:
             table = _parse(layout, rows, np.arange(block.start, block.start + rows.num_rows), columns, {})
             if not plain or not table.faults:  # a message shows a number as it is written
@@ -157,8 +177,7 @@ def _without_empty_rows(layout: Layout, content: bytes) -> bytes:
 def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set[int]) -> Any:
     """Return the columns of some lines as an arrow table of texts; None if not every line is a whole row.
 
-    The columns ``plain`` are numbers, if they have the plain form; None if a cell of them holds no number, and does not
-    mean a missing one.
+    The columns ``plain`` are numbers; None if a cell of them holds no number, and does not mean a missing one.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -179,8 +198,7 @@ def _split_fast(layout: Layout, block: Block, columns: Sequence[int], plain: set
                 newlines_in_values=has_quote,
             ),
             convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string())
-                | {names[column]: pa.float64() for column in plain if layout.forms[column] == PLAIN_FORM},
+                column_types=dict.fromkeys(names, pa.string()) | {names[column]: pa.float64() for column in plain},
                 null_values=_as_written(layout.missing),  # of numbers alone
                 include_columns=[names[column] for column in columns] or names[:1],
                 strings_can_be_null=False,
@@ -202,7 +220,8 @@ def _read_exactly(
     """Return the rows of some lines, and the numbers of the lines at which rows of several lines begin."""
     import pyarrow as pa
 
-    width = len(layout.names)
+    places = layout.places()
+    width = places[-1] + 1
     rows = list(split_rows(block.lines(), layout.delimiter, layout.quote, start=block.start, alone=alone))
     faults: dict[int, str] = {}
     for at, row in enumerate(rows):
@@ -212,7 +231,10 @@ def _read_exactly(
     empty = [""] * width
     columns_of = [*zip(*(row.cells if len(row.cells) == width else empty for row in rows), strict=True)]
     found = columns_of or [()] * width
-    texts = {str(at): pa.array([_without_escapes(cell) for cell in found[at]], pa.string()) for at in columns.all()}
+    texts = {
+        str(at): pa.array([_without_escapes(cell) for cell in found[at]], pa.string())
+        for at in {places[column] for column in columns.all()}
+    }
     lines = np.array([row.first_line for row in rows], dtype=np.int64)
     table = _parse(layout, pa.table(texts), lines, columns, faults)
     return table, {row.first_line for row in rows if row.last_line > row.first_line}
@@ -227,18 +249,19 @@ def _without_escapes(cell: str) -> str:
 
 
 def _parts_of_rows(layout: Layout, columns: ColumnsToRead) -> Iterator[ParsedTable]:
-    for start in range(0, layout.rows.num_rows, ROWS):
-        rows = layout.rows.slice(start, ROWS)
-        rows = rows.rename_columns([str(number) for number in range(len(layout.names))])
+    names = [str(number) for number in range(layout.rows.num_columns)]
+    count = min(ROWS, max(1, NUMBERS_AT_A_TIME // len(layout.names))) if layout.lists else ROWS
+    for start in range(0, layout.rows.num_rows, count):
+        rows = layout.rows.slice(start, count).rename_columns(names)
         lines = np.arange(start + 1, start + 1 + rows.num_rows)
         if layout.lines is not None:
-            lines = layout.lines[start : start + ROWS]
+            lines = layout.lines[start : start + count]
         yield _parse(
             layout,
             rows,
             lines,
             columns,
-            {at - start: layout.faults[at] for at in layout.faults if start <= at < start + ROWS},
+            {at - start: layout.faults[at] for at in layout.faults if start <= at < start + count},
         )
 
 
@@ -249,9 +272,19 @@ def _parse(
     layout: Layout, rows: Any, lines: NDArray[np.int64], columns: ColumnsToRead, faults: dict[int, str]
 ) -> ParsedTable:
     """Return the numbers and the codes of the texts of some rows, and add the reasons for bad rows to ``faults``."""
+    places = layout.places()
+    wanted = {*columns.all()} if layout.lists else set[int]()
+    of_lists = numbers_of_lists(layout, rows, wanted, faults, missing=columns.missing)
+
+    def cells_of(column: int) -> Any:
+        return _as_cells(of_lists[column]) if column in of_lists else _whole(rows.column(str(places[column])))
+
     block = np.empty((len(lines), len(columns.numbers)), dtype=np.float32)
     for at, column in enumerate(columns.numbers):
-        cells = _whole(rows.column(str(column)))
+        if column in of_lists:  # their faults are found
+            block[:, at] = of_lists[column]
+            continue
+        cells = cells_of(column)
         with np.errstate(over="ignore"):
             block[:, at] = _numbers(layout, column, cells)
         bad = ~np.isfinite(block[:, at])
@@ -263,23 +296,31 @@ def _parse(
                 faults.setdefault(row, f"{layout.names[column]}: {reason}")
     exact = np.empty((len(lines), len(columns.exact)), dtype=np.float64)
     for at, column in enumerate(columns.exact):
-        exact[:, at] = _numbers(layout, column, _whole(rows.column(str(column))))
+        exact[:, at] = _numbers(layout, column, cells_of(column))
     codes = np.empty((len(columns.texts), len(lines)), dtype=np.int64)
     for at, (column, known) in enumerate(columns.texts):
-        codes[at], wrong = _codes(layout, _whole(rows.column(str(column))), known)
+        codes[at], wrong = _codes(layout, cells_of(column), known)
         for row, reason in wrong.items():
             if reason != EMPTY or not columns.may_be_empty:
                 faults.setdefault(row, f"{layout.names[column]}: {reason}")
     names = np.full(len(lines), -1)
     if columns.names is not None:
-        names, _ = _codes(layout, _whole(rows.column(str(columns.names[0]))), columns.names[1])
+        names, _ = _codes(layout, cells_of(columns.names[0]), columns.names[1])
     return ParsedTable(lines, block, codes, faults, exact, names)
+
+
+def _as_cells(numbers: NDArray[np.float64]) -> Any:
+    """Return numbers as arrow texts, as a file writes them; null for NaN."""
+    import pyarrow as pa
+
+    texts = [None if np.isnan(number) else f"{number:.17g}" for number in numbers.tolist()]
+    return pa.array(texts, pa.string())
 
 
 def _whole(column: Any) -> Any:
     found = column.combine_chunks()
     found = found.chunk(0) if hasattr(found, "num_chunks") and found.num_chunks else found
-    return formats.texts_of(found) if formats.is_text(found) else found
+    return texts_of(found) if is_text(found) else found
 
 
 def _numbers(layout: Layout, column: int, cells: Any) -> NDArray[np.float64]:
@@ -288,9 +329,9 @@ def _numbers(layout: Layout, column: int, cells: Any) -> NDArray[np.float64]:
     import pyarrow.compute as pc
 
     form = layout.forms[column] or PLAIN_FORM
-    values = form.parse(cells) if formats.is_text(cells) else formats.numbers_of(cells)
+    values = form.parse(cells) if is_text(cells) else numbers_of(cells)
     if layout.blank:
-        texts = pc.utf8_lower(pc.utf8_trim_whitespace(formats.texts_of(cells)))
+        texts = pc.utf8_lower(pc.utf8_trim_whitespace(texts_of(cells)))
         values = np.where(
             pc.is_in(texts, pa.array(sorted(layout.blank))).to_numpy(zero_copy_only=False), np.nan, values
         )
@@ -305,7 +346,7 @@ def _are_missing(layout: Layout, cells: Any) -> NDArray[np.bool_]:
     import pyarrow.compute as pc
 
     missing = pc.is_null(cells)
-    if formats.is_text(cells):
+    if is_text(cells):
         texts = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
         missing = pc.or_(missing, pc.is_in(texts, pa.array(sorted(layout.missing))))
     return np.asarray(missing.to_numpy(zero_copy_only=False))
@@ -315,7 +356,7 @@ def _codes(layout: Layout, cells: Any, known: dict[str, int]) -> tuple[NDArray[n
     """Return the codes of texts, (cells,), and why a cell has none; each new text gets the next code."""
     import pyarrow.compute as pc
 
-    encoded = pc.dictionary_encode(formats.texts_of(cells))
+    encoded = pc.dictionary_encode(texts_of(cells))
     reasons: dict[int, str] = {}
     table = np.full(len(encoded.dictionary) + 1, -1)  # the last entry is for a null
     for number, text in enumerate(encoded.dictionary.to_pylist()):

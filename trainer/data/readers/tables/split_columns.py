@@ -16,6 +16,7 @@ NO_COLUMN = "none"  # the value of a key that keeps a column from being found by
 # Kaggle scores a competition on a public and, at the end, on a private part of the test data (FER2013).
 PARTS_OF_TEST = {"publictest": "val", "privatetest": "test"}
 NUMBERED = {0.0: "train", 1.0: "val", 2.0: "test"}  # of the columns of CelebA, Waterbirds and others
+MAX_SPLITS = 50  # different cells of a column of splits
 FLAG_WORDS = {"is", "in", "for", "use", "flag", "mask", "row", "sample"}  # words that stand beside train in is_train
 
 
@@ -63,7 +64,8 @@ def find_split(layout: Layout, split: ColumnKey | None, taken: Collection[Column
         return None if split == NO_COLUMN and split not in names else layout.find("split", split)
     if not layout.header:
         return None
-    free = [at for at, name in enumerate(names) if not {name, at} & {*taken}]
+    keys, in_lists, places = {*taken}, layout.in_lists(), layout.places()
+    free = [at for at, name in enumerate(names) if at not in in_lists and not {name, places[at]} & keys]
     return find_split_by_cells(layout, free, [at for at in free if is_target_name(layout, at)])
 
 
@@ -79,7 +81,7 @@ def find_split_by_cells(layout: Layout, columns: Sequence[int], targets: Collect
         ConfigError: several columns may be meant.
     """
     names = layout.names
-    found = find_split_columns(names, [layout.cells(at) for at in range(len(names))], columns, targets)
+    found = find_split_columns(names, {at: layout.cells(at) for at in columns}, columns, targets)
     if len(found) > 1:
         listing = listed([names[at] for at in found])
         advice = f"such as {as_word('dataset.split', names[found[0]])}, or dataset.split={NO_COLUMN}"
@@ -111,7 +113,10 @@ def flag_of(name: str) -> str:
 
 
 def find_split_columns(
-    names: Sequence[str], cells: Sequence[Sequence[str]], columns: Sequence[int], targets: Collection[int]
+    names: Sequence[str],
+    cells: Mapping[int, Sequence[str]] | Sequence[Sequence[str]],
+    columns: Sequence[int],
+    targets: Collection[int],
 ) -> list[int]:
     """Return the columns that hold the split by their cells, and by their name where cells are 0 and 1.
 
@@ -119,7 +124,7 @@ def find_split_columns(
 
     Args:
         names: the names of all columns.
-        cells: some cells of each column.
+        cells: some cells of each column, by its number.
         columns: the columns to look at.
         targets: the columns whose names are usual for labels, which need cells of two splits.
     """
@@ -127,7 +132,8 @@ def find_split_columns(
     binary = [at for at in columns if filled[at] and all(_answer(cell) is not None for cell in filled[at])]
     found = []
     for at in columns:
-        splits = {_split_named(cell) for cell in filled[at]}
+        different = {*filled[at]}
+        splits = {_split_named(cell) for cell in different} if len(different) <= MAX_SPLITS else {""}
         if at in binary:
             name = split_name(names[at])
             if name is not None and flag_of(names[at]) and (name.rest or (name.split == "train" and binary == [at])):
