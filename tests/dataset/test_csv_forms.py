@@ -178,3 +178,20 @@ def test_columns_of_minus_1_and_1_are_labels(tmp_path: Path) -> None:
 def test_a_name_in_brackets_is_typed_as_the_message_says(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", [[n % 7 / 3, "ab"[n % 2]] for n in range(60)], "x,[kind]")
     assert "; type 'dataset.target=\"[kind]\"'; columns: x, [kind]" in refusal(file, target=["kind"])
+
+
+def test_points_that_may_stand_between_thousands_are_asked_about_where_semicolons_separate(tmp_path: Path) -> None:
+    rows = [f"{number // 1000}.{number % 1000:03};{number % 3}" for number in range(1100, 4100, 97)]
+    file = write(tmp_path / "a.csv", "\n".join(["pieces;kind", *rows, "834;1"]) + "\n")
+    assert refusal(file) == (
+        f"dataset.decimal: null: is 1.100 in pieces of {file} 1100 or 1.100? dataset.decimal=. or "
+        "'dataset.decimal=\",\"' says so"
+    )
+    whole, _ = everything(load(file, decimal=","))
+    assert (whole[0].item(), whole[-1].item()) == (1100, 834)
+    fractions, _ = everything(load(file, decimal="."))
+    assert fractions[0].item() == pytest.approx(1.1)
+    other = write(
+        tmp_path / "b.csv", "\n".join(["pieces;kg;kind", *(row.replace(";", ";0.25;") for row in rows)]) + "\n"
+    )
+    assert everything(load(other))[0][0].tolist() == pytest.approx([1.1, 0.25])  # the points of kg are decimal

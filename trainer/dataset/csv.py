@@ -137,7 +137,8 @@ def _open(keys: CsvKeys, named: Sequence[ColumnKey | None], options: ReadOptions
     first = layouts.get("train", next(iter(layouts.values())))
     if run is None:
         return layouts, first
-    first = with_saved_forms(first, [first.find("features", each) for each in run["columns"]], run.get("forms"))
+    columns = [first.find("features", each) for each in run["columns"]]
+    first = with_saved_forms(first, columns, run.get("forms"), keys["decimal"])
     return {part: first if layout.file == first.file else layout for part, layout in layouts.items()}, first
 
 

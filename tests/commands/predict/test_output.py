@@ -158,3 +158,19 @@ def test_lists_of_numbers_are_predicted_in_every_form(tmp_path: Path, capsys: py
     assert len({*chances("d.csv")}) > ROWS // 2
     (tmp_path / "p.csv").write_text("pixels\n" + " ".join(map(str, lists[0])) + "\n")
     assert chances("p.csv") == chances("d.csv")[:1]
+
+
+def test_a_table_with_another_decimal_sign_than_that_of_training_is_read_as_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"{n % 7 / 3:.2f}", f"{n % 5 + 0.5:.2f}", "ab"[n % 2]) for n in range(ROWS)]
+    commas = [";".join(row).replace(".", ",") for row in rows]
+    (tmp_path / "train.csv").write_text("\n".join(["x;z;label", *commas]) + "\n")
+    (tmp_path / "new.csv").write_text("\n".join(["x,z", *(",".join(row[:2]) for row in rows)]) + "\n")
+    words = [f"dataset.path={tmp_path / 'train.csv'}", "model=lstm", "model.hidden=4", "epochs=1", "logger=none"]
+    run(compose("dataset=csv", *words, f"run_dir={tmp_path / 'run'}"))
+    wanted = list(csv.DictReader(io.StringIO(predicted(capsys, tmp_path / "run", tmp_path / "train.csv"))))
+    found = list(
+        csv.DictReader(io.StringIO(predicted(capsys, tmp_path / "run", tmp_path / "new.csv", "dataset.decimal=.")))
+    )
+    assert [row["p_a"] for row in found] == [row["p_a"] for row in wanted]

@@ -297,7 +297,7 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     keys, columns = run.settings.dataset, run.preprocessing["columns"]
     layout = parsing.read_layout(file, table_keys_of(keys), named=columns, lists=True)
     numbers = _columns_in(layout, columns)
-    layout = with_saved_forms(layout, numbers, run.preprocessing.get("forms"))
+    layout = with_saved_forms(layout, numbers, run.preprocessing.get("forms"), keys.get("decimal"))
     group_by, identifier = keys.get("group_by"), run.identifier
     groups, ids = dict[str, int](), dict[str, int]()
     read = parsing.ColumnsToRead(

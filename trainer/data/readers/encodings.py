@@ -6,6 +6,7 @@ import re
 
 from trainer.config import ConfigError
 
+ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, escaped by errors="surrogateescape"
 NAMES_OF_UTF8 = ("utf-8", "utf8", "utf-8-sig")
 
 

@@ -17,6 +17,7 @@ from trainer.data.readers.tables.identifiers import (
     words_of,
 )
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed
+from trainer.data.readers.tables.number_cells import NumberForm
 from trainer.data.readers.targets import MAX_CLASSES
 
 # Names of columns that say what is to be predicted, and of columns that may be it.
@@ -146,7 +147,8 @@ def _notes(
             continue
         word = as_word("dataset.group", layout.names[at])
         yield f"left out {layout.names[at]} (names what several rows are about; {word} keeps these in one split)"
-    forms = [(layout.names[at], layout.forms[at]) for at in (*targets, *features)]
+    numbers = [*(at for at in targets if layout.forms[at] != NumberForm("bool")), *features]
+    forms = [(layout.names[at], layout.forms[at]) for at in numbers]
     yield from [f"{name} is read with {form}" for name, form in forms if form is not None and str(form)][:MAX_FORMS]
 
 

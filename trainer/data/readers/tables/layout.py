@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from trainer.config import ConfigError
 from trainer.config.messages import as_word, did_you_mean
+from trainer.data.readers.tables.column_names import column_names
 from trainer.data.readers.tables.delimiters import find_delimiter, one_character, quote_of
 from trainer.data.readers.tables.header import Header, find_header, num_titles, with_row_names
 from trainer.data.readers.tables.lines import PACKED, blocks, plain_suffix
@@ -25,9 +25,9 @@ ColumnKey = str | int  # a column by its name, or by its number from 0
 LOOKED_AT = 1000  # rows from which the layout of a file is detected
 PLACES, AROUND = 8, 1 << 16  # places of a large file from which further rows are taken, and bytes that are read there
 MAX_LISTED = 30  # maximum number of columns that a message lists
-ESCAPED = re.compile("[\udc80-\udcff]")  # bytes outside the encoding, escaped by errors="surrogateescape"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # the byte order marks of UTF-16
 COMMENTS = ("#", "%", "//")  # the beginnings of comments above a table
+GROUPS_OF_POINTS = re.compile(r"[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})*|0)")
 POINT = re.compile(
     r"[+-]?(?:0[0-9]*\.[0-9]+|[0-9]*\.(?:[0-9]{0,2}|[0-9]{4,})(?:[eE][+-]?[0-9]+)?)"
 )  # not a group of digits
@@ -190,7 +190,7 @@ class Layout(NamedTuple):
         """Raise ConfigError if the numbers of one of some columns can be read in two ways."""
         for column in columns:
             if cell := self.unclear.get(column):
-                both = f"{cell.replace(',', '')} or {cell.replace(',', '.')}"
+                both = f"{cell.replace(',', '').replace('.', '')} or {cell.replace(',', '.')}"
                 question = f"is {cell} in {self.names[column]} of {self.file} {both}?"
                 words = f"{as_word('dataset.decimal', '.')} or {as_word('dataset.decimal', ',')} says so"
                 raise ConfigError(f"dataset.decimal: null: {question} {words}")
@@ -233,8 +233,7 @@ def text_layout(
         named: the columns that other keys name; if the first line has one of them, it is the header.
 
     Raises:
-        ConfigError: the file cannot be read as text, has no rows, or has two columns with the same name; or a key does
-            not fit it.
+        ConfigError: the file cannot be read as text, or has no rows; or a key does not fit it.
     """
     some = _first_lines(file, keys["encoding"])
     skip = _num_comments(some)
@@ -262,12 +261,12 @@ def text_layout(
     if above is not None:  # the comment above the rows is one of them, or names the columns
         rows.insert(0, above)
         skip -= 1
-    names, unnamed = _names(file, rows[0], keys["encoding"], header=found.header)
+    names, unnamed, renamed = column_names(file, rows[0], keys["encoding"], header=found.header)
     first = [row for row in rows[found.header :] if len(row) == len(names)]
     skip += found.header
     layout = Layout(file, keys["encoding"], delimiter, found.header, names, unnamed, skip, quote, first, [])
     first += _rows_below(layout)
-    return with_forms(layout._replace(comment=comment), keys, notes=(*notes, *([found.note] if found.note else [])))
+    return with_forms(layout._replace(comment=comment), keys, notes=(*notes, *filter(None, (found.note, renamed))))
 
 
 def _header(
@@ -317,6 +316,8 @@ def with_forms(layout: Layout, keys: TableKeys, notes: tuple[str, ...] = ()) -> 
             found[column] = find_form(layout.cells(column), missing, ",")
         elif has_points or layout.delimiter == ",":
             found[column] = FoundForm(form)
+        elif is_open and layout.delimiter == ";" and decimal is None:  # as spreadsheets write where commas are decimal
+            found[column] = FoundForm(form, _group_in(layout.cells(column)))
     forms = [form for form, _ in found]
     return layout._replace(
         forms=forms,
@@ -327,6 +328,14 @@ def with_forms(layout: Layout, keys: TableKeys, notes: tuple[str, ...] = ()) -> 
     )
 
 
+def _group_in(cells: Sequence[str]) -> str:
+    """Return a cell such as 1.234 if all cells could be whole numbers with points between groups of digits."""
+    there = [cell for cell in cells if cell]
+    if not all(GROUPS_OF_POINTS.fullmatch(cell) for cell in there):
+        return ""
+    return next((cell for cell in there if "." in cell), "")
+
+
 def saved_forms(layout: Layout, columns: Sequence[int]) -> list[dict[str, Any] | None]:
     """Return the forms of columns as plain types; empty if all are numbers as Python writes them."""
     forms = [layout.forms[column] for column in columns]
@@ -334,15 +343,21 @@ def saved_forms(layout: Layout, columns: Sequence[int]) -> list[dict[str, Any] |
     return [] if plain else [None if form is None else dataclasses.asdict(form) for form in forms]
 
 
-def with_saved_forms(layout: Layout, columns: Sequence[int], saved: Sequence[dict[str, Any] | None] | None) -> Layout:
+def with_saved_forms(
+    layout: Layout, columns: Sequence[int], saved: Sequence[dict[str, Any] | None] | None, decimal: Decimal | None
+) -> Layout:
     """Return a layout in which columns have the forms of a finished run, which ``saved_forms`` returned.
 
-    A run of an earlier version saved none, and read all numbers as Python writes them.
+    A run of an earlier version saved none, and read all numbers as Python writes them. ``decimal``, the key
+    ``dataset.decimal``, holds for a new file that writes fractions in another way than the training data.
     """
     forms: list[NumberForm | None] = list(layout.forms)
     for at, column in enumerate(columns):
         kept = saved[at] if saved else None
-        forms[column] = PLAIN_FORM if kept is None else NumberForm(**kept)
+        form = PLAIN_FORM if kept is None else NumberForm(**kept)
+        if decimal is not None and form.kind == "number" and form.decimal != decimal:
+            form = dataclasses.replace(form, decimal=decimal, grouped=True)
+        forms[column] = form
     return layout._replace(forms=forms)
 
 
@@ -388,26 +403,3 @@ def _num_comments(lines: Sequence[str]) -> int:
         if text and not text.startswith(COMMENTS) and not is_separator:
             return number
     return 0
-
-
-def _names(file: Path, first: Sequence[str], encoding: str, *, header: bool) -> tuple[list[str], frozenset[int]]:
-    """Return the names of the columns, and the numbers of those without a name in the header.
-
-    Raises:
-        ConfigError: a name is not in the encoding of the file, or two columns have the same name.
-    """
-    names = [str(number) for number in range(len(first))]
-    if not header:
-        return names, frozenset()
-    unnamed = frozenset(number for number, cell in enumerate(first) if not cell.strip())
-    given = {cell.strip() for cell in first}
-    numbers = [f"Unnamed: {number}" if number in given else number for number in names]  # as pandas calls them
-    names = [cell.strip() or number for cell, number in zip(first, numbers, strict=True)]
-    wrong = next((name for name in names if ESCAPED.search(name)), None)
-    if wrong is not None:
-        shown = wrong.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        raise ConfigError(f"dataset.encoding: {encoding}: does not fit the column {shown} of {file}; such as latin-1")
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise ConfigError(f"dataset.path: {file}: has two columns called {twice}")
-    return names, unnamed

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import ConfigError
+from trainer.data.readers.encodings import ESCAPED
 from trainer.data.readers.tables import formats
 from trainer.data.readers.tables.arrow_cells import is_text, numbers_of, texts_of
 from trainer.data.readers.tables.foreign import refuse_foreign
-from trainer.data.readers.tables.layout import ESCAPED, ColumnKey, Layout, TableKeys, text_layout
+from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, text_layout
 from trainer.data.readers.tables.lines import Block, blocks, plain_suffix
 from trainer.data.readers.tables.list_columns import NUMBERS_AT_A_TIME, numbers_of_lists, with_lists
 from trainer.data.readers.tables.number_cells import MISSING, PLAIN_FORM, NumberForm

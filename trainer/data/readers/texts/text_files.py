@@ -8,9 +8,8 @@ from pathlib import Path
 from trainer.config import ConfigError
 from trainer.config.errors import reason_of
 from trainer.config.untrusted_files import blocks_within_memory, check_file, need_memory
-from trainer.data.readers.encodings import encoding_hint, unknown_encoding
+from trainer.data.readers.encodings import ESCAPED, encoding_hint, unknown_encoding
 from trainer.data.readers.files import Problems
-from trainer.data.readers.tables.layout import ESCAPED
 
 DOCUMENT = ".txt"
 MEMORY_OF_TEXTS = 3  # memory that a byte of a file takes while its texts are read
