@@ -260,8 +260,11 @@ def _in_documents(
     folder: _Folder, documents: Sequence[Path], columns: TextColumns, encoding: str, problems: Problems
 ) -> Iterator[Item]:
     """Yield the texts of files that are the classes of a folder or, if all have labels in their lines, one data set."""
-    _, split, root, classes, _ = folder
+    _, split, root, classes, settled = folder
     found = sort_out(documents, encoding)
+    if {file.stem for file in documents} & {*settled}:
+        yield from class_files(split, root, found, classes, encoding, problems)
+        return
     if found.form is not None or columns.delimiter is not None:
         found.warn(root, problems)
         if len(found.files) > 1:
