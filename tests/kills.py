@@ -174,8 +174,10 @@ def kill_once(words: list[str], folder: Path, draw: random.Random, seconds: floa
     return f"{phase}: {'killed' if code == -number else f'exit {code}'} after {time.monotonic() - started:.2f} s"
 
 
-def survive(scenario: str, draw: random.Random, wanted: dict[str, Any], seconds: float, number: int) -> str:
-    """Do a run with up to three kills, and compare it with the undisturbed run.
+def survive(
+    scenario: str, draw: random.Random, wanted: dict[str, Any], seconds: float, number: int, most: int = 3
+) -> str:
+    """Do a run with up to ``most`` kills, and compare it with the undisturbed run.
 
     Raises:
         AssertionError: they differ, or a command failed.
@@ -186,7 +188,7 @@ def survive(scenario: str, draw: random.Random, wanted: dict[str, Any], seconds:
     if "scheduler=onecycle" not in words and draw.random() < 0.25:  # which would have been another with fewer epochs
         finish([*words, "epochs=2"], folder)
         story.append("finished with 2 epochs, then 4 asked for")
-    story += [kill_once(words, folder, draw, seconds, number) for _ in range(draw.randint(1, 3))]
+    story += [kill_once(words, folder, draw, seconds, number) for _ in range(draw.randint(1, most))]
     finish(words, folder)
     got = outcome(folder)
     different = [name for name in wanted if got[name] != wanted[name]]

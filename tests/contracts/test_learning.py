@@ -43,7 +43,14 @@ def test_every_model_learns_digits(train: Train, model: str) -> None:
     check(train, [f"model={model}", *words], floor)
 
 
-@pytest.mark.parametrize("optimizer", registry("optimizer").names())
+# Optimizers that are calls of torch alone are slow tests; a new one is tested by default.
+OPTIMIZERS = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("adagrad", "adamw", "nadam", "radam", "rmsprop")))
+    for name in registry("optimizer").names()
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_learns_digits(train: Train, optimizer: str) -> None:
     check(train, [f"optimizer={optimizer}"], FLOOR)
 

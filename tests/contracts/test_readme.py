@@ -43,7 +43,7 @@ def test_every_recipe_runs(train: Train, command: str, request: pytest.FixtureRe
     if "experiment=mnist_cnn" in words:
         words[-1] = f"dataset.root={request.getfixturevalue('data_root')}"
     words = [word.replace("cifar10", "digits") for word in words]  # cifar10 is not here
-    words += ["+max_steps=2" if "max_steps" in command else "max_steps=2", "logger=none"]
+    words += ["+max_steps=2" if "max_steps" in command else "max_steps=2", "limit_batches=2", "logger=none"]
     result = train(*[word.removeprefix("+") for word in words])
     assert result.code == 0, result.err
 
