@@ -304,8 +304,11 @@ def _without_identifiers(rows: _CsvRows, first: Layout, columns: ChosenColumns) 
     table, trained = rows.table, np.isin(rows.splits, ("", "train"))
     pairs = list(zip(columns.maybe_ids, table.exact.T, strict=True))
     ids = [column for column, values in pairs if is_index(first, column, values[trained])]
-    ids = [] if ids == columns.features else ids
+    ids = [] if ids == columns.features and not columns.ids else ids
     features = [column for column in columns.features if column not in ids]
+    if not features:
+        notes = replace(columns, ids=[*ids, *columns.ids]).notes
+        raise ConfigError(f"dataset.features: no column is left to learn from; {'; '.join(notes)}")
     numbers = table.numbers
     for column, values in pairs:
         if column not in ids:

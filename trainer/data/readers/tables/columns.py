@@ -120,7 +120,7 @@ def choose_columns(
         ids = [column for column in single if names_rows(layout, column) and column not in groups]
         named = [column for column in named if column not in {*ids, *groups, *empty, *folds}]
         maybe_ids = [column for column in named if column not in in_lists and may_be_index(layout, column)]
-        maybe_ids = [] if maybe_ids == named else maybe_ids
+        maybe_ids = [] if maybe_ids == named and not ids else maybe_ids  # nothing else was there to learn from
     _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
     layout.check_decimals([*named, *targets])
     notes = tuple(_notes(layout, targets, named, groups, empty, folds))

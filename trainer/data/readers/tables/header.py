@@ -15,6 +15,8 @@ SENTENCE = re.compile(r"[.!?…]\s*$|[,;] ")  # what the texts of samples have, 
 NUMBER = re.compile(rf"(?:{PLAIN})\Z")
 NEARLY_ALL = 0.9  # share of rows that must have one cell more than a header which has no name for the first column
 YEARS = range(1800, 2101)
+COMMA = re.compile(r"([+-]?(?:[0-9]+|[0-9]{1,3}(?:\.[0-9]{3})+)),([0-9]+)")  # a number with a decimal comma
+MONEY = "$€£¥% "
 MIN_STEPS = 3  # numbers in an even row, such as 400, 410, 420, that name columns rather than measure something
 
 
@@ -32,8 +34,8 @@ def find_header(rows: Sequence[Sequence[str]]) -> Header:
     cells look like names and do not occur below; or if its numbers are those that pandas writes for columns without
     names (0, 1, 2, …), or run evenly, such as wavelengths and years, while those below do not.
     """
-    first = [cell.strip() for cell in rows[0]]
-    below = [[cell.strip() for cell in row] for row in rows[1:] if len(row) == len(first)]
+    first = [_as_plain(cell) for cell in rows[0]]
+    below = [[_as_plain(cell) for cell in row] for row in rows[1:] if len(row) == len(first)]
     columns = [*zip(*below, strict=True)] if below else [()] * len(first)
     are_numbers = [_is_number(cell) for cell in first]
     are_texts = [not number and cell.lower() not in MISSING for cell, number in zip(first, are_numbers, strict=True)]
@@ -77,6 +79,16 @@ def _of_numbers(
         return Header(True, open_note)
     is_open = whole and (numbers == [*range(len(numbers))] or (may_run and not _are_even(below)))
     return Header(False, sample_note if is_open and len(numbers) > 1 and not labels else "")
+
+
+def _as_plain(cell: str) -> str:
+    """Return a cell without spaces around it; an amount or a number with a decimal comma as a plain number."""
+    text = cell.strip()
+    number = text.strip(MONEY)
+    found = COMMA.fullmatch(number)
+    if found is not None:
+        return f"{found[1].replace('.', '')}.{found[2]}"
+    return number if number != text and NUMBER.match(number) else text
 
 
 def _is_number(cell: str) -> bool:

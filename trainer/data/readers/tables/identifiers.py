@@ -36,8 +36,8 @@ NUMBERED = ENTITIES | {  # what has such a number
     "transaction",
 }
 JOINED = re.compile(  # several words in one, such as customerid, slno and lfdnr
-    rf"(?:{'|'.join(sorted(ENTITIES))}|row|obj|object|record|image|img|item|product|nct|zp|ee|roll|reg|sl|sr|ms|lfd|s)s?"
-    r"(?:id|no|nr|num|number|nummer)"
+    rf"(?:{'|'.join(sorted(ENTITIES))}|row|obj|object|record|image|img|item|product|nct|zp|ee|roll|reg|sl|sr|ms|lfd)s?"
+    r"(?:id|no|nr|num|number|nummer)|sno"
 )
 TIME_NAMES = frozenset(
     ("t", "time", "year", "month", "week", "day", "hour", "minute", "second", "date", "step", "x", "age")
@@ -47,7 +47,7 @@ MIN_ROWS = 20  # rows of the smallest table in which a column may be an identifi
 MAX_EXACT = 2.0**53  # whole numbers of this size and above are not exact as float64
 NEARLY_ALL = 0.98  # share of different cells from which a column names its rows
 # A text that measures something, such as 73.66 kg, <0.5 and CHF 4'753.58, rather than names its row.
-MEASURED = re.compile(r"[-+−(<>≤≥~≈±\s]*[$€£¥₹]?\s*\d|\D{1,4}\d[\d.,'’\s]*[.,]\d+\D{0,4}\Z")
+MEASURED = re.compile(r"\w*\(?[\[{(]|[-+−(<>≤≥~≈±\s]*[$€£¥₹]?\s*\d|\D{1,4}\d[\d.,'’\s]*[.,]\d+\D{0,4}\Z")
 
 
 def words_of(name: str) -> list[str]:

@@ -31,6 +31,9 @@ GROUPS_OF_POINTS = re.compile(r"[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})*|0)")
 POINT = re.compile(
     r"[+-]?(?:0[0-9]*\.[0-9]+|[0-9]*\.(?:[0-9]{0,2}|[0-9]{4,})(?:[eE][+-]?[0-9]+)?)"
 )  # not a group of digits
+PLACE = re.compile(
+    r"[0-9]+(?:\.[0-9]+|\[[0-9]+\])?"
+)  # a name that a column, or a number of a list, has without a header
 SEPARATOR = re.compile(r"\"?sep=(.)\"?", re.IGNORECASE)  # the first line that a spreadsheet program writes for itself
 
 
@@ -283,7 +286,7 @@ def _header(
     """
     if header != "auto":
         return Header(header), None
-    wanted = {key for key in named if isinstance(key, str)}
+    wanted = {key for key in named if isinstance(key, str) and not PLACE.fullmatch(key)}
     below = find_header(rows)
     if wanted & {cell.strip() for cell in rows[0]}:
         return Header(True), None
