@@ -195,3 +195,44 @@ def test_points_that_may_stand_between_thousands_are_asked_about_where_semicolon
         tmp_path / "b.csv", "\n".join(["pieces;kg;kind", *(row.replace(";", ";0.25;") for row in rows)]) + "\n"
     )
     assert everything(load(other))[0][0].tolist() == pytest.approx([1.1, 0.25])  # the points of kg are decimal
+
+
+def test_points_beside_decimal_commas_of_train_are_refused(tmp_path: Path) -> None:
+    lines = [f"{n},{n % 9}5;{n % 2}" for n in range(30)]
+    write(tmp_path / "train.csv", "\n".join(["x;kind", *lines]) + "\n")
+    write(tmp_path / "test.csv", "\n".join(["x,kind", *(f"{n}.{n % 9}35,{n % 2}" for n in range(30))]) + "\n")
+    assert refusal(tmp_path).startswith(
+        f"dataset.decimal: null: x of {tmp_path / 'test.csv'} has points, such as 0.035, and decimal commas in the"
+    )
+
+
+def test_a_header_above_decimal_commas_and_amounts_is_one(tmp_path: Path) -> None:
+    lines = [f"{n},{n % 7}1;{n % 5},50 €;{'xy'[n % 2]}" for n in range(40)]
+    for header, names in (("402;415;species", ["402", "415"]), ("a;b;y", ["a", "b"])):
+        data = load(write(tmp_path / "a.csv", "\n".join([header, *lines]) + "\n"))
+        assert (data.preprocess["columns"], len(data.train.source.targets)) == (names, 40)
+
+
+def test_an_identifier_beside_texts_that_name_the_rows_is_nothing_to_learn_from(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", [[n, f"name {n}", n % 2] for n in range(40)], "id,who,label")
+    assert refusal(file) == (
+        "dataset.features: no column is left to learn from; target label (found by its name); left out id, who "
+        "(identifiers; dataset.features takes columns in)"
+    )
+
+
+def test_a_vague_name_and_that_of_a_value_are_a_question(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", [[n % 2, n / 3, n * 1.7] for n in range(40)], "class,days,price")
+    assert refusal(file).endswith("class (0), price (0.0); such as dataset.target=price")
+    assert load(file, target="class").notes[0] == "target class"
+
+
+def test_numbers_with_commas_that_may_be_labels_are_asked_about(tmp_path: Path) -> None:
+    cells = ["27", '"10,25"', "4", '"3,18"', '"2,5"', "9"]
+    file = table(tmp_path / "a.csv", [[n / 3, n * n, cells[n % 6]] for n in range(60)], "x,z,labels")
+    assert refusal(file, target="labels", decimal=None).startswith(
+        "dataset.task: auto: is 10,25 in labels a number with a decimal comma, or two labels? "
+        "dataset.task=regression or 'dataset.label_separator=\",\"' (with loss=bce) says so"
+    )
+    assert load(file, target="labels", label_separator=",").spec.task == "multilabel"
+    assert load(file, target="labels", task="regression").spec.task == "regression"

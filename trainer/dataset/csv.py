@@ -83,7 +83,7 @@ def csv(
         group,
         group_by,
     ]
-    layouts, first = _open(keys, named, options)
+    layouts, first = _open(keys, named, problems, options)
     if run is not None:  # read the columns of the run, whose positions may differ in this file
         features, ignore = run["columns"], []
         target = target if target is not None else run.get("target")
@@ -129,9 +129,11 @@ def _with_columns(
     )
 
 
-def _open(keys: CsvKeys, named: Sequence[ColumnKey | None], options: ReadOptions) -> tuple[dict[str, Layout], Layout]:
+def _open(
+    keys: CsvKeys, named: Sequence[ColumnKey | None], problems: Problems, options: ReadOptions
+) -> tuple[dict[str, Layout], Layout]:
     """Return the layout of each split's table, and that of train; a finished run keeps the forms of its numbers."""
-    files, run = table_files(roots("csv", keys["path"])), options.preprocessing
+    files, run = table_files(roots("csv", keys["path"]), problems), options.preprocessing
     known = [*named, *(run["columns"] if run is not None else ())]
     layouts = {part: read_layout(file, keys, named=known, lists=True) for part, file in files.items()}
     first = layouts.get("train", next(iter(layouts.values())))
@@ -291,6 +293,8 @@ def _forms_in(first: Layout, layout: Layout) -> list[NumberForm | None]:
     if first is layout or not (first.header and layout.header):
         return first.forms if len(first.forms) == len(layout.forms) else layout.forms
     numbers = first.numbers()
+    for at, name in enumerate(layout.names):
+        layout.check_points(at, first.forms[numbers[name]] if name in numbers else None)
     return [
         first.forms[numbers[name]] if name in numbers else form
         for name, form in zip(layout.names, layout.forms, strict=True)

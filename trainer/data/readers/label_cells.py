@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from trainer.config.messages import as_word
 from trainer.data.readers.separators import SEPARATORS, are_lists_of_numbers, may_be_labels
 
 WORDS = {"space": " ", "tab": "\t"}  # of signs that are hard to type
+LEAST_RISING = 2  # cells such as 10,25, whose second number is the larger one, from which they may be labels
 LOSS_OF_LABELS = "with loss=bce"  # what a message about labels adds, as the usual loss is that of classes
 
 
@@ -56,6 +58,20 @@ def ask_for_separator(name: str, texts: Sequence[str], *, are_numbers: bool, sur
         raise ConfigError(
             f"dataset.label_separator: null: what stands between the labels of {name}? for example "
             f"'dataset.label_separator=\";\"' ({LOSS_OF_LABELS}); the cells are such as {', '.join(texts[:3])}"
+        )
+
+
+def ask_about_commas(name: str, texts: Sequence[str]) -> None:
+    """Raise ConfigError if numbers with decimal commas may be labels, such as 4 and 10,25: rising whole numbers."""
+    split = [parts_of(text, ",") for text in texts]
+    several = [parts for parts in split if len(parts) > 1]
+    is_rising = all(part.isdecimal() and part == str(int(part)) for parts in split for part in parts) and all(
+        int(before) < int(after) for parts in several for before, after in itertools.pairwise(parts)
+    )
+    if len(several) >= LEAST_RISING and is_rising and 4 * (len(split) - len(several)) >= len(split):
+        raise ConfigError(
+            f"dataset.task: auto: is {','.join(several[0])} in {name} a number with a decimal comma, or two labels? "
+            f"dataset.task=regression or {_typed(',')} ({LOSS_OF_LABELS}) says so"
         )
 
 

@@ -16,7 +16,7 @@ from trainer.config.messages import as_word, did_you_mean
 from trainer.data.data import ReadOptions
 from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.files import natural_key, need_classes
-from trainer.data.readers.label_cells import WORDS, ask_for_separator, lists_in, parts_of
+from trainer.data.readers.label_cells import WORDS, ask_about_commas, ask_for_separator, lists_in, parts_of
 from trainer.data.readers.tables.number_cells import MISSING, NO, PLAIN_FORM, YES, NumberForm, to_float
 from trainer.spec import Task
 
@@ -157,6 +157,9 @@ def _find_task(
     if len(cells.names) == 1 and task in ("auto", "multilabel") and bool(np.isnan(values[cells.codes >= 0]).any()):
         are_numbers, sure = bool(mostly.all()), task == "multilabel"
         ask_for_separator(cells.names[0], cells.texts[0], are_numbers=are_numbers, sure=sure)
+    form = cells.forms[0] if cells.forms else None
+    if len(cells.names) == 1 and task == "auto" and form is not None and form.decimal == ",":
+        ask_about_commas(cells.names[0], cells.texts[0])
     if len(cells.names) == 1 and task == "auto" and not are_few and _may_be_codes(cells.names[0], seen, values):
         raise ConfigError(
             f"dataset.task: auto: are the {len(seen):,} whole numbers of {cells.names[0]}, {seen[0]:.0f} to "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.config import ConfigError
-from trainer.data.readers.labels.file_names import NamePattern, proposed_patterns
+from trainer.data.readers.labels.file_names import NamePattern, pattern_across, proposed_patterns
 
 CATS = [f"{name}.{number}.jpg" for name in ("cat", "dog") for number in range(12)]
 DIGITS = [f"{digit}_{name}_{number}.wav" for digit in range(10) for name in ("theo", "lucas") for number in range(15)]
@@ -73,3 +73,10 @@ def test_patterns_are_proposed_with_words_before_numbers_and_only_where_labels_r
     assert next(iter(proposed_patterns(CATS).items())) == ("{label}.#.*", ["cat", "dog"])
     assert {*proposed_patterns(DIGITS)} >= {"*_{label}_*.*", "{label}_*_*.*"}
     assert proposed_patterns([f"{at:04}.png" for at in range(50)]) == {}
+
+
+@pytest.mark.parametrize(
+    "names", [["photo (1).jpg", "photo (2).jpg"], ["0_100.jpg", "1_100.jpg"], ["00000_00001.png", "00001_00001.png"]]
+)
+def test_numbers_that_all_folders_share_are_no_labels(names: list[str]) -> None:
+    assert pattern_across([(folder, name) for folder in ("a", "b", "c") for name in names]) == ""

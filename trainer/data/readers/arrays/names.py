@@ -125,7 +125,9 @@ def _find_base(store: Store, place: str, key: str, typed: str | None, taken: Col
             return others[0]
     noun = "samples" if key == "inputs" else "targets"
     others = [base for base in bases if base not in taken and (key == "targets" or base not in usual(bases, "targets"))]
-    example = next(iter([*found, *others]), bases[0])
+    if not found and not others:
+        raise ConfigError(f"dataset.{key}: null: {place} has no array of {noun}; arrays: {described(store)}")
+    example = next(iter([*found, *others]))
     raise ConfigError(
         f"dataset.{key}: null: which array of {place} holds the {noun}? for example dataset.{key}={example}; "
         f"arrays: {described(store)}"

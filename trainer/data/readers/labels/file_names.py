@@ -149,12 +149,13 @@ def pattern_across(files: Sequence[tuple[str, str]]) -> str:
     """
     some = files[:: max(1, -(-len(files) // MAX_READ))]
     folders = {folder for folder, _ in some}
-    if len(folders) < 2 or all(folder.lower() in name.lower() for folder, name in some):
+    if len(folders) < 3 or all(folder.lower() in name.lower() for folder, name in some):
         return ""
     for text, labels in proposed_patterns([name for _, name in some]).items():
         fields = NamePattern("pattern", text)._read([name for _, name in some])
         pairs = {(folder, field.label) for (folder, _), field in zip(some, fields, strict=True) if field is not None}
-        if len(pairs) == len(folders) * len(labels) and not all(map(str.isdecimal, labels)):
+        words = {re.sub(r"[\W\d_]+", "", label).lower() for label in labels}  # and not a camera, or a number
+        if len(pairs) == len(folders) * len(labels) and len(words) == len(labels) and min(map(len, words)) > 1:
             return f"{{group}}/{text}"
     return ""
 

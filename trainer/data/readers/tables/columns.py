@@ -27,6 +27,7 @@ TARGET_NAMES = frozenset(
         *("sentiment", "polarity", "survived"),
     )
 )
+VAGUE_NAMES = frozenset(("class", "classes", "category"))  # also of features, such as the class of a ticket
 TARGET_WORDS = frozenset(("label", "class", "target"))
 VALUE_NAMES = frozenset(
     (
@@ -115,7 +116,8 @@ def choose_columns(
         in_lists = layout.in_lists()
         single = [column for column in named if column not in in_lists]
         empty = [column for column in single if _is_empty(layout, column)]
-        folds = [at for at in single if layout.header and FOLD.fullmatch(layout.names[at].lower())]
+        are_folds = (at for at in single if layout.header and FOLD.fullmatch(layout.names[at].lower()))
+        folds = [at for at in are_folds if may_be_classes(layout, at)]
         groups = [column for column in single if names_groups(layout, column)]
         ids = [column for column in single if names_rows(layout, column) and column not in groups]
         named = [column for column in named if column not in {*ids, *groups, *empty, *folds}]
@@ -248,6 +250,9 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
         raise ConfigError(f"dataset.target: no column is left to predict; columns: {listed(layout.names)}")
     by_name = [column for column in columns if layout.header and is_target_name(layout, column)]
     if len(by_name) == 1:
+        is_vague = layout.names[by_name[0]].lower() in VAGUE_NAMES and by_name[0] != columns[-1]
+        if is_vague and words_of(layout.names[columns[-1]])[-1:] in ([name] for name in VALUE_NAMES):
+            raise _question(layout, [*by_name, columns[-1]], columns[-1])
         return by_name[0], "found by its name"
     if by_name:
         raise _question(layout, by_name)

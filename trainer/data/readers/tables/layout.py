@@ -198,6 +198,17 @@ class Layout(NamedTuple):
                 words = f"{as_word('dataset.decimal', '.')} or {as_word('dataset.decimal', ',')} says so"
                 raise ConfigError(f"dataset.decimal: null: {question} {words}")
 
+    def check_points(self, column: int, form: NumberForm | None) -> None:
+        """Raise ConfigError if a column has points here, between commas, and decimal commas in the form of training."""
+        if form is None or form.kind != "number" or form.decimal == "." or self.delimiter != ",":
+            return
+        cell = next((cell for cell in self.cells(column) if "." in cell and "," not in cell), None)
+        if cell is not None:
+            raise ConfigError(
+                f"dataset.decimal: null: {self.names[column]} of {self.file} has points, such as {cell}, and decimal "
+                "commas in the training data; save both in one form, or give the file alone with dataset.decimal=."
+            )
+
     def holds_text(self, column: int) -> bool:
         """Return whether most cells of a column, apart from missing ones, are not numbers."""
         return self.forms[column] is None
@@ -361,6 +372,7 @@ def with_saved_forms(
         if decimal is not None and form.kind == "number" and form.decimal != decimal:
             form = dataclasses.replace(form, decimal=decimal, grouped=True)
         forms[column] = form
+        layout.check_points(column, form)
     return layout._replace(forms=forms)
 
 

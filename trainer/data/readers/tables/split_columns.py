@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from trainer.config import ConfigError
@@ -16,6 +17,7 @@ NO_COLUMN = "none"  # the value of a key that keeps a column from being found by
 # Kaggle scores a competition on a public and, at the end, on a private part of the test data (FER2013).
 PARTS_OF_TEST = {"publictest": "val", "privatetest": "test"}
 NUMBERED = {0.0: "train", 1.0: "val", 2.0: "test"}  # of the columns of CelebA, Waterbirds and others
+PART_NAME = re.compile(r"partition|^(?:sub)?set$|^split")  # names of columns of 0, 1 and 2 that are splits
 MAX_SPLITS = 50  # different cells of a column of splits
 FLAG_WORDS = {"is", "in", "for", "use", "flag", "mask", "row", "sample"}  # words that stand beside train in is_train
 
@@ -134,13 +136,20 @@ def find_split_columns(
     for at in columns:
         different = {*filled[at]}
         splits = {_split_named(cell) for cell in different} if len(different) <= MAX_SPLITS else {""}
+        is_numbered = PART_NAME.search(names[at].lower()) and {*map(to_float, different)} == {*NUMBERED}
         if at in binary:
             name = split_name(names[at])
-            if name is not None and flag_of(names[at]) and (name.rest or (name.split == "train" and binary == [at])):
+            others = [each for each in binary if each != at and _are_words(filled[each]) == _are_words(filled[at])]
+            if name is not None and flag_of(names[at]) and (name.rest or (name.split == "train" and not others)):
                 found.append(at)
-        elif splits and "" not in splits and (len(splits) > 1 or at not in targets):
+        elif is_numbered or (splits and "" not in splits and (len(splits) > 1 or at not in targets)):
             found.append(at)
     return found
+
+
+def _are_words(cells: Sequence[str]) -> bool:
+    """Return whether some cells are words, such as true and T, and not 0 and 1."""
+    return any(cell.isalpha() for cell in cells)
 
 
 def _split_named(text: str) -> str:
@@ -158,6 +167,6 @@ def are_labels(cells: Iterable[str]) -> bool:
 def _answer(text: str) -> bool | None:
     """Return what 0, 1, true, false, yes or no says; None for another text."""
     lower = text.lower()
-    if lower in YES or lower in NO:
-        return lower in YES
+    if lower in (*YES, "t") or lower in (*NO, "f"):
+        return lower in (*YES, "t")
     return {0.0: False, 1.0: True}.get(to_float(text))

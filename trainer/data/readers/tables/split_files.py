@@ -17,11 +17,12 @@ SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", *formats.SUFFIXES)
 TargetKey = ColumnKey | list[ColumnKey] | None
 
 
-def table_files(found: Mapping[str, Path]) -> dict[str, Path]:
+def table_files(found: Mapping[str, Path], problems: Problems) -> dict[str, Path]:
     """Return the file of each split; of a folder, the tables in it whose names are those of splits.
 
     Args:
         found: the file or folder of each split, as ``roots`` returns them.
+        problems: receives a warning about tables that are left out.
 
     Raises:
         ConfigError: a folder has no table of train, or two of one split.
@@ -41,6 +42,10 @@ def table_files(found: Mapping[str, Path]) -> dict[str, Path]:
             example = words_to_type((several or tables)[0])
             raise ConfigError(f"dataset.path: {path}: is a folder with {names}; name one of them, such as {example}")
         files |= {part: some[0] for part, some in named.items()}
+        if others := [file for file in tables if file not in files.values()]:
+            problems.warnings.append(
+                f"{path}: left out, as no tables of train, val and test: {listed([file.name for file in others])}"
+            )
     return files
 
 

@@ -84,7 +84,7 @@ def _in_files(files: Mapping[str, Path], columns: TextColumns, encoding: str, pr
 
     The text files of all splits have the form of the first, which is train.
     """
-    known = _columns_of_train(files, columns, encoding)
+    known = _columns_of_train(files, columns, encoding, problems)
     lines: list[tuple[str, Path]] = []
     for split, file in files.items():
         if columns.has_table(file) or file.suffix.lower() not in MAY_BE_LINES:
@@ -118,7 +118,9 @@ def _labelled_files(
         yield from table_texts(split, file, columns, encoding, problems)
 
 
-def _columns_of_train(files: Mapping[str, Path], columns: TextColumns, encoding: str) -> TextColumns:
+def _columns_of_train(
+    files: Mapping[str, Path], columns: TextColumns, encoding: str, problems: Problems
+) -> TextColumns:
     """Return the columns of the table of train, which those of the other splits must have too."""
     train = files.get("train")
     if len(files) < 2 or train is None or not columns.has_table(train):
@@ -127,6 +129,7 @@ def _columns_of_train(files: Mapping[str, Path], columns: TextColumns, encoding:
     if not layout.names:
         return columns
     found = find_text_columns(layout, columns)
+    problems.notes += found.notes
     inputs, targets = (
         [layout.names[at] if layout.header else at for at in each] for each in (found.inputs, found.targets)
     )
@@ -135,7 +138,7 @@ def _columns_of_train(files: Mapping[str, Path], columns: TextColumns, encoding:
 
 def _labelled(files: Mapping[str, Path], columns: TextColumns, encoding: str, problems: Problems) -> dict[str, Path]:
     """Return the files without the tables of val and test that lack a target of train; a warning names these."""
-    of_train = _columns_of_train(files, columns, encoding)
+    of_train = _columns_of_train(files, columns, encoding, problems)
     targets = [name for name in of_train.targets if isinstance(name, str)]
     width = max((at + 1 for at in (*of_train.wanted, *of_train.targets) if isinstance(at, int)), default=0)
     kept = {}

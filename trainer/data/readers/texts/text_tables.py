@@ -340,6 +340,9 @@ def _rows_without_labels(
     file: Path, name: str, columns: TextColumns, encoding: str, id: str | None
 ) -> Iterator[UnlabelledText]:
     layout = columns.layout(file, encoding)
+    had_none = bool(columns.inputs) and all(map(str.isdecimal, columns.inputs))
+    if had_none and columns.header == "auto" and layout.header and not all(map(str.isdecimal, layout.names)):
+        layout = replace(columns, header=False).layout(file, encoding)
     inputs = _known_inputs(layout, columns)
     if not inputs:
         listing = listed(layout.names)
