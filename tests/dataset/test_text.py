@@ -326,3 +326,12 @@ def test_of_columns_that_may_hold_the_label_the_one_with_the_fewest_classes_is_p
     with pytest.raises(ConfigError, match=r"""; such as 'dataset.target="polarity of it"'$"""):
         load(file)
     assert load(file, target="polarity of it").spec.classes == ("bad", "good")
+
+
+def test_tables_without_a_header_keep_their_first_rows_in_every_split(tmp_path: Path) -> None:
+    for name, first in (("train", 2), ("test", 1)):  # 1 and 0 are numbers of columns too
+        lines = [f"{(n + first) % 3},{GOOD} {n}" for n in range(30)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    data = load(tmp_path, val_fraction=0)
+    assert (len(data.train), len(data.test)) == (30, 30)
+    assert data.notes[:2] == ("texts 1", "target 0")

@@ -174,3 +174,24 @@ def test_a_table_with_another_decimal_sign_than_that_of_training_is_read_as_it_i
         csv.DictReader(io.StringIO(predicted(capsys, tmp_path / "run", tmp_path / "new.csv", "dataset.decimal=.")))
     )
     assert [row["p_a"] for row in found] == [row["p_a"] for row in wanted]
+
+
+@pytest.mark.parametrize(("target", "rows"), [(1, ["8.6,0", "3.5,1"]), (2, ["1,0,x", "0,1,y"])])
+def test_the_first_row_of_a_table_without_a_header_is_a_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], target: int, rows: list[str]
+) -> None:
+    file = tmp_path / "a.data"  # whose first row has the numbers of columns in it
+    file.write_text("\n".join(rows * 30) + "\n")
+    words = [
+        f"dataset.path={file}",
+        f"dataset.target={target}",
+        'dataset.delimiter=","',
+        "model=lstm",
+        "model.hidden=4",
+        "epochs=1",
+        "logger=none",
+    ]
+    run(compose("dataset=csv", *words, f"run_dir={tmp_path / 'run'}"))
+    found = list(csv.DictReader(io.StringIO(predicted(capsys, tmp_path / "run", file))))
+    assert len(found) == 60
+    assert len({row["prediction"] for row in found[::2]}) == len({row["prediction"] for row in found[1::2]}) == 1

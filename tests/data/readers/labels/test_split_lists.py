@@ -63,3 +63,27 @@ def test_other_texts_and_a_run_without_lists_do_not_change_the_splits(folder: Pa
     keys = {**defaults("dataset", "image_folder", path=str(folder))}
     again = DATASETS.build(keys, 0, options=ReadOptions(before.preprocessing()))
     assert numbers(again, "test") == numbers(before, "test")
+
+
+def test_a_folder_with_a_leading_underscore_that_no_list_names_is_no_class(folder: Path) -> None:
+    for number in (0, 1):
+        (folder / "_background_noise_").mkdir(exist_ok=True)
+        Image.new("L", (3, 3), 99).save(folder / "_background_noise_" / f"{number}.png")
+    assert build(folder).spec.classes == ("_background_noise_", "a", "b")
+    (folder / "testing_list.txt").write_text("a/00.png\nb/01.png\n")
+    (folder / "validation_list.txt").write_text("a/02.png\nb/03.png\n")
+    data = build(folder)
+    assert data.spec.classes == ("a", "b")
+    assert (numbers(data, "test"), numbers(data, "val"), numbers(data, "train")) == ({0, 1}, {2, 3}, {*range(4, 20)})
+    assert data.warnings == (f"{folder / '_background_noise_'}: left out, as no list names a file of it",)
+
+
+def test_lists_hold_within_a_folder_train_beside_files_without_labels(folder: Path) -> None:
+    root = folder.parent / "set"
+    (root / "test").mkdir(parents=True)
+    Image.new("L", (3, 3), 50).save(root / "test" / "x.png")
+    folder.rename(root / "train")
+    (root / "train" / "testing_list.txt").write_text("a/00.png\nb/01.png\n")
+    data = build(root)
+    assert numbers(data, "test") == {0, 1}
+    assert "splits by testing_list.txt" in data.notes

@@ -94,3 +94,23 @@ def test_masks_of_the_same_names_are_not_proposed(tmp_path: Path) -> None:
     labels = table(tmp_path / "labels.csv", "image,label", *(row.replace(".png", "") for row in ROWS))
     words = [as_word("dataset.path", str(tmp_path / "images")), as_word("dataset.labels", labels)]
     assert " ".join(words) in refusal(tmp_path)
+
+
+def test_one_folder_with_labels_in_the_names_is_asked_about_with_a_pattern_that_works(tmp_path: Path) -> None:
+    pictures(tmp_path / "recordings", [f"{'ab'[number % 2]}_{number}.png" for number in range(20)])
+    line = refusal(tmp_path)
+    assert line.startswith(
+        f"dataset.path: {tmp_path / 'recordings'}: has pictures but no class folders, such as a_0.png"
+    )
+    assert """or in the names, 'dataset.pattern="{label}_#.*"' (a, b)""" in line
+    assert build(tmp_path, pattern="{label}_#.*").spec.classes == ("a", "b")
+
+
+def test_a_table_beside_class_folders_that_names_their_files_is_said(tmp_path: Path) -> None:
+    names = [f"{'ab'[number % 2]}/{number}.png" for number in range(20)]
+    pictures(tmp_path, names)
+    labels = table(tmp_path / "train.csv", "path,kind", *(f"{name},{number % 3}" for number, name in enumerate(names)))
+    table(tmp_path / "partition.csv", "path,partition", *(f"{name},{number % 3}" for number, name in enumerate(names)))
+    word = as_word("dataset.labels", labels)
+    assert build(tmp_path).warnings == (f"a table names the pictures too, and is not used: {word} reads it",)
+    assert len(build(tmp_path, labels=labels).spec.classes) == 3

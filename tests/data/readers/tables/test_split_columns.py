@@ -56,3 +56,10 @@ def test_the_column_of_splits_is_found_by_its_cells_and_its_name(
     cells = [list(some) for some in columns.values()]
     targets = [at for at, name in enumerate(names) if name == "label"]
     assert [names[at] for at in find_split_columns(names, cells, range(len(names)), targets)] == found
+
+
+def test_words_and_codes_of_splits_are_found_by_the_name_of_their_column() -> None:
+    names = ["a", "flag", "train", "partition", "label"]
+    cells = [["0.5", "1.5", "2"], ["0", "1", "1"], ["T", "F", "T"], ["0", "1", "2"], ["x", "y", "x"]]
+    assert find_split_columns(names, cells, range(5), [4]) == [2, 3]
+    assert find_split_columns(["b", "flag", "train"], [*cells[:2], ["0", "1", "1"]], range(3), []) == []

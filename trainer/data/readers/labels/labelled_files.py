@@ -16,20 +16,27 @@ from trainer.data.data import ReadOptions
 from trainer.data.readers.files import Item, OwnKeys, Problems, files_below, keep_suffixes, natural_key, roots
 from trainer.data.readers.labels.file_columns import FileTableKeys
 from trainer.data.readers.labels.file_index import FileIndex
-from trainer.data.readers.labels.file_names import Fields, NamePattern, ask_for_labels, pattern_across
+from trainer.data.readers.labels.file_names import (
+    Fields,
+    NamePattern,
+    ask_for_labels,
+    pattern_across,
+    proposed_patterns,
+)
 from trainer.data.readers.labels.file_tables import FileTable, is_table, table_named
 from trainer.data.readers.labels.folder_questions import NoClassFoldersError
 from trainer.data.readers.labels.folder_tree import folders_in
 from trainer.data.readers.labels.folders import class_folders
 from trainer.data.readers.labels.labelling import Labelling
 from trainer.data.readers.labels.split_lists import with_listed_splits
-from trainer.data.readers.labels.table_search import ask_for_table, words_for_tables
+from trainer.data.readers.labels.table_search import ask_for_table, tables_beside, words_for_tables
 from trainer.data.readers.split_names import find_splits, listed, said_short, words_to_type
 from trainer.data.readers.targets import TargetKeys
 
 PathKey = str | dict[Literal["train", "val", "test"], str]
 BY_NAMES = "groups by the names of the files"
 MAX_FOLDERS = 3  # folders that a warning names
+MAX_COMPARED = 50_000  # files up to which tables near class folders are compared with them
 ONLY_OF_TABLES = ("input", "target", "split", "fold")  # keys that name a column of ``dataset.labels``
 
 
@@ -304,9 +311,13 @@ def _files_of_classes(
         lines = [*error.problems[:-1], f"{error.problems[-1]}; or a table names the {noun}s: {' or '.join(tables)}"]
         raise ConfigError(*lines) from error
     if root is not None and items and options.preprocessing is None:
-        ask_for_table(
-            root, [_folder_of(item) for item in {item.label: item for item in items}.values()], noun, suffixes
-        )
+        folders = [_folder_of(item) for item in {item.label: item for item in items}.values()]
+        ask_for_table(root, folders, noun, suffixes)
+        names = [item.content.name for item in items]
+        if len(folders) == 1 and proposed_patterns(names):
+            raise ask_for_labels(folders[0], names, noun, [])
+        if tables := tables_beside(root, folders, suffixes) if len(items) <= MAX_COMPARED else []:
+            problems.warnings.append(f"a table names the {noun}s too, and is not used: {' or '.join(tables)} reads it")
     return items
 
 

@@ -28,7 +28,7 @@ def with_listed_splits(items: Sequence[Item], problems: Problems) -> list[Item] 
     for item in items:
         if item.label not in first:
             first[item.label] = item.content.parent
-    if len(first) < 2 or any(item.split for item in items):
+    if len(first) < 2 or not ({item.split for item in items} <= {""} or all(item.split == "train" for item in items)):
         return None
     root = Path(os.path.commonpath([*first.values()]))
     start = len(f"{root}{os.sep}")
@@ -46,6 +46,13 @@ def with_listed_splits(items: Sequence[Item], problems: Problems) -> list[Item] 
     if not read:
         return None
     problems.notes.append(f"splits by {', '.join(file.name for file in read.values())}")
+    hidden = {label for label in first if label.startswith("_")} - {items[at].label for at in splits}
+    if hidden and len(read) > 1:  # such as _background_noise_ of the speech commands
+        left_out = ", ".join(str(first[label]) for label in sorted(hidden))
+        problems.warnings.append(f"{left_out}: left out, as no list names a file of it")
+        kept = [at for at, item in enumerate(items) if item.label not in hidden]
+        splits = {new: splits[at] for new, at in enumerate(kept) if at in splits}
+        items = [items[at] for at in kept]
     if "train" not in read:
         return [item._replace(split=splits.get(at, "train")) for at, item in enumerate(items)]
     if left := len(items) - len(splits):

@@ -18,6 +18,7 @@ from trainer.data.readers.split_names import ABOUT_SAMPLES, find_splits, is_usua
 from trainer.data.readers.tables.layout import LOOKED_AT
 
 MAX_TABLES = 20  # tables that are looked at
+OF_SPLITS = re.compile(r"partition|split", re.IGNORECASE)  # names of tables that say no labels
 MAX_SHOWN = 3  # tables that a message names
 
 
@@ -53,13 +54,34 @@ def words_for_tables(folder: Path, root: Path, suffixes: Collection[str]) -> lis
     return []
 
 
+def tables_beside(root: Path, folders: Sequence[Path], suffixes: Collection[str]) -> list[str]:
+    """Return the words that read each table within ``root`` that names the files of class folders.
+
+    Args:
+        root: the folder that ``dataset.path`` names.
+        folders: the class folders.
+        suffixes: the endings of the files in lower case, with the dot.
+    """
+    parent = Path(os.path.commonpath(folders)) if len(folders) > 1 else folders[0].parent
+    places = [each for each in dict.fromkeys([parent, *parent.parents]) if each.is_relative_to(root)]
+    tables = [*islice(_tables(places), MAX_TABLES)]
+    if not tables:
+        return []
+    index = FileIndex(root, suffixes, ())
+    start, count = f"{os.fspath(parent)}{os.sep}", sum(1 for _ in index.paths())
+    found = (_look(table, index, parent, start, count) for table in tables)
+    return [each.words for each in found if each is not None][:MAX_SHOWN]
+
+
 def _tables(places: Iterable[Path]) -> Iterator[Path]:
     for place in places:
         try:
             files = sorted(place.iterdir())
         except OSError:
             continue
-        yield from (file for file in files if not file.name.startswith(".") and is_table(file))
+        yield from (
+            file for file in files if file.name[0] != "." and is_table(file) and not OF_SPLITS.search(file.stem)
+        )
 
 
 def _look(table: Path, index: FileIndex, folder: Path, start: str, count: int) -> _Found | None:
