@@ -179,7 +179,7 @@ def _check_features(
     if text_columns:
         texts = [layout.names[column] for column in text_columns]
         shown = [
-            layout.names[column] + (f", such as {_example(layout, column)}," if looks_measured(layout, column) else "")
+            layout.names[column] + (f" (such as {_example(layout, column)})" if looks_measured(layout, column) else "")
             for column in text_columns
         ]
         them, it = ("columns hold", "them") if len(texts) > 1 else ("column holds", "it")
