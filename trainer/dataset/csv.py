@@ -26,7 +26,7 @@ from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Problems, roots
 from trainer.data.readers.tables.columns import ChosenColumns, choose_columns
 from trainer.data.readers.tables.identifiers import is_index
-from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, saved_forms, with_saved_forms
+from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys
 from trainer.data.readers.tables.number_cells import MISSING, NumberForm
 from trainer.data.readers.tables.parsing import (
     NO_NUMBER,
@@ -37,6 +37,7 @@ from trainer.data.readers.tables.parsing import (
     read_layout,
     read_table,
 )
+from trainer.data.readers.tables.saved_forms import saved_forms, with_saved_forms
 from trainer.data.readers.tables.split_columns import find_split, meaning_of
 from trainer.data.readers.tables.split_files import labelled_tables, table_files
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets

@@ -37,8 +37,9 @@ from trainer.data.readers.arrays.samples import fill_values
 from trainer.data.readers.labels.file_ids import IdForm, id_of
 from trainer.data.readers.labels.file_tables import is_table
 from trainer.data.readers.tables import parsing, split_files
-from trainer.data.readers.tables.layout import Layout, listed, table_keys_of, with_saved_forms
+from trainer.data.readers.tables.layout import Layout, listed, table_keys_of
 from trainer.data.readers.tables.lines import PACKED
+from trainer.data.readers.tables.saved_forms import with_saved_forms
 from trainer.data.readers.texts import text_tables, tokens
 from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, collate

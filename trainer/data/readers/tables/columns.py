@@ -251,7 +251,7 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
     by_name = [column for column in columns if layout.header and is_target_name(layout, column)]
     if len(by_name) == 1:
         is_vague = layout.names[by_name[0]].lower() in VAGUE_NAMES and by_name[0] != columns[-1]
-        if is_vague and words_of(layout.names[columns[-1]])[-1:] in ([name] for name in VALUE_NAMES):
+        if is_vague and _is_value_name(layout.names[columns[-1]]):
             raise _question(layout, [*by_name, columns[-1]], columns[-1])
         return by_name[0], "found by its name"
     if by_name:
@@ -260,11 +260,7 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
     first, last = (inner or columns)[0], (inner or columns)[-1]
     classes = [column for column in columns if may_be_classes(layout, column)]
     generic = not layout.header or all(GENERIC.fullmatch(layout.names[column]) for column in columns[1:-1] or columns)
-    usual = [
-        column
-        for column in columns
-        if not generic and words_of(layout.names[column])[-1:] in ([name] for name in VALUE_NAMES)
-    ]
+    usual = [column for column in columns if not generic and _is_value_name(layout.names[column])]
     texts = [column for column in classes if layout.holds_text(column)]
     if layout.header and len(texts) == 1 and texts[0] in (first, last):
         classes = texts  # a text cannot be a feature
@@ -329,6 +325,11 @@ def may_be_classes(layout: Layout, column: int) -> bool:
         return True
     numbers = form.numbers([*different])
     return len(different) <= MAX_CLASSES and all(number.is_integer() for number in numbers)
+
+
+def _is_value_name(name: str) -> bool:
+    """Return whether the name of a column ends in a word for a value that may be predicted, such as price."""
+    return not VALUE_NAMES.isdisjoint(words_of(name)[-1:])
 
 
 def is_target_name(layout: Layout, column: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -348,32 +347,6 @@ def _group_in(cells: Sequence[str]) -> str:
     if not all(GROUPS_OF_POINTS.fullmatch(cell) for cell in there):
         return ""
     return next((cell for cell in there if "." in cell), "")
-
-
-def saved_forms(layout: Layout, columns: Sequence[int]) -> list[dict[str, Any] | None]:
-    """Return the forms of columns as plain types; empty if all are numbers as Python writes them."""
-    forms = [layout.forms[column] for column in columns]
-    plain = all(form == PLAIN_FORM for form in forms)
-    return [] if plain else [None if form is None else dataclasses.asdict(form) for form in forms]
-
-
-def with_saved_forms(
-    layout: Layout, columns: Sequence[int], saved: Sequence[dict[str, Any] | None] | None, decimal: Decimal | None
-) -> Layout:
-    """Return a layout in which columns have the forms of a finished run, which ``saved_forms`` returned.
-
-    A run of an earlier version saved none, and read all numbers as Python writes them. ``decimal``, the key
-    ``dataset.decimal``, holds for a new file that writes fractions in another way than the training data.
-    """
-    forms: list[NumberForm | None] = list(layout.forms)
-    for at, column in enumerate(columns):
-        kept = saved[at] if saved else None
-        form = PLAIN_FORM if kept is None else NumberForm(**kept)
-        if decimal is not None and form.kind == "number" and form.decimal != decimal:
-            form = dataclasses.replace(form, decimal=decimal, grouped=True)
-        forms[column] = form
-        layout.check_points(column, form)
-    return layout._replace(forms=forms)
 
 
 def _first_lines(file: Path, encoding: str) -> list[str]:
