@@ -304,19 +304,18 @@ def _question(layout: Layout, columns: Collection[int], likely: int | None = Non
 
 def _example(layout: Layout, column: int) -> str:
     """Return the first cell of a column that is not missing, cut to 24 characters; empty if there is none."""
-    there = (cell.strip() for cell in layout.cells(column) if cell.strip().lower() not in layout.missing)
-    return next(there, "")[:24]
+    return next(iter(layout.filled(column)), "")[:24]
 
 
 def holds_flags(layout: Layout, column: int) -> bool:
     """Return whether the cells of a column are 0 and 1, True and False, or yes and no, as those of labels are."""
-    form, cells = layout.forms[column], {cell for cell in layout.cells(column) if cell.lower() not in layout.missing}
+    form, cells = layout.forms[column], {*layout.filled(column)}
     return form is not None and bool(cells) and {*form.numbers([*cells])} <= {0.0, 1.0}
 
 
 def may_be_classes(layout: Layout, column: int) -> bool:
     """Return whether the cells of a column are texts or whole numbers that repeat, as classes do."""
-    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    cells = layout.filled(column)
     different = {*cells}
     if not 2 <= len(different) <= MAX_TEXTS or len(different) * 2 > len(cells):
         return False

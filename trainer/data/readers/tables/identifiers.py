@@ -75,7 +75,7 @@ def has_id_name(layout: Layout, column: int) -> bool:
 
 def looks_measured(layout: Layout, column: int) -> bool:
     """Return whether at least half of the cells of a column of texts measure something."""
-    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    cells = layout.filled(column)
     return sum(bool(MEASURED.match(cell)) for cell in cells) * 2 >= max(1, len(cells))
 
 
@@ -84,7 +84,7 @@ def names_rows(layout: Layout, column: int) -> bool:
 
     Texts that begin with a digit, such as 73.66 kg and 13.01.1986, measure something, unless the name says otherwise.
     """
-    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    cells = layout.filled(column)
     if not layout.holds_text(column) or len(cells) < 10 or len({*cells}) < NEARLY_ALL * len(cells):
         return False
     return column in layout.unnamed or has_id_name(layout, column) or not looks_measured(layout, column)
@@ -93,7 +93,7 @@ def names_rows(layout: Layout, column: int) -> bool:
 def names_groups(layout: Layout, column: int) -> bool:
     """Return whether the cells of a column name persons or things that several rows are about, such as patients."""
     words = words_of(layout.names[column]) if layout.header else []
-    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    cells = layout.filled(column)
     different = len({*cells})
     joined = "".join(words)
     is_named = bool(words) and (
@@ -108,7 +108,7 @@ def names_groups(layout: Layout, column: int) -> bool:
 
 def may_be_index(layout: Layout, column: int) -> bool:
     """Return whether the first cells of a column are whole numbers, nearly all of them different."""
-    cells = [cell for cell in layout.cells(column) if cell.lower() not in layout.missing]
+    cells = layout.filled(column)
     if not cells or layout.holds_text(column) or not _are_whole(layout, column, cells):
         return False
     if column in layout.unnamed and column == 0:  # an index, which a sample of rows or a joined table may repeat

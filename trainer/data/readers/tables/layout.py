@@ -208,6 +208,10 @@ class Layout(NamedTuple):
                 "commas in the training data; save both in one form, or give the file alone with dataset.decimal=."
             )
 
+    def filled(self, column: int) -> list[str]:
+        """Return the cells of a column in ``first`` that are not missing."""
+        return [cell for cell in self.cells(column) if cell.lower() not in self.missing]
+
     def holds_text(self, column: int) -> bool:
         """Return whether most cells of a column, apart from missing ones, are not numbers."""
         return self.forms[column] is None
