@@ -25,7 +25,7 @@ class Spec:
     Args:
         dataset: the name of the data set, for messages.
         shape: the shape of a sample: image (channels, height, width), spectrogram (1, steps, bands), sequence (steps,
-            width), tokens (steps,), table (features,).
+            width), tokens (steps,), table (features,). A feature is a number, or one of a block that encodes a column.
         task: classification has one class for each sample, multilabel any number of labels, regression values.
         classes: the names of the classes, labels or values.
         counts: the number of training samples of each class or label; empty for values. A data set may leave it empty,
@@ -33,6 +33,8 @@ class Spec:
         target_mean, target_std: the mean and standard deviation of each training value if the targets are standardised,
             else empty.
         vocabulary: the number of different tokens, including the padding 0; only for tokens.
+        blocks: of a table, or of the steps of a sequence, the number of features of each block. A block encodes a
+            column, such as the levels of a category as 0 and 1. Blocks follow the features that are numbers, in order.
         varying: True if the number of steps varies between samples. ``shape`` then has the largest number; a batch is
             padded with zeros to its longest sample and comes with the lengths of its samples.
         num_outputs: the number of outputs of the model for one sample, which the loss determines.
@@ -48,6 +50,7 @@ class Spec:
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
     vocabulary: int | None = None
+    blocks: tuple[int, ...] = ()
     varying: bool = False
     num_outputs: int = 0
     sigmoid: bool = False
@@ -74,6 +77,11 @@ class Spec:
             ratio = abs(self.target_mean[at]) / self.target_std[at]
             digits += max(0, math.ceil(math.log10(ratio)))
         return f"{value:.{min(digits, MAX_DIGITS)}g}"
+
+    @property
+    def num_numbers(self) -> int:
+        """Of a table, or of the steps of a sequence, the number of features that belong to no block."""
+        return self.shape[-1] - sum(self.blocks)
 
     @property
     def step_axis(self) -> int:

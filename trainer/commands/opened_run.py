@@ -28,6 +28,7 @@ from trainer.data.loader import Loader, Share, make_loaders
 from trainer.data.preprocess import need_float64, to_model_inputs
 from trainer.data.random_numbers import seed_all
 from trainer.data.sources import Inputs
+from trainer.data.table_encoding import TableEncoding
 from trainer.device._kernels import choose_kernels, choose_precision, choose_tf32
 from trainer.engine import DTYPES
 from trainer.loss import Loss
@@ -73,7 +74,7 @@ class OpenedRun:
     spec: Spec
     model: nn.Module
     loss: Loss
-    normalise: Normalise | None
+    normalise: Normalise | TableEncoding | None
     features: Features | None
     device: torch.device
     precision: str
@@ -91,7 +92,7 @@ class OpenedRun:
         Raises:
             ValueError: the batch has another shape than the samples of the run, or holds no numbers.
         """
-        raw = as_tensors(inputs, self.spec, waves=self.features is not None)
+        raw = as_tensors(inputs, self.spec, self.raw_shape, waves=self.features is not None)
         on_device = tuple(tensor.to(self.device) for tensor in raw)
         return to_model_inputs(on_device, self.features, self.normalise, self.spec.step_axis)
 
@@ -115,6 +116,13 @@ class OpenedRun:
             ValueError: as in ``read``.
         """
         return self.loss.scores(self.outputs(self.read(inputs))).cpu()
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """The shape of a raw sample: that of ``spec``, unless the columns of a table are encoded. Waves have none."""
+        if isinstance(self.normalise, TableEncoding):
+            return (*self.spec.shape[:-1], self.normalise.raw_width)
+        return self.spec.shape
 
     @property
     def identifier(self) -> str | None:
@@ -155,7 +163,7 @@ class OpenedRun:
             raise ConfigError(f"dataset={name}: has the classes {theirs}, …; the run {self.run.path} has {ours}, …")
         spec = dataclasses.replace(self.spec, dataset=name)
         normalise, factor = self.normalise, (found.preprocess.get("top") or 1) / (self.preprocessing.get("top") or 1)
-        if normalise is not None and factor != 1:  # the pixel range differs from that of the training data
+        if isinstance(normalise, Normalise) and factor != 1:  # the pixel range differs from that of the training data
             normalise = Normalise(normalise.mean * factor, normalise.std * factor, normalise.axis)
         found = dataclasses.replace(found, spec=spec, normalise=normalise, features=self.features)
         found.check()

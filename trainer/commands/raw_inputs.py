@@ -15,19 +15,22 @@ from trainer.spec import Spec
 RawInputs = Tensor | npt.NDArray[Any] | Sequence[Any]  # a batch of samples, or their lengths
 
 
-def as_tensors(inputs: RawInputs | tuple[RawInputs, ...], spec: Spec, *, waves: bool) -> Inputs:
+def as_tensors(
+    inputs: RawInputs | tuple[RawInputs, ...], spec: Spec, raw_shape: Sequence[int], *, waves: bool
+) -> Inputs:
     """Return a batch of raw samples as tensors; whole numbers of waves and pixels keep their type, others are float32.
 
     Args:
         inputs: a batch of raw samples; if lengths vary, a tuple of the padded batch and the (batch,) lengths.
         spec: the spec of the model.
+        raw_shape: the shape of a raw sample; waves have none.
         waves: whether the samples are waves, from which the run computes features.
 
     Raises:
         ValueError: the batch has another shape than the samples of the run, or holds no numbers.
     """
     parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    shape = ["batch", "samples"] if waves else ["batch", *map(str, spec.shape)]
+    shape = ["batch", "samples"] if waves else ["batch", *map(str, raw_shape)]
     varies = waves or spec.varying
     if spec.varying and not waves:
         shape[spec.step_axis] = "steps"

@@ -7,7 +7,7 @@ import re
 import shlex
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -15,6 +15,7 @@ from msgspec import Meta
 from trainer.config.signature import keys_in
 from trainer.config.types import MAX_FLOAT, MAX_INT
 
+SPECIAL_IN_KEYS, ESCAPED = re.compile(r"""([\\()\[\]{}:=,"'])"""), r"\\\1"  # of a mapping in Hydra's grammar
 MAX_LISTED = 40  # the largest number of options that a message lists
 
 # Prefixes of the names of torchvision's architectures.
@@ -99,8 +100,11 @@ def quoted(text: str) -> str:
     return '"' + escaped.replace("${", "\\${") + '"'
 
 
-def as_word(key: str, value: str | Sequence[str]) -> str:
+def as_word(key: str, value: str | Sequence[str] | Mapping[str, str]) -> str:
     """Return ``key=value`` as it is typed in a shell, in the quotes that the shell and Hydra's grammar need."""
+    if isinstance(value, Mapping):  # Hydra's grammar has no quotes around keys, but escapes
+        pairs = [f"{SPECIAL_IN_KEYS.sub(ESCAPED, name)}:{quoted(one)}" for name, one in value.items()]
+        return shlex.quote(f"{key}={{{','.join(pairs)}}}")
     text = quoted(value) if isinstance(value, str) else f"[{','.join(map(quoted, value))}]"
     return shlex.quote(f"{key}={text}")
 

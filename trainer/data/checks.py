@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from trainer.config import Settings
-from trainer.data.data import BAD_SAMPLE, Data, class_counts
+from trainer.data.data import BAD_SAMPLE, Data, Normalise, class_counts
 from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
 from trainer.data.group_checks import find_groups
@@ -19,6 +19,7 @@ from trainer.data.near_duplicates import MAX_PICTURES, find_near
 from trainer.data.sources import RaggedSource, TensorSource, channel_values
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
 from trainer.data.table_checks import find_order, find_target_columns, repeat_by_chance
+from trainer.data.table_encoding import TableEncoding
 from trainer.spec import Spec
 
 MAX_CHANNELS = 4  # the number of channels whose normalisation is shown
@@ -137,7 +138,8 @@ def survey(data: Data, settings: Settings) -> Survey:
         *find_order(data, settings),
         *_too_few(data, settings),
     ]
-    norm, each = data.normalise, scans.values()
+    norm = data.normalise if isinstance(data.normalise, Normalise) else None
+    each = scans.values()
     return Survey(
         spec=data.spec,
         parts={name: _statistics(data, name, scan, duplicates) for name, scan in scans.items()},
@@ -261,6 +263,8 @@ def _too_few(data: Data, settings: Settings) -> list[Finding]:
 
 def _not_finite(data: Data, scans: dict[str, Scan]) -> list[Finding]:
     """Find samples with NaN or infinite values."""
+    if isinstance(data.normalise, TableEncoding):  # a missing cell is NaN; others are finite
+        return []
     found = []
     for name, scan in scans.items():
         numbers = scan.not_finite
@@ -279,7 +283,9 @@ def _constant(data: Data) -> list[Finding]:
     least, most = torch.tensor(math.inf), torch.tensor(-math.inf)
     for _, inputs in readable_batches(data.train, []):
         values, *lengths = inputs if data.features is None else data.features(inputs)
-        low, high = channel_values(values.double(), lengths, axis).aminmax(dim=1)
+        found = channel_values(values.double(), lengths, axis)
+        missing = found.isnan()
+        low, high = found.masked_fill(missing, math.inf).amin(1), found.masked_fill(missing, -math.inf).amax(1)
         least, most = torch.minimum(least, low), torch.maximum(most, high)
         if bool((least != most).all()):
             return []

@@ -15,6 +15,7 @@ from trainer.data.group_split import choose_groups
 from trainer.data.moments import Moments
 from trainer.data.random_numbers import SampleRandom, seeded
 from trainer.data.sources import Inputs, Split, channel_values
+from trainer.data.table_encoding import TableEncoding, restore_encoding
 from trainer.spec import Kind, Spec, Task
 
 SAVED_OF_SPEC = ("kind", "shape", "varying", "task", "classes", "counts", "target_mean", "target_std")
@@ -105,11 +106,19 @@ class Normalise:
         mean, std = (each.float() for each in moments.result())
         return cls(mean, torch.where(std > 0, std, 1.0), axis)
 
-    @classmethod
-    def restore(cls, preprocessing: Mapping[str, Any]) -> Normalise | None:
+    @staticmethod
+    def restore(preprocessing: Mapping[str, Any]) -> Normalise | TableEncoding | None:
         """Return the normalisation from a result of ``Data.preprocessing``, or None if the data is not normalised."""
         saved = preprocessing.get("normalise")
-        return None if saved is None else cls(torch.tensor(saved["mean"]), torch.tensor(saved["std"]), saved["axis"])
+        if saved is None:
+            return None
+        if "columns" in saved:
+            return restore_encoding(saved)
+        return Normalise(torch.tensor(saved["mean"]), torch.tensor(saved["std"]), saved["axis"])
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the attributes as plain types, for ``restore``."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "axis": self.axis}
 
     def to(self, device: torch.device) -> Normalise:
         return Normalise(self.mean.to(device), self.std.to(device), self.axis)
@@ -145,7 +154,8 @@ class Data:
     Args:
         spec: describes a sample and the task to a model; ``num_outputs`` is set later, by the loss.
         train, val, test: the splits; ``val`` is None if no samples were held out.
-        normalise: applied to every batch; None if the samples need no normalisation.
+        normalise: applied to every batch; None if the samples need no normalisation. For a table of the user's own it
+            encodes the columns.
         augment: applied to raw training samples.
         features: computed from raw samples before normalisation.
         augment_features: applied to training samples after normalisation.
@@ -166,7 +176,7 @@ class Data:
     train: Split
     val: Split | None
     test: Split
-    normalise: Normalise | None = None
+    normalise: Normalise | TableEncoding | None = None
     augment: Augmentation | None = None
     features: Features | None = None
     augment_features: Augmentation | None = None
@@ -233,13 +243,14 @@ class Data:
         read = inputs if self.features is None else self.features(inputs)
         if spec.varying and len(read) < 2:
             raise ConfigError(f"dataset={name}: spec.varying wants lengths, but a {split} sample has none")
-        shape, wanted = list(read[0].shape[1:]), list(spec.shape)
+        values = read[0] if self.normalise is None else self.normalise(read[0])
+        shape, wanted = list(values.shape[1:]), list(spec.shape)
         if len(read) > 1:
             steps = spec.step_axis - 1
             wanted[steps] = shape[steps] if len(shape) > steps and shape[steps] <= wanted[steps] else wanted[steps]
         if shape != wanted:
             raise ConfigError(
-                f"dataset={name}: spec.shape is {spec.shape}, but a {split} sample is {tuple(read[0].shape[1:])}"
+                f"dataset={name}: spec.shape is {spec.shape}, but a {split} sample is {tuple(values.shape[1:])}"
             )
 
     def counted(self) -> Data:
@@ -261,9 +272,8 @@ class Data:
             **{key: list(value) if isinstance(value := getattr(spec, key), tuple) else value for key in SAVED_OF_SPEC},
             "num_tokens": spec.vocabulary,
             "features": None if self.features is None else self.features.preprocessing(),
-            "normalise": None
-            if norm is None
-            else {"mean": norm.mean.tolist(), "std": norm.std.tolist(), "axis": norm.axis},
+            "blocks": list(spec.blocks),
+            "normalise": None if norm is None else norm.preprocessing(),
             **self.preprocess,
         }
 
@@ -279,11 +289,12 @@ def make_data(
     task: Task = "classification",
     vocabulary: int | None = None,
     varying: bool = False,
+    blocks: tuple[int, ...] = (),
 ) -> Data:
     """Make a ``Data`` without preprocessing from train, val and test; the other arguments are as in ``Spec``."""
     train, val, test = splits
     counts = class_counts(train, task, len(classes))
-    spec = Spec(dataset, kind, shape, task, classes, counts, vocabulary=vocabulary, varying=varying)
+    spec = Spec(dataset, kind, shape, task, classes, counts, vocabulary=vocabulary, varying=varying, blocks=blocks)
     return Data(spec, train, val, test, workers=keys["workers"], balanced=keys["sampler"] == "balanced")
 
 
@@ -295,7 +306,8 @@ def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:
     """
     saved = {key: preprocessing[key] for key in SAVED_OF_SPEC}
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-    return Spec(dataset=dataset, vocabulary=preprocessing["num_tokens"], **values)
+    blocks = tuple(preprocessing.get("blocks", ()))  # an earlier version had none
+    return Spec(dataset=dataset, vocabulary=preprocessing["num_tokens"], blocks=blocks, **values)
 
 
 def generator(*key: int | str) -> torch.Generator:

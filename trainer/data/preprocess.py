@@ -9,14 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.config import ConfigError
-from trainer.data.data import Data, Normalise
+from trainer.data.data import Data
 from trainer.data.random_numbers import SampleRandom
 from trainer.data.sources import Inputs, keep, valid_steps
 from trainer.spec import Spec
 
 
 def to_model_inputs(
-    inputs: Inputs, features: Callable[[Inputs], Inputs] | None, normalise: Normalise | None, step_axis: int
+    inputs: Inputs,
+    features: Callable[[Inputs], Inputs] | None,
+    normalise: Callable[[Tensor], Tensor] | None,
+    step_axis: int,
 ) -> Inputs:
     """Convert a batch of raw samples to model inputs: compute features, normalise, and set padding to zero.
 

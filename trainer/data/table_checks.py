@@ -56,7 +56,7 @@ def _count_pairs(values: Tensor) -> float:
 def _sample(data: Data, split: str, most: int) -> tuple[Tensor, Tensor]:
     """Return the values (rows, columns) float32 and the targets of rows in the order of the file."""
     part = data.splits()[split]
-    most = max(1, min(most, MAX_VALUES // max(1, data.spec.shape[0])))
+    most = max(1, min(most, MAX_VALUES // max(1, part.source.fetch(part.positions[:1])[0].shape[1])))
     chosen = torch.randperm(len(part), generator=generator("rows", split))[:most]
     positions = part.positions[chosen].sort().values
     return part.source.fetch(positions)[0].float(), part.source.targets.index_select(0, positions)

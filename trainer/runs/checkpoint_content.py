@@ -39,13 +39,37 @@ class _Form(TypedDict):
     kind: Literal["number", "bool", "date"]
     decimal: Literal[".", ","]
     grouped: bool
-    sign: Annotated[str, Meta(max_length=1)]
+    sign: Annotated[str, Meta(max_length=4)]
 
 
-class _Normalise(TypedDict):
+class _OfOrder(_Form, total=False):
+    """The arguments that earlier versions did not have."""
+
+    order: Literal["year", "day", "month", "time"]
+    origin: float
+
+
+class _Column(TypedDict, total=False):
+    """The arguments of ``trainer.data.table_encoding.EncodedColumn`` that differ from the defaults."""
+
+    name: Text
+    kind: Literal["number", "category", "date", "text"]
+    centre: float
+    scale: float
+    fill: float
+    missing: bool
+    levels: Annotated[list[Text], Meta(max_length=1000)]
+    other: bool
+    periods: Annotated[list[Annotated[float, Meta(gt=0)]], Meta(max_length=3)]
+
+
+class _Normalise(TypedDict, total=False):
+    """The result of ``preprocessing`` of ``Normalise``, or of ``TableEncoding``."""
+
     mean: Annotated[list[float], Meta(min_length=1)]
     std: Annotated[list[float], Meta(min_length=1)]
     axis: Annotated[int, Meta(ge=1, le=3)]
+    columns: Annotated[list[_Column], Meta(min_length=1)]
 
 
 class _Data(TypedDict, total=False):
@@ -76,7 +100,8 @@ class _Data(TypedDict, total=False):
     fill: list[float] | None
     target: list[Text]
     id: Text | None
-    forms: list[_Form | None]
+    forms: list[_OfOrder | None]
+    blocks: list[PositiveInt]
 
 
 class _Evaluation(TypedDict, total=False):

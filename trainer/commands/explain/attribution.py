@@ -20,6 +20,7 @@ from trainer.commands.predict import samples
 from trainer.config import ConfigError
 from trainer.config.messages import how_to_install
 from trainer.data.sources import Inputs, unpadded
+from trainer.data.table_encoding import TableEncoding
 from trainer.spec import Spec
 
 STEPS = 64  # number of points between the baseline and the sample at which gradients are computed
@@ -38,7 +39,7 @@ class Attribution:
             (height, width) for a picture, (frames, bands) for a spectrogram, (tokens,) for a text, (steps, width) for a
             sequence, (columns,) for a row of a table.
         read: the input of the model: (channels, height, width), (1, frames, bands), (tokens,) int64, (steps, width) or
-            (columns,).
+            (features,).
         scores: (classes,) scores of the sample.
         target: the index of the explained class, label or value.
         output: the attributed quantity of the sample.
@@ -204,6 +205,8 @@ def _attribute_batch(trained: OpenedRun, raw: Inputs, targets: Tensor | None, st
     with torch.no_grad():
         ends = [function(*each, targets).double().tolist() for each in (read, start)]
     samples_read = unpadded(read, trained.spec.step_axis)
+    if isinstance(trained.normalise, TableEncoding):
+        values = trained.normalise.sum_by_column(values)
     for at, value in enumerate(unpadded((values, *read[1:]))):  # the values of a spectrogram have no channel axis
         yield Attribution(
             values=value.cpu(),

@@ -23,6 +23,7 @@ from trainer.data.readers.texts.subwords import SPACE
 from trainer.data.readers.texts.tokens import Tokenizer, join_tokens
 from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs
+from trainer.data.table_encoding import TableEncoding
 
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # from the palette of Okabe and Ito (2008), for colour-blind readers
 MAX_PIXELS = 224  # maximum length of a picture's longer side; a larger picture is shrunk
@@ -200,6 +201,9 @@ def _locate(text: str | None, words: Sequence[str], learned: Mapping[str, Any]) 
 
 def _draw_row(sample: _Explained) -> Markup:
     names = name_columns(sample.trained, len(sample.values))
+    encoding = sample.trained.normalise
+    if isinstance(encoding, TableEncoding):
+        return _draw_effects(names, sample.values.tolist(), encoding.texts(sample.raw))
     return _draw_effects(names, sample.values.tolist(), [f"{value:.4g}" for value in sample.raw.tolist()])
 
 

@@ -133,7 +133,7 @@ def _traced(trained: OpenedRun) -> tuple[ExportedModel, Inputs, tuple[dict[int, 
     batch, steps = torch.export.Dim("batch"), torch.export.Dim("steps", max=MAX_STEPS)
     if is_wave:
         steps = torch.export.Dim("samples", max=MAX_SAMPLES)
-    shape = [TRACED, *((0,) if is_wave else spec.shape)]
+    shape = [TRACED, *((0,) if is_wave else trained.raw_shape)]
     axis = 1 if is_wave else spec.step_axis
     if spec.varying:
         # Trace below the maximum length, at which the model might skip its padding.

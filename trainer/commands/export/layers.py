@@ -5,7 +5,8 @@ Its computation is valid for any batch size and, if lengths vary, for any number
 
 from __future__ import annotations
 
-from typing import cast
+import dataclasses
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from trainer.data.audio import FLOOR, LogMel, RawSteps, transform_size
 from trainer.data.data import Features
 from trainer.data.preprocess import to_model_inputs
 from trainer.data.sources import Inputs, keep, valid_steps
+from trainer.data.table_encoding import TableEncoding
 from trainer.loss import Loss
 from trainer.spec import Spec
 
@@ -33,21 +35,20 @@ class ExportedModel(nn.Module):
         TypeError: the features cannot be exported.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
-        self, spec: Spec, model: nn.Module, loss: Loss, features: Features | None, normalise: Normalise | None
+        self,
+        spec: Spec,
+        model: nn.Module,
+        loss: Loss,
+        features: Features | None,
+        normalise: Normalise | TableEncoding | None,
     ) -> None:
         super().__init__()
         self.model, self.loss = model, cast(nn.Module, loss)
         self.features = None if features is None else _exported(features)
         self.step_axis = spec.step_axis
         self.raw_step_axis = spec.step_axis if features is None else 1  # waves are (batch, samples)
-        self.channel_axis = None if normalise is None else normalise.axis
-        if normalise is not None:
-            self.register_buffer("mean", normalise.mean)
-            self.register_buffer("std", normalise.std)
+        self.normalise = None if normalise is None else ExportedNormalise(normalise)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the scores of raw samples: (batch, classes), (batch, labels) or (batch, values).
@@ -60,9 +61,24 @@ class ExportedModel(nn.Module):
         if lengths is not None:
             axis = self.raw_step_axis
             raw = keep(inputs, valid_steps(lengths, inputs.shape[axis]), axis), lengths
-        normalise = None if self.channel_axis is None else Normalise(self.mean, self.std, self.channel_axis)
-        outputs = self.model(*to_model_inputs(raw, self.features, normalise, self.step_axis))
+        outputs = self.model(*to_model_inputs(raw, self.features, self.normalise, self.step_axis))
         return cast(Loss, self.loss).scores(outputs.float())
+
+
+class ExportedNormalise(nn.Module):
+    """Apply ``Normalise`` or ``TableEncoding``, whose tensors are buffers of this module."""
+
+    def __init__(self, normalise: Normalise | TableEncoding) -> None:
+        super().__init__()
+        self._normalise = normalise
+        self._names = [name for name, value in vars(normalise).items() if isinstance(value, Tensor)]
+        for name in self._names:
+            self.register_buffer(name, getattr(normalise, name))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the normalised or encoded inputs."""
+        buffers: dict[str, Any] = {name: getattr(self, name) for name in self._names}
+        return dataclasses.replace(self._normalise, **buffers)(inputs)
 
 
 def _exported(features: Features) -> nn.Module:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from trainer import __version__
 from trainer.commands.opened_run import OpenedRun
 from trainer.data.readers.texts.subwords import SPACE
 from trainer.data.readers.texts.words import FIRST_WORDS
+from trainer.data.table_encoding import OTHER, TableEncoding
 from trainer.runs.read import for_json
 
 MARK = "trainer-cli export 1"  # in every exported file; only files with this mark are overwritten
@@ -54,7 +56,7 @@ def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
     """Return the name, dtype, shape and meaning of each input, and further facts such as its range or sample rate."""
     spec, preprocessing = trained.spec, trained.preprocessing
     top, columns, extra = preprocessing.get("top"), preprocessing.get("columns"), dict[str, Any]()
-    shape: list[Any] = ["batch", *spec.shape]
+    shape: list[Any] = ["batch", *trained.raw_shape]
     if spec.varying:
         shape[spec.step_axis] = "steps"
     if trained.features is not None:
@@ -64,6 +66,9 @@ def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
         meaning = f"numbers of the {spec.vocabulary:,} tokens of the vocabulary, 0 being padding"
     elif top is not None:
         extra, meaning = {"range": [0, top]}, f"pixels, 0 to {top:g}"
+    elif isinstance(trained.normalise, TableEncoding):
+        meaning = "the cells of a row as numbers: see columns"
+        columns = [*_describe_columns(trained.normalise)]
     elif columns:
         meaning = f"columns {', '.join(columns)}"
     else:
@@ -71,13 +76,27 @@ def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
     dtype = "int64" if spec.kind == "tokens" else "float32"
     inputs = {"name": "inputs", "dtype": dtype, "shape": shape, "meaning": meaning, **extra}
     if columns:
-        inputs["columns"] = list(columns)
+        inputs["columns"] = columns
     if not spec.varying:
         return [inputs]
     inputs["longest"] = longest(trained)
     what = "steps" if trained.features is None else "samples"
     meaning = f"the number of {what} of each, 1 to {longest(trained):,}; padding behind them does not count"
     return [inputs, {"name": "lengths", "dtype": "int64", "shape": ["batch"], "meaning": meaning}]
+
+
+def _describe_columns(encoding: TableEncoding) -> Iterator[dict[str, Any]]:
+    """Yield how the cells of each column become numbers of a raw row; a missing cell is NaN."""
+    for each in encoding.columns:
+        about: dict[str, Any] = {"name": each.name, "kind": each.kind}
+        if each.kind == "category":
+            about |= {"codes": {level: code for code, level in enumerate(each.levels)}, "other": int(OTHER)}
+        elif each.kind == "text":
+            about |= {"words": list(each.levels), "meaning": "for each word 1 if the text in lower case has it, else 0"}
+        elif each.kind == "date":
+            origin = datetime(1970, 1, 1) + timedelta(days=each.origin)
+            about["meaning"] = f"days since {origin:%Y-%m-%d}" if each.origin else "part of the day, 0 to 1"
+        yield about
 
 
 def longest(trained: OpenedRun) -> int:
@@ -90,7 +109,8 @@ def longest(trained: OpenedRun) -> int:
 def _inside(trained: OpenedRun) -> list[str]:
     """Return the processing steps, besides the model, that an exported ONNX or .pt2 file contains."""
     features = [] if trained.features is None else [f"features {trained.preprocessing['features']['name']}"]
-    return [*features, *["normalise"] * (trained.normalise is not None), "scores"]
+    normalise = "encode" if isinstance(trained.normalise, TableEncoding) else "normalise"
+    return [*features, *[normalise] * (trained.normalise is not None), "scores"]
 
 
 def _outside(trained: OpenedRun) -> list[str]:
@@ -102,6 +122,8 @@ def _outside(trained: OpenedRun) -> list[str]:
         return ["the mean of all channels, resampled to the sample rate"]
     if spec.kind == "image":
         return [f"pictures of {spec.shape[1]}×{spec.shape[2]} pixels and {spec.shape[0]} channels"]
+    if isinstance(trained.normalise, TableEncoding):
+        return ["the number of each cell, as columns of the input says; NaN for a missing cell"]
     return ["a number for each missing one: fill"] if trained.preprocessing.get("fill") else []
 
 

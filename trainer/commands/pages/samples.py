@@ -9,11 +9,12 @@ from torch import Tensor
 
 from trainer.commands.pages.drawings import draw_bars, draw_lines, draw_picture, to_image
 from trainer.commands.pages.render import draw
-from trainer.data import Data
+from trainer.data import Data, Normalise
 from trainer.data.checks import Survey
 from trainer.data.findings import as_text
 from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, unpadded
+from trainer.data.table_encoding import TableEncoding
 
 MAX_PIXELS = 96  # maximum length of a picture's longer side; a larger picture is shrunk
 SMALL = 64  # up to this length of the longer side, a picture is enlarged with each pixel as a square
@@ -55,7 +56,7 @@ def draw_samples(data: Data, inputs: Inputs, limits: ValueRange) -> list[Markup]
 
 def _draw_images(data: Data, inputs: Inputs, limits: ValueRange) -> list[Markup]:
     values = inputs[0].float()
-    if data.normalise is not None:
+    if isinstance(data.normalise, Normalise):
         values = values * data.normalise.std.view(-1, 1, 1) + data.normalise.mean.view(-1, 1, 1)
     low, high = limits
     levels = ((values - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
@@ -92,7 +93,8 @@ def _draw_rows(data: Data, inputs: Inputs) -> list[Markup]:
     """Draw a bar for each column, scaled to the largest absolute value in the batch."""
     values = inputs[0].float()[:, :MAX_BARS].nan_to_num()
     most = max(float(values.abs().max()), 1e-12)
-    names = data.preprocess.get("columns") or list(range(values.shape[1]))
+    encoded = data.normalise.names if isinstance(data.normalise, TableEncoding) else []
+    names = encoded or data.preprocess.get("columns") or list(range(values.shape[1]))
     width = 6 + values.shape[1] * max(4, min(14, 220 // values.shape[1]))
     return [
         draw_bars(

@@ -37,12 +37,14 @@ from trainer.data.readers.arrays.samples import fill_values
 from trainer.data.readers.labels.file_ids import IdForm, id_of
 from trainer.data.readers.labels.file_tables import is_table
 from trainer.data.readers.tables import parsing, split_files
+from trainer.data.readers.tables.encode_rows import NUMBERS, CellColumn, join_cells, to_raw_rows
 from trainer.data.readers.tables.layout import Layout, listed, table_keys_of
 from trainer.data.readers.tables.lines import PACKED
 from trainer.data.readers.tables.saved_forms import with_saved_forms
 from trainer.data.readers.texts import text_tables, tokens
 from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, collate
+from trainer.data.table_encoding import ColumnKind, TableEncoding
 
 Item = TypeVar("Item")
 
@@ -301,16 +303,24 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
     layout = with_saved_forms(layout, numbers, run.preprocessing.get("forms"), keys.get("decimal"))
     group_by, identifier = keys.get("group_by"), run.identifier
     groups, ids = dict[str, int](), dict[str, int]()
+    encoding = run.normalise if isinstance(run.normalise, TableEncoding) else None
+    kinds: list[ColumnKind] = ["number"] * len(columns) if encoding is None else [c.kind for c in encoding.columns]
+    levels = [dict[str, int]() for kind in kinds if kind not in NUMBERS]
+    texts = [at for at, kind in zip(numbers, kinds, strict=True) if kind not in NUMBERS]
     read = parsing.ColumnsToRead(
-        numbers,
+        [at for at in numbers if at not in texts],
         [] if group_by is None else [(layout.find("group_by", group_by), groups)],
-        missing=keys.get("missing") == "mean",
+        [*zip(texts, levels, strict=True)],
+        missing=keys.get("missing") in ("mark", "mean"),
         names=(layout.names.index(identifier), ids) if identifier in layout.names else None,
     )
     table = parsing.read_table(layout, read)
-    values, fill = table.numbers, fill_values(run.preprocessing).numpy()
-    if fill.shape == values.shape[1:]:  # samples that are made of a row have means of their channels
-        values = np.where(np.isnan(values), fill, values)
+    if encoding is None:
+        values = _filled(run, table.numbers)
+    else:
+        known = iter(levels)
+        read_columns = [CellColumn("", kind, () if kind in NUMBERS else [*next(known)]) for kind in kinds]
+        values = to_raw_rows(join_cells(table.numbers, table.levels, kinds), read_columns, encoding)
     if group_by is None:
         named = [*ids, ""]  # the last one is for the code -1
         for row, line in enumerate(table.lines.tolist()):
@@ -324,11 +334,18 @@ def _rows_of(run: OpenedRun, name: str, file: Path) -> Iterator[_Unread]:
         yield _numbers(f"{name}: {text}", steps, fault or _wrong_shape(run, steps))._replace(id=text)
 
 
+def _filled(run: OpenedRun, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows of numbers, the missing ones replaced as in the training of a run that encodes no columns."""
+    fill = fill_values(run.preprocessing).numpy()
+    is_row = fill.shape == values.shape[1:]  # samples that are made of a row have means of their channels
+    return np.where(np.isnan(values), fill, values) if is_row else values
+
+
 def _shaped(run: OpenedRun, row: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a row in the shape of a sample, as ``dataset.shape`` says."""
-    shape = run.settings.dataset.get("shape") or run.spec.shape
+    shape = run.settings.dataset.get("shape") or run.raw_shape
     sample = row.reshape(shape)
-    return sample if sample.shape == run.spec.shape else np.moveaxis(sample, -1, 0)
+    return sample if sample.shape == run.raw_shape else np.moveaxis(sample, -1, 0)
 
 
 def _columns_in(layout: Layout, columns: Sequence[str]) -> list[int]:
@@ -373,7 +390,7 @@ def _numbers(name: str, values: Any, fault: str) -> _Unread:
 
 def _wrong_shape(run: OpenedRun, sample: Any) -> str:
     """Return how the shape of an array differs from that of the run's samples; empty if the shape fits."""
-    shape, wanted, varying = tuple(sample.shape), run.spec.shape, run.spec.varying
+    shape, wanted, varying = tuple(sample.shape), run.raw_shape, run.spec.varying
     if shape == wanted or (varying and shape[1:] == wanted[1:] and 1 <= shape[0] <= wanted[0]):
         return ""
     least = f"{'×'.join(map(str, (1, *wanted[1:])))} to " if varying else ""

@@ -288,7 +288,7 @@ def classes_of(
     number = {name: number for number, name in enumerate(classes)}
     table = np.full(max(names, default=-1) + 2, -1)  # the last entry is for samples without a text, whose code is -1
     for code, name in names.items():
-        table[code] = number.get(name, number.get(_plain(name), -1) if options.classes else -1)
+        table[code] = number.get(name, number.get(plain_name(name), -1) if options.classes else -1)
     found = table[codes]
     strange = (found < 0) & (codes >= 0)
     for split in np.unique(samples.splits[strange]).tolist():
@@ -304,7 +304,7 @@ def classes_of(
     return Targets("classification", classes, torch.from_numpy(found[samples.good]))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return the name that a class has if all classes of a run are numbers: 1.0 becomes 1."""
     value = to_float(name)
     return _shown(name, value) if np.isfinite(value) else name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,9 +19,13 @@ from trainer.data.readers.candidates import Candidates, Places
 from trainer.data.readers.files import OwnKeys, Problems, divide, fits, need_samples, warn_of_leaks
 from trainer.data.readers.tables.layout import listed
 from trainer.data.readers.targets import Targets
-from trainer.data.sources import RaggedSource, TensorSource
+from trainer.data.sources import RaggedSource, Split, TensorSource
 from trainer.data.standardise import standardise
+from trainer.data.table_encoding import TableEncoding
 from trainer.spec import Kind, Task
+
+# Returns raw rows and their encoding, given the cells (rows, columns) and which rows are of train, (rows,) bool.
+Encode = Callable[[NDArray[np.float32], NDArray[np.bool_]], tuple[NDArray[np.float32], TableEncoding]]
 
 
 class ArrayKeys(OwnKeys):
@@ -39,6 +44,7 @@ def array_data(
     options: ReadOptions,
     *,
     columns: Sequence[str] = (),
+    encode: Encode | None = None,
     **keys: Unpack[ArrayKeys],
 ) -> Data:
     """Make a ``Data`` of numbers: divide the samples, fill in missing numbers, and measure the normalisation.
@@ -49,6 +55,7 @@ def array_data(
         samples: the splits and places of all samples, good and bad.
         targets: the targets of the good samples.
         columns: the names of the columns, along the last axis of the inputs; empty if the columns have no names.
+        encode: encodes the rows, which are along the last axis of the inputs; None to normalise numbers.
 
     Raises:
         ConfigError: a split has no samples, or a column has no number in train.
@@ -62,13 +69,20 @@ def array_data(
         groups = [samples.groups[at] for at in np.flatnonzero(samples.good).tolist()]
         warn_of_leaks(splits, groups, samples.problems)
     divided = divide(dataset, seed, source, splits, options, keys, groups)
-    train, task = divided[0], targets.task
-    fill = _fill(dataset, source, train.positions, columns, options.preprocessing)
+    task, fill, shape = targets.task, None, _shape(source)
+    blocks: tuple[int, ...] = ()
+    normalise: Normalise | TableEncoding
+    if encode is None:
+        fill = _fill(dataset, source, divided[0].positions, columns, options.preprocessing)
+        normalise = Normalise.measure(divided[0], axis=2 if kind == "sequence" else 1)
+    else:
+        divided, normalise = encoded = _encoded(source, divided, encode)
+        shape, blocks = (*shape[:-1], encoded[1].width), encoded[1].blocks
     varying = isinstance(source, RaggedSource)
-    data = make_data(dataset, kind, _shape(source), targets.names, divided, keys, task=task, varying=varying)
+    data = make_data(dataset, kind, shape, targets.names, divided, keys, task=task, varying=varying, blocks=blocks)
     data = replace(
         data,
-        normalise=Normalise.measure(train, axis=2 if kind == "sequence" else 1),
+        normalise=normalise,
         in_memory=fits(keys["in_memory"], source.num_bytes) and keys["in_memory"],
         preprocess={"columns": list(columns), "fill": fill},
         warnings=tuple(samples.problems.warnings),
@@ -98,6 +112,31 @@ def warn_if_too_close(numbers: NDArray[Any], names: Sequence[str], problems: Pro
         )
 
 
+def _encoded(
+    source: TensorSource | RaggedSource, divided: tuple[Split, Split | None, Split], encode: Encode
+) -> tuple[tuple[Split, Split | None, Split], TableEncoding]:
+    """Return the splits with raw rows in place of the cells, and their encoding."""
+    values = source.values if isinstance(source, RaggedSource) else source.inputs[0]
+    cells = values.reshape(-1, values.shape[-1])
+    raw, encoding = encode(cells.numpy(), _rows_of(source, divided[0].positions).numpy())
+    rows = torch.from_numpy(raw).view(*values.shape[:-1], -1)
+    if isinstance(source, RaggedSource):
+        new: TensorSource | RaggedSource = replace(source, values=rows)
+    else:
+        new = replace(source, inputs=(rows,))
+    train, val, test = (None if each is None else Split(new, each.positions) for each in divided)
+    assert train is not None
+    assert test is not None
+    return (train, val, test), encoding
+
+
+def _rows_of(source: TensorSource | RaggedSource, positions: Tensor) -> Tensor:
+    """Return a mask of the rows that belong to the samples at ``positions``, (rows of all samples,) bool."""
+    chosen = torch.zeros(len(source.targets), dtype=torch.bool).index_fill_(0, positions, True)
+    steps = 1 if isinstance(source, RaggedSource) else math.prod(source.inputs[0].shape[1:-1])
+    return chosen.repeat_interleave(source.lengths if isinstance(source, RaggedSource) else torch.tensor(steps))
+
+
 def _shape(source: TensorSource | RaggedSource) -> tuple[int, ...]:
     if isinstance(source, RaggedSource):
         return (int(source.lengths.max()), *source.values.shape[1:])
@@ -123,9 +162,7 @@ def _fill(
     if preprocessing is not None:
         mean = fill_values(preprocessing)
     else:
-        lengths = source.lengths if isinstance(source, RaggedSource) else torch.tensor(len(rows) // len(values))
-        in_train = torch.zeros(len(source.targets), dtype=torch.bool).index_fill_(0, trained, True)
-        mean = rows[in_train.repeat_interleave(lengths)].double().nanmean(0)
+        mean = rows[_rows_of(source, trained)].double().nanmean(0)
     if mean.isnan().any():
         column = int(mean.isnan().nonzero()[0])
         raise ConfigError(f"dataset={dataset}: no sample of train has a number in {columns[column]}")

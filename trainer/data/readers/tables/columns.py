@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
 from trainer.data.readers.tables.identifiers import (
     has_id_name,
-    looks_measured,
     may_be_index,
     names_groups,
     names_rows,
     words_of,
 )
+from trainer.data.readers.tables.kinds import check_dates, check_texts, kind_notes
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed
 from trainer.data.readers.tables.number_cells import NumberForm
 from trainer.data.readers.targets import MAX_CLASSES
+from trainer.data.table_encoding import ColumnKind
 
 # Names of columns that say what is to be predicted, and of columns that may be it.
 TARGET_NAMES = frozenset(
@@ -49,7 +50,8 @@ class ChosenColumns:
     Args:
         targets: what is predicted.
         features: the columns to learn from, in their order.
-        maybe_ids: of these, the columns of whole numbers that may turn out to be identifiers.
+        kinds: what each column of the table holds.
+        maybe_ids: of the features, the columns of whole numbers that may turn out to be identifiers.
         ids: columns that are left out, as they name their row.
         names: the names of all columns of the table, for notes.
         target_note: a phrase that says which target was chosen.
@@ -58,6 +60,7 @@ class ChosenColumns:
 
     targets: list[int]
     features: list[int]
+    kinds: Mapping[int, ColumnKind]
     maybe_ids: list[int]
     ids: list[int]
     names: list[str]
@@ -79,6 +82,8 @@ def choose_columns(
     features: list[ColumnKey] | None,
     ignore: Sequence[ColumnKey],
     others: dict[str, ColumnKey | None],
+    kinds: Mapping[int, ColumnKind],
+    chosen: Collection[int] = (),
     num_features: int | None = None,
 ) -> ChosenColumns:
     """Return the columns to read.
@@ -89,11 +94,13 @@ def choose_columns(
         features: the key ``dataset.features``; None for all columns that nothing else names, except identifiers.
         ignore: the key ``dataset.ignore``.
         others: the keys that name columns with another role, and their values.
+        kinds: what each column holds.
+        chosen: the columns whose kinds the key ``dataset.columns`` names; all of them are features.
         num_features: how many features there must be; None if any number will do.
 
     Raises:
-        ConfigError: a column does not exist or has two roles, the target is unclear, a feature holds text, or no
-            feature is left.
+        ConfigError: a column does not exist or has two roles, the target is unclear, the cells of a feature can be read
+            in two ways, or no feature is left.
     """
     names = layout.names
     ignored = {at for column in ignore for at in layout.find_all("ignore", column)}
@@ -111,45 +118,75 @@ def choose_columns(
     if features is None:
         named = [column for column in range(len(names)) if column not in {*targets, *ignored, *roles.values()}]
     layout.check_lists(named)
-    groups, empty, folds = list[int](), list[int](), list[int]()
+    left_out = _LeftOut([], [], [], [])
     if features is None and len(named) != num_features:
         in_lists = layout.in_lists()
-        single = [column for column in named if column not in in_lists]
-        empty = [column for column in single if _is_empty(layout, column)]
-        are_folds = (at for at in single if layout.header and FOLD.fullmatch(layout.names[at].lower()))
-        folds = [at for at in are_folds if may_be_classes(layout, at)]
-        groups = [column for column in single if names_groups(layout, column)]
-        ids = [column for column in single if names_rows(layout, column) and column not in groups]
-        named = [column for column in named if column not in {*ids, *groups, *empty, *folds}]
-        maybe_ids = [column for column in named if column not in in_lists and may_be_index(layout, column)]
+        single = [column for column in named if column not in in_lists and column not in chosen]
+        left_out = _LeftOut.among(layout, single, kinds)
+        ids = [column for column in single if names_rows(layout, column) and column not in left_out.groups]
+        ids = [column for column in ids if kinds[column] != "text" or has_id_name(layout, column)]
+        named = [column for column in named if column not in {*ids, *left_out.all()}]
+        single = [column for column in single if column in named]
+        maybe_ids = [column for column in single if kinds[column] == "number" and may_be_index(layout, column)]
         maybe_ids = [] if maybe_ids == named and not ids else maybe_ids  # nothing else was there to learn from
-    _check_features(layout, named, ignore, may_ignore=features is None, target_is_open=target is None)
+    if not named:
+        raise ConfigError(f"dataset.features: no column is left to learn from; columns: {listed(layout.names)}")
+    check_texts(layout, named, kinds, chosen, ignore)
+    check_dates(layout, [*named, *targets], kinds)
     layout.check_decimals([*named, *targets])
-    notes = tuple(_notes(layout, targets, named, groups, empty, folds))
+    notes = tuple(_notes(layout, targets, named, kinds, left_out))
     shown = [_shown(layout, column) for column in range(len(names))]
-    return ChosenColumns(targets, named, maybe_ids, ids, shown, note, notes)
+    return ChosenColumns(targets, named, kinds, maybe_ids, ids, shown, note, notes)
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """Columns that are left out although no key says so, besides identifiers."""
+
+    groups: list[int]
+    empty: list[int]
+    folds: list[int]
+    texts: list[int]
+
+    @classmethod
+    def among(cls, layout: Layout, columns: Sequence[int], kinds: Mapping[int, ColumnKind]) -> _LeftOut:
+        are_folds = (at for at in columns if layout.header and FOLD.fullmatch(layout.names[at].lower()))
+        empty = [at for at in columns if _is_empty(layout, at)]
+        return cls(
+            groups=[at for at in columns if names_groups(layout, at)],
+            empty=empty,
+            folds=[at for at in are_folds if may_be_classes(layout, at)],
+            texts=[at for at in columns if kinds[at] == "text" and at not in empty],
+        )
+
+    def all(self) -> set[int]:
+        return {*self.groups, *self.empty, *self.folds, *self.texts}
 
 
 def _notes(
     layout: Layout,
     targets: Sequence[int],
     features: Sequence[int],
-    groups: Sequence[int],
-    empty: Sequence[int],
-    folds: Sequence[int],
+    kinds: Mapping[int, ColumnKind],
+    left_out: _LeftOut,
 ) -> Iterator[str]:
-    """Yield phrases about lists, about other columns that are left out, and about numbers in a form of their own."""
+    """Yield phrases about lists, kinds, columns that are left out, and numbers in a form of their own."""
     used = {*targets, *features}
     yield from (each.note for each in layout.lists if not used.isdisjoint(each.columns))
-    yield from (f"left out {_shown(layout, at)} (empty)" for at in empty)
-    yield from (f"left out {layout.names[at]} (folds; dataset.features takes columns in)" for at in folds)
-    for at in groups:
+    yield from kind_notes(layout, features, kinds)
+    yield from (f"left out {_shown(layout, at)} (empty)" for at in left_out.empty)
+    yield from (f"left out {layout.names[at]} (folds; dataset.features takes columns in)" for at in left_out.folds)
+    for at in left_out.texts:
+        word = as_word("dataset.columns", {layout.names[at]: "text"})
+        yield f"left out {layout.names[at]} (free text; {word} learns from its words)"
+    for at in left_out.groups:
         if any(_say_the_same(layout, at, target) for target in targets):
             yield f"left out {layout.names[at]} (says which target a row has)"
             continue
         word = as_word("dataset.group", layout.names[at])
         yield f"left out {layout.names[at]} (names what several rows are about; {word} keeps these in one split)"
-    numbers = [*(at for at in targets if layout.forms[at] != NumberForm("bool")), *features]
+    numbers = [*(at for at in targets if layout.forms[at] != NumberForm("bool"))]
+    numbers += [at for at in features if kinds[at] == "number" and layout.forms[at] != NumberForm("bool")]
     forms = [(layout.names[at], layout.forms[at]) for at in numbers]
     yield from [f"{name} is read with {form}" for name, form in forms if form is not None and str(form)][:MAX_FORMS]
 
@@ -169,30 +206,6 @@ def _say_the_same(layout: Layout, one: int, other: int) -> bool:
 
 def _is_empty(layout: Layout, column: int) -> bool:
     return bool(layout.first) and all(cell.lower() in layout.missing for cell in layout.cells(column))
-
-
-def _check_features(
-    layout: Layout, named: Sequence[int], ignore: Sequence[ColumnKey], *, may_ignore: bool, target_is_open: bool
-) -> None:
-    """Raise ConfigError if a feature holds text, or there is none."""
-    text_columns = [column for column in named if layout.holds_text(column)]
-    if text_columns:
-        texts = [layout.names[column] for column in text_columns]
-        shown = [
-            layout.names[column] + (f" (such as {_example(layout, column)})" if looks_measured(layout, column) else "")
-            for column in text_columns
-        ]
-        them, it = ("columns hold", "them") if len(texts) > 1 else ("column holds", "it")
-        out = as_word("dataset.ignore", [*map(str, ignore), *texts]) if may_ignore else "dataset.features"
-        predict = (
-            f", or predict it: {as_word('dataset.target', texts[0])}" if target_is_open and len(texts) == 1 else ""
-        )
-        raise ConfigError(
-            f"dataset.features: the {them} text, not numbers: {listed(shown)} ({layout.file}); leave {it} out"
-            f"{':' if may_ignore else ' of'} {out}{predict}"
-        )
-    if not named:
-        raise ConfigError(f"dataset.features: no column is left to learn from; columns: {listed(layout.names)}")
 
 
 # ---- the target
@@ -291,7 +304,8 @@ def _question(layout: Layout, columns: Collection[int], likely: int | None = Non
     shown = listed([f"{layout.names[column]} ({_example(layout, column) or 'empty'})" for column in some])
     classes = [column for column in some if may_be_classes(layout, column)]
     texts = [column for column in some if layout.holds_text(column)]
-    best = likely if likely is not None else ([at for at in texts if at in classes] or classes or texts or some)[-1]
+    named = [at for at in texts if at in classes] if layout.header or len(texts) == 1 else []
+    best = likely if likely is not None else (named or classes or texts or some)[-1]
     example = as_word("dataset.target", layout.names[best])
     flags = [column for column in some if holds_flags(layout, column)]
     if len(flags) > 1 and flags == [*range(flags[0], len(layout.names))]:

@@ -10,9 +10,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.readers.tables.date_cells import DateOrder, parse_dates, pattern_of
+
 Decimal = Literal[".", ","]
 
-# Cells that mean a missing number, in lower case.
+# Cells that mean a missing number, in lower case. In a column of texts, those of ``LEVELS`` are texts like others.
+LEVELS = frozenset(("none", "nil", "-", "--", ".", "\u2212", "\u2013", "\u2014"))
 MISSING = frozenset(
     ("", "na", "n/a", "nan", "null", "none", "?", "#n/a", "#na", "<na>", "-", "--", ".", "\\n", "#null!", "-nan", "nil")
 ) | frozenset("\u2212\u2013\u2014")  # a minus sign or dash alone
@@ -31,8 +34,6 @@ BLANKS = " \u00a0\u202f"
 BLANK = "[ \u00a0\u202f]?"  # between a number and its sign
 GROUPS = " \u00a0\u202f'’"  # what may stand between groups of three digits, besides a comma or a point
 PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?i:inf|infinity)"
-DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?Z?)?"
-MICROSECONDS_A_DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ class NumberForm:
     """How the numbers of a column are written.
 
     Args:
-        kind: numbers, ``true`` and ``false`` (or ``yes`` and ``no``), which are 1 and 0, or dates, which are days since
-            1970-01-01.
+        kind: numbers, ``true`` and ``false`` (or ``yes`` and ``no``), which are 1 and 0, or dates, which are days.
         decimal: the sign before the fraction.
         grouped: whether three digits may be a group; the sign between groups is a comma, a point, a space or ``'``.
         sign: a percent sign or a currency beside each number, which the number loses; empty without one.
         brackets: whether negative numbers are in brackets, as accountants write them; all but plain forms accept it.
         unicode: whether minus signs or digits are not those of ASCII.
+        order: of dates: what comes first; ``time`` for times without a date, which are parts of a day.
+        origin: of dates: the day that is 0, in days since 1970-01-01, so that float32 can hold the time of the day.
     """
 
     kind: Literal["number", "bool", "date"] = "number"
@@ -55,6 +57,8 @@ class NumberForm:
     sign: str = ""
     brackets: bool = False
     unicode: bool = False
+    order: DateOrder = "year"
+    origin: float = 0.0
 
     @property
     def is_plain(self) -> bool:
@@ -65,7 +69,7 @@ class NumberForm:
     def pattern(self) -> str:
         """A regular expression, for Python and RE2, that matches a cell with a number of this form."""
         if self.kind == "date":
-            return f"^(?:{DATE})$"
+            return pattern_of(self.order)
         if self.kind == "bool":
             return f"^(?i:{'|'.join((*YES, *NO))})$"
         if self.is_plain:
@@ -103,13 +107,7 @@ class NumberForm:
             lower = pc.utf8_lower(texts)
             return _as_numpy(pc.cast(pc.if_else(pc.is_null(texts), None, pc.is_in(lower, pa.array(YES))), pa.float64()))
         if self.kind == "date":
-            texts = pc.utf8_rtrim(texts, characters="Z")
-            try:
-                moments = pc.cast(texts, pa.timestamp("us"))
-            except pa.ArrowInvalid:  # such as the 31st of February
-                return np.array([_day(text) for text in texts.to_pylist()])
-            days = _as_numpy(pc.cast(pc.cast(moments, pa.int64()), pa.float64()))
-            return days / MICROSECONDS_A_DAY
+            return parse_dates(texts, self.order) - self.origin
         if not self.is_plain:
             texts = pc.replace_substring_regex(texts, pattern=r"^\((.*)\)$", replacement=r"-\1")
             texts = pc.replace_substring(texts, pattern=self.sign, replacement="") if self.sign else texts
@@ -129,12 +127,17 @@ class NumberForm:
     def __str__(self) -> str:
         """Return how the form differs from that of Python, for messages; empty for a plain number."""
         if self.kind != "number":
-            return {"bool": "true or false as 1 or 0", "date": "dates as days since 1970-01-01"}[self.kind]
+            return self._shown_date if self.kind == "date" else "true or false as 1 or 0"
         groups = "thousands in groups" if self.grouped and not self.brackets else ""
         parts = ["decimal commas" if self.decimal == "," else groups, f"a sign {self.sign}" if self.sign else ""]
         parts.append("negative numbers in brackets" if self.brackets else "")
         parts.append("minus signs or digits of Unicode" if self.unicode else "")
         return " and ".join(filter(None, parts))
+
+    @property
+    def _shown_date(self) -> str:
+        first = {"day": ", the day first", "month": ", the month first"}.get(self.order, "")
+        return "times as parts of a day" if self.order == "time" else f"dates as days{first}"
 
 
 PLAIN_FORM = NumberForm()
@@ -160,14 +163,6 @@ def _folded(texts: Any) -> Any:
     return texts
 
 
-def _day(text: str | None) -> float:
-    try:
-        moment = np.datetime64(text.replace(" ", "T") if text else "NaT", "us")
-    except ValueError:
-        return np.nan
-    return np.nan if np.isnat(moment) else float(moment.astype(np.int64)) / MICROSECONDS_A_DAY
-
-
 # ---- detection
 
 
@@ -181,6 +176,8 @@ class FoundForm(NamedTuple):
 MOSTLY = 0.8  # share of numbers from which a column with MIN_CELLS cells holds numbers
 MIN_CELLS = 20
 MAX_LENGTH = 100  # characters of the longest number
+ORDERS: tuple[DateOrder, ...] = ("year", "day", "month", "time")
+MAX_DATES = 100  # cells that tell whether a column holds dates
 
 
 def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal | None) -> FoundForm:
@@ -204,9 +201,10 @@ def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal |
         found_in = find_form(folded, missing, decimal)
         is_other = found_in.form is None or found_in.form.kind == "bool"
         return found_in if is_other else FoundForm(replace(found_in.form or PLAIN_FORM, unicode=True), found_in.open)
-    for form in (NumberForm("bool"), NumberForm("date")):
-        if _share(form, there) > least:
-            return FoundForm(form)
+    if _share(NumberForm("bool"), there) > least:
+        return FoundForm(NumberForm("bool"))
+    if (order := _find_order(there, least)) is not None:
+        return FoundForm(NumberForm("date", order=order))
     sign = next((sign for sign in ("%", *CURRENCIES) if sum(sign in cell for cell in there) * 2 > len(there)), "")
     found, unclear = decimal, ""
     if found is None:
@@ -219,6 +217,21 @@ def find_form(cells: Sequence[str], missing: Collection[str], decimal: Decimal |
         is_simple = found == "." and not sign and not brackets and _share(simple, there) == share
         return FoundForm(simple if is_simple else form, unclear)
     return FoundForm(PLAIN_FORM if plain > least else None)
+
+
+def _find_order(cells: Sequence[str], least: float) -> DateOrder | None:
+    """Return what comes first in the dates of some cells; None if they hold neither dates nor times."""
+    some = cells[:: max(1, len(cells) // MAX_DATES)]
+    if not any("0" <= cell[0] <= "9" or cell[0].isalpha() for cell in some):
+        return None
+    shares: dict[DateOrder, float] = {order: _share(NumberForm("date", order=order), some) for order in ORDERS}
+    best, share = max(shares.items(), key=lambda pair: pair[1])
+    if share <= least:
+        return None
+    if best == "day" and any("/" in cell or "-" in cell for cell in cells) and not any(map(str.isalpha, cells[0])):
+        shares = {order: _share(NumberForm("date", order=order), cells) for order in ORDERS}
+        return "unclear" if shares["day"] == shares["month"] else max(shares.items(), key=lambda pair: pair[1])[0]
+    return best
 
 
 def _share(form: NumberForm, cells: Sequence[str]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from trainer.data.readers.tables.foreign import refuse_foreign
 from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, text_layout
 from trainer.data.readers.tables.lines import Block, blocks, plain_suffix
 from trainer.data.readers.tables.list_columns import NUMBERS_AT_A_TIME, numbers_of_lists, with_lists
-from trainer.data.readers.tables.number_cells import MISSING, PLAIN_FORM, NumberForm
+from trainer.data.readers.tables.number_cells import LEVELS, MISSING, PLAIN_FORM, NumberForm
 from trainer.data.readers.tables.rows import split_rows
 
 ESCAPE = re.compile(r"\0'\\udc(..)'")  # what ``_without_escapes`` writes for a byte outside the encoding
@@ -62,15 +62,19 @@ class ParsedTable:
         texts: (columns, rows) int64, the code of each text: its number among the different texts of its column; -1 if
             the text is missing or wrong.
         faults: the first reason why a row cannot be used, by the number of the row.
+        levels: (columns, rows) int64, like ``texts`` for the columns of levels.
         exact: (rows, columns) float64, the numbers of the columns that were asked for in this precision.
+        exact_faults: why a number of ``exact`` cannot be used, by the number of its row and its column.
         names: (rows,) int64, the code of the cell that names each row; -1 without one.
     """
 
     lines: NDArray[np.int64]
     numbers: NDArray[np.float32]
     texts: NDArray[np.int64]
+    levels: NDArray[np.int64]
     faults: dict[int, str]
     exact: NDArray[np.float64]
+    exact_faults: dict[tuple[int, int], str]
     names: NDArray[np.int64]
 
 
@@ -81,14 +85,16 @@ class ColumnsToRead:
     Args:
         numbers: the columns of numbers.
         texts: the columns of texts, each with the code of every text seen so far; new texts are added.
-        missing: accept rows in which numbers are missing.
-        exact: the columns that are read as float64 too, in which any cell is accepted.
+        levels: the columns of texts that are features, with codes like those of ``texts``.
+        missing: accept rows in which numbers or levels are missing.
+        exact: the columns that are read as float64, in which any cell is accepted.
         may_be_empty: accept rows in which texts are missing.
         names: the column of texts that name the rows, any of which is accepted, with the codes of the texts.
     """
 
     numbers: Sequence[int]
     texts: Sequence[tuple[int, dict[str, int]]]
+    levels: Sequence[tuple[int, dict[str, int]]] = ()
     missing: bool = False
     exact: Sequence[int] = ()
     may_be_empty: bool = False
@@ -97,7 +103,7 @@ class ColumnsToRead:
     def all(self) -> list[int]:
         """Return the numbers of all columns, each once, in order."""
         names = [] if self.names is None else [self.names[0]]
-        return sorted({*self.numbers, *self.exact, *names, *(column for column, _ in self.texts)})
+        return sorted({*self.numbers, *self.exact, *names, *(column for column, _ in (*self.texts, *self.levels))})
 
 
 def read_table(layout: Layout, columns: ColumnsToRead) -> ParsedTable:
@@ -117,17 +123,20 @@ def join_tables(parts: Sequence[ParsedTable]) -> ParsedTable:
     """Return the rows of several tables with the same columns as one table."""
     if len(parts) == 1:
         return parts[0]
-    faults: dict[int, str] = {}
+    faults, exact_faults = dict[int, str](), dict[tuple[int, int], str]()
     count = 0
     for part in parts:
         faults |= {row + count: reason for row, reason in part.faults.items()}
+        exact_faults |= {(row + count, column): reason for (row, column), reason in part.exact_faults.items()}
         count += len(part.lines)
     return ParsedTable(
         np.concatenate([part.lines for part in parts]),
         np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.texts for part in parts], axis=-1),
+        np.concatenate([part.levels for part in parts], axis=-1),
         faults,
         np.concatenate([part.exact for part in parts]),
+        exact_faults,
         np.concatenate([part.names for part in parts]),
     )
 
@@ -149,7 +158,7 @@ def _read_block(layout: Layout, block: Block, columns: ColumnsToRead) -> ParsedT
     block = block._replace(content=_without_empty_rows(layout.in_file or layout, block.content))
     places, listed = layout.places(), layout.in_lists()
     wanted = sorted({places[column] for column in columns.all()})
-    numbers = {*columns.numbers} - {column for column, _ in columns.texts} - listed
+    numbers = {*columns.numbers} - {column for column, _ in (*columns.texts, *columns.levels)} - listed
     plain_numbers = {places[column] for column in numbers if layout.forms[column] == PLAIN_FORM}
     for plain in (plain_numbers, set[int]()):
         rows = _split_fast(layout.in_file or layout, block, wanted, plain)
@@ -288,26 +297,34 @@ def _parse(
         cells = cells_of(column)
         with np.errstate(over="ignore"):
             block[:, at] = _numbers(layout, column, cells)
-        bad = ~np.isfinite(block[:, at])
-        if columns.missing and bad.any():
-            bad &= ~_are_missing(layout, cells)
-        for row in np.flatnonzero(bad).tolist():
-            reason = _fault_of_number(layout, column, cells[row].as_py(), missing=columns.missing)
-            if reason is not None:
-                faults.setdefault(row, f"{layout.names[column]}: {reason}")
+        for row, reason in _faults_of_numbers(layout, column, cells, block[:, at], missing=columns.missing):
+            faults.setdefault(row, reason)
     exact = np.empty((len(lines), len(columns.exact)), dtype=np.float64)
+    exact_faults = dict[tuple[int, int], str]()
     for at, column in enumerate(columns.exact):
-        exact[:, at] = _numbers(layout, column, cells_of(column))
+        cells = cells_of(column)
+        exact[:, at] = _numbers(layout, column, cells)
+        for row, reason in _faults_of_numbers(layout, column, cells, exact[:, at], missing=columns.missing):
+            exact_faults[row, at] = reason
     codes = np.empty((len(columns.texts), len(lines)), dtype=np.int64)
     for at, (column, known) in enumerate(columns.texts):
         codes[at], wrong = _codes(layout, cells_of(column), known)
-        for row, reason in wrong.items():
-            if reason != EMPTY or not columns.may_be_empty:
-                faults.setdefault(row, f"{layout.names[column]}: {reason}")
+        _add_faults(faults, wrong, layout.names[column], may_be_empty=columns.may_be_empty)
+    levels = np.empty((len(columns.levels), len(lines)), dtype=np.int64)
+    for at, (column, known) in enumerate(columns.levels):
+        levels[at], wrong = _codes(layout, cells_of(column), known, no_text=layout.missing - LEVELS)
+        _add_faults(faults, wrong, layout.names[column], may_be_empty=columns.missing)
     names = np.full(len(lines), -1)
     if columns.names is not None:
         names, _ = _codes(layout, cells_of(columns.names[0]), columns.names[1])
-    return ParsedTable(lines, block, codes, faults, exact, names)
+    return ParsedTable(lines, block, codes, levels, faults, exact, exact_faults, names)
+
+
+def _add_faults(faults: dict[int, str], wrong: Mapping[int, str], name: str, *, may_be_empty: bool) -> None:
+    """Add the reasons for wrong texts of a column to the faults of rows that have none yet."""
+    for row, reason in wrong.items():
+        if reason != EMPTY or not may_be_empty:
+            faults.setdefault(row, f"{name}: {reason}")
 
 
 def _as_cells(numbers: NDArray[np.float64]) -> Any:
@@ -353,15 +370,20 @@ def _are_missing(layout: Layout, cells: Any) -> NDArray[np.bool_]:
     return np.asarray(missing.to_numpy(zero_copy_only=False))
 
 
-def _codes(layout: Layout, cells: Any, known: dict[str, int]) -> tuple[NDArray[np.int64], dict[int, str]]:
-    """Return the codes of texts, (cells,), and why a cell has none; each new text gets the next code."""
+def _codes(
+    layout: Layout, cells: Any, known: dict[str, int], no_text: Collection[str] = ()
+) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Return the codes of texts, (cells,), and why a cell has none; each new text gets the next code.
+
+    The cells ``no_text``, in lower case, are missing texts, besides those that ``dataset.missing_values`` names.
+    """
     import pyarrow.compute as pc
 
     encoded = pc.dictionary_encode(texts_of(cells))
     reasons: dict[int, str] = {}
     table = np.full(len(encoded.dictionary) + 1, -1)  # the last entry is for a null
     for number, text in enumerate(encoded.dictionary.to_pylist()):
-        reason = _fault_of_text(layout, text)
+        reason = EMPTY if text.strip().lower() in no_text else _fault_of_text(layout, text)
         if reason:
             reasons[number] = reason
         else:
@@ -384,6 +406,19 @@ def is_missing(reason: str) -> bool:
     """Return whether the reason for a bad row is a missing number, which ``ColumnsToRead.missing`` accepts."""
     cell = reason.rpartition(": ")[2]
     return cell == EMPTY or cell.endswith("means a missing number") or cell.removesuffix(NO_NUMBER).lower() in MISSING
+
+
+def _faults_of_numbers(
+    layout: Layout, column: int, cells: Any, numbers: NDArray[Any], *, missing: bool
+) -> Iterator[tuple[int, str]]:
+    """Yield each row whose cell in a column cannot be used, and why; ``numbers`` are those that the cells hold."""
+    bad = ~np.isfinite(numbers)
+    if missing and bad.any():
+        bad &= ~_are_missing(layout, cells)
+    for row in np.flatnonzero(bad).tolist():
+        reason = _fault_of_number(layout, column, cells[row].as_py(), missing=missing)
+        if reason is not None:
+            yield row, f"{layout.names[column]}: {reason}"
 
 
 def _fault_of_number(layout: Layout, column: int, cell: Any, *, missing: bool) -> str | None:

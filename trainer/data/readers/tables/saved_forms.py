@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,20 @@ def saved_forms(layout: Layout, columns: Sequence[int]) -> list[dict[str, Any] |
     forms = [layout.forms[column] for column in columns]
     plain = all(form == PLAIN_FORM for form in forms)
     return [] if plain else [None if form is None else dataclasses.asdict(form) for form in forms]
+
+
+def with_origins(layout: Layout, columns: Sequence[int]) -> Layout:
+    """Return a layout in which the dates of columns count from the first day that the layout shows.
+
+    As float32, days since 1970 have a precision of some minutes; days since an origin nearby have one of seconds.
+    """
+    forms = list(layout.forms)
+    for column in columns:
+        form = forms[column]
+        assert form is not None
+        days = [day for day in form.numbers(layout.filled(column)) if day == day]
+        forms[column] = dataclasses.replace(form, origin=float(math.floor(min(days, default=0.0))))
+    return layout._replace(forms=forms)
 
 
 def with_saved_forms(
