@@ -39,6 +39,9 @@ from trainer.config.yaml_file import config_dir, shown
 # The exceptions that Hydra and OmegaConf raise for a faulty config.
 FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
 SEARCHPATH = "hydra.searchpath"
+PRESET = "preset="  # chooses the settings that a data set brings along
+NO_PRESET = f"{PRESET}none"
+NO_TABLE = ("dataset.group_by", "dataset.shape")  # with these keys a sample of dataset=csv is no row of a table
 # The values of ``hydra.sweeper._target_`` for this package's sweepers; Hydra never instantiates them.
 GRID, SEARCH = "trainer.sweep.GridSweeper", "trainer.sweep.OptunaSweeper"
 
@@ -167,8 +170,9 @@ class Composer:
         option (``experiment=null``) is omitted.
         """
         overrides = list(parse(words, self.loader, []))
-        _, files = self.compose_files(self.choices(overrides))
-        found = list[str]()
+        choices = self.choices(overrides)
+        _, files = self.compose_files(choices)
+        found = [word for word in choices if word == NO_PRESET and word not in words]
         for each in overrides:
             word = in_grammar(each)
             if not self.is_group(each):
@@ -194,8 +198,11 @@ class Composer:
 
     def choices(self, overrides: Iterable[Override]) -> list[str]:
         """Return the words that choose options or add folders; for a sweep over options, choose the first option."""
+        overrides = list(overrides)
         chosen = [variants(each)[0] for each in overrides if self.is_group(each) or each.key_or_group == SEARCHPATH]
-        return [in_grammar(each) for each in chosen if each.value() is not None]
+        words = [in_grammar(each) for each in chosen if each.value() is not None]
+        has_steps = any(each.key_or_group in NO_TABLE and variants(each)[0].value() is not None for each in overrides)
+        return [*words, NO_PRESET] if has_steps and not any(word.startswith(PRESET) for word in words) else words
 
     def options(self, group: str) -> list[str]:
         """Return the options of a group, including those in the user's folders."""

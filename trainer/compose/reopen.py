@@ -63,7 +63,8 @@ def _with_newer_keys(stored: dict[str, Any]) -> dict[str, Any]:
         name = plain.get(group, {}).get("name")
         file = yaml_file.config_dir() / group / f"{name}.yaml"
         if name in registry(group).names() and name not in registry(group).own() and file.is_file():
-            plain[group] = _filled(yaml_file.load(file), plain[group])
+            keys = {key: value for key, value in yaml_file.load(file).items() if key != "defaults"}
+            plain[group] = _filled(keys, plain[group])
     return plain
 
 

@@ -84,8 +84,18 @@ def with_earlier_words(words: Sequence[str], read: ReadText, *, multirun: bool =
     earlier = _earlier_words(folder, typed, {*NOT_REPEATED, *exchanged})
     named = {*typed, *map(key_of, earlier)}
     added = [f"{key}={value}" for key, (_, value) in ADDED.items() if flatten(config).get(key) == value]
+    added += _former_defaults(config)
     earlier += [word for word in added if key_of(word) not in named and word.partition(".")[0] not in exchanged]
     return [*earlier, *now, f"run_dir={path}", f"resume={path}"]
+
+
+def _former_defaults(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the words that choose what earlier versions chose by default, for a run whose config has it."""
+    if config.get("loss", {}).get("name") == "cross_entropy":
+        yield "loss=cross_entropy"
+    dataset = config.get("dataset", {})
+    if dataset.get("name") == "csv" and "columns" not in dataset:  # before the settings of tables
+        yield "preset=none"
 
 
 def with_earlier_sweep_words(words: Sequence[str], read: ReadText, is_data: Callable[[str], bool]) -> list[str]:
