@@ -44,8 +44,8 @@ class MemberLoss(nn.Module):
     def scores(self, outputs: Tensor) -> Tensor:
         """Return the mean scores of the members."""
         scores = self.loss.scores(self._by_member(outputs))
-        return torch.stack(scores.view(len(outputs), self.members, -1).unbind(1)).mean(0)
+        return scores.view(-1, self.members, scores.shape[-1]).mean(1)
 
     def _by_member(self, outputs: Tensor) -> Tensor:
         """Return (batch * members, outputs of the loss)."""
-        return outputs.reshape(len(outputs) * self.members, -1)
+        return outputs.reshape(-1, self.loss.num_outputs)
