@@ -258,10 +258,11 @@ class Engine:
         """The model to evaluate: the one with averaged weights if ``ema`` is set, else the trained one."""
         return self.model if self.ema is None else self.ema.model
 
-    def evaluate(self, loader: Loader, thresholds: Sequence[float] = (), *, keeps_scores: bool = False) -> Sums:
+    def evaluate(self, loader: Loader, thresholds: Sequence[float] = (), *, keeps_outputs: bool = False) -> Sums:
         """Evaluate a split and return its ``Sums`` over all processes; every sample counts once."""
         model = self.evaluated
-        sums = Sums(self.spec, self.device, self.loss.scores, thresholds, keeps_scores=keeps_scores)
+        keeps_outputs |= any(metric.of != "sums" for metric in self.metrics.values())
+        sums = Sums(self.spec, self.device, self.loss.scores, thresholds, keeps_outputs=keeps_outputs)
         self.group.broadcast_buffers(model)
         model.eval()
         self.group.reset_pace()
@@ -282,8 +283,8 @@ class Engine:
         assert state is not None
         self.placement.gathered(self.evaluated).load_state_dict(state)
         if self.thresholds and self.settings.thresholds == "auto" and self.loaders.val is not None:
-            kept = self.evaluate(self.loaders.val, keeps_scores=True).kept
-            self.thresholds = choose_thresholds(self.group.gather_rows(kept))
+            sums = self.evaluate(self.loaders.val, keeps_outputs=True)
+            self.thresholds = choose_thresholds(*sums.scored(torch.float32))
         return self.evaluate(self.loaders.test, self.thresholds)
 
     def end_epoch(self) -> None:

@@ -12,14 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.commands.evaluate.own_samples import count_in_own_path
-from trainer.commands.evaluate.scores import (
-    OF_CLASSES,
-    PerClass,
-    check_names,
-    compute_metric,
-    default_names,
-    per_class,
-)
+from trainer.commands.evaluate.scores import PerClass, check_names, default_names, per_class, top_accuracy
 from trainer.commands.opened_run import Answers, OpenedRun, answers
 from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
@@ -42,6 +35,7 @@ class Measured:
     data: Data  # the data set of the first run
     positions: Tensor  # (samples,) int64, the positions of the samples in the source of the split
     scores: Tensor  # (samples, classes or labels) probabilities, or (samples, values) for regression
+    fine: Tensor  # the scores as float64, which distinguish probabilities near 1; metrics of scores take them
     targets: Tensor  # (samples,) class indices, (samples, labels) of 0 and 1, or (samples, values)
     sums: Tensor  # the total of ``trainer.metrics.Sums``, for example the (classes, classes) confusion matrix
     thresholds: tuple[float, ...]  # the score above which each label is predicted; empty without labels
@@ -81,7 +75,7 @@ class Measured:
     @functools.cached_property
     def by_class(self) -> PerClass:
         """Precision, recall, F1, AUROC, average precision and the number of samples of each class or label."""
-        return per_class(self.sums, self.scores, self.targets)
+        return per_class(self.sums, self.fine, self.targets)
 
     def class_rows(self) -> list[list[str]]:
         """Return a row of a table for each class or label, with the cells of ``class_head``; NaN is empty."""
@@ -101,7 +95,7 @@ class Measured:
 
     def notes(self) -> list[str]:
         """Return a line for the classes or labels that the mean of a metric leaves out, as it is not defined."""
-        names = [name for name in OF_CLASSES if name in self.values]
+        names = [name for name in ("auroc", "average_precision") if name in self.values]
         if not names or (self.spec.task == "classification" and len(self.spec.classes) == 2):
             return []
         samples, lines = self.by_class.samples, []
@@ -133,7 +127,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         models: the runs, which have the same task and classes.
         split: train, val, test or all. None selects test for the data set with which the run was trained, and all for
             another data set, which may yet have samples of training.
-        metrics: the names of the metrics; None selects those of the run and the default ones of ``evaluate.scores``.
+        metrics: the names of the metrics; None selects those of the run and ``default_names``.
 
     Raises:
         ConfigError: the data cannot be read, the split or a metric does not exist, or the runs differ in their task,
@@ -161,11 +155,11 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     assert found is not None
     data, name, own = found
     one = len(models) == 1
-    scores = [model.loss.scores(each.outputs.to(model.device)).cpu() for model, each in zip(models, parts, strict=True)]
-    probabilities, targets = scores[0] if one else torch.stack(scores).mean(0), parts[0].targets
+    probabilities, fine = (_scores(models, parts, dtype) for dtype in (torch.float32, torch.float64))
+    targets = parts[0].targets
     thresholds = first.thresholds if one else tuple(torch.tensor([each.thresholds for each in models]).mean(0).tolist())
     sums = _sums(data.spec, probabilities, targets, thresholds)
-    values = _values(first, sums, probabilities, targets, metrics)
+    values = _values(first, sums, probabilities, fine, targets, metrics)
     values = {"loss": loss if one else _loss(first, probabilities, targets), **values}
     return Measured(
         split=name,
@@ -175,6 +169,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         data=data,
         positions=parts[0].positions,
         scores=probabilities,
+        fine=fine,
         targets=targets,
         sums=sums.total,
         thresholds=thresholds,
@@ -206,6 +201,15 @@ def _part(data: Data, name: str) -> Split:
     return Split(data.test.source, torch.cat([split.positions for split in splits.values()]).unique())
 
 
+def _scores(models: Sequence[OpenedRun], parts: Sequence[Answers], dtype: torch.dtype) -> Tensor:
+    """Return the scores of the runs on the CPU, computed from outputs of a type; of several runs, their mean."""
+    scores = [
+        model.loss.scores(each.outputs.to(model.device, dtype if model.device.type != "mps" else torch.float32)).cpu()
+        for model, each in zip(models, parts, strict=True)
+    ]
+    return scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
+
+
 def _sums(spec: Spec, probabilities: Tensor, targets: Tensor, thresholds: Sequence[float]) -> Sums:
     sums = Sums(spec, torch.device("cpu"), lambda scores: scores, thresholds)
     for some, true in zip(probabilities.split(1024), targets.split(1024), strict=True):
@@ -214,18 +218,27 @@ def _sums(spec: Spec, probabilities: Tensor, targets: Tensor, thresholds: Sequen
 
 
 def _values(
-    model: OpenedRun, sums: Sums, probabilities: Tensor, targets: Tensor, wanted: Sequence[str] | None
+    model: OpenedRun,
+    sums: Sums,
+    probabilities: Tensor,
+    fine: Tensor,
+    targets: Tensor,
+    wanted: Sequence[str] | None,
 ) -> dict[str, float]:
-    """Return metrics by name: those in ``wanted``, else those of the run and the defaults of ``evaluate.scores``."""
+    """Return metrics by name: those in ``wanted``, else those of the run and ``default_names``."""
     spec = model.spec
-    known = choose_metrics(model.settings.metrics, spec)
-    names = [*known, *default_names(spec)]
-    if wanted is not None:
-        known = {name: found for (name, task), found in METRICS.items() if task == spec.task}
-        check_names(wanted, spec, sorted(known))
-        names = list(wanted)
-    values = sums.compute({name: known[name] for name in names if name in known})
-    return {name: values[name] if name in known else compute_metric(name, probabilities, targets) for name in names}
+    known = {name: found for (name, task), found in METRICS.items() if task == spec.task}
+    names = [*choose_metrics(model.settings.metrics, spec), *default_names(spec)] if wanted is None else list(wanted)
+    check_names(names, spec, sorted(known))
+    values = dict[str, float]()
+    for name in names:
+        if name not in known:
+            values[name] = top_accuracy(probabilities, targets, int(name.removeprefix("top")))
+        elif known[name].of == "sums":
+            values[name] = sums.compute({name: known[name]})[name]
+        else:
+            values[name] = float(known[name].compute(fine, targets))
+    return values
 
 
 def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
