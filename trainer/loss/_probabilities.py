@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from trainer.config import ConfigError, Settings
 from trainer.loss import Loss
 from trainer.spec import Spec
 
@@ -39,6 +41,19 @@ class Calibrated(nn.Module):
     def scores(self, outputs: Tensor) -> Tensor:
         """Return the calibrated probabilities, (batch, classes or labels)."""
         return cast(Loss, self.loss).scores(self.tempered(outputs))
+
+
+def check_probabilities(loss: Loss, spec: Spec, settings: Settings, metrics: Sequence[str]) -> None:
+    """Check that the loss gives probabilities if ``calibrate`` or the named metrics need them.
+
+    Raises:
+        ConfigError: the scores of the loss are values; one line for each key.
+    """
+    keys = [*(f"metrics: {name}" for name in metrics), *["calibrate"] * (settings.calibrate != "none")]
+    if keys and not gives_probabilities(loss, spec):
+        use = {"classification": "use loss=cross_entropy", "multilabel": "use loss=bce", "regression": "leave it out"}
+        what = f"needs probabilities, and loss={settings.loss['name']} gives values; {use[spec.task]}"
+        raise ConfigError(*(f"{key}: {what}" for key in keys))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from trainer.spec import Spec, Task
 
 Source = Literal["sums", "scores", "probabilities"]
 Compute = Callable[..., Tensor | float]
+C = TypeVar("C", bound=Compute)
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,14 @@ DEFAULTS: dict[Task, list[str]] = {
 }
 
 
-def metric(
-    name: str, task: Task, *, higher_is_better: bool = True, of: Source = "sums"
-) -> Callable[[Compute], Compute]:
+def metric(name: str, task: Task, *, higher_is_better: bool = True, of: Source = "sums") -> Callable[[C], C]:
     """Return a decorator that registers a function as a metric; names are unique within a task. See ``Metric``.
 
     Raises:
         ValueError: another function is already registered under this name for the task.
     """
 
-    def register(compute: Compute) -> Compute:
+    def register(compute: C) -> C:
         known = METRICS.get((name, task))
         if known is not None and identity(known.compute) != identity(compute):
             places = f"{known.compute.__module__} and {compute.__module__}"

@@ -18,7 +18,9 @@ from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.data.sources import Inputs
+from trainer.loss._probabilities import check_probabilities, gives_probabilities
 from trainer.metrics import METRICS, THRESHOLD, Sums, choose_metrics
+from trainer.runs.directory import TEMPERATURE
 from trainer.spec import Spec
 
 MAX_NAMES = 5  # maximum number of classes or labels in a line
@@ -228,8 +230,17 @@ def _values(
     """Return metrics by name: those in ``wanted``, else those of the run and ``default_names``."""
     spec = model.spec
     known = {name: found for (name, task), found in METRICS.items() if task == spec.task}
-    names = [*choose_metrics(model.settings.metrics, spec), *default_names(spec)] if wanted is None else list(wanted)
-    check_names(names, spec, sorted(known))
+
+    def needs(name: str) -> bool:
+        return name in known and known[name].of == "probabilities"
+
+    if wanted is None:
+        names = [*choose_metrics(model.settings.metrics, spec), *default_names(spec)]
+        names = [name for name in names if not needs(name) or gives_probabilities(model.loss, spec)]
+    else:
+        names = list(wanted)
+        check_names(names, spec, sorted(known))
+        check_probabilities(model.loss, spec, model.settings, [name for name in names if needs(name)])
     values = dict[str, float]()
     for name in names:
         if name not in known:
@@ -259,12 +270,13 @@ def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
 def differences(measured: Measured, model: OpenedRun) -> Mapping[str, tuple[float, float]] | None:
     """Return the test metrics that differ from summary.json: (value in summary.json, value measured now) by name.
 
-    Return None if the values need not be equal: for other data, another split, other thresholds, weights of another
-    step, or weights of an earlier version that were converted, which changes the rounding.
+    Return None if the values need not be equal: for other data, another split, other thresholds, another temperature,
+    weights of another step, or weights of an earlier version that were converted, which changes the rounding.
     """
     summary, thresholds = model.run.summary, model.run.config.get("thresholds", THRESHOLD)
     same_data, same_step = measured.split == "test" and measured.own, summary.get("tested_step") == model.step
-    if not (same_data and same_step and thresholds == model.settings.thresholds and not model.converted):
+    as_chosen = thresholds == model.settings.thresholds and summary.get(TEMPERATURE) == model.temperature
+    if not (same_data and same_step and as_chosen and not model.converted):
         return None
     found = {f"test/{name}": value for name, value in measured.values.items()}
     return {name: (summary[name], found[name]) for name in found if name in summary and summary[name] != found[name]}

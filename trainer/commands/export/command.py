@@ -168,6 +168,8 @@ def _report(trained: OpenedRun, form: str, path: Path, found: Exported, num_samp
         classes = ", ".join(spec.classes[:MAX_NAMES]) + ", …" * (len(spec.classes) > MAX_NAMES)
         real = "float64" if spec.needs_float64 else "float32"
         yield f"outputs  scores {real} (batch, {len(spec.classes)}): {noun} of {classes}"
+    if trained.temperature is not None:
+        yield f"scores   calibrated on val: logits / {trained.temperature:.4g}"
     if trained.thresholds:
         yield f"labels   predicted above {shown_thresholds(spec.classes, trained.thresholds)}"
     unit = " standard deviations" if spec.task == "regression" and spec.target_std else ""

@@ -34,6 +34,7 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         "classes": list(spec.classes),
         "inputs": describe_inputs(trained),
         "outputs": [scores],
+        **({} if trained.temperature is None else {"temperature": trained.temperature}),
         **({"thresholds": list(trained.thresholds)} if trained.thresholds else {}),
         "inside": inside,
         "outside": outside,
