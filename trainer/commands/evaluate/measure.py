@@ -18,7 +18,7 @@ from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.data.sources import Inputs
-from trainer.loss._probabilities import check_probabilities, gives_probabilities
+from trainer.loss._probabilities import gives_probabilities
 from trainer.metrics import METRICS, THRESHOLD, Sums, choose_metrics
 from trainer.runs.directory import TEMPERATURE
 from trainer.spec import Spec
@@ -240,7 +240,9 @@ def _values(
     else:
         names = list(wanted)
         check_names(names, spec, sorted(known))
-        check_probabilities(model.loss, spec, model.settings, [name for name in names if needs(name)])
+        if (asked := [*filter(needs, names)]) and not gives_probabilities(model.loss, spec):
+            why = f"needs probabilities, and the run has loss={model.settings.loss['name']}, which gives values"
+            raise ConfigError(*(f"--metrics: {name}: {why}; leave it out" for name in asked))
     values = dict[str, float]()
     for name in names:
         if name not in known:
