@@ -32,6 +32,7 @@ FITS: dict[str, set[str]] = {
     "mse": EVERYTHING,
     "l1": EVERYTHING,
     "huber": EVERYTHING,
+    "quantile": {"values", "one value"},
 }
 FITTING = [(name, data) for name, fits in FITS.items() for data in sorted(fits)]
 MISFITS = [(name, data) for name, fits in FITS.items() for data in sorted(EVERYTHING - fits)]

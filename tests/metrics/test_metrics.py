@@ -24,6 +24,7 @@ from trainer.metrics import (
     shown_thresholds,
 )
 from trainer.metrics import sums as sums_of_split
+from trainer.runs.read import more_is_better
 from trainer.spec import Spec, Task
 
 # isort: split
@@ -257,6 +258,11 @@ def test_better_side_of_a_metric_is_where_right_answers_are(name: str, task: Tas
     good, bad = (measure(name, task, scores, targets) for scores in (right, wrong))
     assert (good > bad) is METRICS[name, task].higher_is_better
     assert good == (1.0 if METRICS[name, task].higher_is_better else 0.0)
+
+
+@pytest.mark.parametrize(("name", "task"), sorted(METRICS))
+def test_name_of_a_metric_tells_which_side_is_better_where_only_the_name_is_known(name: str, task: Task) -> None:
+    assert more_is_better(f"val/{name}") is METRICS[name, task].higher_is_better
 
 
 # The choice

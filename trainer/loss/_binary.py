@@ -15,7 +15,7 @@ from trainer.spec import Spec
 class Function(Protocol):
     """A binary cross entropy of outputs and float32 targets of the same shape."""
 
-    def __call__(self, outputs: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor, /, *, reduction: str = "mean") -> Tensor:
         """Return the mean loss, or the loss of each output with ``reduction="none"``."""
 
 

@@ -94,6 +94,7 @@ def _lines(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
     ensemble = f"{len(models)} runs as one: " if len(models) > 1 else ""
     values = [f"{name} {value:.4f}" for name, value in measured.values.items()]
     lines.append(f"{measured.split:<8} {ensemble}{'  '.join(values)}")
+    lines += [] if measured.interval is None else [f"interval {measured.interval}"]
     lines += _compare_with_summary(models, measured)
     if measured.spec.task != "regression":
         lines += ["", *_classes(measured)]

@@ -18,12 +18,27 @@ from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.data.sources import Inputs
+from trainer.loss import Loss
 from trainer.loss._probabilities import gives_probabilities
+from trainer.loss._quantiles import QuantileLoss
 from trainer.metrics import METRICS, THRESHOLD, Sums, choose_metrics
 from trainer.runs.directory import TEMPERATURE
 from trainer.spec import Spec
 
 MAX_NAMES = 5  # maximum number of classes or labels in a line
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The share of the values that lie between the lowest and the highest quantile, bounds included."""
+
+    low: float  # the level of the lowest quantile
+    high: float  # the level of the highest quantile
+    coverage: float
+
+    def __str__(self) -> str:
+        wanted = f"{100 * (self.high - self.low):.4g} % wanted"
+        return f"{100 * self.coverage:.1f} % lie between the quantiles {self.low:g} and {self.high:g} ({wanted})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +57,7 @@ class Measured:
     sums: Tensor  # the total of ``trainer.metrics.Sums``, for example the (classes, classes) confusion matrix
     thresholds: tuple[float, ...]  # the score above which each label is predicted; empty without labels
     values: dict[str, float]  # the loss and the metrics by name
+    interval: Interval | None = None  # of the outer quantiles of a quantile loss
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers for ``--json``: metrics named as in summary.json, metrics by class, confusions."""
@@ -53,6 +69,8 @@ class Measured:
             "samples_in_own_path": self.num_in_own_path,
             "metrics": {f"{self.split}/{name}": value for name, value in self.values.items()},
         }
+        if self.interval is not None:
+            found["interval"] = dataclasses.asdict(self.interval)
         if self.spec.task != "regression":
             rows = zip(*(each.tolist() for each in self.by_class), strict=True)
             found["classes"] = [
@@ -160,9 +178,13 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     probabilities, fine = (_scores(models, parts, dtype) for dtype in (torch.float32, torch.float64))
     targets = parts[0].targets
     thresholds = first.thresholds if one else tuple(torch.tensor([each.thresholds for each in models]).mean(0).tolist())
-    sums = _sums(data.spec, probabilities, targets, thresholds)
+    sums = _sums(data.spec, probabilities, targets, thresholds, first.batch_size)
     values = _values(first, sums, probabilities, fine, targets, metrics)
-    values = {"loss": loss if one else _loss(first, probabilities, targets), **values}
+    quantiles = _quantiles(models, parts)
+    values = {
+        "loss": loss if one else _loss(first, probabilities if quantiles is None else quantiles, targets),
+        **values,
+    }
     return Measured(
         split=name,
         own=own,
@@ -176,6 +198,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         sums=sums.total,
         thresholds=thresholds,
         values=values,
+        interval=None if quantiles is None else _interval(first.loss, quantiles, targets),
     )
 
 
@@ -212,9 +235,37 @@ def _scores(models: Sequence[OpenedRun], parts: Sequence[Answers], dtype: torch.
     return scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
 
 
-def _sums(spec: Spec, probabilities: Tensor, targets: Tensor, thresholds: Sequence[float]) -> Sums:
+def _quantiles(models: Sequence[OpenedRun], parts: Sequence[Answers]) -> Tensor | None:
+    """Return the quantiles of the runs on the CPU, (samples, values, levels), of several their mean; None without any.
+
+    Raises:
+        ConfigError: the runs have other quantiles.
+    """
+    levels = [model.loss.of_levels if isinstance(model.loss, QuantileLoss) else None for model in models]
+    for model, own in zip(models, levels, strict=True):
+        if own != levels[0]:
+            raise ConfigError(f"{model.run.path}: its loss has other quantiles than that of {models[0].run.path}")
+    found = [
+        model.loss.quantiles(each.outputs.to(model.device)).cpu()
+        for model, each in zip(models, parts, strict=True)
+        if isinstance(model.loss, QuantileLoss)
+    ]
+    return torch.stack(found).mean(0) if found else None
+
+
+def _interval(loss: Loss, quantiles: Tensor, targets: Tensor) -> Interval | None:
+    """Return the interval of the outer quantiles; None if there is only the median."""
+    assert isinstance(loss, QuantileLoss)
+    if len(loss.of_levels) == 1:
+        return None
+    inside = (targets >= quantiles[..., 0]) & (targets <= quantiles[..., -1])
+    return Interval(loss.of_levels[0], loss.of_levels[-1], float(inside.double().mean()))
+
+
+def _sums(spec: Spec, probabilities: Tensor, targets: Tensor, thresholds: Sequence[float], batch_size: int) -> Sums:
+    """Return the sums over the samples in batches of the run's evaluation, which its sums of values depend on."""
     sums = Sums(spec, torch.device("cpu"), lambda scores: scores, thresholds)
-    for some, true in zip(probabilities.split(1024), targets.split(1024), strict=True):
+    for some, true in zip(probabilities.split(batch_size), targets.split(batch_size), strict=True):
         sums.update(torch.zeros(()), len(true), some, true)
     return sums
 
@@ -255,10 +306,15 @@ def _values(
 
 
 def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
-    """Return the loss of an ensemble: the first run's loss of the outputs that correspond to the mean scores."""
+    """Return the loss of an ensemble: the first run's loss of the outputs that correspond to the mean scores.
+
+    The scores of a quantile loss are all its quantiles.
+    """
     loss, spec = model.loss, model.spec
     scores = probabilities.to(model.device).double()
-    if spec.task == "regression" or not hasattr(loss, "scores"):
+    if isinstance(loss, QuantileLoss):
+        outputs = loss.outputs_of(scores)
+    elif spec.task == "regression" or not hasattr(loss, "scores"):
         mean, std = getattr(loss, "mean", 0.0), getattr(loss, "std", 1.0)
         outputs = (scores - mean) / std
     elif loss.num_outputs == 1 or spec.task == "multilabel":

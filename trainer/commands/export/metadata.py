@@ -12,6 +12,7 @@ from trainer import __version__
 from trainer.commands.opened_run import OpenedRun
 from trainer.data.readers.texts.subwords import SPACE
 from trainer.data.readers.texts.words import FIRST_WORDS
+from trainer.loss._quantiles import QuantileLoss
 from trainer.runs.read import for_json
 
 MARK = "trainer-cli export 1"  # in every exported file; only files with this mark are overwritten
@@ -24,7 +25,7 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         "name": "scores",
         "dtype": "float64" if spec.needs_float64 else "float32",
         "shape": ["batch", len(spec.classes)],
-        "meaning": "values" if spec.task == "regression" else "probabilities",
+        "meaning": describe_scores(trained),
     }
     about: dict[str, Any] = {
         "format": MARK,
@@ -49,6 +50,13 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         about |= {"inside": [], "outside": [*outside, *inside]}
         about["config"] = {"model": trained.settings.model, "loss": trained.settings.loss}
     return about
+
+
+def describe_scores(trained: OpenedRun) -> str:
+    """Return what the scores are: values, the medians of a quantile loss, or probabilities."""
+    if trained.spec.task != "regression":
+        return "probabilities"
+    return "medians" if isinstance(trained.loss, QuantileLoss) else "values"
 
 
 def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:
