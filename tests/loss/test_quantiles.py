@@ -88,7 +88,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = np.c_[columns, 1000 + 100 * columns[:, 0] * draw.normal(size=1200)]
     np.savetxt(folder / "table.csv", rows, delimiter=",", header="a,b,c,d,price", comments="")
     data = ["dataset=csv", "dataset.path=table.csv", "dataset.target=price", "dataset.task=regression"]
-    words = ["loss=quantile", "epochs=6", "optimizer.lr=0.01", "device=cpu", "logger=[csv]", "run_dir=run"]
+    words = [
+        "loss=quantile",
+        "dataset.test_fraction=0.3",
+        "epochs=6",
+        "optimizer.lr=0.01",
+        "device=cpu",
+        "logger=[csv]",
+        "run_dir=run",
+    ]
     done = forked([*data, *words], folder)
     assert done.returncode == 0, done.stderr
     return folder / "run"

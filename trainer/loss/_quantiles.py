@@ -77,7 +77,7 @@ class QuantileLoss(ValueLoss):
 
     def _sorted(self, outputs: Tensor) -> Tensor:
         # unflatten, as len(outputs) would fix the size of a batch in an exported file
-        by_level: Tensor = outputs.unflatten(1, (-1, len(self.of_levels)))  # type: ignore[no-untyped-call]
+        by_level: Tensor = outputs.unflatten(1, (-1, len(self.of_levels)))
         return by_level.sort(dim=2).values
 
 
