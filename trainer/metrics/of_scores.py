@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +32,11 @@ def _mean(values: Tensor) -> float:
     return _sum(values) / values.numel() if values.numel() else math.nan
 
 
-def _overall(of_each: Tensor, targets: Tensor) -> float:
+def _overall(of_each: Callable[[Tensor, Tensor], Tensor], scores: Tensor, targets: Tensor) -> float:
     """Return the value of the second of two classes, else the mean over all classes or labels that have a value."""
-    if targets.ndim == 1 and len(of_each) == 2:
-        return float(of_each[1])
-    return float(of_each.nanmean())
+    if targets.ndim == 1 and scores.shape[1] == 2:
+        scores, targets = scores[:, 1:], targets[:, None]
+    return float(of_each(scores, targets).nanmean())
 
 
 def calibration(scores: Tensor, targets: Tensor) -> Tensor:
@@ -70,8 +70,9 @@ def _ranked(scores: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """
     truth = F.one_hot(targets, scores.shape[1]) if targets.ndim == 1 else targets > 0.5
     for column, true in zip(scores.unbind(1), truth.unbind(1), strict=True):
-        _, group, count = column.unique(return_inverse=True, return_counts=True)
-        yield torch.zeros(len(count), dtype=torch.float64).index_add_(0, group, true.double()), count.double()
+        ascending, order = column.sort()
+        _, group, count = ascending.unique_consecutive(return_inverse=True, return_counts=True)
+        yield torch.zeros(len(count), dtype=torch.float64).index_add_(0, group, true[order].double()), count.double()
 
 
 def auroc_of_each(scores: Tensor, targets: Tensor) -> Tensor:
@@ -108,14 +109,14 @@ def average_precision_of_each(scores: Tensor, targets: Tensor) -> Tensor:
 @metric("auroc", "multilabel", of="scores")
 def auroc(scores: Tensor, targets: Tensor) -> float:
     """Compute the area under the ROC curve: of the second of two classes, else the mean over classes or labels."""
-    return _overall(auroc_of_each(scores, targets), targets)
+    return _overall(auroc_of_each, scores, targets)
 
 
 @metric("average_precision", "classification", of="scores")
 @metric("average_precision", "multilabel", of="scores")
 def average_precision(scores: Tensor, targets: Tensor) -> float:
     """Compute the average precision: of the second of two classes, else the mean over classes or labels."""
-    return _overall(average_precision_of_each(scores, targets), targets)
+    return _overall(average_precision_of_each, scores, targets)
 
 
 @metric("log_loss", "classification", higher_is_better=False, of="probabilities")
