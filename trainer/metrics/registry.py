@@ -112,6 +112,9 @@ def choose_monitor(name: str | None, metrics: Mapping[str, Metric], spec: Spec) 
         preferred = [name for name in ("accuracy", *metrics) if name in metrics and spec.task != "regression"]
         name = f"val/{[*preferred, 'loss'][0]}"
     if name not in known:
+        if name.startswith("val/") and (measure := name.removeprefix("val/"), spec.task) in METRICS:
+            chosen = ",".join([*metrics, measure])
+            raise ConfigError(f"monitor: {name}: no metric yields it; 'metrics=[{chosen}]' measures {measure}, too")
         hint = did_you_mean(name, known) or ";"
         raise ConfigError(f"monitor: {name}: no metric yields it{hint} metrics: {', '.join(known)}")
     return Monitor(name.removeprefix("val/"), known[name])
