@@ -181,10 +181,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     sums = _sums(data.spec, probabilities, targets, thresholds, first.batch_size)
     values = _values(first, sums, probabilities, fine, targets, metrics)
     quantiles = _quantiles(models, parts)
-    values = {
-        "loss": loss if one else _loss(first, probabilities if quantiles is None else quantiles, targets),
-        **values,
-    }
+    values = {"loss": loss if one else _loss(first, probabilities, quantiles, targets), **values}
     return Measured(
         split=name,
         own=own,
@@ -198,7 +195,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         sums=sums.total,
         thresholds=thresholds,
         values=values,
-        interval=None if quantiles is None else _interval(first.loss, quantiles, targets),
+        interval=_interval(first.loss, quantiles, targets),
     )
 
 
@@ -253,10 +250,9 @@ def _quantiles(models: Sequence[OpenedRun], parts: Sequence[Answers]) -> Tensor 
     return torch.stack(found).mean(0) if found else None
 
 
-def _interval(loss: Loss, quantiles: Tensor, targets: Tensor) -> Interval | None:
-    """Return the interval of the outer quantiles; None if there is only the median."""
-    assert isinstance(loss, QuantileLoss)
-    if len(loss.of_levels) == 1:
+def _interval(loss: Loss, quantiles: Tensor | None, targets: Tensor) -> Interval | None:
+    """Return the interval of the outer quantiles; None without quantiles, or with the median alone."""
+    if not isinstance(loss, QuantileLoss) or quantiles is None or len(loss.of_levels) == 1:
         return None
     inside = (targets >= quantiles[..., 0]) & (targets <= quantiles[..., -1])
     return Interval(loss.of_levels[0], loss.of_levels[-1], float(inside.double().mean()))
@@ -305,15 +301,12 @@ def _values(
     return values
 
 
-def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
-    """Return the loss of an ensemble: the first run's loss of the outputs that correspond to the mean scores.
-
-    The scores of a quantile loss are all its quantiles.
-    """
+def _loss(model: OpenedRun, probabilities: Tensor, quantiles: Tensor | None, targets: Tensor) -> float:
+    """Return the loss of an ensemble: the first run's loss of the outputs that have the mean scores or quantiles."""
     loss, spec = model.loss, model.spec
     scores = probabilities.to(model.device).double()
-    if isinstance(loss, QuantileLoss):
-        outputs = loss.outputs_of(scores)
+    if isinstance(loss, QuantileLoss) and quantiles is not None:
+        outputs = loss.outputs_of(quantiles.to(model.device))
     elif spec.task == "regression" or not hasattr(loss, "scores"):
         mean, std = getattr(loss, "mean", 0.0), getattr(loss, "std", 1.0)
         outputs = (scores - mean) / std
