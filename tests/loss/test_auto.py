@@ -30,14 +30,20 @@ def test_each_task_has_its_loss() -> None:
     found = build("classification", label_smoothing=0.2, weight="balanced")
     assert torch.equal(found(outputs, targets), alone(outputs, targets))
     labels = torch.rand(4, 2).round()
-    assert torch.equal(build("multilabel")(outputs, labels), bce(spec_of("multilabel"))(outputs, labels))
+    assert torch.equal(build("multilabel")(outputs, labels), bce(spec_of("multilabel"), weight=None)(outputs, labels))
     values = torch.randn(4, 2)
     assert torch.equal(build("regression")(outputs, values), mse(spec_of("regression"))(outputs, values))
 
 
+def test_labels_may_be_weighted_and_values_may_not() -> None:
+    outputs, labels = torch.randn(4, 2), torch.rand(4, 2).round()
+    weighted = bce(spec_of("multilabel"), weight=[1.0, 3.0])(outputs, labels)
+    assert torch.equal(build("multilabel", weight=[1.0, 3.0])(outputs, labels), weighted)
+    with pytest.raises(ConfigError, match=r"loss\.weight: needs classes or labels"):
+        build("regression", weight=[1.0, 3.0])
+
+
 @pytest.mark.parametrize("task", ["multilabel", "regression"])
-def test_weights_need_classes_and_smoothing_leaves_other_targets_as_they_are(task: Task) -> None:
-    with pytest.raises(ConfigError, match=r"loss\.weight: needs one class for each sample"):
-        build(task, weight="balanced")
+def test_smoothing_leaves_labels_and_values_as_they_are(task: Task) -> None:
     outputs, targets = torch.randn(4, 2), torch.rand(4, 2).round()
     assert torch.equal(build(task, label_smoothing=0.3)(outputs, targets), build(task)(outputs, targets))

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from tests.helpers import defaults, make_spec
 from trainer.config import ConfigError
 from trainer.model import MODELS
-from trainer.model._table_layers import BIAS_RATE, RATE, FlatInputs, Periodic, PiecewiseLinear, RatedLinear
+from trainer.model._table_layers import BIAS_RATE, PIECE_RATE, RATE, FlatInputs, Periodic, PiecewiseLinear, RatedLinear
 from trainer.spec import Spec
 
 EDGES = ((-2.0, -0.5, 0.5, 2.0), (), (0.0, 1.0))
@@ -32,10 +31,6 @@ def build(spec: Spec, **keys: Any) -> Any:
     return MODELS.build(defaults("model", "mlp", **keys), spec).eval()
 
 
-def mish(x: Tensor) -> Tensor:
-    return x * torch.tanh(F.softplus(x))
-
-
 def test_the_default_network_is_the_one_written_by_hand() -> None:
     model, rows = build(table()), torch.randn(5, 16)
     with torch.no_grad():
@@ -45,7 +40,7 @@ def test_the_default_network_is_the_one_written_by_hand() -> None:
     low, high = torch.tensor(EDGES[0][:-1]), torch.tensor(EDGES[0][1:])
     filled = ((rows[:, :1] - low) / (high - low)).clamp(0, 1)
     rate = 0.1 * RATE
-    number = filled @ (own["inputs.numbers.weight"][0] * rate) + own["inputs.numbers.bias"][0] * rate
+    number = filled @ (own["inputs.numbers.weight"][0] * PIECE_RATE) + own["inputs.numbers.bias"][0] * rate
     number += rows[:, :1] * own["inputs.numbers.slope"][0] * rate
     level = rows[:, 5:] @ (own["inputs.levels.0"] * RATE)
     hidden = torch.cat([number, rows[:, 1:5], level], dim=1) * (1 + own["scale.scale"] * 6 * RATE)
@@ -53,7 +48,7 @@ def test_the_default_network_is_the_one_written_by_hand() -> None:
         weight, bias = own[f"layers.{at}.linear.weight"], own[f"layers.{at}.linear.bias"]
         linear = hidden @ weight * RATE / math.sqrt(len(weight)) + bias * BIAS_RATE
         strength = 1 + own[f"layers.{at}.rest.0.strength"] * rate
-        hidden = linear + (mish(linear) - linear) * strength
+        hidden = linear + (linear * linear.sigmoid() - linear) * strength
     outputs = hidden @ own["out.weight"] * RATE / math.sqrt(256) + own["out.bias"] * BIAS_RATE
     torch.testing.assert_close(model(rows), outputs, rtol=1e-4, atol=1e-4)
 
@@ -64,7 +59,7 @@ def test_an_embedding_of_pieces_begins_as_a_line_and_bends_at_the_edges() -> Non
     with torch.no_grad():
         pieces.slope.zero_()
         pieces.bias.zero_()
-        pieces.weight.copy_(torch.tensor([[[1.0], [4.0]]]) / (0.1 * RATE))
+        pieces.weight.copy_(torch.tensor([[[1.0], [4.0]]]) / PIECE_RATE)
     expected = x.clamp(0, 1) + 4 * ((x - 1) / 2).clamp(0, 1)
     torch.testing.assert_close(pieces(x).squeeze(2), expected)
 

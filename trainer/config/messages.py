@@ -40,6 +40,7 @@ OPTION_SYNONYMS = {
         "nll": "cross_entropy",
         "mae": "l1",
         "smooth_l1": "huber",
+        "pinball": "quantile",
         "bce_with_logits": "bce",
     },
     "optimizer": {"momentum": "sgd"},

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config import ConfigError, Fraction, PositiveInt
 from trainer.model import MODELS
-from trainer.model._table_layers import FeatureScale, FlatInputs, NumberEmbedding, RatedHead, RatedLinear, RatedMish
+from trainer.model._table_layers import FeatureScale, FlatInputs, NumberEmbedding, RatedHead, RatedLinear, RatedSiLU
 from trainer.spec import Spec
 
 
@@ -65,7 +65,7 @@ class _Layer(nn.Module):
         self.linear = RatedLinear(before, width)
         norms: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
         self.norm = norms[norm]() if norm == "none" else norms[norm](width)
-        self.rest = nn.Sequential(RatedMish(width), nn.Dropout(dropout))
+        self.rest = nn.Sequential(RatedSiLU(width), nn.Dropout(dropout))
         self.residual = residual
 
     def forward(self, inputs: Tensor) -> Tensor:

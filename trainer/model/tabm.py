@@ -21,7 +21,7 @@ from trainer.model._table_layers import (
     FeatureScale,
     FlatInputs,
     NumberEmbedding,
-    RatedMish,
+    RatedSiLU,
 )
 from trainer.spec import Spec
 
@@ -62,7 +62,7 @@ class TABM(nn.Module):
         layers: list[nn.Module] = []
         for before, width in itertools.pairwise([self.inputs.width, *hidden]):
             parts = None if layers else self.inputs.parts
-            layers += [MemberLinear(before, width, members, parts), RatedMish(width), nn.Dropout(dropout)]
+            layers += [MemberLinear(before, width, members, parts), RatedSiLU(width), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
         self.out = MemberHead(hidden[-1], members, spec)
 

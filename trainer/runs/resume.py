@@ -25,7 +25,7 @@ from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_ru
 # Keys that a resumed run may change, because they do not alter the training steps.
 MAY_CHANGE = (
     *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "run_dir", "resume"),
-    *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory", "thresholds"),
+    *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory", "thresholds", "calibrate"),
     *("dataset.root", "dataset.path", "dataset.labels", "dataset.workers", "dataset.in_memory"),
     *("device.processes", "device.timeout", "device.max_restarts"),  # resume_notes reports a new number of processes
 )

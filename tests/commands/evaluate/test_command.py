@@ -18,9 +18,9 @@ from tests.helpers import cells, refusal
 from tests.made import KINDS, MODELS, Made, pictures, table, texts
 from trainer import compose, run
 from trainer.__main__ import main
-from trainer.commands.evaluate.scores import average_precision
 from trainer.commands.opened_run import answers, load
 from trainer.metrics import choose_thresholds
+from trainer.metrics.of_scores import average_precision_of_each
 
 refused = functools.partial(refusal, "evaluate")
 
@@ -91,14 +91,14 @@ def test_the_thresholds_of_labels_have_the_highest_f1_on_val_and_count_in_every_
         given, _ = answers(trained, data, data.splits()[split])
         scores, true = trained.loss.scores(given.outputs), given.targets > 0.5
         if split == "val":
-            assert choose_thresholds(torch.cat([scores, given.targets], 1)) == pytest.approx(trained.thresholds)
+            assert choose_thresholds(scores, given.targets) == pytest.approx(trained.thresholds)
         found = numbers(capsys, labels, "--split", split)
         predicted = scores > thresholds
         assert found["metrics"][f"{split}/accuracy"] == float((predicted == true).double().mean())
         both = (predicted & true).sum(0) * 2 / (predicted.sum(0) + true.sum(0))
         assert [each["f1"] for each in found["classes"]] == pytest.approx(both.tolist())
         assert [each["threshold"] for each in found["classes"]] == thresholds.tolist()
-        precisions = average_precision(scores, given.targets)
+        precisions = average_precision_of_each(trained.loss.scores(given.outputs.double()), given.targets)
         assert [each["average_precision"] for each in found["classes"]] == precisions.tolist()
         assert found["metrics"][f"{split}/average_precision"] == pytest.approx(float(precisions.mean()))
     fixed = numbers(capsys, labels, "thresholds=0.5")
