@@ -64,7 +64,7 @@ class RatedHead(RatedLinear):
 
 
 class RatedSiLU(nn.Module):
-    """SiLU (Elfwing et al. 2018) with a learned strength: ``x + (1 + strength) * (silu(x) - x)``; it is 0 at first.
+    """SiLU (Elfwing et al. 2018) of learned strength: ``x + (1 + strength) * (silu(x) - x)``, at first of strength 0.
 
     In RealMLP the activation is Mish; the error is the same, and SiLU is cheaper.
     """
