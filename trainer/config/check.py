@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter
@@ -13,7 +14,9 @@ import msgspec
 from trainer.config.errors import ConfigError
 from trainer.config.messages import (
     as_word,
+    choices,
     describe,
+    did_you_mean,
     from_where,
     shown_value,
     unknown_option,
@@ -170,12 +173,16 @@ class _Checker:
 
     def value(self, key: str, value: Any, kind: Any) -> Any:
         """Check one value; return the converted value, or None if the value is wrong."""
+        if isinstance(value, Mapping) and typing.get_origin(kind) is dict:
+            of_values = typing.get_args(kind)[1]
+            return {name: self.value(f"{key}.{name}", each, of_values) for name, each in value.items()}
         try:
             converted = msgspec.convert(value, kind)
         except NO_MATCH:
             in_list = f"; did you mean {as_word(key, [str(value)])}?" if fits(kind, [value]) else ""
             too_large = isinstance(value, int) and value > MAX_INT
-            self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, in_list)
+            near = did_you_mean(value, choices(kind)) if isinstance(value, str) and not in_list else ""
+            self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, in_list or near)
             return None
         if msgspec.to_builtins(converted) != converted or isinstance(converted, enum.Enum):
             self.problems.append(f"{key}: a config cannot store {describe(kind)}; use str")

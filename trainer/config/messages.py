@@ -128,6 +128,8 @@ def describe(annotation: Any) -> str:
         return f"{describe(arguments[0])}, {limits}" if limits else describe(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return ", or ".join(describe(argument) for argument in arguments)
+    if origin is dict:
+        return f"a mapping of names, each to {describe(arguments[1])}"
     if origin is Literal:
         return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
     if origin is list or annotation is list:
