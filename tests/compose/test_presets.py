@@ -59,3 +59,14 @@ def test_hydra_shows_the_config_that_is_trained(tmp_path: Path) -> None:
     shown = forked([*TABLE, "dataset.group_by=id", "--cfg", "job"], tmp_path)
     assert shown.returncode == 0
     assert "name: cnn" in shown.stdout
+
+
+@pytest.mark.parametrize("where", ["command line", "recipe"])
+def test_without_val_there_is_nothing_to_wait_for(where: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "experiment" / "mine.yaml"
+    recipe.parent.mkdir()
+    lines = "# @package _global_\ndefaults:\n  - override /dataset: csv\ndataset:\n  val_fraction: 0.0\n"
+    recipe.write_text(lines)
+    words = ["dataset=csv", "dataset.val_fraction=0"] if where == "command line" else ["experiment=mine"]
+    job = trainer.compose(*words, "dataset.path=a.csv", config_dir=tmp_path)
+    assert (job.model["name"], job.patience, job.monitor) == ("mlp", None, None)
