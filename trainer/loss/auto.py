@@ -1,4 +1,4 @@
-"""The loss that fits the target: cross entropy for classes, binary cross entropy for labels, squared error for values."""
+"""The loss that fits the target: cross entropy for classes, binary cross entropy for labels, else squared error."""
 
 from __future__ import annotations
 
