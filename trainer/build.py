@@ -20,6 +20,7 @@ from trainer.device._kernels import choose_kernels, choose_precision, choose_tf3
 from trainer.device._placement import Placement
 from trainer.engine import Parts
 from trainer.loss import LOSSES
+from trainer.loss._members import for_members
 from trainer.memory import collect_garbage, keep_freed_memory
 from trainer.metrics import choose_metrics, choose_monitor, fixed_thresholds
 from trainer.model import MODELS
@@ -149,6 +150,7 @@ def build_model(model: Component, loss: Component, spec: Spec) -> tuple[nn.Modul
     spec = dataclasses.replace(spec, num_outputs=built.num_outputs, sigmoid=built.sigmoid)
     network = MODELS.build(model, spec)
     check_forward(network, model["name"], spec)
+    built, spec = for_members(network, built, spec)
     return network, built, spec
 
 

@@ -35,6 +35,8 @@ class Spec:
         vocabulary: the number of different tokens, including the padding 0; only for tokens.
         blocks: of a table, or of the steps of a sequence, the number of features of each block. A block encodes a
             column, such as the levels of a category as 0 and 1. Blocks follow the features that are numbers, in order.
+        edges: of a table whose numbers are divided into bins, the ascending edges of the bins of each number: quantiles
+            of train, in the units of the features. A number with few values has few edges, or none.
         varying: True if the number of steps varies between samples. ``shape`` then has the largest number; a batch is
             padded with zeros to its longest sample and comes with the lengths of its samples.
         num_outputs: the number of outputs of the model for one sample, which the loss determines.
@@ -51,6 +53,7 @@ class Spec:
     target_std: tuple[float, ...] = ()
     vocabulary: int | None = None
     blocks: tuple[int, ...] = ()
+    edges: tuple[tuple[float, ...], ...] = ()
     varying: bool = False
     num_outputs: int = 0
     sigmoid: bool = False

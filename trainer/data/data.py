@@ -272,7 +272,6 @@ class Data:
             **{key: list(value) if isinstance(value := getattr(spec, key), tuple) else value for key in SAVED_OF_SPEC},
             "num_tokens": spec.vocabulary,
             "features": None if self.features is None else self.features.preprocessing(),
-            "blocks": list(spec.blocks),
             "normalise": None if norm is None else norm.preprocessing(),
             **self.preprocess,
         }
@@ -289,12 +288,13 @@ def make_data(
     task: Task = "classification",
     vocabulary: int | None = None,
     varying: bool = False,
-    blocks: tuple[int, ...] = (),
+    encoding: TableEncoding | None = None,
 ) -> Data:
     """Make a ``Data`` without preprocessing from train, val and test; the other arguments are as in ``Spec``."""
     train, val, test = splits
     counts = class_counts(train, task, len(classes))
-    spec = Spec(dataset, kind, shape, task, classes, counts, vocabulary=vocabulary, varying=varying, blocks=blocks)
+    spec = Spec(dataset, kind, shape, task, classes, counts, vocabulary=vocabulary, varying=varying)
+    spec = spec if encoding is None else _encoded(spec, encoding)
     return Data(spec, train, val, test, workers=keys["workers"], balanced=keys["sampler"] == "balanced")
 
 
@@ -306,8 +306,13 @@ def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:
     """
     saved = {key: preprocessing[key] for key in SAVED_OF_SPEC}
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-    blocks = tuple(preprocessing.get("blocks", ()))  # an earlier version had none
-    return Spec(dataset=dataset, vocabulary=preprocessing["num_tokens"], blocks=blocks, **values)
+    spec = Spec(dataset=dataset, vocabulary=preprocessing["num_tokens"], **values)
+    normalise = Normalise.restore(preprocessing)
+    return _encoded(spec, normalise) if isinstance(normalise, TableEncoding) else spec
+
+
+def _encoded(spec: Spec, encoding: TableEncoding) -> Spec:
+    return replace(spec, blocks=encoding.blocks, edges=encoding.edges)
 
 
 def generator(*key: int | str) -> torch.Generator:

@@ -32,6 +32,7 @@ class EncodedColumn:
         kind: what the column holds.
         centre, scale: of numbers and dates: the median, and the factor after it is subtracted.
         fill: of numbers and dates: what replaces a missing number.
+        edges: of numbers and dates: quantiles that divide them into bins, see ``Spec.edges``.
         missing: whether a feature marks missing cells.
         levels: the levels of a category, or the words of a text.
         other: of a category: whether a feature marks the levels that are not listed.
@@ -44,6 +45,7 @@ class EncodedColumn:
     centre: float = 0.0
     scale: float = 1.0
     fill: float = 0.0
+    edges: tuple[float, ...] = ()
     missing: bool = False
     levels: tuple[str, ...] = ()
     other: bool = False
@@ -151,6 +153,11 @@ class TableEncoding:
         return tuple(size for size in sizes if size)
 
     @property
+    def edges(self) -> tuple[tuple[float, ...], ...]:
+        """The edges of the bins of each number; see ``Spec.edges``."""
+        return tuple(each.edges for each in self.columns if each.is_number)
+
+    @property
     def owners(self) -> list[int]:
         """The index of the column to which each feature belongs."""
         numbers = [at for at, each in enumerate(self.columns) if each.is_number]
@@ -182,8 +189,7 @@ class TableEncoding:
         """Return the features of raw rows: (…, raw width) of any dtype becomes (…, width) float32."""
         axis, rows = rows.ndim - 1, rows.float()
         numbers = rows.index_select(axis, self.number_at)
-        scaled = (torch.where(numbers.isnan(), self.fill, numbers) - self.centre) * self.scale
-        scaled = scaled / (1 + (scaled / CLIP).square()).sqrt()
+        scaled = scale_numbers(torch.where(numbers.isnan(), self.fill, numbers), self.centre, self.scale)
         if not len(self.order):
             return scaled
         codes = torch.where(rows.isnan(), MISSING, rows).index_select(axis, self.level_at)
@@ -213,6 +219,12 @@ class TableEncoding:
                 for each in plain
             ],
         }
+
+
+def scale_numbers(numbers: Tensor, centre: Tensor | float, scale: Tensor | float) -> Tensor:
+    """Return numbers with the robust scaling and the smooth clip that ``TableEncoding`` describes."""
+    scaled = (numbers - centre) * scale
+    return scaled / (1 + (scaled / CLIP).square()).sqrt()
 
 
 def restore_encoding(saved: Mapping[str, Any]) -> TableEncoding:

@@ -1,4 +1,4 @@
-"""The loss that fits the target: cross entropy for classes, binary cross entropy for labels, else squared error."""
+"""The loss that fits the target: cross entropy for classes, binary cross entropy for labels, mse for values."""
 
 from __future__ import annotations
 

@@ -57,6 +57,7 @@ class _Column(TypedDict, total=False):
     centre: float
     scale: float
     fill: float
+    edges: Annotated[list[float], Meta(max_length=1000)]
     missing: bool
     levels: Annotated[list[Text], Meta(max_length=1000)]
     other: bool
@@ -101,7 +102,6 @@ class _Data(TypedDict, total=False):
     target: list[Text]
     id: Text | None
     forms: list[_OfOrder | None]
-    blocks: list[PositiveInt]
 
 
 class _Evaluation(TypedDict, total=False):

@@ -70,19 +70,19 @@ def array_data(
         warn_of_leaks(splits, groups, samples.problems)
     divided = divide(dataset, seed, source, splits, options, keys, groups)
     task, fill, shape = targets.task, None, _shape(source)
-    blocks: tuple[int, ...] = ()
-    normalise: Normalise | TableEncoding
+    normalise: Normalise | None = None
+    encoding: TableEncoding | None = None
     if encode is None:
         fill = _fill(dataset, source, divided[0].positions, columns, options.preprocessing)
         normalise = Normalise.measure(divided[0], axis=2 if kind == "sequence" else 1)
     else:
-        divided, normalise = encoded = _encoded(source, divided, encode)
-        shape, blocks = (*shape[:-1], encoded[1].width), encoded[1].blocks
+        divided, encoding = _encoded(source, divided, encode)
+        shape = (*shape[:-1], encoding.width)
     varying = isinstance(source, RaggedSource)
-    data = make_data(dataset, kind, shape, targets.names, divided, keys, task=task, varying=varying, blocks=blocks)
+    data = make_data(dataset, kind, shape, targets.names, divided, keys, task=task, varying=varying, encoding=encoding)
     data = replace(
         data,
-        normalise=normalise,
+        normalise=encoding or normalise,
         in_memory=fits(keys["in_memory"], source.num_bytes) and keys["in_memory"],
         preprocess={"columns": list(columns), "fill": fill},
         warnings=tuple(samples.problems.warnings),

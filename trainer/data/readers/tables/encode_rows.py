@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from trainer.config import ConfigError
 from trainer.data.readers.targets import class_names, plain_name
 from trainer.data.readers.texts.words import split_words
-from trainer.data.table_encoding import DAY, OTHER, WEEK, YEAR, ColumnKind, EncodedColumn, TableEncoding
+from trainer.data.table_encoding import DAY, OTHER, WEEK, YEAR, ColumnKind, EncodedColumn, TableEncoding, scale_numbers
 
 MissingRule = Literal["mark", "mean", "bad"]
 NUMBERS: tuple[ColumnKind, ...] = ("number", "date")  # the kinds of columns whose cells are read as numbers
 MIN_COUNT = 3  # rows of train that a level needs; rarer ones share a feature
 MAX_LEVELS = 1000  # levels of a category that have a feature each, the most frequent ones
 MAX_WORDS = 256  # words of a text that have a feature each, the most frequent ones
+BINS = 48  # bins of a number for models that divide its range, as in TabM (Gorishniy et al. 2025); a multiple of 4
 MAX_FITTED = 2**18  # rows from which the quantiles of numbers are computed
 
 
@@ -124,15 +126,20 @@ def _fit_number(column: CellColumn, values: NDArray[np.float32], missing: Missin
     has_missing = len(there) < len(values)
     if not len(there):
         raise ConfigError(f"dataset=csv: no sample of train has a number in {column.name}")
-    low, centre, high = np.quantile(there, [0.25, 0.5, 0.75])
-    span = there.max() - there.min()
-    scale = 1 / (high - low) if high > low else 2 / span if span > 0 else 0.0
+    quantiles = np.quantile(there, np.linspace(0, 1, BINS + 1))
+    low, centre, high = (float(quantiles[BINS * part // 4]) for part in (1, 2, 3))
+    least, most = float(quantiles[0]), float(quantiles[-1])
+    scale = 1 / (high - low) if high > low else 2 / (most - least) if most > least else 0.0
+    if ((there == least) | (there == most)).all():  # two values become -1 and 1
+        centre, scale, quantiles = (least + most) / 2, 2 / (most - least) if most > least else 0.0, quantiles[:0]
+    edges = scale_numbers(torch.from_numpy(quantiles), centre, scale).float().unique()
     return EncodedColumn(
         column.name,
         column.kind,
-        centre=float(centre),
-        scale=float(scale),
-        fill=float(there.mean() if missing == "mean" else centre),
+        centre=centre,
+        scale=scale,
+        fill=float(there.mean()) if missing == "mean" else centre,
+        edges=tuple(edges.tolist()),
         missing=has_missing and missing == "mark",
         periods=_periods(there) if column.kind == "date" else (),
         origin=column.origin,

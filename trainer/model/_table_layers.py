@@ -1,0 +1,220 @@
+"""Layers of networks for tables: embeddings of numbers and categories, and linear layers with a rate of their own.
+
+With Adam, a step changes every learned number by about the learning rate, whatever the gradient is. A layer that
+computes with ``rate * value`` for a learned ``value`` therefore changes ``rate`` times as fast as one that computes
+with the value. The rates here are those of RealMLP (Holzmüller et al. 2024), relative to its hidden layers, so that one
+learning rate fits all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.model._sequence import EMBEDDING_STD, without_autocast
+from trainer.spec import Spec
+
+NumberEmbedding = Literal["piecewise", "periodic", "none"]
+RATE = 15.0  # of the weights of hidden layers
+SCALE_RATE, EMBEDDING_RATE, BIAS_RATE = 6 * RATE, 0.1 * RATE, 0.1 * RATE
+BIAS_STD = 0.58
+WAVES, WAVE_STD = 16, 0.1  # periodic features of a number, and the deviation of their initial frequencies
+MAX_LEVELS = 8  # levels of a category that are read as 0 and 1; those of a larger one are embedded
+BINS = 48  # parts of the range of a number without edges, if it is normalised
+
+
+class RatedLinear(nn.Module):
+    """A linear layer in the neural tangent parametrisation (Jacot et al. 2018), with the rates of this module.
+
+    ``outputs = inputs @ weight * RATE / sqrt(in_features) + bias * BIAS_RATE``; at first, the weights that are used
+    have the deviation ``1 / sqrt(in_features)``, and the biases ``bias_std``.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias_std: float = BIAS_STD) -> None:
+        super().__init__()
+        self.factor = RATE / math.sqrt(in_features)
+        self.weight = nn.Parameter(torch.randn(in_features, out_features) / RATE)
+        self.bias = nn.Parameter(torch.randn(out_features) * (bias_std / BIAS_RATE))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (…, out_features) for inputs (…, in_features)."""
+        return inputs @ (self.weight * self.factor) + self.bias * BIAS_RATE
+
+
+class RatedHead(RatedLinear):
+    """The last layer, which computes in float32 under autocast too: a probability of bfloat16 has 8 significant bits.
+
+    If ``spec.sigmoid`` is set, the outputs are probabilities.
+    """
+
+    def __init__(self, in_features: int, spec: Spec) -> None:
+        super().__init__(in_features, spec.num_outputs, bias_std=0)
+        self.sigmoid = spec.sigmoid
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with without_autocast(inputs.device):
+            outputs = super().forward(inputs.float())
+        return outputs.sigmoid() if self.sigmoid else outputs
+
+
+class RatedMish(nn.Module):
+    """Mish (Misra 2019) with a learned strength: ``x + (1 + strength) * (mish(x) - x)``; the strength is 0 at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(width))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + (F.mish(inputs) - inputs) * (1 + self.strength * (0.1 * RATE))
+
+
+class FeatureScale(nn.Module):
+    """Multiply each feature by a learned factor, which is 1 at first, so that useless features can fade fast."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(width))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * (1 + self.scale * SCALE_RATE)
+
+
+class PiecewiseLinear(nn.Module):
+    """Embed each number by a function that is linear between the edges of its bins (Gorishniy et al. 2022).
+
+    ``embedding = a + b x + sum over bins of w_t clamp((x - low_t) / (high_t - low_t), 0, 1)``. The bins of a number
+    have equally many samples of train. ``w`` is 0 at first, so that training begins with linear functions.
+
+    Args:
+        edges: for each number, the ascending edges of its bins.
+        width: the size of an embedding.
+    """
+
+    low: Tensor
+    inverse: Tensor
+
+    def __init__(self, edges: Sequence[Sequence[float]], width: int) -> None:
+        super().__init__()
+        most = max(len(each) for each in edges) - 1
+        low, inverse = torch.zeros(2, len(edges), most)
+        for at, each in enumerate(edges):
+            bounds = torch.tensor(each)
+            low[at, : len(each) - 1] = bounds[:-1]
+            inverse[at, : len(each) - 1] = 1 / bounds.diff()  # an unused bin keeps 0, and is always empty
+        self.register_buffer("low", low)
+        self.register_buffer("inverse", inverse)
+        self.weight = nn.Parameter(torch.zeros(len(edges), most, width))
+        self.slope = nn.Parameter(torch.empty(len(edges), width).uniform_(-1, 1) / EMBEDDING_RATE)
+        self.bias = nn.Parameter(torch.empty(len(edges), width).uniform_(-1, 1) / EMBEDDING_RATE)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Return (batch, numbers, width) for (batch, numbers)."""
+        x = numbers.unsqueeze(2)
+        filled = ((x - self.low) * self.inverse).clamp(0, 1)
+        bends = torch.einsum("bnt,ntw->bnw", filled, self.weight * EMBEDDING_RATE)
+        return bends + x * (self.slope * EMBEDDING_RATE) + self.bias * EMBEDDING_RATE
+
+
+class Periodic(nn.Module):
+    """Embed each number by itself and linear functions of cosines with learned frequencies, the PBLD of RealMLP."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.frequency = nn.Parameter(torch.randn(count, WAVES) * (WAVE_STD / EMBEDDING_RATE))
+        self.phase = nn.Parameter(torch.empty(count, WAVES).uniform_(-math.pi, math.pi) / EMBEDDING_RATE)
+        bound = WAVES**-0.5 / EMBEDDING_RATE
+        self.weight = nn.Parameter(torch.empty(count, WAVES, width - 1).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(count, width - 1).uniform_(-bound, bound))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Return (batch, numbers, width) for (batch, numbers)."""
+        x = numbers.unsqueeze(2)
+        waves = (2 * math.pi * x * (self.frequency * EMBEDDING_RATE) + self.phase * EMBEDDING_RATE).cos()
+        parts = torch.einsum("bnt,ntw->bnw", waves, self.weight * EMBEDDING_RATE) + self.bias * EMBEDDING_RATE
+        return torch.cat([x, parts], dim=2)
+
+
+class FlatInputs(nn.Module):
+    """Convert samples of any kind to vectors, (batch, width), with embeddings for the columns of a table.
+
+    The numbers of a table with more than two values are embedded, as are the levels of categories with more than
+    ``MAX_LEVELS`` features; other features of a table are read as they are. Pictures, sequences and spectrograms are
+    flattened, if lengths vary with zeros up to the longest sample; tokens are embedded first.
+
+    Args:
+        spec: the spec of the samples.
+        numbers: how numbers are embedded.
+        number_width, level_width: the sizes of the embeddings of a number and of a category.
+        token_width: the size of the embedding of a token.
+
+    Attributes:
+        width: the size of a vector.
+        parts: the sizes of the parts of a vector that stem from one feature or column.
+    """
+
+    def __init__(
+        self, spec: Spec, numbers: NumberEmbedding, number_width: int, level_width: int, token_width: int
+    ) -> None:
+        super().__init__()
+        self.kind, self.shape = spec.kind, spec.shape
+        self.step_axis = spec.step_axis if spec.varying else None
+        if spec.kind != "table":
+            self.tokens: nn.Module = nn.Identity()
+            size = math.prod(spec.shape)
+            if spec.kind == "tokens":
+                self.tokens = nn.Embedding(cast(int, spec.vocabulary), token_width, padding_idx=0)
+                with torch.no_grad():
+                    self.tokens.weight *= EMBEDDING_STD
+                size *= token_width
+            self.parts = [1] * size
+            self.width = size
+            return
+        edges = spec.edges or [tuple(NormalDist().inv_cdf((at + 0.5) / BINS) for at in range(BINS))] * spec.num_numbers
+        embedded = [at for at, each in enumerate(edges) if len(each) > 2 and numbers != "none"]
+        plain = [at for at in range(spec.num_numbers) if at not in embedded]
+        self.large, starts = list[tuple[int, int]](), spec.num_numbers
+        for size in spec.blocks:
+            if size > MAX_LEVELS:
+                self.large.append((starts, size))
+            else:
+                plain += range(starts, starts + size)
+            starts += size
+        self.embedded: Tensor
+        self.plain: Tensor
+        self.register_buffer("embedded", torch.tensor(embedded, dtype=torch.int64), persistent=False)
+        self.register_buffer("plain", torch.tensor(plain, dtype=torch.int64), persistent=False)
+        self.numbers: nn.Module | None = None
+        if embedded and numbers == "piecewise":
+            self.numbers = PiecewiseLinear([edges[at] for at in embedded], number_width)
+        elif embedded:
+            self.numbers = Periodic(len(embedded), number_width)
+        self.levels = nn.ParameterList([torch.randn(size, level_width) / RATE for _, size in self.large])
+        small = [size for size in spec.blocks if size <= MAX_LEVELS]
+        alone = [1] * (spec.num_numbers - len(embedded))
+        self.parts = [number_width] * len(embedded) + alone + small + [level_width] * len(self.large)
+        self.width = sum(self.parts)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the vectors, (batch, width); ``lengths`` are not needed, as padding is zero."""
+        if self.kind != "table":
+            return self._flat(inputs)
+        parts = [] if self.numbers is None else [self.numbers(inputs.index_select(1, self.embedded)).flatten(1)]
+        if len(self.plain):
+            parts.append(inputs.index_select(1, self.plain))
+        for (start, size), table in zip(self.large, self.levels, strict=True):
+            parts.append(inputs.narrow(1, start, size) @ (table * RATE))
+        return torch.cat(parts, dim=1)
+
+    def _flat(self, inputs: Tensor) -> Tensor:
+        if self.step_axis is not None:
+            steps, axis = self.shape[self.step_axis - 1], self.step_axis
+            # an exported model cannot compute the number of zeros, but can cut off what is too much
+            inputs = F.pad(inputs, [*[0, 0] * (inputs.ndim - 1 - axis), 0, steps]).narrow(axis, 0, steps)
+        flat: Tensor = self.tokens(inputs).flatten(1)
+        return flat

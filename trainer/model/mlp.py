@@ -1,0 +1,73 @@
+"""A multi-layer perceptron with embeddings for the numbers and categories of tables."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Literal
+
+from msgspec import Meta
+from torch import Tensor, nn
+
+from trainer.config import ConfigError, Fraction, PositiveInt
+from trainer.model import MODELS
+from trainer.model._table_layers import FeatureScale, FlatInputs, NumberEmbedding, RatedHead, RatedLinear, RatedMish
+from trainer.spec import Spec
+
+
+@MODELS.register
+class MLP(nn.Module):
+    """Fully connected layers, with the parametrisation and the activation of RealMLP (Holzmüller et al. 2024).
+
+    A table is embedded first, see ``FlatInputs``; samples of other kinds are flattened. Each layer is linear, then
+    normalised if ``norm`` says so, followed by the activation and dropout; with ``residual``, its inputs are added if
+    it has as many outputs.
+
+    Returns:
+        (batch, ``spec.num_outputs``).
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        hidden: Annotated[list[PositiveInt], Meta(min_length=1)],
+        numbers: NumberEmbedding,
+        number_width: PositiveInt,
+        level_width: PositiveInt,
+        residual: bool,
+        norm: Literal["none", "batch", "layer"],
+        dropout: Fraction,
+        embedding: PositiveInt,
+    ) -> None:
+        super().__init__()
+        if numbers == "periodic" and number_width < 2:
+            raise ConfigError("model.number_width: must be at least 2 with numbers=periodic, got 1")
+        self.inputs = FlatInputs(spec, numbers, number_width, level_width, embedding)
+        self.scale = FeatureScale(self.inputs.width)
+        widths = [self.inputs.width, *hidden]
+        self.layers = nn.ModuleList(
+            _Layer(before, width, norm, dropout, residual=residual and before == width)
+            for before, width in itertools.pairwise(widths)
+        )
+        self.out = RatedHead(hidden[-1], spec)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        hidden = self.scale(self.inputs(inputs))
+        for layer in self.layers:
+            hidden = layer(hidden)
+        outputs: Tensor = self.out(hidden)
+        return outputs
+
+
+class _Layer(nn.Module):
+    def __init__(self, before: int, width: int, norm: str, dropout: float, *, residual: bool) -> None:
+        super().__init__()
+        self.linear = RatedLinear(before, width)
+        norms: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+        self.norm = norms[norm]() if norm == "none" else norms[norm](width)
+        self.rest = nn.Sequential(RatedMish(width), nn.Dropout(dropout))
+        self.residual = residual
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.rest(self.norm(self.linear(inputs)))
+        return inputs + outputs if self.residual else outputs
