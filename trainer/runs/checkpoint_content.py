@@ -57,11 +57,11 @@ class _Column(TypedDict, total=False):
     centre: float
     scale: float
     fill: float
-    edges: Annotated[list[float], Meta(max_length=1000)]
     missing: bool
     levels: Annotated[list[Text], Meta(max_length=1000)]
     other: bool
     periods: Annotated[list[Annotated[float, Meta(gt=0)]], Meta(max_length=3)]
+    origin: float
 
 
 class _Normalise(TypedDict, total=False):
