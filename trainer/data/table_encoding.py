@@ -138,7 +138,7 @@ class TableEncoding:
 
     @property
     def width(self) -> int:
-        """The number of features."""
+        """The number of features of a row."""
         return len(self.number_at) + len(self.order)
 
     @property

@@ -88,29 +88,13 @@ def csv(
     part = find_split(first, split, [*named, *run["columns"]] if run is not None and split is None else named)
     others = {"id": id, "group": group, "group_by": group_by, "split": None if part is None else first.names[part]}
     layouts, first, kinds = _with_kinds(layouts, first, columns, run)
-    picked = [at for column in columns or () for at in first.find_all("columns", column)]
-    chosen = choose_columns(first, target, features, ignore, others, kinds, picked, num_features)
+    by_user = [at for column in columns or () for at in first.find_all("columns", column)]
+    chosen = choose_columns(first, target, features, ignore, others, kinds, by_user, num_features)
     layouts, first = _with_origins(layouts, first, chosen, run)
     is_plain = shape is not None or columns is None
-    rows = read_rows(
-        layouts,
-        first,
-        chosen,
-        *(
-            None if column is None else first.find(key, column)
-            for key, column in (("group_by", group_by), ("group", group))
-        ),
-        part,
-        missing=missing == "mean" or (missing == "mark" and not is_plain),
-        may_be_empty=keys["label_separator"] is not None,
-    )
-    rows, chosen = without_identifiers(rows, first, chosen)
-    names = [first.names[column] for column in chosen.targets]
-    problems.hint = _hint(rows.table.faults.values(), names, missing, keys["encoding"])
-    samples = find_samples(rows, names, problems)
-    forms = [first.forms[column] for column in chosen.targets]
-    found = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
-    targets = find_targets(found, samples, keys, options)
+    fills = missing == "mean" or (missing == "mark" and not is_plain)
+    rows, chosen = _read(layouts, first, chosen, others, part, fills, bool(keys["label_separator"]))
+    samples, targets = _samples(rows, first, chosen, problems, missing, keys, options)
     cells, read = cells_of(rows, first, chosen.features, kinds)
     _warn_of_numbers(cells, read, problems)
     kind, source = _source(cells, rows, samples, targets, shape, max_length, options)
@@ -126,6 +110,24 @@ def csv(
         **cast(ArrayKeys, keys),
     )
     return _with_columns(data, first, chosen, id, part, options)
+
+
+def _samples(
+    rows: TableRows,
+    first: Layout,
+    chosen: ChosenColumns,
+    problems: Problems,
+    missing: MissingRule,
+    keys: CsvKeys,
+    options: ReadOptions,
+) -> tuple[Candidates, Targets]:
+    """Return all samples, and the targets of the good ones."""
+    names = [first.names[column] for column in chosen.targets]
+    problems.hint = _hint(rows.table.faults.values(), names, missing, keys["encoding"])
+    samples = find_samples(rows, names, problems)
+    forms = [first.forms[column] for column in chosen.targets]
+    found = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
+    return samples, find_targets(found, samples, keys, options)
 
 
 def _with_columns(
@@ -144,6 +146,22 @@ def _with_columns(
     return replace(
         data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *splits, *data.notes, *first.notes)
     )
+
+
+def _read(
+    layouts: Mapping[str, Layout],
+    first: Layout,
+    chosen: ChosenColumns,
+    others: Mapping[str, ColumnKey | None],
+    part: int | None,
+    missing: bool,
+    may_be_empty: bool,
+) -> tuple[TableRows, ChosenColumns]:
+    """Read the rows, and leave out the columns that name their row."""
+    named = {key: None if (column := others[key]) is None else first.find(key, column) for key in ("group_by", "group")}
+    steps, together = named.values()
+    rows = read_rows(layouts, first, chosen, steps, together, part, missing=missing, may_be_empty=may_be_empty)
+    return without_identifiers(rows, first, chosen)
 
 
 def _open(
