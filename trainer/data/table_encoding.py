@@ -16,6 +16,7 @@ ColumnKind = Literal["number", "category", "date", "text"]
 
 OTHER, MISSING = -1.0, -2.0  # codes of a cell with a rare or unknown level, and of a missing one
 CLIP = 3.0  # scaled numbers stay between -CLIP and CLIP
+FARTHEST = 1e15  # the square of a scaled number beyond 1e19 is infinite
 YEAR, WEEK, DAY = 365.2425, 7.0, 1.0  # the periods of dates, in days
 
 
@@ -223,7 +224,7 @@ class TableEncoding:
 
 def scale_numbers(numbers: Tensor, centre: Tensor | float, scale: Tensor | float) -> Tensor:
     """Return numbers with the robust scaling and the smooth clip that ``TableEncoding`` describes."""
-    scaled = (numbers - centre) * scale
+    scaled = ((numbers - centre) * scale).clamp(-FARTHEST, FARTHEST)
     return scaled / (1 + (scaled / CLIP).square()).sqrt()
 
 

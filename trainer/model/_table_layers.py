@@ -43,8 +43,8 @@ class RatedLinear(nn.Module):
         self.bias = nn.Parameter(torch.randn(out_features) * (bias_std / BIAS_RATE))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return (…, out_features) for inputs (…, in_features)."""
-        return inputs @ (self.weight * self.factor) + self.bias * BIAS_RATE
+        """Return (batch, out_features) for inputs (batch, in_features)."""
+        return torch.addmm(self.bias, inputs, self.weight, beta=BIAS_RATE, alpha=self.factor)
 
 
 class RatedHead(RatedLinear):
@@ -71,7 +71,7 @@ class RatedMish(nn.Module):
         self.strength = nn.Parameter(torch.zeros(width))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs + (F.mish(inputs) - inputs) * (1 + self.strength * (0.1 * RATE))
+        return torch.lerp(inputs, F.mish(inputs), 1 + self.strength * (0.1 * RATE))
 
 
 class FeatureScale(nn.Module):

@@ -97,8 +97,8 @@ class MemberLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (batch, members, out_features) for inputs (batch, members, in_features)."""
-        outputs = (inputs * (self.before * ADAPTER_RATE)) @ (self.weight * self.factor)
-        return outputs * (self.behind * ADAPTER_RATE) + self.bias * BIAS_RATE
+        outputs = (inputs * (self.before * ADAPTER_RATE)) @ self.weight
+        return torch.addcmul(self.bias * BIAS_RATE, outputs, self.behind * (ADAPTER_RATE * self.factor))
 
 
 class MemberHead(nn.Module):

@@ -57,6 +57,7 @@ class _Column(TypedDict, total=False):
     centre: float
     scale: float
     fill: float
+    edges: Annotated[list[float], Meta(max_length=1000)]
     missing: bool
     levels: Annotated[list[Text], Meta(max_length=1000)]
     other: bool

@@ -275,7 +275,7 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
     usual = [column for column in columns if not generic and _is_value_name(layout.names[column])]
     texts = [column for column in classes if layout.holds_text(column)]
     if layout.header and len(texts) == 1 and texts[0] in (first, last):
-        classes = texts  # a text cannot be a feature
+        classes = texts  # numbers beside a single text are rather features
     is_first = first in classes and last not in classes
     numbered = [column for column in columns if layout.header and re.fullmatch(r"[Yy]_?[0-9]+", layout.names[column])]
     if len(numbered) > 1:
