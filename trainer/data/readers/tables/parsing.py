@@ -347,7 +347,7 @@ def _numbers(layout: Layout, column: int, cells: Any) -> NDArray[np.float64]:
     import pyarrow.compute as pc
 
     form = layout.forms[column] or PLAIN_FORM
-    values = form.parse(cells) if is_text(cells) else numbers_of(cells)
+    values = form.parse(cells) if is_text(cells) else numbers_of(cells) - form.origin
     if layout.blank:
         texts = pc.utf8_lower(pc.utf8_trim_whitespace(texts_of(cells)))
         values = np.where(
