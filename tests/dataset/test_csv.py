@@ -273,7 +273,7 @@ def test_a_missing_number_may_become_the_mean_of_train(tmp_path: Path) -> None:
 def test_a_column_without_a_number_in_train_has_no_mean(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", [[n, "", n % 2] for n in range(20)], "x,y,z")
     message = refusal(file, missing="mean", features=["x", "y"])
-    assert message == "dataset=csv: no sample of train has a number in y"
+    assert message == "dataset=csv: no sample of train has a number in y; 'dataset.ignore=[y]' leaves it out"
     assert "left out y (empty)" in load(file).notes
 
 

@@ -69,6 +69,17 @@ class EncodedColumn:
         """Whether the column has a feature that is a scaled number."""
         return self.kind in ("number", "date")
 
+    def shown(self, value: float) -> str:
+        """Return the cell that a value of a raw row stands for, as text; for words see ``TableEncoding.texts``."""
+        if math.isnan(value):
+            return "missing"
+        if self.kind == "category":
+            return self.levels[int(value)] if value >= 0 else "another level"
+        if self.kind == "date":
+            moment = datetime(1970, 1, 1) + timedelta(days=self.origin + value)
+            return str(moment.time() if not self.origin else moment).removesuffix(" 00:00:00")[:16]
+        return f"{value:.4g}"
+
 
 @dataclass(frozen=True)
 class TableEncoding:
@@ -240,15 +251,7 @@ def restore_encoding(saved: Mapping[str, Any]) -> TableEncoding:
 def _cell(column: EncodedColumn, values: Tensor) -> str:
     if column.kind == "text":
         return " ".join(word for word, there in zip(column.levels, values.tolist(), strict=True) if there)
-    value = float(values)
-    if math.isnan(value):
-        return "missing"
-    if column.kind == "category":
-        return column.levels[int(value)] if value >= 0 else "another level"
-    if column.kind == "date":
-        moment = datetime(1970, 1, 1) + timedelta(days=column.origin + value)
-        return str(moment.time() if not column.origin else moment).removesuffix(" 00:00:00")[:16]
-    return f"{value:.4g}"
+    return column.shown(float(values))
 
 
 def _names_in_block(column: EncodedColumn) -> list[str]:

@@ -18,7 +18,7 @@ from trainer.data.table_encoding import TableEncoding
 
 
 def days(*moment: int) -> float:
-    return (datetime(*moment) - datetime(1970, 1, 1)).total_seconds() / 86_400  # type: ignore[arg-type, misc]
+    return (datetime(*moment) - datetime(1970, 1, 1)).total_seconds() / 86_400  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ CELLS: dict[str, Callable[[int], object]] = {
 
 
 def write(folder: Path, **cells: Callable[[int], object]) -> Path:
-    columns = {**cells, "kind": lambda n: "ab"[n % 2]}
+    columns: dict[str, Callable[[int], object]] = {**cells, "kind": lambda n: "ab"[n % 2]}
     lines = [",".join(columns), *(",".join(str(cell(n)) for cell in columns.values()) for n in range(COUNT))]
     (folder / "a.csv").write_text("\n".join(lines) + "\n")
     return folder / "a.csv"
