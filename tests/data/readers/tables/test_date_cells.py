@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import random
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,23 @@ def test_a_date_is_read_in_its_form(order: DateOrder, cell: str, want: float) ->
     assert parse_dates(pa.array([cell]), order).tolist() == pytest.approx([want], abs=1e-9)
 
 
+def test_plain_dates_are_the_same_numbers_beside_others_and_alone() -> None:
+    draw = random.Random(0)
+    forms = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S")
+    moments = [datetime(1890, 1, 1) + timedelta(seconds=draw.randrange(10**10)) for _ in range(300)]
+    cells = [f"{each:{forms[n % 3]}}" for n, each in enumerate(moments)]
+    alone = parse_dates(pa.array([*cells, None, ""]), "year")
+    beside = parse_dates(pa.array([*cells, None, "", "2025/1/1"]), "year")
+    assert np.array_equal(alone, beside[:-1], equal_nan=True)
+    assert np.isnan(alone[-2:]).all() and not np.isnan(alone[:-2]).any()
+
+
 @pytest.mark.parametrize(
     ("order", "cell"),
     [
+        ("year", "2025-02-30"),
+        ("year", "2025-12-31 24:00"),
+        ("year", "2025-12-31T1"),
         ("month", "02/30/2025"),
         ("day", "29.2.2025"),
         ("year", "2025-13-01"),

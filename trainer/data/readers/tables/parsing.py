@@ -383,6 +383,9 @@ def _codes(
     reasons: dict[int, str] = {}
     table = np.full(len(encoded.dictionary) + 1, -1)  # the last entry is for a null
     for number, text in enumerate(encoded.dictionary.to_pylist()):
+        if text in known:
+            table[number] = known[text]
+            continue
         reason = EMPTY if text.strip().lower() in no_text else _fault_of_text(layout, text)
         if reason:
             reasons[number] = reason
