@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 import trainer.model
 from tests.config.test_check import plain_config
 from tests.conftest import REPOSITORY
-from trainer.config import GROUPS, ConfigError
+from trainer.config import GROUPS, ConfigError, yaml_file
 from trainer.config.check import check
 from trainer.config.registry import Registry, registry
 from trainer.config.signature import snake_case
@@ -21,7 +21,7 @@ COMPONENTS = [(group, name) for group in GROUPS for name in registry(group).name
 
 def is_variant(path: Path) -> bool:
     """Whether a YAML file begins with another one of its folder, of which it changes values."""
-    config = OmegaConf.load(path)
+    config = yaml_file.load(path)
     first = next(iter(config.get("defaults", [])), None)
     return isinstance(first, str) and path.with_name(f"{first}.yaml").is_file()
 

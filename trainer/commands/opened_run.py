@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainer.build import build_data, build_model, build_placement
 from trainer.checkpoint import BEST, LAST
-from trainer.commands.raw_inputs import RawInputs, as_tensors
+from trainer.commands.raw_inputs import RawInputs, as_tensors, check_codes, tensors_of_rows
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
 from trainer.config.errors import reason_of
@@ -28,6 +28,7 @@ from trainer.data.data import Features, spec_of
 from trainer.data.loader import Loader, Share, make_loaders
 from trainer.data.preprocess import need_float64, to_model_inputs
 from trainer.data.random_numbers import seed_all
+from trainer.data.readers.tables.given_rows import GivenRows, are_cells
 from trainer.data.sources import Inputs
 from trainer.data.table_encoding import TableEncoding
 from trainer.device._kernels import autocast, choose_kernels, choose_precision, choose_tf32
@@ -93,12 +94,21 @@ class OpenedRun:
 
         Args:
             inputs: a batch of raw samples; if lengths vary, a tuple of the padded batch and the (batch,) lengths. Each
-                is a tensor, an array or a nested list of numbers.
+                is a tensor, an array or a nested list of numbers. Of a table, a list of rows with their cells (numbers,
+                texts, dates, None), by name or in order, or a data frame; arrays hold codes in place of texts.
 
         Raises:
-            ValueError: the batch has another shape than the samples of the run, or holds no numbers.
+            ValueError: the batch has another shape than the samples of the run, or holds no numbers; or a column is
+                missing, or a cell does not fit its column.
         """
+        if isinstance(self.normalise, TableEncoding) and are_cells(inputs):
+            keys = self.settings.dataset
+            forms, missing_values = self.preprocessing.get("forms") or (), keys.get("missing_values") or ()
+            given = GivenRows(self.normalise, forms, missing_values, is_bad=keys.get("missing") == "bad")
+            inputs = tensors_of_rows(inputs, given, self.spec)
         raw = as_tensors(inputs, self.spec, self.raw_shape, waves=self.features is not None)
+        if isinstance(self.normalise, TableEncoding):
+            check_codes(raw[0], self.normalise)
         on_device = tuple(tensor.to(self.device) for tensor in raw)
         return to_model_inputs(on_device, self.features, self.normalise, self.spec.step_axis)
 

@@ -173,16 +173,20 @@ class _Checker:
 
     def value(self, key: str, value: Any, kind: Any) -> Any:
         """Check one value; return the converted value, or None if the value is wrong."""
-        if isinstance(value, Mapping) and typing.get_origin(kind) is dict:
-            of_values = typing.get_args(kind)[1]
-            return {name: self.value(f"{key}.{name}", each, of_values) for name, each in value.items()}
         try:
             converted = msgspec.convert(value, kind)
         except NO_MATCH:
+            names, each = typing.get_args(kind) if typing.get_origin(kind) is dict else (Any, Any)
+            if isinstance(value, Mapping) and all(fits(names, name) for name in value):
+                wrong = {name: one for name, one in value.items() if not fits(each, one)}
+                for name, one in wrong.items():
+                    self.value(f"{key}.{name}", one, each)
+                if wrong:
+                    return None
             in_list = f"; did you mean {as_word(key, [str(value)])}?" if fits(kind, [value]) else ""
             too_large = isinstance(value, int) and value > MAX_INT
-            near = did_you_mean(value, choices(kind)) if isinstance(value, str) and not in_list else ""
-            self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, in_list or near)
+            hint = in_list or did_you_mean(str(value), choices(kind))
+            self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, hint)
             return None
         if msgspec.to_builtins(converted) != converted or isinstance(converted, enum.Enum):
             self.problems.append(f"{key}: a config cannot store {describe(kind)}; use str")

@@ -16,6 +16,7 @@ ColumnKind = Literal["number", "category", "date", "text"]
 
 OTHER, MISSING = -1.0, -2.0  # codes of a cell with a rare or unknown level, and of a missing one
 CLIP = 3.0  # scaled numbers stay between -CLIP and CLIP
+FARTHEST = 1e15  # the square of a scaled number beyond 1e19 is infinite
 YEAR, WEEK, DAY = 365.2425, 7.0, 1.0  # the periods of dates, in days
 
 
@@ -67,6 +68,17 @@ class EncodedColumn:
     def is_number(self) -> bool:
         """Whether the column has a feature that is a scaled number."""
         return self.kind in ("number", "date")
+
+    def shown(self, value: float) -> str:
+        """Return the cell that a value of a raw row stands for, as text; for words see ``TableEncoding.texts``."""
+        if math.isnan(value):
+            return "missing"
+        if self.kind == "category":
+            return self.levels[int(value)] if value >= 0 else "another level"
+        if self.kind == "date":
+            moment = datetime(1970, 1, 1) + timedelta(days=self.origin + value)
+            return str(moment.time() if not self.origin else moment).removesuffix(" 00:00:00")[:16]
+        return f"{value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ class TableEncoding:
 
     @property
     def width(self) -> int:
-        """The number of features."""
+        """The number of features of a row."""
         return len(self.number_at) + len(self.order)
 
     @property
@@ -223,7 +235,7 @@ class TableEncoding:
 
 def scale_numbers(numbers: Tensor, centre: Tensor | float, scale: Tensor | float) -> Tensor:
     """Return numbers with the robust scaling and the smooth clip that ``TableEncoding`` describes."""
-    scaled = (numbers - centre) * scale
+    scaled = ((numbers - centre) * scale).clamp(-FARTHEST, FARTHEST)
     return scaled / (1 + (scaled / CLIP).square()).sqrt()
 
 
@@ -239,15 +251,7 @@ def restore_encoding(saved: Mapping[str, Any]) -> TableEncoding:
 def _cell(column: EncodedColumn, values: Tensor) -> str:
     if column.kind == "text":
         return " ".join(word for word, there in zip(column.levels, values.tolist(), strict=True) if there)
-    value = float(values)
-    if math.isnan(value):
-        return "missing"
-    if column.kind == "category":
-        return column.levels[int(value)] if value >= 0 else "another level"
-    if column.kind == "date":
-        moment = datetime(1970, 1, 1) + timedelta(days=column.origin + value)
-        return str(moment.time() if not column.origin else moment).removesuffix(" 00:00:00")[:16]
-    return f"{value:.4g}"
+    return column.shown(float(values))
 
 
 def _names_in_block(column: EncodedColumn) -> list[str]:

@@ -96,6 +96,8 @@ def _former_defaults(config: Mapping[str, Any]) -> Iterator[str]:
     dataset = config.get("dataset", {})
     if dataset.get("name") == "csv" and "columns" not in dataset:  # before the settings of tables
         yield "preset=none"
+        yield "dataset.columns=null"
+        yield f"dataset.missing={dataset.get('missing', 'bad')}"
 
 
 def with_earlier_sweep_words(words: Sequence[str], read: ReadText, is_data: Callable[[str], bool]) -> list[str]:
@@ -123,6 +125,9 @@ def with_earlier_sweep_words(words: Sequence[str], read: ReadText, is_data: Call
         again = " ".join(map(shlex.quote, unsafe))
         raise ConfigError(f"sweep: {folder} was made with {again}; if you trust it, type that again")
     now = [word for word in words if not word.startswith("sweep=")]
+    config = next((load_config(path) for path in folder.rglob(CONFIG)), {})
+    named = {*stored, *map(key_of, now)}
+    earlier += [word for word in _former_defaults(config) if key_of(word) not in named]
     return [*earlier, *now, f"sweep_dir={quoted(str(folder))}"]
 
 
