@@ -176,7 +176,8 @@ class _Checker:
         try:
             converted = msgspec.convert(value, kind)
         except NO_MATCH:
-            names, each = typing.get_args(kind) if typing.get_origin(kind) is dict else (Any, Any)
+            parts = [kind, *typing.get_args(kind)]
+            names, each = next((typing.get_args(part) for part in parts if typing.get_origin(part) is dict), (Any, Any))
             if isinstance(value, Mapping) and all(fits(names, name) for name in value):
                 wrong = {name: one for name, one in value.items() if not fits(each, one)}
                 for name, one in wrong.items():

@@ -176,6 +176,11 @@ class TableEncoding:
         return numbers + [at for at, each in enumerate(self.columns) for _ in range(_block_width(each))]
 
     @property
+    def unused(self) -> list[str]:
+        """The names of columns without a feature."""
+        return [each.name for each in self.columns if not each.is_number and not _block_width(each)]
+
+    @property
     def names(self) -> list[str]:
         """The name of each feature, such as ``age``, ``sex=male`` or ``age is missing``."""
         numbers = [each.name for each in self.columns if each.is_number]

@@ -23,9 +23,9 @@ from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Problems, roots
 from trainer.data.readers.tables.columns import ChosenColumns, choose_columns
-from trainer.data.readers.tables.encode_rows import CellColumn, MissingRule, fit_encoding, to_raw_rows
+from trainer.data.readers.tables.encode_rows import MIN_COUNT, CellColumn, MissingRule, fit_encoding, to_raw_rows
 from trainer.data.readers.tables.kinds import ChosenKind, find_kinds
-from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys
+from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, listed
 from trainer.data.readers.tables.number_cells import MISSING
 from trainer.data.readers.tables.parsing import NO_NUMBER, is_missing, read_layout
 from trainer.data.readers.tables.saved_forms import saved_forms, with_origins, with_saved_forms
@@ -143,9 +143,10 @@ def _with_columns(
         "forms": saved_forms(first, chosen.features),
     }
     splits = () if part is None else (f"splits by {first.names[part]}",)
-    return replace(
-        data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *splits, *data.notes, *first.notes)
-    )
+    unused = data.normalise.unused if isinstance(data.normalise, TableEncoding) and run is None else []
+    rare = f"nothing is learned from {listed(unused)} (no value is in {MIN_COUNT} rows of train)"
+    notes = (*chosen.notes, *splits, *[rare] * bool(unused), *data.notes, *first.notes)
+    return replace(data, preprocess={**data.preprocess, **found}, notes=notes)
 
 
 def _read(

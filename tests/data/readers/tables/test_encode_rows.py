@@ -135,3 +135,11 @@ def test_a_category_of_many_texts_keeps_the_most_frequent_ones(monkeypatch: pyte
     raw = encode_rows.to_raw_rows(cells, [column], encoding)
     assert raw[:, 0].tolist()[:-1] == [0] * 9 + [1] * 5 + [OTHER] * 5
     assert np.isnan(raw[-1, 0])
+
+
+def test_a_category_without_a_level_that_repeats_is_said_to_be_of_no_use(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", lambda n, row: [f"town{n}", *row[1:]])
+    data = load_data("csv", file, target="kind", columns={"town": "category"})
+    assert encoding_of(data).columns[0].levels == ()
+    assert "nothing is learned from town (no value is in 3 rows of train)" in data.notes
+    assert encoding_of(data)(everything(data)[0]).isfinite().all()
