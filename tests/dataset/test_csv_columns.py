@@ -196,3 +196,40 @@ def test_an_exported_file_reads_raw_rows_elsewhere(
     moments = [None if row[2] is None else origin + timedelta(days=row[2]) for row in rows]
     cells = [[*row[:2], moment, row[3]] for row, moment in zip(rows, moments, strict=True)]
     torch.testing.assert_close(found, opened.scores(cells), atol=1e-5, rtol=0)
+
+
+ADULT = (
+    Path(os.environ.get("TRAINER_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    / "tables"
+    / "adult-train.csv"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ADULT.is_file(), reason="tables/adult-train.csv is missing")
+def test_adult_is_predicted_from_its_raw_file_as_it_is_evaluated(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = ADULT.read_text().splitlines()[:3000]
+    (tmp_path / "adult.csv").write_text("\n".join(lines) + "\n")
+    words = ["dataset=csv", f"dataset.path={tmp_path / 'adult.csv'}", "dataset.target=14", "epochs=2", "logger=none"]
+    run(compose(*words, f"run_dir={tmp_path / 'run'}"))
+    opened = trainer.load(str(tmp_path / "run"))
+    data = opened.data()
+    found, _ = answers(opened, data, data.test)
+    wanted = opened.loss.scores(found.outputs)[:, 1]
+    rows = predicted(capfd, tmp_path / "run", tmp_path / "adult.csv")
+    classes = opened.spec.classes
+    given = torch.tensor([row["probabilities"][classes[1]] for row in rows])
+    assert len(given) == len(lines)
+    torch.testing.assert_close(given[found.positions], wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_same_as_one(trained: Path, train: Train) -> None:
+    words = [*WORDS, f"dataset.path={trained / 'all.csv'}", "run_dir=run", "model.dropout=0"]
+    one, two = train(*words), train(*words, "device=ddp", "device.processes=2")
+    assert two.code == 0, two.err
+    one_test, two_test = (json.loads((each.folder / "run" / "summary.json").read_text()) for each in (one, two))
+    assert two_test["test/loss"] == pytest.approx(one_test["test/loss"], rel=1e-4)
+    assert two_test["test/accuracy"] == one_test["test/accuracy"]
