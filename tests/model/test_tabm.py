@@ -11,7 +11,7 @@ from tests.model.test_mlp import table
 from trainer.build import build_model
 from trainer.loss.cross_entropy import CrossEntropy
 from trainer.model import MODELS
-from trainer.model.tabm import MemberLinear
+from trainer.model.tabm import ADAPTER_RATE, BIAS_RATE, MemberLinear
 from trainer.spec import Spec
 
 
@@ -21,10 +21,9 @@ def build(spec: Spec, **keys: Any) -> Any:
 
 def test_a_member_is_a_linear_layer_with_adapters_before_and_behind() -> None:
     layer, inputs = MemberLinear(6, 4, 3, [2, 2, 2]), torch.randn(5, 3, 6)
-    rate = 0.1 * 15.0
     for member in range(3):
-        before, behind = layer.before[member] * rate, layer.behind[member] * rate
-        outputs = ((inputs[:, member] * before) @ layer.weight * layer.factor) * behind + layer.bias[member] * rate
+        before, behind = layer.before[member] * ADAPTER_RATE, layer.behind[member] * ADAPTER_RATE
+        outputs = ((inputs[:, member] * before) @ layer.weight * layer.factor) * behind + layer.bias[member] * BIAS_RATE
         torch.testing.assert_close(layer(inputs)[:, member], outputs, rtol=1e-4, atol=1e-5)
     first = layer.before.view(3, 3, 2)
     assert torch.equal(first[..., 0], first[..., 1])  # one number for each part
