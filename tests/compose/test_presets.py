@@ -70,3 +70,9 @@ def test_without_val_there_is_nothing_to_wait_for(where: str, tmp_path: Path) ->
     words = ["dataset=csv", "dataset.val_fraction=0"] if where == "command line" else ["experiment=mine"]
     job = trainer.compose(*words, "dataset.path=a.csv", config_dir=tmp_path).settings
     assert (job.model["name"], job.patience, job.monitor) == ("mlp", None, None)
+
+
+def test_tabm_has_a_weight_decay_of_its_own_on_tables_alone() -> None:
+    assert trainer.compose(*TABLE, "model=tabm").settings.optimizer["weight_decay"] == 0.1
+    assert trainer.compose(*TABLE, "model=tabm", "optimizer=sgd").settings.optimizer["name"] == "sgd"
+    assert trainer.compose("model=tabm").settings.optimizer["name"] == "adam"

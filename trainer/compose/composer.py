@@ -217,7 +217,9 @@ class Composer:
         values = {**files.plain["dataset"], **values}
         if values.get("group_by") is not None or values.get("shape") is not None:  # no table, but sequences or pictures
             return ["preset=none"]
-        return ["preset=table_without_val"] if values.get("val_fraction") == 0 else []
+        if values.get("val_fraction") == 0:
+            return ["preset=table_without_val"]
+        return ["preset=table_tabm"] if ("model", "tabm") in {(name, file.stem) for name, file in files.files} else []
 
     def options(self, group: str) -> list[str]:
         """Return the options of a group, including those in the user's folders."""
