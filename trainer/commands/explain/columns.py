@@ -11,7 +11,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -136,6 +135,18 @@ class ExplainedColumns:
     num_left_out: int
     answer: Tensor
 
+    def measured(self, split: str) -> str:
+        """Return how many samples of a split were measured, as text."""
+        whole = f"{self.num_samples:,} samples of {split}"
+        return whole if self.num_samples == self.num_in_split else f"{whole}, drawn from {self.num_in_split:,}"
+
+    def said(self, difference: float) -> str:
+        """Return an importance or a deviation as text, with the decimal places of the metric."""
+        scale = max([abs(self.value), *(abs(each.importance) for each in self.columns)])
+        if not 1e-3 <= scale < 1e4:
+            return f"{difference:.3e}"
+        return f"{round(difference, 4) + 0.0:.4f}"
+
 
 def has_columns(trained: OpenedRun) -> bool:
     """Return whether the samples of a run have columns: whether they are rows of a table, or sequences of rows."""
@@ -175,8 +186,8 @@ def find_columns(columns: Sequence[Column], typed: str) -> list[Column]:
     for name in names:
         if name not in by_name:
             near = did_you_mean(name, by_name)
-            if not near and ("=" in name or Path(name).exists()):
-                near = f"; write {name} before --columns"
+            if not near and "=" in name:
+                near = f"; write {name} before --columns;"
             known = ", ".join([*by_name][:MAX_NAMED])
             more = f" and {len(by_name) - MAX_NAMED:,} more" if len(by_name) > MAX_NAMED else ""
             raise ConfigError(f"--columns: {name}: no such column{near or ';'} the run learned from {known}{more}")
@@ -390,7 +401,7 @@ def _mean_scores(trained: OpenedRun, inputs: Inputs, parts: int) -> Tensor:
     """Return the mean scores of each of several parts with equally many samples, (parts, scores) float64."""
     with torch.inference_mode():
         scores = trained.loss.scores(_outputs(trained, inputs)).cpu().double()
-    return scores.unflatten(0, (parts, -1)).mean(1)
+    return scores.view(parts, -1, scores.shape[1]).mean(1)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The analysis for a report: evaluate the run's model again, and find and explain its worst mistakes."""
+"""The analysis for a report: evaluate the model again, explain its worst mistakes and the columns of a table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from trainer.commands.evaluate.measure import Measured, measure
+from trainer.commands.evaluate.measure import Measured, measure, part_of
 from trainer.commands.explain.attribution import attribute
+from trainer.commands.explain.column_figures import draw_columns
+from trainer.commands.explain.columns import choose_score, columns_of, explain_columns, has_columns
 from trainer.commands.explain.heatmaps import draw_attributions
 from trainer.commands.opened_run import OpenedRun, notes, open_run
 from trainer.commands.pages.drawings import draw_lines, draw_sound
@@ -20,6 +22,7 @@ from trainer.data.sources import unpadded
 from trainer.runs.read import Run
 
 WAVE_HEIGHT = 48  # pixels
+MAX_COLUMN_SAMPLES, MAX_EFFECTS = 1000, 6  # trainer explain RUN --columns takes more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Analysis:
     mistakes: Sequence[Mistake] = ()  # the worst first
     num_wrong: int | None = None  # the number of all mistakes; None for regression
     notes: Sequence[str] = ()  # warnings, one line each
+    columns: Markup | str = ""  # what the columns do, as HTML; empty without columns or explanations
 
 
 def analyse(
@@ -69,7 +73,20 @@ def analyse(
             explanations = draw_attributions(trained, inputs, attribute(trained, inputs))
         except (ConfigError, RunError) as error:
             lines += (f"the page is without explanations: {each}" for each in _problems(error))
-    return Analysis(trained, measured, _show(trained, measured, order, explanations), num_wrong, lines)
+    columns = _explain_columns(trained, measured) if explains and has_columns(trained) else ""
+    return Analysis(trained, measured, _show(trained, measured, order, explanations), num_wrong, lines, columns)
+
+
+def _explain_columns(trained: OpenedRun, measured: Measured) -> Markup:
+    found = explain_columns(
+        trained,
+        part_of(measured.data, measured.split),
+        columns_of(trained),
+        choose_score(trained),
+        max_samples=MAX_COLUMN_SAMPLES,
+        max_effects=MAX_EFFECTS,
+    )
+    return draw_columns(trained, found, measured.split)
 
 
 def _problems(error: ConfigError | RunError) -> Sequence[str]:
