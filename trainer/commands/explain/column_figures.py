@@ -16,7 +16,7 @@ from trainer.data.table_encoding import EncodedColumn, cell_text
 from trainer.spec import Spec
 
 WIDTH, HEIGHT = 340, 150  # of the drawing of curves, in pixels
-LEFT, RIGHT, TOP, BOTTOM = 8, 8, 18, 32  # the margins around the curves, which hold text
+LEFT, RIGHT, TOP, BOTTOM = 58, 8, 10, 32  # the margins around the curves, which hold text
 FOR_MISSING = 56  # pixels to the right of the curves for the answer with a missing cell
 MAX_ROWS = 60  # columns that have a bar
 

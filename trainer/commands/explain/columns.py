@@ -37,7 +37,7 @@ MAX_EFFECTS = 20  # columns with an effect, the most important ones
 MAX_POINTS = 20  # quantiles of a number, or levels of a category
 MAX_SHOWN = 3  # classes or labels whose answers an effect shows
 MAX_NAMED = 20  # columns in a message
-ROWS_AT_ONCE, VALUES_AT_ONCE = 2048, 2**20  # in a batch; more rows are hardly faster
+ROWS_AT_ONCE, VALUES_AT_ONCE = 1024, 2**20  # in a batch; more rows are not faster on a CPU
 READABLE: dict[Task, str] = {"classification": "accuracy", "multilabel": "f1", "regression": "rmse"}
 
 
@@ -234,6 +234,7 @@ def explain_columns(
     target: int | None = None,
     max_samples: int = MAX_SAMPLES,
     max_effects: int = MAX_EFFECTS,
+    max_effect_samples: int = MAX_EFFECT_SAMPLES,
     watch: Callable[[Sequence[Column]], Iterable[Column]] = iter,
 ) -> ExplainedColumns:
     """Measure the importance of columns on a split, and the effects of the most important ones.
@@ -246,6 +247,7 @@ def explain_columns(
         target: the class, label or value whose answers the effects show; None for a choice, see ``Effect``.
         max_samples: the number of samples of the split that are measured at most.
         max_effects: the number of columns whose effects are measured at most.
+        max_effect_samples: the number of samples over which the answers of an effect are averaged at most.
         watch: wraps the columns while they are measured, for a progress bar.
     """
     samples = choose_samples(trained, split, max_samples)
@@ -256,7 +258,7 @@ def explain_columns(
         for column in watch(columns[:MAX_COLUMNS])
     ]
     found.sort(key=lambda each: -each.importance if math.isfinite(each.importance) else math.inf)
-    most = _fitting(trained, MAX_EFFECT_SAMPLES, MAX_POINTS)
+    most = _fitting(trained, max_effect_samples, MAX_POINTS)
     some = _take(samples, torch.arange(0, len(samples), -(-len(samples) // most)))
     for at, each in enumerate(found[:max_effects]):
         found[at] = dataclasses.replace(each, effect=measure_effect(trained, samples, some, each.column, target))

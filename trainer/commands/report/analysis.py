@@ -22,7 +22,8 @@ from trainer.data.sources import unpadded
 from trainer.runs.read import Run
 
 WAVE_HEIGHT = 48  # pixels
-MAX_COLUMN_SAMPLES, MAX_EFFECTS = 1000, 6  # trainer explain RUN --columns takes more
+MAX_EFFECTS, MAX_EFFECT_SAMPLES = 6, 200  # of the columns; trainer explain RUN --columns takes more
+MAX_COLUMN_SAMPLES, MAX_CELLS = 1000, 30_000  # whose importance is measured, and cells of all columns together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +79,15 @@ def analyse(
 
 
 def _explain_columns(trained: OpenedRun, measured: Measured) -> Markup:
+    columns = columns_of(trained)
     found = explain_columns(
         trained,
         part_of(measured.data, measured.split),
-        columns_of(trained),
+        columns,
         choose_score(trained),
-        max_samples=MAX_COLUMN_SAMPLES,
+        max_samples=max(100, min(MAX_COLUMN_SAMPLES, MAX_CELLS // len(columns))),
         max_effects=MAX_EFFECTS,
+        max_effect_samples=MAX_EFFECT_SAMPLES,
     )
     return draw_columns(trained, found, measured.split)
 
