@@ -222,7 +222,7 @@ def test_few_columns_have_an_effect_and_a_text_and_an_empty_column_have_none(mix
 
 
 def test_the_columns_of_sequences_are_explained(made: Made) -> None:
-    trained = load(str(made.run("gru", "sequence", "dataset.test_fraction=0.3")))
+    trained = load(str(made.run("gru", "sequence")))
     found = explained(trained)
     assert {*found} == {"a", "b", "c", "d"}
     inputs, lengths = trained.data().test.source.fetch(trained.data().test.positions)
