@@ -57,8 +57,8 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> OpenedRun:
 
 def with_weights(trained: OpenedRun, weights: list[float]) -> OpenedRun:
     """Return a run with a linear model that has these weights for raw numbers."""
-    std: Tensor = trained.normalise.std  # type: ignore[union-attr, assignment]
-    mean: Tensor = trained.normalise.mean  # type: ignore[union-attr, assignment]
+    std: Tensor = trained.normalise.std  # type: ignore[union-attr]
+    mean: Tensor = trained.normalise.mean  # type: ignore[union-attr]
     model = nn.Linear(len(weights), 1).requires_grad_(False)
     model.weight.copy_(torch.tensor(weights) * std)
     model.bias.copy_((torch.tensor(weights) * mean).sum())
@@ -217,7 +217,7 @@ def test_few_columns_have_an_effect_and_a_text_and_an_empty_column_have_none(mix
     assert [each.effect is not None for each in explained(mixed, max_effects=1).values()] == [True, False, False]
     rows = Samples((torch.full((5, 3), math.nan),), torch.zeros(5, dtype=torch.int64))
     for kind in ("text", "number"):
-        column = Column(EncodedColumn("x", kind, levels=("a",) * (kind == "text")), slice(0, 1))  # type: ignore[arg-type]
+        column = Column(EncodedColumn("x", kind, levels=("a",) * (kind == "text")), slice(0, 1))
         assert measure_effect(mixed, rows, rows, column) is None
 
 

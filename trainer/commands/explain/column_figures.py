@@ -21,17 +21,6 @@ FOR_MISSING = 56  # pixels to the right of the curves for the answer with a miss
 MAX_ROWS = 60  # columns that have a bar
 
 
-class _Scale(NamedTuple):
-    """The lowest and the highest answer that a drawing has room for."""
-
-    low: float
-    high: float
-
-    def share(self, answer: float) -> float:
-        """Return the place of an answer between low and high, from 0 to 1."""
-        return (answer - self.low) / max(self.high - self.low, 1e-12)
-
-
 def draw_columns(trained: OpenedRun, found: ExplainedColumns, split: str) -> Markup:
     """Return the importance of columns and their effects as HTML, with a sentence about each.
 
@@ -61,7 +50,7 @@ def _draw_importance(found: ExplainedColumns) -> Markup:
     largest = max((each.importance for each in found.columns if math.isfinite(each.importance)), default=0.0)
     rows = []
     for each in found.columns[:MAX_ROWS]:
-        share = each.importance / largest if largest > 0 and each.importance > 0 else 0.0
+        share = min(1.0, each.importance / largest) if largest > 0 and each.importance > 0 else 0.0
         rows.append(([each.column.name, found.said(each.importance), f"± {found.said(each.deviation)}"], 100 * share))
     num_more = len(found.columns) - len(rows)
     return draw("importance", rows=rows, rest=f"and {num_more:,} less important columns" if num_more else "")
@@ -77,9 +66,8 @@ def _draw_effects(found: ExplainedColumns, spec: Spec, quantity: str) -> list[Ma
     figures = []
     for each, effect in explained:
         together = [value for which in effect.shown for value in answers[which] if math.isfinite(value)] or [0.0]
-        drawing = _Drawing(
-            each.column.encoded, effect, found.answer.tolist(), _Scale(min(together), max(together)), spec
-        )
+        limits = min(together), max(together)
+        drawing = _Drawing(each.column.encoded, effect, found.answer.tolist(), limits, spec)
         figures.append(drawing.draw(quantity, found.said(each.importance)))
     return figures
 
@@ -90,7 +78,7 @@ class _Drawing(NamedTuple):
     column: EncodedColumn
     effect: Effect
     answer: list[float]  # without a change, of each class, label or value
-    scale: _Scale
+    limits: tuple[float, float]  # the lowest and the highest answer that the drawing has room for
     spec: Spec
 
     def draw(self, quantity: str, importance: str) -> Markup:
@@ -108,17 +96,16 @@ class _Drawing(NamedTuple):
 
     def _levels(self, names: list[str]) -> Markup:
         """Draw a table with a row for each level, and bars from the mean answer without a change."""
-        largest = max(abs(end - self.answer[which]) for end in self.scale for which in self.effect.shown) or 1.0
+        largest = max(abs(end - self.answer[which]) for end in self.limits for which in self.effect.shown)
         rows = []
-        for text, count, answers in zip(
-            self._texts(), self.effect.counts or (), self.effect.answers.tolist(), strict=True
-        ):
-            changes = [(which, (answers[which] - self.answer[which]) / largest) for which in self.effect.shown]
-            bars = [
-                (self._said(which, answers[which]), 50 * change if math.isfinite(change) else 0)
-                for which, change in changes
-            ]
-            rows.append((text, f"{count:,}", bars))
+        for at, text in enumerate(self._texts()):
+            bars = []
+            for which in self.effect.shown:
+                answer = float(self.effect.answers[at, which])
+                change = answer - self.answer[which]
+                width = 0.0 if self._is_flat() or not math.isfinite(change) else 50 * change / largest
+                bars.append((self._said(which, answer), width))
+            rows.append((text, f"{self.effect.counts[at]:,}" if self.effect.counts else "", bars))
         return draw("levels", head=["", "samples", *(names if len(names) > 1 else [""])], rows=rows)
 
     def _curves(self) -> Markup:
@@ -136,17 +123,24 @@ class _Drawing(NamedTuple):
                 x = WIDTH - RIGHT - FOR_MISSING / 3
                 if not math.isnan(cell):
                     x = LEFT + (cell - numbers[0]) / ((numbers[-1] - numbers[0]) or 1.0) * (right - LEFT)
-                y = HEIGHT - BOTTOM - self.scale.share(answer) * (HEIGHT - TOP - BOTTOM)
+                low, high = self.limits
+                share = 0.5 if self._is_flat() else (answer - low) / (high - low)
+                y = HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
                 points.append((x, y, f"{text}: {self._said(which, answer)}", not math.isnan(cell)))
             curves.append(points)
         return draw(
             "curves",
             size=(WIDTH, HEIGHT, LEFT, right, TOP, BOTTOM),
             curves=curves,
-            ends=[self._said(self.effect.shown[0], end) for end in self.scale],
-            texts=list(dict.fromkeys([*texts[: len(numbers)][:1], *texts[: len(numbers)][-1:]])),
+            ends=[self._said(self.effect.shown[0], end) for end in self.limits],
+            texts=[texts[at] for at in sorted({0, len(numbers) - 1}) if numbers],
             has_missing=has_missing,
         )
+
+    def _is_flat(self) -> bool:
+        """Return whether all answers read the same, so that a curve would show how they are rounded."""
+        first = self.effect.shown[0]
+        return self._said(first, self.limits[0]) == self._said(first, self.limits[1])
 
     def _texts(self) -> list[str]:
         return [cell_text(self.column, cell) for cell in self.effect.cells]

@@ -182,7 +182,7 @@ def find_columns(columns: Sequence[Column], typed: str) -> list[Column]:
     by_name = {column.name: column for column in columns}
     if not typed:
         return [*columns]
-    names = [typed] if typed in by_name else list(dict.fromkeys(each.strip() for each in typed.split(",") if each))
+    names = [typed] if typed in by_name else list(dict.fromkeys(each.strip() for each in typed.split(",")))
     for name in names:
         if name not in by_name:
             near = did_you_mean(name, by_name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ def explain_columns(trained: OpenedRun, arguments: argparse.Namespace, target: i
     if arguments.json:
         print_json(_to_dict(trained, found, split))
     else:
-        print_lines(_lines(trained, found, split))
+        print_lines([*_lines(trained, found, split, data.warnings)])
     if page is not None:
         atomic_files.write_text(page, _make_page(trained, found, split))
         print(
@@ -51,10 +51,11 @@ def explain_columns(trained: OpenedRun, arguments: argparse.Namespace, target: i
         )
 
 
-def _lines(trained: OpenedRun, found: ExplainedColumns, split: str) -> Iterator[str]:
+def _lines(trained: OpenedRun, found: ExplainedColumns, split: str, warnings: Sequence[str]) -> Iterator[str]:
     epoch = "" if trained.epoch is None else f", epoch {trained.epoch}"
     yield f"run      {trained.run.path}  (weights of step {trained.step}{epoch})"
     yield f"data     {found.measured(split)}"
+    yield from (f"warning  {line}" for line in warnings)
     yield f"{found.score.name:<8} {figure(found.value)}; so much worse with the cells of a column exchanged at random:"
     if found.num_left_out:
         yield f"warning  {found.num_left_out:,} further columns are not measured; --columns NAME,NAME measures others"
@@ -65,6 +66,8 @@ def _lines(trained: OpenedRun, found: ExplainedColumns, split: str) -> Iterator[
 
 def _to_dict(trained: OpenedRun, found: ExplainedColumns, split: str) -> dict[str, Any]:
     """Return plain containers for ``--json``."""
+    from trainer.commands.explain.columns import EXCHANGES
+
     columns = [
         {
             "name": each.column.name,
@@ -83,7 +86,7 @@ def _to_dict(trained: OpenedRun, found: ExplainedColumns, split: str) -> dict[st
         "samples_in_split": found.num_in_split,
         "metric": found.score.name,
         "value": found.value,
-        "exchanges": len(found.columns[0].worse),
+        "exchanges": EXCHANGES,
         "columns": columns,
         "columns_left_out": found.num_left_out,
     }
