@@ -18,6 +18,7 @@ from tests.conftest import Result, Train
 from trainer import build, prepare
 from trainer.config import RunError
 from trainer.config.check import check
+from trainer.data import Normalise
 from trainer.data.augment_images import OFF
 from trainer.data.order import Order
 from trainer.dataset.digits import digits
@@ -38,7 +39,7 @@ def losses_by_hand(steps: int, *, as_published: bool = False) -> list[float]:
             rounding.
     """
     data = digits(0, val_fraction=0.15, val_seed=None, sampler="shuffle", in_memory=True, workers=0, augment=OFF)
-    assert data.normalise is not None
+    assert isinstance(data.normalise, Normalise)
     images = data.train.source.fetch(torch.arange(1797))[0].float()
     images = (images - data.normalise.mean.item()) / data.normalise.std.item()
     labels = data.train.source.targets

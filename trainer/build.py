@@ -21,6 +21,7 @@ from trainer.device._placement import Placement
 from trainer.engine import Parts
 from trainer.loss import LOSSES
 from trainer.loss._members import for_members
+from trainer.loss._probabilities import check_probabilities
 from trainer.memory import collect_garbage, keep_freed_memory
 from trainer.metrics import choose_metrics, choose_monitor, fixed_thresholds
 from trainer.model import MODELS
@@ -55,6 +56,7 @@ def assemble(settings: Settings, *, alone: bool = False) -> Parts:
         model, loss, spec = build_model(settings.model, settings.loss, data.spec)
     if problems:
         raise ConfigError(*problems)
+    check_probabilities(loss, spec, settings, [name for name, each in metrics.items() if each.of == "probabilities"])
     check_variance(model, data, settings, placement.normalised_together(min(share.micro_batch_size, len(data.train))))
     loaders = make_loaders(
         data,
@@ -128,6 +130,7 @@ def _check_without_val(settings: Settings, scheduler: Scheduler) -> None:
     useless = {
         "patience": settings.patience is not None,
         "monitor": settings.monitor is not None,
+        "calibrate": settings.calibrate != "none",
         "checkpoint.keep": settings.checkpoint["keep"] > 1,
         f"scheduler={settings.scheduler['name']}": scheduler.observes,
     }

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ from trainer.checkpoint import Checkpoints, NoCheckpoints, Progress, RandomState
 from trainer.config import NotFiniteError, RunError, Settings
 from trainer.data import Data
 from trainer.data.loader import Batch, Loader, Loaders
+from trainer.device._kernels import autocast
 from trainer.device._placement import Placement, for_kernels
 from trainer.logger import Logger
 from trainer.loss import Loss
-from trainer.metrics import Metric, Monitor, Sums, choose_thresholds
+from trainer.metrics import Calibration, Metric, Monitor, Sums, choose_on_val
 from trainer.processes.group import Group
 from trainer.processes.signals import Interrupts, Stopped
 from trainer.recorder import Recorder, Skipper, Window
@@ -28,8 +30,6 @@ from trainer.scheduler import Scheduler
 from trainer.spec import Spec
 
 log = logging.getLogger("trainer")
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # the dtypes of autocast
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Engine:
         self.spec, self.loaders, self.model, self.loss = parts.spec, parts.loaders, parts.model, parts.loss
         self.optimizer, self.scheduler, self.total_steps = parts.optimizer, parts.scheduler, parts.total_steps
         self.metrics, self.monitor, self.thresholds = parts.metrics, parts.monitor, parts.thresholds
+        self.calibration: Calibration | None = None
         self.placement, self.device = parts.placement, parts.placement.device
         self.checkpoints = checkpoints or NoCheckpoints()
         self.recorder = _make_recorder(parts, settings, group, loggers or {}, started)
@@ -238,7 +239,7 @@ class Engine:
 
     def forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor | int]:
         """Return the float32 outputs, their mean loss, and the divisor of that mean."""
-        with self.autocast():
+        with autocast(self.device, self.parts.precision):
             outputs = model(*batch.inputs)
         wanted = (batch.targets.shape[0], self.spec.num_outputs)
         if not isinstance(outputs, Tensor) or outputs.shape != wanted:
@@ -247,21 +248,16 @@ class Engine:
         outputs = outputs.float()
         return outputs, self.loss(outputs, batch.targets), self.loss.size(batch.targets)
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the autocast context of the forward pass; the loss is always float32."""
-        if self.parts.precision not in DTYPES:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.parts.precision])
-
     @property
     def evaluated(self) -> nn.Module:
         """The model to evaluate: the one with averaged weights if ``ema`` is set, else the trained one."""
         return self.model if self.ema is None else self.ema.model
 
-    def evaluate(self, loader: Loader, thresholds: Sequence[float] = (), *, keeps_scores: bool = False) -> Sums:
+    def evaluate(self, loader: Loader, thresholds: Sequence[float] = (), *, keeps_outputs: bool = False) -> Sums:
         """Evaluate a split and return its ``Sums`` over all processes; every sample counts once."""
         model = self.evaluated
-        sums = Sums(self.spec, self.device, self.loss.scores, thresholds, keeps_scores=keeps_scores)
+        keeps_outputs |= any(metric.of != "sums" for metric in self.metrics.values())
+        sums = Sums(self.spec, self.device, self.loss.scores, thresholds, keeps_outputs=keeps_outputs)
         self.group.broadcast_buffers(model)
         model.eval()
         self.group.reset_pace()
@@ -277,13 +273,14 @@ class Engine:
         return sums
 
     def test(self, weights: dict[str, Any] | None) -> Sums:
-        """Choose thresholds on val and evaluate test, with the weights that rank 0 passes; other ranks pass None."""
+        """Choose on val, and evaluate test, with the weights that rank 0 passes; other ranks pass None."""
         state = self.group.broadcast(weights)
         assert state is not None
         self.placement.gathered(self.evaluated).load_state_dict(state)
-        if self.thresholds and self.settings.thresholds == "auto" and self.loaders.val is not None:
-            kept = self.evaluate(self.loaders.val, keeps_scores=True).kept
-            self.thresholds = choose_thresholds(self.group.gather_rows(kept))
+        if self.loaders.val is not None:
+            val = partial(self.evaluate, self.loaders.val, keeps_outputs=True)
+            found = choose_on_val(val, self.loss, self.settings, self.thresholds)
+            self.loss, self.calibration, self.thresholds = found
         return self.evaluate(self.loaders.test, self.thresholds)
 
     def end_epoch(self) -> None:

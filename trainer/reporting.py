@@ -24,7 +24,17 @@ from trainer.engine import Engine
 from trainer.logger import Logger
 from trainer.metrics import THRESHOLD, Sums, shown_thresholds
 from trainer.processes.world import World, last_failure
-from trainer.runs.directory import CONFIG, ENVIRONMENT, LOG, SUMMARY, THRESHOLDS, RunDirectory, read_json, write_json
+from trainer.runs.directory import (
+    CONFIG,
+    ENVIRONMENT,
+    LOG,
+    SUMMARY,
+    TEMPERATURE,
+    THRESHOLDS,
+    RunDirectory,
+    read_json,
+    write_json,
+)
 from trainer.runs.environment import environment
 from trainer.runs.read import flatten
 from trainer.scheduler import SCHEDULERS, Horizon, Scheduler
@@ -203,7 +213,11 @@ def conclude(
     """
     results, chosen = sums.compute(engine.metrics), _chosen_thresholds(engine)
     tested = {f"test/{name}": value for name, value in results.items()}
-    kept = {THRESHOLDS: chosen} if chosen else {}
+    calibration = engine.calibration
+    kept = {
+        **({} if calibration is None else {TEMPERATURE: calibration.temperature}),
+        **({THRESHOLDS: chosen} if chosen else {}),
+    }
     summary = {"state": "finished", **directory.so_far, "tested_step": tested_step, **tested, **kept}
     write_json(directory.path / SUMMARY, summary)
     best, last = engine.progress.best, engine.progress.last
@@ -217,6 +231,8 @@ def conclude(
         if engine.spec.task == "classification":
             logger.log_confusion(sums.total.cpu(), engine.spec.classes)
         logger.finish(_hyperparameters(job.settings, job.varied), {**final, **tested})
+    if calibration is not None:
+        log.info("scores   %s", calibration)
     if engine.thresholds:
         log.info("labels   %s", _describe_thresholds(engine, chosen))
     metrics = "  ".join(f"{name} {value:.4f}" for name, value in results.items())

@@ -30,6 +30,7 @@ class Spec:
         classes: the names of the classes, labels or values.
         counts: the number of training samples of each class or label; empty for values. A data set may leave it empty,
             and training counts its targets.
+        num_samples: the number of training samples, which the counts of labels do not tell; 0 if it is unknown.
         target_mean, target_std: the mean and standard deviation of each training value if the targets are standardised,
             else empty.
         vocabulary: the number of different tokens, including the padding 0; only for tokens.
@@ -49,6 +50,7 @@ class Spec:
     task: Task
     classes: tuple[str, ...]
     counts: tuple[int, ...] = ()
+    num_samples: int = 0
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
     vocabulary: int | None = None

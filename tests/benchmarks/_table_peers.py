@@ -3,25 +3,27 @@
 import json
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 
 
 def main() -> None:
-    name, train_file, test_file, target, is_class, seed, output = sys.argv[1:]
-    is_class, seed = bool(int(is_class)), int(seed)
+    name, train_file, test_file, target, task, number, output = sys.argv[1:]
+    is_class, seed = bool(int(task)), int(number)
     header = None if target.isdigit() else 0
     read = [
         pd.read_csv(file, header=header, skipinitialspace=True, na_values=["?"], quotechar='"')
         for file in (train_file, test_file)
     ]
     column = int(target) if target.isdigit() else target
-    train, test = (each[each[column].notna()] if not is_class else each for each in read)
-    whole_test = read[1]
+    train, test = read
+    train = train if is_class else train[train[column].notna()]
     y = train[column]
     features = [each for each in train.columns if each != column]
-    x, x_test = train[features].copy(), whole_test[features].copy()
+    x, x_test = train[features].copy(), test[features].copy()
     for each in features:
         if not pd.api.types.is_numeric_dtype(x[each]):
             levels = sorted(x[each].dropna().astype(str).unique())
@@ -38,24 +40,25 @@ def main() -> None:
     model.fit(prepare(x), labels.to_numpy() if name != "realmlp" else labels)
     scores = model.predict_proba(prepare(x_test)) if is_class else model.predict(prepare(x_test))
     fit = time.perf_counter() - began
-    json.dump({"classes": classes, "scores": np.asarray(scores, dtype=float).tolist(), "fit": fit}, open(output, "w"))
+    answers = {"classes": classes, "scores": np.asarray(scores, dtype=float).tolist(), "fit": fit}
+    Path(output).write_text(json.dumps(answers))
 
 
-def build(name, is_class, seed, texts, x):
+def build(name: str, is_class: bool, seed: int, texts: list[str], x: Any) -> tuple[Any, Any]:
     """Return an unfitted model and a function that prepares its inputs."""
     if name == "lightgbm":
-        import lightgbm
+        import lightgbm  # type: ignore[import-not-found]
 
         return (lightgbm.LGBMClassifier if is_class else lightgbm.LGBMRegressor)(
             random_state=seed, verbose=-1
         ), lambda x: x
     if name == "xgboost":
-        import xgboost
+        import xgboost  # type: ignore[import-not-found]
 
         kind = xgboost.XGBClassifier if is_class else xgboost.XGBRegressor
         return kind(random_state=seed, enable_categorical=True), lambda x: x
     if name == "catboost":
-        import catboost
+        import catboost  # type: ignore[import-not-found]
 
         kind = catboost.CatBoostClassifier if is_class else catboost.CatBoostRegressor
         model = kind(random_seed=seed, verbose=False, cat_features=texts, allow_writing_files=False)
@@ -63,13 +66,16 @@ def build(name, is_class, seed, texts, x):
             **{each: x[each].astype(object).where(x[each].notna(), "missing").astype(str) for each in texts}
         )
     if name == "realmlp":
-        from pytabkit import RealMLP_TD_Classifier, RealMLP_TD_Regressor
+        from pytabkit import (  # type: ignore[import-not-found]
+            RealMLP_TD_Classifier,
+            RealMLP_TD_Regressor,
+        )
 
         kind = RealMLP_TD_Classifier if is_class else RealMLP_TD_Regressor
         numbers = [each for each in x.columns if each not in texts]
         medians = x[numbers].median()
 
-        def filled(x):  # RealMLP takes no missing numbers
+        def filled(x: Any) -> Any:  # RealMLP takes no missing numbers
             x = x.copy()
             for each in numbers:
                 x[each] = x[each].fillna(medians[each]).astype(float)
@@ -89,7 +95,7 @@ def build(name, is_class, seed, texts, x):
     )
     last = LogisticRegression(max_iter=1000) if is_class else LinearRegression()
 
-    def as_objects(x):
+    def as_objects(x: Any) -> Any:
         return x.assign(
             **{each: x[each].astype(object).where(x[each].notna(), "missing").astype(str) for each in texts}
         )

@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.tables --tables FOLDER --peers PYTHON [--names titanic,…] [--seeds 0,1,2] [-o FILE.json]
 
-PYTHON is an interpreter with pandas, scikit-learn, lightgbm, xgboost, catboost and pytabkit. Every method runs in a process
-of its own on the same lines of the same file: a fifth of them, drawn by the seed, is test. Of the remaining lines, methods
-that need val hold it out themselves. All have their defaults, and as many threads as the machine has cores. The seconds are
-those of the whole process; those of fitting alone, without imports, stand beside them. With ``-o``, results that the file
-already has are not computed again.
+PYTHON is an interpreter with pandas, scikit-learn, lightgbm, xgboost, catboost and pytabkit. Every method runs in a
+process of its own on the same lines of the same file: a fifth of them, drawn by the seed, is test. Of the remaining
+lines, methods that need val hold it out themselves. All have their defaults, and as many threads as the machine has
+cores. The seconds are those of the whole process; those of fitting alone, without imports, stand beside them. With
+``-o``, results that the file already has are not computed again.
 """
 
 from __future__ import annotations

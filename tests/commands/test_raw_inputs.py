@@ -30,7 +30,7 @@ SOUNDS = Spec("made_up", "spectrogram", (1, 20, 40), "classification", ("a", "b"
     ],
 )
 def test_arrays_and_lists_become_tensors(spec: Spec, given: Any, dtype: torch.dtype) -> None:
-    values, *lengths = as_tensors(given, spec, waves=spec is SOUNDS)
+    values, *lengths = as_tensors(given, spec, spec.shape, waves=spec is SOUNDS)
     assert values.dtype == dtype and len(values) == 2
     assert [each.dtype for each in lengths] == [torch.int64] * spec.varying
 
@@ -54,4 +54,4 @@ def test_arrays_and_lists_become_tensors(spec: Spec, given: Any, dtype: torch.dt
 )
 def test_another_shape_is_refused_with_the_right_one(spec: Spec, given: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        as_tensors(given, spec, waves=False)
+        as_tensors(given, spec, spec.shape, waves=False)

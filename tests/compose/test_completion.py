@@ -15,12 +15,14 @@ from trainer.compose.completion import candidates
 
 BIN = Path(sys.executable).parent
 
+MODELS = ("cnn", "gru", "lstm", "mlp", "tabm", "torchvision")
+
 
 @pytest.mark.parametrize(
     ("prefix", "words", "offered"),
     [
-        ("model=", [], {"model=cnn", "model=gru", "model=lstm", "model=torchvision"}),
-        ("model=cnn,", [], {"model=cnn,cnn", "model=cnn,gru", "model=cnn,lstm", "model=cnn,torchvision"}),
+        ("model=", [], {f"model={name}" for name in MODELS}),
+        ("model=cnn,", [], {f"model=cnn,{name}" for name in MODELS}),
         ("precision=", [], {f"precision={each}" for each in ("auto", "fp32", "tf32", "bf16", "fp16")}),
         ("compile=", [], {"compile=true", "compile=false"}),
         ("model.norm=", [], {"model.norm=none", "model.norm=batch"}),

@@ -48,7 +48,7 @@ def test_no_modules_import_each_other() -> None:
 
 def test_a_file_in_trainer_is_the_engine_and_a_folder_is_a_group_or_a_room() -> None:
     assert len(SOURCE.engine_files()) <= 16
-    rooms = {"config", "compose", "data", "runs", "processes", "sweep", "commands"}
+    rooms = {"config", "compose", "data", "runs", "processes", "sweep", "commands", "metrics"}
     folders = {path.parent.name for path in (REPOSITORY / "trainer").glob("*/__init__.py")}
     assert folders == {*GROUPS, *rooms}
 

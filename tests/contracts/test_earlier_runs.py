@@ -5,6 +5,8 @@ Numbers are compared with a tolerance, because another processor or version of t
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -14,8 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 import cli
+import trainer
 from tests.conftest import REPOSITORY
 from trainer.__main__ import main
+from trainer.runs.resume import with_earlier_sweep_words
 
 RUNS = Path(__file__).with_name("runs_of_0.1.0")
 
@@ -46,6 +50,8 @@ def test_an_evaluation_gives_the_recorded_test_metrics(name: str, capsys: pytest
 def test_a_resumed_run_ends_as_one_that_trains_without_a_break(name: str) -> None:
     words = [line.removeprefix("- ") for line in (Path(name) / "overrides.yaml").read_text().splitlines()]
     same = [word for word in words if not word.startswith(("run_dir=", "epochs=", "max_steps="))]
+    if name == "iris":  # numbers alone, with the defaults that tables had
+        same += ["preset=none", "loss=cross_entropy", "dataset.missing=bad", "dataset.columns=null"]
     assert cli.main([f"resume={name}", "epochs=5", "max_steps=null"]) == 0
     assert cli.main([*same, "epochs=5", "run_dir=fresh"]) == 0
     assert final_metrics(name) == pytest.approx(final_metrics("fresh"), rel=1e-4)
@@ -70,6 +76,29 @@ def test_it_is_compared_reported_and_exported_with_its_weights(name: str) -> Non
     assert main(["export", name, "--format", "safetensors", "-o", "model.safetensors"]) == 0
     before, now = load_file(Path(name) / "checkpoints" / "best.safetensors"), load_file("model.safetensors")
     assert before.keys() == now.keys() and all(torch.equal(before[key], now[key]) for key in before)
+
+
+@pytest.mark.parametrize("name", ["iris"], indirect=True)
+def test_a_table_is_predicted_with_the_columns_of_its_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", name, "iris.csv"]) == 0
+    rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    with Path("iris.csv").open() as file:
+        species = [row["species"] for row in csv.DictReader(file)]
+    scores = trainer.load(name).scores([[5.1, 3.5, 1.4, 0.2]])
+    assert [float(rows[0][f"p_{each}"]) for each in sorted({*species})] == pytest.approx(scores[0].tolist(), abs=1e-4)
+    assert len(rows) == len(species)
+
+
+@pytest.mark.parametrize("name", ["iris"], indirect=True)
+def test_a_sweep_goes_on_with_the_defaults_of_its_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (Path("sweep") / "0").mkdir(parents=True)
+    shutil.copy(Path(name) / "config.yaml", Path("sweep") / "0")
+    words = ["model=lstm", "dataset=csv", "dataset.path=iris.csv", "seed=1,2"]
+    (Path("sweep") / "overrides.yaml").write_text("".join(f"- {word}\n" for word in words))
+    found = with_earlier_sweep_words(["sweep=sweep"], lambda word: word.partition("=")[2], lambda _: True)
+    assert {"loss=cross_entropy", "preset=none", "dataset.columns=null", "dataset.missing=bad"} <= {*found}
+    found = with_earlier_sweep_words(["sweep=sweep", "loss=focal"], lambda word: word.partition("=")[2], lambda _: True)
+    assert "loss=cross_entropy" not in found
 
 
 @pytest.mark.parametrize("name", ["norm"], indirect=True)

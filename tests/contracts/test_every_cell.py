@@ -17,7 +17,7 @@ from tests.helpers import cells
 from trainer.config.registry import registry
 
 CLASSES, EACH = ("first", "second"), 10
-MODELS = ("cnn", "gru", "lstm")
+MODELS = ("cnn", "gru", "lstm", "mlp", "tabm")
 IN_THE_PACKAGE = {"digits", "synthetic"}
 DOWNLOADED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"}  # tests/dataset/test_torchvision.py has them
 

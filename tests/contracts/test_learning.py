@@ -61,7 +61,7 @@ def test_every_schedule_learns_digits(train: Train, scheduler: str) -> None:
     check(train, [f"scheduler={scheduler}"], FLOOR)
 
 
-@pytest.mark.parametrize("loss", registry("loss").names())
+@pytest.mark.parametrize("loss", sorted({*registry("loss").names()} - {"quantile"}))  # of values alone
 def test_every_loss_learns(train: Train, loss: str) -> None:
     words, floor = LOSS_WORDS.get(loss, ([], FLOOR))
     check(train, [f"loss={loss}", *words], floor)

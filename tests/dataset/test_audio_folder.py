@@ -17,7 +17,7 @@ from tests.conftest import Train
 from tests.data.test_audio import bad_file
 from tests.helpers import assert_same_batches, load_data, loaders_of, refused
 from trainer.config import ConfigError, RunError
-from trainer.data import Data, RaggedSource
+from trainer.data import Data, Normalise, RaggedSource
 from trainer.data.readers.files import FileSource
 
 LOUD = {"shift": 0.01, "noise": 0.1, "time_mask": 3, "freq_mask": 2}
@@ -74,7 +74,7 @@ def test_sounds_are_spectrograms_of_their_lengths(sounds: Path) -> None:
 def test_raw_sounds_are_sequences_of_pieces(sounds: Path) -> None:
     data = make(sounds, features="raw", hop=5.0)
     assert (data.spec.kind, data.spec.shape, data.spec.varying) == ("sequence", (42, 40), True)  # ⌈1643 / 40⌉
-    assert data.normalise is not None
+    assert isinstance(data.normalise, Normalise)
     samples = torch.cat([wave_of(data, position) for position in data.train.positions.tolist()])
     torch.testing.assert_close(data.normalise.mean, samples.mean().view(1).float(), rtol=1e-3, atol=1e-7)
     torch.testing.assert_close(data.normalise.std, samples.std().view(1).float(), rtol=1e-3, atol=0)

@@ -15,6 +15,7 @@ from tests.conftest import REPOSITORY, Train
 from tests.helpers import assert_same_batches, everything, load_data, refused
 from trainer.data import RaggedSource
 from trainer.data.readers.tables import lines as table_lines
+from trainer.data.table_encoding import TableEncoding
 
 IRIS = REPOSITORY / "examples" / "iris" / "iris.csv"
 ROWS = [[1.5, 2.0, "a"], [3.0, -4.0, "b"], [5.0, 6.25, "a"], [7.0, 8.0, "b"]] * 5
@@ -105,12 +106,14 @@ def test_features_are_chosen_or_left_out(tmp_path: Path) -> None:
 
 def test_the_advice_about_a_column_named_like_a_reference_works(train: Train, tmp_path: Path) -> None:
     file = table(
-        tmp_path / "a.csv", rows=[[n, n % 7, "ab"[n % 2], n % 2] for n in range(20)], header="x,z,${seed},label"
+        tmp_path / "a.csv", rows=[[n, n % 7, f"{n / 7:.2f} kg", n % 2] for n in range(40)], header="x,z,${seed},label"
     )
     first = train("dataset=csv", f"dataset.path={file}", "dry_run=true")
-    assert r"""leave it out: 'dataset.ignore=["\${seed}"]'""" in first.err
-    words = ["dataset=csv", f"dataset.path={file}", r'dataset.ignore=["\${seed}"]', "model=lstm", "dry_run=true"]
-    assert train(*words).code == 0
+    assert r"""leave it out: 'dataset.ignore=["\${seed}"]', or learn""" in first.err
+    assert r"""'dataset.columns={"${seed}":category}'""" in first.err
+    for word in (r'dataset.ignore=["\${seed}"]', 'dataset.columns={"${seed}":category}'):
+        found = train("dataset=csv", f"dataset.path={file}", word, "model=lstm", "dry_run=true")
+        assert found.code == 0, found.err
 
 
 def test_columns_of_one_name_are_told_apart_as_pandas_does(tmp_path: Path) -> None:
@@ -131,14 +134,14 @@ def test_rows_of_delimiters_alone_are_no_samples(tmp_path: Path) -> None:
     [
         (
             ["k.A."] * 2,
-            "'dataset.missing_values=[k.A.]' reads k.A. as a missing number, and dataset.missing=mean fills it in",
+            "'dataset.missing_values=[k.A.]' reads k.A. as a missing number, and dataset.missing=mark fills it in",
         ),
-        ([""] * 2, "dataset.missing=mean fills empty cells of numbers"),
+        ([""] * 2, "dataset.missing=mark fills and marks empty cells"),
     ],
 )
 def test_cells_that_may_mean_missing_are_proposed_as_such(tmp_path: Path, cells: list[str], hint: str) -> None:
     rows = [[0.5 * n, n % 2] for n in range(20)] + [[cell, 1] for cell in cells]
-    assert hint in refused(load, table(tmp_path / "a.csv", rows=rows, header="x,kind"))
+    assert hint in refused(load, table(tmp_path / "a.csv", rows=rows, header="x,kind"), missing="bad")
 
 
 def test_nothing_is_proposed_for_labels_that_are_missing(tmp_path: Path) -> None:
@@ -220,9 +223,9 @@ def test_every_bad_row_is_named_with_its_line_and_reason(
     file = tmp_path / "a.csv"
     file.write_bytes(BAD)
     named = "; ".join(f"{file}:{reason}" for reason in REASONS)
-    advice = "dataset.on_error=skip leaves them out; dataset.missing=mean fills empty cells of numbers"
-    assert refusal(file) == f"dataset=csv: 10 bad samples: {named} ({advice})"
-    data = load(file, on_error="skip", test_fraction=0.5, val_fraction=0)
+    advice = "dataset.on_error=skip leaves them out; dataset.missing=mark fills and marks empty cells"
+    assert refusal(file, missing="bad") == f"dataset=csv: 10 bad samples: {named} ({advice})"
+    data = load(file, on_error="skip", test_fraction=0.5, val_fraction=0, missing="bad")
     assert data.warnings == (f"10 bad samples left out: {named}",)
     inputs, targets = everything(data)
     assert inputs.tolist() == [[1, 2], [18, 19]]
@@ -256,20 +259,21 @@ def test_numbers_are_those_that_python_reads(tmp_path: Path) -> None:
 def test_a_missing_number_may_become_the_mean_of_train(tmp_path: Path) -> None:
     cells = ["", "NA", *map(str, range(18))]
     file = write(tmp_path / "a.csv", "\n".join(["x,y,z", *(f"{cell},1,{n % 2}" for n, cell in enumerate(cells))]))
-    assert ":2: x: is empty; " in refusal(file)
+    assert ":2: x: is empty; " in refusal(file, missing="bad")
     data = load(file, missing="mean")
     inputs, _ = everything(data)
     trained = [position for position in data.train.positions.tolist() if position > 1]
-    assert inputs[:2, 0].tolist() == pytest.approx([float(np.mean([position - 2 for position in trained]))] * 2)
+    assert inputs[:2, 0].isnan().all()
     assert inputs[2:, 0].tolist() == list(range(18))
-    assert data.normalise is not None
-    assert data.normalise(inputs)[:2, 0].tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert isinstance(data.normalise, TableEncoding)
+    mean = torch.tensor([[float(np.mean([position - 2 for position in trained])), 1.0]])
+    torch.testing.assert_close(data.normalise(inputs)[:2], data.normalise(mean.expand(2, 2)))
 
 
 def test_a_column_without_a_number_in_train_has_no_mean(tmp_path: Path) -> None:
     file = table(tmp_path / "a.csv", [[n, "", n % 2] for n in range(20)], "x,y,z")
     message = refusal(file, missing="mean", features=["x", "y"])
-    assert message == "dataset=csv: no sample of train has a number in y"
+    assert message == "dataset=csv: no sample of train has a number in y; 'dataset.ignore=[y]' leaves it out"
     assert "left out y (empty)" in load(file).notes
 
 
@@ -278,10 +282,11 @@ def test_columns_are_normalised_by_those_of_train(tmp_path: Path) -> None:
     numbers = (generator.normal(size=(50, 2)) * [1, 1000] + [0, 1e6]).round(3)
     file = table(tmp_path / "a.csv", [[*row, n % 2] for n, row in enumerate(numbers.tolist())], "x,y,z")
     data = load(file)
-    assert data.normalise is not None
+    assert isinstance(data.normalise, TableEncoding)
     trained = numbers[data.train.positions.numpy()]
-    assert data.normalise.mean.tolist() == pytest.approx(trained.mean(0).tolist(), rel=1e-5)
-    assert data.normalise.std.tolist() == pytest.approx(trained.std(0).tolist(), rel=1e-4)
+    low, median, high = np.quantile(trained, [0.25, 0.5, 0.75], axis=0)
+    assert data.normalise.centre.tolist() == pytest.approx(median.tolist(), rel=1e-5)
+    assert data.normalise.scale.tolist() == pytest.approx((1 / (high - low)).tolist(), rel=1e-3)
 
 
 def test_values_are_normalised_for_the_loss_and_not_for_the_metrics(tmp_path: Path, train: Train) -> None:
@@ -293,8 +298,10 @@ def test_values_are_normalised_for_the_loss_and_not_for_the_metrics(tmp_path: Pa
     assert data.spec.target_std == pytest.approx((trained.std(),))
     assert data.train.source.targets[3].tolist() == [203_000]
     assert load(file, normalise_targets=False, task="regression").spec.target_mean == ()
-    words = ["dataset=csv", f"dataset.path={file}", "loss=mse", "epochs=15", "batch_size=8", "model.channels=[8]"]
-    result = train(*words, "optimizer.lr=0.01", "logger=none")
+    words = ["dataset=csv", f"dataset.path={file}", "loss=mse", "epochs=15", "batch_size=8", "model=cnn"]
+    result = train(
+        *words, "model.channels=[8]", "optimizer=adam", "optimizer.lr=0.01", "scheduler=constant", "logger=none"
+    )
     assert result.code == 0, result.err
     assert 1 < result.summary["test/mae"] < 10_000  # of prices that are 29,000 from their mean
     assert result.summary["test/loss"] < 0.2
@@ -345,8 +352,8 @@ def test_groups_of_one_length_are_one_tensor_and_those_of_two_files_are_apart(tm
     inputs, _ = everything(data)
     assert inputs.flatten().tolist() == [*range(30), *range(30)]
     assert {name: len(split) for name, split in data.splits().items()} == {"train": 9, "val": 1, "test": 10}
-    assert data.normalise is not None
-    assert data.normalise.mean.shape == (1,)
+    assert isinstance(data.normalise, TableEncoding)
+    assert data.normalise.centre.shape == (1,)
 
 
 def test_a_bad_row_makes_its_whole_group_one_bad_sample(tmp_path: Path) -> None:
@@ -420,27 +427,29 @@ def test_a_class_that_train_does_not_have_is_a_problem(tmp_path: Path) -> None:
         (
             ROWS,
             "x,y,kind",
-            {"target": "y"},
-            "dataset.features: the column holds text, not numbers: kind ({}); leave it out: 'dataset.ignore=[kind]'",
+            {"target": "y", "shape": [2]},
+            "dataset.shape: [2]: must be made of numbers, and kind holds texts",
         ),
         (
-            [["u", "v", 1.5, n % 2] for n in range(9)],
+            [[f"{n / 7:.3f} kg", f"~{n}", 1.5, n % 2] for n in range(60)],
             "a,b,c,d",
-            {},
-            "dataset.features: the columns hold text, not numbers: a, b ({}); leave them out: 'dataset.ignore=[a,b]'",
-        ),
-        (
-            [["u", 1.5, n] for n in range(9)],
-            "a,b,c",
-            {},
-            "dataset.features: the column holds text, not numbers: a ({}); leave it out: 'dataset.ignore=[a]', "
-            "or predict it: dataset.target=a",
+            {"ignore": ["c"], "target": "d"},
+            "dataset.features: the numbers of a (such as 0.000 kg), b (such as ~0) cannot be read ({}); write plain "
+            "numbers, leave them out: 'dataset.ignore=[c,a,b]', or learn from each text as a level: "
+            "'dataset.columns={{a:category,b:category}}'",
         ),
         (
             ROWS,
             "x,y,kind",
-            {"features": ["kind"], "target": "x"},
-            "dataset.features: the column holds text, not numbers: kind ({}); leave it out of dataset.features",
+            {"columns": {"kinds": "category"}},
+            "dataset.columns: kinds: {} has no such column; did you mean kind? columns: x, y, kind",
+        ),
+        (
+            ROWS,
+            "x,y,kind",
+            {"columns": {"x": "date"}},
+            "dataset.columns: x: date: holds no such dates, but 1.5; dates are written as 2025-12-31, 31.12.2025, "
+            "12/31/2025 or 31 Dec 2025, a time of the day may follow",
         ),
         ([[1, "a"]] * 9, "x,kind", {}, "dataset=csv: only 1 class, a; there must be at least 2 to tell apart"),
         ([[1, "a", "test"]] * 9, "x,kind,split", {}, "dataset=csv: no samples in train"),

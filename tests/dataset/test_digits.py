@@ -6,7 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.dataset import make_digits
-from trainer.data import Data
+from trainer.data import Data, Normalise
 from trainer.data.augment_images import OFF
 from trainer.dataset.digits import FILE, digits
 
@@ -47,6 +47,6 @@ def test_no_image_stands_in_two_splits() -> None:
 
 def test_the_normalisation_is_measured_on_train_alone() -> None:
     data = load(0)
-    assert data.normalise is not None
+    assert isinstance(data.normalise, Normalise)
     assert data.normalise.mean.item() == pytest.approx(data.train.head(len(data.train)).float().mean().item(), rel=1e-6)
     assert data.normalise.mean.item() != pytest.approx(data.test.head(len(data.test)).float().mean().item(), rel=1e-4)

@@ -17,6 +17,7 @@ from PIL import Image
 from tests.conftest import Train
 from tests.helpers import assert_same_batches, defaults, load_data, refused
 from trainer.config import RunError
+from trainer.data import Normalise
 from trainer.data.readers import pictures
 
 build = functools.partial(load_data, "image_folder")
@@ -230,7 +231,7 @@ def test_the_normalisation_is_that_of_training_pictures_evenly_drawn(
     monkeypatch.setattr(pictures, "MAX_MEASURED", 7)
     for in_memory in (True, False):
         normalise = build(tmp_path, val_fraction=0.0, in_memory=in_memory).normalise
-        assert normalise is not None
+        assert isinstance(normalise, Normalise)
         few = pixels[::3]  # 20 / 7 rounded up
         np.testing.assert_allclose(normalise.mean.numpy(), few.mean((0, 1, 2)), rtol=1e-5)
         np.testing.assert_allclose(normalise.std.numpy(), few.std((0, 1, 2)), rtol=1e-5)

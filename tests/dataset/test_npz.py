@@ -14,7 +14,7 @@ import torch
 
 from tests.conftest import Train
 from tests.helpers import assert_same_batches, everything, load_data, refused
-from trainer.data import RaggedSource
+from trainer.data import Normalise, RaggedSource
 
 GENERATOR = np.random.default_rng(0)
 CLASSES = np.arange(40) % 3
@@ -133,7 +133,7 @@ def test_padded_sequences_have_lengths_and_no_padding_is_kept(tmp_path: Path) ->
     assert got.tolist() == [3, 5]
     assert inputs[0].tolist() == [*padded[2, :3].tolist(), [0, 0], [0, 0]]
     assert inputs[1].tolist() == padded[4].tolist()
-    assert data.normalise is not None
+    assert isinstance(data.normalise, Normalise)
     trained = np.concatenate([padded[at, : lengths[at]] for at in data.train.positions.tolist()])
     assert data.normalise.mean.tolist() == pytest.approx(trained.mean(0).tolist(), abs=1e-6)
 

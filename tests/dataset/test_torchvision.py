@@ -13,7 +13,7 @@ import torch
 
 from tests.conftest import Train
 from trainer.config import RunError
-from trainer.data import Data
+from trainer.data import Data, Normalise
 from trainer.data.augment_images import OFF
 from trainer.data.torchvision_import import torchvision
 from trainer.dataset import DATASETS
@@ -111,6 +111,6 @@ def test_fewer_labels_than_images_are_noticed(tmp_path: Path) -> None:
 def test_mnist_itself_is_read(data_root: Path) -> None:
     data = build("mnist", data_root)
     assert {split: len(part) for split, part in data.splits().items()} == {"train": 54000, "val": 6000, "test": 10000}
-    assert data.normalise is not None
+    assert isinstance(data.normalise, Normalise)
     assert data.normalise.mean.item() == pytest.approx(255 * 0.1307, rel=5e-3)  # the figures everybody uses
     assert data.normalise.std.item() == pytest.approx(255 * 0.3081, rel=5e-3)

@@ -18,7 +18,7 @@ WEIGHTS = [0.5, 2.0, 0.0, 1.25]
 SPECS: dict[str, Spec] = {
     "two classes": table_spec("classification", 2, counts=(6, 2), dataset="coins"),
     "four classes": table_spec("classification", 4, counts=COUNTS, dataset="suits"),
-    "labels": table_spec("multilabel", 3, counts=(5, 4, 1), dataset="tags"),
+    "labels": table_spec("multilabel", 3, counts=(5, 4, 1), num_samples=10, dataset="tags"),
     "one label": table_spec("multilabel", 1, counts=(5,), dataset="tags"),
     "values": table_spec("regression", 3, dataset="prices"),
     "one value": table_spec("regression", 1, dataset="prices"),
@@ -32,6 +32,8 @@ FITS: dict[str, set[str]] = {
     "mse": EVERYTHING,
     "l1": EVERYTHING,
     "huber": EVERYTHING,
+    "quantile": {"values", "one value"},
+    "auto": EVERYTHING,
 }
 FITTING = [(name, data) for name, fits in FITS.items() for data in sorted(fits)]
 MISFITS = [(name, data) for name, fits in FITS.items() for data in sorted(EVERYTHING - fits)]

@@ -90,7 +90,8 @@ def test_losses_of_micro_batches_add_up_by_their_sizes(
 @pytest.mark.parametrize(("name", "data"), FITTING)
 def test_loss_says_how_many_outputs_it_needs(name: str, data: str) -> None:
     one_logit = name in ("bce", "bce_prob") and data == "two classes"
-    assert build(name, SPECS[data]).num_outputs == (1 if one_logit else len(SPECS[data].classes))
+    of_each = 3 if name == "quantile" else 1
+    assert build(name, SPECS[data]).num_outputs == (1 if one_logit else of_each * len(SPECS[data].classes))
 
 
 @pytest.mark.parametrize(("name", "data"), FITTING)
@@ -99,7 +100,10 @@ def test_scores_have_a_column_for_each_class_label_or_value(name: str, data: str
     outputs = make_outputs(loss)
     scores = loss.scores(outputs)
     assert scores.shape == (SAMPLES, len(SPECS[data].classes))
-    if name in ("mse", "l1", "huber"):
+    if name == "quantile":
+        assert torch.equal(scores, outputs.unflatten(1, (-1, 3)).median(dim=2).values)
+        return
+    if name in ("mse", "l1", "huber") or (name == "auto" and SPECS[data].task == "regression"):
         assert torch.equal(scores, outputs)
         return
     assert (scores >= 0).all() and (scores <= 1).all()

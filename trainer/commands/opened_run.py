@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from trainer.build import build_data, build_model, build_placement
 from trainer.checkpoint import BEST, LAST
-from trainer.commands.raw_inputs import RawInputs, as_tensors
+from trainer.commands.raw_inputs import RawInputs, as_tensors, check_codes, tensors_of_rows
 from trainer.compose.reopen import settings_for_use
 from trainer.config import ConfigError, RunError, Settings
 from trainer.config.errors import reason_of
@@ -27,14 +28,15 @@ from trainer.data.data import Features, spec_of
 from trainer.data.loader import Loader, Share, make_loaders
 from trainer.data.preprocess import need_float64, to_model_inputs
 from trainer.data.random_numbers import seed_all
+from trainer.data.readers.tables.given_rows import GivenRows, are_cells
 from trainer.data.sources import Inputs
 from trainer.data.table_encoding import TableEncoding
-from trainer.device._kernels import choose_kernels, choose_precision, choose_tf32
-from trainer.engine import DTYPES
+from trainer.device._kernels import autocast, choose_kernels, choose_precision, choose_tf32
 from trainer.loss import Loss
+from trainer.loss._probabilities import Calibrated
 from trainer.metrics import Sums, fixed_thresholds, shown_thresholds
 from trainer.runs.checkpoint_file import DamagedError, read
-from trainer.runs.directory import CHECKPOINTS, SUMMARY, THRESHOLDS
+from trainer.runs.directory import CHECKPOINTS, SUMMARY, TEMPERATURE, THRESHOLDS
 from trainer.runs.read import FINISHED, Run, as_number, run_named
 from trainer.runs.resume import naming_moved_data
 from trainer.spec import Spec, evaluation_batch_size
@@ -55,7 +57,7 @@ class OpenedRun:
         fingerprint: ``Data.fingerprint()`` of the training data.
         spec: as in ``Data``, with ``num_outputs`` and ``sigmoid`` set by the loss.
         model: the model in evaluation mode, on ``device``.
-        loss: the loss, which converts outputs into scores.
+        loss: the loss, which converts outputs into scores; ``Calibrated`` if the run has a temperature.
         normalise, features: as in ``Data``, on ``device``.
         device: the device of the model.
         precision: fp32, tf32, bf16 or fp16.
@@ -82,24 +84,37 @@ class OpenedRun:
     thresholds: tuple[float, ...] = ()
     thresholds_chosen: bool = False
 
+    @property
+    def temperature(self) -> float | None:
+        """The number that the run has chosen on val and that the logits are divided by, or None."""
+        return self.loss.temperature if isinstance(self.loss, Calibrated) else None
+
     def read(self, inputs: RawInputs | tuple[RawInputs, ...]) -> Inputs:
         """Convert a batch of raw samples, on any device, into model inputs on ``device``.
 
         Args:
             inputs: a batch of raw samples; if lengths vary, a tuple of the padded batch and the (batch,) lengths. Each
-                is a tensor, an array or a nested list of numbers.
+                is a tensor, an array or a nested list of numbers. Of a table, a list of rows with their cells (numbers,
+                texts, dates, None), by name or in order, or a data frame; arrays hold codes in place of texts.
 
         Raises:
-            ValueError: the batch has another shape than the samples of the run, or holds no numbers.
+            ValueError: the batch has another shape than the samples of the run, or holds no numbers; or a column is
+                missing, or a cell does not fit its column.
         """
+        if isinstance(self.normalise, TableEncoding) and are_cells(inputs):
+            keys = self.settings.dataset
+            forms, missing_values = self.preprocessing.get("forms") or (), keys.get("missing_values") or ()
+            given = GivenRows(self.normalise, forms, missing_values, is_bad=keys.get("missing") == "bad")
+            inputs = tensors_of_rows(inputs, given, self.spec)
         raw = as_tensors(inputs, self.spec, self.raw_shape, waves=self.features is not None)
+        if isinstance(self.normalise, TableEncoding):
+            check_codes(raw[0], self.normalise)
         on_device = tuple(tensor.to(self.device) for tensor in raw)
         return to_model_inputs(on_device, self.features, self.normalise, self.spec.step_axis)
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Return the outputs of the model for model inputs: (batch, num_outputs) float32."""
-        precision = DTYPES.get(self.precision)
-        with torch.autocast(self.device.type, precision, enabled=precision is not None):
+        with autocast(self.device, self.precision):
             outputs: Tensor = self.model(*inputs)
         return outputs.float()
 
@@ -271,7 +286,9 @@ def open_run(run: Run, *, checkpoint: str = "best", words: Sequence[str] = ()) -
     normalise, features = Normalise.restore(preprocessing), preprocessing.get("features")
     last = state.get("progress", {}).get("last", {})
     fixed = fixed_thresholds(settings.thresholds, spec)
-    chosen = _chosen_thresholds(run, settings, spec) if _fit_thresholds(run, state["step"]) else ()
+    chosen = tuple[float, ...]()
+    if _fits_summary(run, state["step"]):
+        chosen, loss = _chosen_thresholds(run, settings, spec), _calibrated(run, settings, loss.to(device))
     return OpenedRun(
         run=run,
         settings=settings,
@@ -308,8 +325,23 @@ def _chosen_thresholds(run: Run, settings: Settings, spec: Spec) -> tuple[float,
     return tuple(torch.tensor(values, dtype=torch.float32).tolist())
 
 
-def _fit_thresholds(run: Run, step: int) -> bool:
-    """Return whether the thresholds in summary.json, if there are any, were chosen with the weights of ``step``."""
+def _calibrated(run: Run, settings: Settings, loss: Loss) -> Loss:
+    """Return the loss with the temperature of the run; the loss as it is if there is none, or if ``calibrate=none``.
+
+    Raises:
+        ConfigError: summary.json has a temperature that is no positive number.
+    """
+    found = run.summary.get(TEMPERATURE)
+    if found is None or settings.calibrate == "none":
+        return loss
+    temperature = as_number(found)
+    if temperature is None or not 0 < temperature < math.inf:
+        raise ConfigError(f"{run.path / SUMMARY}: {TEMPERATURE}: must be a positive number")
+    return Calibrated(loss, temperature)
+
+
+def _fits_summary(run: Run, step: int) -> bool:
+    """Return whether summary.json was written for the weights of ``step``, and so what the run has chosen on val."""
     return run.summary.get("tested_step") == step
 
 
@@ -362,12 +394,22 @@ def _state(run: Run, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     return file, state
 
 
+def calibrated_line(trained: OpenedRun) -> str:
+    """Return in one line how the probabilities are calibrated; only for a run with a temperature."""
+    return f"calibrated on val: logits / {trained.temperature:.4g} (calibrate=none: the logits as they are)"
+
+
 def notes(trained: OpenedRun) -> Iterator[str]:
-    """Yield a warning line if the run did not finish, and if its thresholds are for other weights."""
+    """Yield a warning line if the run did not finish, and if its thresholds or temperature are for other weights."""
     run = trained.run
     if run.state != FINISHED:
         ended = f": {run.summary['reason']}" if run.summary.get("reason") else ""
         yield f"{run.path}: the run has not finished ({run.state}{ended}); these are its weights of step {trained.step}"
-    if trained.thresholds and run.summary.get(THRESHOLDS) and not _fit_thresholds(run, trained.step):
+    if trained.thresholds and run.summary.get(THRESHOLDS) and not _fits_summary(run, trained.step):
         tested, shown = run.summary.get("tested_step"), shown_thresholds(trained.spec.classes, trained.thresholds)
         yield f"{run.path}: the thresholds are for the weights of step {tested}; labels are predicted above {shown}"
+    if trained.settings.calibrate != "none" and trained.temperature is None:
+        tested = run.summary.get("tested_step")
+        other = tested is not None and run.summary.get(TEMPERATURE) is not None
+        why = f"the temperature is for the weights of step {tested}" if other else "the run has chosen no temperature"
+        yield f"{run.path}: {why}; the probabilities are not calibrated"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainer.data.sources import Inputs
+from trainer.data.readers.tables.given_rows import GivenRows
+from trainer.data.sources import Inputs, collate
+from trainer.data.table_encoding import OTHER, TableEncoding
 from trainer.spec import Spec
 
-RawInputs = Tensor | npt.NDArray[Any] | Sequence[Any]  # a batch of samples, or their lengths
+# A batch of samples, or their lengths; of a table also rows of cells, by name or in order, or a data frame.
+RawInputs = Tensor | npt.NDArray[Any] | Sequence[Any] | Mapping[str, Sequence[Any]]
 
 
 def as_tensors(
@@ -57,6 +60,40 @@ def as_tensors(
     if len(count) and not 1 <= int(count.min()) <= int(count.max()) <= steps:
         raise ValueError(f"lengths: must be from 1 to {steps}, the steps of the batch, got {count.tolist()[:8]}")
     return _with_dtype(values, spec, waves), count
+
+
+def tensors_of_rows(inputs: Any, given: GivenRows, spec: Spec) -> Inputs:
+    """Return rows of cells as a batch of raw samples; a sample of a sequence is a list of rows.
+
+    Raises:
+        ValueError: a column is missing, or a cell does not fit its column.
+    """
+    if spec.kind != "sequence":
+        return (torch.from_numpy(given.raw(inputs)),)
+    if isinstance(inputs, Mapping) or hasattr(inputs, "columns"):
+        raise ValueError("samples: must be a list of samples, each of which has its rows")
+    samples = [torch.from_numpy(given.raw(sample)) for sample in inputs]
+    if not spec.varying and len({*map(len, samples)}) > 1:
+        raise ValueError(f"samples: each must have {spec.shape[0]} rows")
+    return collate(samples, varying=spec.varying)
+
+
+def check_codes(values: Tensor, encoding: TableEncoding) -> None:
+    """Raise ValueError if raw numbers, (…, raw width), hold something else than the code of a level for a category."""
+    at = 0
+    for column in encoding.columns:
+        if column.kind == "category":
+            codes = values[..., at]
+            wrong = ~(
+                codes.isnan() | (codes == OTHER) | ((codes >= 0) & (codes < len(column.levels)) & (codes % 1 == 0))
+            )
+            if wrong.any():
+                first, last = float(codes[wrong][0]), len(column.levels) - 1
+                raise ValueError(
+                    f"samples: {column.name}: {first:g} is no code from 0 to {last}, {OTHER:g} (another level) or NaN "
+                    "(missing); in lists of rows, cells are texts"
+                )
+        at += column.raw_width
 
 
 def _with_dtype(values: Tensor, spec: Spec, waves: bool) -> Tensor:

@@ -39,9 +39,7 @@ from trainer.config.yaml_file import config_dir, shown
 # The exceptions that Hydra and OmegaConf raise for a faulty config.
 FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
 SEARCHPATH = "hydra.searchpath"
-PRESET = "preset="  # chooses the settings that a data set brings along
-NO_PRESET = f"{PRESET}none"
-NO_TABLE = ("dataset.group_by", "dataset.shape")  # with these keys a sample of dataset=csv is no row of a table
+PRESET_KEYS = ("group_by", "shape", "val_fraction")  # keys of a data set on which its preset depends
 # The values of ``hydra.sweeper._target_`` for this package's sweepers; Hydra never instantiates them.
 GRID, SEARCH = "trainer.sweep.GridSweeper", "trainer.sweep.OptunaSweeper"
 
@@ -172,7 +170,7 @@ class Composer:
         overrides = list(parse(words, self.loader, []))
         choices = self.choices(overrides)
         _, files = self.compose_files(choices)
-        found = [word for word in choices if word == NO_PRESET and word not in words]
+        found = [word for word in choices if word.startswith("preset=") and word not in words]
         for each in overrides:
             word = in_grammar(each)
             if not self.is_group(each):
@@ -198,11 +196,28 @@ class Composer:
 
     def choices(self, overrides: Iterable[Override]) -> list[str]:
         """Return the words that choose options or add folders; for a sweep over options, choose the first option."""
-        overrides = list(overrides)
-        chosen = [variants(each)[0] for each in overrides if self.is_group(each) or each.key_or_group == SEARCHPATH]
+        typed = {each.key_or_group: variants(each)[0] for each in overrides}
+        chosen = [each for key, each in typed.items() if self.is_group(each) or key == SEARCHPATH]
         words = [in_grammar(each) for each in chosen if each.value() is not None]
-        has_steps = any(each.key_or_group in NO_TABLE and variants(each)[0].value() is not None for each in overrides)
-        return [*words, NO_PRESET] if has_steps and not any(word.startswith(PRESET) for word in words) else words
+        return [*words, *self._other_preset(words, typed)]
+
+    def _other_preset(self, words: Sequence[str], typed: Mapping[str, Override]) -> list[str]:
+        """Return the word for another preset if the keys of the data set do not suit the one that it chooses.
+
+        Args:
+            words: the words that choose options or add folders.
+            typed: all overrides by key.
+        """
+        if "preset" in typed or not any(key.startswith("dataset") or key == "experiment" for key in typed):
+            return []
+        _, files = self.compose_files(words)
+        if not any(file.parent.name == "preset" and file.stem == "table" for _, file in files.files):
+            return []
+        values = {key: typed[f"dataset.{key}"].value() for key in PRESET_KEYS if f"dataset.{key}" in typed}
+        values = {**files.plain["dataset"], **values}
+        if values.get("group_by") is not None or values.get("shape") is not None:  # no table, but sequences or pictures
+            return ["preset=none"]
+        return ["preset=table_without_val"] if values.get("val_fraction") == 0 else []
 
     def options(self, group: str) -> list[str]:
         """Return the options of a group, including those in the user's folders."""

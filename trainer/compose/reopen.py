@@ -19,7 +19,7 @@ from trainer.runs import resume
 from trainer.runs.directory import CONFIG
 
 # The keys that may change when a finished run is used, because the trained model does not depend on their new values.
-AFTERWARDS = ("dataset", "device", "batch_size", "limit_batches", "precision", "thresholds", "plugins")
+AFTERWARDS = ("dataset", "device", "batch_size", "limit_batches", "precision", "thresholds", "calibrate", "plugins")
 
 
 def settings_for_use(folder: Path, words: Sequence[str]) -> Settings:

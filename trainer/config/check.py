@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter
@@ -13,7 +14,9 @@ import msgspec
 from trainer.config.errors import ConfigError
 from trainer.config.messages import (
     as_word,
+    choices,
     describe,
+    did_you_mean,
     from_where,
     shown_value,
     unknown_option,
@@ -173,9 +176,18 @@ class _Checker:
         try:
             converted = msgspec.convert(value, kind)
         except NO_MATCH:
+            parts = [kind, *typing.get_args(kind)]
+            names, each = next((typing.get_args(part) for part in parts if typing.get_origin(part) is dict), (Any, Any))
+            if isinstance(value, Mapping) and all(fits(names, name) for name in value):
+                wrong = {name: one for name, one in value.items() if not fits(each, one)}
+                for name, one in wrong.items():
+                    self.value(f"{key}.{name}", one, each)
+                if wrong:
+                    return None
             in_list = f"; did you mean {as_word(key, [str(value)])}?" if fits(kind, [value]) else ""
             too_large = isinstance(value, int) and value > MAX_INT
-            self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, in_list)
+            hint = in_list or did_you_mean(str(value), choices(kind))
+            self.refuse(key, describe(kind) + f" and at most {MAX_INT}" * too_large, value, hint)
             return None
         if msgspec.to_builtins(converted) != converted or isinstance(converted, enum.Enum):
             self.problems.append(f"{key}: a config cannot store {describe(kind)}; use str")

@@ -15,7 +15,6 @@ from msgspec import Meta
 from trainer.config.signature import keys_in
 from trainer.config.types import MAX_FLOAT, MAX_INT
 
-SPECIAL_IN_KEYS, ESCAPED = re.compile(r"""([\\()\[\]{}:=,"'])"""), r"\\\1"  # of a mapping in Hydra's grammar
 MAX_LISTED = 40  # the largest number of options that a message lists
 
 # Prefixes of the names of torchvision's architectures.
@@ -40,6 +39,7 @@ OPTION_SYNONYMS = {
         "nll": "cross_entropy",
         "mae": "l1",
         "smooth_l1": "huber",
+        "pinball": "quantile",
         "bce_with_logits": "bce",
     },
     "optimizer": {"momentum": "sgd"},
@@ -96,14 +96,19 @@ def quoted(text: str) -> str:
     """Return a text as a value in Hydra's override grammar, in quotes if necessary, that refers to no other key."""
     if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) and text.lower() != "null":
         return text
+    return _in_quotes(text).replace("${", "\\${")
+
+
+def _in_quotes(text: str) -> str:
     escaped = re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
-    return '"' + escaped.replace("${", "\\${") + '"'
+    return f'"{escaped}"'
 
 
 def as_word(key: str, value: str | Sequence[str] | Mapping[str, str]) -> str:
     """Return ``key=value`` as it is typed in a shell, in the quotes that the shell and Hydra's grammar need."""
-    if isinstance(value, Mapping):  # Hydra's grammar has no quotes around keys, but escapes
-        pairs = [f"{SPECIAL_IN_KEYS.sub(ESCAPED, name)}:{quoted(one)}" for name, one in value.items()]
+    if isinstance(value, Mapping):
+        names = [name if re.fullmatch(r"[A-Za-z_]\w*|[0-9]+", name, re.ASCII) else _in_quotes(name) for name in value]
+        pairs = [f"{name}:{quoted(one)}" for name, one in zip(names, value.values(), strict=True)]
         return shlex.quote(f"{key}={{{','.join(pairs)}}}")
     text = quoted(value) if isinstance(value, str) else f"[{','.join(map(quoted, value))}]"
     return shlex.quote(f"{key}={text}")
@@ -127,6 +132,8 @@ def describe(annotation: Any) -> str:
         return f"{describe(arguments[0])}, {limits}" if limits else describe(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return ", or ".join(describe(argument) for argument in arguments)
+    if origin is dict:
+        return f"a mapping of names, each to {describe(arguments[1])}"
     if origin is Literal:
         return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
     if origin is list or annotation is list:

@@ -67,6 +67,7 @@ class Settings:
     device: Component
     logger: dict[str, Component]
     thresholds: Literal["auto"] | OpenUnitInterval = 0.5  # the value of a run of an earlier version
+    calibrate: Literal["none", "temperature"] = "none"
     sweep_dir: str = ""  # the keys in OF_SWEEPS: this one and the next
     sweep: SweepKeys = dataclasses.field(
         default_factory=lambda: SweepKeys(parallel=1, devices_per_job=None, on_error="continue")

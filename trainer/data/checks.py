@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from trainer.config import Settings
+from trainer.data.column_summary import ColumnSummary, raw_names, raw_texts, summarise_columns
 from trainer.data.data import BAD_SAMPLE, Data, Normalise, class_counts
 from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
@@ -39,6 +40,7 @@ class Survey:
         dtype, shape: the dtype and the shape of a raw sample; if steps vary, the shape has the largest number of steps.
         least, most: the minimum and the maximum of all raw values.
         mean, deviation: the mean and the standard deviation of the normalisation for each channel; empty without one.
+        columns: what each column of a table holds; empty for other data.
         notes: short phrases about how the data were read, such as the target that was found.
         in_memory: whether the samples are kept in memory instead of being streamed.
         num_bytes: the size of all raw samples in bytes, without padding.
@@ -53,6 +55,7 @@ class Survey:
     most: float
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    columns: tuple[ColumnSummary, ...]
     notes: tuple[str, ...]
     in_memory: bool
     num_bytes: int
@@ -76,7 +79,7 @@ class Survey:
     @property
     def raw(self) -> str:
         """A description of a raw sample: its dtype, its shape and the range of its values."""
-        values = "" if self.spec.kind == "tokens" else f", {self.least:.6g} to {self.most:.6g}"
+        values = "" if self.spec.kind == "tokens" or self.columns else f", {self.least:.6g} to {self.most:.6g}"
         return f"{self.dtype} of {'×'.join(map(str, self.shape)) or '1'}{values}"
 
     @property
@@ -105,6 +108,7 @@ class Survey:
             "imbalance": self.imbalance,
             "raw": raw,
             "normalise": normalise,
+            "columns": plain["columns"],
             "notes": self.notes,
             "in_memory": self.in_memory,
             "findings": plain["findings"],
@@ -149,6 +153,7 @@ def survey(data: Data, settings: Settings) -> Survey:
         most=max(scan.most for scan in each),
         mean=() if norm is None else tuple(norm.mean.tolist()),
         deviation=() if norm is None else tuple(norm.std.tolist()),
+        columns=summarise_columns(data),
         notes=data.notes,
         in_memory=_is_in_memory(data),
         num_bytes=sum(scan.num_bytes for scan in each),
@@ -280,18 +285,24 @@ def _constant(data: Data) -> list[Finding]:
     axis, noun = CHANNELS.get(data.spec.kind, (0, ""))
     if axis == 0:
         return []
+    encoding = data.normalise if isinstance(data.normalise, TableEncoding) else None
     least, most = torch.tensor(math.inf), torch.tensor(-math.inf)
     for _, inputs in readable_batches(data.train, []):
         values, *lengths = inputs if data.features is None else data.features(inputs)
         found = channel_values(values.double(), lengths, axis)
         missing = found.isnan()
+        if encoding is not None:  # that a cell is missing is a value of its own
+            found, missing = found.nan_to_num(-math.inf), torch.zeros_like(missing)
         low, high = found.masked_fill(missing, math.inf).amin(1), found.masked_fill(missing, -math.inf).amax(1)
         least, most = torch.minimum(least, low), torch.maximum(most, high)
         if bool((least != most).all()):
             return []
     which = (least == most).nonzero().flatten().tolist()
     names = data.preprocess.get("columns") or range(len(least))  # arrays have no names of columns
-    one, some = len(which) == 1, listed([f"{names[at]} is {float(least[at]):g}" for at in which], len(which))
+    shown = [f"{float(least[at]):g}" for at in range(len(least))]
+    if encoding is not None:
+        names, shown = raw_names(encoding), raw_texts(encoding, least)
+    one, some = len(which) == 1, listed([f"{names[at]} is {shown[at]}" for at in which], len(which))
     what, they, them = (f"1 {noun} is", "it", "it") if one else (f"{len(which)} {noun}s are", "they", "them")
     carry = "carries" if one else "carry"
     text = f"{what} the same in every train sample, so {they} {carry} no information; leave {them} out: {some}"

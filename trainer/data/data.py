@@ -255,10 +255,8 @@ class Data:
 
     def counted(self) -> Data:
         """Return the data set with the counts of the classes or labels in its spec; call ``check`` first."""
-        if self.spec.counts:
-            return self
-        counts = class_counts(self.train, self.spec.task, len(self.spec.classes))
-        return replace(self, spec=replace(self.spec, counts=counts))
+        counts = self.spec.counts or class_counts(self.train, self.spec.task, len(self.spec.classes))
+        return replace(self, spec=replace(self.spec, counts=counts, num_samples=len(self.train)))
 
     def splits(self) -> dict[str, Split]:
         """Return the splits by name, without ``val`` if it is None."""
@@ -270,6 +268,7 @@ class Data:
         norm, spec = self.normalise, self.spec
         return {
             **{key: list(value) if isinstance(value := getattr(spec, key), tuple) else value for key in SAVED_OF_SPEC},
+            "num_samples": spec.num_samples,
             "num_tokens": spec.vocabulary,
             "features": None if self.features is None else self.features.preprocessing(),
             "normalise": None if norm is None else norm.preprocessing(),
@@ -306,7 +305,8 @@ def spec_of(preprocessing: Mapping[str, Any], dataset: str) -> Spec:
     """
     saved = {key: preprocessing[key] for key in SAVED_OF_SPEC}
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-    spec = Spec(dataset=dataset, vocabulary=preprocessing["num_tokens"], **values)
+    num_samples = preprocessing.get("num_samples", 0)  # an earlier version has saved none, and needed none
+    spec = Spec(dataset=dataset, vocabulary=preprocessing["num_tokens"], num_samples=num_samples, **values)
     normalise = Normalise.restore(preprocessing)
     return _encoded(spec, normalise) if isinstance(normalise, TableEncoding) else spec
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from trainer.config import Settings
+from trainer.data.column_summary import raw_names
 from trainer.data.data import Data, generator
 from trainer.data.duplicates import Duplicates
 from trainer.data.findings import Finding, listed
 from trainer.data.random_numbers import STEP, mix_bits
+from trainer.data.table_encoding import TableEncoding
 
 MAX_ROWS, MAX_VALUES = 50_000, 2**24  # rows, and values, that are compared; of a larger table, rows at random
 MAX_BLOCKS = 32  # blocks of columns that are left out in turn
@@ -93,7 +97,7 @@ def find_target_columns(data: Data, settings: Settings) -> list[Finding]:
 
 def _tells_class(column: Tensor, targets: Tensor) -> bool:
     """Return whether a column has one range of values for each class, or repeated values of one class each."""
-    values, which = column.unique(return_inverse=True)
+    values, which = column.nan_to_num(-math.inf).unique(return_inverse=True)  # missing is a value of its own
     first = torch.zeros(len(values), dtype=torch.int64)
     first[which] = targets
     if not torch.equal(first[which], targets):
@@ -104,13 +108,22 @@ def _tells_class(column: Tensor, targets: Tensor) -> bool:
 
 
 def _correlations(values: Tensor, targets: Tensor) -> Tensor:
-    """Return the correlation of each column with each target, (columns, targets) float64; NaN for a constant column."""
-    one, other = (each.double() - each.double().mean(0) for each in (values, targets))
-    found: Tensor = one.T @ other / (one.norm(dim=0)[:, None] * other.norm(dim=0))
-    return found
+    """Return the correlation of each column with each target, (columns, targets) float64; NaN for a constant column.
+
+    The rows in which a column is missing do not count for it.
+    """
+    there = (~values.isnan()).double()
+    counts = there.sum(0)
+    one, other = values.double().nan_to_num(0.0), targets.double() - targets.double().mean(0)
+    one = (one - one.sum(0) / counts) * there
+    spread = there.T @ other.square() - (there.T @ other).square() / counts[:, None]
+    found: Tensor = one.T @ other / (one.norm(dim=0)[:, None] * spread.clamp_min(0).sqrt())
+    return found.masked_fill((counts < MIN_ROWS)[:, None], math.nan)
 
 
 def _names(data: Data) -> list[str]:
+    if isinstance(data.normalise, TableEncoding):
+        return raw_names(data.normalise)
     return [str(name) for name in data.preprocess.get("columns") or range(data.spec.shape[0])]
 
 
@@ -137,8 +150,9 @@ def find_order(data: Data, settings: Settings) -> list[Finding]:
 
 def _follows_order(column: Tensor) -> bool:
     """Return whether a column of mostly different values rises or falls with the order of the rows."""
-    values, ranks = column.unique(return_inverse=True)
+    there = (~column.isnan()).nonzero()
+    values, ranks = column[there[:, 0]].unique(return_inverse=True)
     if len(values) * 2 < len(column):
         return False
-    correlation = _correlations(ranks[:, None], torch.arange(len(column))[:, None])
+    correlation = _correlations(ranks[:, None].float(), there)
     return abs(float(correlation)) >= MIN_ORDER

@@ -16,6 +16,7 @@ ColumnKind = Literal["number", "category", "date", "text"]
 
 OTHER, MISSING = -1.0, -2.0  # codes of a cell with a rare or unknown level, and of a missing one
 CLIP = 3.0  # scaled numbers stay between -CLIP and CLIP
+FARTHEST = 1e15  # the square of a scaled number beyond 1e19 is infinite
 YEAR, WEEK, DAY = 365.2425, 7.0, 1.0  # the periods of dates, in days
 
 
@@ -67,6 +68,17 @@ class EncodedColumn:
     def is_number(self) -> bool:
         """Whether the column has a feature that is a scaled number."""
         return self.kind in ("number", "date")
+
+    def shown(self, value: float) -> str:
+        """Return the cell that a value of a raw row stands for, as text; for words see ``TableEncoding.texts``."""
+        if math.isnan(value):
+            return "missing"
+        if self.kind == "category":
+            return self.levels[int(value)] if value >= 0 else "another level"
+        if self.kind == "date":
+            moment = datetime(1970, 1, 1) + timedelta(days=self.origin + value)
+            return str(moment.time() if not self.origin else moment).removesuffix(" 00:00:00")[:16]
+        return f"{value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ class TableEncoding:
 
     @property
     def width(self) -> int:
-        """The number of features."""
+        """The number of features of a row."""
         return len(self.number_at) + len(self.order)
 
     @property
@@ -162,6 +174,11 @@ class TableEncoding:
         """The index of the column to which each feature belongs."""
         numbers = [at for at, each in enumerate(self.columns) if each.is_number]
         return numbers + [at for at, each in enumerate(self.columns) for _ in range(_block_width(each))]
+
+    @property
+    def unused(self) -> list[str]:
+        """The names of columns without a feature."""
+        return [each.name for each in self.columns if not each.is_number and not _block_width(each)]
 
     @property
     def names(self) -> list[str]:
@@ -223,7 +240,7 @@ class TableEncoding:
 
 def scale_numbers(numbers: Tensor, centre: Tensor | float, scale: Tensor | float) -> Tensor:
     """Return numbers with the robust scaling and the smooth clip that ``TableEncoding`` describes."""
-    scaled = (numbers - centre) * scale
+    scaled = ((numbers - centre) * scale).clamp(-FARTHEST, FARTHEST)
     return scaled / (1 + (scaled / CLIP).square()).sqrt()
 
 
@@ -240,15 +257,7 @@ def cell_text(column: EncodedColumn, values: Tensor) -> str:
     """Return the cell of a column as text; the values are those of a raw row that belong to the column."""
     if column.kind == "text":
         return " ".join(word for word, there in zip(column.levels, values.tolist(), strict=True) if there)
-    value = float(values)
-    if math.isnan(value):
-        return "missing"
-    if column.kind == "category":
-        return column.levels[int(value)] if value >= 0 else "another level"
-    if column.kind == "date":
-        moment = datetime(1970, 1, 1) + timedelta(days=column.origin + value)
-        return str(moment.time() if not column.origin else moment).removesuffix(" 00:00:00")[:16]
-    return f"{value:.4g}"
+    return column.shown(float(values))
 
 
 def _names_in_block(column: EncodedColumn) -> list[str]:

@@ -23,9 +23,9 @@ from trainer.data.readers.candidates import Candidates
 from trainer.data.readers.encodings import encoding_hint
 from trainer.data.readers.files import Problems, roots
 from trainer.data.readers.tables.columns import ChosenColumns, choose_columns
-from trainer.data.readers.tables.encode_rows import CellColumn, MissingRule, fit_encoding, to_raw_rows
+from trainer.data.readers.tables.encode_rows import MIN_COUNT, CellColumn, MissingRule, fit_encoding, to_raw_rows
 from trainer.data.readers.tables.kinds import ChosenKind, find_kinds
-from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys
+from trainer.data.readers.tables.layout import ColumnKey, Layout, TableKeys, listed
 from trainer.data.readers.tables.number_cells import MISSING
 from trainer.data.readers.tables.parsing import NO_NUMBER, is_missing, read_layout
 from trainer.data.readers.tables.saved_forms import saved_forms, with_origins, with_saved_forms
@@ -63,7 +63,7 @@ def csv(
     group_by: ColumnKey | None,
     shape: Annotated[list[PositiveInt], Meta(min_length=1, max_length=3)] | None,
     max_length: PositiveInt | None,
-    columns: dict[ColumnKey, ChosenKind],
+    columns: dict[ColumnKey, ChosenKind] | None,
     missing: MissingRule,
     **keys: Unpack[CsvKeys],
 ) -> Data:
@@ -77,7 +77,7 @@ def csv(
     problems = Problems("csv", keys["on_error"], options.report_all)
     run = options.preprocessing
     predicted = target if isinstance(target, list) else [target]
-    named = [*predicted, *(features or []), *ignore, *columns, id, split, group, group_by]
+    named = [*predicted, *(features or []), *ignore, *(columns or ()), id, split, group, group_by]
     layouts, first = _open(keys, named, problems, options)
     if run is not None:  # read the columns of the run, whose positions may differ in this file
         features, ignore = run["columns"], []
@@ -88,21 +88,13 @@ def csv(
     part = find_split(first, split, [*named, *run["columns"]] if run is not None and split is None else named)
     others = {"id": id, "group": group, "group_by": group_by, "split": None if part is None else first.names[part]}
     layouts, first, kinds = _with_kinds(layouts, first, columns, run)
-    picked = [at for column in columns for at in first.find_all("columns", column)]
-    chosen = choose_columns(first, target, features, ignore, others, kinds, picked, num_features)
+    by_user = [at for column in columns or () for at in first.find_all("columns", column)]
+    chosen = choose_columns(first, target, features, ignore, others, kinds, by_user, num_features)
     layouts, first = _with_origins(layouts, first, chosen, run)
-    steps = None if group_by is None else first.find("group_by", group_by)
-    together = None if group is None else first.find("group", group)
-    may_be_empty = keys["label_separator"] is not None
-    accepts_missing = missing != "bad" and (shape is None or missing == "mean")
-    rows = read_rows(layouts, first, chosen, steps, together, part, missing=accepts_missing, may_be_empty=may_be_empty)
-    rows, chosen = without_identifiers(rows, first, chosen)
-    names = [first.names[column] for column in chosen.targets]
-    problems.hint = _hint(rows.table.faults.values(), names, missing, keys["encoding"])
-    samples = find_samples(rows, names, problems)
-    forms = [first.forms[column] for column in chosen.targets]
-    found = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
-    targets = find_targets(found, samples, keys, options)
+    is_plain = shape is not None or columns is None
+    fills = missing == "mean" or (missing == "mark" and not is_plain)
+    rows, chosen = _read(layouts, first, chosen, others, part, fills, bool(keys["label_separator"]))
+    samples, targets = _samples(rows, first, chosen, problems, missing, keys, options)
     cells, read = cells_of(rows, first, chosen.features, kinds)
     _warn_of_numbers(cells, read, problems)
     kind, source = _source(cells, rows, samples, targets, shape, max_length, options)
@@ -114,10 +106,28 @@ def csv(
         targets,
         options,
         columns=[each.name for each in read],
-        encode=None if shape is not None else _encoder(read, missing, run),
+        encode=None if is_plain else _encoder(read, missing, run),
         **cast(ArrayKeys, keys),
     )
     return _with_columns(data, first, chosen, id, part, options)
+
+
+def _samples(
+    rows: TableRows,
+    first: Layout,
+    chosen: ChosenColumns,
+    problems: Problems,
+    missing: MissingRule,
+    keys: CsvKeys,
+    options: ReadOptions,
+) -> tuple[Candidates, Targets]:
+    """Return all samples, and the targets of the good ones."""
+    names = [first.names[column] for column in chosen.targets]
+    problems.hint = _hint(rows.table.faults.values(), names, missing, keys["encoding"])
+    samples = find_samples(rows, names, problems)
+    forms = [first.forms[column] for column in chosen.targets]
+    found = TargetCells(names, rows.texts, rows.targets[:, rows.leading], forms)
+    return samples, find_targets(found, samples, keys, options)
 
 
 def _with_columns(
@@ -133,9 +143,26 @@ def _with_columns(
         "forms": saved_forms(first, chosen.features),
     }
     splits = () if part is None else (f"splits by {first.names[part]}",)
-    return replace(
-        data, preprocess={**data.preprocess, **found}, notes=(*chosen.notes, *splits, *data.notes, *first.notes)
-    )
+    unused = data.normalise.unused if isinstance(data.normalise, TableEncoding) and run is None else []
+    rare = f"nothing is learned from {listed(unused)} (no value is in {MIN_COUNT} rows of train)"
+    notes = (*chosen.notes, *splits, *[rare] * bool(unused), *data.notes, *first.notes)
+    return replace(data, preprocess={**data.preprocess, **found}, notes=notes)
+
+
+def _read(
+    layouts: Mapping[str, Layout],
+    first: Layout,
+    chosen: ChosenColumns,
+    others: Mapping[str, ColumnKey | None],
+    part: int | None,
+    missing: bool,
+    may_be_empty: bool,
+) -> tuple[TableRows, ChosenColumns]:
+    """Read the rows, and leave out the columns that name their row."""
+    named = {key: None if (column := others[key]) is None else first.find(key, column) for key in ("group_by", "group")}
+    steps, together = named.values()
+    rows = read_rows(layouts, first, chosen, steps, together, part, missing=missing, may_be_empty=may_be_empty)
+    return without_identifiers(rows, first, chosen)
 
 
 def _open(
@@ -156,14 +183,14 @@ def _open(
 def _with_kinds(
     layouts: Mapping[str, Layout],
     first: Layout,
-    columns: Mapping[ColumnKey, ChosenKind],
+    columns: Mapping[ColumnKey, ChosenKind] | None,
     run: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Layout], Layout, dict[int, ColumnKind]]:
     """Return the layouts with the forms that the kinds of columns need, and the kinds; a finished run keeps its own."""
-    if run is None:
+    if run is None and columns is not None:
         with_kinds, kinds = find_kinds(first, columns)
         return _exchanged(layouts, first, with_kinds), with_kinds, kinds
-    encoding = _encoding_of(run)
+    encoding = None if run is None else _encoding_of(run)
     known = {each.name: each.kind for each in encoding.columns} if encoding is not None else {}
     return {**layouts}, first, {at: known.get(name, "number") for at, name in enumerate(first.names)}
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import Any
 
 import torch
 
 from trainer.config import ConfigError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # the dtypes of autocast
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context of a forward pass in a precision; losses and scores are outside of it."""
+    dtype = DTYPES.get(precision)
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def choose_kernels(deterministic: bool) -> None:

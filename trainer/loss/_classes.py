@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import Tensor, nn
 
-from trainer.config import ConfigError, PositiveFloat
+from trainer.config import ConfigError
+from trainer.loss._weights import ClassWeights, weights_of
 from trainer.spec import Spec
-
-ClassWeights = list[PositiveFloat] | Literal["balanced"] | None
 
 
 class ClassLoss(nn.Module):
@@ -22,8 +18,7 @@ class ClassLoss(nn.Module):
     Args:
         spec: classification data.
         name: the name of the loss, for messages.
-        weight: None for equal weights, one number for each class, or "balanced" for samples / (classes * samples of the
-            class), as in scikit-learn (King and Zeng 2001).
+        weight: as in ``weights_of``.
 
     Raises:
         ConfigError: the task is not classification, the number of weights is wrong, or the weights are to be balanced
@@ -43,7 +38,7 @@ class ClassLoss(nn.Module):
                 f"loss={name}: needs one class for each sample; dataset={spec.dataset} is {spec}{hint}; use {use}"
             )
         self.num_outputs = len(spec.classes)
-        self.register_buffer("weight", _class_weights(weight, spec))
+        self.register_buffer("weight", weights_of(weight, spec))
 
     def size(self, targets: Tensor) -> Tensor | int:
         """Return the sum of the weights of the samples."""
@@ -54,21 +49,3 @@ class ClassLoss(nn.Module):
     def scores(self, outputs: Tensor) -> Tensor:
         """Return the probabilities of the classes, (batch, classes)."""
         return outputs.softmax(1)
-
-
-def _class_weights(weight: ClassWeights, spec: Spec) -> Tensor | None:
-    """Return the weights of the classes, (classes,) float32, or None for equal weights."""
-    if weight is None:
-        return None
-    if weight == "balanced":
-        if len(spec.counts) != len(spec.classes):
-            gives = f"gives {len(spec.counts)} counts for its {len(spec.classes)} classes"
-            raise ConfigError(f"loss.weight: dataset={spec.dataset} {gives}; give a list of weights instead")
-        if 0 in spec.counts:
-            empty = spec.classes[spec.counts.index(0)]
-            raise ConfigError(f"loss.weight: class {empty} has no training sample to balance; give a list instead")
-        counts = torch.tensor(spec.counts, dtype=torch.float64)
-        return (counts.sum() / (len(counts) * counts)).float()
-    if len(weight) != len(spec.classes):
-        raise ConfigError(f"loss.weight: must have {len(spec.classes)} numbers, one for each class, got {len(weight)}")
-    return torch.tensor(weight, dtype=torch.float32)

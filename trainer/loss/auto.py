@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.config import ConfigError, Fraction
 from trainer.loss import LOSSES, Loss
-from trainer.loss._classes import ClassWeights
+from trainer.loss._weights import ClassWeights
 from trainer.loss.bce import bce
 from trainer.loss.cross_entropy import CrossEntropy
 from trainer.loss.mse import mse
@@ -18,13 +18,15 @@ def auto(spec: Spec, *, label_smoothing: Fraction, weight: ClassWeights) -> Loss
     Args:
         spec: any data.
         label_smoothing: of classes, as in ``CrossEntropy``; labels and values are not smoothed.
-        weight: the weights of classes, as in ``CrossEntropy``.
+        weight: the weights of classes or labels, as in ``CrossEntropy`` and ``BinaryLoss``.
 
     Raises:
-        ConfigError: ``weight`` is set, but the data have no classes.
+        ConfigError: ``weight`` is set, but the data have values.
     """
     if spec.task == "classification":
         return CrossEntropy(spec, label_smoothing=label_smoothing, weight=weight)
+    if spec.task == "multilabel":
+        return bce(spec, weight=weight)
     if weight is not None:
-        raise ConfigError(f"loss.weight: needs one class for each sample; dataset={spec.dataset} is {spec}")
-    return bce(spec) if spec.task == "multilabel" else mse(spec)
+        raise ConfigError(f"loss.weight: needs classes or labels; dataset={spec.dataset} is {spec}")
+    return mse(spec)

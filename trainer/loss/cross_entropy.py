@@ -7,7 +7,8 @@ from torch import Tensor
 
 from trainer.config import Fraction
 from trainer.loss import LOSSES
-from trainer.loss._classes import ClassLoss, ClassWeights
+from trainer.loss._classes import ClassLoss
+from trainer.loss._weights import ClassWeights
 from trainer.spec import Spec
 
 

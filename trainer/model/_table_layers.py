@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from trainer.model._sequence import EMBEDDING_STD, without_autocast
 from trainer.spec import Spec
 
-NumberEmbedding = Literal["piecewise", "periodic", "none"]
-RATE = 15.0  # of the weights of hidden layers
-SCALE_RATE, EMBEDDING_RATE, BIAS_RATE = 6 * RATE, 0.1 * RATE, 0.1 * RATE
+NumberEmbedding = Literal["both", "piecewise", "periodic", "none"]
+# The rates of layers, relative to those of the weights of hidden layers, but for that of pieces.
+SCALE, SMALL = 6.0, 0.1
+PIECE_RATE = 6.0
 BIAS_STD = 0.58
 WAVES, WAVE_STD = 16, 0.1  # periodic features of a number, and the deviation of their initial frequencies
 MAX_LEVELS = 8  # levels of a category that are read as 0 and 1; those of a larger one are embedded
@@ -30,21 +31,21 @@ BINS = 48  # parts of the range of a number without edges, if it is normalised
 
 
 class RatedLinear(nn.Module):
-    """A linear layer in the neural tangent parametrisation (Jacot et al. 2018), with the rates of this module.
+    """A linear layer in the neural tangent parametrisation (Jacot et al. 2018), which learns at a rate of its own.
 
-    ``outputs = inputs @ weight * RATE / sqrt(in_features) + bias * BIAS_RATE``; at first, the weights that are used
+    ``outputs = inputs @ weight * rate / sqrt(in_features) + bias * 0.1 * rate``; at first, the weights that are used
     have the deviation ``1 / sqrt(in_features)``, and the biases ``bias_std``.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias_std: float = BIAS_STD) -> None:
+    def __init__(self, in_features: int, out_features: int, rate: float, bias_std: float = BIAS_STD) -> None:
         super().__init__()
-        self.factor = RATE / math.sqrt(in_features)
-        self.weight = nn.Parameter(torch.randn(in_features, out_features) / RATE)
-        self.bias = nn.Parameter(torch.randn(out_features) * (bias_std / BIAS_RATE))
+        self.factor, self.bias_rate = rate / math.sqrt(in_features), SMALL * rate
+        self.weight = nn.Parameter(torch.randn(in_features, out_features) / rate)
+        self.bias = nn.Parameter(torch.randn(out_features) * (bias_std / self.bias_rate))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return (…, out_features) for inputs (…, in_features)."""
-        return inputs @ (self.weight * self.factor) + self.bias * BIAS_RATE
+        """Return (batch, out_features) for inputs (batch, in_features)."""
+        return torch.addmm(self.bias, inputs, self.weight, beta=self.bias_rate, alpha=self.factor)
 
 
 class RatedHead(RatedLinear):
@@ -53,8 +54,8 @@ class RatedHead(RatedLinear):
     If ``spec.sigmoid`` is set, the outputs are probabilities.
     """
 
-    def __init__(self, in_features: int, spec: Spec) -> None:
-        super().__init__(in_features, spec.num_outputs, bias_std=0)
+    def __init__(self, in_features: int, spec: Spec, rate: float) -> None:
+        super().__init__(in_features, spec.num_outputs, rate, bias_std=0)
         self.sigmoid = spec.sigmoid
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -63,33 +64,38 @@ class RatedHead(RatedLinear):
         return outputs.sigmoid() if self.sigmoid else outputs
 
 
-class RatedMish(nn.Module):
-    """Mish (Misra 2019) with a learned strength: ``x + (1 + strength) * (mish(x) - x)``; the strength is 0 at first."""
+class RatedSiLU(nn.Module):
+    """SiLU (Elfwing et al. 2018) of learned strength: ``x + (1 + strength) * (silu(x) - x)``, at first of strength 0.
 
-    def __init__(self, width: int) -> None:
+    In RealMLP the activation is Mish; the error is the same, and SiLU is cheaper.
+    """
+
+    def __init__(self, width: int, rate: float) -> None:
         super().__init__()
+        self.rate = SMALL * rate
         self.strength = nn.Parameter(torch.zeros(width))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs + (F.mish(inputs) - inputs) * (1 + self.strength * (0.1 * RATE))
+        return torch.lerp(inputs, F.silu(inputs), 1 + self.strength * self.rate)
 
 
 class FeatureScale(nn.Module):
     """Multiply each feature by a learned factor, which is 1 at first, so that useless features can fade fast."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, rate: float) -> None:
         super().__init__()
+        self.rate = SCALE * rate
         self.scale = nn.Parameter(torch.zeros(width))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs * (1 + self.scale * SCALE_RATE)
+        return inputs * (1 + self.scale * self.rate)
 
 
-class PiecewiseLinear(nn.Module):
-    """Embed each number by a function that is linear between the edges of its bins (Gorishniy et al. 2022).
+class Pieces(nn.Module):
+    """Functions of numbers that are linear between the edges of bins (Gorishniy et al. 2022).
 
-    ``embedding = a + b x + sum over bins of w_t clamp((x - low_t) / (high_t - low_t), 0, 1)``. The bins of a number
-    have equally many samples of train. ``w`` is 0 at first, so that training begins with linear functions.
+    ``embedding = sum over bins of w_t clamp((x - low_t) / (high_t - low_t), 0, 1)``. The bins of a number have equally
+    many samples of train. ``w`` is 0 at first.
 
     Args:
         edges: for each number, the ascending edges of its bins.
@@ -110,34 +116,54 @@ class PiecewiseLinear(nn.Module):
         self.register_buffer("low", low)
         self.register_buffer("inverse", inverse)
         self.weight = nn.Parameter(torch.zeros(len(edges), most, width))
-        self.slope = nn.Parameter(torch.empty(len(edges), width).uniform_(-1, 1) / EMBEDDING_RATE)
-        self.bias = nn.Parameter(torch.empty(len(edges), width).uniform_(-1, 1) / EMBEDDING_RATE)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Return (batch, numbers, width) for (batch, numbers)."""
-        x = numbers.unsqueeze(2)
-        filled = ((x - self.low) * self.inverse).clamp(0, 1)
-        bends = torch.einsum("bnt,ntw->bnw", filled, self.weight * EMBEDDING_RATE)
-        return bends + x * (self.slope * EMBEDDING_RATE) + self.bias * EMBEDDING_RATE
+        filled = ((numbers.unsqueeze(2) - self.low) * self.inverse).clamp(0, 1)
+        return torch.einsum("bnt,ntw->bnw", filled, self.weight * PIECE_RATE)
 
 
-class Periodic(nn.Module):
-    """Embed each number by itself and linear functions of cosines with learned frequencies, the PBLD of RealMLP."""
+class Waves(nn.Module):
+    """Linear functions of cosines of numbers, with learned frequencies and phases, as in RealMLP."""
 
-    def __init__(self, count: int, width: int) -> None:
+    def __init__(self, count: int, width: int, rate: float) -> None:
         super().__init__()
-        self.frequency = nn.Parameter(torch.randn(count, WAVES) * (WAVE_STD / EMBEDDING_RATE))
-        self.phase = nn.Parameter(torch.empty(count, WAVES).uniform_(-math.pi, math.pi) / EMBEDDING_RATE)
-        bound = WAVES**-0.5 / EMBEDDING_RATE
-        self.weight = nn.Parameter(torch.empty(count, WAVES, width - 1).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(count, width - 1).uniform_(-bound, bound))
+        self.rate = SMALL * rate
+        bound = WAVES**-0.5 / self.rate
+        self.frequency = nn.Parameter(torch.randn(count, WAVES) * (WAVE_STD / self.rate))
+        self.phase = nn.Parameter(torch.empty(count, WAVES).uniform_(-math.pi, math.pi) / self.rate)
+        self.weight = nn.Parameter(torch.empty(count, WAVES, width).uniform_(-bound, bound))
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Return (batch, numbers, width) for (batch, numbers)."""
-        x = numbers.unsqueeze(2)
-        waves = (2 * math.pi * x * (self.frequency * EMBEDDING_RATE) + self.phase * EMBEDDING_RATE).cos()
-        parts = torch.einsum("bnt,ntw->bnw", waves, self.weight * EMBEDDING_RATE) + self.bias * EMBEDDING_RATE
-        return torch.cat([x, parts], dim=2)
+        angles = torch.addcmul(self.phase * self.rate, numbers.unsqueeze(2), self.frequency * (2 * math.pi * self.rate))
+        return torch.einsum("bnt,ntw->bnw", angles.cos(), self.weight * self.rate)
+
+
+class EmbeddedNumbers(nn.Module):
+    """Embed each number by the sum of a linear function, pieces and waves; ``kind`` says which of them.
+
+    Args:
+        edges: for each number, the edges of its bins.
+        kind: ``piecewise`` without waves, ``periodic`` without pieces, or ``both``.
+        width: the size of an embedding.
+        rate: the rate of the hidden layers.
+    """
+
+    def __init__(self, edges: Sequence[Sequence[float]], kind: NumberEmbedding, width: int, rate: float) -> None:
+        super().__init__()
+        self.rate = SMALL * rate
+        self.slope = nn.Parameter(torch.empty(len(edges), width).uniform_(-1, 1) / self.rate)
+        self.bias = nn.Parameter(torch.empty(len(edges), width).uniform_(-1, 1) / self.rate)
+        bends = [Pieces(edges, width)] if kind != "periodic" else []
+        self.bends = nn.ModuleList([*bends, *([Waves(len(edges), width, rate)] if kind != "piecewise" else [])])
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Return (batch, numbers, width) for (batch, numbers)."""
+        embedded = torch.addcmul(self.bias * self.rate, numbers.unsqueeze(2), self.slope * self.rate)
+        for bend in self.bends:
+            embedded = embedded + bend(numbers)
+        return embedded
 
 
 class FlatInputs(nn.Module):
@@ -152,6 +178,7 @@ class FlatInputs(nn.Module):
         numbers: how numbers are embedded.
         number_width, level_width: the sizes of the embeddings of a number and of a category.
         token_width: the size of the embedding of a token.
+        rate: the rate of the hidden layers.
 
     Attributes:
         width: the size of a vector.
@@ -159,7 +186,7 @@ class FlatInputs(nn.Module):
     """
 
     def __init__(
-        self, spec: Spec, numbers: NumberEmbedding, number_width: int, level_width: int, token_width: int
+        self, spec: Spec, numbers: NumberEmbedding, number_width: int, level_width: int, token_width: int, rate: float
     ) -> None:
         super().__init__()
         self.kind, self.shape = spec.kind, spec.shape
@@ -175,7 +202,9 @@ class FlatInputs(nn.Module):
             self.parts = [1] * size
             self.width = size
             return
-        edges = spec.edges or [tuple(NormalDist().inv_cdf((at + 0.5) / BINS) for at in range(BINS))] * spec.num_numbers
+        edges = [*spec.edges] or [
+            tuple(NormalDist().inv_cdf((at + 0.5) / BINS) for at in range(BINS))
+        ] * spec.num_numbers
         embedded = [at for at, each in enumerate(edges) if len(each) > 2 and numbers != "none"]
         plain = [at for at in range(spec.num_numbers) if at not in embedded]
         self.large, starts = list[tuple[int, int]](), spec.num_numbers
@@ -189,12 +218,10 @@ class FlatInputs(nn.Module):
         self.plain: Tensor
         self.register_buffer("embedded", torch.tensor(embedded, dtype=torch.int64), persistent=False)
         self.register_buffer("plain", torch.tensor(plain, dtype=torch.int64), persistent=False)
-        self.numbers: nn.Module | None = None
-        if embedded and numbers == "piecewise":
-            self.numbers = PiecewiseLinear([edges[at] for at in embedded], number_width)
-        elif embedded:
-            self.numbers = Periodic(len(embedded), number_width)
-        self.levels = nn.ParameterList([torch.randn(size, level_width) / RATE for _, size in self.large])
+        edges = [edges[at] for at in embedded]
+        self.numbers = EmbeddedNumbers(edges, numbers, number_width, rate) if embedded else None
+        self.rate = rate
+        self.levels = nn.ParameterList([torch.randn(size, level_width) / rate for _, size in self.large])
         small = [size for size in spec.blocks if size <= MAX_LEVELS]
         alone = [1] * (spec.num_numbers - len(embedded))
         self.parts = [number_width] * len(embedded) + alone + small + [level_width] * len(self.large)
@@ -208,7 +235,7 @@ class FlatInputs(nn.Module):
         if len(self.plain):
             parts.append(inputs.index_select(1, self.plain))
         for (start, size), table in zip(self.large, self.levels, strict=True):
-            parts.append(inputs.narrow(1, start, size) @ (table * RATE))
+            parts.append(inputs.narrow(1, start, size) @ (table * self.rate))
         return torch.cat(parts, dim=1)
 
     def _flat(self, inputs: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 from msgspec import Meta
 from torch import Tensor, nn
 
-from trainer.config import ConfigError, Fraction, PositiveInt
+from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
-from trainer.model._table_layers import FeatureScale, FlatInputs, NumberEmbedding, RatedHead, RatedLinear, RatedMish
+from trainer.model._table_layers import FeatureScale, FlatInputs, NumberEmbedding, RatedHead, RatedLinear, RatedSiLU
 from trainer.spec import Spec
+
+RATE = 15.0  # of the weights of the hidden layers, see ``_table_layers``
 
 
 @MODELS.register
@@ -40,16 +42,14 @@ class MLP(nn.Module):
         embedding: PositiveInt,
     ) -> None:
         super().__init__()
-        if numbers == "periodic" and number_width < 2:
-            raise ConfigError("model.number_width: must be at least 2 with numbers=periodic, got 1")
-        self.inputs = FlatInputs(spec, numbers, number_width, level_width, embedding)
-        self.scale = FeatureScale(self.inputs.width)
+        self.inputs = FlatInputs(spec, numbers, number_width, level_width, embedding, RATE)
+        self.scale = FeatureScale(self.inputs.width, RATE)
         widths = [self.inputs.width, *hidden]
         self.layers = nn.ModuleList(
             _Layer(before, width, norm, dropout, residual=residual and before == width)
             for before, width in itertools.pairwise(widths)
         )
-        self.out = RatedHead(hidden[-1], spec)
+        self.out = RatedHead(hidden[-1], spec, RATE)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         hidden = self.scale(self.inputs(inputs))
@@ -62,10 +62,10 @@ class MLP(nn.Module):
 class _Layer(nn.Module):
     def __init__(self, before: int, width: int, norm: str, dropout: float, *, residual: bool) -> None:
         super().__init__()
-        self.linear = RatedLinear(before, width)
+        self.linear = RatedLinear(before, width, RATE)
         norms: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
         self.norm = norms[norm]() if norm == "none" else norms[norm](width)
-        self.rest = nn.Sequential(RatedMish(width), nn.Dropout(dropout))
+        self.rest = nn.Sequential(RatedSiLU(width, RATE), nn.Dropout(dropout))
         self.residual = residual
 
     def forward(self, inputs: Tensor) -> Tensor:

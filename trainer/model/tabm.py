@@ -11,21 +11,21 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from trainer.config import ConfigError, Fraction, PositiveInt
+from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
 from trainer.model._sequence import without_autocast
 from trainer.model._table_layers import (
-    BIAS_RATE,
     BIAS_STD,
-    RATE,
+    SMALL,
     FeatureScale,
     FlatInputs,
     NumberEmbedding,
-    RatedMish,
+    RatedSiLU,
 )
 from trainer.spec import Spec
 
-ADAPTER_RATE = 0.1 * RATE
+RATE = 30.0  # of the weights of the hidden layers, see ``_table_layers``
+ADAPTER_RATE, BIAS_RATE = 0.07 * RATE, SMALL * RATE
 
 
 @MODELS.register
@@ -54,15 +54,13 @@ class TABM(nn.Module):
         embedding: PositiveInt,
     ) -> None:
         super().__init__()
-        if numbers == "periodic" and number_width < 2:
-            raise ConfigError("model.number_width: must be at least 2 with numbers=periodic, got 1")
         self.members = members
-        self.inputs = FlatInputs(spec, numbers, number_width, level_width, embedding)
-        self.scale = FeatureScale(self.inputs.width)
+        self.inputs = FlatInputs(spec, numbers, number_width, level_width, embedding, RATE)
+        self.scale = FeatureScale(self.inputs.width, RATE)
         layers: list[nn.Module] = []
         for before, width in itertools.pairwise([self.inputs.width, *hidden]):
             parts = None if layers else self.inputs.parts
-            layers += [MemberLinear(before, width, members, parts), RatedMish(width), nn.Dropout(dropout)]
+            layers += [MemberLinear(before, width, members, parts), RatedSiLU(width, RATE), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
         self.out = MemberHead(hidden[-1], members, spec)
 
@@ -97,8 +95,8 @@ class MemberLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (batch, members, out_features) for inputs (batch, members, in_features)."""
-        outputs = (inputs * (self.before * ADAPTER_RATE)) @ (self.weight * self.factor)
-        return outputs * (self.behind * ADAPTER_RATE) + self.bias * BIAS_RATE
+        outputs = (inputs * (self.before * ADAPTER_RATE)) @ self.weight
+        return torch.addcmul(self.bias * BIAS_RATE, outputs, self.behind * (ADAPTER_RATE * self.factor))
 
 
 class MemberHead(nn.Module):

@@ -57,10 +57,13 @@ class Group:
         return torch.cat([each[:count] for each, count in zip(everyone, counts, strict=True)])
 
     def add(self, sums: Sums) -> None:
-        """Replace the sums of each process by the total over all processes, in place."""
+        """Replace the sums of each process, and the outputs that it keeps, by those of all processes, in place."""
         if self.size > 1:
             for tensor in sums.state_dict().values():
                 dist.all_reduce(tensor)
+            if sums.keeps_outputs:
+                outputs, targets = sums.kept
+                sums.kept = self.gather_rows(outputs), self.gather_rows(targets)
 
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Copy rank 0's buffers, such as running statistics, to all processes, because checkpoints hold them."""

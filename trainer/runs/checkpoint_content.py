@@ -62,6 +62,7 @@ class _Column(TypedDict, total=False):
     levels: Annotated[list[Text], Meta(max_length=1000)]
     other: bool
     periods: Annotated[list[Annotated[float, Meta(gt=0)]], Meta(max_length=3)]
+    origin: float
 
 
 class _Normalise(TypedDict, total=False):
@@ -145,7 +146,19 @@ def fault(state: Mapping[Any, Any]) -> str:
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$.")
         return printable(f"{place.rstrip('`') or 'content'}: {reason}".replace("`", ""))
-    return _fault_of_subwords(state.get("data", {}))
+    data = state.get("data", {})
+    return _fault_of_normalise(data.get("normalise")) or _fault_of_subwords(data)
+
+
+def _fault_of_normalise(found: Mapping[str, Any] | None) -> str:
+    """Return which entry the normalisation lacks; empty if it is complete, or if there is none."""
+    if found is None:
+        return ""
+    if "columns" in found:
+        unnamed = any("name" not in column for column in found["columns"])
+        return "data.normalise.columns: Object missing required field name" if unnamed else ""
+    missing = next((key for key in ("mean", "std", "axis") if key not in found), "")
+    return f"data.normalise: Object missing required field {missing}" if missing else ""
 
 
 def _fault_of_subwords(data: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ log = logging.getLogger("trainer")
 
 LOG, CONFIG, OVERRIDES = "train.log", "config.yaml", "overrides.yaml"
 ENVIRONMENT, SUMMARY, METRICS = "environment.json", "summary.json", "metrics.jsonl"
+TEMPERATURE = "temperature"  # the entry of summary.json with the number that logits are divided by
 THRESHOLDS = "thresholds"  # the entry of summary.json with the threshold of each label
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 # The files that a run can leave behind if it is killed before it has written its config.

@@ -305,7 +305,7 @@ def format_value(value: Any) -> str:
 
 def more_is_better(metric: str) -> bool:
     """Return whether a larger value of a metric is better, according to the metric's name."""
-    return not metric.endswith(("loss", "mae", "mse"))
+    return not metric.endswith(("loss", "mae", "mse", "brier", "ece"))
 
 
 def test_metrics_of(monitor: str) -> str:

@@ -25,7 +25,7 @@ from trainer.runs.read import NOT_TRAINED, OUTPUTS, flatten, format_value, is_ru
 # Keys that a resumed run may change, because they do not alter the training steps.
 MAY_CHANGE = (
     *("epochs", "max_steps", "max_time", "patience", "log_every", "on_nonfinite", "dry_run", "run_dir", "resume"),
-    *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory", "thresholds"),
+    *("plugins", "logger", "checkpoint", "profile", "keep_freed_memory", "thresholds", "calibrate"),
     *("dataset.root", "dataset.path", "dataset.labels", "dataset.workers", "dataset.in_memory"),
     *("device.processes", "device.timeout", "device.max_restarts"),  # resume_notes reports a new number of processes
 )
@@ -96,6 +96,8 @@ def _former_defaults(config: Mapping[str, Any]) -> Iterator[str]:
     dataset = config.get("dataset", {})
     if dataset.get("name") == "csv" and "columns" not in dataset:  # before the settings of tables
         yield "preset=none"
+        yield "dataset.columns=null"
+        yield f"dataset.missing={dataset.get('missing', 'bad')}"
 
 
 def with_earlier_sweep_words(words: Sequence[str], read: ReadText, is_data: Callable[[str], bool]) -> list[str]:
@@ -123,6 +125,9 @@ def with_earlier_sweep_words(words: Sequence[str], read: ReadText, is_data: Call
         again = " ".join(map(shlex.quote, unsafe))
         raise ConfigError(f"sweep: {folder} was made with {again}; if you trust it, type that again")
     now = [word for word in words if not word.startswith("sweep=")]
+    config = next((load_config(path) for path in folder.rglob(CONFIG)), {})
+    named = {*stored, *map(key_of, now)}
+    earlier += [word for word in _former_defaults(config) if key_of(word) not in named]
     return [*earlier, *now, f"sweep_dir={quoted(str(folder))}"]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FOLDER, SWEEP = "folder", "sweep"  # user attributes of a trial: the name of its run directory, the folder of its sweep
 MEASURED = ("steps", "epochs", "seconds", "samples_per_second", "peak_memory_mib")  # further keys of summary.json
-REGRESSION_LOSSES = ("mse", "l1", "huber")  # with these losses val/loss is monitored by default
+REGRESSION_LOSSES = ("mse", "l1", "huber", "quantile")  # with these losses val/loss is monitored by default
 
 Direction = Literal["maximize", "minimize"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -18,9 +19,10 @@ from tests.helpers import cells, refusal
 from tests.made import KINDS, MODELS, Made, pictures, table, texts
 from trainer import compose, run
 from trainer.__main__ import main
-from trainer.commands.evaluate.scores import average_precision
 from trainer.commands.opened_run import answers, load
+from trainer.data.table_encoding import TableEncoding
 from trainer.metrics import choose_thresholds
+from trainer.metrics.of_scores import average_precision_of_each
 
 refused = functools.partial(refusal, "evaluate")
 
@@ -91,14 +93,14 @@ def test_the_thresholds_of_labels_have_the_highest_f1_on_val_and_count_in_every_
         given, _ = answers(trained, data, data.splits()[split])
         scores, true = trained.loss.scores(given.outputs), given.targets > 0.5
         if split == "val":
-            assert choose_thresholds(torch.cat([scores, given.targets], 1)) == pytest.approx(trained.thresholds)
+            assert choose_thresholds(scores, given.targets) == pytest.approx(trained.thresholds)
         found = numbers(capsys, labels, "--split", split)
         predicted = scores > thresholds
         assert found["metrics"][f"{split}/accuracy"] == float((predicted == true).double().mean())
         both = (predicted & true).sum(0) * 2 / (predicted.sum(0) + true.sum(0))
         assert [each["f1"] for each in found["classes"]] == pytest.approx(both.tolist())
         assert [each["threshold"] for each in found["classes"]] == thresholds.tolist()
-        precisions = average_precision(scores, given.targets)
+        precisions = average_precision_of_each(trained.loss.scores(given.outputs.double()), given.targets)
         assert [each["average_precision"] for each in found["classes"]] == precisions.tolist()
         assert found["metrics"][f"{split}/average_precision"] == pytest.approx(float(precisions.mean()))
     fixed = numbers(capsys, labels, "thresholds=0.5")
@@ -226,9 +228,13 @@ def test_columns_are_found_by_their_names_and_gaps_filled_as_in_the_run(
     trained = load(str(tmp_path / "run"), words=[f"dataset.path={tmp_path / 'other.csv'}"])
     data = trained.data()
     (values,) = data.test.source.fetch(torch.arange(2))
-    mean = trained.preprocessing["normalise"]["mean"]
     assert values[0].tolist() == [0, 0, 0, 100]
-    assert values[1].tolist() == pytest.approx([2, -2, mean[2], 100])
+    assert values[1].tolist() == pytest.approx([2, -2, math.nan, 100], nan_ok=True)
+    assert isinstance(trained.normalise, TableEncoding)
+    filled = values[1].where(~values[1].isnan(), trained.normalise.fill)
+    assert torch.equal(trained.normalise(values[1]), trained.normalise(filled))
+    saved = trained.preprocessing["normalise"]["columns"][2]
+    assert filled[2].item() == pytest.approx(saved["fill"]) != saved["centre"]
     assert numbers(capsys, tmp_path / "run", f"dataset.path={tmp_path / 'other.csv'}")["samples"] == 2
 
 
@@ -272,7 +278,9 @@ def test_several_runs_answer_with_the_mean_of_their_probabilities(
     mean = torch.stack([m.loss.scores(a.outputs) for m, a in zip(models, outputs, strict=True)]).mean(0)
     targets = outputs[0].targets
     assert found["metrics"]["test/accuracy"] == float((mean.argmax(1) == targets).double().mean())
-    loss = -mean.gather(1, targets[:, None]).log().mean()
+    smoothing = float(models[0].settings.loss["label_smoothing"])
+    wanted = torch.nn.functional.one_hot(targets, mean.shape[1]) * (1 - smoothing) + smoothing / mean.shape[1]
+    loss = -(wanted * mean.log()).sum(1).mean()
     assert found["metrics"]["test/loss"] == pytest.approx(float(loss), rel=1e-5)
     assert "answers" in refused(capsys, folders[0], made.run("cnn", "text"))
 

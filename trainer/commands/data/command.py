@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainer.data.checks import Survey
 
 PAGE = "data.html"
+MAX_COLUMNS = 20  # maximum number of rows of the table of columns
 MAX_CLASSES = 20  # if there are more classes, the table shows only the most and the least frequent ones
 HALF_SHOWN = 8  # number of the most frequent classes, and of the least frequent classes, in this table
 
@@ -91,6 +92,8 @@ def _describe(data: Data, found: Survey) -> Iterator[str]:
     yield f"raw      {found.raw}; {held}, {found.num_bytes / 2**20:,.1f} MiB"
     if found.mean:
         yield f"scaled   by {found.scaled}"
+    if found.columns:
+        yield from _table("columns", ["kind", "missing", "holds"], [*_column_rows(found)], left=(0, 1, 3))
     if any(part.lengths is not None for part in parts.values()):
         yield from _table("steps", ["least", "median", "95 %", "most"], [*_length_rows(found)])
     if spec.kind == "tokens":
@@ -112,6 +115,14 @@ def _describe(data: Data, found: Survey) -> Iterator[str]:
     if found.imbalance is not None:
         yield f"         the rarest to the most frequent in train: 1:{found.imbalance:.3g}"
     yield from (f"{finding.level:<8} {finding.text}" for finding in found.findings)
+
+
+def _column_rows(found: Survey) -> Iterator[list[str]]:
+    """Yield the row of each column of a table, of at most ``MAX_COLUMNS``."""
+    for each in found.columns[:MAX_COLUMNS]:
+        yield [each.name, each.kind, f"{each.missing:,}", each.content]
+    if len(found.columns) > MAX_COLUMNS:
+        yield [f"… {len(found.columns) - MAX_COLUMNS:,} more", "", "", ""]
 
 
 def _length_rows(found: Survey) -> Iterator[list[str]]:
@@ -137,10 +148,10 @@ def _class_rows(found: Survey) -> list[list[str]]:
     return [*(rows[at] for at in order[:HALF_SHOWN]), more, *(rows[at] for at in order[-HALF_SHOWN:])]
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
     """Return the lines of a table, with the rows indented below the title."""
     shown = [[" " * 9 + name, *cells] for name, *cells in rows]
-    return fitted([title, *head], shown, [0], elastic={0: 24})
+    return fitted([title, *head], shown, left, elastic={0: 24, **({3: 24} if 3 in left else {})})
 
 
 def _sum_up(found: Survey) -> str:

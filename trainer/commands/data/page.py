@@ -18,6 +18,7 @@ from trainer.data.preprocess import Preprocess
 from trainer.data.sources import Inputs
 from trainer.data.statistics import readable_batches
 
+MAX_COLUMNS = 200  # maximum number of columns of a table on the page
 MAX_CLASSES = 20  # maximum number of classes with samples on the page
 PER_CLASS = 6  # number of samples of each class
 MAX_SAMPLES = 24  # number of samples if the task is not classification
@@ -36,6 +37,8 @@ def make_page(data: Data, survey: Survey, seed: int) -> str:
         verdict="Nothing to be acted on was found." if warnings == 0 else f"{warnings} to be acted on:",
         numbers=[*_list_numbers(survey)],
         classes=[*_count_classes(survey)],
+        columns=[[each.name, each.kind, f"{each.missing:,}", each.content] for each in survey.columns[:MAX_COLUMNS]],
+        num_more_columns=max(0, len(survey.columns) - MAX_COLUMNS),
         noun="class" if survey.spec.task == "classification" else "label",
         is_augmented=is_augmented,
         samples=[

@@ -23,8 +23,8 @@ MAX_PAIRS = 5  # maximum number of pairs of classes in the line about mistakes
 EPILOG = """\
 A RUN is a run directory, a folder of runs such as a sweep's, or last. Several runs are measured as an ensemble, by the
 mean of their probabilities. A WORD is an override that still applies after training: dataset.path=… (where the data is
-now, or other data), dataset=…, device=cpu, batch_size=…, limit_batches=…, precision=…, thresholds=…, plugins=[…].
-Labels are predicted above the thresholds that the run has chosen on val; thresholds=0.5 measures above 0.5.
+now, or other data), dataset=…, device=cpu, batch_size=…, limit_batches=…, precision=…, thresholds=…, calibrate=none,
+plugins=[…]. Labels are predicted above the thresholds that the run has chosen on val, or thresholds=0.5 above 0.5.
 examples:
   trainer evaluate last
   trainer evaluate last --split val --metrics accuracy,top3,auroc,ece
@@ -37,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     describe(parser, "Measure a run on any split of its data, or on other data, with its own preprocessing.", EPILOG)
     parser.add_argument("words", nargs="*", metavar="RUN|WORD", help="one or more runs, and overrides")
     parser.add_argument("--split", help="train, val, test or all (test for the run's own data, all for other data)")
-    parser.add_argument(
-        "--metrics", metavar="NAME,NAME", help="compute only these; also topK, auroc, average_precision, ece"
-    )
+    parser.add_argument("--metrics", metavar="NAME,NAME", help="compute only these: any metric, or topK")
     add_checkpoint(parser)
     parser.add_argument("--json", action="store_true", help="print all numbers with all digits as JSON")
 
@@ -72,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
-    from trainer.commands.opened_run import notes
+    from trainer.commands.opened_run import calibrated_line, notes
 
     lines = []
     for model in models:
@@ -90,11 +88,13 @@ def _lines(models: Sequence[OpenedRun], measured: Measured) -> list[str]:
         limit = f"limit_batches={models[0].settings.limit_batches} of the run leaves out"
         lines.append(f"warning  {limit} {measured.num_left_out:,} samples; limit_batches=null evaluates all")
     lines += [f"warning  {line}" for line in measured.notes()]
+    lines += [f"scores   {calibrated_line(model)}" for model in models if model.temperature is not None]
     if measured.thresholds:
         lines.append(f"labels   {_thresholds(models, measured)}")
     ensemble = f"{len(models)} runs as one: " if len(models) > 1 else ""
     values = [f"{name} {value:.4f}" for name, value in measured.values.items()]
     lines.append(f"{measured.split:<8} {ensemble}{'  '.join(values)}")
+    lines += [] if measured.interval is None else [f"interval {measured.interval}"]
     lines += _compare_with_summary(models, measured)
     if measured.spec.task != "regression":
         lines += ["", *_classes(measured)]

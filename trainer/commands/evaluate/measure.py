@@ -12,23 +12,33 @@ import torch
 from torch import Tensor
 
 from trainer.commands.evaluate.own_samples import count_in_own_path
-from trainer.commands.evaluate.scores import (
-    OF_CLASSES,
-    PerClass,
-    check_names,
-    compute_metric,
-    default_names,
-    per_class,
-)
+from trainer.commands.evaluate.scores import PerClass, check_names, default_names, per_class, top_accuracy
 from trainer.commands.opened_run import Answers, OpenedRun, answers
 from trainer.compose.plugins import load_metrics
 from trainer.config import ConfigError
 from trainer.data import Data, Split
 from trainer.data.sources import Inputs
+from trainer.loss import Loss
+from trainer.loss._probabilities import gives_probabilities
+from trainer.loss._quantiles import QuantileLoss
 from trainer.metrics import METRICS, THRESHOLD, Sums, choose_metrics
+from trainer.runs.directory import TEMPERATURE
 from trainer.spec import Spec
 
 MAX_NAMES = 5  # maximum number of classes or labels in a line
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The share of the values that lie between the lowest and the highest quantile, bounds included."""
+
+    low: float  # the level of the lowest quantile
+    high: float  # the level of the highest quantile
+    coverage: float
+
+    def __str__(self) -> str:
+        wanted = f"{100 * (self.high - self.low):.4g} % wanted"
+        return f"{100 * self.coverage:.1f} % lie between the quantiles {self.low:g} and {self.high:g} ({wanted})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +52,12 @@ class Measured:
     data: Data  # the data set of the first run
     positions: Tensor  # (samples,) int64, the positions of the samples in the source of the split
     scores: Tensor  # (samples, classes or labels) probabilities, or (samples, values) for regression
+    fine: Tensor  # the scores as float64, which distinguish probabilities near 1; metrics of scores take them
     targets: Tensor  # (samples,) class indices, (samples, labels) of 0 and 1, or (samples, values)
     sums: Tensor  # the total of ``trainer.metrics.Sums``, for example the (classes, classes) confusion matrix
     thresholds: tuple[float, ...]  # the score above which each label is predicted; empty without labels
     values: dict[str, float]  # the loss and the metrics by name
+    interval: Interval | None = None  # of the outer quantiles of a quantile loss
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers for ``--json``: metrics named as in summary.json, metrics by class, confusions."""
@@ -57,6 +69,8 @@ class Measured:
             "samples_in_own_path": self.num_in_own_path,
             "metrics": {f"{self.split}/{name}": value for name, value in self.values.items()},
         }
+        if self.interval is not None:
+            found["interval"] = dataclasses.asdict(self.interval)
         if self.spec.task != "regression":
             rows = zip(*(each.tolist() for each in self.by_class), strict=True)
             found["classes"] = [
@@ -81,7 +95,7 @@ class Measured:
     @functools.cached_property
     def by_class(self) -> PerClass:
         """Precision, recall, F1, AUROC, average precision and the number of samples of each class or label."""
-        return per_class(self.sums, self.scores, self.targets)
+        return per_class(self.sums, self.fine, self.targets)
 
     def class_rows(self) -> list[list[str]]:
         """Return a row of a table for each class or label, with the cells of ``class_head``; NaN is empty."""
@@ -101,7 +115,7 @@ class Measured:
 
     def notes(self) -> list[str]:
         """Return a line for the classes or labels that the mean of a metric leaves out, as it is not defined."""
-        names = [name for name in OF_CLASSES if name in self.values]
+        names = [name for name in ("auroc", "average_precision") if name in self.values]
         if not names or (self.spec.task == "classification" and len(self.spec.classes) == 2):
             return []
         samples, lines = self.by_class.samples, []
@@ -133,7 +147,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         models: the runs, which have the same task and classes.
         split: train, val, test or all. None selects test for the data set with which the run was trained, and all for
             another data set, which may yet have samples of training.
-        metrics: the names of the metrics; None selects those of the run and the default ones of ``evaluate.scores``.
+        metrics: the names of the metrics; None selects those of the run and ``default_names``.
 
     Raises:
         ConfigError: the data cannot be read, the split or a metric does not exist, or the runs differ in their task,
@@ -161,12 +175,13 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
     assert found is not None
     data, name, own = found
     one = len(models) == 1
-    scores = [model.loss.scores(each.outputs.to(model.device)).cpu() for model, each in zip(models, parts, strict=True)]
-    probabilities, targets = scores[0] if one else torch.stack(scores).mean(0), parts[0].targets
+    probabilities, fine = (_scores(models, parts, dtype) for dtype in (torch.float32, torch.float64))
+    targets = parts[0].targets
     thresholds = first.thresholds if one else tuple(torch.tensor([each.thresholds for each in models]).mean(0).tolist())
-    sums = _sums(data.spec, probabilities, targets, thresholds)
-    values = _values(first, sums, probabilities, targets, metrics)
-    values = {"loss": loss if one else _loss(first, probabilities, targets), **values}
+    sums = _sums(data.spec, probabilities, targets, thresholds, first.batch_size)
+    values = _values(first, sums, probabilities, fine, targets, metrics)
+    quantiles = _quantiles(models, parts)
+    values = {"loss": loss if one else _loss(first, probabilities, quantiles, targets), **values}
     return Measured(
         split=name,
         own=own,
@@ -175,10 +190,12 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         data=data,
         positions=parts[0].positions,
         scores=probabilities,
+        fine=fine,
         targets=targets,
         sums=sums.total,
         thresholds=thresholds,
         values=values,
+        interval=_interval(first.loss, quantiles, targets),
     )
 
 
@@ -206,33 +223,91 @@ def part_of(data: Data, name: str) -> Split:
     return Split(data.test.source, torch.cat([split.positions for split in splits.values()]).unique())
 
 
-def _sums(spec: Spec, probabilities: Tensor, targets: Tensor, thresholds: Sequence[float]) -> Sums:
+def _scores(models: Sequence[OpenedRun], parts: Sequence[Answers], dtype: torch.dtype) -> Tensor:
+    """Return the scores of the runs on the CPU, computed from outputs of a type; of several runs, their mean."""
+    scores = [
+        model.loss.scores(each.outputs.to(model.device, dtype if model.device.type != "mps" else torch.float32)).cpu()
+        for model, each in zip(models, parts, strict=True)
+    ]
+    return scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
+
+
+def _quantiles(models: Sequence[OpenedRun], parts: Sequence[Answers]) -> Tensor | None:
+    """Return the quantiles of the runs on the CPU, (samples, values, levels), of several their mean; None without any.
+
+    Raises:
+        ConfigError: the runs have other quantiles.
+    """
+    levels = [model.loss.of_levels if isinstance(model.loss, QuantileLoss) else None for model in models]
+    for model, own in zip(models, levels, strict=True):
+        if own != levels[0]:
+            raise ConfigError(f"{model.run.path}: its loss has other quantiles than that of {models[0].run.path}")
+    found = [
+        model.loss.quantiles(each.outputs.to(model.device)).cpu()
+        for model, each in zip(models, parts, strict=True)
+        if isinstance(model.loss, QuantileLoss)
+    ]
+    return torch.stack(found).mean(0) if found else None
+
+
+def _interval(loss: Loss, quantiles: Tensor | None, targets: Tensor) -> Interval | None:
+    """Return the interval of the outer quantiles; None without quantiles, or with the median alone."""
+    if not isinstance(loss, QuantileLoss) or quantiles is None or len(loss.of_levels) == 1:
+        return None
+    inside = (targets >= quantiles[..., 0]) & (targets <= quantiles[..., -1])
+    return Interval(loss.of_levels[0], loss.of_levels[-1], float(inside.double().mean()))
+
+
+def _sums(spec: Spec, probabilities: Tensor, targets: Tensor, thresholds: Sequence[float], batch_size: int) -> Sums:
+    """Return the sums over the samples in batches of the run's evaluation, which its sums of values depend on."""
     sums = Sums(spec, torch.device("cpu"), lambda scores: scores, thresholds)
-    for some, true in zip(probabilities.split(1024), targets.split(1024), strict=True):
+    for some, true in zip(probabilities.split(batch_size), targets.split(batch_size), strict=True):
         sums.update(torch.zeros(()), len(true), some, true)
     return sums
 
 
 def _values(
-    model: OpenedRun, sums: Sums, probabilities: Tensor, targets: Tensor, wanted: Sequence[str] | None
+    model: OpenedRun,
+    sums: Sums,
+    probabilities: Tensor,
+    fine: Tensor,
+    targets: Tensor,
+    wanted: Sequence[str] | None,
 ) -> dict[str, float]:
-    """Return metrics by name: those in ``wanted``, else those of the run and the defaults of ``evaluate.scores``."""
+    """Return metrics by name: those in ``wanted``, else those of the run and ``default_names``."""
     spec = model.spec
-    known = choose_metrics(model.settings.metrics, spec)
-    names = [*known, *default_names(spec)]
-    if wanted is not None:
-        known = {name: found for (name, task), found in METRICS.items() if task == spec.task}
-        check_names(wanted, spec, sorted(known))
+    known = {name: found for (name, task), found in METRICS.items() if task == spec.task}
+
+    def needs(name: str) -> bool:
+        return name in known and known[name].of == "probabilities"
+
+    if wanted is None:
+        names = [*choose_metrics(model.settings.metrics, spec), *default_names(spec)]
+        names = [name for name in names if not needs(name) or gives_probabilities(model.loss, spec)]
+    else:
         names = list(wanted)
-    values = sums.compute({name: known[name] for name in names if name in known})
-    return {name: values[name] if name in known else compute_metric(name, probabilities, targets) for name in names}
+        check_names(names, spec, sorted(known))
+        if (asked := [*filter(needs, names)]) and not gives_probabilities(model.loss, spec):
+            why = f"needs probabilities, and the run has loss={model.settings.loss['name']}, which gives values"
+            raise ConfigError(*(f"--metrics: {name}: {why}; leave it out" for name in asked))
+    values = dict[str, float]()
+    for name in names:
+        if name not in known:
+            values[name] = top_accuracy(probabilities, targets, int(name.removeprefix("top")))
+        elif known[name].of == "sums":
+            values[name] = sums.compute({name: known[name]})[name]
+        else:
+            values[name] = float(known[name].compute(fine, targets))
+    return values
 
 
-def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
-    """Return the loss of an ensemble: the first run's loss of the outputs that correspond to the mean scores."""
+def _loss(model: OpenedRun, probabilities: Tensor, quantiles: Tensor | None, targets: Tensor) -> float:
+    """Return the loss of an ensemble: the first run's loss of the outputs that have the mean scores or quantiles."""
     loss, spec = model.loss, model.spec
     scores = probabilities.to(model.device).double()
-    if spec.task == "regression" or not hasattr(loss, "scores"):
+    if isinstance(loss, QuantileLoss) and quantiles is not None:
+        outputs = loss.outputs_of(quantiles.to(model.device))
+    elif spec.task == "regression" or not hasattr(loss, "scores"):
         mean, std = getattr(loss, "mean", 0.0), getattr(loss, "std", 1.0)
         outputs = (scores - mean) / std
     elif loss.num_outputs == 1 or spec.task == "multilabel":
@@ -246,12 +321,13 @@ def _loss(model: OpenedRun, probabilities: Tensor, targets: Tensor) -> float:
 def differences(measured: Measured, model: OpenedRun) -> Mapping[str, tuple[float, float]] | None:
     """Return the test metrics that differ from summary.json: (value in summary.json, value measured now) by name.
 
-    Return None if the values need not be equal: for other data, another split, other thresholds, weights of another
-    step, or weights of an earlier version that were converted, which changes the rounding.
+    Return None if the values need not be equal: for other data, another split, other thresholds, another temperature,
+    weights of another step, or weights of an earlier version that were converted, which changes the rounding.
     """
     summary, thresholds = model.run.summary, model.run.config.get("thresholds", THRESHOLD)
     same_data, same_step = measured.split == "test" and measured.own, summary.get("tested_step") == model.step
-    if not (same_data and same_step and thresholds == model.settings.thresholds and not model.converted):
+    as_chosen = thresholds == model.settings.thresholds and summary.get(TEMPERATURE) == model.temperature
+    if not (same_data and same_step and as_chosen and not model.converted):
         return None
     found = {f"test/{name}": value for name, value in measured.values.items()}
     return {name: (summary[name], found[name]) for name in found if name in summary and summary[name] != found[name]}

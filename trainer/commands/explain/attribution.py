@@ -21,7 +21,6 @@ from trainer.config import ConfigError
 from trainer.config.messages import how_to_install
 from trainer.data.sources import Inputs, unpadded
 from trainer.data.table_encoding import TableEncoding
-from trainer.spec import Spec
 
 STEPS = 64  # number of points between the baseline and the sample at which gradients are computed
 TIMES, MAX_STEPS = 4, 1024  # factor by which the number of steps grows while the integral is too rough, and its limit
@@ -227,7 +226,7 @@ def _quantity(trained: OpenedRun) -> Callable[..., Tensor]:
         outputs, which = trained.model(*inputs).float(), targets[:, None]
         if not has_log_odds:
             return trained.loss.scores(outputs).gather(1, which)[:, 0]
-        logits = _logits(trained.spec, outputs)
+        logits = _logits(trained, outputs)
         own = logits.gather(1, which)[:, 0]
         if trained.spec.task == "multilabel":
             return own
@@ -236,12 +235,13 @@ def _quantity(trained: OpenedRun) -> Callable[..., Tensor]:
     return quantity
 
 
-def _logits(spec: Spec, outputs: Tensor) -> Tensor:
+def _logits(trained: OpenedRun, outputs: Tensor) -> Tensor:
     """Return (batch, classes) logits: the input of the softmax, or of the sigmoid in a multilabel task.
 
     A single output in a classification task is the logit of the second of two classes.
     """
-    found = outputs.logit(NEAREST) if spec.sigmoid else outputs
+    spec = trained.spec
+    found = (outputs.logit(NEAREST) if spec.sigmoid else outputs) / (trained.temperature or 1)
     if spec.task == "classification" and spec.num_outputs == 1:
         return torch.cat([torch.zeros_like(found), found], dim=1)
     return found
@@ -253,7 +253,7 @@ def _has_log_odds(trained: OpenedRun) -> bool:
     if spec.task == "regression":
         return False
     outputs = torch.linspace(0.1, 0.9, spec.num_outputs, device=trained.device)[None]
-    logits, scores = _logits(spec, outputs), trained.loss.scores(outputs)
+    logits, scores = _logits(trained, outputs), trained.loss.scores(outputs)
     chances = logits.sigmoid() if spec.task == "multilabel" else logits.softmax(1)
     return scores.shape == chances.shape and torch.allclose(scores, chances, atol=1e-4)
 

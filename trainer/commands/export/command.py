@@ -155,7 +155,7 @@ def _folder(path: Path) -> Iterator[None]:
 
 
 def _report(trained: OpenedRun, form: str, path: Path, found: Exported, num_samples: int) -> Iterator[str]:
-    from trainer.commands.export.metadata import describe_inputs
+    from trainer.commands.export.metadata import describe_inputs, describe_scores
     from trainer.metrics import shown_thresholds
 
     spec = trained.spec
@@ -164,10 +164,11 @@ def _report(trained: OpenedRun, form: str, path: Path, found: Exported, num_samp
     if form != "safetensors":
         for each in describe_inputs(trained):
             yield f"{each['name']:<8} {each['dtype']} ({', '.join(map(str, each['shape']))}), {each['meaning']}"
-        noun = "values" if spec.task == "regression" else "probabilities"
         classes = ", ".join(spec.classes[:MAX_NAMES]) + ", …" * (len(spec.classes) > MAX_NAMES)
         real = "float64" if spec.needs_float64 else "float32"
-        yield f"outputs  scores {real} (batch, {len(spec.classes)}): {noun} of {classes}"
+        yield f"outputs  scores {real} (batch, {len(spec.classes)}): {describe_scores(trained)} of {classes}"
+    if trained.temperature is not None:
+        yield f"scores   calibrated on val: logits / {trained.temperature:.4g}"
     if trained.thresholds:
         yield f"labels   predicted above {shown_thresholds(spec.classes, trained.thresholds)}"
     unit = " standard deviations" if spec.task == "regression" and spec.target_std else ""

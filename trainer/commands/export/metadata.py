@@ -14,6 +14,7 @@ from trainer.commands.opened_run import OpenedRun
 from trainer.data.readers.texts.subwords import SPACE
 from trainer.data.readers.texts.words import FIRST_WORDS
 from trainer.data.table_encoding import OTHER, TableEncoding
+from trainer.loss._quantiles import QuantileLoss
 from trainer.runs.read import for_json
 
 MARK = "trainer-cli export 1"  # in every exported file; only files with this mark are overwritten
@@ -26,7 +27,7 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         "name": "scores",
         "dtype": "float64" if spec.needs_float64 else "float32",
         "shape": ["batch", len(spec.classes)],
-        "meaning": "values" if spec.task == "regression" else "probabilities",
+        "meaning": describe_scores(trained),
     }
     about: dict[str, Any] = {
         "format": MARK,
@@ -36,6 +37,7 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         "classes": list(spec.classes),
         "inputs": describe_inputs(trained),
         "outputs": [scores],
+        **({} if trained.temperature is None else {"temperature": trained.temperature}),
         **({"thresholds": list(trained.thresholds)} if trained.thresholds else {}),
         "inside": inside,
         "outside": outside,
@@ -50,6 +52,13 @@ def metadata(trained: OpenedRun, form: str) -> dict[str, Any]:
         about |= {"inside": [], "outside": [*outside, *inside]}
         about["config"] = {"model": trained.settings.model, "loss": trained.settings.loss}
     return about
+
+
+def describe_scores(trained: OpenedRun) -> str:
+    """Return what the scores are: values, the medians of a quantile loss, or probabilities."""
+    if trained.spec.task != "regression":
+        return "probabilities"
+    return "medians" if isinstance(trained.loss, QuantileLoss) else "values"
 
 
 def describe_inputs(trained: OpenedRun) -> list[dict[str, Any]]:

@@ -37,7 +37,8 @@ line. Each line of a text file is a text, or the whole file is one, as in traini
 A WORD is an override that still applies after training: device=cpu, precision=…, dataset.input=…, plugins=[…].
 The columns are input, prediction, probability, p_<class> for each class, and error. For labels the prediction is all
 labels above their thresholds, which the run has chosen on val (thresholds=0.5: above 0.5); for values each value has a
-column. Of a table with a column that names its rows (dataset.id), this column follows input.
+column, and with loss=quantile each quantile has one (price_q10, price for the median, price_q90). Of a table with a
+column that names its rows (dataset.id), this column follows input.
 A submission is what competitions want: the column that names the rows, and the class, 0 or 1 for each label, or the
 values; with --probabilities, the probability of each class or label under its name. Where no table named the files in
 training, the columns are id, the name of the file without its ending, and label.

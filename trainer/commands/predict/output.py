@@ -18,7 +18,6 @@ from trainer.runs import atomic_files
 if TYPE_CHECKING:
     from trainer.commands.opened_run import OpenedRun
     from trainer.commands.predict.samples import InputSample
-    from trainer.spec import Spec
 
 # The possible sets of keys of a JSON line that this command writes, besides the id.
 ANSWER_KEYS = [
@@ -133,7 +132,15 @@ def header_of(trained: OpenedRun, submission: Submission | None) -> list[str]:
     spec, identifier = trained.spec, trained.identifier
     answers = ("prediction", "probability", *(f"p_{name}" for name in spec.classes))
     names = [] if identifier is None else [identifier]
-    return ["input", *names, *(spec.classes if spec.task == "regression" else answers), "error"]
+    return ["input", *names, *(_value_names(trained) if spec.task == "regression" else answers), "error"]
+
+
+def _value_names(trained: OpenedRun) -> Sequence[str]:
+    """Return the names of the numbers that a run with values answers with: its values, or all their quantiles."""
+    from trainer.loss._quantiles import QuantileLoss, column_names
+
+    loss = trained.loss
+    return column_names(trained.spec, loss.of_levels) if isinstance(loss, QuantileLoss) else trained.spec.classes
 
 
 def writer(kind: str, file: IO[str], trained: OpenedRun, submission: Submission | None) -> WriteAnswer:
@@ -168,8 +175,9 @@ def writer(kind: str, file: IO[str], trained: OpenedRun, submission: Submission 
         if scores is None:
             cells = [""] * (len(head) - len(names) - 1)
         else:
-            said = [";".join(trained.predicted(scores)), f"{max(scores):.6g}"]
-            cells = [*(said if spec.task != "regression" else []), *_rounded(scores, spec)]
+            cells = _rounded(scores, trained)
+            if spec.task != "regression":
+                cells = [";".join(trained.predicted(scores)), f"{max(scores):.6g}", *cells]
         write_row([*names, *cells, sample.error])
 
     return write
@@ -194,7 +202,7 @@ def _submission_writer(
             print(printable(f"trainer: {sample.name}: {sample.error}"), file=sys.stderr)
             write_row([sample.id, *("" for _ in submission.answers)])
         elif submission.probabilities:
-            write_row([sample.id, *_rounded(scores, trained.spec)])
+            write_row([sample.id, *_rounded(scores, trained)])
         else:
             write_row([sample.id, *_answers(scores, trained)])
 
@@ -202,23 +210,29 @@ def _submission_writer(
 
 
 def _answers(scores: Sequence[float], trained: OpenedRun) -> list[str]:
-    spec, named = trained.spec, trained.predicted(scores)
-    if spec.task == "multilabel":
-        return [str(int(name in named)) for name in spec.classes]
-    return named if spec.task == "classification" else _rounded(scores, spec)
+    """Return the cells of a submission: the class, 0 or 1 for each label, or the values, of quantiles the median."""
+    spec = trained.spec
+    if spec.task == "regression":
+        named_values = dict(zip(_value_names(trained), _rounded(scores, trained), strict=True))
+        return [named_values[name] for name in spec.classes]
+    named = trained.predicted(scores)
+    return named if spec.task == "classification" else [str(int(name in named)) for name in spec.classes]
 
 
-def _rounded(scores: Sequence[float], spec: Spec) -> list[str]:
+def _rounded(scores: Sequence[float], trained: OpenedRun) -> list[str]:
+    spec = trained.spec
     if spec.task != "regression":
         return [f"{score:.6g}" for score in scores]
-    return [spec.value_text(at, value, 9) for at, value in enumerate(scores)]  # nine digits identify a float32
+    of_each = len(scores) // len(spec.classes)  # quantiles of a value
+    return [spec.value_text(at // of_each, value, 9) for at, value in enumerate(scores)]  # nine digits: a float32
 
 
 def _as_dict(sample: InputSample, scores: Sequence[float] | None, trained: OpenedRun) -> dict[str, Any]:
     if scores is None:
         return {"error": sample.error}
     spec = trained.spec
-    rounded = {name: float(text) for name, text in zip(spec.classes, _rounded(scores, spec), strict=True)}
+    names = _value_names(trained) if spec.task == "regression" else spec.classes
+    rounded = {name: float(text) for name, text in zip(names, _rounded(scores, trained), strict=True)}
     if spec.task == "regression":
         return {"values": rounded}
     named = trained.predicted(scores)

@@ -45,6 +45,7 @@ from trainer.data.readers.texts import text_tables, tokens
 from trainer.data.readers.texts.vocabulary import UNKNOWN
 from trainer.data.sources import Inputs, collate
 from trainer.data.table_encoding import ColumnKind, TableEncoding
+from trainer.loss._quantiles import QuantileLoss
 
 Item = TypeVar("Item")
 
@@ -101,17 +102,27 @@ def batch_of(run: OpenedRun, good: Sequence[InputSample]) -> Inputs:
 
 
 def scores(run: OpenedRun, some: Sequence[InputSample], batch_size: int) -> list[list[float] | None]:
-    """Return the scores of each sample, or None for a bad sample. Samples of similar length share a batch."""
+    """Return the scores of each sample, or all its quantiles if the run has them; None for a bad sample.
+
+    Samples of similar length share a batch. Quantiles are in the order of ``column_names``.
+    """
     found: list[list[float] | None] = [None] * len(some)
     good = [at for at, sample in enumerate(some) if sample.inputs is not None]
     if run.spec.varying:
         good.sort(key=lambda at: len(_first(some[at])))
     for start in range(0, len(good), batch_size):
         batch = good[start : start + batch_size]
-        answers = run.scores(batch_of(run, [some[at] for at in batch])).tolist()
+        answers = _answers(run, batch_of(run, [some[at] for at in batch])).tolist()
         for at, answer in zip(batch, answers, strict=True):
             found[at] = answer
     return found
+
+
+@torch.inference_mode()
+def _answers(run: OpenedRun, raw: Inputs) -> Tensor:
+    if isinstance(run.loss, QuantileLoss):
+        return run.loss.quantiles(run.outputs(run.read(raw))).flatten(1).cpu()
+    return run.scores(raw)
 
 
 def tokens_of(run: OpenedRun, text: str) -> list[str]:

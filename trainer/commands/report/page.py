@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from trainer.commands.evaluate import scores
 from trainer.commands.evaluate.measure import Measured
 from trainer.commands.pages.plots import Curve, plot_curves, to_svg
 from trainer.commands.pages.render import render
 from trainer.commands.report.analysis import Analysis
 from trainer.commands.text_table import figure
+from trainer.metrics.of_scores import calibration, calibration_error
 from trainer.runs.directory import ENVIRONMENT, read_json
 from trainer.runs.read import Run, as_number, flatten, read_config, values_of
 
@@ -96,14 +96,14 @@ def _collect_scores(measured: Measured) -> dict[str, Any]:
 
 def _measure_calibration(measured: Measured) -> dict[str, Any] | None:
     """Return the calibration error and a plot of accuracy over confidence; None if fewer than two bins are filled."""
-    bins = [each for each in scores.calibration(measured.scores, measured.targets).tolist() if each[0]]
+    bins = [each for each in calibration(measured.fine, measured.targets).tolist() if each[0]]
     if len(bins) < 2:
         return None
     curves = [Curve("answers", [(sure, right) for _, sure, right in bins], True)]
     plot = plot_curves([*curves, Curve("as often as sure", [(0, 0), (1, 1)])], "share of right answers", SIZE)
     plot.axes[0].set_xlabel("probability of the answer")
     return {
-        "error": scores.calibration_error(measured.scores, measured.targets),
+        "error": calibration_error(measured.fine, measured.targets),
         "plot": to_svg(plot, "share of right answers over the probability of the answer"),
     }
 

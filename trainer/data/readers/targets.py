@@ -286,6 +286,10 @@ def classes_of(
     classes = options.classes or tuple(name for name in dict.fromkeys(names.values()) if name in trained)
     need_classes(problems.dataset, classes)
     number = {name: number for number, name in enumerate(classes)}
+    strange_names = {name for name in names.values() if name not in number}
+    if dotted := {name for name in strange_names if name.removesuffix(".") in number}:  # as in the test of Adult
+        problems.notes.append(f"the dot at the end of {', '.join(sorted(dotted))} is left out")
+        number |= {name: number[name.removesuffix(".")] for name in dotted}
     table = np.full(max(names, default=-1) + 2, -1)  # the last entry is for samples without a text, whose code is -1
     for code, name in names.items():
         table[code] = number.get(name, number.get(plain_name(name), -1) if options.classes else -1)

@@ -199,7 +199,8 @@ def test_the_columns_that_pandas_writes_without_names_are_read_beside_its_index(
 def test_texts_that_measure_something_are_no_identifiers(tmp_path: Path, form: str) -> None:
     cells = [form.format(70 + n / 7) for n in range(ROWS)]
     file = table(tmp_path / "a.csv", "weight,a,species", [cells, measured(1), NAMES])
-    assert f"the column holds text, not numbers: weight (such as {cells[0]}) (" in refused(load, file)
+    assert f"the numbers of weight (such as {cells[0]}) cannot be read (" in refused(load, file)
+    assert load(file, columns={"weight": "category"}).preprocess["columns"] == ["weight", "a"]
 
 
 def test_an_identifier_with_a_sum_below_it_is_left_out(tmp_path: Path) -> None:

@@ -161,8 +161,8 @@ def test_columns_that_are_no_numbers_in_parquet_are_noted(tmp_path: Path) -> Non
     table = arrow().append_column("when", pa.array([*range(60)], pa.date32()))
     parquet.write_table(table.append_column("flag", pa.array([n % 4 == 0 for n in range(60)])), tmp_path / "a.parquet")
     notes = load(tmp_path / "a.parquet", target="kind").notes
-    assert "when is read with dates as days since 1970-01-01" in notes
-    assert "flag is read with true or false as 1 or 0" in notes
+    assert "dates when" in notes
+    assert "yes or no flag" in notes
 
 
 def test_the_series_of_ucr_are_sequences(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.helpers import everything, load_data, refused
 from trainer.data import Data
 from trainer.data.readers.tables.list_cells import ListForm, find_list, read_lists
 from trainer.data.readers.tables.number_cells import MISSING
+from trainer.data.table_encoding import TableEncoding
 
 COUNT, SIZE = 40, 4
 LISTS = [[n / 4, -n, n * 7 % 5 + 0.5, 1e-3 * n] for n in range(COUNT)]
@@ -110,14 +111,18 @@ def test_pixels_in_a_cell_are_pictures_and_keep_their_split(tmp_path: Path) -> N
 def test_a_bad_list_is_named(tmp_path: Path, cell: str, reason: str) -> None:
     file = tmp_path / "a.csv"
     file.write_text(csv_of(lambda n: cell if n == 30 else joined(" ")(n)))
-    assert refused(load, file).startswith(f"dataset=csv: 1 bad sample: {file}:32: {reason} (")
-    assert len(everything(load(file, on_error="skip"))[1]) == COUNT - 1
+    assert refused(load, file, missing="bad").startswith(f"dataset=csv: 1 bad sample: {file}:32: {reason} (")
+    assert len(everything(load(file, on_error="skip", missing="bad"))[1]) == COUNT - 1
 
 
 def test_missing_lists_and_numbers_become_means(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(csv_of(lambda n: {3: "", 4: "1 nan 3 4"}.get(n, "2 2 2 2")))
-    inputs, _ = everything(load(tmp_path / "a.csv", missing="mean"))
-    assert inputs[3:5, 1:].tolist() == [[pytest.approx(want, abs=0.2) for want in (2, 2, 2, 2)], [1, 2, 3, 4]]
+    data = load(tmp_path / "a.csv", missing="mean")
+    inputs, _ = everything(data)
+    raw = inputs[3:5, 1:].nan_to_num(-1).tolist()
+    assert raw == [[-1, -1, -1, -1], [1, -1, 3, 4]]
+    assert isinstance(data.normalise, TableEncoding)
+    assert data.normalise.fill.tolist()[1:] == [pytest.approx(2, abs=0.2)] * 4
 
 
 def test_a_key_names_all_numbers_of_a_list_or_one_of_them(tmp_path: Path) -> None:

@@ -114,11 +114,10 @@ def choose_columns(
         both = next((column for column in targets if column in columns), None)
         if both is not None:
             raise ConfigError(f"dataset.{key}: {names[both]}: is the target")
-    ids, maybe_ids = list[int](), list[int]()
     if features is None:
         named = [column for column in range(len(names)) if column not in {*targets, *ignored, *roles.values()}]
     layout.check_lists(named)
-    left_out = _LeftOut([], [], [], [])
+    left_out, ids, maybe_ids = _LeftOut(), list[int](), list[int]()
     if features is None and len(named) != num_features:
         in_lists = layout.in_lists()
         single = [column for column in named if column not in in_lists and column not in chosen]
@@ -135,7 +134,7 @@ def choose_columns(
     check_dates(layout, [*named, *targets], kinds)
     layout.check_decimals([*named, *targets])
     notes = tuple(_notes(layout, targets, named, kinds, left_out))
-    shown = [_shown(layout, column) for column in range(len(names))]
+    shown = [_shown(layout, at) for at in range(len(names))]
     return ChosenColumns(targets, named, kinds, maybe_ids, ids, shown, note, notes)
 
 
@@ -143,10 +142,10 @@ def choose_columns(
 class _LeftOut:
     """Columns that are left out although no key says so, besides identifiers."""
 
-    groups: list[int]
-    empty: list[int]
-    folds: list[int]
-    texts: list[int]
+    groups: Sequence[int] = ()
+    empty: Sequence[int] = ()
+    folds: Sequence[int] = ()
+    texts: Sequence[int] = ()
 
     @classmethod
     def among(cls, layout: Layout, columns: Sequence[int], kinds: Mapping[int, ColumnKind]) -> _LeftOut:
@@ -276,7 +275,7 @@ def find_target(layout: Layout, columns: Sequence[int]) -> tuple[int, str]:
     usual = [column for column in columns if not generic and _is_value_name(layout.names[column])]
     texts = [column for column in classes if layout.holds_text(column)]
     if layout.header and len(texts) == 1 and texts[0] in (first, last):
-        classes = texts  # a text cannot be a feature
+        classes = texts  # numbers beside a single text are rather features
     is_first = first in classes and last not in classes
     numbered = [column for column in columns if layout.header and re.fullmatch(r"[Yy]_?[0-9]+", layout.names[column])]
     if len(numbered) > 1:

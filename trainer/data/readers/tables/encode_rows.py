@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.config import ConfigError
+from trainer.config.messages import as_word
 from trainer.data.readers.targets import class_names, plain_name
 from trainer.data.readers.texts.words import split_words
 from trainer.data.table_encoding import DAY, OTHER, WEEK, YEAR, ColumnKind, EncodedColumn, TableEncoding, scale_numbers
@@ -125,7 +126,8 @@ def _fit_number(column: CellColumn, values: NDArray[np.float32], missing: Missin
     there = values[~np.isnan(values)].astype(np.float64)
     has_missing = len(there) < len(values)
     if not len(there):
-        raise ConfigError(f"dataset=csv: no sample of train has a number in {column.name}")
+        leave_out = as_word("dataset.ignore", [column.name])
+        raise ConfigError(f"dataset=csv: no sample of train has a number in {column.name}; {leave_out} leaves it out")
     quantiles = np.quantile(there, np.linspace(0, 1, BINS + 1))
     low, centre, high = (float(quantiles[BINS * part // 4]) for part in (1, 2, 3))
     least, most = float(quantiles[0]), float(quantiles[-1])

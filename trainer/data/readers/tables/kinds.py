@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from trainer.config import ConfigError
 from trainer.config.messages import as_word
+from trainer.data.readers.tables.date_cells import pattern_of
 from trainer.data.readers.tables.layout import ColumnKey, Layout, listed
 from trainer.data.readers.tables.number_cells import CURRENCIES, PLAIN_FORM, NumberForm, find_form
 from trainer.data.table_encoding import ColumnKind
@@ -20,8 +21,9 @@ MAX_LEVELS_OF_ALL = 0.5  # share of different cells up to which longer texts are
 MIN_WORDS = 4  # mean number of words of a cell from which texts are free texts
 MANY = 20  # different cells from which texts that measure something are no levels
 MAX_NAMED = 12  # columns that a note names
-# A number with its unit or sign, such as 73.66 kg, <0.5 and CHF 4'753.58.
-MEASURED = re.compile(rf"((?:{'|'.join(map(re.escape, CURRENCIES))})|[^\w.,]{{0,3}})\s*[-+]?\d[\d.,'’ ]*(\D{{0,12}})")
+# A number with its unit or sign, such as 73.66 kg, <0.5, ca. 4 and CHF 4'753.58.
+BEFORE = "|".join((*map(re.escape, CURRENCIES), r"(?i:ca|circa|about|approx|approximately)\.?"))
+MEASURED = re.compile(rf"({BEFORE}|[^\w.,]{{0,3}})\s*[-+]?\d[\d.,'’ ]*(\D{{0,12}})")
 MAX_UNITS, MOST = 4, 0.95  # so many units are those of this share of the cells of a column that measures something
 
 
@@ -56,7 +58,9 @@ def _form(layout: Layout, at: int, kind: ChosenKind) -> NumberForm | None:
     order: Any = ORDERS.get(kind)
     found = form or find_form(layout.filled(at), layout.missing, None).form
     if found is None or found.kind != "date" or (order is not None and found.order not in ("unclear", order)):
-        example = next(iter(layout.filled(at)), "")[:24]
+        cells = layout.filled(at)
+        dates = re.compile(pattern_of(order or "year"))
+        example = next((cell for cell in cells if not dates.match(cell.strip())), *cells[:1])[:24]
         raise ConfigError(
             f"dataset.columns: {layout.names[at]}: {kind}: holds no such dates, but {example or 'nothing'}; dates are "
             "written as 2025-12-31, 31.12.2025, 12/31/2025 or 31 Dec 2025, a time of the day may follow"
@@ -128,9 +132,15 @@ def _measures(cells: Sequence[str]) -> bool:
 
 
 def kind_notes(layout: Layout, features: Sequence[int], kinds: Mapping[int, ColumnKind]) -> Iterator[str]:
-    """Yield phrases that say which of the features are categories, dates and texts."""
-    for kind, noun in (("category", "categories"), ("date", "dates"), ("text", "texts")):
-        names = [layout.names[at] for at in features if kinds[at] == kind]
+    """Yield phrases that say which of the features are categories, yes or no, dates and texts."""
+    flags = {at for at in features if (form := layout.forms[at]) is not None and form.kind == "bool"}
+    nouns = {"category": "categories", "flag": "yes or no", "date": "dates", "text": "texts"}
+    for kind, noun in nouns.items():
+        names = [
+            layout.names[at]
+            for at in features
+            if ("flag" if at in flags and kinds[at] == "number" else kinds[at]) == kind
+        ]
         if names:
             more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
             yield f"{noun} {', '.join(names[:MAX_NAMED])}{more}"

@@ -138,6 +138,7 @@ class Layout(NamedTuple):
         """
         if str(column) in self.names:
             return self.names.index(str(column))
+        column = _number_in(column)
         if (several := self._list_of(column)) is not None:
             size = len(several.columns)
             raise ConfigError(f"dataset.{key}: {column}: holds lists of {size:,} numbers, and must be one column")
@@ -162,7 +163,7 @@ class Layout(NamedTuple):
         Raises:
             ConfigError: there is no such column.
         """
-        found = None if str(column) in self.names else self._list_of(column)
+        found = None if str(column) in self.names else self._list_of(_number_in(column))
         return [self.find(key, column)] if found is None else [*found.columns]
 
     def _list_of(self, column: ColumnKey) -> ListColumn | None:
@@ -230,6 +231,11 @@ class Layout(NamedTuple):
         """Return the place of a row, given its entry in ``ParsedTable.lines``, in the file or what it is called."""
         between = ":" if self.rows is None or self.lines is not None else " row "
         return f"{name or self.file}{between}{line}"
+
+
+def _number_in(column: ColumnKey) -> ColumnKey:
+    """Return the number in a text, such as the last part of the key ``dataset.columns.3``; other keys as they are."""
+    return int(column) if isinstance(column, str) and column.isdecimal() else column
 
 
 def listed(names: Sequence[str]) -> str:

@@ -184,8 +184,8 @@ def read_lists(
     else:
         matrix = np.zeros((len(counts), form.size))
         matrix[good] = values[np.repeat(good, counts)].reshape(-1, form.size)
-    if missing:
-        matrix[empty] = np.nan
+        if missing:
+            matrix[empty] = np.nan
     for row in np.flatnonzero(~good & ~empty).tolist():
         text = "" if shown is None else str(cells[row]).strip()
         reasons.setdefault(row, f"{names[0]}: {_fault(text, int(counts[row]), form.size)}")

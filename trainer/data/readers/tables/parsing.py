@@ -347,7 +347,7 @@ def _numbers(layout: Layout, column: int, cells: Any) -> NDArray[np.float64]:
     import pyarrow.compute as pc
 
     form = layout.forms[column] or PLAIN_FORM
-    values = form.parse(cells) if is_text(cells) else numbers_of(cells)
+    values = form.parse(cells) if is_text(cells) else numbers_of(cells) - form.origin
     if layout.blank:
         texts = pc.utf8_lower(pc.utf8_trim_whitespace(texts_of(cells)))
         values = np.where(
@@ -383,6 +383,9 @@ def _codes(
     reasons: dict[int, str] = {}
     table = np.full(len(encoded.dictionary) + 1, -1)  # the last entry is for a null
     for number, text in enumerate(encoded.dictionary.to_pylist()):
+        if text in known:
+            table[number] = known[text]
+            continue
         reason = EMPTY if text.strip().lower() in no_text else _fault_of_text(layout, text)
         if reason:
             reasons[number] = reason

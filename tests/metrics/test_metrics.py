@@ -12,7 +12,6 @@ from torch import Tensor
 
 import trainer.data.torchvision_import  # noqa: F401  torchmetrics imports torchvision, which this makes importable
 from tests.helpers import table_spec
-from trainer import metrics
 from trainer.config import ConfigError
 from trainer.metrics import (
     DEFAULTS,
@@ -24,6 +23,8 @@ from trainer.metrics import (
     fixed_thresholds,
     shown_thresholds,
 )
+from trainer.metrics import sums as sums_of_split
+from trainer.runs.read import more_is_better
 from trainer.spec import Spec, Task
 
 # isort: split
@@ -58,7 +59,8 @@ ORACLES: dict[tuple[str, Task], Oracle] = {
     ("rmse", "regression"): lambda s, t: oracle.mean_squared_error(s.double(), t.double(), squared=False),
     ("r2", "regression"): lambda s, t: oracle.r2_score(s.double(), t.double()),
 }
-every_metric = pytest.mark.parametrize(("name", "task"), sorted(METRICS))
+OF_SUMS = sorted(key for key, each in METRICS.items() if each.of == "sums")
+every_metric = pytest.mark.parametrize(("name", "task"), OF_SUMS)
 
 
 def make_spec(task: Task) -> Spec:
@@ -92,8 +94,8 @@ def measure(name: str, task: Task, scores: Tensor, targets: Tensor) -> float:
     return summed(task, (scores, targets)).compute({name: METRICS[name, task]})[name]
 
 
-def test_every_metric_has_an_oracle() -> None:
-    assert set(METRICS) == set(ORACLES)
+def test_every_metric_of_sums_has_an_oracle() -> None:
+    assert {*OF_SUMS} == {*ORACLES}
 
 
 @every_metric
@@ -119,7 +121,7 @@ DEGENERATE_CLASSES = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, task in sorted(METRICS) if task == "classification"])
+@pytest.mark.parametrize("name", [name for name, task in OF_SUMS if task == "classification"])
 @pytest.mark.parametrize("case", DEGENERATE_CLASSES)
 def test_metric_of_classes_is_torchmetrics_where_classes_are_absent(name: str, case: str) -> None:
     predicted, true = DEGENERATE_CLASSES[case]
@@ -137,7 +139,7 @@ DEGENERATE_LABELS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, task in sorted(METRICS) if task == "multilabel"])
+@pytest.mark.parametrize("name", [name for name, task in OF_SUMS if task == "multilabel"])
 @pytest.mark.parametrize("case", DEGENERATE_LABELS)
 def test_metric_of_labels_is_torchmetrics_where_labels_are_absent(name: str, case: str) -> None:
     scores, targets = (torch.tensor(each).float() for each in DEGENERATE_LABELS[case])
@@ -153,7 +155,7 @@ def test_score_of_exactly_half_is_no_label_as_in_torchmetrics() -> None:
     assert measure("recall", "multilabel", scores, targets) == 0.0
 
 
-@pytest.mark.parametrize("name", [name for name, task in sorted(METRICS) if task == "regression"])
+@pytest.mark.parametrize("name", [name for name, task in OF_SUMS if task == "regression"])
 @pytest.mark.parametrize("error", [0.0, 0.5])
 def test_metric_of_values_is_torchmetrics_where_a_value_never_changes(name: str, error: float) -> None:
     targets = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 3.5, 5.0], [1.0, 1.0, 0.0, 2.0]])
@@ -164,7 +166,7 @@ def test_metric_of_values_is_torchmetrics_where_a_value_never_changes(name: str,
 
 
 @pytest.mark.parametrize("offset", [0.0, 100.0, 10_000.0])
-@pytest.mark.parametrize("name", [name for name, task in sorted(METRICS) if task == "regression"])
+@pytest.mark.parametrize("name", [name for name, task in OF_SUMS if task == "regression"])
 def test_metric_of_values_does_not_care_for_an_offset(name: str, offset: float) -> None:
     values = torch.randn(512, WIDTH) + offset
     scores = values + 0.5 * torch.randn(512, WIDTH)
@@ -231,7 +233,7 @@ def test_sums_that_are_looked_at_in_between_end_in_the_same_bits(task: Task, mon
     losses = torch.rand(40)
     ends = []
     for every, most in ((1, 2**17), (3, 2**17), (100, 2**17), (100, 11), (100, 60)):
-        monkeypatch.setattr(metrics, "MAX_WAITING", most)
+        monkeypatch.setattr(sums_of_split, "MAX_WAITING", most)
         sums = Sums(make_spec(task), CPU, as_they_are)
         for number, (loss, batch) in enumerate(zip(losses, batches, strict=True)):
             sums.update(loss, 7, *batch)
@@ -256,6 +258,11 @@ def test_better_side_of_a_metric_is_where_right_answers_are(name: str, task: Tas
     good, bad = (measure(name, task, scores, targets) for scores in (right, wrong))
     assert (good > bad) is METRICS[name, task].higher_is_better
     assert good == (1.0 if METRICS[name, task].higher_is_better else 0.0)
+
+
+@pytest.mark.parametrize(("name", "task"), sorted(METRICS))
+def test_name_of_a_metric_tells_which_side_is_better_where_only_the_name_is_known(name: str, task: Task) -> None:
+    assert more_is_better(f"val/{name}") is METRICS[name, task].higher_is_better
 
 
 # The choice
@@ -304,7 +311,7 @@ def test_every_unknown_metric_gets_a_line() -> None:
 
 def chosen(scores: list[float], true: list[int]) -> float:
     """The threshold of a single label."""
-    (threshold,) = choose_thresholds(torch.tensor([scores, [*map(float, true)]]).T)
+    (threshold,) = choose_thresholds(torch.tensor(scores)[:, None], torch.tensor(true)[:, None])
     return threshold
 
 
@@ -312,9 +319,7 @@ def chosen(scores: list[float], true: list[int]) -> float:
 def test_no_threshold_has_a_higher_f1_than_the_chosen_one(digits: int) -> None:
     scores, targets = draw("multilabel", 60)
     scores = scores.double().round(decimals=digits).float()  # with few digits, many scores are equal
-    for column, true, threshold in zip(
-        scores.T, targets.T, choose_thresholds(torch.cat([scores, targets], 1)), strict=True
-    ):
+    for column, true, threshold in zip(scores.T, targets.T, choose_thresholds(scores, targets), strict=True):
         ends = [0.0, *column.unique().tolist()]
         middles = [(low + high) / 2 for low, high in itertools.pairwise(ends)]
         assert threshold in torch.tensor(middles).tolist()
@@ -350,15 +355,15 @@ def test_a_threshold_separates_scores_that_are_neighbours_in_float32() -> None:
     assert float(low) <= threshold < float(high)
 
 
-def test_sums_keep_scores_and_count_above_thresholds() -> None:
+def test_sums_keep_outputs_and_count_above_thresholds() -> None:
     scores, targets = draw("multilabel", 50)
     thresholds = [0.2, 0.4, 0.6, 0.8]
-    sums = Sums(make_spec("multilabel"), CPU, as_they_are, thresholds, keeps_scores=True)
-    assert sums.kept.shape == (0, 2 * WIDTH)
+    sums = Sums(make_spec("multilabel"), CPU, as_they_are, thresholds, keeps_outputs=True)
     for some, true in zip(scores.split(20), targets.split(20), strict=True):
         sums.update(torch.zeros(()), len(true), some, true)
-        assert sums.kept[-1].tolist() == [*some[-1].tolist(), *true[-1].tolist()]
-    assert torch.equal(sums.kept, torch.cat([scores, targets], 1))
+        assert [each[-1].tolist() for each in sums.kept] == [some[-1].tolist(), true[-1].tolist()]
+    kept, answers = sums.scored(torch.float32)
+    assert torch.equal(kept, scores) and torch.equal(answers, targets)
     predicted, true = scores > torch.tensor(thresholds), targets > 0.5
     assert sums.total[0].tolist() == (predicted & true).sum(0).tolist()
     assert sums.total.sum(0).tolist() == [50] * WIDTH
