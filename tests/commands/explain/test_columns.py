@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tests.made import Made
 from trainer import compose, run
+from trainer.commands.evaluate.measure import measure
 from trainer.commands.explain import columns
 from trainer.commands.explain.columns import (
     Column,
@@ -139,6 +140,15 @@ def test_a_loss_that_gets_worse_gets_higher(numbers: OpenedRun) -> None:
         assert found.columns[0].importance > 0.1
 
 
+def test_a_metric_of_scores_is_that_of_evaluate(mixed: OpenedRun) -> None:
+    data = mixed.data()
+    for name in ("log_loss", "auroc"):
+        found = explain_columns(mixed, data.test, columns_of(mixed), choose_score(mixed, name), max_effects=0)
+        wanted = measure([load(str(mixed.run.path), words=["limit_batches=null"])], "test", [name]).values[name]
+        assert found.value == pytest.approx(wanted, rel=1e-5)
+        assert found.score.sign == (1 if name == "auroc" else -1)
+
+
 def test_of_many_samples_and_columns_some_are_measured(numbers: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "MAX_COLUMNS", 3)
     test = numbers.data().test
@@ -243,6 +253,11 @@ def test_the_metric_is_the_monitor_or_one_that_a_reader_knows(mixed: OpenedRun, 
     assert choose_score(numbers).name == "rmse"
     monitored = dataclasses.replace(mixed, settings=dataclasses.replace(mixed.settings, monitor="val/f1"))
     assert choose_score(monitored).name == "f1"
+    values = dataclasses.replace(mixed, loss=numbers.loss, spec=dataclasses.replace(mixed.spec, classes=("x", "y")))
+    with pytest.raises(
+        ConfigError, match=r"--metric: brier: needs probabilities, and .*; --metric accuracy needs none"
+    ):
+        choose_score(values, "brier")
     with pytest.raises(
         ConfigError, match="--metric: acuracy: no such metric for classification; did you mean accuracy"
     ):

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from trainer.commands.explain.attribution import name_quantity
 from trainer.commands.explain.columns import EXCHANGES, Effect, ExplainedColumns
 from trainer.commands.opened_run import OpenedRun
 from trainer.commands.pages.render import draw
 from trainer.commands.text_table import figure
 from trainer.data.table_encoding import EncodedColumn, cell_text
+from trainer.loss._probabilities import gives_probabilities
 from trainer.spec import Spec
 
 WIDTH, HEIGHT = 340, 150  # of the drawing of curves, in pixels
@@ -38,12 +38,9 @@ def draw_columns(trained: OpenedRun, found: ExplainedColumns, split: str) -> Mar
         "dependence: Friedman 2001). Ticks are quantiles of the numbers; the bar of a level starts at the mean answer "
         "without a change. The numbers tell what this model does, not what is true of the world.",
     }
-    effects = _draw_effects(found, spec, _quantity(trained))
+    quantity = "probability" if gives_probabilities(trained.loss, spec) else "value"
+    effects = _draw_effects(found, spec, quantity)
     return draw("columns", about=about, bars=_draw_importance(found), effects=effects)
-
-
-def _quantity(trained: OpenedRun) -> str:
-    return {"log odds": "probability"}.get(name_quantity(trained), name_quantity(trained))
 
 
 def _draw_importance(found: ExplainedColumns) -> Markup:

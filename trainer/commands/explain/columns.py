@@ -24,6 +24,7 @@ from trainer.config.messages import did_you_mean
 from trainer.data import Split
 from trainer.data.sources import Inputs, keep, valid_steps
 from trainer.data.table_encoding import MISSING, OTHER, EncodedColumn, TableEncoding
+from trainer.loss._probabilities import gives_probabilities
 from trainer.metrics import METRICS, Metric, Sums
 from trainer.spec import Task
 
@@ -201,7 +202,7 @@ def choose_score(trained: OpenedRun, typed: str | None = None) -> Score:
     or the RMSE of values.
 
     Raises:
-        ConfigError: the task has no metric of this name.
+        ConfigError: the task has no metric of this name, or the metric needs probabilities and the loss gives values.
     """
     settings, task = trained.settings, trained.spec.task
     load_metrics([*([typed] if typed else []), *(settings.metrics or ())])
@@ -213,7 +214,11 @@ def choose_score(trained: OpenedRun, typed: str | None = None) -> Score:
         names = ["loss", *sorted(known)]
         near = did_you_mean(typed, names) or ";"
         raise ConfigError(f"--metric: {typed}: no such metric for {task}{near} metrics: {', '.join(names)}")
-    return Score(typed, known.get(typed))
+    metric = known.get(typed)
+    if metric is not None and metric.of == "probabilities" and not gives_probabilities(trained.loss, trained.spec):
+        why = f"needs probabilities, and the run has loss={settings.loss['name']}, which gives values"
+        raise ConfigError(f"--metric: {typed}: {why}; --metric {READABLE[task]} needs none")
+    return Score(typed, metric)
 
 
 def choose_samples(trained: OpenedRun, split: Split, most: int = MAX_SAMPLES) -> Samples:
@@ -319,8 +324,8 @@ def exchange_cells(inputs: Inputs, place: slice, order: Tensor) -> Inputs:
 @torch.inference_mode()
 def measure_score(trained: OpenedRun, outputs: Tensor, targets: Tensor, score: Score) -> float:
     """Return the metric of the outputs of a model, (samples, outputs), given their targets."""
-    loss = trained.loss
-    sums = Sums(trained.spec, trained.device, loss.scores, trained.thresholds)
+    loss, keeps = trained.loss, score.metric is not None and score.metric.of != "sums"
+    sums = Sums(trained.spec, trained.device, loss.scores, trained.thresholds, keeps_outputs=keeps)
     sums.update(loss(outputs, targets), loss.size(targets), outputs, targets)
     return sums.compute({} if score.metric is None else {score.name: score.metric})[score.name]
 
