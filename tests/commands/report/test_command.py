@@ -54,7 +54,11 @@ def test_the_columns_of_a_table_are_left_out_without_explanations_and_few_have_a
     columns = Page(page.partition("<h2>Columns</h2>")[2].partition("<h2>")[0])
     assert all(f"column {at}" in columns.text for at in range(1, 7))
     assert len(columns.named("svg")) == 6
-    assert "30 samples of test" in columns.text
+    assert "on 30 samples of test" in columns.text
+    limited, _ = report(
+        capsys, folder, "-o", tmp_path / "page.html", "--mistakes", 0, "limit_batches=1", "batch_size=1"
+    )
+    assert "on 8 samples of test" in limited  # the same that the rest of the page measures
     page, _ = report(capsys, folder, "-o", tmp_path / "page.html", "--mistakes", 0, "--no-explanations")
     assert "<h2>Columns</h2>" not in page
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,12 +19,13 @@ from trainer.commands.opened_run import OpenedRun, notes, open_run
 from trainer.commands.pages.drawings import draw_lines, draw_sound
 from trainer.commands.pages.samples import WIDTH, draw_samples, find_value_range
 from trainer.config import ConfigError, RunError
+from trainer.data import Split
 from trainer.data.sources import unpadded
 from trainer.runs.read import Run
 
 WAVE_HEIGHT = 48  # pixels
 MAX_EFFECTS, MAX_EFFECT_SAMPLES = 6, 200  # of the columns; trainer explain RUN --columns takes more
-MAX_COLUMN_SAMPLES, MAX_CELLS = 1000, 30_000  # whose importance is measured, and cells of all columns together
+MIN_COLUMN_SAMPLES, MAX_COLUMN_SAMPLES, MAX_CELLS = 100, 1000, 20_000  # the cells are those of all columns and steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +81,14 @@ def analyse(
 
 
 def _explain_columns(trained: OpenedRun, measured: Measured) -> Markup:
-    columns = columns_of(trained)
+    """Return what the columns do, measured on samples that are measured in the report, too."""
+    columns, steps = columns_of(trained), math.prod(trained.spec.shape[:-1])
     found = explain_columns(
         trained,
-        part_of(measured.data, measured.split),
+        Split(part_of(measured.data, measured.split).source, measured.positions),
         columns,
         choose_score(trained),
-        max_samples=max(100, min(MAX_COLUMN_SAMPLES, MAX_CELLS // len(columns))),
+        max_samples=max(MIN_COLUMN_SAMPLES, min(MAX_COLUMN_SAMPLES, MAX_CELLS // (len(columns) * steps))),
         max_effects=MAX_EFFECTS,
         max_effect_samples=MAX_EFFECT_SAMPLES,
     )
