@@ -109,7 +109,7 @@ class Made:
 
     def _run(self, model: str, kind: str, *more: str) -> Path:
         """Train a model on a kind of data for two epochs; return the run directory."""
-        small = ["model.channels=[8]"] if model == "cnn" else ["model.hidden=16"]
+        small = {"cnn": ["model.channels=[8]"], "mlp": ["model.hidden=[16]"]}.get(model, ["model.hidden=16"])
         folder = self.folder / "runs" / f"{model}-{kind}{len(list(self.folder.glob('runs/*')))}"
         words = [f"model={model}", *small, *self.words(kind), "epochs=2", "batch_size=32", "logger=none", *more]
         run(compose(*words, f"run_dir={folder}", "device=cpu"))

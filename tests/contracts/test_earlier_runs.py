@@ -57,6 +57,17 @@ def test_a_resumed_run_ends_as_one_that_trains_without_a_break(name: str) -> Non
     assert final_metrics(name) == pytest.approx(final_metrics("fresh"), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["iris"], indirect=True)
+def test_the_columns_of_a_table_are_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", name, "--columns", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"] == pytest.approx(final_metrics(name)["test/accuracy"])
+    assert {each["name"] for each in found["columns"]} == {
+        f"{part}_{side}" for part in ("sepal", "petal") for side in ("length", "width")
+    }
+    assert all(each["kind"] == "number" and len(each["effect"]) > 5 for each in found["columns"])
+
+
 @pytest.mark.parametrize("name", ["digits", "iris"], indirect=True)
 def test_it_is_compared_reported_and_exported_with_its_weights(name: str) -> None:
     shutil.copytree(name, "copy")

@@ -194,7 +194,7 @@ class TableEncoding:
     def texts(self, row: Tensor) -> list[str]:
         """Return the cell of each column of a raw row, (raw width,), as text."""
         sizes = [each.raw_width for each in self.columns]
-        return [_cell(each, values) for each, values in zip(self.columns, row.split(sizes), strict=True)]
+        return [cell_text(each, values) for each, values in zip(self.columns, row.split(sizes), strict=True)]
 
     def to(self, device: torch.device) -> TableEncoding:
         moved: dict[str, Any] = {
@@ -253,7 +253,8 @@ def restore_encoding(saved: Mapping[str, Any]) -> TableEncoding:
     return TableEncoding.of([EncodedColumn(**each) for each in columns])
 
 
-def _cell(column: EncodedColumn, values: Tensor) -> str:
+def cell_text(column: EncodedColumn, values: Tensor) -> str:
+    """Return the cell of a column as text; the values are those of a raw row that belong to the column."""
     if column.kind == "text":
         return " ".join(word for word, there in zip(column.levels, values.tolist(), strict=True) if there)
     return column.shown(float(values))

@@ -43,6 +43,24 @@ def test_a_page_has_every_part_and_loads_nothing(
     assert not re.search(r"url\((?!#)|@import", style)
     assert len(found.named("audio")) == (2 if kind == "audio" else 0)
     assert "trainer reproduce" in page
+    assert ("<h2>Columns</h2>" in page) == (kind in ("table", "sequence"))
+
+
+def test_the_columns_of_a_table_are_left_out_without_explanations_and_few_have_an_effect(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.run("mlp", "labels")
+    page, _ = report(capsys, folder, "-o", tmp_path / "page.html", "--mistakes", 0)
+    columns = Page(page.partition("<h2>Columns</h2>")[2].partition("<h2>")[0])
+    assert all(f"column {at}" in columns.text for at in range(1, 7))
+    assert len(columns.named("svg")) == 6
+    assert "on 30 samples of test" in columns.text
+    limited, _ = report(
+        capsys, folder, "-o", tmp_path / "page.html", "--mistakes", 0, "limit_batches=1", "batch_size=1"
+    )
+    assert "on 8 samples of test" in limited  # the same that the rest of the page measures
+    page, _ = report(capsys, folder, "-o", tmp_path / "page.html", "--mistakes", 0, "--no-explanations")
+    assert "<h2>Columns</h2>" not in page
 
 
 def test_the_numbers_are_those_of_the_run_and_the_worst_mistake_is_first(

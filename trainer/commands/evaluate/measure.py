@@ -86,11 +86,11 @@ class Measured:
     @property
     def num_left_out(self) -> int:
         """The number of samples of the split that ``limit_batches`` left out."""
-        return len(_part(self.data, self.split)) - len(self.targets)
+        return len(part_of(self.data, self.split)) - len(self.targets)
 
     def raw(self, order: Tensor) -> Inputs:
         """Return the raw samples with the given indices in ``positions``."""
-        return _part(self.data, self.split).source.fetch(self.positions[order])
+        return part_of(self.data, self.split).source.fetch(self.positions[order])
 
     @functools.cached_property
     def by_class(self) -> PerClass:
@@ -167,7 +167,7 @@ def measure(models: Sequence[OpenedRun], split: str | None, metrics: Sequence[st
         name = split or ("test" if own else "all")
         # A run applies limit_batches when it evaluates val and test. All samples of other splits or data are evaluated.
         limited = own and name in ("val", "test")
-        given, loss = answers(model, data, _part(data, name), limited=limited)
+        given, loss = answers(model, data, part_of(data, name), limited=limited)
         parts.append(given)
         if found is not None and not _are_same_samples(found[0], data, parts[0], given):
             raise ConfigError(f"{model.run.path}: its {name} has other samples than that of {first.run.path}")
@@ -208,7 +208,7 @@ def _are_same_samples(one: Data, other: Data, first: Answers, second: Answers) -
     return all(one.places[at] == other.places[at] for at in first.positions.tolist())
 
 
-def _part(data: Data, name: str) -> Split:
+def part_of(data: Data, name: str) -> Split:
     """Return a split by name; ``all`` is the union of all splits, with each sample once."""
     splits = data.splits()
     if name != "all":

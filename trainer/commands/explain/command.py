@@ -1,4 +1,4 @@
-"""The command ``trainer explain``: show which parts of each file led to a run's prediction.
+"""The command ``trainer explain``: show which parts of each file led to a run's prediction, or what columns do.
 
 This module does not import torch.
 """
@@ -6,6 +6,7 @@ This module does not import torch.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from trainer.commands._arguments import add_checkpoint, describe, need_both, parted, whole_number
+from trainer.commands.explain.columns_command import explain_columns
 from trainer.commands.pages.render import mark, render
 from trainer.commands.text_table import as_json
 from trainer.config import ConfigError
@@ -44,10 +46,15 @@ sample of zeros, which is the mean of the training data where the data are norma
 attributions add up to the difference between the log odds of the sample and of the baseline.
 With --json each sample is a line: {"input", "target", "prediction", "probability", "output", "baseline", "delta",
 "names", "attributions"}, and a page is written only if -o names it.
+With --columns the columns of a table are explained on a split of the data: the permutation importance of each, which
+is how much worse a metric is with the cells of the column exchanged at random among the samples, and its effect, the
+mean answer if all samples had the same cell (partial dependence). --target chooses the class that the effects show.
 examples:
   trainer explain last photos/ -o why.html
   trainer explain last cat.png --target dog
   echo "a charming and moving film" | trainer explain last -
+  trainer explain last --columns
+  trainer explain last --columns age,fare --split val --metric loss
 exit code: 0 done, 1 some samples could not be read and are lines with an error, 2 the command is wrong."""
 
 
@@ -61,17 +68,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target", metavar="CLASS", help="the class, label or value to explain (that with the highest score)"
     )
     parser.add_argument("--steps", metavar="N", help="steps of the integral (64, or as many as it needs, up to 1024)")
+    parser.add_argument(
+        "--columns",
+        nargs="?",
+        const="",
+        metavar="NAME,NAME",
+        help="explain the columns of a table, or these, not files",
+    )
+    parser.add_argument("--split", help="with --columns: train, val, test or all (test, or all of other data)")
+    parser.add_argument("--metric", metavar="NAME", help="with --columns: what gets worse (the monitor, or loss, …)")
     parser.add_argument("--json", action="store_true", help="print all numbers, one line for each sample")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain samples, print a line for each, write the page, and return the exit code: 1 if a sample cannot be read.
 
+    With ``--columns``, explain the columns of a split instead.
+
     Raises:
         ConfigError: the arguments are wrong, the run cannot be used, or Captum is missing.
     """
     names, words = parted(arguments.words)
-    need_both("explain", arguments.run, names)
+    _check_words(arguments, names)
     steps = whole_number("--steps", arguments.steps, MAX_STEPS, f"from 1 to {MAX_STEPS:,}")
     page = None if arguments.json and arguments.output is None else Path(arguments.output or PAGE)
     if page is not None:
@@ -81,11 +99,16 @@ def run(arguments: argparse.Namespace) -> int:
         from trainer.commands.explain.attribution import need_captum
         from trainer.commands.opened_run import notes, open_run
 
-    need_captum()
+    if arguments.columns is None:
+        need_captum()
     trained = open_run(opened, checkpoint=arguments.checkpoint, words=words)
     for line in notes(trained):
         print(f"trainer: warning: {printable(line)}", file=sys.stderr)
-    target, cards, good, bad = _find_target(trained, arguments.target), list[dict[str, Any]](), 0, 0
+    target = _find_target(trained, arguments.target)
+    if arguments.columns is not None:
+        explain_columns(trained, arguments, target, page)
+        return 0
+    cards, good, bad = list[dict[str, Any]](), 0, 0
     as_text = _as_json if arguments.json else _as_line
     for sample, attribution, figure in _explain(trained, names, target, steps, draws=page is not None):
         good, bad = good + (attribution is not None), bad + (attribution is None)
@@ -101,6 +124,31 @@ def run(arguments: argparse.Namespace) -> int:
     if bad:
         print(f"trainer: {bad:,} of {good + bad:,} could not be read", file=sys.stderr)
     return int(bad > 0)
+
+
+def _check_words(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raise ConfigError if words are missing on the command line, or exclude each other."""
+    typed = arguments.columns
+    if typed is None:
+        for option in ("split", "metric"):
+            if getattr(arguments, option) is not None:
+                raise ConfigError(f"--{option}: is for columns; leave it out, or write --columns in place of the files")
+        need_both("explain", arguments.run, names)
+    elif arguments.run is None:
+        again = f"{typed} --columns" if typed == "last" or Path(typed).is_dir() else f"last --columns {typed}"
+        raise ConfigError(f"explain: needs a RUN before --columns, as in trainer explain {again.strip()}")
+    elif names:
+        if typed and not any(Path(name).exists() for name in names):
+            raise ConfigError(
+                f"--columns: names are separated by commas: --columns {shlex.quote(','.join([typed, *names]))}"
+            )
+        raise ConfigError(
+            f"--columns: explains the columns of the data and no files; leave out {shlex.join(names)}, or --columns"
+        )
+    elif arguments.steps is not None:
+        raise ConfigError("--steps: is for files; leave it out with --columns")
+    elif arguments.split not in (None, "train", "val", "test", "all"):
+        raise ConfigError(f"--split: must be one of train, val, test, all, got {arguments.split}")
 
 
 def _find_target(trained: OpenedRun, typed: str | None) -> int | None:

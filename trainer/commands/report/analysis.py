@@ -1,25 +1,31 @@
-"""The analysis for a report: evaluate the run's model again, and find and explain its worst mistakes."""
+"""The analysis for a report: evaluate the model again, explain its worst mistakes and the columns of a table."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from trainer.commands.evaluate.measure import Measured, measure
+from trainer.commands.evaluate.measure import Measured, measure, part_of
 from trainer.commands.explain.attribution import attribute
+from trainer.commands.explain.column_figures import draw_columns
+from trainer.commands.explain.columns import choose_score, columns_of, explain_columns, has_columns
 from trainer.commands.explain.heatmaps import draw_attributions
 from trainer.commands.opened_run import OpenedRun, notes, open_run
 from trainer.commands.pages.drawings import draw_lines, draw_sound
 from trainer.commands.pages.samples import WIDTH, draw_samples, find_value_range
 from trainer.config import ConfigError, RunError
+from trainer.data import Split
 from trainer.data.sources import unpadded
 from trainer.runs.read import Run
 
 WAVE_HEIGHT = 48  # pixels
+MAX_EFFECTS, MAX_EFFECT_SAMPLES = 6, 200  # of the columns; trainer explain RUN --columns takes more
+MIN_COLUMN_SAMPLES, MAX_COLUMN_SAMPLES, MAX_CELLS = 100, 1000, 20_000  # the cells are those of all columns and steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Analysis:
     mistakes: Sequence[Mistake] = ()  # the worst first
     num_wrong: int | None = None  # the number of all mistakes; None for regression
     notes: Sequence[str] = ()  # warnings, one line each
+    columns: Markup | str = ""  # what the columns do, as HTML; empty without columns or explanations
 
 
 def analyse(
@@ -69,7 +76,23 @@ def analyse(
             explanations = draw_attributions(trained, inputs, attribute(trained, inputs))
         except (ConfigError, RunError) as error:
             lines += (f"the page is without explanations: {each}" for each in _problems(error))
-    return Analysis(trained, measured, _show(trained, measured, order, explanations), num_wrong, lines)
+    columns = _explain_columns(trained, measured) if explains and has_columns(trained) else ""
+    return Analysis(trained, measured, _show(trained, measured, order, explanations), num_wrong, lines, columns)
+
+
+def _explain_columns(trained: OpenedRun, measured: Measured) -> Markup:
+    """Return what the columns do, measured on samples that are measured in the report, too."""
+    columns, steps = columns_of(trained), math.prod(trained.spec.shape[:-1])
+    found = explain_columns(
+        trained,
+        Split(part_of(measured.data, measured.split).source, measured.positions),
+        columns,
+        choose_score(trained),
+        max_samples=max(MIN_COLUMN_SAMPLES, min(MAX_COLUMN_SAMPLES, MAX_CELLS // (len(columns) * steps))),
+        max_effects=MAX_EFFECTS,
+        max_effect_samples=MAX_EFFECT_SAMPLES,
+    )
+    return draw_columns(trained, found, measured.split)
 
 
 def _problems(error: ConfigError | RunError) -> Sequence[str]:

@@ -26,7 +26,7 @@ exit code: 0 the page is written, 1 it failed, 2 the command is wrong."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    does = "Write one page about a run: result, curves, mistakes and their explanations, config, how to repeat it."
+    does = "Write one page about a run: result, curves, mistakes and columns explained, config, how to repeat it."
     describe(parser, does, EPILOG)
     parser.add_argument("words", nargs="*", metavar="RUN|WORD", help="the run, and overrides")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"the file of the page (RUN/{PAGE})")
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mistakes", metavar="N", default=str(MISTAKES), help="how many of the worst mistakes to show (%(default)s)"
     )
-    parser.add_argument("--no-explanations", action="store_true", help="do not explain the mistakes")
+    parser.add_argument("--no-explanations", action="store_true", help="do not explain the mistakes and the columns")
     add_checkpoint(parser)
 
 
