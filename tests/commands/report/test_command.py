@@ -56,7 +56,7 @@ def test_the_columns_of_a_table_are_left_out_without_explanations_and_few_have_a
     assert len(columns.named("svg")) == 6
     assert "on 30 samples of test" in columns.text
     limited, _ = report(
-        capsys, folder, "-o", tmp_path / "page.html", "--mistakes", 0, "limit_batches=1", "batch_size=1"
+        capsys, folder, "-o", tmp_path / "page.html", "--mistakes", 0, "limit_batches=1", "batch_size=8"
     )
     assert "on 8 samples of test" in limited  # the same that the rest of the page measures
     page, _ = report(capsys, folder, "-o", tmp_path / "page.html", "--mistakes", 0, "--no-explanations")

@@ -138,7 +138,7 @@ class ExplainedColumns:
 
     def measured(self, split: str) -> str:
         """Return how many samples of a split were measured, as text."""
-        whole = f"{self.num_samples:,} samples of {split}"
+        whole = f"{self.num_samples:,} sample{'s' * (self.num_samples != 1)} of {split}"
         return whole if self.num_samples == self.num_in_split else f"{whole}, drawn from {self.num_in_split:,}"
 
     def said(self, difference: float) -> str:
