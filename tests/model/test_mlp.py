@@ -16,10 +16,10 @@ from trainer.model._table_layers import (
     PIECE_RATE,
     SMALL,
     EmbeddedNumbers,
-    FlatInputs,
     NumberEmbedding,
     Pieces,
     RatedLinear,
+    TableInputs,
     Waves,
 )
 from trainer.model.mlp import RATE
@@ -88,7 +88,7 @@ def test_the_first_weights_have_the_deviation_of_one_over_the_root_of_the_inputs
 
 @pytest.mark.parametrize("numbers", ["both", "piecewise", "periodic", "none"])
 def test_every_feature_reaches_the_first_layer_once(numbers: str) -> None:
-    flat = FlatInputs(table(), cast(NumberEmbedding, numbers), 8, 4, 16, RATE)
+    flat = TableInputs(table(), cast(NumberEmbedding, numbers), 8, 4, RATE)
     assert flat.parts == [8] * (numbers != "none") + [1] * (2 + (numbers == "none")) + [2, 4]
     rows = torch.randn(2, 16)
     base = flat(rows)

@@ -166,60 +166,43 @@ class EmbeddedNumbers(nn.Module):
         return embedded
 
 
-class FlatInputs(nn.Module):
-    """Convert samples of any kind to vectors, (batch, width), with embeddings for the columns of a table.
+class TableInputs(nn.Module):
+    """Convert rows of a table to vectors, with embeddings for numbers and categories.
 
-    The numbers of a table with more than two values are embedded, as are the levels of categories with more than
-    ``MAX_LEVELS`` features; other features of a table are read as they are. Pictures, sequences and spectrograms are
-    flattened, if lengths vary with zeros up to the longest sample; tokens are embedded first.
+    Numbers with more than two values are embedded, as are the levels of categories with more than ``MAX_LEVELS``
+    features; other features are read as they are.
 
     Args:
-        spec: the spec of the samples.
+        spec: the spec of a table.
         numbers: how numbers are embedded.
         number_width, level_width: the sizes of the embeddings of a number and of a category.
-        token_width: the size of the embedding of a token.
         rate: the rate of the hidden layers.
 
     Attributes:
         width: the size of a vector.
-        parts: the sizes of the parts of a vector that stem from one feature or column.
+        parts: the sizes of the parts of a vector that stem from one number or column.
     """
 
-    def __init__(
-        self, spec: Spec, numbers: NumberEmbedding, number_width: int, level_width: int, token_width: int, rate: float
-    ) -> None:
+    embedded: Tensor
+    plain: Tensor
+
+    def __init__(self, spec: Spec, numbers: NumberEmbedding, number_width: int, level_width: int, rate: float) -> None:
         super().__init__()
-        self.kind, self.shape = spec.kind, spec.shape
-        self.step_axis = spec.step_axis if spec.varying else None
-        if spec.kind != "table":
-            self.tokens: nn.Module = nn.Identity()
-            size = math.prod(spec.shape)
-            if spec.kind == "tokens":
-                self.tokens = nn.Embedding(cast(int, spec.vocabulary), token_width, padding_idx=0)
-                with torch.no_grad():
-                    self.tokens.weight *= EMBEDDING_STD
-                size *= token_width
-            self.parts = [1] * size
-            self.width = size
-            return
-        edges = [*spec.edges] or [
-            tuple(NormalDist().inv_cdf((at + 0.5) / BINS) for at in range(BINS))
-        ] * spec.num_numbers
+        normal = tuple(NormalDist().inv_cdf((at + 0.5) / BINS) for at in range(BINS))
+        edges = spec.edges or (normal,) * spec.num_numbers
         embedded = [at for at, each in enumerate(edges) if len(each) > 2 and numbers != "none"]
         plain = [at for at in range(spec.num_numbers) if at not in embedded]
-        self.large, starts = list[tuple[int, int]](), spec.num_numbers
+        self.large, start = list[tuple[int, int]](), spec.num_numbers
         for size in spec.blocks:
             if size > MAX_LEVELS:
-                self.large.append((starts, size))
+                self.large.append((start, size))
             else:
-                plain += range(starts, starts + size)
-            starts += size
-        self.embedded: Tensor
-        self.plain: Tensor
+                plain += range(start, start + size)
+            start += size
         self.register_buffer("embedded", torch.tensor(embedded, dtype=torch.int64), persistent=False)
         self.register_buffer("plain", torch.tensor(plain, dtype=torch.int64), persistent=False)
-        edges = [edges[at] for at in embedded]
-        self.numbers = EmbeddedNumbers(edges, numbers, number_width, rate) if embedded else None
+        own = [edges[at] for at in embedded]
+        self.numbers = EmbeddedNumbers(own, numbers, number_width, rate) if embedded else None
         self.rate = rate
         self.levels = nn.ParameterList([torch.randn(size, level_width) / rate for _, size in self.large])
         small = [size for size in spec.blocks if size <= MAX_LEVELS]
@@ -227,10 +210,8 @@ class FlatInputs(nn.Module):
         self.parts = [number_width] * len(embedded) + alone + small + [level_width] * len(self.large)
         self.width = sum(self.parts)
 
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the vectors, (batch, width); ``lengths`` are not needed, as padding is zero."""
-        if self.kind != "table":
-            return self._flat(inputs)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the vectors, (batch, width), of rows (batch, features)."""
         parts = [] if self.numbers is None else [self.numbers(inputs.index_select(1, self.embedded)).flatten(1)]
         if len(self.plain):
             parts.append(inputs.index_select(1, self.plain))
@@ -238,10 +219,45 @@ class FlatInputs(nn.Module):
             parts.append(inputs.narrow(1, start, size) @ (table * self.rate))
         return torch.cat(parts, dim=1)
 
-    def _flat(self, inputs: Tensor) -> Tensor:
+
+class FlatInputs(nn.Module):
+    """Flatten samples of any other kind to vectors; where lengths vary, with zeros up to the longest sample.
+
+    Args:
+        spec: the spec of the samples.
+        token_width: the size of the embedding of a token.
+
+    Attributes:
+        width, parts: as in ``TableInputs``.
+    """
+
+    def __init__(self, spec: Spec, token_width: int) -> None:
+        super().__init__()
+        self.step_axis = spec.step_axis if spec.varying else None
+        self.steps = spec.shape[spec.step_axis - 1]
+        self.width = math.prod(spec.shape)
+        self.tokens: nn.Module = nn.Identity()
+        if spec.kind == "tokens":
+            self.tokens = nn.Embedding(cast(int, spec.vocabulary), token_width, padding_idx=0)
+            with torch.no_grad():
+                self.tokens.weight *= EMBEDDING_STD
+            self.width *= token_width
+        self.parts = [1] * self.width
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the vectors, (batch, width); padding behind the steps of a sample has to be zero."""
         if self.step_axis is not None:
-            steps, axis = self.shape[self.step_axis - 1], self.step_axis
             # an exported model cannot compute the number of zeros, but can cut off what is too much
-            inputs = F.pad(inputs, [*[0, 0] * (inputs.ndim - 1 - axis), 0, steps]).narrow(axis, 0, steps)
+            padding = [*[0, 0] * (inputs.ndim - 1 - self.step_axis), 0, self.steps]
+            inputs = F.pad(inputs, padding).narrow(self.step_axis, 0, self.steps)
         flat: Tensor = self.tokens(inputs).flatten(1)
         return flat
+
+
+def as_vectors(
+    spec: Spec, numbers: NumberEmbedding, number_width: int, level_width: int, token_width: int, rate: float
+) -> TableInputs | FlatInputs:
+    """Return the module that converts samples of any kind to vectors; the arguments are those of both modules."""
+    if spec.kind == "table":
+        return TableInputs(spec, numbers, number_width, level_width, rate)
+    return FlatInputs(spec, token_width)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config import Fraction, PositiveInt
 from trainer.model import MODELS
-from trainer.model._table_layers import FeatureScale, FlatInputs, NumberEmbedding, RatedHead, RatedLinear, RatedSiLU
+from trainer.model._table_layers import FeatureScale, NumberEmbedding, RatedHead, RatedLinear, RatedSiLU, as_vectors
 from trainer.spec import Spec
 
 RATE = 15.0  # of the weights of the hidden layers, see ``_table_layers``
@@ -20,7 +20,7 @@ RATE = 15.0  # of the weights of the hidden layers, see ``_table_layers``
 class MLP(nn.Module):
     """Fully connected layers, with the parametrisation and the activation of RealMLP (Holzmüller et al. 2024).
 
-    A table is embedded first, see ``FlatInputs``; samples of other kinds are flattened. Each layer is linear, then
+    A table is embedded first, see ``TableInputs``; samples of other kinds are flattened. Each layer is linear, then
     normalised if ``norm`` says so, followed by the activation and dropout; with ``residual``, its inputs are added if
     it has as many outputs.
 
@@ -42,7 +42,7 @@ class MLP(nn.Module):
         embedding: PositiveInt,
     ) -> None:
         super().__init__()
-        self.inputs = FlatInputs(spec, numbers, number_width, level_width, embedding, RATE)
+        self.inputs = as_vectors(spec, numbers, number_width, level_width, embedding, RATE)
         self.scale = FeatureScale(self.inputs.width, RATE)
         widths = [self.inputs.width, *hidden]
         self.layers = nn.ModuleList(

@@ -18,9 +18,9 @@ from trainer.model._table_layers import (
     BIAS_STD,
     SMALL,
     FeatureScale,
-    FlatInputs,
     NumberEmbedding,
     RatedSiLU,
+    as_vectors,
 )
 from trainer.spec import Spec
 
@@ -55,7 +55,7 @@ class TABM(nn.Module):
     ) -> None:
         super().__init__()
         self.members = members
-        self.inputs = FlatInputs(spec, numbers, number_width, level_width, embedding, RATE)
+        self.inputs = as_vectors(spec, numbers, number_width, level_width, embedding, RATE)
         self.scale = FeatureScale(self.inputs.width, RATE)
         layers: list[nn.Module] = []
         for before, width in itertools.pairwise([self.inputs.width, *hidden]):
