@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 
 def main() -> None:
@@ -47,18 +47,18 @@ def main() -> None:
 def build(name: str, is_class: bool, seed: int, texts: list[str], x: Any) -> tuple[Any, Any]:
     """Return an unfitted model and a function that prepares its inputs."""
     if name == "lightgbm":
-        import lightgbm  # type: ignore[import-not-found]
+        import lightgbm
 
         return (lightgbm.LGBMClassifier if is_class else lightgbm.LGBMRegressor)(
             random_state=seed, verbose=-1
         ), lambda x: x
     if name == "xgboost":
-        import xgboost  # type: ignore[import-not-found]
+        import xgboost
 
         kind = xgboost.XGBClassifier if is_class else xgboost.XGBRegressor
         return kind(random_state=seed, enable_categorical=True), lambda x: x
     if name == "catboost":
-        import catboost  # type: ignore[import-not-found]
+        import catboost
 
         kind = catboost.CatBoostClassifier if is_class else catboost.CatBoostRegressor
         model = kind(random_seed=seed, verbose=False, cat_features=texts, allow_writing_files=False)
@@ -66,7 +66,7 @@ def build(name: str, is_class: bool, seed: int, texts: list[str], x: Any) -> tup
             **{each: x[each].astype(object).where(x[each].notna(), "missing").astype(str) for each in texts}
         )
     if name == "realmlp":
-        from pytabkit import (  # type: ignore[import-not-found]
+        from pytabkit import (
             RealMLP_TD_Classifier,
             RealMLP_TD_Regressor,
         )
