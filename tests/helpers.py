@@ -197,3 +197,12 @@ def refused(load: Callable[..., Data], path: object, **keys: Any) -> str:
     (line,) = caught.value.problems
     assert "\n" not in line
     return line
+
+
+def random_answers(samples: int, classes: int, *, ties: bool = False) -> tuple[Tensor, Tensor]:
+    """Return probabilities, (samples, classes), that favour the true class, and the true classes, (samples,)."""
+    maker = torch.Generator().manual_seed(samples + classes)
+    logits = torch.randn(samples, classes, generator=maker)
+    targets = torch.randint(classes, (samples,), generator=maker)
+    logits[torch.arange(samples), targets] += 1
+    return (logits.round() if ties else logits).softmax(1), targets

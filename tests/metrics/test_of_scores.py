@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import trainer.data.torchvision_import  # noqa: F401  torchmetrics imports torchvision
-from tests.helpers import table_spec
+from tests.helpers import random_answers, table_spec
 from trainer.commands.evaluate.scores import per_class
 from trainer.metrics import METRICS, Sums, choose_metrics
 from trainer.metrics.of_scores import (
@@ -27,24 +27,16 @@ functional = pytest.importorskip("torchmetrics.functional.classification")
 CPU = torch.device("cpu")
 
 
-def answers(samples: int, classes: int, *, ties: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    maker = torch.Generator().manual_seed(samples + classes)
-    logits = torch.randn(samples, classes, generator=maker)
-    targets = torch.randint(classes, (samples,), generator=maker)
-    logits[torch.arange(samples), targets] += 1
-    return (logits.round() if ties else logits).softmax(1), targets
-
-
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("classes", [2, 3, 11])
 def test_the_area_under_the_curve_is_that_of_torchmetrics(classes: int, ties: bool) -> None:
-    scores, targets = answers(400, classes, ties=ties)
+    scores, targets = random_answers(400, classes, ties=ties)
     expected = functional.multiclass_auroc(scores.double(), targets, classes, average=None)
     torch.testing.assert_close(auroc_of_each(scores, targets), expected.double(), atol=2e-6, rtol=0)
 
 
 def test_a_class_without_a_sample_has_no_area_and_is_left_out_of_the_mean() -> None:
-    scores, targets = answers(60, 4)
+    scores, targets = random_answers(60, 4)
     targets[targets == 2] = 1
     found = auroc_of_each(scores, targets)
     assert found.isnan().tolist() == [False, False, True, False]
@@ -52,7 +44,7 @@ def test_a_class_without_a_sample_has_no_area_and_is_left_out_of_the_mean() -> N
 
 
 def test_of_two_classes_the_area_is_that_of_the_second() -> None:
-    scores, targets = answers(100, 2)
+    scores, targets = random_answers(100, 2)
     assert auroc(scores, targets) == pytest.approx(
         float(functional.binary_auroc(scores[:, 1].double(), targets)), abs=1e-6
     )
@@ -62,7 +54,7 @@ def test_of_two_classes_the_area_is_that_of_the_second() -> None:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_average_precision_is_that_of_scikit_learn(classes: int, ties: bool) -> None:
     oracle = pytest.importorskip("sklearn.metrics").average_precision_score
-    scores, targets = answers(500, classes, ties=ties)
+    scores, targets = random_answers(500, classes, ties=ties)
     labels = torch.eye(classes)[targets]
     expected = oracle(labels.numpy(), scores.numpy(), average=None)
     assert average_precision_of_each(scores, targets).tolist() == pytest.approx(expected.tolist(), abs=1e-14)
@@ -84,7 +76,7 @@ def test_a_label_without_a_sample_has_no_average_precision_and_one_that_all_have
 
 
 def test_the_calibration_error_is_that_of_torchmetrics() -> None:
-    scores, targets = answers(500, 5)
+    scores, targets = random_answers(500, 5)
     expected = functional.multiclass_calibration_error(scores, targets, 5, n_bins=15)
     assert calibration_error(scores, targets) == pytest.approx(float(expected), abs=1e-6)
     assert calibration(scores, targets)[:, 0].sum() == 500
@@ -99,7 +91,7 @@ def test_answers_as_sure_as_right_have_no_calibration_error() -> None:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_log_loss_and_the_brier_score_are_those_of_scikit_learn(classes: int) -> None:
     oracle = pytest.importorskip("sklearn.metrics")
-    scores, targets = answers(300, classes)
+    scores, targets = random_answers(300, classes)
     scores = scores.double() / scores.double().sum(1, keepdim=True)  # sums to 1 in float64, too
     assert log_loss(scores, targets) == pytest.approx(oracle.log_loss(targets, scores), abs=1e-12)
     squares = ((scores - torch.eye(classes)[targets]) ** 2).sum(1).mean()  # of two classes both are equal

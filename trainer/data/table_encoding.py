@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,8 @@ class TableEncoding:
     @classmethod
     def of(cls, columns: Sequence[EncodedColumn]) -> TableEncoding:
         """Return the encoding of columns, in the order of a raw row."""
-        starts = [sum(each.raw_width for each in columns[:at]) for at in range(len(columns))]
+        ends = [*itertools.accumulate(each.raw_width for each in columns)]
+        starts = [end - each.raw_width for end, each in zip(ends, columns, strict=True)]
         numbers = [(start, each) for start, each in zip(starts, columns, strict=True) if each.is_number]
         levels, waves, words = list[tuple[int, float]](), list[tuple[int, float, float]](), list[int]()
         kinds = list[int]()  # 0, 1 or 2 for each block feature

@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 
 from trainer.config import ConfigError, PositiveInt
 from trainer.config.messages import as_word
-from trainer.data import Data, RaggedSource, ReadOptions, TensorSource
+from trainer.data import Data, Normalise, RaggedSource, ReadOptions, TensorSource
 from trainer.data.readers.arrays.array_files import MAX_CHANNELS
 from trainer.data.readers.arrays.samples import ArrayKeys, Encode, array_data, warn_if_too_close
 from trainer.data.readers.candidates import Candidates
@@ -40,7 +40,7 @@ from trainer.data.readers.tables.table_rows import (
     without_identifiers,
 )
 from trainer.data.readers.targets import TargetCells, TargetKeys, Targets, find_targets
-from trainer.data.table_encoding import ColumnKind, TableEncoding, restore_encoding
+from trainer.data.table_encoding import ColumnKind, TableEncoding
 from trainer.dataset import DATASETS
 from trainer.spec import Kind
 
@@ -177,7 +177,7 @@ def _open(
         return layouts, first
     columns = [first.find("features", each) for each in run["columns"]]
     first = with_saved_forms(first, columns, run.get("forms"), keys["decimal"])
-    return {part: first if layout.file == first.file else layout for part, layout in layouts.items()}, first
+    return _exchanged(layouts, first, first), first
 
 
 def _with_kinds(
@@ -211,8 +211,8 @@ def _exchanged(layouts: Mapping[str, Layout], old: Layout, new: Layout) -> dict[
 
 def _encoding_of(run: Mapping[str, Any]) -> TableEncoding | None:
     """Return the encoding of a finished run; None for a run of an earlier version, or with ``dataset.shape``."""
-    saved = run.get("normalise") or {}
-    return restore_encoding(saved) if "columns" in saved else None
+    found = Normalise.restore(run)
+    return found if isinstance(found, TableEncoding) else None
 
 
 def _encoder(columns: Sequence[CellColumn], missing: MissingRule, run: Mapping[str, Any] | None) -> Encode | None:

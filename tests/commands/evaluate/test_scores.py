@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import trainer.data.torchvision_import  # noqa: F401  torchmetrics imports torchvision
+from tests.helpers import random_answers
 from trainer.commands.evaluate.scores import check_names, per_class, top_accuracy
 from trainer.config import ConfigError
 from trainer.spec import Spec
@@ -13,23 +14,15 @@ from trainer.spec import Spec
 functional = pytest.importorskip("torchmetrics.functional.classification")
 
 
-def answers(samples: int, classes: int, *, ties: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    maker = torch.Generator().manual_seed(samples + classes)
-    logits = torch.randn(samples, classes, generator=maker)
-    targets = torch.randint(classes, (samples,), generator=maker)
-    logits[torch.arange(samples), targets] += 1
-    return (logits.round() if ties else logits).softmax(1), targets
-
-
 def test_among_the_k_best_is_counted_as_torchmetrics_does() -> None:
-    scores, targets = answers(300, 7)
+    scores, targets = random_answers(300, 7)
     for k in (1, 2, 5):
         expected = functional.multiclass_accuracy(scores, targets, 7, top_k=k, average="micro")
         assert top_accuracy(scores, targets, k) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_each_class_and_label_has_the_numbers_of_torchmetrics() -> None:
-    scores, targets = answers(300, 4)
+    scores, targets = random_answers(300, 4)
     confusion = functional.multiclass_confusion_matrix(scores, targets, 4)
     found = per_class(confusion, scores, targets)
     for name in ("precision", "recall", "f1"):

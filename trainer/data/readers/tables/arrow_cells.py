@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.readers.tables.date_cells import as_floats
 from trainer.data.readers.tables.number_cells import PLAIN_FORM, NumberForm
 
 
@@ -53,8 +54,8 @@ def numbers_of(cells: Any) -> NDArray[np.float64]:
         moment = pa.duration("us") if pa.types.is_duration(kind) else pa.timestamp("us", getattr(kind, "tz", None))
         moment = pa.time64("us") if pa.types.is_time(kind) else moment
         days = cells.cast(moment, safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)
-        return np.asarray(days.to_numpy(zero_copy_only=False), dtype=np.float64) / 86_400_000_000
-    return np.asarray(cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+        return as_floats(days) / 86_400_000_000
+    return as_floats(cells.cast(pa.float64(), safe=False))
 
 
 def is_plain_type(kind: Any) -> bool:

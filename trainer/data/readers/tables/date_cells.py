@@ -88,12 +88,13 @@ def _parse_plain(texts: Any) -> NDArray[np.float64] | None:
         moments = pc.cast(pc.if_else(pc.equal(lengths, 0), None, texts), pa.timestamp("s"))
     except pa.ArrowInvalid:
         return None
-    seconds = _as_floats(pc.cast(moments, pa.int64()))
+    seconds = as_floats(pc.cast(moments, pa.int64()))
     days = np.floor(seconds / 86_400)
     return np.asarray(days + (seconds - days * 86_400) / 86_400)
 
 
-def _as_floats(numbers: Any) -> NDArray[np.float64]:
+def as_floats(numbers: Any) -> NDArray[np.float64]:
+    """Return an arrow array of numbers as float64; NaN where one is missing."""
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
@@ -114,7 +115,7 @@ def _numbers(cells: Any) -> NDArray[np.float64]:
 
     plain = pc.replace_substring(cells, pattern=",", replacement=".")
     plain = pc.if_else(pc.equal(plain, ""), None, plain)
-    return _as_floats(pc.cast(plain, pa.float64()))
+    return as_floats(pc.cast(plain, pa.float64()))
 
 
 def _are(cells: Any, text: str) -> NDArray[np.bool_]:

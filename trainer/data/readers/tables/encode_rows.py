@@ -93,9 +93,10 @@ def fit_encoding(
         else:
             codes = cells[:, at][rows]
             counts = np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=len(column.texts))
-            has_missing = bool(np.isnan(codes).any())
-            fit = _fit_words if column.kind == "text" else _fit_levels
-            found.append(fit(column, counts, has_missing=has_missing))
+            if column.kind == "text":
+                found.append(_fit_words(column, counts))
+            else:
+                found.append(_fit_levels(column, counts, has_missing=bool(np.isnan(codes).any())))
     return TableEncoding.of(found)
 
 
@@ -103,7 +104,7 @@ def to_raw_rows(
     cells: NDArray[np.float32], columns: Sequence[CellColumn], encoding: TableEncoding
 ) -> NDArray[np.float32]:
     """Return the raw rows of an encoding, (rows, raw width); the other arguments are as in ``fit_encoding``."""
-    has_texts = encoding.raw_width != len(columns) or any(each.kind == "text" for each in columns)
+    has_texts = any(each.kind == "text" for each in columns)  # without, a raw row is as wide as its cells
     raw = np.empty((len(cells), encoding.raw_width), dtype=np.float32) if has_texts else cells
     start = 0
     for at, (column, encoded) in enumerate(zip(columns, encoding.columns, strict=True)):
@@ -168,7 +169,7 @@ def _fit_levels(column: CellColumn, counts: NDArray[np.int64], *, has_missing: b
     return EncodedColumn(column.name, "category", missing=has_missing, levels=levels, other=other)
 
 
-def _fit_words(column: CellColumn, counts: NDArray[np.int64], *, has_missing: bool) -> EncodedColumn:
+def _fit_words(column: CellColumn, counts: NDArray[np.int64]) -> EncodedColumn:
     totals = Counter[str]()
     for text, count in zip(column.texts, counts.tolist(), strict=True):
         if count:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.readers.tables.date_cells import DateOrder, parse_dates, pattern_of
+from trainer.data.readers.tables.date_cells import DateOrder, as_floats, parse_dates, pattern_of
 
 Decimal = Literal[".", ","]
 
@@ -98,14 +98,14 @@ class NumberForm:
         texts = pc.utf8_trim_whitespace(cells)
         if self.is_plain:
             try:
-                return _as_numpy(pc.cast(texts, pa.float64()))
+                return as_floats(pc.cast(texts, pa.float64()))
             except pa.ArrowInvalid:
                 pass
         texts = _folded(texts) if self.unicode else texts
         texts = pc.if_else(pc.match_substring_regex(texts, pattern=self.pattern), texts, None)
         if self.kind == "bool":
             lower = pc.utf8_lower(texts)
-            return _as_numpy(pc.cast(pc.if_else(pc.is_null(texts), None, pc.is_in(lower, pa.array(YES))), pa.float64()))
+            return as_floats(pc.cast(pc.if_else(pc.is_null(texts), None, pc.is_in(lower, pa.array(YES))), pa.float64()))
         if self.kind == "date":
             return parse_dates(texts, self.order) - self.origin
         if not self.is_plain:
@@ -114,7 +114,7 @@ class NumberForm:
             strip = f"[{re.escape(BLANKS + (self._between if self.grouped else ''))}]"
             texts = pc.replace_substring_regex(texts, pattern=strip, replacement="")
             texts = pc.replace_substring(texts, pattern=self.decimal, replacement=".")
-        return _as_numpy(pc.cast(texts, pa.float64()))
+        return as_floats(pc.cast(texts, pa.float64()))
 
     def numbers(self, cells: Sequence[str]) -> list[float]:
         """Return the numbers in some cells; NaN for a cell that holds no number of this form."""
@@ -148,10 +148,6 @@ def to_float(cell: str) -> float:
     """Return the number in a cell, or NaN. Digits with _ between them, which Python accepts, are no number here."""
     text = cell.strip()
     return float(text) if _PLAIN.match(text) else np.nan
-
-
-def _as_numpy(numbers: Any) -> NDArray[np.float64]:
-    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _folded(texts: Any) -> Any:
