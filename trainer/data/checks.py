@@ -17,7 +17,7 @@ from trainer.data.duplicates import Duplicates, hash_split
 from trainer.data.findings import MAX_NAMED, Finding, listed, place_of, samples_have
 from trainer.data.group_checks import find_groups
 from trainer.data.near_duplicates import MAX_PICTURES, find_near
-from trainer.data.sources import RaggedSource, TensorSource, channel_values
+from trainer.data.sources import RaggedSource, TensorSource, channel_values, value_range
 from trainer.data.statistics import Lengths, Scan, SplitStatistics, Values, readable_batches
 from trainer.data.table_checks import find_order, find_target_columns, repeat_by_chance
 from trainer.data.table_encoding import TableEncoding
@@ -290,10 +290,8 @@ def _constant(data: Data) -> list[Finding]:
     for _, inputs in readable_batches(data.train, []):
         values, *lengths = inputs if data.features is None else data.features(inputs)
         found = channel_values(values.double(), lengths, axis)
-        missing = found.isnan()
-        if encoding is not None:  # that a cell is missing is a value of its own
-            found, missing = found.nan_to_num(-math.inf), torch.zeros_like(missing)
-        low, high = found.masked_fill(missing, math.inf).amin(1), found.masked_fill(missing, -math.inf).amax(1)
+        # that a cell of a table is missing is a value of its own
+        low, high = value_range(found if encoding is None else found.nan_to_num(-math.inf))
         least, most = torch.minimum(least, low), torch.maximum(most, high)
         if bool((least != most).all()):
             return []

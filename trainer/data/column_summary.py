@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.data import Data
-from trainer.data.sources import channel_values
+from trainer.data.sources import channel_values, value_range
 from trainer.data.statistics import readable_batches
 from trainer.data.table_encoding import EncodedColumn, TableEncoding
 
@@ -58,14 +58,13 @@ def summarise_columns(data: Data) -> tuple[ColumnSummary, ...]:
     missing = others = torch.tensor(0)
     for _, (values, *lengths) in readable_batches(data.train, []):
         found = channel_values(values.double(), lengths, values.ndim - 1)
-        gaps = found.isnan()
-        least = torch.minimum(least, found.masked_fill(gaps, math.inf).amin(1))
-        most = torch.maximum(most, found.masked_fill(gaps, -math.inf).amax(1))
-        missing, others = missing + gaps.sum(1), others + (found < 0).sum(1)
+        low, high = value_range(found)
+        least, most = torch.minimum(least, low), torch.maximum(most, high)
+        missing, others = missing + found.isnan().sum(1), others + (found < 0).sum(1)
     summaries, at = list[ColumnSummary](), 0
     for column in encoding.columns:
-        low, high = float(least[at]), float(most[at])
-        shown = [column.shown(each) for each in (low, high)] if column.is_number and low <= high else ["", ""]
+        bounds = float(least[at]), float(most[at])
+        shown = [*map(column.shown, bounds)] if column.is_number and bounds[0] <= bounds[1] else ["", ""]
         rare = int(others[at]) if column.kind == "category" else 0
         gaps_there = int(missing[at]) if column.kind != "text" else 0
         summaries.append(ColumnSummary(column.name, column.kind, column.levels, shown[0], shown[1], gaps_there, rare))

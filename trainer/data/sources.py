@@ -6,6 +6,7 @@ Samples stay raw (uint8 if the file contains uint8) until they are preprocessed 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -159,6 +160,15 @@ def channel_values(values: Tensor, lengths: Sequence[Tensor], axis: int) -> Tens
     moved = values.movedim(axis, 0)
     flat = moved.flatten(1)
     return flat[:, valid_steps(lengths[0], moved.shape[-1]).flatten()] if lengths else flat
+
+
+def value_range(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest of the values of each channel, (channels,) each, apart from NaN.
+
+    They are infinity and minus infinity for a channel of NaN alone; ``values`` are (channels, values).
+    """
+    missing = values.isnan()
+    return values.masked_fill(missing, math.inf).amin(1), values.masked_fill(missing, -math.inf).amax(1)
 
 
 @dataclass(frozen=True)
